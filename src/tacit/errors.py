@@ -1,0 +1,90 @@
+"""Every exception Tacit raises on purpose.
+
+::
+
+    TacitError
+    ├── ConfigError                  a config, key file or command line that cannot be used
+    ├── DataError (ValueError)       a file or a tensor that cannot be used as given
+    │   └── EncodingError            a number that fixed point cannot hold (NaN, infinite, out of range)
+    ├── NetworkError
+    │   ├── ConnectError             a port in use, a peer that never comes
+    │   ├── AuthenticationError      a peer whose certificate is not the expected one
+    │   ├── PeerLost                 a peer that died
+    │   ├── PeerStalled              a peer that is connected but silent for too long
+    │   └── PeerAborted              a peer that stopped with an error of its own
+    ├── DivergenceError              two roles that do not run the same program
+    ├── RevealError                  a secret used as if it were a number, or a reveal the policy forbids
+    └── UnsupportedOperator (NotImplementedError)   a PyTorch operator that has no secret counterpart
+
+A message says what happened, at which role, in which operator, and what to do. It never holds a share or a plaintext.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AuthenticationError",
+    "ConfigError",
+    "ConnectError",
+    "DataError",
+    "DivergenceError",
+    "EncodingError",
+    "NetworkError",
+    "PeerAborted",
+    "PeerLost",
+    "PeerStalled",
+    "RevealError",
+    "TacitError",
+    "UnsupportedOperator",
+]
+
+
+class TacitError(Exception):
+    """Base of all errors that Tacit raises on purpose."""
+
+
+class ConfigError(TacitError):
+    """A config, key file or command line that cannot be used."""
+
+
+class DataError(TacitError, ValueError):
+    """A file or a tensor that cannot be used as given."""
+
+
+class EncodingError(DataError):
+    """A number that fixed point cannot hold: NaN, infinite or out of range."""
+
+
+class NetworkError(TacitError):
+    """Something went wrong between two roles."""
+
+
+class ConnectError(NetworkError):
+    """A port in use, or a peer that never came."""
+
+
+class AuthenticationError(NetworkError):
+    """A peer whose certificate is not the expected one."""
+
+
+class PeerLost(NetworkError):
+    """A peer closed its connection in the middle of a run."""
+
+
+class PeerStalled(NetworkError):
+    """A peer is connected but sent nothing for longer than the configured time."""
+
+
+class PeerAborted(NetworkError):
+    """A peer stopped with an error of its own, which this message repeats."""
+
+
+class DivergenceError(TacitError):
+    """Two roles do not run the same program on the same public values."""
+
+
+class RevealError(TacitError):
+    """A secret was used as if it were a number, or a reveal was refused by the policy."""
+
+
+class UnsupportedOperator(TacitError, NotImplementedError):
+    """A PyTorch operator that has no counterpart on secrets."""

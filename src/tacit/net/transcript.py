@@ -1,0 +1,57 @@
+"""The running hash of what a role did, by which two roles notice that they run different programs."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from hashlib import blake2b
+
+__all__ = ["DIGEST_BYTES", "Transcript"]
+
+DIGEST_BYTES = 8
+"""Eight bytes: roles are semi-honest, so this guards against mistakes, where a chance collision of 2^-64 is enough."""
+
+HISTORY = 256
+"""Operators kept for the error message. More would find an older divergence; the frames find it within a few."""
+
+
+class Transcript:
+    """A hash over every operator so far: its name, its shapes and the fingerprints of its public operands."""
+
+    __slots__ = ("count", "digest", "history", "operator")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.operator = "start of the session"
+        self.digest = bytes(DIGEST_BYTES)
+        self.history: deque[tuple[int, bytes, str]] = deque(maxlen=HISTORY)
+
+    def record(self, operator: str, fingerprint: bytes = b"") -> None:
+        """Add one operator. `operator` is shown to the user in errors: a name and shapes, never a value."""
+        self.count += 1
+        self.operator = operator
+        self.digest = blake2b(self.digest + operator.encode() + b"\0" + fingerprint, digest_size=DIGEST_BYTES).digest()
+        self.history.append((self.count, self.digest, operator))
+
+    def to_bytes(self) -> bytes:
+        """The history, oldest first, in a form that goes into a frame."""
+        out = bytearray()
+        for count, digest, operator in self.history:
+            text = operator.encode()[:65535]
+            out += struct.pack("<Q8sH", count, digest, len(text)) + text
+        return bytes(out)
+
+    @staticmethod
+    def from_bytes(data: bytes) -> list[tuple[int, bytes, str]]:
+        """Read what `to_bytes` wrote; malformed input raises `ValueError`."""
+        history, at = [], 0
+        while at < len(data):
+            if at + 18 > len(data):
+                raise ValueError("truncated history")
+            count, digest, length = struct.unpack_from("<Q8sH", data, at)
+            at += 18
+            if at + length > len(data):
+                raise ValueError("truncated history")
+            history.append((count, digest, data[at : at + length].decode(errors="replace")))
+            at += length
+        return history
