@@ -1,0 +1,403 @@
+"""Additive shares among any number of computing parties, with correlated randomness from a crypto-producer.
+
+Each primitive is one opening of what is not open yet, and local work; the correlations are in `tacit.correlated`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import add, sub, xor
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from tacit.correlated import comparison, harmonics, product, selection, truncation
+from tacit.correlated.dealing import Dealing
+from tacit.correlated.masks import BitMask, Mask, Secret
+from tacit.errors import ConfigError
+from tacit.net.transport import Parcel
+from tacit.protocols.base import DeclaredCost, Harmonics, Protocol
+from tacit.protocols.share import Arithmetic, Binary, Facts, Share, Storage
+from tacit.ring import kernels
+from tacit.session.session import Session
+
+__all__ = ["Dealer"]
+
+
+class Opening(NamedTuple):
+    """Something to open: a contiguous tensor for each hosted party, its bytes, and how shares combine."""
+
+    tensors: Sequence[Tensor]
+    size: int
+    combine: Callable[[Tensor, Tensor], Tensor]
+
+
+class Dealer(Protocol):
+    """Semi-honest security against any one role, if the crypto-producer colludes with no party; see `docs/protocols.md`."""
+
+    costs = {
+        "multiply": DeclaredCost(1, lambda n: 128 * (n - 1), 64, "64 bits for each operand not opened before"),
+        "truncate": DeclaredCost(1, lambda n: 64 * (n - 1), 128),
+        "less": DeclaredCost(3, lambda n: (64 + 28 + 6) * (n - 1), 256 + 1 + 88 + 15, "the first 64 only once a secret"),
+        "select": DeclaredCost(1, lambda n: (64 + 1) * (n - 1), 128, "a bit, and 64 if the operand is not open"),
+        "relu": DeclaredCost(4, lambda n: (64 + 28 + 6 + 1) * (n - 1), 256 + 1 + 88 + 15 + 128),
+        "conjunction": DeclaredCost(1, lambda n: 2 * (n - 1), 2 * 64 + 1),
+        "to_arithmetic": DeclaredCost(1, lambda n: 1 * (n - 1), 64),
+    }
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._dealing = Dealing(session)
+        self._indices = session.party_indices
+
+    # --- in and out ------------------------------------------------------------------------------------------------
+
+    def share(self, value: Tensor | None, owner: str, shape: Sequence[int], frac_bits: int) -> Arithmetic:
+        parts = self._share(value, owner, lambda stream: stream.ring(shape), sub)
+        return self._arithmetic(parts, torch.Size(shape), frac_bits)
+
+    def share_bits(self, value: Tensor | None, owner: str, shape: Sequence[int]) -> Binary:
+        size = torch.Size(shape)
+        count = size.numel()
+        parts = self._share(
+            value, owner, lambda s: kernels.unpack_bits(s.bytes((count + 7) // 8), count).view(size), xor
+        )
+        return self._binary(parts, size)
+
+    def _share(
+        self, value: Tensor | None, owner: str, draw: Callable[..., Tensor], without: Callable[[Tensor, Tensor], Tensor]
+    ) -> list[Tensor]:
+        """Every party but the owner takes its share from a key stream it has in common with the owner."""
+        session = self.session
+        session.check_open()
+        if owner not in session.parties:
+            raise ConfigError(f"{owner!r} cannot own data: the computing parties are {', '.join(session.parties)}")
+        parts = []
+        for index in self._indices:
+            here = session.parties[index]
+            if here != owner:
+                parts.append(draw(session.stream(here, owner, f"input of {owner}")))
+                continue
+            assert value is not None
+            rest = value
+            for peer in session.parties:
+                if peer != owner:
+                    rest = without(rest, draw(session.stream(here, peer, f"input of {owner}")))
+            parts.append(rest)
+        return parts
+
+    def public(self, ring: Tensor, frac_bits: int) -> Arithmetic:
+        parts = [ring.clone() if i == 0 else torch.zeros_like(ring) for i in self._indices]
+        return self._arithmetic(parts, ring.shape, frac_bits)
+
+    def public_bits(self, bits: Tensor) -> Binary:
+        parts = [bits.clone() if i == 0 else torch.zeros_like(bits) for i in self._indices]
+        return self._binary(parts, bits.shape)
+
+    def reveal(self, x: Share, receivers: Sequence[str]) -> Tensor | None:
+        """Each party adds a fresh sharing of zero before its share leaves, so shares say nothing beyond their sum."""
+        session = self.session
+        session.check_open()
+        binary = isinstance(x, Binary)
+        combine: Callable[[Tensor, Tensor], Tensor] = xor if binary else add
+        fresh = [self._refreshed(i, t.contiguous(), binary) for i, t in self.indexed(x.tensors) if i >= 0]
+        if binary:
+            fresh = [kernels.pack_bits(t) for t in fresh]
+        names = [session.parties[i] for i in self._indices]
+        size = (x.numel + 7) // 8 if binary else 8 * x.numel
+        session.meter.round({p: size * sum(r != p for r in receivers) for p in session.parties})
+        sends = [Parcel(n, r, t) for n, t in zip(names, fresh, strict=True) for r in receivers if r != n]
+        arrivals: dict[str, list[Tensor]] = {r: [] for r in receivers if r in session.transport.hosted}
+        incoming = []
+        for receiver, tensors in arrivals.items():
+            for party in session.parties:
+                if party == receiver:
+                    continue
+                space = torch.empty((x.numel + 7) // 8, dtype=torch.uint8) if binary else torch.empty(x.shape, dtype=torch.int64)
+                tensors.append(space)
+                incoming.append(Parcel(party, receiver, space))
+        session.transport.exchange(sends, incoming)
+        if not arrivals:
+            return None
+        receiver, tensors = next(iter(arrivals.items()))
+        total = _fold(combine, tensors + [t for n, t in zip(names, fresh, strict=True) if n == receiver])
+        return kernels.unpack_bits(total, x.numel).view(x.shape) if binary else total
+
+    def _refreshed(self, index: int, part: Tensor, binary: bool) -> Tensor:
+        """part + Σ_{j > i} s_ij - Σ_{j < i} s_ji, with s_ij from the key stream of the pair; the sum over i is zero."""
+        parties = self.session.parties
+        for other, peer in enumerate(parties):
+            if other == index:
+                continue
+            stream = self.session.stream(parties[index], peer, "zero")
+            if binary:
+                part = part ^ kernels.unpack_bits(stream.bytes((part.numel() + 7) // 8), part.numel()).view(part.shape)
+            else:
+                piece = stream.ring(part.shape)
+                part = part + piece if other > index else part - piece
+        return part
+
+    # --- masks -----------------------------------------------------------------------------------------------------
+
+    def mask(self, *shares: Share) -> None:
+        roots: list[Share] = []
+        for share in shares:
+            if _known(share.facts) is None:
+                root = share
+                while (origin := root.origin()) is not None:
+                    root = origin.parent
+                if not any(root is other for other in roots):
+                    roots.append(root)
+        if roots:
+            self._open_under_masks(roots)
+        for share in shares:
+            _known(share.facts)
+
+    def _open_under_masks(self, shares: Sequence[Share]) -> None:
+        openings, finish = [], []
+        for share in shares:
+            if isinstance(share, Binary):
+                plane, mask = selection.draw_bit_mask(self._dealing, share.shape)
+                packed = [kernels.pack_bits(t) for i, t in self.indexed(share.tensors) if i >= 0]
+                tensors = [t.bitwise_xor_(p) for t, p in zip(packed, plane.parts, strict=True)]
+                openings.append(Opening(tensors, (share.numel + 7) // 8, xor))
+                finish.append(mask)
+            else:
+                secret = Secret(self._dealing.random_ring(share.shape))
+                tensors = [t - a for t, a in zip(share.tensors, secret.parts, strict=False)]
+                openings.append(Opening(tensors, 8 * share.numel, add))
+                finish.append(secret)
+        for share, found, opened in zip(shares, finish, self._open(openings), strict=True):
+            if isinstance(found, BitMask):
+                if opened is not None:
+                    found.opened = kernels.unpack_bits(opened, share.numel).view(share.shape)
+                share.facts.mask = found
+            else:
+                share.facts.mask = Mask.simple(opened, found)
+
+    def _open(self, openings: Sequence[Opening]) -> list[Tensor | None]:
+        """One round: send our shares of everything, receive everybody else's, combine."""
+        self.session.meter.opening(sum(o.size for o in openings))
+        if not self._indices:
+            self.session.check_open()
+            return [None] * len(openings)
+        if len(openings) == 1:
+            sent = [t.contiguous() for t in openings[0].tensors]
+        else:
+            columns = zip(*[o.tensors for o in openings], strict=True)
+            sent = [torch.cat([t.contiguous().view(-1).view(torch.uint8) for t in column]) for column in columns]
+        rows = self.session.gather(sent)[self._indices[0]]
+        if len(openings) == 1:
+            return [_fold(openings[0].combine, rows)]
+        result: list[Tensor | None] = []
+        split = [torch.split(row, [o.size for o in openings]) for row in rows]
+        for k, opening in enumerate(openings):
+            like = opening.tensors[0]
+            pieces = [_aligned_view(parts[k], like.dtype).view(like.shape) for parts in split]
+            result.append(_fold(opening.combine, pieces))
+        return result
+
+    def _open_bits(self, tensors: Sequence[Tensor], size: int) -> Tensor | None:
+        return self._open([Opening(tensors, size, xor)])[0]
+
+    # --- numbers ---------------------------------------------------------------------------------------------------
+
+    def multiply(self, x: Arithmetic, y: Arithmetic) -> Arithmetic:
+        x, y = self._factors(x, y)
+        self.mask(*(v for v in (x, y) if _form(v.facts) is None))
+        shape = torch.broadcast_shapes(x.shape, y.shape)
+        left = _form(x.facts)
+        right = left if x is y else _form(y.facts)
+        assert left is not None
+        assert right is not None
+        parts = product.elementwise(self._dealing, left, right, shape, self._indices)
+        return self._arithmetic(parts, shape, x.frac_bits + y.frac_bits)
+
+    def bilinear(self, x: Arithmetic, y: Arithmetic, op: Callable[[Tensor, Tensor], Tensor]) -> Arithmetic:
+        x, y = self._factors(x, y)
+        self.mask(x, y)
+        left, right = _known(x.facts), _known(y.facts)
+        parts, shape = product.bilinear(self._dealing, left, right, op, self._indices)
+        return self._arithmetic(parts, shape, x.frac_bits + y.frac_bits)
+
+    def _factors(self, x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
+        """Both truncated where their product would have too many fractional bits, in one round."""
+        if x.frac_bits + y.frac_bits <= 2 * self.frac_bits + SLACK_BITS:
+            return x, y
+        if x is y:
+            return (self.settle(x),) * 2
+        settled = self.settle_all([x, y])
+        return settled[0], settled[1]
+
+    def truncate(self, x: Arithmetic, bits: int) -> Arithmetic:
+        return self.settle(x, x.frac_bits - bits)
+
+    def settle(self, x: Arithmetic, frac_bits: int | None = None) -> Arithmetic:
+        target = self.frac_bits if frac_bits is None else frac_bits
+        if x.frac_bits <= target:
+            return x
+        memo = x.facts.memo
+        key = ("settled", target)
+        if key not in memo:
+            memo[key] = self._settle(x, target)
+        found = memo[key]
+        assert isinstance(found, Arithmetic)
+        return found
+
+    def _settle(self, x: Arithmetic, target: int) -> Arithmetic:
+        origin = x.origin()
+        if origin is not None and origin.move is not None and isinstance(origin.parent, Arithmetic):
+            settled = self.settle(origin.parent, target).move(origin.move, view=False)
+            return settled
+        self.mask(x)
+        mask, bits = _known(x.facts), x.frac_bits - target
+        form = truncation.truncated(self._dealing, mask, bits)
+        out = self._arithmetic(form.parts(self._indices), x.shape, target)
+        out.facts.form = form
+        out.facts.memo["unsettled"] = (mask, bits)
+        return out
+
+    def settle_all(self, shares: Sequence[Arithmetic]) -> list[Arithmetic]:
+        self.mask(*(x for x in shares if x.frac_bits > self.frac_bits and not _is_settled(x, self.frac_bits)))
+        return [self.settle(x) for x in shares]
+
+    def harmonics(self, x: Arithmetic, series: Sequence[Harmonics]) -> list[Arithmetic]:
+        mask, frac_bits = self._opened_form(x)
+        period = series[0].period
+        if any(s.period != period for s in series):
+            raise ValueError("series that are evaluated together have the same period")
+        waves = harmonics.waves(self._dealing, mask, frac_bits, period, [s.sine for s in series], self._indices)
+        scale = 2 * harmonics.HALF_BITS
+        out = []
+        for k, s in enumerate(series):
+            share = self._arithmetic(waves[k] if waves else [], x.shape, scale)
+            out.append(share.plus(torch.tensor(round(s.constant * 2**scale))) if s.constant else share)
+        return out
+
+    # --- bits ------------------------------------------------------------------------------------------------------
+
+    def less(self, x: Arithmetic, thresholds: Sequence[int]) -> list[Binary]:
+        memo = x.facts.memo
+        missing = [t for t in dict.fromkeys(thresholds) if ("less", t) not in memo]
+        if missing:
+            memo.update({("less", t): b for t, b in zip(missing, self._less(x, missing), strict=True)})
+        return [memo["less", t] for t in thresholds]
+
+    def _less(self, x: Arithmetic, thresholds: Sequence[int]) -> list[Binary]:
+        origin = x.origin()
+        if origin is not None and origin.move is not None and isinstance(origin.parent, Arithmetic):
+            return [b.move(origin.move, view=False) for b in self.less(origin.parent, thresholds)]
+        mask, frac_bits = self._opened_form(x)
+        up = frac_bits - x.frac_bits
+        stacked = None
+        if mask.opened is not None:
+            stacked = torch.stack([mask.opened - (t << up) for t in thresholds])
+        shape = torch.Size((len(thresholds), *x.shape))
+        parts = comparison.negative(self._dealing, mask.secret, stacked, shape, self._indices, self._open_bits)
+        return [self._binary([p[k] for p in parts], x.shape) for k in range(len(thresholds))]
+
+    def _opened_form(self, x: Arithmetic) -> tuple[Mask, int]:
+        """A simple mask that tells x up to a unit in the last place, and its scale: what was opened to truncate x will do."""
+        unsettled = x.facts.memo.get("unsettled")
+        if unsettled is not None and _known(x.facts) is None:
+            mask, bits = unsettled
+            return mask, x.frac_bits + bits
+        self.mask(x)
+        return _known(x.facts), x.frac_bits
+
+    def select(self, pairs: Sequence[tuple[Binary, Arithmetic]]) -> list[Arithmetic]:
+        unmasked: list[Share] = [b for b, _ in pairs]
+        unmasked += [x for _, x in pairs if x.frac_bits > self.frac_bits or _form(x.facts) is None]
+        self.mask(*unmasked)
+        out = []
+        for b, x in pairs:
+            y = self.settle(x)
+            form = _form(y.facts)
+            assert form is not None
+            tensors = [t for i, t in self.indexed(y.tensors) if i >= 0]
+            parts = selection.selected(self._dealing, _known(b.facts), form, tensors, y.shape)
+            out.append(self._arithmetic(parts, y.shape, y.frac_bits))
+        return out
+
+    def conjunction(self, x: Binary, y: Binary) -> Binary:
+        """(c + β)(d + δ) = cd + c [δ] + d [β] + [βδ] over GF(2), from the masked forms of both."""
+        self.mask(x, y)
+        left, right = _known(x.facts), _known(y.facts)
+        shape = torch.broadcast_shapes(x.shape, y.shape)
+        count = shape.numel()
+
+        def make() -> list[Tensor]:
+            return [kernels.pack_bits((left.beta.plain & right.beta.plain).expand(shape))]
+
+        (dealt,) = self._dealing.bits([((count + 7) // 8,)], make)
+        parts = []
+        for k, index in enumerate(self._indices):
+            c, d = left.opened, right.opened
+            part = (c & right.beta.parts[k]) ^ (d & left.beta.parts[k]) ^ kernels.unpack_bits(dealt.parts[k], count).view(shape)
+            parts.append(part ^ (c & d) if index == 0 else part)
+        return self._binary(parts, shape)
+
+    def to_arithmetic(self, b: Binary) -> Arithmetic:
+        memo = b.facts.memo
+        if "arithmetic" not in memo:
+            self.mask(b)
+            memo["arithmetic"] = self._arithmetic(selection.to_ring(_known(b.facts), self._indices), b.shape, 0)
+        found = memo["arithmetic"]
+        assert isinstance(found, Arithmetic)
+        return found
+
+    # --- construction ----------------------------------------------------------------------------------------------
+
+    def _arithmetic(self, parts: Sequence[Tensor], shape: torch.Size, frac_bits: int) -> Arithmetic:
+        tensors = parts or [torch.empty(shape, dtype=torch.int64, device="meta")]
+        return Arithmetic(self, tensors, Storage(shape.numel(), frac_bits))
+
+    def _binary(self, parts: Sequence[Tensor], shape: torch.Size) -> Binary:
+        tensors = parts or [torch.empty(shape, dtype=torch.uint8, device="meta")]
+        return Binary(self, tensors, Storage(shape.numel()))
+
+
+SLACK_BITS = 12
+"""Fractional bits a factor may have beyond the session's. More: a mean over a batch (a scale by 2^-7) keeps its precision
+into the next product; fewer: larger products fit. Such a factor is smaller by the same 12 bits, so the range stays."""
+
+
+def _known(facts: Facts) -> Any:
+    """The simple mask of a content: its own or, by its lineage, its parent's."""
+    if facts.mask is None and facts.lineage is not None:
+        parent = _known(facts.lineage.facts)
+        if parent is not None:
+            facts.mask = facts.lineage.mask(parent)
+    return facts.mask
+
+
+def _form(facts: Facts) -> Mask | None:
+    """A masked form of a content, simple or not."""
+    known: Mask | None = _known(facts)
+    if known is not None:
+        return known
+    lineage = facts.lineage
+    if facts.form is None and lineage is not None and lineage.move is not None:
+        parent = _form(lineage.facts)
+        if parent is not None:
+            facts.form = parent.map(lineage.move)
+    return facts.form
+
+
+def _is_settled(x: Arithmetic, frac_bits: int) -> bool:
+    return ("settled", frac_bits) in x.facts.memo
+
+
+def _aligned_view(piece: Tensor, dtype: torch.dtype) -> Tensor:
+    """Bytes out of the middle of a message, as a tensor of wider elements."""
+    if piece.storage_offset() % 8:
+        piece = piece.clone()
+    return piece.view(dtype)
+
+
+def _fold(combine: Callable[[Tensor, Tensor], Tensor], rows: Sequence[Tensor]) -> Tensor:
+    total = rows[0]
+    for row in rows[1:]:
+        total = combine(total, row)
+    return total
