@@ -158,7 +158,7 @@ class Config:
         return Config(parties=names, **_settings(settings, (*names, PRODUCER), Path()))
 
 
-# --- roles and addresses ------------------------------------------------------------------------------------------------
+# --- roles and addresses ----------------------------------------------------------------------------------------------
 
 
 def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
