@@ -6,7 +6,7 @@ have on record: an amount, a count, a share, a yes or no. Fraud is drawn with lo
 *both* owners, plus luck that no column explains; about one person in ten commits it. So each owner alone can do better
 than guessing, and both together clearly better than each alone.
 
-    python examples/fraud/generate.py --directory . --seed 7
+    python examples/fraud/generate.py --directory tacit-run --seed 7
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def write_missing(directory: Path, seed: int = 7) -> list[Path]:
 def main() -> None:
     """Write the two files."""
     parser = argparse.ArgumentParser(description="Write the two owners' made-up files.")
-    parser.add_argument("--directory", type=Path, default=Path())
+    parser.add_argument("--directory", type=Path, default=Path("tacit-run"))
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     written = write_missing(options.directory, options.seed)
