@@ -1,0 +1,19 @@
+"""Tacit: ordinary PyTorch programs on data that no single machine may see."""
+
+from tacit.api import current_session, is_role, reveal, role, session, share
+from tacit.errors import TacitError
+from tacit.tensor import SecretTensor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SecretTensor",
+    "TacitError",
+    "__version__",
+    "current_session",
+    "is_role",
+    "reveal",
+    "role",
+    "session",
+    "share",
+]

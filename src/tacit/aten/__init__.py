@@ -1,0 +1,7 @@
+"""The ATen operators on secrets, a file for each family. Importing this package registers them all."""
+
+from tacit.aten import activation, arithmetic, comparison, creation, loss, matrix, reduction, structural
+
+creation.register_in_place()
+
+__all__ = ["activation", "arithmetic", "comparison", "creation", "loss", "matrix", "reduction", "structural"]

@@ -60,7 +60,7 @@ class Dealing:
 
     def random_bits(self, shape: Shape) -> Dealt:
         """Uniform bytes of shared bits (XOR) that nobody but the producer knows. No bytes on the wire."""
-        return self._random(lambda stream: stream.bytes(math.prod(shape)).view(*shape), torch.bitwise_xor)
+        return self._random(lambda stream: stream.bytes(math.prod(shape)).view(tuple(shape)), torch.bitwise_xor)
 
     def ring(self, shapes: Sequence[Shape], make: Callable[[], Sequence[Tensor]]) -> list[Dealt]:
         """Deal ring tensors made at the producer by `make`, in one frame. 8 bytes an element."""
@@ -112,5 +112,5 @@ class Dealing:
             flats.append(flat)
         split = [torch.split(flat, sizes) for flat in flats]
         return [
-            Dealt([pieces[k].view(*shape) for pieces in split], plain[k]) for k, shape in enumerate(map(tuple, shapes))
+            Dealt([pieces[k].view(tuple(shape)) for pieces in split], plain[k]) for k, shape in enumerate(map(tuple, shapes))
         ]

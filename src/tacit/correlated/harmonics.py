@@ -25,45 +25,78 @@ below the series' own error); fewer: a larger sum fits below 2^62 (now |sum| < 2
 
 
 def waves(
-    dealing: Dealing, x: Mask, frac_bits: int, period: int, series: Sequence[Sequence[float]], indices: Sequence[int]
+    dealing: Dealing,
+    x: Mask,
+    frac_bits: int,
+    period: int,
+    series: Sequence[tuple[Sequence[float], Sequence[float]]],
+    indices: Sequence[int],
 ) -> list[list[Tensor]]:
-    """Shares of Σ_k c[k-1] sin(2π k x / period) for each coefficient list c, with 2 HALF_BITS fractional bits.
+    """Shares of Σ_k p[k-1] sin(kθx) + q[k-1] cos(kθx), θ = 2π / period, for each pair (p, q); scale 2 HALF_BITS.
 
     Producer: 16 bytes an element for each k, whatever the number of series.
     """
     secret = x.secret
-    terms = max(map(len, series))
+    terms = max(len(c) for pair in series for c in pair)
     shape = (secret.parts[0] if secret.parts else secret.plain).shape  # type: ignore[union-attr]
 
     def make() -> list[Tensor]:
         assert secret.plain is not None
-        sine, cosine = _multiples(secret.plain, frac_bits, period, terms)
-        return [_encode(sine), _encode(cosine)]
+        return [_encode(wave) for wave in _multiples(secret.plain, frac_bits, period, terms)]
 
     sine_a, cosine_a = dealing.ring([(terms, *shape)] * 2, make)
     if x.opened is None:
         return []
     sine_e, cosine_e = _multiples(x.opened, frac_bits, period, terms)
     out = []
-    for coefficients in series:
-        c = torch.zeros(terms, dtype=torch.float64)
-        c[: len(coefficients)] = torch.tensor(coefficients, dtype=torch.float64)
-        c = c.view(-1, *[1] * len(shape))
-        p, q = _encode(c * sine_e), _encode(c * cosine_e)
-        out.append([(p * cosine_a.parts[k] + q * sine_a.parts[k]).sum(0) for k in range(len(indices))])
+    for sines, cosines in series:
+        p, q = (_column(c, terms, len(shape)) for c in (sines, cosines))
+        on_cosine = _encode(p * sine_e + q * cosine_e)  # sin(E + a) and cos(E + a) = cos E cos a - sin E sin a
+        on_sine = _encode(p * cosine_e - q * sine_e)
+        out.append([(on_cosine * cosine_a.parts[k] + on_sine * sine_a.parts[k]).sum(0) for k in range(len(indices))])
     return out
 
 
+def _column(coefficients: Sequence[float], terms: int, dims: int) -> Tensor:
+    column = torch.zeros(terms, dtype=torch.float64)
+    column[: len(coefficients)] = torch.tensor(coefficients, dtype=torch.float64)
+    return column.view(-1, *[1] * dims)
+
+
 def _multiples(v: Tensor, frac_bits: int, period: int, terms: int) -> tuple[Tensor, Tensor]:
-    """sin kθ and cos kθ for k = 1..terms, stacked, with θ = 2π (v mod period) / period, by Chebyshev's recurrence."""
+    """sin kθv and cos kθv for k = 1..terms, stacked, by the addition theorem."""
     modulus = period << frac_bits
-    theta = (v & (modulus - 1)).to(torch.float64) * (2 * math.pi / modulus)
-    sine, cosine = [theta.sin()], [theta.cos()]
+    first = _sine_cosine((v & (modulus - 1)).to(torch.float64) / modulus)
+    sine, cosine = [first[0]], [first[1]]
     for _ in range(1, terms):
         s, c = sine[-1], cosine[-1]
         sine.append(s * cosine[0] + c * sine[0])
         cosine.append(c * cosine[0] - s * sine[0])
     return torch.stack(sine), torch.stack(cosine)
+
+
+def _sine_cosine(turns: Tensor) -> tuple[Tensor, Tensor]:
+    """sin and cos of 2π turns, for 0 <= turns < 1, from single additions and products only.
+
+    Every party computes the same public factors, and one different last bit would make the sum of shares garbage. Library
+    sines differ between machines; IEEE additions and products do not. Error: < 1e-14.
+    """
+    quarter = torch.floor(turns * 4 + 0.5)
+    y = (turns - quarter * 0.25) * (2 * math.pi)  # |y| <= π / 4
+    square = y * y
+    sine = y * _horner(square, [(-1) ** k / math.factorial(2 * k + 1) for k in range(8)])
+    cosine = _horner(square, [(-1) ** k / math.factorial(2 * k) for k in range(9)])
+    odd, half = (quarter % 2) == 1, (quarter % 4) >= 2
+    s, c = torch.where(odd, cosine, sine), torch.where(odd, -sine, cosine)
+    return torch.where(half, -s, s), torch.where(half, -c, c)
+
+
+def _horner(x: Tensor, coefficients: Sequence[float]) -> Tensor:
+    total = torch.full_like(x, coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        total = total * x
+        total = total + c
+    return total
 
 
 def _encode(x: Tensor) -> Tensor:

@@ -28,10 +28,14 @@ class DeclaredCost:
 
 @dataclass(frozen=True, slots=True)
 class Harmonics:
-    """A trigonometric polynomial  constant + Σ_k sine[k-1] sin(2π k x / period)  with a period that is a power of two."""
+    """A trigonometric polynomial of a period that is a power of two,
+
+    constant + Σ_k (sine[k-1] sin(2π k x / period) + cosine[k-1] cos(2π k x / period))
+    """
 
     period: int
-    sine: tuple[float, ...]
+    sine: tuple[float, ...] = ()
+    cosine: tuple[float, ...] = ()
     constant: float = 0.0
 
 

@@ -204,7 +204,6 @@ class Dealer(Protocol):
     # --- numbers ---------------------------------------------------------------------------------------------------
 
     def multiply(self, x: Arithmetic, y: Arithmetic) -> Arithmetic:
-        x, y = self._factors(x, y)
         self.mask(*(v for v in (x, y) if _form(v.facts) is None))
         shape = torch.broadcast_shapes(x.shape, y.shape)
         left = _form(x.facts)
@@ -215,20 +214,10 @@ class Dealer(Protocol):
         return self._arithmetic(parts, shape, x.frac_bits + y.frac_bits)
 
     def bilinear(self, x: Arithmetic, y: Arithmetic, op: Callable[[Tensor, Tensor], Tensor]) -> Arithmetic:
-        x, y = self._factors(x, y)
         self.mask(x, y)
         left, right = _known(x.facts), _known(y.facts)
         parts, shape = product.bilinear(self._dealing, left, right, op, self._indices)
         return self._arithmetic(parts, shape, x.frac_bits + y.frac_bits)
-
-    def _factors(self, x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
-        """Both truncated where their product would have too many fractional bits, in one round."""
-        if x.frac_bits + y.frac_bits <= 2 * self.frac_bits + SLACK_BITS:
-            return x, y
-        if x is y:
-            return (self.settle(x),) * 2
-        settled = self.settle_all([x, y])
-        return settled[0], settled[1]
 
     def truncate(self, x: Arithmetic, bits: int) -> Arithmetic:
         return self.settle(x, x.frac_bits - bits)
@@ -267,7 +256,7 @@ class Dealer(Protocol):
         period = series[0].period
         if any(s.period != period for s in series):
             raise ValueError("series that are evaluated together have the same period")
-        waves = harmonics.waves(self._dealing, mask, frac_bits, period, [s.sine for s in series], self._indices)
+        waves = harmonics.waves(self._dealing, mask, frac_bits, period, [(s.sine, s.cosine) for s in series], self._indices)
         scale = 2 * harmonics.HALF_BITS
         out = []
         for k, s in enumerate(series):
@@ -356,11 +345,6 @@ class Dealer(Protocol):
     def _binary(self, parts: Sequence[Tensor], shape: torch.Size) -> Binary:
         tensors = parts or [torch.empty(shape, dtype=torch.uint8, device="meta")]
         return Binary(self, tensors, Storage(shape.numel()))
-
-
-SLACK_BITS = 12
-"""Fractional bits a factor may have beyond the session's. More: a mean over a batch (a scale by 2^-7) keeps its precision
-into the next product; fewer: larger products fit. Such a factor is smaller by the same 12 bits, so the range stays."""
 
 
 def _known(facts: Facts) -> Any:

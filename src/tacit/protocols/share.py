@@ -18,9 +18,13 @@ from tacit.correlated.masks import BitMask, Mask
 if TYPE_CHECKING:
     from tacit.protocols.base import Protocol
 
-__all__ = ["Arithmetic", "Binary", "Facts", "Lineage", "Share", "Storage"]
+__all__ = ["SLACK_BITS", "Arithmetic", "Binary", "Facts", "Lineage", "Share", "Storage", "factors"]
 
 TensorOp = Callable[[Tensor], Tensor]
+
+SLACK_BITS = 12
+"""Fractional bits a factor may have beyond the session's. More: a mean over a batch (a scale by 2^-7) keeps its precision
+into the next product; fewer: larger products fit. Such a factor is smaller by the same 12 bits, so the range stays."""
 
 MAX_DEPTH = 16
 """Moves a fact is followed through. Longer chains (a loop of x = x + 1) would keep every ancestor alive; models hardly
@@ -142,6 +146,11 @@ class Binary(Share):
 
     __slots__ = ()
 
+    @staticmethod
+    def stack(bits: Sequence[Binary]) -> Binary:
+        """Bits of one shape along a new first dimension."""
+        return bits[0]._like([torch.stack(column) for column in zip(*[b.tensors for b in bits], strict=True)])
+
     def invert(self) -> Binary:
         """Logical not. Local."""
         out = self._like([t ^ 1 if i == 0 else t.clone() for i, t in self.protocol.indexed(self.tensors)])
@@ -214,14 +223,18 @@ class Arithmetic(Share):
 
     def __add__(self, other: Arithmetic) -> Arithmetic:
         x, y = _aligned(self, other)
-        return x._like([a + b for a, b in zip(x.tensors, y.tensors, strict=True)])
+        return x.added(y)
+
+    def added(self, other: Arithmetic) -> Arithmetic:
+        """The sum of two shares of one scale, whatever that scale is. Local."""
+        return self._like([a + b for a, b in zip(self.tensors, other.tensors, strict=True)])
 
     def __sub__(self, other: Arithmetic) -> Arithmetic:
         x, y = _aligned(self, other)
         return x._like([a - b for a, b in zip(x.tensors, y.tensors, strict=True)])
 
     def __mul__(self, other: Arithmetic) -> Arithmetic:
-        return self.protocol.multiply(self, other)
+        return self.protocol.multiply(*factors(self, other))
 
     def plus(self, c: Tensor) -> Arithmetic:
         """Add public ring elements of the same scale, with broadcasting. Local."""
@@ -248,6 +261,17 @@ class Arithmetic(Share):
         for mine, theirs in zip(self.tensors, source.tensors, strict=True):
             mine.copy_(theirs)
         self.storage.version += 1
+
+
+def factors(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
+    """Two factors, truncated (in one round) where their product would have too many fractional bits."""
+    protocol = x.protocol
+    if x.frac_bits + y.frac_bits <= 2 * protocol.frac_bits + SLACK_BITS:
+        return x, y
+    if x is y:
+        return (x.settle(),) * 2
+    settled = protocol.settle_all([x, y])
+    return settled[0], settled[1]
 
 
 def _aligned(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:

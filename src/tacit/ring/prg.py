@@ -61,7 +61,7 @@ class Stream:
 
     def ring(self, shape: Sequence[int]) -> torch.Tensor:
         """The next ring elements: int64, uniform over all 2^64 values."""
-        return self.bytes(8 * math.prod(shape)).view(torch.int64).view(*shape)
+        return self.bytes(8 * math.prod(shape)).view(torch.int64).view(tuple(shape))
 
     def _generate(self, count: int) -> torch.Tensor:
         out = np.empty(count, dtype=np.uint8)

@@ -101,12 +101,22 @@ class Session:
             self.transport.exchange(parcels, arrivals)
         return received
 
-    # --- the end ---------------------------------------------------------------------------------------------------
+    # --- the end --------------------------------------------------------------------------------------------------
 
     def check_open(self) -> None:
         """Raise if the session has ended: a secret does not outlive the session that shared it."""
         if self.closed:
             raise TacitError("this session has ended: use its secrets inside of `with tacit.session():`")
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.end(error)
+
+    def close(self) -> None:
+        """End the session in agreement with all other roles."""
+        self.end(None)
 
     def end(self, error: BaseException | None) -> None:
         """Close the links: in agreement with all peers, or, after an error, by telling them why."""

@@ -1,0 +1,158 @@
+"""Comparisons, logic on their results, and choices by them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tacit.aten.arithmetic import combine, finish
+from tacit.aten.registry import arithmetic, bits, implements, number, plain, protocol_of, public_secret, result_dtype, secret
+from tacit.protocols.share import Arithmetic, Binary
+from tacit.tensor import SecretTensor
+
+aten = torch.ops.aten
+Operand = Any
+FLIPPED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "eq": "eq", "ne": "ne"}
+
+
+@implements(
+    *(getattr(aten, name).Scalar for name in FLIPPED),
+    *(getattr(aten, name).Tensor for name in FLIPPED),
+)
+def compare(func: Any, x: Operand, y: Operand) -> SecretTensor:
+    """x < y and its kin. 3 rounds; many comparisons of one x with public numbers open it once."""
+    kind = func.__name__.split(".")[0]
+    if not isinstance(x, SecretTensor):
+        x, y, kind = y, x, FLIPPED[kind]
+    known, other = plain(x), plain(y)
+    if known is not None and other is not None:
+        return public_secret(x._protocol, func(known, other) if kind == func.__name__.split(".")[0] else func(other, known))
+    if isinstance(x, SecretTensor) and x.dtype == torch.bool and isinstance(y, SecretTensor) and y.dtype == torch.bool:
+        if kind in ("eq", "ne"):
+            different = bits(x) ^ bits(y)
+            return secret(different if kind == "ne" else different.invert())
+    share, threshold = _against_scalar(x, y)
+    return secret(relation(share, threshold, kind).fork())
+
+
+def relation(x: Arithmetic, threshold: int, kind: str) -> Binary:
+    """[x kind t] for a public ring element t at the scale of x; memoised with x."""
+    less = x.protocol.less
+    if kind in ("lt", "ge"):
+        (found,) = less(x, [threshold])
+        return found if kind == "lt" else found.invert()
+    if kind in ("le", "gt"):
+        (found,) = less(x, [threshold + 1])
+        return found if kind == "le" else found.invert()
+    below, upto = less(x, [threshold, threshold + 1])
+    equal = below ^ upto
+    return equal if kind == "eq" else equal.invert()
+
+
+def _against_scalar(x: SecretTensor, y: Operand) -> tuple[Arithmetic, int]:
+    """Bring x ? y to the form (share) ? (public ring element)."""
+    share = arithmetic(x)
+    threshold = number(y)
+    if isinstance(threshold, Tensor) and threshold.numel() == 1 and threshold.dim() <= share.tensors[0].dim():
+        value = float(threshold)
+        if value in (float("inf"), float("-inf")):
+            value = (1 if value > 0 else -1) * 2.0 ** (62 - share.frac_bits)
+        return share, round(value * 2**share.frac_bits)
+    difference = combine(x, y, -1)
+    assert isinstance(difference, Arithmetic)
+    return difference, 0
+
+
+@implements(aten.logical_not.default, aten.bitwise_not.default)
+def invert(func: Any, x: SecretTensor) -> SecretTensor:
+    """not x. Local."""
+    return secret(as_bits(x).invert())
+
+
+@implements(aten.logical_and.default, aten.bitwise_and.Tensor)
+def conjunction(func: Any, x: Operand, y: Operand) -> SecretTensor:
+    """x and y. One round."""
+    return secret(as_bits(x, y) & as_bits(y, x))
+
+
+@implements(aten.logical_or.default, aten.bitwise_or.Tensor)
+def disjunction(func: Any, x: Operand, y: Operand) -> SecretTensor:
+    """x or y. One round."""
+    return secret(as_bits(x, y) | as_bits(y, x))
+
+
+@implements(aten.logical_xor.default, aten.bitwise_xor.Tensor)
+def difference(func: Any, x: Operand, y: Operand) -> SecretTensor:
+    """Either x or y. Local."""
+    a, b = as_bits(x, y), as_bits(y, x)
+    shape = torch.broadcast_shapes(a.shape, b.shape)
+    a, b = (s.move(lambda t: t.expand(shape), view=False) for s in (a, b))
+    return secret(a ^ b)
+
+
+def as_bits(x: Operand, beside: Operand = None) -> Binary:
+    """An operand of a logical operator: secret bits, or public ones shared trivially."""
+    if isinstance(x, SecretTensor):
+        return bits(x)
+    return bits(public_secret(protocol_of(beside), torch.as_tensor(x).to(torch.bool)))
+
+
+@implements(aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf, aten.where.Scalar)
+def where(func: Any, condition: Tensor, x: Operand, y: Operand) -> SecretTensor:
+    """y + condition (x - y): a selection, one round; by a public condition, local."""
+    dtype = result_dtype(x, y)
+    if not isinstance(condition, SecretTensor) or plain(condition) is not None:
+        mask = plain(condition).to(torch.int64)
+        first, second = number(x), number(y)
+        if isinstance(first, Tensor) and isinstance(second, Tensor):
+            return public_secret(protocol_of(condition, x, y), torch.where(mask.bool(), first, second).to(dtype))
+        chosen = finish(_times_mask(first, mask), dtype, x, y)
+        rest = finish(_times_mask(second, 1 - mask), dtype, x, y)
+        return finish(combine(chosen, rest), dtype, x, y)
+    if dtype == torch.bool:
+        b = bits(condition)
+        return secret((b & as_bits(x, condition)) ^ (b.invert() & as_bits(y, condition)))
+    change = combine(x, y, -1)
+    if isinstance(change, Tensor):
+        change = arithmetic(public_secret(condition._protocol, change.to(dtype)))
+    shape = torch.broadcast_shapes(condition.shape, change.shape)
+    b, change = (s.move(lambda t: t.expand(shape), view=False) for s in (bits(condition), change))
+    (step,) = change.protocol.select([(b, change)])
+    base = number(y)
+    return finish(combine(base if isinstance(base, Tensor) else SecretTensor(base, dtype), SecretTensor(step, dtype)), dtype, y, condition)
+
+
+def _times_mask(x: Arithmetic | Tensor, mask: Tensor) -> Arithmetic | Tensor:
+    if isinstance(x, Tensor):
+        return x * mask
+    shape = torch.broadcast_shapes(x.shape, mask.shape)
+    return x.linear(lambda t: (t * mask.to(t.device)).expand(shape).contiguous())
+
+
+@implements(aten.masked_fill.Scalar, aten.masked_fill.Tensor)
+def masked_fill(func: Any, x: SecretTensor, mask: Tensor, value: Operand) -> SecretTensor:
+    """x with `value` where the mask is set."""
+    return where(aten.where.self, mask, torch.as_tensor(value, dtype=x.dtype), x)
+
+
+@implements(aten.sign.default, aten.sgn.default)
+def sign(func: Any, x: SecretTensor) -> SecretTensor:
+    """[x > 0] - [x < 0]; both comparisons share their rounds."""
+    share = arithmetic(x)
+    low, high = share.protocol.less(share, [0, 1])
+    share.protocol.mask(low, high)
+    out = high.invert().arithmetic() - low.arithmetic()
+    return secret(out.lifted(share.protocol.frac_bits) if x.dtype.is_floating_point else out, x.dtype)
+
+
+@implements(aten.maximum.default, aten.minimum.default)
+def larger(func: Any, x: Operand, y: Operand) -> SecretTensor:
+    """The larger (smaller) of two, elementwise: x + [y > x] (y - x). 4 rounds."""
+    change = combine(y, x, -1)
+    dtype = result_dtype(x, y)
+    assert isinstance(change, Arithmetic)
+    b = relation(change, 0, "gt" if func is aten.maximum.default else "lt")
+    (step,) = change.protocol.select([(b, change)])
+    return finish(combine(x, SecretTensor(step, dtype)), dtype, x, y)
