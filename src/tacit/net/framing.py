@@ -16,7 +16,7 @@ from typing import NamedTuple
 from tacit.errors import NetworkError
 from tacit.net.transcript import DIGEST_BYTES
 
-__all__ = ["HEADER_BYTES", "LIMITS", "Header", "Kind", "pack_header", "unpack_header"]
+__all__ = ["HEADER_BYTES", "LIMITS", "SEQUENCE_MASK", "Header", "Kind", "pack_header", "printable", "unpack_header"]
 
 HEADER = struct.Struct(f"<BIQ{DIGEST_BYTES}s")
 HEADER_BYTES = HEADER.size
@@ -69,3 +69,8 @@ def unpack_header(data: bytes | bytearray | memoryview, at: int, peer: str) -> H
     if length > LIMITS[kind]:
         raise NetworkError(f"{peer} sent a frame of kind {kind.name.lower()} with an impossible length, {length}")
     return Header(kind, sequence, length, digest)
+
+
+def printable(text: str) -> str:
+    """What a peer wrote, without the control characters that could play tricks on a terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -158,7 +158,7 @@ class Config:
         return Config(parties=names, **_settings(settings, (*names, PRODUCER), Path()))
 
 
-# --- roles and addresses ----------------------------------------------------------------------------------------------
+# --- roles and addresses ---------------------------------------------------------------------------------------------
 
 
 def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -228,7 +228,7 @@ def _is_loopback(host: str) -> bool:
     return host in ("localhost", "::1") or re.fullmatch(r"127(\.[0-9]{1,3}){3}", host) is not None
 
 
-# --- settings -----------------------------------------------------------------------------------------------------------
+# --- settings --------------------------------------------------------------------------------------------------------
 
 
 def _settings(literal: object, roles: tuple[str, ...], folder: Path) -> dict[str, Any]:
