@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tacit.aten.creation import write
 from tacit.aten.registry import (
     arithmetic,
     bits,
@@ -20,8 +20,8 @@ from tacit.aten.registry import (
     secret,
 )
 from tacit.functions.linear import add_public, times_public
-from tacit.functions.reciprocal import reciprocal
-from tacit.protocols.share import Arithmetic, Binary
+from tacit.functions.reciprocal import quotient, reciprocal
+from tacit.protocols.share import PRECISE_BITS, Arithmetic
 from tacit.tensor import SecretTensor
 
 aten = torch.ops.aten
@@ -112,10 +112,7 @@ def divide(func: Any, x: Operand, y: Operand) -> SecretTensor:
         dividend = number(x)
         result = dividend * inverse if isinstance(dividend, Tensor) else times_public(dividend, inverse)
         return finish(result, dtype, x, y)
-    numerator = number(x)
-    inverted = reciprocal(divisor)
-    result = times_public(inverted, numerator) if isinstance(numerator, Tensor) else numerator * inverted
-    return finish(result, dtype, x, y)
+    return finish(quotient(number(x), divisor), dtype, x, y)
 
 
 @implements(aten.reciprocal.default)
@@ -166,13 +163,26 @@ def whole_power(x: Arithmetic, exponent: int) -> Arithmetic:
 def addcmul(func: Any, x: Operand, left: Operand, right: Operand, *, value: float = 1) -> SecretTensor:
     """x + value left right, with the precision of an untruncated product: what Adam squares must not vanish."""
     product = multiply(left, right)
-    if isinstance(product, Tensor):
-        return finish(combine(x, product * value), x.dtype, x, left, right)
-    keep = 2 * product.protocol.frac_bits
-    scaled = times_public(product, torch.tensor(value), keep=keep)
+    if isinstance(product, Arithmetic):
+        product = product.settle(2 * product.protocol.frac_bits)
+        product.storage.precise = True
+        product = times_public(product, torch.tensor(value))
+    else:
+        product = product * value
     base = number(x)
-    total = add_public(scaled, base) if isinstance(base, Tensor) else base + scaled
-    return secret(total.settle(keep), x.dtype)
+    if isinstance(product, Tensor):
+        total = base + product if isinstance(base, Tensor) else add_public(base, product)
+    else:
+        product = product.settle(product.protocol.frac_bits + PRECISE_BITS)
+        total = add_public(product, base) if isinstance(base, Tensor) else base + product
+    return finish(total, x.dtype, x, left, right)
+
+
+@implements(aten.addcmul_.default)
+def addcmul_(func: Any, x: SecretTensor, left: Operand, right: Operand, *, value: float = 1) -> SecretTensor:
+    """`addcmul` in place; from then on the storage keeps the finer scale."""
+    write(x, addcmul(aten.addcmul.default, x, left, right, value=value), precise=True)
+    return x
 
 
 @implements(aten.addcdiv.default)
@@ -192,5 +202,3 @@ def lerp(func: Any, start: Operand, end: Operand, weight: float) -> SecretTensor
 def _float(dtype: torch.dtype) -> torch.dtype:
     return dtype if dtype.is_floating_point else torch.get_default_dtype()
 
-
-_ = (Binary, math)

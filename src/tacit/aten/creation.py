@@ -55,8 +55,8 @@ def copy_(func: Any, x: Tensor, source: Tensor, non_blocking: bool = False) -> T
     return x
 
 
-def write(x: SecretTensor, source: SecretTensor) -> None:
-    """x[...] = source, with broadcasting; a public source is remembered as such."""
+def write(x: SecretTensor, source: SecretTensor, *, precise: bool = False) -> None:
+    """x[...] = source, with broadcasting; a public source is remembered as such. `precise`: see `Arithmetic.write`."""
     mine = x.share
     if isinstance(mine, Binary):
         other: Binary | Arithmetic = bits(source)
@@ -72,7 +72,7 @@ def write(x: SecretTensor, source: SecretTensor) -> None:
     else:
         assert isinstance(mine, Arithmetic)
         assert isinstance(other, Arithmetic)
-        mine.write(other)
+        mine.write(other, precise=precise)
     if known is not None:
         mine.facts.public = known.expand(mine.shape).to(x.dtype)
 

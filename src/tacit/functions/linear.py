@@ -20,12 +20,11 @@ def add_public(x: Arithmetic, c: Tensor) -> Arithmetic:
     return x.plus(encode(c, x.frac_bits, name="a public summand"))
 
 
-def times_public(x: Arithmetic, v: Tensor, *, keep: int | None = None) -> Arithmetic:
+def times_public(x: Arithmetic, v: Tensor) -> Arithmetic:
     """x v. Local; what it adds to the scale is truncated by whoever needs that.
 
     A power of two only changes the scale, a whole number only the ring elements; other factors are rounded to 16
-    significant bits of their largest element. Domain: |x v| < 2^30 at 16 fractional bits. `keep` raises the scale up to
-    which x itself is not truncated first.
+    significant bits of their largest element.   Domain: |x v| < 2^30 at 16 fractional bits (|v| < 2^6 where x is kept precise).
     """
     if v.numel() and v.dtype.is_floating_point:
         first = float(v.reshape(-1)[0])
@@ -35,8 +34,8 @@ def times_public(x: Arithmetic, v: Tensor, *, keep: int | None = None) -> Arithm
                 shape = torch.broadcast_shapes(x.shape, v.shape)
                 return scaled if shape == x.shape else scaled.move(lambda t: t.expand(shape), view=False)
     ring, frac_bits = encode_public(v, name="a public factor")
-    if frac_bits and x.frac_bits > (keep or x.protocol.frac_bits + SLACK_BITS):
-        x = x.settle(keep)
+    if frac_bits and not x.storage.precise and x.frac_bits > x.protocol.frac_bits + SLACK_BITS:
+        x = x.settle()
     out = apply_public(x, ring, torch.mul)
     out.storage.frac_bits = x.frac_bits + frac_bits
     return out

@@ -28,7 +28,7 @@ def rsqrt(x: Arithmetic) -> Arithmetic:
     Cost: 17 rounds.   Reveals: nothing.   Ref: [CS10].
     """
     _, y, steps, scales = _scaled_rsqrt(x)
-    return x.protocol.multiply(y, steps.function(scales, frac_bits=HIGH // 2))
+    return x.protocol.multiply(y, steps.function(scales, frac_bits=HIGH // 2)).settle(WORKING_BITS)
 
 
 def sqrt(x: Arithmetic) -> Arithmetic:
@@ -39,7 +39,8 @@ def sqrt(x: Arithmetic) -> Arithmetic:
     """
     z, y, steps, scales = _scaled_rsqrt(x)
     root = x.protocol.multiply(z, y).settle(WORKING_BITS)
-    return x.protocol.multiply(root, steps.function([1 / s for s in scales], frac_bits=-min(x_low(x) // 2, 0)))
+    unscale = steps.function([1 / s for s in scales], frac_bits=-x_low(x) // 2)
+    return x.protocol.multiply(root, unscale).settle(WORKING_BITS)
 
 
 def x_low(x: Arithmetic) -> int:

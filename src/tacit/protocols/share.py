@@ -18,13 +18,17 @@ from tacit.correlated.masks import BitMask, Mask
 if TYPE_CHECKING:
     from tacit.protocols.base import Protocol
 
-__all__ = ["SLACK_BITS", "Arithmetic", "Binary", "Facts", "Lineage", "Share", "Storage", "factors"]
+__all__ = ["PRECISE_BITS", "SLACK_BITS", "Arithmetic", "Binary", "Facts", "Lineage", "Share", "Storage", "factors"]
 
 TensorOp = Callable[[Tensor], Tensor]
 
 SLACK_BITS = 12
 """Fractional bits a factor may have beyond the session's. More: a mean over a batch (a scale by 2^-7) keeps its precision
 into the next product; fewer: larger products fit. Such a factor is smaller by the same 12 bits, so the range stays."""
+
+PRECISE_BITS = 24
+"""Further fractional bits of a precise storage. With 24, the square of the smallest gradient times Adam's 1 - β₂ is still
+a unit, and values up to 2^6 keep room for a public factor (at 16 fractional bits); more would narrow that range."""
 
 MAX_DEPTH = 16
 """Moves a fact is followed through. Longer chains (a loop of x = x + 1) would keep every ancestor alive; models hardly
@@ -34,12 +38,14 @@ stack more than a handful of views between two operations."""
 class Storage:
     """What views of one secret have in common: how often it was written, its size, its fixed-point scale."""
 
-    __slots__ = ("frac_bits", "numel", "version")
+    __slots__ = ("frac_bits", "numel", "precise", "version")
 
     def __init__(self, numel: int, frac_bits: int = 0) -> None:
         self.version = 0
         self.numel = numel
         self.frac_bits = frac_bits
+        self.precise = False
+        """Whether it keeps `PRECISE_BITS` more fractional bits: an optimizer's running squares, see `write`."""
 
 
 class Lineage(NamedTuple):
@@ -250,10 +256,16 @@ class Arithmetic(Share):
         out._descend(self, lambda mask: mask.scale(k), None)
         return out
 
-    def write(self, source: Arithmetic) -> None:
-        """Overwrite the content in place; every view sees it. The scale becomes the source's if all of it is written."""
+    def write(self, source: Arithmetic, *, precise: bool = False) -> None:
+        """Overwrite the content in place; every view sees it.
+
+        If all of it is written the scale may become finer. `precise` keeps `PRECISE_BITS` more than the session's
+        fractional bits, then and for every later write: running averages of squared gradients would vanish otherwise.
+        """
         if self.numel == self.storage.numel:
-            source = source.settle(max(self.frac_bits, self.protocol.frac_bits))
+            self.storage.precise |= precise
+            finest = self.protocol.frac_bits + (PRECISE_BITS if self.storage.precise else 0)
+            source = source.settle(max(self.frac_bits, finest))
             source = source.lifted(max(self.frac_bits, source.frac_bits))
             self.storage.frac_bits = source.frac_bits
         else:
