@@ -7,6 +7,7 @@ import os
 import select
 import struct
 import time
+import weakref
 from collections.abc import Sequence
 
 import torch
@@ -30,6 +31,25 @@ EVIDENCE = 10.0
 
 ALIVE = struct.Struct("<BQQ8s")
 """Whether the sender waits for the receiver's next frame; frames it has received; its operator's number and digest."""
+
+
+_OPEN: weakref.WeakSet[Tcp] = weakref.WeakSet()
+
+
+def _abort_all() -> None:
+    """Abort, at the end of the interpreter, what nobody has closed."""
+    for transport in tuple(_OPEN):
+        transport.abort("its program ended in the middle of a session")
+
+
+def _abandon_all() -> None:
+    """In a forked child: let go of the parent's connections, so that they end when the parent does."""
+    for transport in tuple(_OPEN):
+        transport.abandon()
+
+
+atexit.register(_abort_all)
+os.register_at_fork(after_in_child=_abandon_all)
 
 
 class Tcp(Transport):
@@ -59,10 +79,9 @@ class Tcp(Transport):
         self._waiting: tuple[Link, int] | None = None
         self._cause: Cause | None = None
         self._open = True
-        self._process = os.getpid()
         self._courier = Courier(self._all, min(timeout / 4, 2.0), self._sign_of_life)
         self._courier.start()
-        atexit.register(self.abort, "its program ended in the middle of a session")
+        _OPEN.add(self)
 
     # --- moving tensors --------------------------------------------------------------------------------------------
 
@@ -316,8 +335,8 @@ class Tcp(Transport):
     # --- the end ---------------------------------------------------------------------------------------------------
 
     def abort(self, reason: str) -> None:
-        """Tell every peer why, wait a moment for it to arrive, and close. Does nothing in a forked child."""
-        if not self._open or os.getpid() != self._process:
+        """Tell every peer why, wait a moment for it to arrive, and close."""
+        if not self._open:
             return
         self._end()
         farewell(self._all, self._cause or Cause("stopped", self._role, reason))
@@ -343,9 +362,16 @@ class Tcp(Transport):
         self._end()
         hang_up(self._all, time.monotonic() + PARTING)
 
+    def abandon(self) -> None:
+        """Close this process's copies of the sockets without a word: for children that were forked off."""
+        self._open = False
+        _OPEN.discard(self)
+        for link in self._all:
+            link.close()
+
     def _end(self) -> None:
         self._open = False
-        atexit.unregister(self.abort)
+        _OPEN.discard(self)
         self._courier.stop()
 
 
