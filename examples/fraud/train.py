@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -57,7 +58,8 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="where Alice writes her results as JSON instead of printing them")
     options = parser.parse_args()
 
-    with tacit.session(seed=options.seed) as session:
+    with tacit.session() as session:
+        torch.manual_seed(options.seed)
         xa = tacit.read_csv(options.directory / "aliceTrainFile.csv", owner="alice", standardize=True)
         xb, label = tacit.read_csv(
             options.directory / "bobTrainFileWithLabel.csv", owner="bob", label="label", standardize=True
@@ -78,7 +80,7 @@ def main() -> None:
                 "weights": dict(zip(columns(xa) + columns(xb), weights[0].tolist(), strict=True)),
                 "accuracy": correct / options.held_out,
                 "auc": in_order / (frauds * (options.held_out - frauds)),
-                "cost": {"training": training.as_dict(), "evaluation": evaluation.as_dict()},
+                "cost": {"training": asdict(training), "evaluation": asdict(evaluation)},
             }
             if options.report:
                 options.report.write_text(json.dumps(report))
