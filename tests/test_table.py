@@ -124,9 +124,9 @@ def test_any_text_is_a_table_or_one_clear_error(tmp_path_factory, content):
     path.write_bytes(content.encode("utf-8", "surrogatepass"))
 
     try:
-        table = read_table(path)
+        table, message = read_table(path), ""
     except DataError as error:
-        assert "\n" not in str(error).replace(str(path), "")
-    else:
-        assert torch.isfinite(table.values).all()
-        assert table.values.shape == (len(table.values), len(table.columns))
+        table, message = None, str(error).replace(str(path), "")
+
+    assert "\n" not in message
+    assert table is None or (torch.isfinite(table.values).all() and table.values.shape[1] == len(table.columns))

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from tacit.api import current_session, share
 from tacit.data.table import Table, read_table
 from tacit.errors import DataError
-from tacit.api import current_session, share
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.session.session import Session
 from tacit.tensor import SecretTensor
