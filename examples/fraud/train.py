@@ -76,11 +76,16 @@ def main() -> None:
 
         if tacit.is_role("alice"):
             correct, frauds, in_order = counts.tolist()
+            of_alice, of_bob = weights[0].split([xa.shape[1], xb.shape[1]])
             report = {
-                "weights": dict(zip(columns(xa) + columns(xb), weights[0].tolist(), strict=True)),
+                "weights": {
+                    "alice": dict(zip(columns(xa), of_alice.tolist(), strict=True)),
+                    "bob": dict(zip(columns(xb), of_bob.tolist(), strict=True)),
+                },
                 "accuracy": correct / options.held_out,
                 "auc": in_order / (frauds * (options.held_out - frauds)),
                 "cost": {"training": asdict(training), "evaluation": asdict(evaluation)},
+                "revealed": [asdict(entry) for entry in session.ledger.entries],
             }
             if options.report:
                 options.report.write_text(json.dumps(report))
