@@ -212,6 +212,7 @@ def _owned(
 
 
 def _wrap(protocol: Protocol, tensor: Tensor | None, shared: Share, dtype: torch.dtype | None = None) -> SecretTensor:
+    shared.storage.lasting = True
     out = SecretTensor(shared, dtype or (tensor.dtype if tensor is not None else torch.get_default_dtype()))
     return out.requires_grad_() if tensor is not None and tensor.requires_grad else out
 

@@ -12,7 +12,6 @@ from typing import Any, NoReturn, Self
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from tacit.errors import DataError, RevealError, TacitError, UnsupportedOperator
 from tacit.protocols.base import Protocol
@@ -65,8 +64,8 @@ class SecretTensor(Tensor):
         handler = HANDLERS.get(func)
         if handler is None:
             raise _unsupported(func)
-        transcript = _session_transcript(args, kwargs)
-        transcript.record(*_describe(func, args, kwargs))
+        transcript, operator, fingerprints = _describe(func, args, kwargs)
+        transcript.record(operator, fingerprints)
         return handler(func, *args, **kwargs)
 
     # --- a secret never turns into a number by accident --------------------------------------------------------------
@@ -133,27 +132,35 @@ class SecretTensor(Tensor):
 # --- what each operator adds to the transcript ------------------------------------------------------------------------
 
 
-def _session_transcript(args: Any, kwargs: Any) -> Any:
-    for x in tree_leaves((args, kwargs)):
-        if isinstance(x, SecretTensor):
-            session = x._protocol.session
-            session.check_open()
-            return session.transcript
-    raise TacitError("an operator on secrets without a secret among its operands")
-
-
-def _describe(func: Any, args: Any, kwargs: Any) -> tuple[str, bytes]:
-    """The operator's name with the shapes of its tensors, and a fingerprint of everything public among its operands."""
-    names, public = [], []
-    for x in tree_leaves((args, kwargs)):
+def _describe(func: Any, args: Any, kwargs: Any) -> tuple[Any, str, bytes]:
+    """The session's transcript, the operator's name with the shapes of its tensors, and a fingerprint of all that is
+    public among its operands."""
+    names: list[str] = []
+    public: list[bytes] = []
+    found = None
+    for x in _leaves(args, kwargs):
         if isinstance(x, SecretTensor):
             names.append(f"secret {_shape(x)}")
+            found = x
         elif isinstance(x, Tensor):
             names.append(f"public {_shape(x)}")
             public.append(fingerprint(x))
         else:
             public.append(repr(x).encode())
-    return f"{func}({', '.join(names)})", b"|".join(public)
+    if found is None:
+        raise TacitError("an operator on secrets without a secret among its operands")
+    session = found._protocol.session
+    session.check_open()
+    return session.transcript, f"{func}({', '.join(names)})", b"|".join(public)
+
+
+def _leaves(args: Any, kwargs: Any) -> Iterator[Any]:
+    """Operands, with those in lists: ATen nests no deeper."""
+    for x in (*args, *kwargs.values()) if kwargs else args:
+        if isinstance(x, list | tuple):
+            yield from x
+        else:
+            yield x
 
 
 def _shape(x: Tensor) -> str:

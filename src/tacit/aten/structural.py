@@ -128,6 +128,7 @@ def join(func: Any, tensors: Sequence[Tensor], dim: int = 0) -> SecretTensor:
     joined = [func(list(column), dim) for column in zip(*[s.tensors for s in shares], strict=True)]
     out = shares[0]._like(joined)
     out.storage.frac_bits = frac_bits
+    out.storage.lasting = all(s.storage.lasting for s in shares)
     return secret(out, dtype)
 
 

@@ -29,6 +29,11 @@ class Secret(Dealt):
         super().__init__(dealt.parts, dealt.plain)
         self._tables: tuple[Dealt, Dealt] | None = None
 
+    @classmethod
+    def of(cls, parts: list[Tensor], plain: Tensor | None) -> Secret:
+        """A mask from its shares and, at the producer, its value."""
+        return cls(Dealt(parts, plain))
+
     def tables(self, dealing: Dealing, count: int) -> tuple[Dealt, Dealt]:
         """Shares of the thermometer tables of a (int16 [16, n]) and of its sign (a plane). 32 1/8 bytes an element."""
         if self._tables is None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from tacit.correlated import comparison, harmonics, product, selection, truncation
 from tacit.correlated.dealing import Dealing
 from tacit.correlated.masks import BitMask, Mask, Secret
+from tacit.correlated.parts import OpenedParts
 from tacit.errors import ConfigError
 from tacit.net.transport import Parcel
 from tacit.protocols.base import DeclaredCost, Harmonics, Protocol
@@ -31,6 +32,13 @@ class Opening(NamedTuple):
     tensors: Sequence[Tensor]
     size: int
     combine: Callable[[Tensor, Tensor], Tensor]
+
+
+class Pending(NamedTuple):
+    """A mask on its way: what has to be opened for it, and what makes it from the opened value."""
+
+    opening: Opening
+    finish: Callable[[Tensor | None], Mask | BitMask]
 
 
 class Dealer(Protocol):
@@ -149,36 +157,62 @@ class Dealer(Protocol):
                     root = origin.parent
                 if not any(root is other for other in roots):
                     roots.append(root)
-        if roots:
-            self._open_under_masks(roots)
+        if not roots:
+            return
+        pending = [self._begin(root) for root in roots]
+        opened = self._open([p.opening for p in pending])
+        for root, p, value in zip(roots, pending, opened, strict=True):
+            root.facts.mask = p.finish(value)
         for share in shares:
             _known(share.facts)
 
-    def _open_under_masks(self, shares: Sequence[Share]) -> None:
-        openings, finish = [], []
-        for share in shares:
-            if isinstance(share, Binary):
-                plane, mask = selection.draw_bit_mask(self._dealing, share.shape)
-                packed = [kernels.pack_bits(t) for i, t in self.indexed(share.tensors) if i >= 0]
-                tensors = [t.bitwise_xor_(p) for t, p in zip(packed, plane.parts, strict=True)]
-                openings.append(Opening(tensors, (share.numel + 7) // 8, xor))
-                finish.append(mask)
-            else:
-                secret = Secret(self._dealing.random_ring(share.shape))
-                tensors = [t - a for t, a in zip(share.tensors, secret.parts, strict=False)]
-                openings.append(Opening(tensors, 8 * share.numel, add))
-                finish.append(secret)
-        for share, found, opened in zip(shares, finish, self._open(openings), strict=True):
-            if isinstance(found, BitMask):
-                if opened is not None:
-                    found.opened = kernels.unpack_bits(opened, share.numel).view(share.shape)
-                share.facts.mask = found
-            else:
-                share.facts.mask = Mask.simple(opened, found)
+    def _begin(self, share: Share) -> Pending:
+        """Draw a mask for one secret; what to open, and how the opened value completes the mask."""
+        if isinstance(share, Binary):
+            return self._begin_bits(share)
+        lineage = share.facts.lineage
+        if lineage is not None and lineage.move is not None and lineage.parent.storage.lasting:
+            if lineage.parent.facts is lineage.facts:
+                return self._begin_part(share, lineage.parent, lineage.move)
+        secret = Secret(self._dealing.random_ring(share.shape))
+        tensors = [t - a for t, a in zip(share.tensors, secret.parts, strict=False)]
+        return Pending(Opening(tensors, 8 * share.numel, add), lambda opened: Mask.simple(opened, secret))
+
+    def _begin_bits(self, share: Binary) -> Pending:
+        plane, mask = selection.draw_bit_mask(self._dealing, share.shape)
+        packed = [kernels.pack_bits(t) for i, t in self.indexed(share.tensors) if i >= 0]
+        tensors = [t.bitwise_xor_(p) for t, p in zip(packed, plane.parts, strict=True)]
+
+        def finish(opened: Tensor | None) -> BitMask:
+            if opened is not None:
+                mask.opened = kernels.unpack_bits(opened, share.numel).view(share.shape)
+            return mask
+
+        return Pending(Opening(tensors, (share.numel + 7) // 8, xor), finish)
+
+    def _begin_part(self, share: Share, whole: Share, move: Callable[[Tensor], Tensor]) -> Pending:
+        """Open those elements of a part of lasting data that no part before it has opened."""
+        facts = whole.facts
+        if facts.parts is None:
+            facts.parts = OpenedParts(whole.shape, len(self._indices), producer=self.session.hosts_producer)
+        books: OpenedParts = facts.parts
+        places = books.places(move)
+        closed = books.closed(places)
+        masks = books.draw(self._dealing, closed)
+        tensors = [t.reshape(-1)[closed] - a for t, a in zip(whole.tensors, masks, strict=False)]
+
+        def finish(opened: Tensor | None) -> Mask:
+            books.store(closed, opened)
+            return books.mask(places)
+
+        return Pending(Opening(tensors, 8 * closed.numel(), add), finish)
 
     def _open(self, openings: Sequence[Opening]) -> list[Tensor | None]:
         """One round: send our shares of everything, receive everybody else's, combine."""
-        self.session.meter.opening(sum(o.size for o in openings))
+        size = sum(o.size for o in openings)
+        if not size:
+            return [o.tensors[0] if o.tensors else None for o in openings]
+        self.session.meter.opening(size)
         if not self._indices:
             self.session.check_open()
             return [None] * len(openings)

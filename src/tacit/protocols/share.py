@@ -38,12 +38,14 @@ stack more than a handful of views between two operations."""
 class Storage:
     """What views of one secret have in common: how often it was written, its size, its fixed-point scale."""
 
-    __slots__ = ("frac_bits", "numel", "precise", "version")
+    __slots__ = ("frac_bits", "lasting", "numel", "precise", "version")
 
     def __init__(self, numel: int, frac_bits: int = 0) -> None:
         self.version = 0
         self.numel = numel
         self.frac_bits = frac_bits
+        self.lasting = False
+        """Whether it is data or a parameter, of which one part after the other will be opened: see `Part`."""
         self.precise = False
         """Whether it keeps `PRECISE_BITS` more fractional bits: an optimizer's running squares, see `write`."""
 
@@ -63,9 +65,11 @@ class Lineage(NamedTuple):
 class Facts:
     """What is known of one version of a share's content. Every role knows the same facts at the same time."""
 
-    __slots__ = ("form", "lineage", "mask", "memo", "public")
+    __slots__ = ("form", "lineage", "mask", "memo", "parts", "public")
 
     def __init__(self) -> None:
+        self.parts: Any = None
+        """Of lasting data: what has been opened of it, element by element, by the protocol that keeps it."""
         self.mask: Any = None
         """The simple `Mask` of an arithmetic share, the `BitMask` of a binary one."""
         self.form: Mask | None = None
