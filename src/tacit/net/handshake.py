@@ -19,7 +19,7 @@ from typing import NamedTuple
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from tacit.errors import AuthenticationError, ConfigError, NetworkError
+from tacit.errors import AuthenticationError, ConfigError, NetworkError, TacitError
 from tacit.net.certificates import Identity
 from tacit.net.framing import printable
 
@@ -119,24 +119,23 @@ def secure(sock: socket.socket, me: Endpoint, peer: str, *, server: bool) -> Sec
     """Authenticate the peer, compare configs and agree on a key; raise an error that both ends understand alike."""
     try:
         if me.identity is not None:
-            sock = _wrap(sock, me.identity, peer, server=server)
+            sock = me.identity.context(peer, server=server).wrap_socket(sock, server_side=server)
+            if not me.identity.is_pinned(peer, sock.getpeercert(binary_form=True)):
+                raise ssl.SSLCertVerificationError("another certificate")
         nonce = os.urandom(NONCE_BYTES)
         sock.sendall(_hello(me, nonce))
         theirs = _read_hello(sock, peer)
+        _compare(me, peer, theirs)
     except OSError as error:
+        sock.close()
         raise _refused(me, peer, error) from None
-    _compare(me, peer, theirs)
+    except TacitError:
+        sock.close()
+        raise
     pair = sorted(((me.role, nonce), (peer, bytes.fromhex(theirs["nonce"]))), key=lambda end: me.roles.index(end[0]))
     info = b"\0".join((CONTEXT, pair[0][0].encode(), pair[1][0].encode()))
     key = HKDF(hashes.SHA256(), 32, salt=None, info=info).derive(pair[0][1] + pair[1][1])
     return Secured(sock, key, theirs["script"] == me.script)
-
-
-def _wrap(sock: socket.socket, identity: Identity, peer: str, *, server: bool) -> ssl.SSLSocket:
-    wrapped = identity.context(peer, server=server).wrap_socket(sock, server_side=server)
-    if not identity.is_pinned(peer, wrapped.getpeercert(binary_form=True)):
-        raise ssl.SSLCertVerificationError("another certificate")
-    return wrapped
 
 
 def _refused(me: Endpoint, peer: str, error: OSError) -> NetworkError:

@@ -11,6 +11,8 @@ import contextlib
 import select
 import socket
 import ssl
+import struct
+import sys
 import threading
 import time
 from collections import deque
@@ -65,6 +67,7 @@ class Link:
         self._writing: deque[memoryview] = deque()
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
         self._low = self._high = 0
+        self._torn = False
         self._rest = 0
         """Payload bytes of the current incoming frame that nobody has read yet."""
         self.readable = select.poll()
@@ -96,9 +99,10 @@ class Link:
         try:
             for _ in range(RECORDS_AT_ONCE):
                 with self._calls:
+                    if not (self._writing or self._frames):
+                        return True
+                    self._torn = True
                     if not self._writing:
-                        if not self._frames:
-                            return True
                         self._gather()
                     segment = self._writing[0]
                     done = self._socket.send(segment)
@@ -107,7 +111,9 @@ class Link:
                         self._writing.popleft()
                     else:
                         self._writing[0] = segment[done:]
+                    self._torn = False
         except _NOT_NOW:
+            self._torn = False
             return False
         except (OSError, ValueError) as error:
             raise LinkDown(self, error) from None
@@ -134,9 +140,15 @@ class Link:
             self._writing.append(rest)
 
     def drop_queue(self) -> None:
-        """Forget frames that have not begun to travel: the run is over, and bad news should not stand behind them."""
+        """Forget frames that have not begun to travel: the run is over, and bad news should not stand behind them.
+
+        If a Ctrl-C has hit the middle of a write, nobody knows what is gone, so nothing more can be said on this link.
+        """
         with self._calls, self._order:
             self._frames.clear()
+            if self._torn:
+                self._writing.clear()
+                self.half_close()
             self._pushed = self._written + sum(map(len, self._writing))
 
     # --- receiving -------------------------------------------------------------------------------------------------
@@ -235,7 +247,7 @@ class Link:
     def hung_up(self) -> bool:
         """Whether the peer has closed its end, even if unread frames stand before that."""
         poll = select.poll()
-        poll.register(self._socket, getattr(select, "POLLRDHUP", 0))
+        poll.register(self._socket, select.POLLRDHUP)
         return bool(poll.poll(0))
 
     def half_close(self) -> None:
@@ -244,14 +256,20 @@ class Link:
             self._socket.shutdown(socket.SHUT_WR)
 
     def drain(self, deadline: float) -> None:
-        """Read until the peer closes, and forget it: closing a socket with unread bytes would destroy sent ones."""
+        """Read until the peer closes, and close: closing a socket with unread bytes would destroy sent ones.
+
+        A peer that takes nothing until the deadline gets a reset, which it notices without reading what comes before.
+        """
         if self._socket.fileno() < 0:
             return
         with socket.socket(fileno=self._socket.detach()) as raw, contextlib.suppress(OSError):
-            while (left := deadline - time.monotonic()) > 0:
-                raw.settimeout(left)
-                if not raw.recv(1 << 20):
-                    return
+            raw.settimeout(max(deadline - time.monotonic(), 0.001))
+            with contextlib.suppress(TimeoutError):
+                while raw.recv(1 << 20):
+                    raw.settimeout(max(deadline - time.monotonic(), 0.001))
+                return
+            if _unsent(raw):
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     @property
     def sent_bytes(self) -> int:
@@ -264,6 +282,14 @@ class Link:
 
 
 _NUMBERED = frozenset((Kind.DATA, Kind.ANNOUNCE, Kind.BYE))
+
+
+def _unsent(raw: socket.socket) -> bool:
+    """Whether the operating system still holds bytes that the peer has not taken."""
+    import fcntl
+    import termios
+
+    return bool(int.from_bytes(fcntl.ioctl(raw, termios.TIOCOUTQ, bytes(4)), sys.byteorder))
 
 
 def describe(error: BaseException) -> str:

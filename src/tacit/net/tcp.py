@@ -6,6 +6,7 @@ import atexit
 import os
 import select
 import struct
+import sys
 import time
 import weakref
 from collections.abc import Sequence
@@ -49,7 +50,8 @@ def _abandon_all() -> None:
 
 
 atexit.register(_abort_all)
-os.register_at_fork(after_in_child=_abandon_all)
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_abandon_all)
 
 
 class Tcp(Transport):
