@@ -1,6 +1,7 @@
 """Tacit: ordinary PyTorch programs on data that no single machine may see."""
 
 from tacit.api import current_session, is_role, reveal, role, session, share
+from tacit.data import batches, read_csv
 from tacit.errors import TacitError
 from tacit.tensor import SecretTensor
 
@@ -10,8 +11,10 @@ __all__ = [
     "SecretTensor",
     "TacitError",
     "__version__",
+    "batches",
     "current_session",
     "is_role",
+    "read_csv",
     "reveal",
     "role",
     "session",
