@@ -45,7 +45,6 @@ def batches(
         raise DataError(f"batches need a size of at least 1 and no fewer than 0 epochs, not {size} and {epochs}")
     per_epoch = rows // size if drop_last else -(-rows // size)
     shown = progress and _leads(tensors)
-    _open_masked(tensors)
     return _iterate(tensors, rows, size, epochs, shuffle, per_epoch, shown)
 
 
@@ -75,13 +74,6 @@ def _common_length(tensors: tuple[Tensor, ...]) -> int:
     if not lengths[0]:
         raise DataError("batches need tensors with at least one row")
     return lengths[0]
-
-
-def _open_masked(tensors: tuple[Tensor, ...]) -> None:
-    """Open all rows under masks now, in one round; every batch of every epoch is open then, and costs nothing more."""
-    shares = [tensor.share for tensor in tensors if isinstance(tensor, SecretTensor)]
-    if shares:
-        shares[0].protocol.mask(*shares)
 
 
 def _leads(tensors: tuple[Tensor, ...]) -> bool:
