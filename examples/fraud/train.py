@@ -6,8 +6,8 @@ regression, trained as anybody would in PyTorch; only that nobody sees the data,
 
 Three things come out. Alice alone learns the weights. The last 1,000 people, whom training never touches, tell how good
 the model is: the roles compute, still on secrets, how many of them it classifies correctly and how many pairs of a
-fraudulent and an honest person it puts in the right order, and reveal these counts to all. Accuracy and AUC follow from
-the counts; no prediction about any person is revealed to anyone, and no label leaves Bob.
+fraudulent and an honest person it puts in the right order, and reveal these counts to Alice and Bob. Accuracy and AUC
+follow from the counts; no prediction about any person is revealed to anyone, and no label leaves Bob.
 
     tacit local examples/fraud/train.py                                       # three processes on this machine
     tacit run examples/fraud/train.py --config config.json --as alice         # one role, on its own machine
@@ -70,7 +70,8 @@ def main() -> None:
         before = session.meter.cost
         model = train(x[:known], label[:known], options.epochs, options.learning_rate)
         training = session.meter.cost - before
-        counts = tacit.reveal(count(model(x[known:]), label[known:]), to="all", name="counts on held-out people")
+        counts = count(model(x[known:]), label[known:])
+        counts = tacit.reveal(counts, to=["alice", "bob"], name="counts on held-out people")
         evaluation = session.meter.cost - before - training
         weights = tacit.reveal(model.weight, to="alice", name="weights")
 
