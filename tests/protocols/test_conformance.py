@@ -9,6 +9,7 @@ import torch
 
 from tacit.protocols.base import Harmonics
 from tacit.protocols.share import Arithmetic
+
 from .world import World
 
 LIMIT = 1 << 62
@@ -17,7 +18,9 @@ LIMIT = 1 << 62
 @pytest.fixture
 def ends() -> torch.Tensor:
     """Ring elements over the whole documented range, with its ends and everything small."""
-    special = torch.tensor([0, 1, -1, 2, -2, 65535, 65536, -65536, -65537, LIMIT - 1, 1 - LIMIT, LIMIT // 2, -LIMIT // 2])
+    special = torch.tensor(
+        [0, 1, -1, 2, -2, 65535, 65536, -65536, -65537, LIMIT - 1, 1 - LIMIT, LIMIT // 2, -LIMIT // 2]
+    )
     return torch.cat([special, torch.randint(1 - LIMIT, LIMIT, (500,)), torch.randint(-300, 300, (500,))])
 
 

@@ -16,6 +16,7 @@ import torch
 from tacit.correlated.dealing import Dealing, Dealt
 from tacit.protocols.base import Harmonics
 from tacit.protocols.dealer import Dealer
+
 from .world import World
 
 N = 20_000
@@ -118,7 +119,7 @@ def chi_square(data: torch.Tensor) -> float:
 def worst(world: World) -> float:
     """The largest deviation of anything that anybody saw: whole, and in each of the eight byte positions of a word."""
     statistics = []
-    for seen in [*world.transport.received.values(), *world.protocol.opened.values()]:
+    for seen in [*world.transport.received.values(), *world.watched.opened.values()]:
         data = torch.cat(seen)[:1_000_000]
         if data.numel() < 20_000:
             continue

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
+from tacit.correlated.dealing import Dealing
 from tacit.net.in_process import InProcess
 from tacit.net.transport import Parcel
-from tacit.protocols.dealer import Dealer, Opening
+from tacit.protocols.dealer import Dealer
+from tacit.protocols.masking import Masking, Opening
 from tacit.protocols.share import Arithmetic, Share
 from tacit.ring.fixed_point import decode, encode
 from tacit.session.config import Config
@@ -28,15 +30,15 @@ class Recorder(InProcess):
         self.received.setdefault((parcel.source, parcel.destination), []).append(data)
 
 
-class Watched(Dealer):
-    """A protocol that writes down what is opened, and what is left of it without each party's own share."""
+class Watched(Masking):
+    """Opens, and writes down what is opened and what is left of it without each party's own share."""
 
-    def __init__(self, session: Session) -> None:
-        super().__init__(session)
+    def __init__(self, session: Session, dealing: Dealing) -> None:
+        super().__init__(session, dealing)
         self.opened: dict[str, list[torch.Tensor]] = {}
 
-    def _open(self, openings: Sequence[Opening]) -> list[torch.Tensor | None]:
-        values = super()._open(openings)
+    def open(self, openings: Sequence[Opening]) -> list[torch.Tensor | None]:
+        values = super().open(openings)
         for opening, value in zip(openings, values, strict=True):
             assert value is not None
             rests = [value - t if value.dtype == torch.int64 else value ^ t for t in opening.tensors]
@@ -53,7 +55,9 @@ class World:
         self.config = Config.embedded([f"party{i}" for i in range(parties)])
         self.transport = Recorder(self.config.roles)
         self.session = Session(self.transport, self.config)
-        self.protocol = Watched(self.session)
+        self.protocol = Dealer(self.session)
+        self.watched = Watched(self.session, self.protocol._dealing)
+        self.protocol._masking = self.watched
         self.parties = self.config.parties
 
     def share(self, x: torch.Tensor, frac_bits: int = 16, owner: int = 1) -> Arithmetic:

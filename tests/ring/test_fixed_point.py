@@ -32,7 +32,9 @@ def test_the_ends_of_the_range() -> None:
             encode(torch.tensor(beyond, dtype=torch.float64), 16)
 
 
-@pytest.mark.parametrize(("value", "word"), [(math.nan, "NaN"), (math.inf, "infinite"), (-math.inf, "infinite"), (1e30, "too")])
+@pytest.mark.parametrize(
+    ("value", "word"), [(math.nan, "NaN"), (math.inf, "infinite"), (-math.inf, "infinite"), (1e30, "too")]
+)
 def test_what_cannot_be_encoded_is_named_with_its_place_but_not_its_value(value: float, word: str) -> None:
     x = torch.zeros(3, 4)
     x[2, 1] = value
@@ -66,5 +68,5 @@ def test_public_factors_keep_sixteen_significant_bits(scale: float) -> None:
 
 def test_public_whole_numbers_need_no_fractional_bits() -> None:
     assert encode_public(torch.tensor([3.0, -7.0, 0.0]))[1] == 0
-    assert encode_public(torch.tensor([True, False])) [0].tolist() == [1, 0]
+    assert encode_public(torch.tensor([True, False]))[0].tolist() == [1, 0]
     assert encode_public(torch.zeros(0))[1] == 0

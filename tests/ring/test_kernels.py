@@ -20,7 +20,9 @@ def bits(*shape: int) -> torch.Tensor:
     return torch.randint(0, 2, shape, dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("shapes", [((3, 5), (5, 2)), ((1, 1), (1, 1)), ((4, 0), (0, 3)), ((2, 3, 4), (2, 4, 5)), ((7,), (7,))])
+@pytest.mark.parametrize(
+    "shapes", [((3, 5), (5, 2)), ((1, 1), (1, 1)), ((4, 0), (0, 3)), ((2, 3, 4), (2, 4, 5)), ((7,), (7,))]
+)
 def test_matrix_product_wraps_modulo_2_64(shapes: tuple[tuple[int, ...], ...]) -> None:
     x, y = ring(*shapes[0]), ring(*shapes[1])
 

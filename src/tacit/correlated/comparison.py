@@ -5,7 +5,7 @@ For x = E + a the top bit is  msb(x) = msb(E) ^ msb(a) ^ carry,  where the carry
 j -> [j < digit]; the parties look their public digit up, which costs nothing, and combine the 16 pairs (less, equal) in
 two rounds. The tables belong to the mask a: comparing one secret with many thresholds deals them once.
 
-Online, a party and element: 28 bits + 6 bits, after E is open. Producer: 32 1/8 bytes a mask, 12 7/8 bytes a comparison.
+Online, a party and element: 28 bits + 6 bits, after E is open. Producer: 32 1/8 bytes a mask, 12 7/8 a comparison.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ _NODES = {False: 4, True: 1}
 
 
 def negative(
-    dealing: Dealing, secret: Secret, opened: Tensor | None, shape: torch.Size, indices: Sequence[int], open_bits: OpenBits
+    dealing: Dealing,
+    secret: Secret,
+    opened: Tensor | None,
+    shape: torch.Size,
+    indices: Sequence[int],
+    open_bits: OpenBits,
 ) -> list[Tensor]:
     """XOR shares (bytes of value 0 or 1) of [E_t + a < 0] for every t: `opened` is E, of shape [T, *shape of a]."""
     count, masked = shape.numel(), shape[1:].numel()

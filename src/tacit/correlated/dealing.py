@@ -112,5 +112,6 @@ class Dealing:
             flats.append(flat)
         split = [torch.split(flat, sizes) for flat in flats]
         return [
-            Dealt([pieces[k].view(tuple(shape)) for pieces in split], plain[k]) for k, shape in enumerate(map(tuple, shapes))
+            Dealt([pieces[k].view(tuple(shape)) for pieces in split], plain[k])
+            for k, shape in enumerate(map(tuple, shapes))
         ]

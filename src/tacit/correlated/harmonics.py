@@ -78,8 +78,8 @@ def _multiples(v: Tensor, frac_bits: int, period: int, terms: int) -> tuple[Tens
 def _sine_cosine(turns: Tensor) -> tuple[Tensor, Tensor]:
     """sin and cos of 2π turns, for 0 <= turns < 1, from single additions and products only.
 
-    Every party computes the same public factors, and one different last bit would make the sum of shares garbage. Library
-    sines differ between machines; IEEE additions and products do not. Error: < 1e-14.
+    Every party computes the same public factors, and one different last bit would make the sum of shares garbage.
+    Library sines differ between machines; IEEE additions and products do not. Error: < 1e-14.
     """
     quarter = torch.floor(turns * 4 + 0.5)
     y = (turns - quarter * 0.25) * (2 * math.pi)  # |y| <= π / 4

@@ -19,7 +19,7 @@ class OpenedParts:
     E and a are kept flat, with room for all elements; `places` are the flat positions that a part is made of.
     """
 
-    __slots__ = ("_masks", "_opened", "_positions", "_public", "_plain")
+    __slots__ = ("_masks", "_opened", "_plain", "_positions", "_public")
 
     def __init__(self, shape: torch.Size, hosted: int, *, producer: bool) -> None:
         count = shape.numel()

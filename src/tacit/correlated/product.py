@@ -1,6 +1,6 @@
 """Products of masked secrets [Bea91]: the producer deals products of masks, the rest is local.
 
-    (E + a) ∘ (F + b)  =  E∘F + E∘[b] + [a]∘F + [a∘b]          ∘ any bilinear operation
+(E + a) ∘ (F + b)  =  E∘F + E∘[b] + [a]∘F + [a∘b]          ∘ any bilinear operation
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ __all__ = ["bilinear", "elementwise"]
 Bilinear = Callable[[Tensor, Tensor], Tensor]
 
 
-def bilinear(dealing: Dealing, x: Mask, y: Mask, op: Bilinear, indices: Sequence[int]) -> tuple[list[Tensor], torch.Size]:
+def bilinear(
+    dealing: Dealing, x: Mask, y: Mask, op: Bilinear, indices: Sequence[int]
+) -> tuple[list[Tensor], torch.Size]:
     """Shares of op(x, y), from two simple masks, and the shape. Producer: 8 bytes for each element of the result.
 
     A party computes two operations, for party 0 joins E∘F to E∘[b]; the producer computes one.

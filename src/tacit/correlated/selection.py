@@ -1,6 +1,6 @@
 """Bits that choose: masks of bits, and b x without interaction once both are masked.
 
-    b = c ^ β = c + (1 - 2c) β        so        b x = c [x] + (1 - 2c) (E [β] + Σ Q_k [β s_k])        x = E + Σ Q_k s_k
+b = c ^ β = c + (1 - 2c) β        so        b x = c [x] + (1 - 2c) (E [β] + Σ Q_k [β s_k])        x = E + Σ Q_k s_k
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ def draw_bit_mask(dealing: Dealing, shape: torch.Size) -> tuple[Dealt, BitMask]:
     return plane, BitMask(None, beta, ring)
 
 
-def selected(
-    dealing: Dealing, bit: BitMask, x: Mask, parts: Sequence[Tensor], shape: Sequence[int]
-) -> list[Tensor]:
+def selected(dealing: Dealing, bit: BitMask, x: Mask, parts: Sequence[Tensor], shape: Sequence[int]) -> list[Tensor]:
     """Shares of b x, from the masked bit, the masked x and the shares of x. Producer: 8 bytes an element and term."""
 
     def make() -> list[Tensor]:

@@ -23,14 +23,15 @@ def extremum(x: Arithmetic, dim: int, *, largest: bool, indices: bool) -> Extrem
     """Return max (or min) of x along `dim`, and the first index where it is.
 
     Each level pairs the elements, compares, and selects value and index with the same bit: d = right - left, and
-    left + [d > 0] d wins. Exact.
+    left + [d > 0] d wins. Exact, once x is truncated to the session's fractional bits.
     Shape: [.., n, ..] -> [.., ..].   Domain: differences below 2^62 in the ring.
-    Cost: 4 rounds for each of ceil(log2 n) levels; 12.4 bytes for each pair and party, 8 more with indices.
+    Cost: 4 rounds for each of ceil(log2 n) levels, 1 before if x is an untruncated product; 12.4 bytes for each pair and party, 8 more with indices.
     Reveals: nothing.
     """
     size = x.shape[dim]
     if size == 0:
         raise IndexError("max() and min() need at least one element along the dimension")
+    x = x.settle()
     values = x.move(lambda t: t.movedim(dim, 0), view=False)
     places: Arithmetic | None = None
     if indices:
@@ -65,8 +66,6 @@ def _split(x: Arithmetic, half: int) -> tuple[Arithmetic, Arithmetic, Arithmetic
 def _join(x: Arithmetic, rest: Arithmetic) -> Arithmetic:
     if rest.shape[0] == 0:
         return x
-    if rest.frac_bits != x.frac_bits:  # the selection has truncated the others
-        rest = rest.settle(x.frac_bits)
     return x._like([torch.cat(pair) for pair in zip(x.tensors, rest.tensors, strict=True)])
 
 

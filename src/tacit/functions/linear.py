@@ -10,13 +10,18 @@ from torch import Tensor
 from tacit.protocols.share import SLACK_BITS, Arithmetic
 from tacit.ring.fixed_point import encode, encode_public
 
-__all__ = ["add_public", "apply_public", "times_public"]
+__all__ = ["add_public", "apply_public", "fractional", "times_public"]
+
+
+def fractional(x: Arithmetic) -> Arithmetic:
+    """x with at least the session's fractional bits: integers have none. Local."""
+    return x.lifted(max(x.frac_bits, x.protocol.frac_bits))
 
 
 def add_public(x: Arithmetic, c: Tensor) -> Arithmetic:
     """x + c. Local.   Error: that of rounding c to the scale of x, 2^-(f+1)."""
-    if c.dtype.is_floating_point and x.frac_bits < x.protocol.frac_bits:
-        x = x.lifted(x.protocol.frac_bits)
+    if c.dtype.is_floating_point:
+        x = fractional(x)
     return x.plus(encode(c, x.frac_bits, name="a public summand"))
 
 
@@ -24,7 +29,9 @@ def times_public(x: Arithmetic, v: Tensor) -> Arithmetic:
     """x v. Local; what it adds to the scale is truncated by whoever needs that.
 
     A power of two only changes the scale, a whole number only the ring elements; other factors are rounded to 16
-    significant bits of their largest element.   Domain: |x v| < 2^30 at 16 fractional bits (|v| < 2^6 where x is kept precise).
+    significant bits of their largest element.
+
+    Domain: |x v| < 2^30 at 16 fractional bits (2^6 where x is kept precise).
     """
     if v.numel() and v.dtype.is_floating_point:
         first = float(v.reshape(-1)[0])
@@ -32,7 +39,7 @@ def times_public(x: Arithmetic, v: Tensor) -> Arithmetic:
             scaled = _times_power_of_two(x, first)
             if scaled is not None:
                 shape = torch.broadcast_shapes(x.shape, v.shape)
-                return scaled if shape == x.shape else scaled.move(lambda t: t.expand(shape), view=False)
+                return scaled if shape == x.shape else scaled.move(lambda t: t.expand(shape).contiguous(), view=False)
     ring, frac_bits = encode_public(v, name="a public factor")
     if frac_bits and not x.storage.precise and x.frac_bits > x.protocol.frac_bits + SLACK_BITS:
         x = x.settle()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tacit.functions.linear import times_public
+from tacit.functions.linear import fractional, times_public
 from tacit.functions.step import Steps
 from tacit.protocols.share import Arithmetic
 
@@ -29,8 +29,8 @@ def reciprocal(x: Arithmetic) -> Arithmetic:
     """Return 1/x by Newton's iteration, y <- y (2 - z y), after scaling x to z = x s in [1/2, 1); 1/x = s y.
 
     Shape: any.   Domain: 2^-12 <= |x| < 2^14 (from 2^-15 for a secret with at least 28 fractional bits).
-    Error: <= 2^-16 + 2^-20 |1/x|, for x as encoded.   Below the domain 1/2 is added to z, so that the result stays below
-    2^12 (2^15) in magnitude and 0 times it is 0.
+    Error: <= 2^-16 + 2^-20 |1/x|, for x as encoded.   Below the domain 1/2 is added to z, so that the result stays
+    below 2^12 (2^15) in magnitude and 0 times it is 0.
     Cost: 12 rounds.   Reveals: nothing.   Ref: [CS10].
     """
     y, scale = _scaled_reciprocal(x)
@@ -38,7 +38,7 @@ def reciprocal(x: Arithmetic) -> Arithmetic:
 
 
 def quotient(numerator: Arithmetic | Tensor, x: Arithmetic) -> Arithmetic:
-    """Return n / x = (n s) y, as `reciprocal`: the scale goes to the numerator first, so small quotients keep their bits.
+    """Return n / x = (n s) y, as `reciprocal`; the scale meets the numerator first, so small quotients keep their bits.
 
     Domain: that of `reciprocal`, and |n s| < 2^23.   Error: <= 2^-20 |n / x| + 2^-16.   Cost: 13 rounds.
     """
@@ -52,10 +52,11 @@ def quotient(numerator: Arithmetic | Tensor, x: Arithmetic) -> Arithmetic:
 
 def _scaled_reciprocal(x: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
     """y = 1/(x s) and s = ±2^-j, as a step function of x."""
+    x = fractional(x)
     low = FINE_LOW if x.frac_bits >= WORKING_BITS + 4 else LOW
     up = [int(2.0 ** (x.frac_bits + j)) for j in range(low, HIGH)]
     steps = Steps(x, [1 - t for t in reversed(up)] + [0] + up)
-    scales = [2.0 ** -(low + 1), *(2.0**-j for j in range(low + 1, HIGH + 1))]  # |x| < 2^low, then |x| in [2^(j-1), 2^j)
+    scales = [2.0 ** -(low + 1), *(2.0**-j for j in range(low + 1, HIGH + 1))]  # |x| < 2^low, < 2^(low+1), …, < 2^HIGH
     scale = steps.function([-s for s in reversed(scales)] + scales, frac_bits=HIGH)
     tiny = [0.5] + [0.0] * (len(scales) - 1)
     protocol = x.protocol

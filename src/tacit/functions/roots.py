@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from tacit.functions.linear import fractional
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.step import Steps
 from tacit.protocols.share import Arithmetic
@@ -27,6 +28,7 @@ def rsqrt(x: Arithmetic) -> Arithmetic:
     Error: <= 2^-14 + 2^-14 relative.   Below the domain, zero included, the result is finite (and at most 2^12).
     Cost: 17 rounds.   Reveals: nothing.   Ref: [CS10].
     """
+    x = fractional(x)
     _, y, steps, scales = _scaled_rsqrt(x)
     return x.protocol.multiply(y, steps.function(scales, frac_bits=HIGH // 2)).settle(WORKING_BITS)
 
@@ -37,6 +39,7 @@ def sqrt(x: Arithmetic) -> Arithmetic:
     Shape: any.   Domain: 0 <= x < 2^20.   Error: <= 2^-14 + 2^-14 relative, from x >= 2^-16 on; √0 = 0.
     Cost: 18 rounds.   Reveals: nothing.   Ref: [CS10].
     """
+    x = fractional(x)
     z, y, steps, scales = _scaled_rsqrt(x)
     root = x.protocol.multiply(z, y).settle(WORKING_BITS)
     unscale = steps.function([1 / s for s in scales], frac_bits=-x_low(x) // 2)

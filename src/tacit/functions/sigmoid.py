@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 
+from tacit.functions.linear import fractional
 from tacit.protocols.base import Harmonics
 from tacit.protocols.share import Arithmetic, Binary
 
@@ -61,8 +62,7 @@ def tanh(x: Arithmetic) -> Arithmetic:
     Shape: any.   Domain: |x| < 2^44 at 16 fractional bits.   Error: <= 2^-12.   Cost: that of `sigmoid`.
     Reveals: nothing.
     """
-    if x.frac_bits < x.protocol.frac_bits:
-        x = x.lifted(x.protocol.frac_bits)
+    x = fractional(x)
     half = sigmoid(x.rescaled(x.frac_bits - 1))
     return half.times_integer(2).plus(torch.tensor(-1 << half.frac_bits))
 

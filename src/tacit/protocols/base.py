@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -46,7 +47,7 @@ class Protocol(ABC):
     primitive reveals nothing.
     """
 
-    costs: Mapping[str, DeclaredCost]
+    costs: ClassVar[Mapping[str, DeclaredCost]]
     """The cost of each primitive when nothing about its operands is known yet."""
 
     def __init__(self, session: Session) -> None:

@@ -7,47 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import add, sub, xor
-from typing import Any, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from tacit.correlated import comparison, harmonics, product, selection, truncation
 from tacit.correlated.dealing import Dealing
-from tacit.correlated.masks import BitMask, Mask, Secret
-from tacit.correlated.parts import OpenedParts
+from tacit.correlated.masks import Mask
 from tacit.errors import ConfigError
 from tacit.net.transport import Parcel
 from tacit.protocols.base import DeclaredCost, Harmonics, Protocol
-from tacit.protocols.share import Arithmetic, Binary, Facts, Share, Storage
+from tacit.protocols.masking import Masking, fold, masked_form, simple_mask
+from tacit.protocols.share import Arithmetic, Binary, Share, Storage
 from tacit.ring import kernels
 from tacit.session.session import Session
 
 __all__ = ["Dealer"]
 
 
-class Opening(NamedTuple):
-    """Something to open: a contiguous tensor for each hosted party, its bytes, and how shares combine."""
-
-    tensors: Sequence[Tensor]
-    size: int
-    combine: Callable[[Tensor, Tensor], Tensor]
-
-
-class Pending(NamedTuple):
-    """A mask on its way: what has to be opened for it, and what makes it from the opened value."""
-
-    opening: Opening
-    finish: Callable[[Tensor | None], Mask | BitMask]
-
-
 class Dealer(Protocol):
-    """Semi-honest security against any one role, if the crypto-producer colludes with no party; see `docs/protocols.md`."""
+    """Semi-honest security against any one role, with a producer that colludes with no party; see docs/protocols.md."""
 
-    costs = {
+    costs: ClassVar = {
         "multiply": DeclaredCost(1, lambda n: 128 * (n - 1), 64, "64 bits for each operand not opened before"),
         "truncate": DeclaredCost(1, lambda n: 64 * (n - 1), 128),
-        "less": DeclaredCost(3, lambda n: (64 + 28 + 6) * (n - 1), 256 + 1 + 88 + 15, "the first 64 only once a secret"),
+        "less": DeclaredCost(
+            3, lambda n: (64 + 28 + 6) * (n - 1), 256 + 1 + 88 + 15, "the first 64 only once a secret"
+        ),
         "select": DeclaredCost(1, lambda n: (64 + 1) * (n - 1), 128, "a bit, and 64 if the operand is not open"),
         "relu": DeclaredCost(4, lambda n: (64 + 28 + 6 + 1) * (n - 1), 256 + 1 + 88 + 15 + 128),
         "conjunction": DeclaredCost(1, lambda n: 2 * (n - 1), 2 * 64 + 1),
@@ -57,14 +45,17 @@ class Dealer(Protocol):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._dealing = Dealing(session)
+        self._masking = Masking(session, self._dealing)
         self._indices = session.party_indices
 
     # --- in and out ------------------------------------------------------------------------------------------------
 
+    @override
     def share(self, value: Tensor | None, owner: str, shape: Sequence[int], frac_bits: int) -> Arithmetic:
         parts = self._share(value, owner, lambda stream: stream.ring(shape), sub)
         return self._arithmetic(parts, torch.Size(shape), frac_bits)
 
+    @override
     def share_bits(self, value: Tensor | None, owner: str, shape: Sequence[int]) -> Binary:
         size = torch.Size(shape)
         count = size.numel()
@@ -95,14 +86,17 @@ class Dealer(Protocol):
             parts.append(rest)
         return parts
 
+    @override
     def public(self, ring: Tensor, frac_bits: int) -> Arithmetic:
         parts = [ring.clone() if i == 0 else torch.zeros_like(ring) for i in self._indices]
         return self._arithmetic(parts, ring.shape, frac_bits)
 
+    @override
     def public_bits(self, bits: Tensor) -> Binary:
         parts = [bits.clone() if i == 0 else torch.zeros_like(bits) for i in self._indices]
         return self._binary(parts, bits.shape)
 
+    @override
     def reveal(self, x: Share, receivers: Sequence[str]) -> Tensor | None:
         """Each party adds a fresh sharing of zero before its share leaves, so shares say nothing beyond their sum."""
         session = self.session
@@ -122,14 +116,18 @@ class Dealer(Protocol):
             for party in session.parties:
                 if party == receiver:
                     continue
-                space = torch.empty((x.numel + 7) // 8, dtype=torch.uint8) if binary else torch.empty(x.shape, dtype=torch.int64)
+                space = (
+                    torch.empty((x.numel + 7) // 8, dtype=torch.uint8)
+                    if binary
+                    else torch.empty(x.shape, dtype=torch.int64)
+                )
                 tensors.append(space)
                 incoming.append(Parcel(party, receiver, space))
         session.transport.exchange(sends, incoming)
         if not arrivals:
             return None
         receiver, tensors = next(iter(arrivals.items()))
-        total = _fold(combine, tensors + [t for n, t in zip(names, fresh, strict=True) if n == receiver])
+        total = fold(combine, tensors + [t for n, t in zip(names, fresh, strict=True) if n == receiver])
         return kernels.unpack_bits(total, x.numel).view(x.shape) if binary else total
 
     def _refreshed(self, index: int, part: Tensor, binary: bool) -> Tensor:
@@ -146,116 +144,35 @@ class Dealer(Protocol):
                 part = part + piece if other > index else part - piece
         return part
 
-    # --- masks -----------------------------------------------------------------------------------------------------
-
-    def mask(self, *shares: Share) -> None:
-        roots: list[Share] = []
-        for share in shares:
-            if _known(share.facts) is None:
-                root = share
-                while (origin := root.origin()) is not None:
-                    root = origin.parent
-                if not any(root is other for other in roots):
-                    roots.append(root)
-        if not roots:
-            return
-        pending = [self._begin(root) for root in roots]
-        opened = self._open([p.opening for p in pending])
-        for root, p, value in zip(roots, pending, opened, strict=True):
-            root.facts.mask = p.finish(value)
-        for share in shares:
-            _known(share.facts)
-
-    def _begin(self, share: Share) -> Pending:
-        """Draw a mask for one secret; what to open, and how the opened value completes the mask."""
-        if isinstance(share, Binary):
-            return self._begin_bits(share)
-        lineage = share.facts.lineage
-        if lineage is not None and lineage.move is not None and lineage.parent.storage.lasting:
-            if lineage.parent.facts is lineage.facts:
-                return self._begin_part(share, lineage.parent, lineage.move)
-        secret = Secret(self._dealing.random_ring(share.shape))
-        tensors = [t - a for t, a in zip(share.tensors, secret.parts, strict=False)]
-        return Pending(Opening(tensors, 8 * share.numel, add), lambda opened: Mask.simple(opened, secret))
-
-    def _begin_bits(self, share: Binary) -> Pending:
-        plane, mask = selection.draw_bit_mask(self._dealing, share.shape)
-        packed = [kernels.pack_bits(t) for i, t in self.indexed(share.tensors) if i >= 0]
-        tensors = [t.bitwise_xor_(p) for t, p in zip(packed, plane.parts, strict=True)]
-
-        def finish(opened: Tensor | None) -> BitMask:
-            if opened is not None:
-                mask.opened = kernels.unpack_bits(opened, share.numel).view(share.shape)
-            return mask
-
-        return Pending(Opening(tensors, (share.numel + 7) // 8, xor), finish)
-
-    def _begin_part(self, share: Share, whole: Share, move: Callable[[Tensor], Tensor]) -> Pending:
-        """Open those elements of a part of lasting data that no part before it has opened."""
-        facts = whole.facts
-        if facts.parts is None:
-            facts.parts = OpenedParts(whole.shape, len(self._indices), producer=self.session.hosts_producer)
-        books: OpenedParts = facts.parts
-        places = books.places(move)
-        closed = books.closed(places)
-        masks = books.draw(self._dealing, closed)
-        tensors = [t.reshape(-1)[closed] - a for t, a in zip(whole.tensors, masks, strict=False)]
-
-        def finish(opened: Tensor | None) -> Mask:
-            books.store(closed, opened)
-            return books.mask(places)
-
-        return Pending(Opening(tensors, 8 * closed.numel(), add), finish)
-
-    def _open(self, openings: Sequence[Opening]) -> list[Tensor | None]:
-        """One round: send our shares of everything, receive everybody else's, combine."""
-        size = sum(o.size for o in openings)
-        if not size:
-            return [o.tensors[0] if o.tensors else None for o in openings]
-        self.session.meter.opening(size)
-        if not self._indices:
-            self.session.check_open()
-            return [None] * len(openings)
-        if len(openings) == 1:
-            sent = [t.contiguous() for t in openings[0].tensors]
-        else:
-            columns = zip(*[o.tensors for o in openings], strict=True)
-            sent = [torch.cat([t.contiguous().view(-1).view(torch.uint8) for t in column]) for column in columns]
-        rows = self.session.gather(sent)[self._indices[0]]
-        if len(openings) == 1:
-            return [_fold(openings[0].combine, rows)]
-        result: list[Tensor | None] = []
-        split = [torch.split(row, [o.size for o in openings]) for row in rows]
-        for k, opening in enumerate(openings):
-            like = opening.tensors[0]
-            pieces = [_aligned_view(parts[k], like.dtype).view(like.shape) for parts in split]
-            result.append(_fold(opening.combine, pieces))
-        return result
-
-    def _open_bits(self, tensors: Sequence[Tensor], size: int) -> Tensor | None:
-        return self._open([Opening(tensors, size, xor)])[0]
-
     # --- numbers ---------------------------------------------------------------------------------------------------
 
+    @override
+    def mask(self, *shares: Share) -> None:
+        self._masking.mask(*shares)
+
+    @override
     def multiply(self, x: Arithmetic, y: Arithmetic) -> Arithmetic:
-        self.mask(*(v for v in (x, y) if _form(v.facts) is None))
+        self.mask(*(v for v in (x, y) if masked_form(v.facts) is None))
         shape = torch.broadcast_shapes(x.shape, y.shape)
-        left = _form(x.facts)
-        right = left if x is y else _form(y.facts)
+        left = masked_form(x.facts)
+        right = left if x is y else masked_form(y.facts)
         assert left is not None
         assert right is not None
         parts = product.elementwise(self._dealing, left, right, shape, self._indices)
         return self._arithmetic(parts, shape, x.frac_bits + y.frac_bits)
 
+    @override
     def bilinear(self, x: Arithmetic, y: Arithmetic, op: Callable[[Tensor, Tensor], Tensor]) -> Arithmetic:
         self.mask(x, y)
-        left, right = _known(x.facts), _known(y.facts)
+        left, right = simple_mask(x.facts), simple_mask(y.facts)
         parts, shape = product.bilinear(self._dealing, left, right, op, self._indices)
         return self._arithmetic(parts, shape, x.frac_bits + y.frac_bits)
 
+    @override
     def truncate(self, x: Arithmetic, bits: int) -> Arithmetic:
         return self.settle(x, x.frac_bits - bits)
 
+    @override
     def settle(self, x: Arithmetic, frac_bits: int | None = None) -> Arithmetic:
         target = self.frac_bits if frac_bits is None else frac_bits
         if x.frac_bits <= target:
@@ -274,23 +191,29 @@ class Dealer(Protocol):
             settled = self.settle(origin.parent, target).move(origin.move, view=False)
             return settled
         self.mask(x)
-        mask, bits = _known(x.facts), x.frac_bits - target
+        mask, bits = simple_mask(x.facts), x.frac_bits - target
         form = truncation.truncated(self._dealing, mask, bits)
         out = self._arithmetic(form.parts(self._indices), x.shape, target)
         out.facts.form = form
         out.facts.memo["unsettled"] = (mask, bits)
         return out
 
+    @override
     def settle_all(self, shares: Sequence[Arithmetic]) -> list[Arithmetic]:
-        self.mask(*(x for x in shares if x.frac_bits > self.frac_bits and not _is_settled(x, self.frac_bits)))
+        self.mask(
+            *(x for x in shares if x.frac_bits > self.frac_bits and ("settled", self.frac_bits) not in x.facts.memo)
+        )
         return [self.settle(x) for x in shares]
 
+    @override
     def harmonics(self, x: Arithmetic, series: Sequence[Harmonics]) -> list[Arithmetic]:
         mask, frac_bits = self._opened_form(x)
         period = series[0].period
         if any(s.period != period for s in series):
             raise ValueError("series that are evaluated together have the same period")
-        waves = harmonics.waves(self._dealing, mask, frac_bits, period, [(s.sine, s.cosine) for s in series], self._indices)
+        waves = harmonics.waves(
+            self._dealing, mask, frac_bits, period, [(s.sine, s.cosine) for s in series], self._indices
+        )
         scale = 2 * harmonics.HALF_BITS
         out = []
         for k, s in enumerate(series):
@@ -300,6 +223,7 @@ class Dealer(Protocol):
 
     # --- bits ------------------------------------------------------------------------------------------------------
 
+    @override
     def less(self, x: Arithmetic, thresholds: Sequence[int]) -> list[Binary]:
         memo = x.facts.memo
         missing = [t for t in dict.fromkeys(thresholds) if ("less", t) not in memo]
@@ -317,36 +241,38 @@ class Dealer(Protocol):
         if mask.opened is not None:
             stacked = torch.stack([mask.opened - (t << up) for t in thresholds])
         shape = torch.Size((len(thresholds), *x.shape))
-        parts = comparison.negative(self._dealing, mask.secret, stacked, shape, self._indices, self._open_bits)
+        parts = comparison.negative(self._dealing, mask.secret, stacked, shape, self._indices, self._masking.open_bits)
         return [self._binary([p[k] for p in parts], x.shape) for k in range(len(thresholds))]
 
     def _opened_form(self, x: Arithmetic) -> tuple[Mask, int]:
-        """A simple mask that tells x up to a unit in the last place, and its scale: what was opened to truncate x will do."""
+        """A simple mask that tells x up to one unit, and its scale: what was opened to truncate x will do."""
         unsettled = x.facts.memo.get("unsettled")
-        if unsettled is not None and _known(x.facts) is None:
+        if unsettled is not None and simple_mask(x.facts) is None:
             mask, bits = unsettled
             return mask, x.frac_bits + bits
         self.mask(x)
-        return _known(x.facts), x.frac_bits
+        return simple_mask(x.facts), x.frac_bits
 
+    @override
     def select(self, pairs: Sequence[tuple[Binary, Arithmetic]]) -> list[Arithmetic]:
         unmasked: list[Share] = [b for b, _ in pairs]
-        unmasked += [x for _, x in pairs if x.frac_bits > self.frac_bits or _form(x.facts) is None]
+        unmasked += [x for _, x in pairs if x.frac_bits > self.frac_bits or masked_form(x.facts) is None]
         self.mask(*unmasked)
         out = []
         for b, x in pairs:
             y = self.settle(x)
-            form = _form(y.facts)
+            form = masked_form(y.facts)
             assert form is not None
             tensors = [t for i, t in self.indexed(y.tensors) if i >= 0]
-            parts = selection.selected(self._dealing, _known(b.facts), form, tensors, y.shape)
+            parts = selection.selected(self._dealing, simple_mask(b.facts), form, tensors, y.shape)
             out.append(self._arithmetic(parts, y.shape, y.frac_bits))
         return out
 
+    @override
     def conjunction(self, x: Binary, y: Binary) -> Binary:
         """(c + β)(d + δ) = cd + c [δ] + d [β] + [βδ] over GF(2), from the masked forms of both."""
         self.mask(x, y)
-        left, right = _known(x.facts), _known(y.facts)
+        left, right = simple_mask(x.facts), simple_mask(y.facts)
         shape = torch.broadcast_shapes(x.shape, y.shape)
         count = shape.numel()
 
@@ -357,15 +283,20 @@ class Dealer(Protocol):
         parts = []
         for k, index in enumerate(self._indices):
             c, d = left.opened, right.opened
-            part = (c & right.beta.parts[k]) ^ (d & left.beta.parts[k]) ^ kernels.unpack_bits(dealt.parts[k], count).view(shape)
+            part = (
+                (c & right.beta.parts[k])
+                ^ (d & left.beta.parts[k])
+                ^ kernels.unpack_bits(dealt.parts[k], count).view(shape)
+            )
             parts.append(part ^ (c & d) if index == 0 else part)
         return self._binary(parts, shape)
 
+    @override
     def to_arithmetic(self, b: Binary) -> Arithmetic:
         memo = b.facts.memo
         if "arithmetic" not in memo:
             self.mask(b)
-            memo["arithmetic"] = self._arithmetic(selection.to_ring(_known(b.facts), self._indices), b.shape, 0)
+            memo["arithmetic"] = self._arithmetic(selection.to_ring(simple_mask(b.facts), self._indices), b.shape, 0)
         found = memo["arithmetic"]
         assert isinstance(found, Arithmetic)
         return found
@@ -379,43 +310,3 @@ class Dealer(Protocol):
     def _binary(self, parts: Sequence[Tensor], shape: torch.Size) -> Binary:
         tensors = parts or [torch.empty(shape, dtype=torch.uint8, device="meta")]
         return Binary(self, tensors, Storage(shape.numel()))
-
-
-def _known(facts: Facts) -> Any:
-    """The simple mask of a content: its own or, by its lineage, its parent's."""
-    if facts.mask is None and facts.lineage is not None:
-        parent = _known(facts.lineage.facts)
-        if parent is not None:
-            facts.mask = facts.lineage.mask(parent)
-    return facts.mask
-
-
-def _form(facts: Facts) -> Mask | None:
-    """A masked form of a content, simple or not."""
-    known: Mask | None = _known(facts)
-    if known is not None:
-        return known
-    lineage = facts.lineage
-    if facts.form is None and lineage is not None and lineage.move is not None:
-        parent = _form(lineage.facts)
-        if parent is not None:
-            facts.form = parent.map(lineage.move)
-    return facts.form
-
-
-def _is_settled(x: Arithmetic, frac_bits: int) -> bool:
-    return ("settled", frac_bits) in x.facts.memo
-
-
-def _aligned_view(piece: Tensor, dtype: torch.dtype) -> Tensor:
-    """Bytes out of the middle of a message, as a tensor of wider elements."""
-    if piece.storage_offset() % 8:
-        piece = piece.clone()
-    return piece.view(dtype)
-
-
-def _fold(combine: Callable[[Tensor, Tensor], Tensor], rows: Sequence[Tensor]) -> Tensor:
-    total = rows[0]
-    for row in rows[1:]:
-        total = combine(total, row)
-    return total

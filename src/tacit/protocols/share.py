@@ -1,7 +1,7 @@
 """Secret-shared tensors: what a role holds of a secret, and what has been found out about it so far.
 
-A share knows facts about its content (a mask it was opened under, its truncated form, comparisons already made), so that
-no later operation pays for them again. Facts follow a secret through views, indexing and other moves, in both
+A share knows facts about its content (a mask it was opened under, its truncated form, comparisons already made), so
+that no later operation pays for them again. Facts follow a secret through views, indexing and other moves, in both
 directions: opening `w.t()` opens `w`, and a batch of an opened data set is open.
 """
 
@@ -23,12 +23,13 @@ __all__ = ["PRECISE_BITS", "SLACK_BITS", "Arithmetic", "Binary", "Facts", "Linea
 TensorOp = Callable[[Tensor], Tensor]
 
 SLACK_BITS = 12
-"""Fractional bits a factor may have beyond the session's. More: a mean over a batch (a scale by 2^-7) keeps its precision
-into the next product; fewer: larger products fit. Such a factor is smaller by the same 12 bits, so the range stays."""
+"""Fractional bits a factor may have beyond the session's. More: a mean over a batch (a scale by 2^-7) keeps its
+precision into the next product; fewer: larger products fit. Such a factor is smaller by the same 12 bits, so the range
+stays."""
 
 PRECISE_BITS = 24
-"""Further fractional bits of a precise storage. With 24, the square of the smallest gradient times Adam's 1 - β₂ is still
-a unit, and values up to 2^6 keep room for a public factor (at 16 fractional bits); more would narrow that range."""
+"""Further fractional bits of a precise storage. With 24, the square of the smallest gradient times Adam's 1 - β₂ is
+still a unit, and values up to 2^6 keep room for a public factor (at 16 fractional bits); more would narrow that range."""
 
 MAX_DEPTH = 16
 """Moves a fact is followed through. Longer chains (a loop of x = x + 1) would keep every ancestor alive; models hardly

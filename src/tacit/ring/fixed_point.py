@@ -59,8 +59,8 @@ def encode_public(x: torch.Tensor, *, name: str = "public tensor") -> tuple[torc
     """Return a public factor as (int64, its own fractional bits), with as many bits as its size calls for.
 
     Integers keep zero fractional bits, and multiply exactly. Other tensors get `PUBLIC_BITS` significant bits for
-    their largest element when that is below one (but at most 40 fractional bits), and `PUBLIC_BITS` fractional bits when
-    it is not.
+    their largest element when that is below one (but at most 40 fractional bits), and `PUBLIC_BITS` fractional bits
+    when it is not.
     """
     x = x.detach()
     if not x.dtype.is_floating_point:

@@ -65,7 +65,7 @@ class Stream:
 
     def _generate(self, count: int) -> torch.Tensor:
         out = np.empty(count, dtype=np.uint8)
-        view = memoryview(out)
+        view = memoryview(out.data)
         for at in range(0, count, len(_ZEROS)):
             size = min(len(_ZEROS), count - at)
             self._cipher.update_into(memoryview(_ZEROS)[:size], view[at : at + size])

@@ -43,7 +43,8 @@ class Radix4:
     def _vector(variables: tuple[str, ...], rows: dict[frozenset[str], int]) -> list[int]:
         """Rows of the monomials of a product, indexed by subset; the last variable is the top bit of the index."""
         return [
-            rows[frozenset(v for i, v in enumerate(variables) if index >> i & 1)] for index in range(1 << len(variables))
+            rows[frozenset(v for i, v in enumerate(variables) if index >> i & 1)]
+            for index in range(1 << len(variables))
         ]
 
     def gather(self, less: Planes, equal: Planes) -> Planes:

@@ -9,22 +9,15 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
 from tacit.errors import RevealError
+from tacit.session.config import RevealRule
 
-__all__ = ["Entry", "Ledger", "Rule", "source_line"]
+__all__ = ["Entry", "Ledger", "source_line"]
 
 _LIBRARIES = (f"{Path(torch.__file__).parent}/", f"{Path(__file__).parents[1]}/")
-
-
-class Rule(Protocol):
-    """One line of a reveal policy: values whose name matches may go to these roles."""
-
-    name: str
-    to: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +34,7 @@ class Entry:
 class Ledger:
     """The reveals of a session, in memory and, where the config names a folder, in a file of JSON lines."""
 
-    def __init__(self, role: str, policy: Sequence[Rule] | None, path: Path | None) -> None:
+    def __init__(self, role: str, policy: Sequence[RevealRule] | None, path: Path | None) -> None:
         self.entries: list[Entry] = []
         self._role, self._policy, self._path = role, policy, path
         if path is not None:
@@ -63,11 +56,12 @@ class Ledger:
         if self._policy is None:
             return
         for receiver in receivers:
-            if not any(fnmatchcase(name, rule.name) and ("all" in rule.to or receiver in rule.to)
-                       for rule in self._policy):
+            if not any(
+                fnmatchcase(name, rule.name) and ("all" in rule.to or receiver in rule.to) for rule in self._policy
+            ):
                 raise RevealError(
                     f"{self._role} refuses to reveal {name!r} to {receiver} ({line}): its reveal policy does not "
-                    f"allow it; add {{\"name\": {name!r}, \"to\": [{receiver!r}]}} to the policy if it should"
+                    f'allow it; add {{"name": {name!r}, "to": [{receiver!r}]}} to the policy if it should'
                 )
 
 

@@ -63,7 +63,9 @@ class Session:
         """Give every role the same small public message from `source`; the others pass None."""
         self.check_open()
         if source not in self.transport.roles:
-            raise ConfigError(f"there is no role {source!r} in this session; roles are {', '.join(self.transport.roles)}")
+            raise ConfigError(
+                f"there is no role {source!r} in this session; roles are {', '.join(self.transport.roles)}"
+            )
         return self.transport.announce(source, message)
 
     def agree_seed(self) -> None:
