@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from tacit.aten.registry import arithmetic, implements, plain, public_secret, secret
+from tacit.aten.registry import arithmetic, bits, implements, plain, public_secret, secret
+from tacit.errors import DataError
 from tacit.functions.extremum import Extremum, extremum
 from tacit.functions.linear import times_public
 from tacit.protocols.share import Arithmetic, Binary
@@ -43,11 +45,35 @@ def mean(
     count = 1
     for d in dims:
         count *= x.shape[d]
+    dtype = dtype or x.dtype
+    if not dtype.is_floating_point:
+        raise DataError(f"the mean of {dtype} numbers: write x.float().mean()")
+    if not count:
+        raise DataError("the mean of no elements is not a number")
     known = plain(x)
     if known is not None:
-        return public_secret(x._protocol, known.mean(dims, keepdim=keepdim))
-    result = times_public(sum_over(arithmetic(x), dims, keepdim), torch.tensor(1 / count if count else torch.nan))
-    return secret(result, dtype or x.dtype)
+        return public_secret(x._protocol, known.mean(dims, keepdim=keepdim, dtype=dtype))
+    return secret(times_public(sum_over(arithmetic(x), dims, keepdim), torch.tensor(1 / count)), dtype)
+
+
+@implements(aten.cumsum.default, aten.unfold_backward.default)
+def linear(func: Any, x: SecretTensor, *args: Any, dtype: torch.dtype | None = None) -> SecretTensor:
+    """Sums of elements, by an operator that is linear and has no counterpart above. Local."""
+    dtype = dtype or (x.dtype if x.dtype.is_floating_point else torch.int64)
+    return secret(arithmetic(x).linear(lambda t: func(t, *args)), dtype)
+
+
+@implements(aten.linalg_vector_norm.default)
+def vector_norm(
+    func: Any, x: SecretTensor, order: float = 2, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None
+) -> SecretTensor:
+    """The Euclidean norm, √Σx², and those of order 1 and infinity: what clipping of gradients calls."""
+    if order == 2:
+        squares = secret(sum_over(arithmetic(x) * arithmetic(x), _dims(x, dim), keepdim), x.dtype)
+        return squares.sqrt()
+    if order not in (1, math.inf):
+        raise NotImplementedError(f"a norm of order {order} of a secret: 1, 2 and inf work")
+    return x.abs().sum(_dims(x, dim), keepdim) if order == 1 else x.abs().amax(_dims(x, dim), keepdim)
 
 
 def _dims(x: Tensor, dim: Dims) -> list[int]:
@@ -115,8 +141,6 @@ def _keep(x: Arithmetic, dim: int, keepdim: bool) -> Arithmetic:
 @implements(aten.all.default, aten.any.default, aten.all.dim, aten.any.dim)
 def quantify(func: Any, x: SecretTensor, dim: int | None = None, keepdim: bool = False) -> SecretTensor:
     """Whether all (any) of the bits are set, by a tree of conjunctions."""
-    from tacit.aten.registry import bits
-
     universal = "all" in func.__name__
     b = bits(x) if universal else bits(x).invert()
     if dim is None:
@@ -130,7 +154,7 @@ def quantify(func: Any, x: SecretTensor, dim: int | None = None, keepdim: bool =
         joined = pair[0] & pair[1]
         b = _concatenate(joined, rest, place)
     b = b.move(lambda t: t if keepdim and dim is not None else t.squeeze(place), view=False)
-    return secret(b if universal else b.invert())
+    return secret(b.fork() if universal else b.invert())
 
 
 def _concatenate(x: Binary, y: Binary, dim: int) -> Binary:

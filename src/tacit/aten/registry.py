@@ -14,7 +14,18 @@ from tacit.protocols.share import Arithmetic, Binary, Share
 from tacit.ring.fixed_point import encode
 from tacit.tensor import HANDLERS, SecretTensor
 
-__all__ = ["arithmetic", "bits", "implements", "number", "plain", "protocol_of", "result_dtype", "secret", "zeros"]
+__all__ = [
+    "arithmetic",
+    "as_bits",
+    "bits",
+    "implements",
+    "number",
+    "plain",
+    "protocol_of",
+    "result_dtype",
+    "secret",
+    "zeros",
+]
 
 Handler = Callable[..., Any]
 aten = torch.ops.aten
@@ -34,9 +45,13 @@ def implements(*overloads: Any) -> Callable[[Handler], Handler]:
 
 
 def secret(share: Share, dtype: torch.dtype | None = None) -> SecretTensor:
-    """Wrap a share in a tensor of its natural dtype, or the one given."""
+    """Wrap the share of a result, not of a view, in a tensor of its natural dtype, or the one given.
+
+    Results are contiguous: strides are public, and whether `x.reshape` is a view must not differ between roles.
+    """
     if dtype is None:
         dtype = torch.bool if isinstance(share, Binary) else torch.get_default_dtype()
+    share.tensors = [t.contiguous() for t in share.tensors]
     return SecretTensor(share, dtype)
 
 
@@ -72,6 +87,13 @@ def bits(x: SecretTensor) -> Binary:
     if not isinstance(share, Binary):
         raise TacitError(f"expected a secret of dtype bool, the result of a comparison, not {x.dtype}")
     return share
+
+
+def as_bits(x: Any, beside: Any = None) -> Binary:
+    """An operand of a logical operator: secret bits, or public ones shared trivially."""
+    if isinstance(x, SecretTensor):
+        return bits(x)
+    return bits(public_secret(protocol_of(beside), torch.as_tensor(x).to(torch.bool)))
 
 
 def _arithmetic(share: Share) -> Arithmetic:

@@ -8,16 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tacit.aten.registry import arithmetic, bits, implements, plain, protocol_of, public_secret, secret
-from tacit.errors import DataError
-from tacit.protocols.share import Arithmetic, Binary, Share
+from tacit.aten.registry import implements, plain, public_secret, secret
+from tacit.protocols.share import Arithmetic, Binary
 from tacit.tensor import SecretTensor
 
 aten = torch.ops.aten
 
 
 @implements(
-    aten.view.default,
     aten.t.default,
     aten.transpose.int,
     aten.permute.default,
@@ -33,13 +31,22 @@ aten = torch.ops.aten
 )
 def view(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> SecretTensor:
     """A view of the shares; what is written to it is seen by the original."""
-    return secret(x.share.move(lambda t: func(t, *args, **kwargs), view=True), x.dtype)
+    return SecretTensor(x.share.move(lambda t: func(t, *args, **kwargs), view=True), x.dtype)
+
+
+@implements(aten.view.default)
+def reshape(func: Any, x: SecretTensor, size: Sequence[int]) -> SecretTensor:
+    """A view in another shape, where the strides of the shares allow it; those of masks may differ."""
+    for t in x.share.tensors:
+        func(t, size)
+    return SecretTensor(x.share.move(lambda t: t.reshape(size), view=True), x.dtype)
 
 
 @implements(aten.as_strided.default)
 def as_strided(func: Any, x: SecretTensor, size: Any, stride: Any, offset: int | None = None) -> SecretTensor:
-    """A view by strides. Elements may appear twice, so it is a move like any other."""
-    return secret(x.share.move(lambda t: func(t, size, stride, offset), view=True), x.dtype)
+    """A view by strides. It says where in memory elements are, which masks need not share: nothing known is kept."""
+    share = x.share
+    return SecretTensor(share._like([func(t, size, stride, offset) for t in share.tensors], share.storage), x.dtype)
 
 
 @implements(
@@ -48,16 +55,11 @@ def as_strided(func: Any, x: SecretTensor, size: Any, stride: Any, offset: int |
     aten.flip.default,
     aten.roll.default,
     aten.index_select.default,
-    aten.tril.default,
-    aten.triu.default,
-    aten.constant_pad_nd.default,
 )
 def move(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> SecretTensor:
-    """A copy with elements moved, repeated, dropped or zeroed, by public positions."""
+    """A copy with elements moved, repeated or dropped, by public positions."""
     if any(isinstance(a, SecretTensor) for a in args):
-        raise NotImplementedError(f"{func} with secret positions")
-    if func is aten.constant_pad_nd.default and len(args) > 1 and args[1] != 0:
-        raise NotImplementedError("padding with anything but zero: pad with zero and add the public padding")
+        raise NotImplementedError(f"{func} with secret positions: use torch.gather")
 
     def op(t: Tensor) -> Tensor:
         return func(t, *[a.to(t.device) if isinstance(a, Tensor) else a for a in args], **kwargs)
@@ -65,96 +67,89 @@ def move(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> SecretTensor:
     return secret(x.share.move(op, view=False), x.dtype)
 
 
+@implements(
+    aten.tril.default,
+    aten.triu.default,
+    aten.constant_pad_nd.default,
+    aten.diag_embed.default,
+    aten.select_backward.default,
+    aten.slice_backward.default,
+    aten.diagonal_backward.default,
+)
+def embed(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> SecretTensor:
+    """A copy with elements moved and zeros put beside them. What is opened stays open; comparisons are made anew."""
+    if func is aten.constant_pad_nd.default and len(args) > 1 and args[1] != 0:
+        raise NotImplementedError("padding with anything but zero: pad with zero and add the public padding")
+    known = plain(x)
+    if known is not None:
+        return public_secret(x._protocol, func(known, *args, **kwargs))
+
+    def op(t: Tensor) -> Tensor:
+        return func(t, *args, **kwargs)
+
+    out = x.share._like([op(t) for t in x.share.tensors])
+    out._descend(x.share, lambda mask: mask.map(op), None)
+    return secret(out, x.dtype)
+
+
 @implements(aten.index.Tensor)
 def index(func: Any, x: SecretTensor, indices: Sequence[Tensor | None]) -> SecretTensor:
     """x[public indices or masks]."""
     if any(isinstance(i, SecretTensor) for i in indices):
-        raise NotImplementedError("indexing by a secret: use torch.where with a mask, or torch.gather on one-hot rows")
-    places = [_positions(i) for i in indices]
+        raise NotImplementedError(
+            "indexing by a secret: use torch.where with a mask, or torch.gather with one index a row"
+        )
+    places = positions(indices)
 
     def op(t: Tensor) -> Tensor:
-        return func(t, [None if i is None else i.to(t.device) for i in places])
+        return func(t, on_device(places, t))
 
     return secret(x.share.move(op, view=False), x.dtype)
 
 
-def _positions(i: Tensor | None) -> Tensor | None:
+def positions(indices: Sequence[Tensor | None]) -> list[Tensor | None]:
     """Masks as positions, so that the result's shape is known where there are no values."""
-    if i is None or i.dtype not in (torch.bool, torch.uint8) or i.dim() != 1:
-        return i
-    return i.nonzero().flatten()
+    out: list[Tensor | None] = []
+    for i in indices:
+        if i is not None and i.dtype in (torch.bool, torch.uint8):
+            out.extend(i.nonzero().unbind(1))
+        else:
+            out.append(i)
+    return out
 
 
-@implements(aten.detach.default, aten.alias.default, aten.lift_fresh.default, aten._conj.default)
+def on_device(indices: Sequence[Tensor | None], beside: Tensor) -> list[Tensor | None]:
+    """Indices where a share is: in memory, or without values at the producer."""
+    return [None if i is None else i.to(beside.device) for i in indices]
+
+
+@implements(aten.detach.default, aten.alias.default, aten.lift_fresh.default)
 def alias(func: Any, x: SecretTensor) -> SecretTensor:
     """Another tensor around the same share."""
     share = x._share
     return SecretTensor(share, x.dtype, protocol=x._protocol, shape=x.shape)
 
 
-@implements(aten.unbind.int, aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default)
+@implements(aten.unbind.int, aten.split.Tensor, aten.split_with_sizes.default)
 def divide(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> list[SecretTensor]:
     """Several views of one secret."""
     share = x.share
     count = len(func(share.tensors[0], *args, **kwargs))
     return [
-        secret(share.move(lambda t, k=k: func(t, *args, **kwargs)[k], view=True), x.dtype) for k in range(count)
+        SecretTensor(share.move(lambda t, k=k: func(t, *args, **kwargs)[k], view=True), x.dtype) for k in range(count)
     ]
 
 
-@implements(aten.cat.default, aten.stack.default)
-def join(func: Any, tensors: Sequence[Tensor], dim: int = 0) -> SecretTensor:
-    """Join along a dimension; public tensors among the parts are shared trivially."""
-    protocol = protocol_of(*tensors)
-    dtype = tensors[0].dtype
-    for t in tensors[1:]:
-        dtype = torch.promote_types(dtype, t.dtype)
-    _check_sizes(func, tensors, dim)
-    parts = [t if isinstance(t, SecretTensor) else public_secret(protocol, t) for t in tensors]
-    public = [plain(p) for p in parts]
-    if all(p is not None for p in public):
-        return public_secret(protocol, func(public, dim))
-    shares: list[Share]
-    if dtype == torch.bool:
-        shares = [bits(p) for p in parts]
-        frac_bits = 0
-    else:
-        numbers = [arithmetic(p) for p in parts]
-        frac_bits = max(n.frac_bits for n in numbers)
-        if frac_bits > 2 * protocol.frac_bits:
-            numbers = protocol.settle_all(numbers)
-            frac_bits = max(n.frac_bits for n in numbers)
-        shares = [n.lifted(frac_bits) for n in numbers]
-    joined = [func(list(column), dim) for column in zip(*[s.tensors for s in shares], strict=True)]
-    out = shares[0]._like(joined)
-    out.storage.frac_bits = frac_bits
-    out.storage.lasting = all(s.storage.lasting for s in shares)
-    return secret(out, dtype)
-
-
-def _check_sizes(func: Any, tensors: Sequence[Tensor], dim: int) -> None:
-    """Say which part differs, where torch would name only its place: two owners rarely have the same rows by accident."""
-    first = tensors[0]
-    for place, t in enumerate(tensors[1:], start=2):
-        if t.dim() != first.dim():
-            continue
-        skip = dim % max(first.dim(), 1) if func is aten.cat.default else None
-        if any(a != b for d, (a, b) in enumerate(zip(first.shape, t.shape, strict=True)) if d != skip):
-            raise DataError(
-                f"torch.{'cat' if skip is not None else 'stack'} along dimension {dim}: tensor 1 has shape "
-                f"{tuple(first.shape)} and tensor {place} has shape {tuple(t.shape)}; all other dimensions must be equal"
-                + (" (do both owners hold the same rows?)" if skip == 1 and first.dim() == 2 else "")
-            )
-
-
-@implements(aten.clone.default, aten.contiguous.default)
+@implements(aten.clone.default)
 def clone(func: Any, x: SecretTensor, **kwargs: Any) -> SecretTensor:
     """A copy that keeps what is known of the content."""
     return secret(x.share.move(lambda t: t.clone(memory_format=torch.contiguous_format), view=False), x.dtype)
 
 
 @implements(aten._to_copy.default)
-def to_copy(func: Any, x: SecretTensor, *, dtype: torch.dtype | None = None, device: Any = None, **_: Any) -> SecretTensor:
+def to_copy(
+    func: Any, x: SecretTensor, *, dtype: torch.dtype | None = None, device: Any = None, **_: Any
+) -> SecretTensor:
     """Change the logical dtype. Floats become integers by truncation towards minus infinity only where that is exact."""
     dtype = dtype or x.dtype
     known = plain(x)
