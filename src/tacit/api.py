@@ -60,7 +60,9 @@ def session(
     if config is not None:
         checked = config if isinstance(config, Config) else Config.load(config)
         if role is None:
-            raise ConfigError(f"a config needs a role: tacit.session(config, role=…) with one of {', '.join(checked.roles)}")
+            raise ConfigError(
+                f"a config needs a role: tacit.session(config, role=…) with one of {', '.join(checked.roles)}"
+            )
         launch = Launch(checked, checked.check_role(role))
     if launch is None:
         checked = Config.embedded(parties, seed=seed, frac_bits=frac_bits)
@@ -110,7 +112,9 @@ def is_role(name: str) -> bool:
     """
     opened = current_session()
     if name not in opened.transport.roles:
-        raise ConfigError(f"there is no role {name!r} in this session; its roles are {', '.join(opened.transport.roles)}")
+        raise ConfigError(
+            f"there is no role {name!r} in this session; its roles are {', '.join(opened.transport.roles)}"
+        )
     return opened.embedded or opened.role == name
 
 
@@ -280,7 +284,9 @@ def _receivers(opened: Session, to: str | Sequence[str]) -> tuple[str, ...]:
     receivers = (to,) if isinstance(to, str) else tuple(to)
     for receiver in receivers:
         if receiver not in roles:
-            raise ConfigError(f"tacit.reveal to {receiver!r}: there is no such role; roles are {', '.join(roles)}, or \"all\"")
+            raise ConfigError(
+                f'tacit.reveal to {receiver!r}: there is no such role; roles are {", ".join(roles)}, or "all"'
+            )
     if not receivers:
         raise ConfigError("tacit.reveal needs at least one receiver")
     return receivers

@@ -7,6 +7,7 @@ of ATen operators; `SecretTensor.__torch_dispatch__` looks each up in `HANDLERS`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from hashlib import blake2b
 from typing import Any, NoReturn, Self
 
@@ -35,7 +36,12 @@ class SecretTensor(Tensor):
 
     @staticmethod
     def __new__(
-        cls, share: Share | Deferred, dtype: torch.dtype, *, protocol: Protocol | None = None, shape: torch.Size | None = None
+        cls,
+        share: Share | Deferred,
+        dtype: torch.dtype,
+        *,
+        protocol: Protocol | None = None,
+        shape: torch.Size | None = None,
     ) -> Self:
         """Wrap a share; a deferred one names its protocol and shape."""
         if isinstance(share, Share):
@@ -63,6 +69,8 @@ class SecretTensor(Tensor):
         kwargs = kwargs or {}
         handler = HANDLERS.get(func)
         if handler is None:
+            if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
+                return func.decompose(*args, **kwargs)  # only `torch.inference_mode` leaves composite operators whole
             raise _unsupported(func)
         transcript, operator, fingerprints = _describe(func, args, kwargs)
         transcript.record(operator, fingerprints)
@@ -124,6 +132,8 @@ class SecretTensor(Tensor):
         copy = self.detach().clone().requires_grad_(self.requires_grad)
         copy._is_param = getattr(self, "_is_param", False)  # type: ignore[attr-defined]
         memo[id(self)] = copy
+        if self.grad is not None:
+            copy.grad = deepcopy(self.grad, memo)
         return copy
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
@@ -141,11 +151,13 @@ def _describe(func: Any, args: Any, kwargs: Any) -> tuple[Any, str, bytes]:
     for x in _leaves(args, kwargs):
         if isinstance(x, SecretTensor):
             names.append(f"secret {_shape(x)}")
+            if found is not None and x._protocol is not found._protocol:
+                raise TacitError(f"{func} of secrets of two sessions ({source_line()}): share both in the same one")
             found = x
         elif isinstance(x, Tensor):
             names.append(f"public {_shape(x)}")
             public.append(fingerprint(x))
-        else:
+        elif not isinstance(x, torch.Generator):  # whose repr is an address, another one at each role
             public.append(repr(x).encode())
     if found is None:
         raise TacitError("an operator on secrets without a secret among its operands")
@@ -180,6 +192,10 @@ def fingerprint(x: Tensor) -> bytes:
 # --- operators that are not there ---------------------------------------------------------------------------------------
 
 ALTERNATIVES = {
+    "aten._local_scalar_dense": "it would turn a secret into a plain number; write tacit.reveal(x, to=…) where it may be known",
+    "aten.equal": "its answer is a plain bool; write tacit.reveal((x == y).all())",
+    "aten.allclose": "its answer is a plain bool; write tacit.reveal(((x - y).abs() <= tolerance).all())",
+    "aten.masked_scatter": "shapes are public; use torch.where with the mask",
     "aten.nonzero": "shapes are public, so a result whose size depends on secret values cannot exist; use a mask",
     "aten.masked_select": "shapes are public; multiply by the mask or use torch.where",
     "aten.unique": "shapes are public, so a result whose size depends on secret values cannot exist",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 
 from tacit.aten.arithmetic import combine, finish, multiply
 from tacit.aten.comparison import relation
-from tacit.aten.registry import arithmetic, implements, plain, public_secret, secret
-from tacit.functions.linear import add_public, times_public
+from tacit.aten.registry import arithmetic, implements, plain, public_secret, result_dtype, secret
+from tacit.functions.linear import add_public, fractional, times_public
 from tacit.functions.logarithm import log
 from tacit.functions.roots import rsqrt, sqrt
 from tacit.functions.sigmoid import sigmoid, softplus, tanh
@@ -39,12 +40,15 @@ def relu_backward(func: Any, grad: Operand, x: SecretTensor, threshold: float) -
     share = arithmetic(x)
     bit = share.facts.memo.get(POSITIVE) if threshold == 0 else None
     if bit is None:
+        share = fractional(share)
         bit = relation(share, round(threshold * 2**share.frac_bits), "gt")
     return finish(_select(bit, grad, x), x.dtype, x)
 
 
 def _select(bit: Binary, grad: Operand, x: SecretTensor) -> Arithmetic:
-    return multiply(SecretTensor(bit, torch.bool), grad if isinstance(grad, SecretTensor) else public_secret(x._protocol, grad))  # type: ignore[return-value]
+    return multiply(
+        SecretTensor(bit, torch.bool), grad if isinstance(grad, SecretTensor) else public_secret(x._protocol, grad)
+    )  # type: ignore[return-value]
 
 
 @implements(aten.leaky_relu.default)
@@ -72,23 +76,35 @@ def absolute(func: Any, x: SecretTensor) -> SecretTensor:
 
 @implements(aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default, aten.hardtanh.default)
 def clamp(func: Any, x: SecretTensor, low: float | None = None, high: float | None = None) -> SecretTensor:
-    """x + [x < low] (low - x) + [x > high] (high - x). 4 rounds for both ends together."""
+    """x - [x < low] x - [x > high] x + low [x < low] + high [x > high]. 4 rounds for both ends together. Exact."""
     if func is aten.clamp_max.default:
         low, high = None, low
     if func is aten.hardtanh.default:
         low, high = -1.0 if low is None else low, 1.0 if high is None else high
-    share = arithmetic(x)
-    edges = {kind: round(v * 2**share.frac_bits) for kind, v in (("lt", low), ("gt", high)) if v is not None}
-    share.protocol.less(share, [t + (kind == "gt") for kind, t in edges.items()])
-    pairs = []
-    for kind, value in (("lt", low), ("gt", high)):
-        if value is not None:
-            pairs.append((relation(share, edges[kind], kind), add_public(-share, torch.tensor(float(value)))))
-    steps = share.protocol.select(pairs)
+    ends = [(kind, float(v)) for kind, v in (("lt", low), ("gt", high)) if v is not None and math.isfinite(v)]
+    dtype = result_dtype(x, *(v for v in (low, high) if v is not None))
+    share = fractional(arithmetic(x)) if dtype.is_floating_point else arithmetic(x)
+    beyond = relations(share, ends)
+    steps = share.protocol.select([(bit, share) for bit in beyond])
     out = share.settle()
-    for step in steps:
-        out = out + step
-    return secret(out, x.dtype)
+    for bit, step, (_, value) in zip(beyond, steps, ends, strict=True):
+        out = out - step + bit.arithmetic().times_integer(round(value * 2**out.frac_bits)).rescaled(out.frac_bits)
+    return secret(out.fork() if out is share else out, dtype)
+
+
+def relations(x: Arithmetic, ends: list[tuple[str, float]]) -> list[Binary]:
+    """[x < v] or [x > v] for public numbers, in the same three rounds."""
+    edges = [(kind, round(v * 2**x.frac_bits)) for kind, v in ends]
+    x.protocol.less(x, [t + (kind == "gt") for kind, t in edges])
+    return [relation(x, t, kind) for kind, t in edges]
+
+
+@implements(aten.hardtanh_backward.default)
+def hardtanh_backward(func: Any, grad: Operand, x: SecretTensor, low: float, high: float) -> SecretTensor:
+    """grad where low < x < high: x <= low implies x < high, so one bit is the other's complement within it."""
+    share = fractional(arithmetic(x))
+    above_low, below_high = relations(share, [("gt", float(low)), ("lt", float(high))])
+    return finish(_select(above_low ^ below_high.invert(), grad, x), x.dtype, x)
 
 
 @implements(aten.sigmoid.default)
@@ -117,6 +133,15 @@ def logarithm(func: Any, x: SecretTensor) -> SecretTensor:
     return _smooth(log, x)
 
 
+@implements(aten.logit.default)
+def logit(func: Any, x: SecretTensor, eps: float | None = None) -> SecretTensor:
+    """log x - log(1 - x)."""
+    if eps is not None:
+        x = clamp(aten.clamp.default, x, eps, 1 - eps)
+    share = arithmetic(x).settle()
+    return secret(log(share) - log(add_public(-share, torch.tensor(1.0))), x.dtype)
+
+
 @implements(aten.sqrt.default)
 def root(func: Any, x: SecretTensor) -> SecretTensor:
     """√x; see `functions.roots`."""
@@ -134,11 +159,10 @@ def _smooth(function: Any, x: SecretTensor) -> SecretTensor:
     dtype = x.dtype if x.dtype.is_floating_point else torch.get_default_dtype()
     known = plain(x)
     if known is not None:
-        return public_secret(x._protocol, getattr(torch, function.__name__, torch.nn.functional.softplus)(known.to(dtype)))
-    share = arithmetic(x)
-    if share.frac_bits < share.protocol.frac_bits:
-        share = share.lifted(share.protocol.frac_bits)
-    return secret(function(share), dtype)
+        return public_secret(
+            x._protocol, getattr(torch, function.__name__, torch.nn.functional.softplus)(known.to(dtype))
+        )
+    return secret(function(arithmetic(x)), dtype)
 
 
 @implements(aten.sigmoid_backward.default)

@@ -10,6 +10,7 @@ from torch import Tensor
 from tacit.aten.creation import write
 from tacit.aten.registry import (
     arithmetic,
+    as_bits,
     bits,
     implements,
     number,
@@ -19,8 +20,10 @@ from tacit.aten.registry import (
     result_dtype,
     secret,
 )
+from tacit.errors import DataError
 from tacit.functions.linear import add_public, times_public
 from tacit.functions.reciprocal import quotient, reciprocal
+from tacit.functions.roots import rsqrt, sqrt
 from tacit.protocols.share import PRECISE_BITS, Arithmetic
 from tacit.tensor import SecretTensor
 
@@ -51,7 +54,11 @@ def multiply(x: Operand, y: Operand) -> Arithmetic | Tensor:
 
 def _selection(x: Operand, y: Operand) -> Arithmetic | None:
     """x y where one of them is a secret bit and the other a secret number: a selection, cheaper than a product."""
-    if not (isinstance(x, SecretTensor) and isinstance(y, SecretTensor)) or plain(x) is not None or plain(y) is not None:
+    if (
+        not (isinstance(x, SecretTensor) and isinstance(y, SecretTensor))
+        or plain(x) is not None
+        or plain(y) is not None
+    ):
         return None
     if y.dtype == torch.bool:
         x, y = y, x
@@ -71,32 +78,39 @@ def finish(result: Arithmetic | Tensor, dtype: torch.dtype, *operands: Operand) 
 
 @implements(aten.add.Tensor, aten.add.Scalar)
 def add(func: Any, x: Operand, y: Operand, *, alpha: float = 1) -> SecretTensor:
-    """x + alpha y."""
-    return finish(combine(x, y, alpha), result_dtype(x, y), x, y)
+    """x + alpha y; of bits, whether either is set."""
+    dtype = result_dtype(x, y)
+    if dtype == torch.bool:
+        return secret(as_bits(x, y) | as_bits(y, x))
+    return finish(combine(x, y, alpha), dtype, x, y)
 
 
 @implements(aten.sub.Tensor, aten.sub.Scalar)
 def subtract(func: Any, x: Operand, y: Operand, *, alpha: float = 1) -> SecretTensor:
     """x - alpha y."""
-    return finish(combine(x, y, -alpha), result_dtype(x, y), x, y)
+    return finish(combine(x, y, -alpha), _number_dtype(x, y), x, y)
 
 
 @implements(aten.rsub.Scalar, aten.rsub.Tensor)
 def reverse_subtract(func: Any, x: Operand, y: Operand, alpha: float = 1) -> SecretTensor:
     """y - alpha x."""
-    return finish(combine(y, x, -alpha), result_dtype(x, y), x)
+    return finish(combine(y, x, -alpha), _number_dtype(x, y), x, y)
 
 
 @implements(aten.neg.default)
 def negate(func: Any, x: SecretTensor) -> SecretTensor:
     """-x. Local."""
-    return secret(-arithmetic(x), x.dtype)
+    value = number(x)
+    return finish(-value, _number_dtype(x), x)
 
 
 @implements(aten.mul.Tensor, aten.mul.Scalar)
 def mul(func: Any, x: Operand, y: Operand) -> SecretTensor:
-    """x y."""
-    return finish(multiply(x, y), result_dtype(x, y), x, y)
+    """x y; of bits, whether both are set."""
+    dtype = result_dtype(x, y)
+    if dtype == torch.bool:
+        return secret(as_bits(x, y) & as_bits(y, x))
+    return finish(multiply(x, y), dtype, x, y)
 
 
 @implements(aten.div.Tensor, aten.div.Scalar)
@@ -108,7 +122,7 @@ def divide(func: Any, x: Operand, y: Operand) -> SecretTensor:
     if isinstance(divisor, Tensor):
         inverse = divisor.to(torch.float64).reciprocal()
         if not bool(inverse.isfinite().all()):
-            raise ZeroDivisionError("division of a secret by a public zero")
+            raise ZeroDivisionError("a secret divided by a public zero, NaN or infinity: fixed point holds no infinity")
         dividend = number(x)
         result = dividend * inverse if isinstance(dividend, Tensor) else times_public(dividend, inverse)
         return finish(result, dtype, x, y)
@@ -124,7 +138,7 @@ def invert(func: Any, x: SecretTensor) -> SecretTensor:
 @implements(aten.square.default)
 def square(func: Any, x: SecretTensor) -> SecretTensor:
     """x²: one opening, for both factors are the same secret."""
-    return finish(multiply(x, x), x.dtype, x)
+    return finish(multiply(x, x), _number_dtype(x), x)
 
 
 @implements(aten.pow.Tensor_Scalar)
@@ -134,8 +148,6 @@ def power(func: Any, x: SecretTensor, exponent: float) -> SecretTensor:
     if exponent == 0:
         return public_secret(x._protocol, torch.ones(tuple(x.shape), dtype=dtype))
     if exponent in (0.5, -0.5):
-        from tacit.functions.roots import rsqrt, sqrt
-
         return secret((sqrt if exponent > 0 else rsqrt)(arithmetic(x)), _float(dtype))
     if exponent != int(exponent):
         raise NotImplementedError(f"a secret to the power {exponent}: whole numbers and ±0.5 work")
@@ -199,6 +211,13 @@ def lerp(func: Any, start: Operand, end: Operand, weight: float) -> SecretTensor
     return finish(combine(start, difference, weight), start.dtype, start, end)
 
 
+def _number_dtype(*operands: Operand) -> torch.dtype:
+    """The dtype of a result that bits do not have."""
+    dtype = result_dtype(*operands)
+    if dtype == torch.bool:
+        raise DataError("bools are not numbers: write ~x for not, x ^ y for either but not both, or x.float()")
+    return dtype
+
+
 def _float(dtype: torch.dtype) -> torch.dtype:
     return dtype if dtype.is_floating_point else torch.get_default_dtype()
-

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish
-from tacit.aten.registry import arithmetic, bits, implements, number, plain, protocol_of, public_secret, result_dtype, secret
+from tacit.aten.creation import write
+from tacit.aten.registry import (
+    arithmetic,
+    as_bits,
+    bits,
+    implements,
+    number,
+    plain,
+    protocol_of,
+    public_secret,
+    result_dtype,
+    secret,
+)
+from tacit.functions.linear import fractional
 from tacit.protocols.share import Arithmetic, Binary
+from tacit.ring.fixed_point import VALUE_BITS
 from tacit.tensor import SecretTensor
 
 aten = torch.ops.aten
@@ -28,13 +43,54 @@ def compare(func: Any, x: Operand, y: Operand) -> SecretTensor:
         x, y, kind = y, x, FLIPPED[kind]
     known, other = plain(x), plain(y)
     if known is not None and other is not None:
-        return public_secret(x._protocol, func(known, other) if kind == func.__name__.split(".")[0] else func(other, known))
+        return public_secret(
+            x._protocol, func(known, other) if kind == func.__name__.split(".")[0] else func(other, known)
+        )
     if isinstance(x, SecretTensor) and x.dtype == torch.bool and isinstance(y, SecretTensor) and y.dtype == torch.bool:
         if kind in ("eq", "ne"):
             different = bits(x) ^ bits(y)
             return secret(different if kind == "ne" else different.invert())
-    share, threshold = _against_scalar(x, y)
-    return secret(relation(share, threshold, kind).fork())
+    value = _scalar(x, y)
+    if value is None:
+        return secret(relation(_difference(x, y, kind), 0, kind).fork())
+    share = arithmetic(x)
+    if x.dtype.is_floating_point:
+        share = fractional(share)
+    constant = _constant(x, share, value, kind)
+    if constant is not None:
+        return public_secret(x._protocol, torch.full(tuple(x.shape), constant))
+    rounded: Any = round if x.dtype.is_floating_point else math.ceil if kind in ("lt", "ge") else math.floor
+    return secret(relation(share, rounded(value * 2**share.frac_bits), kind).fork())
+
+
+def _scalar(x: SecretTensor, y: Operand) -> float | None:
+    """The public number that all of x is compared with, if there is one."""
+    threshold = number(y)
+    if isinstance(threshold, Tensor) and threshold.numel() == 1 and threshold.dim() <= x.dim():
+        return threshold.item()
+    return None
+
+
+def _constant(x: SecretTensor, share: Arithmetic, value: float, kind: str) -> bool | None:
+    """The answer that does not depend on x: no number in fixed point is so large, no integer so fractional."""
+    if math.isnan(value):
+        return kind == "ne"
+    if abs(value) >= 2.0 ** (VALUE_BITS - share.frac_bits):
+        return kind == "ne" or (kind != "eq" and (value > 0) == (kind in ("lt", "le")))
+    if kind in ("eq", "ne") and not x.dtype.is_floating_point and value != int(value):
+        return kind == "ne"
+    return None
+
+
+def _difference(x: SecretTensor, y: Operand, kind: str) -> Arithmetic:
+    """x - y. Whether two secrets are equal is asked of their truncated values, if their scales differ."""
+    a, b = number(x), number(y)
+    if kind in ("eq", "ne") and isinstance(a, Arithmetic) and isinstance(b, Arithmetic) and a.frac_bits != b.frac_bits:
+        a, b = a.protocol.settle_all([a, b])
+        return a - b
+    difference = combine(x, y, -1)
+    assert isinstance(difference, Arithmetic)
+    return difference
 
 
 def relation(x: Arithmetic, threshold: int, kind: str) -> Binary:
@@ -49,20 +105,6 @@ def relation(x: Arithmetic, threshold: int, kind: str) -> Binary:
     below, upto = less(x, [threshold, threshold + 1])
     equal = below ^ upto
     return equal if kind == "eq" else equal.invert()
-
-
-def _against_scalar(x: SecretTensor, y: Operand) -> tuple[Arithmetic, int]:
-    """Bring x ? y to the form (share) ? (public ring element)."""
-    share = arithmetic(x)
-    threshold = number(y)
-    if isinstance(threshold, Tensor) and threshold.numel() == 1 and threshold.dim() <= share.tensors[0].dim():
-        value = float(threshold)
-        if value in (float("inf"), float("-inf")):
-            value = (1 if value > 0 else -1) * 2.0 ** (62 - share.frac_bits)
-        return share, round(value * 2**share.frac_bits)
-    difference = combine(x, y, -1)
-    assert isinstance(difference, Arithmetic)
-    return difference, 0
 
 
 @implements(aten.logical_not.default, aten.bitwise_not.default)
@@ -92,13 +134,6 @@ def difference(func: Any, x: Operand, y: Operand) -> SecretTensor:
     return secret(a ^ b)
 
 
-def as_bits(x: Operand, beside: Operand = None) -> Binary:
-    """An operand of a logical operator: secret bits, or public ones shared trivially."""
-    if isinstance(x, SecretTensor):
-        return bits(x)
-    return bits(public_secret(protocol_of(beside), torch.as_tensor(x).to(torch.bool)))
-
-
 @implements(aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf, aten.where.Scalar)
 def where(func: Any, condition: Tensor, x: Operand, y: Operand) -> SecretTensor:
     """y + condition (x - y): a selection, one round; by a public condition, local."""
@@ -121,7 +156,12 @@ def where(func: Any, condition: Tensor, x: Operand, y: Operand) -> SecretTensor:
     b, change = (s.move(lambda t: t.expand(shape), view=False) for s in (bits(condition), change))
     (step,) = change.protocol.select([(b, change)])
     base = number(y)
-    return finish(combine(base if isinstance(base, Tensor) else SecretTensor(base, dtype), SecretTensor(step, dtype)), dtype, y, condition)
+    return finish(
+        combine(base if isinstance(base, Tensor) else SecretTensor(base, dtype), SecretTensor(step, dtype)),
+        dtype,
+        y,
+        condition,
+    )
 
 
 def _times_mask(x: Arithmetic | Tensor, mask: Tensor) -> Arithmetic | Tensor:
@@ -135,6 +175,19 @@ def _times_mask(x: Arithmetic | Tensor, mask: Tensor) -> Arithmetic | Tensor:
 def masked_fill(func: Any, x: SecretTensor, mask: Tensor, value: Operand) -> SecretTensor:
     """x with `value` where the mask is set."""
     return where(aten.where.self, mask, torch.as_tensor(value, dtype=x.dtype), x)
+
+
+@implements(aten.maximum.out, aten.minimum.out)
+def larger_into(func: Any, x: Operand, y: Operand, *, out: SecretTensor) -> SecretTensor:
+    """The larger (smaller) of two, written into a third: what Adam's amsgrad calls."""
+    write(out, larger(aten.maximum.default if func is aten.maximum.out else aten.minimum.default, x, y))
+    return out
+
+
+@implements(aten.isnan.default, aten.isinf.default)
+def never(func: Any, x: SecretTensor) -> SecretTensor:
+    """False everywhere: fixed point holds neither NaN nor infinity."""
+    return public_secret(x._protocol, torch.zeros(tuple(x.shape), dtype=torch.bool))
 
 
 @implements(aten.sign.default, aten.sgn.default)
@@ -152,7 +205,8 @@ def larger(func: Any, x: Operand, y: Operand) -> SecretTensor:
     """The larger (smaller) of two, elementwise: x + [y > x] (y - x). 4 rounds."""
     change = combine(y, x, -1)
     dtype = result_dtype(x, y)
-    assert isinstance(change, Arithmetic)
+    if isinstance(change, Tensor):
+        return public_secret(protocol_of(x, y), func(number(x), number(y)))
     b = relation(change, 0, "gt" if func is aten.maximum.default else "lt")
     (step,) = change.protocol.select([(b, change)])
     return finish(combine(x, SecretTensor(step, dtype)), dtype, x, y)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
 
 from tacit.aten.arithmetic import combine, finish, multiply
 from tacit.aten.reduction import mean, total
-from tacit.aten.registry import arithmetic, implements, protocol_of, secret
+from tacit.aten.registry import arithmetic, implements, protocol_of, public_secret, secret
 from tacit.functions.linear import add_public
 from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import reciprocal
@@ -22,15 +23,19 @@ Operand = Any
 NONE, MEAN, SUM = 0, 1, 2
 
 
-def deferred(x: SecretTensor, y: Operand, reduction: int, value: Callable[[Operand, Operand], SecretTensor]) -> SecretTensor:
+def deferred(
+    operands: Sequence[Operand], reduction: int, shape: torch.Size, value: Callable[..., SecretTensor]
+) -> SecretTensor:
     """A loss whose value waits until it is needed. It keeps its operands as they are now, whatever is written to them."""
-    held = [v.detach().clone() if isinstance(v, SecretTensor) else v for v in (x, y)]
-    shape = x.shape if reduction == NONE else torch.Size()
+    held = [v.detach().clone() if isinstance(v, torch.Tensor) else v for v in operands]
+    x = next(v for v in operands if isinstance(v, SecretTensor))
 
+    @cache
     def compute() -> Share:
         return reduce(value(*held), reduction).share
 
-    return SecretTensor(compute, x.dtype, protocol=protocol_of(x, y), shape=shape)
+    shape = shape if reduction == NONE else torch.Size()
+    return SecretTensor(compute, x.dtype, protocol=protocol_of(*operands), shape=shape)
 
 
 def reduce(x: SecretTensor, reduction: int) -> SecretTensor:
@@ -55,7 +60,7 @@ def mse_loss(func: Any, x: Operand, y: Operand, reduction: int = MEAN) -> Secret
 
     if not isinstance(x, SecretTensor):
         x, y = y, x
-    return deferred(x, y, reduction, value)
+    return deferred((x, y), reduction, torch.broadcast_shapes(x.shape, y.shape), value)
 
 
 @implements(aten.mse_loss_backward.default)
@@ -77,7 +82,7 @@ def bce_with_logits(
 ) -> SecretTensor:
     """softplus(x) - x y, or (1 - y) x + (1 + (p - 1) y) softplus(-x) with a weight p of the positive class."""
 
-    def value(x: Operand, y: Operand) -> SecretTensor:
+    def value(x: Operand, y: Operand, weight: Operand, pos_weight: Operand) -> SecretTensor:
         dtype = x.dtype
         if pos_weight is None:
             product = finish(multiply(x, y), dtype, x)
@@ -90,8 +95,8 @@ def bce_with_logits(
         return out if weight is None else finish(multiply(out, weight), dtype, x)
 
     if not isinstance(x, SecretTensor):
-        x = secret_like(x, y)
-    return deferred(x, y, reduction, value)
+        x = public_secret(protocol_of(y), x)
+    return deferred((x, y, weight, pos_weight), reduction, x.shape, value)
 
 
 def product_of(x: Operand, y: Operand, beside: SecretTensor) -> Operand:
@@ -106,18 +111,11 @@ def finish_any(value: Any, dtype: torch.dtype, beside: SecretTensor) -> Operand:
     return finish(value, dtype, beside)
 
 
-def secret_like(x: torch.Tensor, beside: SecretTensor) -> SecretTensor:
-    """A public operand as a trivial sharing."""
-    from tacit.aten.registry import public_secret
-
-    return public_secret(beside._protocol, x)
-
-
 @implements(aten.binary_cross_entropy.default)
 def bce(func: Any, p: Operand, y: Operand, weight: Operand = None, reduction: int = MEAN) -> SecretTensor:
     """-y log p - (1 - y) log(1 - p).  p is at least 2^-14 away from 0 and 1, or the value is that of log 2^-14."""
 
-    def value(p: SecretTensor, y: Operand) -> SecretTensor:
+    def value(p: SecretTensor, y: Operand, weight: Operand) -> SecretTensor:
         dtype = p.dtype
         share = arithmetic(p).settle()
         yes, no = secret(log(share), dtype), secret(log(add_public(-share, torch.tensor(1.0))), dtype)
@@ -125,7 +123,9 @@ def bce(func: Any, p: Operand, y: Operand, weight: Operand = None, reduction: in
         out = finish(combine(finish(multiply(no, -1), dtype, p), chosen, -1), dtype, p)
         return out if weight is None else finish(multiply(out, weight), dtype, p)
 
-    return deferred(p, y, reduction, value)
+    if not isinstance(p, SecretTensor):
+        p = public_secret(protocol_of(y), p)
+    return deferred((p, y, weight), reduction, p.shape, value)
 
 
 @implements(aten.binary_cross_entropy_backward.default)

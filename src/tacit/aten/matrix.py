@@ -42,7 +42,9 @@ def _with_public(x: Arithmetic, v: Tensor, op: Callable[[Tensor, Tensor], Tensor
     return out
 
 
-@implements(aten.mm.default, aten.bmm.default, aten.mv.default, aten.dot.default, aten.vdot.default, aten.matmul.default)
+@implements(
+    aten.mm.default, aten.bmm.default, aten.mv.default, aten.dot.default, aten.vdot.default, aten.matmul.default
+)
 def matmul(func: Any, x: Operand, y: Operand) -> SecretTensor:
     """The product of matrices, batches of them, or vectors."""
     return finish(product(x, y), result_dtype(x, y), x, y)
