@@ -48,3 +48,13 @@ def test_a_peer_that_has_not_answered() -> None:
 
 def test_an_empty_history() -> None:
     assert "alice is at the start of the session and bob at operator 1, `a`" in say(history(), history("a"))
+
+
+def test_a_history_too_long_for_a_frame_keeps_its_newest_part() -> None:
+    transcript = Transcript()
+    for at in range(100):
+        transcript.record(f"operator {at:02}")
+
+    entries = Transcript.from_bytes(transcript.to_bytes(limit=300))
+
+    assert [operator for _, _, operator in entries] == [f"operator {at}" for at in range(90, 100)]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
+import threading
 import time
 from typing import Any
 
@@ -15,7 +18,7 @@ from tacit.errors import DivergenceError, NetworkError, PeerAborted, PeerLost, P
 from tacit.net.tcp import Tcp
 from tacit.net.transport import Parcel
 
-from .conftest import Body, Net
+from .conftest import Body, Net, free_ports
 
 ALL = ("alice", "bob", "crypto-producer")
 
@@ -154,6 +157,60 @@ def test_a_producer_far_ahead_still_knows_where_it_diverged(net: Net) -> None:
 
     assert type(results["alice"]) is type(results["crypto-producer"]) is DivergenceError
     assert "operator 6 is `deal` at alice but `deal more` at crypto-producer" in str(results["alice"])
+
+
+def relay(port: int, target: int, delay: float) -> threading.Thread:
+    """Stand between two roles like a slow line: what the target sends arrives in pieces, each after a pause."""
+
+    def pump(source: socket.socket, sink: socket.socket, piece: int, pause: float) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 20):
+                for at in range(0, len(data), piece):
+                    time.sleep(pause if len(data) > 1 << 15 else 0)
+                    sink.sendall(data[at : at + piece])
+            sink.shutdown(socket.SHUT_WR)
+
+    def join(near: socket.socket) -> None:
+        with near, socket.create_connection(("127.0.0.1", target)) as far:
+            back = threading.Thread(target=pump, args=(far, near, 1 << 17, delay))
+            back.start()
+            pump(near, far, 1 << 20, 0)
+            back.join()
+
+    def serve() -> None:
+        with server:
+            joined = [threading.Thread(target=join, args=(server.accept()[0],)) for _ in range(2)]
+            for thread in joined:
+                thread.start()
+        for thread in joined:
+            thread.join()
+
+    server = socket.create_server(("127.0.0.1", port))
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return thread
+
+
+def test_a_tensor_on_a_slow_line_is_not_mistaken_for_waiting_for_each_other(net: Net) -> None:
+    size = 1 << 17
+    config = net.config(timeout=1)
+    real = free_ports(1)[0]
+    alice = net.config(timeout=1, listen=f"127.0.0.1:{real}")
+
+    def send(transport: Tcp) -> None:
+        transport.exchange([Parcel("alice", "bob", torch.zeros(size, dtype=torch.int64))], [])
+        transport.receive(Parcel("bob", "alice", torch.zeros(1, dtype=torch.int64)))
+
+    def take(transport: Tcp) -> None:
+        transport.receive(Parcel("alice", "bob", torch.zeros(size, dtype=torch.int64)))
+        transport.send(Parcel("bob", "alice", torch.zeros(1, dtype=torch.int64)))
+
+    thread = relay(net.ports["alice"], real, 0.45)
+    configs = {"alice": alice, "bob": config, "crypto-producer": config}
+    results = net.run({"alice": send, "bob": take, "crypto-producer": idle}, configs)
+    thread.join()
+
+    assert results == dict.fromkeys(ALL)
 
 
 # --- aborts ----------------------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ class Courier:
         """Set before this role says bye: from then on, a peer may close its connection."""
         self._links, self._interval, self._sign_of_life = links, interval, sign_of_life
         self._asleep = self._stopped = False
+        self._broken: set[Link] = set()
         self._ears, self._bell = os.pipe()
         os.set_blocking(self._bell, False)
         self._thread = threading.Thread(target=self._run, name="tacit-courier", daemon=True)
@@ -67,7 +68,7 @@ class Courier:
         next_tick = next_sign = time.monotonic()
         while not self._stopped:
             self._asleep = True
-            busy = [link for link in self._links if link.queued and link is not self.trouble]
+            busy = [link for link in self._links if link.queued and link not in self._broken]
             self._sleep(busy, next_tick - time.monotonic())
             self._asleep = False
             for link in self._links:
@@ -95,16 +96,18 @@ class Courier:
 
     def _guarded(self, link: Link, act: Callable[[Link], object]) -> None:
         """Do something with a link; what goes wrong becomes `trouble`."""
-        if link.finished or self._stopped:
+        if link.finished or self._stopped or link in self._broken:
             return
         try:
             act(link)
         except (LinkDown, NetworkError):
+            self._broken.add(link)
             self._report(link)
 
     def _report(self, link: Link) -> None:
-        if self.trouble is None and not self.closing:
-            self.trouble = link
+        if not self.closing:
+            self._broken.add(link)
+            self.trouble = self.trouble or link
 
     def _say_alive(self, link: Link) -> None:
         """Queue a sign of life, unless other bytes are on their way and will do."""

@@ -47,7 +47,7 @@ class LinkDown(Exception):
 
 
 class Link:
-    """Frames to and from one peer. `sent` and `received` count the numbered frames: data, announcements and the bye."""
+    """Frames to and from one peer. `sent` and `received` count whole numbered frames: data, announcements, the bye."""
 
     def __init__(self, peer: str, address: str, sock: socket.socket, pair_key: bytes, *, same_script: bool) -> None:
         self.peer, self.address, self.pair_key, self.same_script = peer, address, pair_key, same_script
@@ -57,7 +57,7 @@ class Link:
         """When the peer last gave a sign of life."""
         self.finished = False
         """Whether the peer has said bye: nothing more can come."""
-        self.reading = threading.Lock()
+        self.reading = threading.RLock()
         sock.setblocking(False)
         self._socket = sock
         self._calls = threading.Lock()

@@ -65,11 +65,12 @@ def search(link: Link, seconds: float, kinds: tuple[Kind, ...]) -> tuple[Kind, b
     """Read on, past whatever else there is, to the next frame of these kinds; None if there is none in time."""
     wait = _until(time.monotonic() + seconds)
     try:
-        while True:
-            link.skip_payload(wait)
-            header = link.next_header(wait)
-            if header.kind in kinds:
-                return header.kind, link.take_payload(wait)
+        with link.reading:
+            while True:
+                link.skip_payload(wait)
+                header = link.next_header(wait)
+                if header.kind in kinds:
+                    return header.kind, link.take_payload(wait)
     except (LinkDown, NetworkError, TimeoutError):
         return None
 

@@ -131,7 +131,9 @@ class Tcp(Transport):
                 link = self._links[source]
                 with link.reading:
                     self._expect(link, Kind.ANNOUNCE, None)
-                    return link.take_payload(self._wait)
+                    message = link.take_payload(self._wait)
+                    link.received += 1
+                return message
             if message is None:
                 raise ValueError(f"{source} is this role, so the message that it announces must be given")
             for link in self._all:
@@ -160,6 +162,7 @@ class Tcp(Transport):
         with link.reading:
             self._expect(link, Kind.DATA, len(target))
             link.read_payload(target, self._wait)
+            link.received += 1
 
     def _expect(self, link: Link, kind: Kind, length: int | None) -> None:
         """Take the header of the next frame of the program, which must be this one."""
@@ -175,7 +178,6 @@ class Tcp(Transport):
                 and header.sequence == link.received & SEQUENCE_MASK
                 and (length is None or header.length == length)
             ):
-                link.received += 1
                 return
             else:
                 raise self._diverged(link, self._mismatch(link, header, kind, length))
@@ -303,7 +305,7 @@ class Tcp(Transport):
         found = search(link, PARTING, (Kind.ABORT, Kind.DIVERGED))
         if found is not None:
             return self._news(link, *found)
-        return self._blame("lost", link.peer, f"{link.peer} ({link.address}) {why} {self._place()}")
+        return self._blame("lost", link.peer, f"{link.peer} ({link.address}) {why} {self._place()}: see its own log")
 
     def _news(self, link: Link, kind: Kind, payload: bytes) -> TacitError:
         """The error that an ABORT or DIVERGED frame stands for."""
@@ -316,8 +318,9 @@ class Tcp(Transport):
         """Exchange histories with a peer that does something else, and return the error that compares them."""
         self._testify(link)
         found = search(link, min(EVIDENCE, self._timeout), (Kind.DIVERGED, Kind.ABORT))
-        history = found[1] if found and found[0] is Kind.DIVERGED else None
-        return self._compared(link, history, detail)
+        if found is not None and found[0] is Kind.ABORT:
+            return self._news(link, *found)
+        return self._compared(link, None if found is None else found[1], detail)
 
     def _compared(self, link: Link, payload: bytes | None, detail: str) -> TacitError:
         try:
@@ -357,10 +360,13 @@ class Tcp(Transport):
                 with link.reading:
                     self._expect(link, Kind.BYE, 0)
                     link.finished = True
-        except BaseException as error:
-            failed = self._failed(error) if isinstance(error, LinkDown | TacitError) else error
+        except (LinkDown, TacitError) as error:
+            failed = self._failed(error)
             self.abort(str(failed))
             raise failed from None
+        except BaseException:
+            self.abort("interrupted by its user")
+            raise
         self._end()
         hang_up(self._all, time.monotonic() + PARTING)
 

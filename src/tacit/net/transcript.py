@@ -41,13 +41,17 @@ class Transcript:
         """Remember this many operators from now on."""
         self.history = deque(self.history, maxlen=operators)
 
-    def to_bytes(self) -> bytes:
-        """The history, oldest first, in a form that goes into a frame."""
-        out = bytearray()
-        for count, digest, operator in self.history:
+    def to_bytes(self, limit: int = 1 << 24) -> bytes:
+        """The history, oldest first, in a form that goes into a frame; the oldest are left out beyond the limit."""
+        entries: list[bytes] = []
+        size = 0
+        for count, digest, operator in reversed(self.history):
             text = operator.encode()[:65535]
-            out += struct.pack("<Q8sH", count, digest, len(text)) + text
-        return bytes(out)
+            size += 18 + len(text)
+            if size > limit:
+                break
+            entries.append(struct.pack("<Q8sH", count, digest, len(text)) + text)
+        return b"".join(reversed(entries))
 
     @staticmethod
     def from_bytes(data: bytes) -> list[tuple[int, bytes, str]]:
