@@ -19,7 +19,7 @@ from tacit.protocols.base import Protocol
 from tacit.protocols.share import Share
 from tacit.session.ledger import source_line
 
-__all__ = ["HANDLERS", "Deferred", "SecretTensor"]
+__all__ = ["HANDLERS", "Deferred", "SecretTensor", "fingerprint", "unsupported"]
 
 HANDLERS: dict[Any, Callable[..., Any]] = {}
 """From ATen overload to the function that computes it on secrets."""
@@ -71,7 +71,7 @@ class SecretTensor(Tensor):
         if handler is None:
             if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
                 return func.decompose(*args, **kwargs)  # only `torch.inference_mode` leaves composite operators whole
-            raise _unsupported(func)
+            raise _no_counterpart(func)
         transcript, operator, fingerprints = _describe(func, args, kwargs)
         transcript.record(operator, fingerprints)
         return handler(func, *args, **kwargs)
@@ -120,6 +120,9 @@ class SecretTensor(Tensor):
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         self._refuse("numpy.asarray(x)")
 
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any:
+        self._refuse("x.__dlpack__()")
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         self._refuse("pickling (torch.save, copying between processes)")
 
@@ -127,6 +130,9 @@ class SecretTensor(Tensor):
         if self.dim() == 0:
             raise TypeError("iteration over a 0-d tensor")
         return iter(self.unbind(0))
+
+    def __copy__(self) -> Tensor:
+        return self.detach().requires_grad_(self.requires_grad)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         copy = self.detach().clone().requires_grad_(self.requires_grad)
@@ -192,7 +198,7 @@ def fingerprint(x: Tensor) -> bytes:
 # --- operators that are not there ---------------------------------------------------------------------------------------
 
 ALTERNATIVES = {
-    "aten._local_scalar_dense": "it would turn a secret into a plain number; write tacit.reveal(x, to=…) where it may be known",
+    "aten._local_scalar_dense": "it makes a plain number; write tacit.reveal(x, to=…) where it may be known",
     "aten.equal": "its answer is a plain bool; write tacit.reveal((x == y).all())",
     "aten.allclose": "its answer is a plain bool; write tacit.reveal(((x - y).abs() <= tolerance).all())",
     "aten.masked_scatter": "shapes are public; use torch.where with the mask",
@@ -206,14 +212,21 @@ ALTERNATIVES = {
 }
 
 
-def _unsupported(func: Any) -> UnsupportedOperator:
+def unsupported(what: str, instead: str) -> UnsupportedOperator:
+    """The error for something that secrets cannot do, with the user's line and what to write instead."""
+    return UnsupportedOperator(f"{what} does not work on secrets ({source_line()}): {instead}")
+
+
+def _no_counterpart(func: Any) -> UnsupportedOperator:
     name = str(func)
     packet = name.rsplit(".", 1)[0]
     siblings = sorted(str(other) for other in HANDLERS if str(other).rsplit(".", 1)[0] == packet)
     if packet in ALTERNATIVES:
         hint = ALTERNATIVES[packet]
+    elif packet.startswith(("aten._foreach_", "aten._fused_")):
+        hint = "construct the optimizer without foreach=True and fused=True; its default works"
     elif siblings:
         hint = f"what works is {', '.join(siblings)}"
     else:
         hint = "see the table of operators in the docs for what works, or reveal the operand first if it may be known"
-    return UnsupportedOperator(f"{name} has no counterpart on secrets ({source_line()}): {hint}")
+    return unsupported(name, hint)

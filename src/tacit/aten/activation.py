@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish, multiply
 from tacit.aten.comparison import relation
@@ -81,7 +82,7 @@ def clamp(func: Any, x: SecretTensor, low: float | None = None, high: float | No
         low, high = None, low
     if func is aten.hardtanh.default:
         low, high = -1.0 if low is None else low, 1.0 if high is None else high
-    ends = [(kind, float(v)) for kind, v in (("lt", low), ("gt", high)) if v is not None and math.isfinite(v)]
+    ends = [(kind, float(v)) for kind, v in (("lt", low), ("gt", high)) if v is not None and not math.isinf(v)]
     dtype = result_dtype(x, *(v for v in (low, high) if v is not None))
     share = fractional(arithmetic(x)) if dtype.is_floating_point else arithmetic(x)
     beyond = relations(share, ends)
@@ -97,6 +98,14 @@ def relations(x: Arithmetic, ends: list[tuple[str, float]]) -> list[Binary]:
     edges = [(kind, round(v * 2**x.frac_bits)) for kind, v in ends]
     x.protocol.less(x, [t + (kind == "gt") for kind, t in edges])
     return [relation(x, t, kind) for kind, t in edges]
+
+
+@implements(aten.native_dropout.default)
+def native_dropout(func: Any, x: SecretTensor, p: float, train: bool | None) -> tuple[SecretTensor, Tensor]:
+    """x / (1 - p) where a public random mask is set, and the mask."""
+    mask = torch.rand(tuple(x.shape)) >= (p if train else 0.0)
+    scale = 1 / (1 - p) if train and p < 1 else float(not train)
+    return finish(multiply(x, mask * scale), x.dtype, x), mask
 
 
 @implements(aten.hardtanh_backward.default)

@@ -25,7 +25,7 @@ from tacit.functions.linear import add_public, times_public
 from tacit.functions.reciprocal import quotient, reciprocal
 from tacit.functions.roots import rsqrt, sqrt
 from tacit.protocols.share import PRECISE_BITS, Arithmetic
-from tacit.tensor import SecretTensor
+from tacit.tensor import SecretTensor, unsupported
 
 aten = torch.ops.aten
 Operand = Any
@@ -150,7 +150,7 @@ def power(func: Any, x: SecretTensor, exponent: float) -> SecretTensor:
     if exponent in (0.5, -0.5):
         return secret((sqrt if exponent > 0 else rsqrt)(arithmetic(x)), _float(dtype))
     if exponent != int(exponent):
-        raise NotImplementedError(f"a secret to the power {exponent}: whole numbers and ±0.5 work")
+        raise unsupported(f"the power {exponent}", "whole numbers and ±0.5 work")
     value = number(x)
     if isinstance(value, Tensor):
         return public_secret(x._protocol, (value**exponent).to(dtype))

@@ -180,7 +180,11 @@ def masked_fill(func: Any, x: SecretTensor, mask: Tensor, value: Operand) -> Sec
 @implements(aten.maximum.out, aten.minimum.out)
 def larger_into(func: Any, x: Operand, y: Operand, *, out: SecretTensor) -> SecretTensor:
     """The larger (smaller) of two, written into a third: what Adam's amsgrad calls."""
-    write(out, larger(aten.maximum.default if func is aten.maximum.out else aten.minimum.default, x, y))
+    write(
+        out,
+        larger(aten.maximum.default if func is aten.maximum.out else aten.minimum.default, x, y),
+        precise=is_precise(y),
+    )
     return out
 
 
@@ -208,5 +212,14 @@ def larger(func: Any, x: Operand, y: Operand) -> SecretTensor:
     if isinstance(change, Tensor):
         return public_secret(protocol_of(x, y), func(number(x), number(y)))
     b = relation(change, 0, "gt" if func is aten.maximum.default else "lt")
-    (step,) = change.protocol.select([(b, change)])
+    if is_precise(x) or is_precise(y):  # a selection truncates to the session's scale what claims to be finer
+        (step,) = change.protocol.select([(b, change.rescaled(change.protocol.frac_bits))])
+        step = step.rescaled(change.frac_bits)
+    else:
+        (step,) = change.protocol.select([(b, change)])
     return finish(combine(x, SecretTensor(step, dtype)), dtype, x, y)
+
+
+def is_precise(x: Operand) -> bool:
+    """Whether an operand is stored with more fractional bits than others: an optimizer's running squares."""
+    return isinstance(x, SecretTensor) and x.share.storage.precise

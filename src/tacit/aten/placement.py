@@ -15,14 +15,14 @@ from tacit.aten.structural import on_device, positions
 from tacit.errors import DataError
 from tacit.functions.step import one_hot
 from tacit.protocols.share import Share
-from tacit.tensor import SecretTensor
+from tacit.tensor import SecretTensor, unsupported
 
 aten = torch.ops.aten
 Operand = Any
 
 
 def assemble(operands: Sequence[Tensor], op: Callable[..., Tensor]) -> SecretTensor:
-    """op(*operands) for an operator that only places elements, or adds them up: applied to shares of one kind and scale.
+    """op(*operands) for an operator that only places elements, or adds them up, on shares of one kind and scale.
 
     Public operands among them are shared trivially.
     """
@@ -58,7 +58,7 @@ def join(func: Any, tensors: Sequence[Tensor], dim: int = 0) -> SecretTensor:
 
 
 def _check_sizes(func: Any, tensors: Sequence[Tensor], dim: int) -> None:
-    """Say which part differs, where torch would name only its place: two owners rarely have the same rows by accident."""
+    """Say which part differs, and ask what is usually wrong: two owners that do not hold the same rows."""
     first = tensors[0]
     for place, t in enumerate(tensors[1:], start=2):
         if t.dim() != first.dim():
@@ -67,7 +67,7 @@ def _check_sizes(func: Any, tensors: Sequence[Tensor], dim: int) -> None:
         if any(a != b for d, (a, b) in enumerate(zip(first.shape, t.shape, strict=True)) if d != skip):
             raise DataError(
                 f"torch.{'cat' if skip is not None else 'stack'} along dimension {dim}: tensor 1 has shape "
-                f"{tuple(first.shape)} and tensor {place} has shape {tuple(t.shape)}; all other dimensions must be equal"
+                f"{tuple(first.shape)} and tensor {place} has {tuple(t.shape)}; all other dimensions must be equal"
                 + (" (do both owners hold the same rows?)" if skip == 1 and first.dim() == 2 else "")
             )
 
@@ -80,7 +80,7 @@ def index_put(
     if any(isinstance(i, SecretTensor) for i in indices):
         mask = indices[0]
         if len(indices) != 1 or mask is None or mask.dtype != torch.bool or values.numel() != 1 or accumulate:
-            raise NotImplementedError("writing to secret positions: x[mask] = number works, and torch.where")
+            raise unsupported("writing to secret positions", "x[mask] = number does, and torch.where")
         return where(aten.where.self, mask.reshape(*mask.shape, *[1] * (x.dim() - mask.dim())), values, x)
     places = positions(indices)
     return assemble([x, values], lambda t, v: func(t, on_device(places, t), v, accumulate))
@@ -118,7 +118,7 @@ def _one_hot(func: Any, index: SecretTensor, shape: torch.Size, dim: int) -> Sec
     dim %= max(len(shape), 1)
     rows = torch.Size((*shape[:dim], 1, *shape[dim + 1 :]))
     if index.shape != rows:
-        raise NotImplementedError(
-            f"{func} with secret indices of shape {tuple(index.shape)}: one index a row, {tuple(rows)}"
+        raise unsupported(
+            f"{func} with secret indices of shape {tuple(index.shape)}", f"give one index a row, of shape {tuple(rows)}"
         )
     return SecretTensor(one_hot(arithmetic(index), shape[dim], dim), torch.bool)

@@ -13,7 +13,7 @@ from tacit.errors import DataError
 from tacit.functions.extremum import Extremum, extremum
 from tacit.functions.linear import times_public
 from tacit.protocols.share import Arithmetic, Binary
-from tacit.tensor import SecretTensor
+from tacit.tensor import SecretTensor, unsupported
 
 aten = torch.ops.aten
 Dims = Any
@@ -72,7 +72,7 @@ def vector_norm(
         squares = secret(sum_over(arithmetic(x) * arithmetic(x), _dims(x, dim), keepdim), x.dtype)
         return squares.sqrt()
     if order not in (1, math.inf):
-        raise NotImplementedError(f"a norm of order {order} of a secret: 1, 2 and inf work")
+        raise unsupported(f"a norm of order {order}", "orders 1, 2 and inf do")
     return x.abs().sum(_dims(x, dim), keepdim) if order == 1 else x.abs().amax(_dims(x, dim), keepdim)
 
 

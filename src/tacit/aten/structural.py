@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tacit.aten.registry import implements, plain, public_secret, secret
 from tacit.protocols.share import Arithmetic, Binary
-from tacit.tensor import SecretTensor
+from tacit.tensor import SecretTensor, unsupported
 
 aten = torch.ops.aten
 
@@ -59,7 +59,7 @@ def as_strided(func: Any, x: SecretTensor, size: Any, stride: Any, offset: int |
 def move(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> SecretTensor:
     """A copy with elements moved, repeated or dropped, by public positions."""
     if any(isinstance(a, SecretTensor) for a in args):
-        raise NotImplementedError(f"{func} with secret positions: use torch.gather")
+        raise unsupported(f"{func} with secret positions", "use torch.gather, with one index a row")
 
     def op(t: Tensor) -> Tensor:
         return func(t, *[a.to(t.device) if isinstance(a, Tensor) else a for a in args], **kwargs)
@@ -79,7 +79,7 @@ def move(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> SecretTensor:
 def embed(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> SecretTensor:
     """A copy with elements moved and zeros put beside them. What is opened stays open; comparisons are made anew."""
     if func is aten.constant_pad_nd.default and len(args) > 1 and args[1] != 0:
-        raise NotImplementedError("padding with anything but zero: pad with zero and add the public padding")
+        raise unsupported("padding with anything but zero", "pad with zero and add the public padding")
     known = plain(x)
     if known is not None:
         return public_secret(x._protocol, func(known, *args, **kwargs))
@@ -96,9 +96,7 @@ def embed(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> SecretTensor
 def index(func: Any, x: SecretTensor, indices: Sequence[Tensor | None]) -> SecretTensor:
     """x[public indices or masks]."""
     if any(isinstance(i, SecretTensor) for i in indices):
-        raise NotImplementedError(
-            "indexing by a secret: use torch.where with a mask, or torch.gather with one index a row"
-        )
+        raise unsupported("indexing by a secret", "use torch.where with a mask, or torch.gather with one index a row")
     places = positions(indices)
 
     def op(t: Tensor) -> Tensor:
@@ -150,19 +148,19 @@ def clone(func: Any, x: SecretTensor, **kwargs: Any) -> SecretTensor:
 def to_copy(
     func: Any, x: SecretTensor, *, dtype: torch.dtype | None = None, device: Any = None, **_: Any
 ) -> SecretTensor:
-    """Change the logical dtype. Floats become integers by truncation towards minus infinity only where that is exact."""
+    """Change the logical dtype; floats cannot become integers, nor numbers bits."""
     dtype = dtype or x.dtype
     known = plain(x)
     if known is not None:
         return public_secret(x.share.protocol, known.to(dtype))
     share = x.share
     if dtype == torch.bool and not isinstance(share, Binary):
-        raise NotImplementedError("x.bool() on secret numbers: write x != 0")
+        raise unsupported("x.bool() of numbers", "write x != 0")
     if isinstance(share, Binary) and dtype != torch.bool:
         share = share.arithmetic()
     if isinstance(share, Arithmetic):
         if not dtype.is_floating_point and x.dtype.is_floating_point:
-            raise NotImplementedError("rounding secret floats to integers: compare with thresholds instead")
+            raise unsupported("rounding floats to integers", "compare with thresholds instead")
         if dtype.is_floating_point and share.frac_bits < share.protocol.frac_bits:
             return secret(share.lifted(share.protocol.frac_bits).fork(), dtype)
     return secret(share.fork(), dtype)
