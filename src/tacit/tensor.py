@@ -13,6 +13,7 @@ from typing import Any, NoReturn, Self
 
 import torch
 from torch import Tensor
+from torch._decomp import decomposition_table
 
 from tacit.errors import DataError, RevealError, TacitError, UnsupportedOperator
 from tacit.protocols.base import Protocol
@@ -69,9 +70,7 @@ class SecretTensor(Tensor):
         kwargs = kwargs or {}
         handler = HANDLERS.get(func)
         if handler is None:
-            if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
-                return func.decompose(*args, **kwargs)  # only `torch.inference_mode` leaves composite operators whole
-            raise _no_counterpart(func)
+            return _in_terms_of_others(func)(*args, **kwargs)
         transcript, operator, fingerprints = _describe(func, args, kwargs)
         transcript.record(operator, fingerprints)
         return handler(func, *args, **kwargs)
@@ -143,6 +142,16 @@ class SecretTensor(Tensor):
         return copy
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+
+def _in_terms_of_others(func: Any) -> Callable[..., Any]:
+    """PyTorch's own definition of an operator by other operators, which come back here one by one."""
+    if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
+        return func.decompose  # type: ignore[no-any-return]
+    definition = decomposition_table.get(func)
+    if definition is None:
+        raise _no_counterpart(func)
+    return definition
 
 
 # --- what each operator adds to the transcript ------------------------------------------------------------------------

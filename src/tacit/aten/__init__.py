@@ -1,6 +1,18 @@
 """The ATen operators on secrets, a file for each family. Importing this package registers them all."""
 
-from tacit.aten import activation, arithmetic, comparison, creation, loss, matrix, placement, reduction, structural
+from tacit.aten import (
+    activation,
+    arithmetic,
+    comparison,
+    creation,
+    loss,
+    matrix,
+    placement,
+    reduction,
+    smooth,
+    softmax,
+    structural,
+)
 
 creation.register_in_place()
 
@@ -13,5 +25,7 @@ __all__ = [
     "matrix",
     "placement",
     "reduction",
+    "smooth",
+    "softmax",
     "structural",
 ]

@@ -9,7 +9,7 @@ from tacit.functions.linear import fractional, times_public
 from tacit.functions.step import Steps
 from tacit.protocols.share import Arithmetic
 
-__all__ = ["WORKING_BITS", "quotient", "reciprocal"]
+__all__ = ["WORKING_BITS", "inverse", "quotient", "reciprocal"]
 
 WORKING_BITS = 24
 """Fractional bits inside of an iteration, on numbers below 4: products have 48 and fit below 2^62 with room."""
@@ -61,11 +61,16 @@ def _scaled_reciprocal(x: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
     tiny = [0.5] + [0.0] * (len(scales) - 1)
     protocol = x.protocol
     z = protocol.multiply(x, scale).settle(WORKING_BITS) + steps.function([*reversed(tiny), *tiny], WORKING_BITS)
+    return inverse(z), scale
+
+
+def inverse(z: Arithmetic) -> Arithmetic:
+    """1/z for z in [1/2, 1), both at `WORKING_BITS`. 7 rounds."""
     y = _affine(z, *START)
     for _ in range(ITERATIONS):
-        t = protocol.multiply(z, y).settle(WORKING_BITS)
-        y = protocol.multiply(y, t.times_integer(-1).plus(torch.tensor(2 << WORKING_BITS))).settle(WORKING_BITS)
-    return y, scale
+        t = z.protocol.multiply(z, y).settle(WORKING_BITS)
+        y = z.protocol.multiply(y, t.times_integer(-1).plus(torch.tensor(2 << WORKING_BITS))).settle(WORKING_BITS)
+    return y
 
 
 def _affine(x: Arithmetic, constant: float, factor: float) -> Arithmetic:

@@ -11,7 +11,7 @@ from tacit.functions.linear import fractional
 from tacit.protocols.base import Harmonics
 from tacit.protocols.share import Arithmetic, Binary
 
-__all__ = ["sigmoid", "softplus", "tanh"]
+__all__ = ["erf", "sigmoid", "softplus", "tanh"]
 
 PERIOD = 32
 
@@ -39,6 +39,16 @@ SOFTPLUS_EVEN = Harmonics(
 )  # fmt: skip
 """Closest to log(2 cosh(x/2)) on [-11, 11] in the same way: error 2.3e-5, and beyond 11 max(x, 0) is off by 1.7e-5."""
 
+ERF_BOUND = 3
+ERF = Harmonics(
+    8,
+    sine=(
+        1.16428646539, -0.1119434084, 0.216464653564, -0.0861290982179, 0.0633038581038, -0.0353201541648,
+        0.0200272632123, -0.0103740738418, 0.00488224614481, -0.00200181548651, 0.000666804073358, -0.000152232573194,
+    ),
+)  # fmt: skip
+"""Closest to erf on [-3, 3] in the same way, of period 8: error 1.5e-5, and beyond 3 the limit is off by 2.2e-5."""
+
 
 def sigmoid(x: Arithmetic) -> Arithmetic:
     """Return 1 / (1 + exp(-x)).
@@ -65,6 +75,20 @@ def tanh(x: Arithmetic) -> Arithmetic:
     x = fractional(x)
     half = sigmoid(x.rescaled(x.frac_bits - 1))
     return half.times_integer(2).plus(torch.tensor(-1 << half.frac_bits))
+
+
+def erf(x: Arithmetic) -> Arithmetic:
+    """Return the error function, 2/√π ∫ exp(-t²) dt from 0 to x.
+
+    Shape: any.   Domain: |x| < 2^45 at 16 fractional bits.   Error: <= 2^-14.   Cost: 4 rounds.   Reveals: nothing.
+    Ref: [ZZL23].
+    """
+    low, high = _bounds(x, ERF_BOUND)
+    (series,) = x.protocol.harmonics(x, [ERF])
+    inside, above = low ^ high, high.invert()
+    x.protocol.mask(inside, above, low, series)
+    (selected,) = x.protocol.select([(inside, series)])
+    return selected + above.arithmetic() - low.arithmetic()
 
 
 def softplus(x: Arithmetic) -> Arithmetic:

@@ -113,6 +113,10 @@ class Protocol(ABC):
     def harmonics(self, x: Arithmetic, series: Sequence[Harmonics]) -> list[Arithmetic]:
         """Evaluate trigonometric polynomials of x, from one opening of x; scale `HARMONIC_BITS`, not truncated."""
 
+    @abstractmethod
+    def powers_of_two(self, y: Arithmetic) -> Arithmetic:
+        """2^y for -44 <= y < 16, from one opening of y; not truncated. Outside of this window the result is wrong."""
+
     # --- bits ------------------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from tacit.correlated import comparison, harmonics, product, selection, truncation
+from tacit.correlated import comparison, exponential, harmonics, product, selection, truncation
 from tacit.correlated.dealing import Dealing
 from tacit.correlated.masks import Mask
 from tacit.errors import ConfigError
@@ -220,6 +220,12 @@ class Dealer(Protocol):
             share = self._arithmetic(waves[k] if waves else [], x.shape, scale)
             out.append(share.plus(torch.tensor(round(s.constant * 2**scale))) if s.constant else share)
         return out
+
+    @override
+    def powers_of_two(self, y: Arithmetic) -> Arithmetic:
+        mask, frac_bits = self._opened_form(y)
+        parts = exponential.powers_of_two(self._dealing, mask, frac_bits, self._indices)
+        return self._arithmetic(parts, y.shape, exponential.SCALE)
 
     # --- bits ------------------------------------------------------------------------------------------------------
 
