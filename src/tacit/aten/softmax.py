@@ -55,6 +55,7 @@ class LogSoftmax:
         self._softmax: Arithmetic | None = None
 
     def __call__(self) -> Share:
+        """Compute the value."""
         out = softmax_of(self._x, self.dim).log_value()
         out.facts.memo["log-softmax"] = self
         return out
@@ -93,7 +94,7 @@ def log_softmax_backward(func: Any, grad: Operand, y: SecretTensor, dim: int, dt
     return finish(combine(grad, product, -1), y.dtype, y)
 
 
-# --- negative log likelihood --------------------------------------------------------------------------------------------
+# --- negative log likelihood ----------------------------------------------------------------------------------------
 
 
 def one_hot(indices: Tensor, classes: int, dtype: torch.dtype) -> Operand:

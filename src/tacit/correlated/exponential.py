@@ -1,7 +1,7 @@
 """Powers of two with a secret exponent, from one opening: 2^(E + a) = 2^E 2^a, but for the wrap-around.
 
-For y = E + a with S fractional bits, only y mod 64 matters, as long as y lies in a window of 60 octaves. Split both E and
-a (each mod 64) into a high digit, a multiple of 4, and the rest in [0, 4). The exponents add up as real numbers,
+For y = E + a with S fractional bits, only y mod 64 matters, as long as y lies in a window of 60 octaves. Split both E
+and a (each mod 64) into a high digit, a multiple of 4, and the rest in [0, 4). The exponents add up as real numbers,
 
     y + 48  =  E_low + a_low + 4 ((E_high + a_high) mod 16)        for 4 <= y + 48 < 64,
 

@@ -12,8 +12,8 @@ LOWEST = -30
 """Below, exp x is less than 2^-43 and counts as zero; the window of `powers_of_two` ends at -44 log 2 = -30.5."""
 
 LOG2E_BITS = 24
-"""Bits of log2(e). More: the exponent is more precise (its error is |x| 2^-25); but with those of x they must leave room
-for 6 more below 62."""
+"""Bits of log2(e). More: the exponent is more precise (its error is |x| 2^-25); but with those of x they must leave
+room for 6 more below 62."""
 
 
 def exp_within(x: Arithmetic) -> Arithmetic:
