@@ -40,7 +40,8 @@ format: $(DEV)  ## put the code in form
 bench: $(DEV)  ## time training and operators; results go to benchmarks/results
 	$(BIN)/tacit bench
 
-docs: $(DEV)  ## build the documentation into site/
+docs: $(DEV)  ## render what is generated from the code, and build the documentation into site/
+	$(BIN)/python docs/generate.py
 	$(BIN)/mkdocs build --strict
 
 clean:  ## remove .venv and everything generated
