@@ -42,7 +42,7 @@ bench: $(DEV)  ## time training and operators; results go to benchmarks/results
 
 docs: $(DEV)  ## render what is generated from the code, and build the documentation into site/
 	$(BIN)/python docs/generate.py
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:  ## remove .venv and everything generated
 	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -39,9 +39,11 @@ def lines():
 
 def run_as_all(directory, lines, *options):
     arguments = [f"--directory={directory}", *options]
-    return launch_local(
-        FRAUD / "train.py", args=arguments, on_line=lambda role, line: lines.setdefault(role, []).append(line)
-    )
+
+    def on_line(role, line):
+        lines.setdefault(role, []).append(line)
+
+    return launch_local(FRAUD / "train.py", args=arguments, on_line=on_line)
 
 
 def test_the_people_are_as_documented(example, directory):
@@ -134,6 +136,7 @@ def test_three_terminals_in_any_order(directory, tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         for role in reversed(roles)
     }
