@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish, multiply
 from tacit.aten.comparison import relation
-from tacit.aten.registry import arithmetic, implements, plain, public_secret, result_dtype, secret
+from tacit.aten.registry import arithmetic, as_secret, implements, plain, public_secret, result_dtype, secret
 from tacit.functions.linear import add_public, fractional, times_public
 from tacit.functions.logarithm import log
 from tacit.functions.roots import rsqrt, sqrt
@@ -36,8 +36,9 @@ def relu(func: Any, x: SecretTensor) -> SecretTensor:
 
 
 @implements(aten.threshold_backward.default)
-def relu_backward(func: Any, grad: Operand, x: SecretTensor, threshold: float) -> SecretTensor:
+def relu_backward(func: Any, grad: Operand, x: Tensor, threshold: float) -> SecretTensor:
     """grad where x > threshold; one round, with the bit of the forward pass."""
+    x = as_secret(x, grad)
     share = arithmetic(x)
     bit = share.facts.memo.get(POSITIVE) if threshold == 0 else None
     if bit is None:
@@ -61,8 +62,9 @@ def leaky_relu(func: Any, x: SecretTensor, negative_slope: float = 0.01) -> Secr
 
 
 @implements(aten.leaky_relu_backward.default)
-def leaky_relu_backward(func: Any, grad: SecretTensor, x: SecretTensor, negative_slope: float, _: bool) -> SecretTensor:
+def leaky_relu_backward(func: Any, grad: Operand, x: Tensor, negative_slope: float, _: bool) -> SecretTensor:
     """grad, times the slope where x <= 0."""
+    x = as_secret(x, grad)
     positive = finish(_select(relation(arithmetic(x), 0, "gt"), grad, x), x.dtype, x)
     return finish(combine(finish(multiply(grad, negative_slope), x.dtype, x), positive, 1 - negative_slope), x.dtype, x)
 
@@ -109,8 +111,9 @@ def native_dropout(func: Any, x: SecretTensor, p: float, train: bool | None) -> 
 
 
 @implements(aten.hardtanh_backward.default)
-def hardtanh_backward(func: Any, grad: Operand, x: SecretTensor, low: float, high: float) -> SecretTensor:
+def hardtanh_backward(func: Any, grad: Operand, x: Tensor, low: float, high: float) -> SecretTensor:
     """grad where low < x < high: x <= low implies x < high, so one bit is the other's complement within it."""
+    x = as_secret(x, grad)
     share = fractional(arithmetic(x))
     above_low, below_high = relations(share, [("gt", float(low)), ("lt", float(high))])
     return finish(_select(above_low ^ below_high.invert(), grad, x), x.dtype, x)
@@ -175,24 +178,27 @@ def _smooth(function: Any, x: SecretTensor) -> SecretTensor:
 
 
 @implements(aten.sigmoid_backward.default)
-def sigmoid_backward(func: Any, grad: Operand, y: SecretTensor) -> SecretTensor:
+def sigmoid_backward(func: Any, grad: Operand, y: Tensor) -> SecretTensor:
     """grad y (1 - y)."""
+    y = as_secret(y, grad)
     share = arithmetic(y)
     slope = secret(share - share * share, y.dtype)
     return finish(multiply(grad, slope), y.dtype, y)
 
 
 @implements(aten.tanh_backward.default)
-def tanh_backward(func: Any, grad: Operand, y: SecretTensor) -> SecretTensor:
+def tanh_backward(func: Any, grad: Operand, y: Tensor) -> SecretTensor:
     """grad (1 - y²)."""
+    y = as_secret(y, grad)
     share = arithmetic(y)
     slope = secret(add_public(-(share * share), torch.tensor(1.0)), y.dtype)
     return finish(multiply(grad, slope), y.dtype, y)
 
 
 @implements(aten.softplus_backward.default)
-def softplus_backward(func: Any, grad: Operand, x: SecretTensor, beta: float, threshold: float) -> SecretTensor:
+def softplus_backward(func: Any, grad: Operand, x: Tensor, beta: float, threshold: float) -> SecretTensor:
     """grad sigmoid(beta x)."""
+    x = as_secret(x, grad)
     scaled = arithmetic(x) if beta == 1 else times_public(arithmetic(x), torch.tensor(float(beta)))
     return finish(multiply(grad, secret(sigmoid(scaled), x.dtype)), x.dtype, x)
 
@@ -204,6 +210,7 @@ def log_sigmoid(func: Any, x: SecretTensor) -> tuple[SecretTensor, SecretTensor]
 
 
 @implements(aten.log_sigmoid_backward.default)
-def log_sigmoid_backward(func: Any, grad: Operand, x: SecretTensor, _: Any) -> SecretTensor:
+def log_sigmoid_backward(func: Any, grad: Operand, x: Tensor, _: Any) -> SecretTensor:
     """grad sigmoid(-x)."""
+    x = as_secret(x, grad)
     return finish(multiply(grad, secret(sigmoid(-arithmetic(x)), x.dtype)), x.dtype, x)

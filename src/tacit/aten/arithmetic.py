@@ -143,18 +143,19 @@ def square(func: Any, x: SecretTensor) -> SecretTensor:
 
 @implements(aten.pow.Tensor_Scalar)
 def power(func: Any, x: SecretTensor, exponent: float) -> SecretTensor:
-    """x^n for a whole number n, by repeated squaring, and x^±½."""
+    """x^n for a whole number n, by repeated squaring, and for odd multiples of ½, as powers of √x or 1/√x."""
     dtype = result_dtype(x, exponent)
+    twice = int(2 * exponent)
+    if twice != 2 * exponent:
+        raise unsupported(f"the power {exponent}", "whole numbers and odd multiples of 0.5 work")
     if exponent == 0:
         return public_secret(x._protocol, torch.ones(tuple(x.shape), dtype=dtype))
-    if exponent in (0.5, -0.5):
-        return secret((sqrt if exponent > 0 else rsqrt)(arithmetic(x)), _float(dtype))
-    if exponent != int(exponent):
-        raise unsupported(f"the power {exponent}", "whole numbers and ±0.5 work")
     value = number(x)
     if isinstance(value, Tensor):
         return public_secret(x._protocol, (value**exponent).to(dtype))
-    result = whole_power(value, abs(int(exponent)))
+    if twice % 2:
+        return secret(whole_power((sqrt if twice > 0 else rsqrt)(value), abs(twice)), dtype)
+    result = whole_power(value, abs(twice // 2))
     return secret(result if exponent > 0 else reciprocal(result), dtype)
 
 
@@ -200,8 +201,11 @@ def addcmul_(func: Any, x: SecretTensor, left: Operand, right: Operand, *, value
 @implements(aten.addcdiv.default)
 def addcdiv(func: Any, x: Operand, numerator: Operand, denominator: Operand, *, value: float = 1) -> SecretTensor:
     """x + value numerator / denominator."""
-    quotient = divide(aten.div.Tensor, numerator, denominator)
-    return finish(combine(x, quotient, value), x.dtype, x, quotient)
+    if isinstance(numerator, SecretTensor) or isinstance(denominator, SecretTensor):
+        change: Operand = divide(aten.div.Tensor, numerator, denominator)
+    else:
+        change = numerator / denominator
+    return finish(combine(x, change, value), x.dtype, x, change)
 
 
 @implements(aten.lerp.Scalar)

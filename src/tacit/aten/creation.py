@@ -142,4 +142,5 @@ def register_in_place() -> None:
         twin = getattr(packet, kind, None) if packet is not None else None
         if twin is not None and twin not in HANDLERS and twin._schema.arguments[0].alias_info is not None:
             (in_place_view if torch.Tag.inplace_view in twin.tags else in_place)(twin, overload)
+    in_place(aten.pow_.Scalar, aten.pow.Tensor_Scalar)
     in_place_view(aten.transpose_.default, aten.transpose.int)

@@ -7,10 +7,11 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish, multiply
 from tacit.aten.reduction import mean, total
-from tacit.aten.registry import arithmetic, implements, protocol_of, public_secret, secret
+from tacit.aten.registry import arithmetic, as_secret, implements, protocol_of, secret
 from tacit.functions.linear import add_public
 from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import reciprocal
@@ -27,7 +28,7 @@ def deferred(
     operands: Sequence[Operand], reduction: int, shape: torch.Size, value: Callable[..., SecretTensor]
 ) -> SecretTensor:
     """A loss whose value waits until it is needed. It keeps its operands as they are now, whatever is written to them."""
-    held = [v.detach().clone() if isinstance(v, torch.Tensor) else v for v in operands]
+    held = [v.detach().clone() if isinstance(v, Tensor) else v for v in operands]
     x = next(v for v in operands if isinstance(v, SecretTensor))
 
     @cache
@@ -66,14 +67,10 @@ def mse_loss(func: Any, x: Operand, y: Operand, reduction: int = MEAN) -> Secret
 @implements(aten.mse_loss_backward.default)
 def mse_loss_backward(func: Any, grad: Operand, x: Operand, y: Operand, reduction: int) -> SecretTensor:
     """2 grad (x - y)."""
-    d = finish(combine(x, y, -1), result(x, y), x, y)
-    d = finish(multiply(d, 2 / d.numel() if reduction == MEAN else 2), d.dtype, d)
-    return finish(multiply(grad, d), d.dtype, d)
-
-
-def result(x: Operand, y: Operand) -> torch.dtype:
-    """The dtype of a loss of two tensors."""
-    return torch.promote_types(x.dtype, y.dtype)
+    dtype = torch.promote_types(x.dtype, y.dtype)
+    d = finish(combine(x, y, -1), dtype, grad, x, y)
+    d = finish(multiply(d, 2 / d.numel() if reduction == MEAN else 2), dtype, d)
+    return finish(multiply(grad, d), dtype, d)
 
 
 @implements(aten.binary_cross_entropy_with_logits.default)
@@ -82,33 +79,21 @@ def bce_with_logits(
 ) -> SecretTensor:
     """softplus(x) - x y, or (1 - y) x + (1 + (p - 1) y) softplus(-x) with a weight p of the positive class."""
 
-    def value(x: Operand, y: Operand, weight: Operand, pos_weight: Operand) -> SecretTensor:
+    def value(x: SecretTensor, y: Operand, weight: Operand, pos_weight: Operand) -> SecretTensor:
         dtype = x.dtype
         if pos_weight is None:
             product = finish(multiply(x, y), dtype, x)
             out = finish(combine(secret(softplus(arithmetic(x)), dtype), product, -1), dtype, x)
         else:
-            factor = finish_any(combine(1.0, product_of(y, pos_weight - 1, x)), dtype, x)
-            first = finish(multiply(finish_any(combine(1.0, y, -1), dtype, x), x), dtype, x)
-            second = finish(multiply(factor, secret(softplus(-arithmetic(x)), dtype)), dtype, x)
-            out = finish(combine(first, second), dtype, x)
+            extra = finish(multiply(y, pos_weight - 1), dtype, x)
+            negative = finish(multiply(finish(combine(1.0, y, -1), dtype, x), x), dtype, x)
+            steep = secret(softplus(-arithmetic(x)), dtype)
+            positive = finish(multiply(finish(combine(1.0, extra), dtype, x), steep), dtype, x)
+            out = finish(combine(negative, positive), dtype, x)
         return out if weight is None else finish(multiply(out, weight), dtype, x)
 
-    if not isinstance(x, SecretTensor):
-        x = public_secret(protocol_of(y), x)
-    return deferred((x, y, weight, pos_weight), reduction, x.shape, value)
-
-
-def product_of(x: Operand, y: Operand, beside: SecretTensor) -> Operand:
-    """x y as an operand, public if both are."""
-    if not isinstance(x, SecretTensor) and not isinstance(y, SecretTensor):
-        return x * y
-    return finish(multiply(x, y), beside.dtype, x, y)
-
-
-def finish_any(value: Any, dtype: torch.dtype, beside: SecretTensor) -> Operand:
-    """A result as an operand: plain where it is public."""
-    return finish(value, dtype, beside)
+    operands = (as_secret(x, x, y, weight, pos_weight), y, weight, pos_weight)
+    return deferred(operands, reduction, x.shape, value)
 
 
 @implements(aten.binary_cross_entropy.default)
@@ -123,16 +108,15 @@ def bce(func: Any, p: Operand, y: Operand, weight: Operand = None, reduction: in
         out = finish(combine(finish(multiply(no, -1), dtype, p), chosen, -1), dtype, p)
         return out if weight is None else finish(multiply(out, weight), dtype, p)
 
-    if not isinstance(p, SecretTensor):
-        p = public_secret(protocol_of(y), p)
-    return deferred((p, y, weight), reduction, p.shape, value)
+    return deferred((as_secret(p, p, y, weight), y, weight), reduction, p.shape, value)
 
 
 @implements(aten.binary_cross_entropy_backward.default)
 def bce_backward(
-    func: Any, grad: Operand, p: SecretTensor, y: Operand, weight: Operand = None, reduction: int = MEAN
+    func: Any, grad: Operand, p: Tensor, y: Operand, weight: Operand = None, reduction: int = MEAN
 ) -> SecretTensor:
     """grad (p - y) / (p (1 - p))."""
+    p = as_secret(p, grad, p, y, weight)
     dtype = p.dtype
     share = arithmetic(p).settle()
     inverse = secret(reciprocal((share - share * share).settle()), dtype)

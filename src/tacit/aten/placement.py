@@ -93,9 +93,11 @@ def index_add(func: Any, x: Operand, dim: int, index: Tensor, source: Operand, *
     return assemble([x, scaled], lambda t, v: func(t, dim, index.to(t.device), v))
 
 
-@implements(aten.scatter.src, aten.scatter_add.default)
+@implements(aten.scatter.src, aten.scatter.value, aten.scatter_add.default)
 def scatter(func: Any, x: Operand, dim: int, index: Tensor, source: Operand) -> SecretTensor:
     """A copy of x with source written to (added at) indices along a dimension: how max(dim) is differentiated."""
+    if func is aten.scatter.value:
+        func, source = aten.scatter.src, torch.full(tuple(index.shape), source, dtype=x.dtype)
     if not isinstance(index, SecretTensor):
         return assemble([x, source], lambda t, v: func(t, dim, index.to(t.device), v))
     hot = _one_hot(func, index, x.shape, dim)

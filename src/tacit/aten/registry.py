@@ -17,6 +17,7 @@ from tacit.tensor import HANDLERS, SecretTensor
 __all__ = [
     "arithmetic",
     "as_bits",
+    "as_secret",
     "bits",
     "implements",
     "number",
@@ -87,6 +88,11 @@ def bits(x: SecretTensor) -> Binary:
     if not isinstance(share, Binary):
         raise TacitError(f"expected a secret of dtype bool, the result of a comparison, not {x.dtype}")
     return share
+
+
+def as_secret(x: Tensor, *beside: Any) -> SecretTensor:
+    """A tensor operand as a secret; a public one is shared trivially, in the session of the secrets beside it."""
+    return x if isinstance(x, SecretTensor) else public_secret(protocol_of(*beside), x)
 
 
 def as_bits(x: Any, beside: Any = None) -> Binary:

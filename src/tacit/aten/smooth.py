@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tacit.aten.arithmetic import finish, multiply
-from tacit.aten.registry import arithmetic, implements, plain, public_secret, secret
+from tacit.aten.registry import arithmetic, as_secret, implements, plain, public_secret, secret
 from tacit.functions.exponential import exp
 from tacit.functions.linear import add_public, times_public
 from tacit.functions.logarithm import log
@@ -94,8 +95,9 @@ def silu(func: Any, x: SecretTensor) -> SecretTensor:
 
 
 @implements(aten.silu_backward.default)
-def silu_backward(func: Any, grad: Operand, x: SecretTensor) -> SecretTensor:
+def silu_backward(func: Any, grad: Operand, x: Tensor) -> SecretTensor:
     """grad s (1 + x (1 - s)), s = sigmoid(x)."""
+    x = as_secret(x, grad)
     share = arithmetic(x).settle()
     s = sigmoid(share)
     slope = s + (share * (s - s * s)).settle()
@@ -119,8 +121,9 @@ def _gaussian(x: Arithmetic, approximate: str) -> Arithmetic:
 
 
 @implements(aten.gelu_backward.default)
-def gelu_backward(func: Any, grad: Operand, x: SecretTensor, *, approximate: str = "none") -> SecretTensor:
+def gelu_backward(func: Any, grad: Operand, x: Tensor, *, approximate: str = "none") -> SecretTensor:
     """grad (Φ(x) + x φ(x)); for the form with tanh, the derivative of that form."""
+    x = as_secret(x, grad)
     share = arithmetic(x).settle()
     phi = _gaussian(share, approximate)
     if approximate == "none":

@@ -121,7 +121,7 @@ def on_device(indices: Sequence[Tensor | None], beside: Tensor) -> list[Tensor |
     return [None if i is None else i.to(beside.device) for i in indices]
 
 
-@implements(aten.detach.default, aten.alias.default, aten.lift_fresh.default)
+@implements(aten.detach.default, aten.alias.default)
 def alias(func: Any, x: SecretTensor) -> SecretTensor:
     """Another tensor around the same share."""
     share = x._share
