@@ -80,7 +80,7 @@ def plot(rows: list[Row], path: Path) -> None:
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "tacit"  # the same rows give the same file
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     chosen = best([row for row in rows if "seconds" in row])
     systems = [name for name in NAMES if any(system == name for _, system in chosen)]
@@ -93,6 +93,7 @@ def plot(rows: list[Row], path: Path) -> None:
         bars = axes.barh(places, seconds, height, label=NAMES[system])
         axes.bar_label(bars, labels=["" if s != s else f" {s:.2g}" for s in seconds], fontsize=7)
     axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
     axes.set_yticks(range(len(tasks)), tasks)
     axes.set_xlabel("seconds (less is better)")
     axes.legend()
