@@ -121,18 +121,31 @@ def test_owners_with_different_numbers_of_rows_are_told_so(directory, tmp_path, 
     assert all(len(said) == 1 and "6999" in said[0] and "7000" in said[0] for said in lines.values())
 
 
-def test_three_terminals_in_any_order(directory, tmp_path):
-    base = 33000 + os.getpid() % 10000
+def test_three_terminals_in_any_order_each_with_its_own_file_only(directory, tmp_path):
+    base = 21000 + os.getpid() % 10000
     config = tmp_path / "config.json"
     roles = ("alice", "bob", "crypto-producer")
     config.write_text(json.dumps({role: f"127.0.0.1:{base + place}" for place, role in enumerate(roles)}))
     tacit = [sys.executable, "-m", "tacit"]
     subprocess.run([*tacit, "keygen", "--config", config], check=True, capture_output=True)
 
-    options = ["--", f"--directory={directory}", "--epochs=1"]
+    for role, name in (("alice", "aliceTrainFile.csv"), ("bob", "bobTrainFileWithLabel.csv")):
+        (tmp_path / role).mkdir()
+        (tmp_path / role / name).write_bytes((directory / name).read_bytes())
     running = {
         role: subprocess.Popen(
-            [*tacit, "run", FRAUD / "train.py", "--config", config, "--as", role, *options],
+            [
+                *tacit,
+                "run",
+                FRAUD / "train.py",
+                "--config",
+                config,
+                "--as",
+                role,
+                "--",
+                f"--directory={tmp_path / role}",
+                "--epochs=1",
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
