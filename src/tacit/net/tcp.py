@@ -16,7 +16,7 @@ import torch
 from tacit.errors import NetworkError, TacitError
 from tacit.net.courier import Courier
 from tacit.net.divergence import explain
-from tacit.net.framing import SEQUENCE_MASK, Header, Kind
+from tacit.net.framing import LIMITS, SEQUENCE_MASK, Header, Kind
 from tacit.net.link import Link, LinkDown
 from tacit.net.parting import PARTING, Cause, farewell, hang_up, search, write_out
 from tacit.net.transcript import Transcript
@@ -140,6 +140,10 @@ class Tcp(Transport):
                 return message
             if message is None:
                 raise ValueError(f"{source} is this role, so the message that it announces must be given")
+            if len(message) > LIMITS[Kind.ANNOUNCE]:
+                raise ValueError(
+                    f"an announcement of {len(message)} bytes is too long: {LIMITS[Kind.ANNOUNCE]} at most"
+                )
             for link in self._all:
                 link.push(Kind.ANNOUNCE, message, self.transcript.digest)
                 link.flush()
