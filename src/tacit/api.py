@@ -26,7 +26,7 @@ from tacit.session.launch import Launch, connect, current
 from tacit.session.session import Session
 from tacit.tensor import SecretTensor, fingerprint
 
-__all__ = ["current_session", "is_role", "reveal", "role", "session", "share"]
+__all__ = ["active_protocol", "current_session", "embedded", "is_role", "reveal", "role", "session", "share"]
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 _active: list[Protocol] = []
@@ -65,13 +65,19 @@ def session(
             )
         launch = Launch(checked, checked.check_role(role))
     if launch is None:
-        checked = Config.embedded(parties, seed=seed, frac_bits=frac_bits)
-        opened = Session(InProcess(checked.roles), checked)
-    else:
-        checked = launch.config
-        if checked.threads is not None:
-            torch.set_num_threads(checked.threads)
-        opened = Session(connect(launch, Transcript()), checked)
+        return embedded(Config.embedded(parties, seed=seed, frac_bits=frac_bits))
+    checked = launch.config
+    if checked.threads is not None:
+        torch.set_num_threads(checked.threads)
+    return _activate(Session(connect(launch, Transcript()), checked))
+
+
+def embedded(config: Config) -> Session:
+    """Start a session with all roles in this process, also where this process was launched as one of them."""
+    return _activate(Session(InProcess(config.roles), config))
+
+
+def _activate(opened: Session) -> Session:
     try:
         opened.agree_seed()
         _active.append(Dealer(opened))
@@ -81,7 +87,8 @@ def session(
     return opened
 
 
-def _protocol() -> Protocol:
+def activeactive_protocol() -> Protocol:
+    """The protocol of the innermost open session. Raises `TacitError` if there is none."""
     while _active and _active[-1].session.closed:
         _active.pop()
     if not _active:
@@ -97,7 +104,7 @@ def _close_all() -> None:
 
 def current_session() -> Session:
     """The innermost open session. Raises `TacitError` if there is none."""
-    return _protocol().session
+    return active_protocol().session
 
 
 def role() -> str:
@@ -158,7 +165,7 @@ def share(
     Raises:
         EncodingError: at the owner, for NaN, infinity or numbers out of range, with their index; the session ends.
     """
-    protocol = _protocol()
+    protocol = active_protocol()
     protocol.session.check_open()
     if isinstance(value, nn.Module):
         return _share_module(protocol, value, owner, name)
