@@ -18,9 +18,11 @@ PUBLIC = {
     "batches",
     "current_session",
     "is_role",
+    "load",
     "read_csv",
     "reveal",
     "role",
+    "save",
     "session",
     "share",
 }

@@ -1,6 +1,7 @@
 """Tacit: ordinary PyTorch programs on data that no single machine may see."""
 
 from tacit.api import current_session, is_role, reveal, role, session, share
+from tacit.checkpoint import load, save
 from tacit.data import batches, read_csv
 from tacit.errors import TacitError
 from tacit.tensor import SecretTensor
@@ -14,9 +15,11 @@ __all__ = [
     "batches",
     "current_session",
     "is_role",
+    "load",
     "read_csv",
     "reveal",
     "role",
+    "save",
     "session",
     "share",
 ]

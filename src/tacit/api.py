@@ -87,7 +87,7 @@ def _activate(opened: Session) -> Session:
     return opened
 
 
-def activeactive_protocol() -> Protocol:
+def active_protocol() -> Protocol:
     """The protocol of the innermost open session. Raises `TacitError` if there is none."""
     while _active and _active[-1].session.closed:
         _active.pop()
