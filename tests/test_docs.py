@@ -18,6 +18,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
 ]
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}  # several would wait for each other on a busy machine
 CITATION = re.compile(r"\[([A-Z][A-Za-z+]*\d\d)\]")
 
 
@@ -47,7 +48,8 @@ def test_programs_run(name, text, folder_with_data, tmp_path):
     script = tmp_path / "program.py"
     script.write_text(text.replace("epochs=5", "epochs=1"))
 
-    done = subprocess.run([sys.executable, "-W", "error", script], cwd=folder_with_data, capture_output=True, text=True)
+    command = [sys.executable, "-W", "error", script]
+    done = subprocess.run(command, cwd=folder_with_data, capture_output=True, text=True, env=ONE_THREAD)
 
     assert done.returncode == 0, done.stderr
     assert done.stdout
