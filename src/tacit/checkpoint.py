@@ -1,9 +1,9 @@
 """Checkpoints: each role keeps its shares in a file of its own, and a later run goes on from exactly that state.
 
-A checkpoint is a folder with one safetensors file a role: the role's share of every secret, public tensors in the clear,
-and in the file's metadata, as JSON, the structure that was saved. One role's file says nothing about the secrets. All
-files of a checkpoint carry the same random identity, and all roles must load the same one. Keys are never stored: the
-next run has fresh ones, so no mask is ever used twice.
+A checkpoint is a folder with one safetensors file a role: the role's share of every secret, public tensors in the
+clear, and in the file's metadata, as JSON, the structure that was saved. One role's file says nothing about the
+secrets. All files of a checkpoint carry the same random identity, and all roles must load the same one. Keys are never
+stored: the next run has fresh ones, so no mask is ever used twice.
 """
 
 from __future__ import annotations
