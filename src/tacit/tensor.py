@@ -20,7 +20,7 @@ from tacit.protocols.base import Protocol
 from tacit.protocols.share import Share
 from tacit.session.ledger import source_line
 
-__all__ = ["HANDLERS", "Deferred", "SecretTensor", "fingerprint", "unsupported"]
+__all__ = ["HANDLERS", "Deferred", "SecretTensor", "fingerprint", "in_terms_of_others", "unsupported"]
 
 HANDLERS: dict[Any, Callable[..., Any]] = {}
 """From ATen overload to the function that computes it on secrets."""
@@ -70,7 +70,7 @@ class SecretTensor(Tensor):
         kwargs = kwargs or {}
         handler = HANDLERS.get(func)
         if handler is None:
-            return _in_terms_of_others(func)(*args, **kwargs)
+            return in_terms_of_others(func)(*args, **kwargs)
         transcript, operator, fingerprints = _describe(func, args, kwargs)
         transcript.record(operator, fingerprints)
         return handler(func, *args, **kwargs)
@@ -144,7 +144,7 @@ class SecretTensor(Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
 
-def _in_terms_of_others(func: Any) -> Callable[..., Any]:
+def in_terms_of_others(func: Any) -> Callable[..., Any]:
     """PyTorch's own definition of an operator by other operators, which come back here one by one."""
     if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
         return func.decompose  # type: ignore[no-any-return]
