@@ -25,8 +25,8 @@ Planes = NDArray[np.uint8]
 _CONSTANT = 0
 
 BLOCK = 4096
-"""Bytes of a plane that a node works on at a time. More: fewer NumPy calls; fewer: the some 90 planes of a block stay in
-the cache of a core. At a million elements, blocks of 4096 take a fifth of the time of no blocks."""
+"""Bytes of a plane that a node works on at a time. More: fewer NumPy calls; fewer: the some 90 planes of a block stay
+in the cache of a core. At a million elements, blocks of 4096 take a fifth of the time of no blocks."""
 
 
 class Radix4:
