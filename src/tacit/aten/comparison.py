@@ -22,7 +22,7 @@ from tacit.aten.registry import (
     result_dtype,
     secret,
 )
-from tacit.functions.linear import fractional
+from tacit.functions.linear import fractional, masking
 from tacit.protocols.share import Arithmetic, Binary
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.tensor import SecretTensor
@@ -136,8 +136,9 @@ def difference(func: Any, x: Operand, y: Operand) -> SecretTensor:
 
 @implements(aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf, aten.where.Scalar)
 def where(func: Any, condition: Tensor, x: Operand, y: Operand) -> SecretTensor:
-    """y + condition (x - y): a selection, one round; by a public condition, local."""
+    """y + condition (x - y): a selection, one round; by a public condition, local. For -inf see `functions.linear`."""
     dtype = result_dtype(x, y)
+    x, y = (v if isinstance(v, SecretTensor) else masking(torch.as_tensor(v)) for v in (x, y))
     if not isinstance(condition, SecretTensor) or plain(condition) is not None:
         mask = plain(condition).to(torch.int64)
         first, second = number(x), number(y)

@@ -10,7 +10,14 @@ from torch import Tensor
 from tacit.protocols.share import SLACK_BITS, Arithmetic
 from tacit.ring.fixed_point import encode, encode_public
 
-__all__ = ["add_public", "apply_public", "fractional", "times_public"]
+__all__ = ["add_public", "apply_public", "fractional", "masking", "times_public"]
+
+UNREACHABLE = 2.0**100
+"""Public numbers beyond, infinities and `torch.finfo(…).min` among them, are no measurements: they tell softmax and max
+what to leave out."""
+
+FAR = 2.0**15
+"""What stands for them. Larger: further from any score; but it must fit at 44 fractional bits, the finest a sum has."""
 
 
 def fractional(x: Arithmetic) -> Arithmetic:
@@ -19,10 +26,22 @@ def fractional(x: Arithmetic) -> Arithmetic:
 
 
 def add_public(x: Arithmetic, c: Tensor) -> Arithmetic:
-    """x + c. Local.   Error: that of rounding c to the scale of x, 2^-(f+1)."""
+    """x + c. Local.   Error: that of rounding c to the scale of x, 2^-(f+1).   What c masks out: see `masking`."""
+    c = masking(c)
     if c.dtype.is_floating_point:
         x = fractional(x)
     return x.plus(encode(c, x.frac_bits, name="a public summand"))
+
+
+def masking(c: Tensor) -> Tensor:
+    """c, with ±2^15 in the place of infinities and numbers as large, by which attention masks scores out.
+
+    exp of the difference to the largest score is zero for either.
+    """
+    if not c.dtype.is_floating_point or not c.numel():
+        return c
+    beyond = c.abs() > UNREACHABLE  # not where c is NaN, which remains an error
+    return torch.where(beyond, c.sign() * FAR, c) if bool(beyond.any()) else c
 
 
 def times_public(x: Arithmetic, v: Tensor) -> Arithmetic:
