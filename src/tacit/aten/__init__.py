@@ -3,14 +3,19 @@
 from tacit.aten import (
     activation,
     arithmetic,
+    attention,
     comparison,
     creation,
     loss,
     matrix,
     placement,
+    recurrent,
     reduction,
     smooth,
     softmax,
+    sorting,
+    special,
+    statistics,
     structural,
 )
 
@@ -19,13 +24,18 @@ creation.register_in_place()
 __all__ = [
     "activation",
     "arithmetic",
+    "attention",
     "comparison",
     "creation",
     "loss",
     "matrix",
     "placement",
+    "recurrent",
     "reduction",
     "smooth",
     "softmax",
+    "sorting",
+    "special",
+    "statistics",
     "structural",
 ]
