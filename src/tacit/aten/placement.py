@@ -95,15 +95,21 @@ def index_add(func: Any, x: Operand, dim: int, index: Tensor, source: Operand, *
 
 @implements(aten.scatter.src, aten.scatter.value, aten.scatter_add.default)
 def scatter(func: Any, x: Operand, dim: int, index: Tensor, source: Operand) -> SecretTensor:
-    """A copy of x with source written to (added at) indices along a dimension: how max(dim) is differentiated."""
+    """A copy of x with source written to (added at) indices along a dimension: how max(dim) is differentiated.
+
+    Secret indices of one row have to differ, where something is written; what is added may meet.
+    """
     if func is aten.scatter.value:
         func, source = aten.scatter.src, torch.full(tuple(index.shape), source, dtype=x.dtype)
     if not isinstance(index, SecretTensor):
         return assemble([x, source], lambda t, v: func(t, dim, index.to(t.device), v))
+    dim %= max(x.dim(), 1)
     hot = _one_hot(func, index, x.shape, dim)
+    part = source[tuple(slice(n) for n in index.shape)].unsqueeze(dim)
+    placed = finish(multiply(hot, part), x.dtype, hot).sum(dim + 1)
     if func is aten.scatter.src:
-        return where(aten.where.self, hot, source, x)
-    return finish(combine(x, finish(multiply(hot, source), x.dtype, hot)), x.dtype, hot)
+        return where(aten.where.self, hot.any(dim + 1), placed, x)
+    return finish(combine(x, placed), x.dtype, hot)
 
 
 @implements(aten.gather.default)
@@ -111,16 +117,22 @@ def gather(func: Any, x: Operand, dim: int, index: Tensor, *, sparse_grad: bool 
     """The elements of x at indices along a dimension."""
     if not isinstance(index, SecretTensor):
         return secret(x.share.move(lambda t: func(t, dim, index.to(t.device)), view=False), x.dtype)
-    chosen = finish(multiply(_one_hot(func, index, x.shape, dim), x), x.dtype, index)
-    return secret(arithmetic(chosen).linear(lambda t: t.sum(dim, keepdim=True)), x.dtype)
+    dim %= max(x.dim(), 1)
+    beside = x[tuple(slice(None if d == dim else n) for d, n in enumerate(index.shape))].unsqueeze(dim + 1)
+    hot = _one_hot(func, index, x.shape, dim)
+    return finish(multiply(hot, beside), x.dtype, hot).sum(dim)
 
 
 def _one_hot(func: Any, index: SecretTensor, shape: torch.Size, dim: int) -> SecretTensor:
-    """Where a row's secret index points. 3 rounds, 4.25 bytes for each place, from one opening of the index."""
-    dim %= max(len(shape), 1)
-    rows = torch.Size((*shape[:dim], 1, *shape[dim + 1 :]))
-    if index.shape != rows:
+    """[index = n] as [.., n, k, ..], for an index of shape [.., k, ..]. 3 rounds, 4.25 bytes for each n and k."""
+    others = [n for d, n in enumerate(shape) if d != dim]
+    if func is not aten.gather.default and [n for d, n in enumerate(index.shape) if d != dim] != others:
         raise unsupported(
-            f"{func} with secret indices of shape {tuple(index.shape)}", f"give one index a row, of shape {tuple(rows)}"
+            f"{func} with secret indices of shape {tuple(index.shape)}",
+            f"give indices for all rows of {tuple(shape)} along the other dimensions",
         )
-    return SecretTensor(one_hot(arithmetic(index), shape[dim], dim), torch.bool)
+    if index.dim() != len(shape) or not shape:
+        raise unsupported(f"{func} with secret indices of {index.dim()} dimensions", f"give {len(shape)}, at least one")
+    return SecretTensor(
+        one_hot(arithmetic(index).move(lambda t: t.unsqueeze(dim), view=False), shape[dim], dim), torch.bool
+    )
