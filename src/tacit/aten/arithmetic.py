@@ -21,11 +21,13 @@ from tacit.aten.registry import (
     secret,
 )
 from tacit.errors import DataError
+from tacit.functions.exponential import exp
 from tacit.functions.linear import add_public, times_public
+from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import quotient, reciprocal
 from tacit.functions.roots import rsqrt, sqrt
 from tacit.protocols.share import PRECISE_BITS, Arithmetic
-from tacit.tensor import SecretTensor, unsupported
+from tacit.tensor import SecretTensor
 
 aten = torch.ops.aten
 Operand = Any
@@ -143,16 +145,19 @@ def square(func: Any, x: SecretTensor) -> SecretTensor:
 
 @implements(aten.pow.Tensor_Scalar)
 def power(func: Any, x: SecretTensor, exponent: float) -> SecretTensor:
-    """x^n for a whole number n, by repeated squaring, and for odd multiples of ½, as powers of √x or 1/√x."""
+    """x^n for a whole number n, by repeated squaring; for odd multiples of ½, powers of √x or 1/√x; else exp(n log x).
+
+    Domain: for fractions x > 0, and for those that are no multiples of ½ x^n < 2^15.
+    """
     dtype = result_dtype(x, exponent)
     twice = int(2 * exponent)
-    if twice != 2 * exponent:
-        raise unsupported(f"the power {exponent}", "whole numbers and odd multiples of 0.5 work")
     if exponent == 0:
         return public_secret(x._protocol, torch.ones(tuple(x.shape), dtype=dtype))
     value = number(x)
     if isinstance(value, Tensor):
         return public_secret(x._protocol, (value**exponent).to(dtype))
+    if twice != 2 * exponent:
+        return secret(exp(times_public(log(value), torch.tensor(float(exponent)))), dtype)
     if twice % 2:
         return secret(whole_power((sqrt if twice > 0 else rsqrt)(value), abs(twice)), dtype)
     result = whole_power(value, abs(twice // 2))
