@@ -65,6 +65,24 @@ def test_truncation_is_off_by_at_most_one_unit(world: World, ends: torch.Tensor,
     assert set(error.tolist()) <= {0, 1}
 
 
+@pytest.mark.parametrize("factor", [0.1, -0.3, 1 / 3, 3.0, 1e-3, -1e-9])
+def test_scaling_is_off_by_at_most_two_units(world: World, ends: torch.Tensor, factor: float) -> None:
+    x = world.share(ends, 0)
+    x.storage.frac_bits = 48
+
+    scaled = world.protocol.scale(x, factor)
+
+    assert scaled is not None
+    wide = [int(v) * round(factor * 2**80) for v in ends]  # exact: ends × factor × 2^80
+    error = [int(got) - want / 2 ** (80 + 32) for got, want in zip(world.ring(scaled), wide, strict=True)]
+    assert max(map(abs, error)) <= 2
+
+
+def test_scaling_by_too_large_a_factor_is_declined(two: World) -> None:
+    assert two.protocol.scale(two.share(torch.ones(3), 24), 0.5) is None
+    assert two.protocol.scale(two.share(torch.ones(3), 32), 0.0) is None
+
+
 def test_truncation_is_unbiased(two: World) -> None:
     x = two.share(torch.full((200_000,), 0.3 * 2**-16, dtype=torch.float64), 32)
 
@@ -165,6 +183,11 @@ def _truncate(w: World) -> Callable[[], object]:
     return lambda: x.settle(16)
 
 
+def _scale(w: World) -> Callable[[], object]:
+    x = w.share(torch.zeros(N), 32)
+    return lambda: w.protocol.scale(x, 0.1)
+
+
 def _less(w: World) -> Callable[[], object]:
     x = w.share(torch.zeros(N))
     return lambda: w.protocol.less(x, [0])
@@ -197,6 +220,7 @@ def _to_arithmetic(w: World) -> Callable[[], object]:
 RUNS: dict[str, Run] = {
     "multiply": _multiply,
     "truncate": _truncate,
+    "scale": _scale,
     "less": _less,
     "select": _select,
     "relu": _relu,

@@ -61,6 +61,11 @@ def _truncation(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     return w.protocol.multiply(z, z).settle(16)
 
 
+def _scaling(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    z = w.protocol.scale(w.share(x, 32), 0.1)
+    return w.protocol.multiply(z, z).settle(16)
+
+
 def _comparison(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     return w.protocol.less(w.share(x), [0, 1, 65536])
 
@@ -94,6 +99,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "product": _product,
     "matrix product": _matrix_product,
     "truncation": _truncation,
+    "scaling": _scaling,
     "comparison": _comparison,
     "relu": _relu,
     "logic": _logic,

@@ -45,7 +45,8 @@ def masking(c: Tensor) -> Tensor:
 
 
 def times_public(x: Arithmetic, v: Tensor) -> Arithmetic:
-    """x v. Local; what it adds to the scale is truncated by whoever needs that.
+    """x v. What this adds to the scale is truncated by whoever needs that; only an x that is a product itself is
+    truncated here, in one round, in which a single number multiplies it as well.
 
     A power of two only changes the scale, a whole number only the ring elements; other factors are rounded to 16
     significant bits of their largest element.
@@ -56,6 +57,8 @@ def times_public(x: Arithmetic, v: Tensor) -> Arithmetic:
         first = float(v.reshape(-1)[0])
         if first != 0 and math.isfinite(first) and (v.numel() == 1 or bool((v == first).all())):
             scaled = _times_power_of_two(x, first)
+            if scaled is None and not x.storage.precise and x.frac_bits > x.protocol.frac_bits + SLACK_BITS:
+                scaled = x.protocol.scale(x, first)
             if scaled is not None:
                 shape = torch.broadcast_shapes(x.shape, v.shape)
                 return scaled if shape == x.shape else scaled.move(lambda t: t.expand(shape).contiguous(), view=False)

@@ -33,6 +33,7 @@ class Dealer(Protocol):
     costs: ClassVar = {
         "multiply": DeclaredCost(1, lambda n: 128 * (n - 1), 64, "64 bits for each operand not opened before"),
         "truncate": DeclaredCost(1, lambda n: 64 * (n - 1), 128),
+        "scale": DeclaredCost(1, lambda n: 64 * (n - 1), 128),
         "less": DeclaredCost(
             3, lambda n: (64 + 28 + 6) * (n - 1), 256 + 1 + 88 + 15, "the first 64 only once a secret"
         ),
@@ -197,6 +198,17 @@ class Dealer(Protocol):
         out.facts.form = form
         out.facts.memo["unsettled"] = (mask, bits)
         return out
+
+    @override
+    def scale(self, x: Arithmetic, factor: float) -> Arithmetic | None:
+        drop = abs(factor) * 2.0 ** (self.frac_bits - x.frac_bits)
+        if not 0 < drop <= 2.0**-truncation.SMALLEST_DROP:
+            return None
+        self.mask(x)
+        form = truncation.scaled(self._dealing, simple_mask(x.facts), drop)
+        out = self._arithmetic(form.parts(self._indices), x.shape, self.frac_bits)
+        out.facts.form = form
+        return out if factor > 0 else -out
 
     @override
     def settle_all(self, shares: Sequence[Arithmetic]) -> list[Arithmetic]:

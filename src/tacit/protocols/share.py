@@ -269,8 +269,9 @@ class Arithmetic(Share):
         """
         if self.numel == self.storage.numel:
             self.storage.precise |= precise
-            finest = self.protocol.frac_bits + (PRECISE_BITS if self.storage.precise else 0)
-            source = source.settle(max(self.frac_bits, finest))
+            finest = self.protocol.frac_bits + (PRECISE_BITS if self.storage.precise else SLACK_BITS)
+            if source.frac_bits > max(self.frac_bits, finest):
+                source = source.settle(finest if self.storage.precise else max(self.frac_bits, self.protocol.frac_bits))
             source = source.lifted(max(self.frac_bits, source.frac_bits))
             self.storage.frac_bits = source.frac_bits
         else:
