@@ -22,8 +22,8 @@ from tacit.correlated.masks import Mask, Term
 from tacit.ring import kernels
 
 SMALLEST_DROP = 14
-"""A public factor times 2^-s must be at most 2^-14, so that the error of a 64-bit number as a float, 2^10, stays below a
-sixteenth of a unit."""
+"""A public factor times 2^-s must be at most 2^-14, so that the error of a 64-bit number as a float, 2^10, stays below
+a sixteenth of a unit."""
 
 __all__ = ["SMALLEST_DROP", "scaled", "truncated"]
 

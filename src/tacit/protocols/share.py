@@ -29,7 +29,7 @@ stays."""
 
 PRECISE_BITS = 24
 """Further fractional bits of a precise storage. With 24, the square of the smallest gradient times Adam's 1 - β₂ is
-still a unit, and values up to 2^6 keep room for a public factor (at 16 fractional bits); more would narrow that range."""
+still a unit, and values up to 2^6 keep room for a public factor (at 16 fractional bits); more would narrow the range."""
 
 MAX_DEPTH = 16
 """Moves a fact is followed through. Longer chains (a loop of x = x + 1) would keep every ancestor alive; models hardly
