@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 import tacit.api as api
 from tacit.check.report import Link, Report, Unsupported, estimated, total
 from tacit.check.stand_in import StandIns, explained, zeros
-from tacit.errors import DataError, TacitError
+from tacit.errors import DataError, RevealError, TacitError, UnsupportedOperator
 from tacit.profile import Profile
 from tacit.profile.place import Modules
 from tacit.protocols.base import Protocol
@@ -114,7 +114,7 @@ def _attempt(program: Program, config: Config) -> tuple[Profile, list[Unsupporte
                 try:
                     run()
                 except Exception as error:
-                    if not stand_ins.found and not isinstance(error, TacitError):
+                    if not stand_ins.found and not isinstance(error, RevealError | UnsupportedOperator):
                         raise
                     stopped = _last_word(error, stand_ins, profile.modules)
             return profile, list(stand_ins.found), stopped
@@ -202,7 +202,7 @@ def _last_word(error: Exception, stand_ins: StandIns, modules: Modules) -> str:
         if isinstance(owner, nn.Module):
             scope = modules.scope(owner) or scope
         trace = trace.tb_next
-    if isinstance(error, TacitError):
+    if isinstance(error, RevealError | UnsupportedOperator):
         what, instead = explained(error, line, type(error).__name__)
         root, path = scope or ("", "")
         stand_ins.found[Unsupported(what, root, path, "forward", line, instead)] = None
