@@ -79,8 +79,6 @@ def lstm(
     *_: Any,
 ) -> tuple[Tensor, Tensor, Tensor, SecretTensor]:
     """One layer in one direction over [time, batch, features]. 12 rounds a step."""
-    if batch_sizes:
-        raise unsupported("an LSTM over packed sequences", "pad them, and leave out what comes from the padding")
     protocol = protocol_of(x, w_ih, w_hh, b_ih, b_hh, hx, cx)
     fed = x @ w_ih.t()
     if has_biases:
@@ -179,3 +177,9 @@ def _settled(tensors: Sequence[Tensor]) -> list[Tensor]:
         return list(tensors)
     done = iter(secrets[0]._protocol.settle_all([arithmetic(t) for t in secrets]))
     return [SecretTensor(next(done), t.dtype) if isinstance(t, SecretTensor) else t for t in tensors]
+
+
+@implements(aten._pack_padded_sequence.default)
+def pack_padded_sequence(func: Any, x: SecretTensor, lengths: Tensor, batch_first: bool) -> None:
+    """PyTorch packs and unpacks by writing into plain tensors of its own."""
+    raise unsupported("packing sequences", "run the padded ones, and take each at its last step by its length")

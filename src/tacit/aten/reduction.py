@@ -13,7 +13,7 @@ from tacit.errors import DataError
 from tacit.functions.extremum import Extremum, extremum
 from tacit.functions.linear import times_public
 from tacit.protocols.share import Arithmetic, Binary
-from tacit.tensor import SecretTensor, unsupported
+from tacit.tensor import SecretTensor
 
 aten = torch.ops.aten
 Dims = Any
@@ -67,13 +67,17 @@ def linear(func: Any, x: SecretTensor, *args: Any, dtype: torch.dtype | None = N
 def vector_norm(
     func: Any, x: SecretTensor, order: float = 2, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None
 ) -> SecretTensor:
-    """The Euclidean norm, √Σx², and those of order 1 and infinity: what clipping of gradients calls."""
+    """The Euclidean norm, √Σx², and those of other orders, (Σ|x|^p)^(1/p): what clipping of gradients calls."""
+    dims = _dims(x, dim)
     if order == 2:
-        squares = secret(sum_over(arithmetic(x) * arithmetic(x), _dims(x, dim), keepdim), x.dtype)
-        return squares.sqrt()
-    if order not in (1, math.inf):
-        raise unsupported(f"a norm of order {order}", "orders 1, 2 and inf do")
-    return x.abs().sum(_dims(x, dim), keepdim) if order == 1 else x.abs().amax(_dims(x, dim), keepdim)
+        squares = secret(sum_over(arithmetic(x) * arithmetic(x), dims, keepdim), x.dtype)
+        return squares.sqrt()  # type: ignore[return-value]
+    if order == 0:
+        return (x != 0).sum(dims, keepdim).to(x.dtype)  # type: ignore[return-value]
+    size = x.abs()
+    if math.isinf(order):
+        return size.amax(dims, keepdim) if order > 0 else size.amin(dims, keepdim)  # type: ignore[return-value]
+    return (size if order == 1 else (size**order)).sum(dims, keepdim) ** (1 / order)  # type: ignore[return-value]
 
 
 def _dims(x: Tensor, dim: Dims) -> list[int]:

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tacit.aten.registry import implements, plain
-from tacit.tensor import SecretTensor
+from tacit.aten.registry import implements, plain, public_secret
+from tacit.tensor import SecretTensor, unsupported
 
 aten = torch.ops.aten
 Operand = Tensor
 """Public or secret."""
+MEAN = 1
 
 
 @implements(aten.pow.Tensor_Tensor)
@@ -24,6 +25,15 @@ def power(func: Any, x: Operand, exponent: Operand) -> Tensor:
         out: Tensor = x ** known.reshape(-1)[0].item()
         return out.expand(torch.broadcast_shapes(x.shape, exponent.shape)).clone()
     return (exponent * torch.as_tensor(x).log()).exp()
+
+
+@implements(aten.floor.default, aten.ceil.default, aten.round.default, aten.trunc.default)
+def whole(func: Any, x: SecretTensor) -> Tensor:
+    """Rounding, of values that are public although they stand among secrets: where a quantile lies."""
+    known = plain(x)
+    if known is None:
+        raise unsupported(str(func), "compare with thresholds, torch.bucketize does, or reveal first")
+    return public_secret(x._protocol, func(known))
 
 
 @implements(aten.sinh.default, aten.cosh.default)
@@ -97,7 +107,8 @@ def put(func: Any, x: Operand, index: Tensor, source: Operand, accumulate: bool 
 def distances(func: Any, x: Operand, y: Operand, p: float, compute_mode: int | None) -> Tensor:
     """Distances of all pairs of rows; the Euclidean ones by √(Σx² + Σy² - 2 x yᵀ)."""
     if p != 2:
-        return (x.unsqueeze(-2) - y.unsqueeze(-3)).norm(p, -1)
+        norms: Tensor = (x.unsqueeze(-2) - y.unsqueeze(-3)).norm(p, -1)
+        return norms
     squares = (x * x).sum(-1, keepdim=True) + (y * y).sum(-1).unsqueeze(-2)
     return (squares - 2 * (x @ y.transpose(-2, -1))).clamp(min=0).sqrt()
 
@@ -113,3 +124,27 @@ def distances_backward(func: Any, grad: Operand, x: Operand, y: Operand, p: floa
         return (chosen * (grad.unsqueeze(-1) * difference.sign())).sum(-2)
     share = grad / distance
     return share.sum(-1, keepdim=True) * x - share @ y
+
+
+@implements(aten.multi_margin_loss_backward.default)
+def multi_margin_loss_backward(
+    func: Any,
+    grad: Operand,
+    x: Operand,
+    target: Tensor,
+    p: int,
+    margin: float,
+    weight: Tensor | None = None,
+    reduction: int = 1,
+) -> Tensor:
+    """w_y [j ≠ y] [z_j > 0] p z_j^(p - 1) / C for z_j = margin - x_y + x_j, and minus their sum at y."""
+    rows, y = (x, target) if x.dim() == 2 else (x.unsqueeze(0), target.reshape(1))
+    hot = y.unsqueeze(1) == torch.arange(rows.shape[1])
+    z = rows - (rows * hot).sum(1, keepdim=True) + margin
+    slope = (z > 0) & ~hot
+    slopes = slope * (grad.reshape(-1, 1) * ((2 * z if p == 2 else torch.ones(z.shape)) / rows.shape[1]))
+    if weight is not None:
+        slopes = slopes * (hot * weight).sum(1, keepdim=True)
+    if reduction == MEAN:
+        slopes = slopes / len(rows)
+    return (slopes - hot * slopes.sum(1, keepdim=True)).reshape(x.shape)
