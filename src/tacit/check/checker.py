@@ -32,6 +32,11 @@ WARM = 5.0
 memory. Larger: better estimates for larger modules; smaller: a check of them takes half as long."""
 
 
+LATENCY, BANDWIDTH = 200e-6, 5e9
+"""The default link: what a small round and 16 MB took over TLS between processes of one machine with a core for each,
+beyond their work. A machine that does other things at the same time takes some milliseconds a round."""
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """What a check runs."""
@@ -59,15 +64,16 @@ def check(
     public_inputs: Iterable[int | str] = (),
     parties: Sequence[str] = ("alice", "bob"),
     frac_bits: int = 16,
-    latency: float = 50e-6,
-    bandwidth: float = 10e9,
+    latency: float = LATENCY,
+    bandwidth: float = BANDWIDTH,
 ) -> Report:
     """Report all that a module does which secrets cannot, and what it will cost in rounds, bytes and seconds.
 
     The module runs once in this process, with all roles embedded, whatever role the process has; nothing is sent and
     nothing revealed. No real data are needed: an input is a tensor, a meta tensor, or a shape, and all are secrets of
     zeros where they have no values. Rounds and bytes are those that a run's meter will show, to the last one. Seconds
-    are estimated: work measured here, plus the link's.
+    are estimated: work measured here, plus the link's. Data and weights are new to the run: a later step of a training
+    loop does not open its data again, and may pay more for an optimizer's momentum.
 
     ::
 
