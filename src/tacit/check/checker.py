@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
 import tacit.api as api
@@ -109,9 +110,9 @@ def check(
 
 
 def _attempt(program: Program, config: Config) -> tuple[Profile, list[Unsupported], str | None]:
-    """Run the program in a session of its own; PyTorch's public generator is left as it was."""
+    """Run the program in a session of its own, unseen by a profile around it; the public generator stays as it was."""
     stopped = None
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _disable_current_modes():
         opened = api.embedded(config)
         try:
             protocol = api.active_protocol()

@@ -11,12 +11,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map, tree_map_only
 
 from tacit.check.report import Unsupported
-from tacit.errors import TacitError
+from tacit.errors import TacitError, UnsupportedOperator
 from tacit.profile.place import Modules
 from tacit.protocols.base import Protocol
 from tacit.protocols.share import Share
 from tacit.session.ledger import source_line
-from tacit.tensor import HANDLERS, SecretTensor, in_terms_of_others, unsupported
+from tacit.tensor import HANDLERS, SecretTensor, unsupported
 
 __all__ = ["StandIns", "zeros"]
 
@@ -41,14 +41,13 @@ class StandIns(TorchDispatchMode):
         try:
             if any(isinstance(x, torch.dtype) and x.is_complex for x in _leaves(args, kwargs)):
                 raise unsupported("a complex secret", "share the real and the imaginary part")
-            if func not in HANDLERS:
-                definition = in_terms_of_others(func)
-                with self:
-                    return definition(*args, **kwargs)
             return func(*args, **kwargs)
         except (TacitError, NotImplementedError) as error:
             result = self._stand_in(func, args, kwargs, error)
             what, instead = explained(error, source_line(), str(func))
+            direct = func in HANDLERS and isinstance(error, UnsupportedOperator)
+            if not direct and not what.startswith(str(func)):
+                what, instead = str(func), f"it needs {what}: {instead}"
             self.found[Unsupported(what, *self._modules.now(), line, instead)] = None
             return result
 
