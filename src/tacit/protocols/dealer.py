@@ -26,6 +26,9 @@ from tacit.session.session import Session
 
 __all__ = ["Dealer"]
 
+BOUND = 1 << 62
+"""What a truncation asks of its operand's magnitude."""
+
 
 class Dealer(Protocol):
     """Semi-honest security against any one role, with a producer that colludes with no party; see docs/protocols.md."""
@@ -257,7 +260,8 @@ class Dealer(Protocol):
         up = frac_bits - x.frac_bits
         stacked = None
         if mask.opened is not None:
-            stacked = torch.stack([mask.opened - (t << up) for t in thresholds])
+            edges = [max(-BOUND, min(t << up, BOUND)) for t in thresholds]  # |x 2^up| < BOUND, for it was truncated
+            stacked = torch.stack([mask.opened - edge for edge in edges])
         shape = torch.Size((len(thresholds), *x.shape))
         parts = comparison.negative(self._dealing, mask.secret, stacked, shape, self._indices, self._masking.open_bits)
         return [self._binary([p[k] for p in parts], x.shape) for k in range(len(thresholds))]
