@@ -70,7 +70,7 @@ def convolve(x: Tensor, w: Tensor, g: Geometry) -> Tensor:
 def input_gradient(dy: Tensor, w: Tensor, g: Geometry, size: Sequence[int]) -> Tensor:
     """[N, O, *outputs], [O, C / groups, *kernel] -> [N, C, *size]; also a transposed convolution of dy."""
     columns = kernels.matmul(_weight(w, g).transpose(1, 2), _channels(dy, g))
-    shape = (g.groups * w.shape[1], *g.kernel, dy.shape[0], *dy.shape[2:])
+    shape = (g.groups * w.shape[1], math.prod(g.kernel), dy.shape[0], *dy.shape[2:])
     return _fold(columns.view(shape), g, size)
 
 
@@ -104,14 +104,14 @@ def _windows(x: Tensor, g: Geometry) -> Tensor:
 
 
 def _fold(columns: Tensor, g: Geometry, size: Sequence[int]) -> Tensor:
-    """[C, *kernel, N, *outputs] -> [N, C, *size]: every window is added to where it came from."""
-    places = columns.shape[len(size) + 2 :]
+    """[C, kernel, N, *outputs] -> [N, C, *size]: every window is added to where it came from."""
+    batch, *places = columns.shape[2:]
     padded = [n + 2 * p for n, p in zip(size, g.padding, strict=True)]
-    out = columns.new_zeros((columns.shape[0], columns.shape[len(size) + 1], *padded))
+    out = columns.new_zeros((columns.shape[0], batch, *padded))
     whole = [slice(None), slice(None)]
-    for offset in product(*map(range, g.kernel)):
+    for k, offset in enumerate(product(*map(range, g.kernel))):
         along = zip(offset, places, g.stride, g.dilation, strict=True)
-        target = [slice(k * d, k * d + (n - 1) * s + 1, s) for k, n, s, d in along]
-        out[tuple(whole + target)] += columns[:, *offset]
+        target = [slice(at * d, at * d + (n - 1) * s + 1, s) for at, n, s, d in along]
+        out[tuple(whole + target)] += columns[:, k]
     inner = [slice(p, p + n) for p, n in zip(g.padding, size, strict=True)]
     return out[tuple(whole + inner)].transpose(0, 1).contiguous()
