@@ -51,6 +51,11 @@ def _product(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     return w.protocol.multiply(a, b)
 
 
+def _own_product(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    a, b = w.share(x, owner=0, known=True), w.share(y, owner=1, known=True)
+    return w.protocol.multiply(a, b)
+
+
 def _matrix_product(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     a, b = _shares(w, x.view(-1, 100), y.view(100, -1))
     return w.protocol.bilinear(a, b, torch.matmul)
@@ -97,6 +102,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "reveal of a sum": _reveal_sum,
     "reveal of bits": _reveal_bits,
     "product": _product,
+    "product of own values": _own_product,
     "matrix product": _matrix_product,
     "truncation": _truncation,
     "scaling": _scaling,

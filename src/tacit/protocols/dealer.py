@@ -20,7 +20,7 @@ from tacit.errors import ConfigError
 from tacit.net.transport import Parcel
 from tacit.protocols.base import DeclaredCost, Harmonics, Protocol
 from tacit.protocols.masking import Masking, fold, masked_form, simple_mask
-from tacit.protocols.share import Arithmetic, Binary, Share, Storage
+from tacit.protocols.share import Arithmetic, Binary, Owned, Share, Storage
 from tacit.ring import kernels
 from tacit.session.session import Session
 
@@ -57,7 +57,10 @@ class Dealer(Protocol):
     @override
     def share(self, value: Tensor | None, owner: str, shape: Sequence[int], frac_bits: int) -> Arithmetic:
         parts = self._share(value, owner, lambda stream: stream.ring(shape), sub)
-        return self._arithmetic(parts, torch.Size(shape), frac_bits)
+        out = self._arithmetic(parts, torch.Size(shape), frac_bits)
+        index = self.session.parties.index(owner)
+        out.facts.owned = Owned(index, value if index in self._indices else None)
+        return out
 
     @override
     def share_bits(self, value: Tensor | None, owner: str, shape: Sequence[int]) -> Binary:
