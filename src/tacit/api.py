@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import copy
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +44,8 @@ def session(
     """Start a session and return it: use it in a `with` statement, or call its `close()` at the end.
 
     Without arguments the same program runs embedded, all roles in this process (a script, a notebook), or as the one role
-    that `tacit run` or `tacit local` gave it. In a launched run the config decides, and the other arguments are ignored.
+    that `tacit run` or `tacit local` gave it. In a launched run the config decides, and of the other arguments only `seed`
+    counts, where the config has none.
 
     Args:
         config: path of a config file, or a checked `Config`; with it comes a role.
@@ -67,9 +69,8 @@ def session(
     if launch is None:
         return embedded(Config.embedded(parties, seed=seed, frac_bits=frac_bits))
     checked = launch.config
-    if checked.threads is not None:
-        torch.set_num_threads(checked.threads)
-    return _activate(Session(connect(launch, Transcript()), checked))
+    _share_cores(checked)
+    return _activate(Session(connect(launch, Transcript()), checked), seed)
 
 
 def embedded(config: Config) -> Session:
@@ -77,9 +78,17 @@ def embedded(config: Config) -> Session:
     return _activate(Session(InProcess(config.roles), config))
 
 
-def _activate(opened: Session) -> Session:
+def _share_cores(config: Config) -> None:
+    """Let PyTorch use the threads that the config says or, where all roles run on one machine, this role's part of it."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    elif config.on_one_machine and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // len(config.roles)))
+
+
+def _activate(opened: Session, seed: int | None = None) -> Session:
     try:
-        opened.agree_seed()
+        opened.agree_seed(seed)
         _active.append(Dealer(opened))
     except BaseException as error:
         opened.end(error)

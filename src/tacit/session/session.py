@@ -68,9 +68,12 @@ class Session:
             )
         return self.transport.announce(source, message)
 
-    def agree_seed(self) -> None:
-        """Seed PyTorch's public generator alike at every role: initial weights, shuffles and dropout masks agree."""
-        seed = self.config.seed
+    def agree_seed(self, seed: int | None = None) -> None:
+        """Seed PyTorch's public generator alike at every role: initial weights, shuffles and dropout masks agree.
+
+        The config's seed comes first, then the program's; without either, the first party draws one.
+        """
+        seed = seed if self.config.seed is None else self.config.seed
         if seed is None:
             first = self.parties[0]
             drawn = os.urandom(7) if first in self.transport.hosted else None
