@@ -22,7 +22,7 @@ from tacit.aten.registry import (
 )
 from tacit.errors import DataError
 from tacit.functions.exponential import exp
-from tacit.functions.linear import add_public, times_public
+from tacit.functions.linear import add_public, finest_sum, times_public
 from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import quotient, reciprocal
 from tacit.functions.roots import rsqrt, sqrt
@@ -40,7 +40,9 @@ def combine(x: Operand, y: Operand, alpha: float = 1) -> Arithmetic | Tensor:
         b = b * alpha if isinstance(b, Tensor) else times_public(b, torch.tensor(alpha))
     if isinstance(a, Tensor):
         return a + b if isinstance(b, Tensor) else add_public(b, a)
-    return add_public(a, b) if isinstance(b, Tensor) else a + b
+    if isinstance(b, Tensor):
+        return add_public(a, b)
+    return finest_sum(a, b) if a.storage.precise or b.storage.precise else a + b
 
 
 def multiply(x: Operand, y: Operand) -> Arithmetic | Tensor:
@@ -192,7 +194,7 @@ def addcmul(func: Any, x: Operand, left: Operand, right: Operand, *, value: floa
         total = base + product if isinstance(base, Tensor) else add_public(base, product)
     else:
         product = product.settle(product.protocol.frac_bits + PRECISE_BITS)
-        total = add_public(product, base) if isinstance(base, Tensor) else base + product
+        total = add_public(product, base) if isinstance(base, Tensor) else finest_sum(product, base)
     return finish(total, x.dtype, x, left, right)
 
 

@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from tacit.protocols.share import SLACK_BITS, Arithmetic
+from tacit.protocols.share import PRECISE_BITS, SLACK_BITS, Arithmetic
 from tacit.ring.fixed_point import encode, encode_public
 
-__all__ = ["add_public", "apply_public", "fractional", "masking", "times_public"]
+__all__ = ["add_public", "apply_public", "argument", "finest_sum", "fractional", "masking", "times_public"]
 
 UNREACHABLE = 2.0**100
 """Public numbers beyond, infinities and `torch.finfo(…).min` among them, are no measurements: they tell softmax and max
@@ -23,6 +23,25 @@ FAR = 2.0**15
 def fractional(x: Arithmetic) -> Arithmetic:
     """x with at least the session's fractional bits: integers have none. Local."""
     return x.lifted(max(x.frac_bits, x.protocol.frac_bits))
+
+
+FINEST_BITS = 40
+"""Fractional bits of an argument that is scaled into one octave: times a scale of 20 more, it must fit below 2^62."""
+
+PRECISE_PRODUCT_BITS = 58
+"""Fractional bits of a precise secret times a public factor. More: smaller rounding; fewer: larger numbers than 2^4."""
+
+
+def argument(x: Arithmetic) -> Arithmetic:
+    """x as a function's argument, with neither too few fractional bits nor too many. One round, if it has too many."""
+    return fractional(x).settle(FINEST_BITS)
+
+
+def finest_sum(x: Arithmetic, y: Arithmetic) -> Arithmetic:
+    """x + y at the finer of both scales, up to that of a precise storage; `x + y` would truncate it. Local up to there."""
+    frac_bits = min(max(x.frac_bits, y.frac_bits), x.protocol.frac_bits + PRECISE_BITS)
+    x, y = (v.settle(frac_bits).lifted(frac_bits) for v in (x, y))
+    return x.added(y)
 
 
 def add_public(x: Arithmetic, c: Tensor) -> Arithmetic:
@@ -51,7 +70,7 @@ def times_public(x: Arithmetic, v: Tensor) -> Arithmetic:
     A power of two only changes the scale, a whole number only the ring elements; other factors are rounded to 16
     significant bits of their largest element.
 
-    Domain: |x v| < 2^30 at 16 fractional bits (2^6 where x is kept precise).
+    Domain: |x v| < 2^30 at 16 fractional bits (2^4 where x is kept precise).
     """
     if v.numel() and v.dtype.is_floating_point:
         first = float(v.reshape(-1)[0])
@@ -65,6 +84,8 @@ def times_public(x: Arithmetic, v: Tensor) -> Arithmetic:
     ring, frac_bits = encode_public(v, name="a public factor")
     if frac_bits and not x.storage.precise and x.frac_bits > x.protocol.frac_bits + SLACK_BITS:
         x = x.settle()
+    if frac_bits and x.storage.precise:
+        x = x.settle(PRECISE_PRODUCT_BITS - frac_bits)
     out = apply_public(x, ring, torch.mul)
     out.storage.frac_bits = x.frac_bits + frac_bits
     return out

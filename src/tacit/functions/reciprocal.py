@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tacit.functions.linear import fractional, times_public
+from tacit.functions.linear import argument, times_public
 from tacit.functions.step import Steps
 from tacit.protocols.share import Arithmetic
 
@@ -52,7 +52,7 @@ def quotient(numerator: Arithmetic | Tensor, x: Arithmetic) -> Arithmetic:
 
 def _scaled_reciprocal(x: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
     """y = 1/(x s) and s = ±2^-j, as a step function of x."""
-    x = fractional(x)
+    x = argument(x)
     low = FINE_LOW if x.frac_bits >= WORKING_BITS + 4 else LOW
     up = [int(2.0 ** (x.frac_bits + j)) for j in range(low, HIGH)]
     steps = Steps(x, [1 - t for t in reversed(up)] + [0] + up)

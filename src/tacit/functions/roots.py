@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from tacit.functions.linear import fractional
+from tacit.functions.linear import argument
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.step import Steps
-from tacit.protocols.share import Arithmetic
+from tacit.protocols.share import SLACK_BITS, Arithmetic
 
 __all__ = ["rsqrt", "sqrt"]
 
@@ -16,6 +16,9 @@ LOW, HIGH = -16, 20
 
 START = (2.1327775389, -1.21876406885)
 """The line closest to 1/√z on [1/4, 1) in relative error, 0.086 (Remez)."""
+
+FINE_BITS = 28
+"""Fractional bits of the root of a secret with more than 16: from 28 on a quotient by it has the larger domain."""
 
 ITERATIONS = 4
 """The relative error e becomes 1.5 e²: 0.086, 1.1e-2, 1.8e-4, 5e-8, below rounding."""
@@ -28,7 +31,7 @@ def rsqrt(x: Arithmetic) -> Arithmetic:
     Error: <= 2^-22 y + 2^-23.   Below the domain, zero included, the result is finite, and at most 2^12.
     Cost: 21 rounds.   Reveals: nothing.   Ref: [CS10].
     """
-    x = fractional(x)
+    x = argument(x)
     _, y, steps, scales = _scaled_rsqrt(x)
     return x.protocol.multiply(y, steps.function(scales, frac_bits=HIGH // 2)).settle(WORKING_BITS)
 
@@ -39,11 +42,13 @@ def sqrt(x: Arithmetic) -> Arithmetic:
     Shape: any.   Domain: 2^-16 <= x < 2^20, and √0 = 0.   Error: <= 2^-21 y + 2^-21.
     Cost: 22 rounds.   Reveals: nothing.   Ref: [CS10].
     """
-    x = fractional(x)
+    x = argument(x)
     z, y, steps, scales = _scaled_rsqrt(x)
+    fine = min(FINE_BITS, x.protocol.frac_bits + SLACK_BITS)  # more would be truncated by the next public factor
     root = x.protocol.multiply(z, y).settle(WORKING_BITS)
-    unscale = steps.function([1 / s for s in scales], frac_bits=-x_low(x) // 2)
-    return x.protocol.multiply(root, unscale).settle(WORKING_BITS)
+    low = x_low(x)
+    unscale = steps.function([1 / s for s in scales], frac_bits=-low // 2)
+    return x.protocol.multiply(root, unscale).settle(WORKING_BITS if low == LOW else fine)
 
 
 def x_low(x: Arithmetic) -> int:
