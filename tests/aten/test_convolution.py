@@ -81,7 +81,7 @@ def test_a_training_step_opens_input_weight_and_gradient_once(
 ) -> None:
     with tacit.session(parties=parties) as session:
         x, w, grad = (
-            tacit.share(torch.randn(s, generator=random), owner="alice")
+            sum(tacit.share(torch.randn(s, generator=random), owner=p) for p in ("alice", "bob"))
             for s in ((2, 3, 6, 6), (4, 3, 3, 3), (2, 4, 4, 4))
         )
         meter, peers = session.meter, len(parties) - 1
