@@ -108,7 +108,7 @@ def index_add(func: Any, x: Operand, dim: int, index: Tensor, source: Operand, *
 
 
 @implements(aten.scatter.src, aten.scatter.value, aten.scatter_add.default)
-def scatter(func: Any, x: Operand, dim: int, index: Tensor, source: Operand) -> SecretTensor:
+def scatter(func: Any, x: Operand, dim: int, index: Tensor, source: Operand) -> Tensor:
     """A copy of x with source written to (added at) indices along a dimension: how max(dim) is differentiated.
 
     Secret indices of one row have to differ, where something is written; what is added may meet.
@@ -117,10 +117,15 @@ def scatter(func: Any, x: Operand, dim: int, index: Tensor, source: Operand) -> 
         func, source = aten.scatter.src, torch.full(tuple(index.shape), source, dtype=x.dtype)
     if not isinstance(index, SecretTensor):
         return assemble([x, source], lambda t, v: func(t, dim, index.to(t.device), v))
-    dim %= max(x.dim(), 1)
+    if not x.dim():
+        return scatter(func, x.reshape(1), 0, index.reshape(1), source.reshape(1)).reshape(())
+    dim %= x.dim()
     hot = _one_hot(func, index, x.shape, dim)
     part = source[tuple(slice(n) for n in index.shape)].unsqueeze(dim)
-    placed = finish(multiply(hot, part), x.dtype, hot).sum(dim + 1)
+    if x.dtype == torch.bool:
+        placed = (hot & part).any(dim + 1)
+    else:
+        placed = finish(multiply(hot, part), x.dtype, hot).sum(dim + 1)
     if func is aten.scatter.src:
         return where(aten.where.self, hot.any(dim + 1), placed, x)
     return finish(combine(x, placed), x.dtype, hot)
@@ -131,7 +136,9 @@ def gather(func: Any, x: Operand, dim: int, index: Tensor, *, sparse_grad: bool 
     """The elements of x at indices along a dimension."""
     if not isinstance(index, SecretTensor):
         return secret(x.share.move(lambda t: func(t, dim, index.to(t.device)), view=False), x.dtype)
-    dim %= max(x.dim(), 1)
+    if not x.dim():
+        return secret(x.share.fork(), x.dtype)
+    dim %= x.dim()
     beside = x[tuple(slice(None if d == dim else n) for d, n in enumerate(index.shape))].unsqueeze(dim + 1)
     hot = _one_hot(func, index, x.shape, dim)
     return finish(multiply(hot, beside), x.dtype, hot).sum(dim)
