@@ -78,7 +78,7 @@ def lstm(
     has_biases: bool,
     *_: Any,
 ) -> tuple[Tensor, Tensor, Tensor, SecretTensor]:
-    """One layer in one direction over [time, batch, features]. 12 rounds a step."""
+    """One layer in one direction over [time, batch, features]. 13 rounds a step."""
     protocol = protocol_of(x, w_ih, w_hh, b_ih, b_hh, hx, cx)
     fed = x @ w_ih.t()
     if has_biases:

@@ -34,6 +34,9 @@ def sort(x: Arithmetic, dim: int, *, descending: bool = False) -> Sorted:
     k (k + 1) / 2 layers, k = ceil(log2 n).   Reveals: nothing.   Ref: [Bat68], Alg. M of [Knu98].
     """
     count = x.shape[dim]
+    if count <= 1:
+        places = torch.zeros(x.shape, dtype=torch.int64)
+        return Sorted(x.settle().fork(), x.protocol.public(places, 0))
     if count <= FEW:
         return ranked(x, dim, range(count), descending=descending)
     return _by_network(x, dim, descending)
