@@ -1,0 +1,140 @@
+"""scikit-learn's linear models, predicting on ciphertexts. `n_bits` (default 8) quantises inputs and weights."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn import linear_model as sk
+
+from tacit.errors import DataError
+from tacit.fhe.compile.assemble import Compiled
+from tacit.fhe.compile.linear import classification_head, compile_linear, quantizer, regression_head
+from tacit.fhe.encode import Float
+from tacit.fhe.estimator import FheClassifier, FheRegressor, WithDecision, WithProba, adopt, quantized
+
+__all__ = [
+    "ElasticNet",
+    "GammaRegressor",
+    "Lasso",
+    "LinearRegression",
+    "LogisticRegression",
+    "PoissonRegressor",
+    "Ridge",
+    "SGDClassifier",
+    "SGDRegressor",
+    "TweedieRegressor",
+]
+
+
+def dense(coefficients: Any) -> Float:
+    """Return coefficients as a dense matrix, a row for each output."""
+    array = coefficients.toarray() if hasattr(coefficients, "toarray") else np.asarray(coefficients, dtype=np.float64)
+    return np.atleast_2d(array).astype(np.float64)
+
+
+class LinearScores:
+    """Compiles `coef_` and `intercept_`."""
+
+    coef_: Any
+    intercept_: Any
+    n_bits: int
+
+    def _head(self) -> Any:
+        raise NotImplementedError
+
+    def _lower(self, x: Float) -> Compiled:
+        weights = dense(self.coef_)
+        bias = np.broadcast_to(np.asarray(self.intercept_, dtype=np.float64), len(weights))
+        return compile_linear(weights, bias, quantizer(x, self.n_bits), self.n_bits, self._head())
+
+    @classmethod
+    def from_sklearn_model(cls, trained: Any, x: Any, n_bits: int | None = None) -> Self:
+        """Return the encrypted counterpart of a trained scikit-learn model, compiled with the representative rows x."""
+        model: Any = adopt(cls, trained, n_bits)
+        result: Self = model.compile(x)
+        return result
+
+
+class _Regression(LinearScores, FheRegressor):
+    def _head(self) -> Any:
+        return regression_head(exponential=False, flat=np.ndim(self.coef_) == 1)
+
+
+class _LogLink(LinearScores, FheRegressor):
+    def _head(self) -> Any:
+        return regression_head(exponential=True, flat=True)
+
+
+@quantized(n_bits=8)
+class LinearRegression(_Regression, sk.LinearRegression):
+    """Ordinary least squares on ciphertexts."""
+
+
+@quantized(n_bits=8)
+class Ridge(_Regression, sk.Ridge):
+    """Ridge regression on ciphertexts."""
+
+
+@quantized(n_bits=8)
+class Lasso(_Regression, sk.Lasso):
+    """Lasso on ciphertexts."""
+
+
+@quantized(n_bits=8)
+class ElasticNet(_Regression, sk.ElasticNet):
+    """Elastic net on ciphertexts."""
+
+
+@quantized(n_bits=8)
+class SGDRegressor(_Regression, sk.SGDRegressor):
+    """Linear regression by stochastic gradient descent, on ciphertexts."""
+
+
+@quantized(n_bits=8)
+class PoissonRegressor(_LogLink, sk.PoissonRegressor):
+    """Poisson regression on ciphertexts: the client takes the exponential."""
+
+
+@quantized(n_bits=8)
+class GammaRegressor(_LogLink, sk.GammaRegressor):
+    """Gamma regression on ciphertexts: the client takes the exponential."""
+
+
+@quantized(n_bits=8)
+class TweedieRegressor(LinearScores, FheRegressor, sk.TweedieRegressor):
+    """Tweedie regression on ciphertexts, with the identity or the log link."""
+
+    def _head(self) -> Any:
+        log = self.link == "log" or (self.link == "auto" and self.power > 0)
+        return regression_head(exponential=log, flat=True)
+
+
+@quantized(n_bits=8)
+class LogisticRegression(WithProba, WithDecision, LinearScores, FheClassifier, sk.LogisticRegression):
+    """Logistic regression on ciphertexts, two classes or many."""
+
+    def _head(self) -> Any:
+        old = getattr(self, "multi_class", "deprecated")  # scikit-learn before 1.8
+        one_vs_rest = old == "ovr" or self.solver == "liblinear"
+        proba = "logistic" if len(self.classes_) == 2 else "one-vs-rest" if one_vs_rest else "softmax"
+        return classification_head(self.classes_, proba)
+
+
+_SGD_PROBA = {"log_loss": "one-vs-rest", "modified_huber": "modified-huber"}
+
+
+@quantized(n_bits=8)
+class SGDClassifier(WithDecision, LinearScores, FheClassifier, sk.SGDClassifier):
+    """A linear classifier by stochastic gradient descent, on ciphertexts."""
+
+    def _head(self) -> Any:
+        return classification_head(self.classes_, _SGD_PROBA.get(self.loss, "none"))
+
+    def predict_proba(self, X: Any, fhe: Any = "disable") -> Float:  # noqa: N803
+        """Return class probabilities (losses "log_loss" and "modified_huber")."""
+        if fhe == "disable":
+            return np.asarray(super().predict_proba(X))
+        if self.loss not in _SGD_PROBA:
+            raise DataError(f"loss={self.loss!r} gives no probabilities")
+        return np.asarray(self._compiled().client_spec.head.predict_proba(*self._values(X, fhe)))
