@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -78,13 +79,17 @@ class Layout:
         window[:, :, : self.block] = padded.reshape(rows, self.groups, self.block).transpose(1, 0, 2)
         return out
 
-    def place_weights(self, row: Index, column: Index, value: Int) -> Int:
-        """Return the polynomials (products, groups, degree) of the forms whose entries are (row, column, value)."""
-        out = np.zeros((self.products, self.groups, self.degree), dtype=np.int64)
-        product, offset = np.divmod(row, self.per_product)
-        group, j = np.divmod(column, self.block)
-        out[product, group, offset * self.block + self.block - 1 - j] = value
-        return out
+    def place_weights(self, row: Index, column: Index, value: Int) -> Iterator[Int]:
+        """Yield for each answer ciphertext the polynomials (groups, degree) of the forms with entries (row, column, value)."""
+        order = np.argsort(row, kind="stable")
+        product, offset = np.divmod(row[order], self.per_product)
+        group, j = np.divmod(column[order], self.block)
+        exponent = offset * self.block + self.block - 1 - j
+        ends = np.searchsorted(product, np.arange(self.products + 1))
+        for start, end in pairwise(ends):
+            out = np.zeros((self.groups, self.degree), dtype=np.int64)
+            out[group[start:end], exponent[start:end]] = value[order[start:end]]
+            yield out
 
 
 def layouts(degree: int, length: int, outputs: int, *, fresh: bool) -> Iterator[Layout]:

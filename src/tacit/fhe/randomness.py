@@ -48,15 +48,25 @@ def permutation(size: int) -> npt.NDArray[np.intp]:
 
 
 def ternary(count: int) -> Int:
-    """Return `count` integers uniform in {-1, 0, 1}."""
-    return below(3, count) - 1
+    """Return `count` integers uniform in {-1, 0, 1}: bytes modulo 3, drawn again where they are 255."""
+    out = np.frombuffer(os.urandom(count), dtype=np.uint8).copy()
+    while (bad := np.flatnonzero(out == 255)).size:
+        out[bad] = np.frombuffer(os.urandom(bad.size), dtype=np.uint8)
+    return (out % 3).astype(np.int64) - 1
+
+
+def _ones(bits: Word) -> Int:
+    """Return how many of the low 32 bits are set, by adding neighbours in fields of 2, 4, 8 bits."""
+    pairs = bits - ((bits >> np.uint64(1)) & np.uint64(0x55555555))
+    nibbles = (pairs & np.uint64(0x33333333)) + ((pairs >> np.uint64(2)) & np.uint64(0x33333333))
+    octets = (nibbles + (nibbles >> np.uint64(4))) & np.uint64(0x0F0F0F0F)
+    return (((octets * np.uint64(0x01010101)) >> np.uint64(24)) & np.uint64(0xFF)).astype(np.int64)
 
 
 def centered_binomial(count: int) -> Int:
     """Return `count` small errors: the number of ones among 21 fair bits, less that among 21 others."""
-    bits = np.unpackbits(np.frombuffer(os.urandom(6 * count), dtype=np.uint8).reshape(count, 6), axis=1)
-    plus, minus = bits[:, :CBD_PAIRS], bits[:, CBD_PAIRS : 2 * CBD_PAIRS]
-    return plus.sum(axis=1, dtype=np.int64) - minus.sum(axis=1, dtype=np.int64)
+    fair, mask = words(count), np.uint64((1 << CBD_PAIRS) - 1)
+    return _ones(fair & mask) - _ones((fair >> np.uint64(32)) & mask)
 
 
 def symmetric_residues(bits: int, count: int, primes: tuple[int, ...]) -> Word:

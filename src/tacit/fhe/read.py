@@ -102,7 +102,7 @@ class ClassificationHead(Head):
     """Scores to classes: by sign (one score for two classes) or by the largest.
 
     `proba` says what the scores are: "logistic" (one sigmoid), "softmax", "one-vs-rest" (sigmoids, normalised), "modified-huber",
-    "fractions" (probabilities already; the last class is the rest) or "none".
+    "exponential" (one sigmoid of twice the score: the exponential loss), "fractions" (probabilities already; the last class is the rest) or "none".
     """
 
     scale: Float
@@ -134,9 +134,9 @@ class ClassificationHead(Head):
         if self.proba == "softmax":
             both = np.stack([-scores, scores], axis=1) if scores.ndim == 1 else scores
             return np.asarray(softmax(both, axis=1))
-        if self.proba in ("logistic", "one-vs-rest", "modified-huber"):
+        if self.proba in ("logistic", "exponential", "one-vs-rest", "modified-huber"):
             huber = self.proba == "modified-huber"
-            one = (np.clip(scores, -1, 1) + 1) / 2 if huber else expit(scores)
+            one = (np.clip(scores, -1, 1) + 1) / 2 if huber else expit(scores * (1 + (self.proba == "exponential")))
             if one.ndim == 1:
                 return np.stack([1 - one, one], axis=1)
             total = one.sum(axis=1, keepdims=True)

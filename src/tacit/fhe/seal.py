@@ -115,9 +115,9 @@ class Scheme:
 
     def weights(self, coefficients: Int) -> Any | None:
         """Return a plaintext ready to multiply (NTT form), or None if it is zero: that product must be skipped."""
-        plain = self.plaintext(coefficients)
-        if plain.is_zero():
+        if not np.mod(coefficients, self.parameters.plain_modulus).any():
             return None
+        plain = self.plaintext(coefficients)
         self.evaluator.transform_to_ntt_inplace(plain, self.first_id)
         return plain
 

@@ -8,6 +8,7 @@ For one query ciphertext group c_g (see `layout.py` and `noise.py`):
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -34,7 +35,10 @@ class Server:
         self._scheme = Scheme(self.spec.parameters)
         self._keys: OrderedDict[bytes, Any] = OrderedDict()
         self._lock = Lock()
-        self._fixed = None if self.spec.program.fresh else self._forms()
+        self._fixed: tuple[list[list[Any]], Int] | None = None
+        if not self.spec.program.fresh:
+            weights, constants = self._forms()
+            self._fixed = list(weights), constants
 
     def register(self, public_key: bytes) -> str:
         """Take a client's public key and return its identifier. Idempotent."""
@@ -80,8 +84,8 @@ class Server:
             samples = min(layout.samples, message.rows - start)
             inputs = [self._fresh_ciphertext(cutter) for _ in range(layout.groups)]
             weights, constants = self._fixed or self._forms()
-            for product in range(layout.products):
-                total = self._masked(list(zip(weights[product], inputs, strict=True)), key)
+            for product, factors in enumerate(weights):
+                total = self._masked(list(zip(factors, inputs, strict=True)), key)
                 positions = layout.positions(product, samples)
                 constant = np.tile(constants[self._rows_of(product)], samples)
                 pieces.append(self._finish(total, positions, constant))
@@ -117,11 +121,11 @@ class Server:
         start = product * layout.per_product
         return slice(start, start + layout.outputs_of(product))
 
-    def _forms(self) -> tuple[list[list[Any]], Int]:
-        """Return the weights of each product and group, ready to multiply, and the constants."""
+    def _forms(self) -> tuple[Iterable[list[Any]], Int]:
+        """Return the weights of each product and group, ready to multiply (made as they are asked for), and the constants."""
         forms: Forms = self.spec.program.forms(self.spec.parameters.plain_modulus)
         polynomials = self.spec.parameters.layout.place_weights(forms.row, forms.column, forms.value)
-        return [[self._scheme.weights(w) for w in groups] for groups in polynomials], forms.constant
+        return ([self._scheme.weights(w) for w in groups] for groups in polynomials), forms.constant
 
     def _fresh_ciphertext(self, cutter: wire.Cutter) -> Any:
         """Return the next ciphertext of a message, ready to multiply (NTT form)."""
