@@ -70,32 +70,34 @@ class Quantizer(Encoder):
     step: Float
     limit: int
     pairs: bool = False
+    before: Affine | None = None
 
     @property
     def features(self) -> int:
         """Columns expected."""
-        return len(self.center)
+        return len(self.center) if self.before is None else self.before.matrix.shape[1]
 
     @property
     def length(self) -> int:
         """Integers for each row."""
-        d = self.features
+        d = len(self.center)
         return d + d * (d + 1) // 2 if self.pairs else d
 
     @property
     def limits(self) -> Int:
         """Return the largest |z| of each integer."""
-        d = self.features
+        d = len(self.center)
         return np.repeat([self.limit, self.limit**2], [d, self.length - d]).astype(np.int64)
 
     def encode(self, x: Any) -> Int:
         """Return the quantised row, and the products of its entries if asked for."""
-        moved = checked(x, self.features) - self.center
+        matrix = checked(x, self.features)
+        moved = (matrix if self.before is None else self.before(matrix)) - self.center
         scaled = np.divide(moved, self.step, out=np.zeros_like(moved), where=self.step > 0)
         z = np.clip(np.rint(scaled), -self.limit, self.limit).astype(np.int64)
         if not self.pairs:
             return z
-        left, right = np.triu_indices(self.features)
+        left, right = np.triu_indices(len(self.center))
         return np.concatenate([z, z[:, left] * z[:, right]], axis=1)
 
 

@@ -10,7 +10,7 @@ from sklearn import ensemble as sk
 from tacit.fhe.compile.forest import Forest
 from tacit.fhe.compile.sklearn_trees import averages, fractions, gradient_boosting, histogram_boosting
 from tacit.fhe.encode import Float
-from tacit.fhe.estimator import FheClassifier, FheRegressor, WithDecision, WithProba, quantized
+from tacit.fhe.estimator import WithDecision, WithProba, quantized
 from tacit.fhe.tree import TreeSums
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
 
 
 @quantized(n_bits=6, hide_thresholds=False)
-class RandomForestClassifier(WithProba, TreeSums, FheClassifier, sk.RandomForestClassifier):
+class RandomForestClassifier(WithProba, TreeSums, sk.RandomForestClassifier):
     """A random forest for classes, on ciphertexts."""
 
     def _forest(self, x: Float) -> Forest:
@@ -34,7 +34,7 @@ class RandomForestClassifier(WithProba, TreeSums, FheClassifier, sk.RandomForest
 
 
 @quantized(n_bits=6, hide_thresholds=False)
-class RandomForestRegressor(TreeSums, FheRegressor, sk.RandomForestRegressor):
+class RandomForestRegressor(TreeSums, sk.RandomForestRegressor):
     """A random forest for numbers, on ciphertexts."""
 
     def _forest(self, x: Float) -> Forest:
@@ -42,7 +42,7 @@ class RandomForestRegressor(TreeSums, FheRegressor, sk.RandomForestRegressor):
 
 
 @quantized(n_bits=6, hide_thresholds=False)
-class ExtraTreesClassifier(WithProba, TreeSums, FheClassifier, sk.ExtraTreesClassifier):
+class ExtraTreesClassifier(WithProba, TreeSums, sk.ExtraTreesClassifier):
     """Extremely randomised trees for classes, on ciphertexts."""
 
     def _forest(self, x: Float) -> Forest:
@@ -50,7 +50,7 @@ class ExtraTreesClassifier(WithProba, TreeSums, FheClassifier, sk.ExtraTreesClas
 
 
 @quantized(n_bits=6, hide_thresholds=False)
-class ExtraTreesRegressor(TreeSums, FheRegressor, sk.ExtraTreesRegressor):
+class ExtraTreesRegressor(TreeSums, sk.ExtraTreesRegressor):
     """Extremely randomised trees for numbers, on ciphertexts."""
 
     def _forest(self, x: Float) -> Forest:
@@ -58,7 +58,7 @@ class ExtraTreesRegressor(TreeSums, FheRegressor, sk.ExtraTreesRegressor):
 
 
 @quantized(n_bits=6, hide_thresholds=False)
-class GradientBoostingClassifier(WithProba, WithDecision, TreeSums, FheClassifier, sk.GradientBoostingClassifier):
+class GradientBoostingClassifier(WithProba, WithDecision, TreeSums, sk.GradientBoostingClassifier):
     """Gradient-boosted trees for classes, on ciphertexts."""
 
     def _forest(self, x: Float) -> Forest:
@@ -66,7 +66,7 @@ class GradientBoostingClassifier(WithProba, WithDecision, TreeSums, FheClassifie
 
 
 @quantized(n_bits=6, hide_thresholds=False)
-class GradientBoostingRegressor(TreeSums, FheRegressor, sk.GradientBoostingRegressor):
+class GradientBoostingRegressor(TreeSums, sk.GradientBoostingRegressor):
     """Gradient-boosted trees for numbers, on ciphertexts."""
 
     def _forest(self, x: Float) -> Forest:
@@ -74,7 +74,7 @@ class GradientBoostingRegressor(TreeSums, FheRegressor, sk.GradientBoostingRegre
 
 
 @quantized(n_bits=6, hide_thresholds=False)
-class HistGradientBoostingClassifier(WithProba, WithDecision, TreeSums, FheClassifier, sk.HistGradientBoostingClassifier):
+class HistGradientBoostingClassifier(WithProba, WithDecision, TreeSums, sk.HistGradientBoostingClassifier):
     """Histogram-based gradient-boosted trees for classes, on ciphertexts."""
 
     def _forest(self, x: Float) -> Forest:
@@ -82,7 +82,7 @@ class HistGradientBoostingClassifier(WithProba, WithDecision, TreeSums, FheClass
 
 
 @quantized(n_bits=6, hide_thresholds=False)
-class HistGradientBoostingRegressor(TreeSums, FheRegressor, sk.HistGradientBoostingRegressor):
+class HistGradientBoostingRegressor(TreeSums, sk.HistGradientBoostingRegressor):
     """Histogram-based gradient-boosted trees for numbers, on ciphertexts."""
 
     def _forest(self, x: Float) -> Forest:

@@ -19,6 +19,7 @@ from tacit.errors import DataError, FheError
 from tacit.fhe import spec
 from tacit.fhe.client import Client
 from tacit.fhe.compile.assemble import Circuit, Compiled, assemble
+from tacit.fhe.encode import Affine
 from tacit.fhe.read import Float, Labels
 from tacit.fhe.report import Report, report
 from tacit.fhe.server import Server
@@ -35,8 +36,15 @@ class FheModel:
     _circuit: Circuit | None = None
 
     @abstractmethod
-    def _lower(self, x: Float) -> Compiled:
-        """Return the program, encoder, reader and head of this trained model, with the ranges of x."""
+    def _lower(self, x: Float, before: Affine | None) -> Compiled:
+        """Return the program, encoder, reader and head of this trained model behind `before`, with the ranges of x."""
+
+    def predict(self, X: Any, *args: Any, fhe: Mode = "disable", **kwargs: Any) -> Labels:  # noqa: N803
+        """Predict in clear with the float model, in clear with integers ("simulate"), or on ciphertexts ("execute")."""
+        if fhe == "disable":
+            return np.asarray(super().predict(X, *args, **kwargs))  # type: ignore[misc]
+        values = self._values(X, fhe)
+        return self._compiled().client_spec.head.predict(*values)
 
     def compile(self, x: Any) -> Self:
         """Fix quantisation and encryption parameters from representative rows, and make an in-process client and server.
@@ -44,12 +52,8 @@ class FheModel:
         The ranges of the columns of x become public to clients. Values outside them are cut off in linear models.
         """
         check_is_fitted(self)
-        if not isinstance(self.n_bits, (int, np.integer)) or not 2 <= self.n_bits <= 16:
-            raise DataError(f"n_bits must be a whole number from 2 to 16, not {self.n_bits!r}")
-        matrix = _matrix(x)
-        if matrix.ndim != 2 or not len(matrix) or not np.isfinite(matrix).all():
-            raise DataError("compile needs a table of finite numbers with at least one row")
-        self._circuit = assemble(type(self).__name__, self._lower(matrix))
+        matrix = representative(x, self.n_bits)
+        self._circuit = assemble(type(self).__name__, self._lower(matrix, None))
         return self
 
     def _compiled(self) -> Circuit:
@@ -91,30 +95,6 @@ class FheModel:
         return state
 
 
-class FheRegressor(FheModel):
-    """A regressor whose `predict` takes `fhe=`."""
-
-    def predict(self, X: Any, *args: Any, fhe: Mode = "disable", **kwargs: Any) -> Labels:  # noqa: N803
-        """Predict in clear with the float model, in clear with integers ("simulate"), or on ciphertexts ("execute")."""
-        if fhe == "disable":
-            return np.asarray(super().predict(X, *args, **kwargs))  # type: ignore[misc]
-        values = self._values(X, fhe)
-        return self._compiled().client_spec.head.predict(*values)
-
-
-class FheClassifier(FheModel):
-    """A classifier whose `predict` takes `fhe=`."""
-
-    classes_: Any
-
-    def predict(self, X: Any, *args: Any, fhe: Mode = "disable", **kwargs: Any) -> Labels:  # noqa: N803
-        """Predict in clear with the float model, in clear with integers ("simulate"), or on ciphertexts ("execute")."""
-        if fhe == "disable":
-            return np.asarray(super().predict(X, *args, **kwargs))  # type: ignore[misc]
-        values = self._values(X, fhe)
-        return self._compiled().client_spec.head.predict(*values)
-
-
 class WithProba:
     """Adds `fhe=` to `predict_proba`."""
 
@@ -133,6 +113,16 @@ class WithDecision:
         if fhe == "disable":
             return np.asarray(super().decision_function(X, *args, **kwargs))  # type: ignore[misc]
         return np.asarray(self._compiled().client_spec.head.scores(*self._values(X, fhe)))
+
+
+def representative(x: Any, n_bits: Any) -> Float:
+    """Return the rows that a model is compiled with, checked."""
+    if not isinstance(n_bits, (int, np.integer)) or not 2 <= n_bits <= 16:
+        raise DataError(f"n_bits must be a whole number from 2 to 16, not {n_bits!r}")
+    matrix = _matrix(x)
+    if matrix.ndim != 2 or not len(matrix) or not np.isfinite(matrix).all():
+        raise DataError("compile needs a table of finite numbers with at least one row")
+    return matrix
 
 
 def _matrix(x: Any) -> Float:

@@ -10,8 +10,8 @@ from sklearn import linear_model as sk
 from tacit.errors import DataError
 from tacit.fhe.compile.assemble import Compiled
 from tacit.fhe.compile.linear import classification_head, compile_linear, quantizer, regression_head
-from tacit.fhe.encode import Float
-from tacit.fhe.estimator import FheClassifier, FheRegressor, WithDecision, WithProba, adopt, quantized
+from tacit.fhe.encode import Affine, Float
+from tacit.fhe.estimator import FheModel, WithDecision, WithProba, adopt, quantized
 
 __all__ = [
     "ElasticNet",
@@ -33,7 +33,7 @@ def dense(coefficients: Any) -> Float:
     return np.atleast_2d(array).astype(np.float64)
 
 
-class LinearScores:
+class LinearScores(FheModel):
     """Compiles `coef_` and `intercept_`."""
 
     coef_: Any
@@ -43,9 +43,11 @@ class LinearScores:
     def _head(self) -> Any:
         raise NotImplementedError
 
-    def _lower(self, x: Float) -> Compiled:
+    def _lower(self, x: Float, before: Affine | None) -> Compiled:
         weights = dense(self.coef_)
-        bias = np.broadcast_to(np.asarray(self.intercept_, dtype=np.float64), len(weights))
+        bias: Float = np.broadcast_to(np.asarray(self.intercept_, dtype=np.float64), len(weights))
+        if before is not None:  # W (A x + c) + b is linear again: the map stays on the server
+            weights, bias = weights @ before.matrix, bias + weights @ before.offset
         return compile_linear(weights, bias, quantizer(x, self.n_bits), self.n_bits, self._head())
 
     @classmethod
@@ -56,12 +58,12 @@ class LinearScores:
         return result
 
 
-class _Regression(LinearScores, FheRegressor):
+class _Regression(LinearScores):
     def _head(self) -> Any:
         return regression_head(exponential=False, flat=np.ndim(self.coef_) == 1)
 
 
-class _LogLink(LinearScores, FheRegressor):
+class _LogLink(LinearScores):
     def _head(self) -> Any:
         return regression_head(exponential=True, flat=True)
 
@@ -102,7 +104,7 @@ class GammaRegressor(_LogLink, sk.GammaRegressor):
 
 
 @quantized(n_bits=8)
-class TweedieRegressor(LinearScores, FheRegressor, sk.TweedieRegressor):
+class TweedieRegressor(LinearScores, sk.TweedieRegressor):
     """Tweedie regression on ciphertexts, with the identity or the log link."""
 
     def _head(self) -> Any:
@@ -111,7 +113,7 @@ class TweedieRegressor(LinearScores, FheRegressor, sk.TweedieRegressor):
 
 
 @quantized(n_bits=8)
-class LogisticRegression(WithProba, WithDecision, LinearScores, FheClassifier, sk.LogisticRegression):
+class LogisticRegression(WithProba, WithDecision, LinearScores, sk.LogisticRegression):
     """Logistic regression on ciphertexts, two classes or many."""
 
     def _head(self) -> Any:
@@ -125,7 +127,7 @@ _SGD_PROBA = {"log_loss": "one-vs-rest", "modified_huber": "modified-huber"}
 
 
 @quantized(n_bits=8)
-class SGDClassifier(WithDecision, LinearScores, FheClassifier, sk.SGDClassifier):
+class SGDClassifier(WithDecision, LinearScores, sk.SGDClassifier):
     """A linear classifier by stochastic gradient descent, on ciphertexts."""
 
     def _head(self) -> Any:

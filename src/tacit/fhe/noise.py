@@ -18,10 +18,16 @@ holder of s too. So the answer can be simulated from <W, m> alone (circuit priva
 21.1; the ring-LWE half is the public-key re-randomisation of [LPR13]). `a` is expanded from a seed, so that a client cannot choose it.
 Coefficients of c0' that nobody needs are not sent, and so hide nothing and leak nothing.
 
-*Bound on delta.* e_i is a sum of 42 independent terms of +-1/2, so sum_i W_i e_i is sub-Gaussian with parameter
-sqrt(10.5) |W|_2 (Hoeffding): it exceeds `TAIL` times that with probability below 2 exp(-TAIL^2/2).
+*How large delta is.* To hide it, its size on average is what counts: the distance between the joint distributions of
+(key, query, answer) is the mean of the distances for given key and query, so with Var e_i = 10.5 and E|delta| <= sqrt(E delta^2)
 
-    |delta| <= TAIL sqrt(10.5) |W|_2 + |W|_1,row / 2 + 42 n =: B         SD <= k B / 2^(F+1) for k coefficients
+    SD <= k D / 2^(F+1) for k coefficients,    D = sqrt(10.5 |W|_2^2 + 14 n) + |W|_1,row / 2.
+
+(14 n: two products of a uniform ternary with an error polynomial, each n * 2/3 * 10.5.) To decrypt, its largest value counts: e_i is a
+sum of 42 independent terms of +-1/2, so sum_i W_i e_i is sub-Gaussian with parameter sqrt(10.5) |W|_2 (Hoeffding) and exceeds `TAIL`
+times that with probability below 2 exp(-TAIL^2/2):
+
+    |delta| <= B = TAIL sqrt(10.5) |W|_2 + |W|_1,row / 2 + 42 n + 1.
 """
 
 from __future__ import annotations
@@ -30,8 +36,8 @@ import math
 from dataclasses import dataclass
 
 TAIL = 12.0
-"""Standard deviations allowed to e * W: exceeded with probability below 2^-102 for a coefficient. Larger costs flooding bits
-(log2 of it), smaller would make this tail, not the flooding, the weakest point."""
+"""Standard deviations of e * W that an answer survives: exceeded with probability below 2^-102 for a coefficient. Larger would cost room
+that is better used for flooding, smaller would make decryption failures conceivable."""
 
 TARGET_STATISTICAL_BITS = 40
 """Flooding that every answer must reach: an answer is within 2^-40 of one that is independent of the model, the usual
@@ -39,6 +45,7 @@ statistical parameter. It adds over answers: after 2^20 of them to one client, 2
 modulus bit for bit; less (SEAL's default 72-bit modulus leaves about 20) would let the client average its way to the model."""
 
 ERROR_BOUND = 21
+ERROR_VARIANCE = 10.5
 
 
 @dataclass(frozen=True)
@@ -60,17 +67,17 @@ class NoisePlan:
     flood_bits: int
     trim_bits: int
     statistical_bits: int
-    noise_bound: float
 
 
-def bound(n: int, row_l1: float, product_l2: float) -> float:
-    """Return B: the noise of an answer before flooding, exceeded with probability below 2^-102 for a coefficient."""
-    return TAIL * math.sqrt(ERROR_BOUND / 2) * product_l2 + row_l1 / 2 + 2 * ERROR_BOUND * n + 1
+def largest(n: int, row_l1: float, product_l2: float) -> float:
+    """Return B: the noise of an answer before flooding that decryption allows for."""
+    return TAIL * math.sqrt(ERROR_VARIANCE) * product_l2 + row_l1 / 2 + 2 * ERROR_BOUND * n + 1
 
 
-def statistical_bits(flood_bits: int, noise_bound: float, coefficients: int) -> int:
+def statistical_bits(n: int, flood_bits: int, row_l1: float, product_l2: float, coefficients: int) -> int:
     """Return -log2 of the statistical distance between an answer and one that is independent of the model."""
-    return math.floor(flood_bits + 1 - math.log2(noise_bound) - math.log2(coefficients))
+    mean = math.sqrt(ERROR_VARIANCE * product_l2**2 + 14 * n) + row_l1 / 2
+    return math.floor(flood_bits + 1 - math.log2(mean) - math.log2(coefficients))
 
 
 def plan(
@@ -85,14 +92,14 @@ def plan(
 
     Bounds, not estimates: an answer that was computed honestly always decrypts.
     """
-    b = bound(n, row_l1, product_l2)
+    b = largest(n, row_l1, product_l2)
     room = math.prod(data_primes) // (4 * t)
     flood_bits = (room - math.ceil(b)).bit_length() - 1 if room > b else -1
     slack = data_primes[0] / (4 * t) / (1 + n) - 0.5
     trim_bits = math.floor(math.log2(slack)) + 1 if slack >= 1 else 0
     if slack <= 0 or flood_bits < 1:
         return None
-    statistical = statistical_bits(flood_bits, b, coefficients)
+    statistical = statistical_bits(n, flood_bits, row_l1, product_l2, coefficients)
     if statistical < TARGET_STATISTICAL_BITS:
         return None
-    return NoisePlan(flood_bits, trim_bits, statistical, b)
+    return NoisePlan(flood_bits, trim_bits, statistical)

@@ -46,7 +46,7 @@ class Parameters:
     def __post_init__(self) -> None:
         if (self.degree, self.data_bits, self.special_bits) not in RINGS:
             raise MessageError(f"these encryption parameters are not among the checked ones: ring degree {self.degree}")
-        if not 2 <= self.plain_modulus < 1 << 32 or self.trim_bits not in range(48) or self.flood_bits not in range(188):
+        if not 2 <= self.plain_modulus <= 1 << 32 or self.trim_bits not in range(48) or self.flood_bits not in range(188):
             raise MessageError("these encryption parameters are out of range")
 
     @property
@@ -95,8 +95,11 @@ def next_prime(value: int) -> int:
 
 
 def plain_modulus(bounds: FormBounds, prime: bool) -> int:
-    """Return the smallest modulus that tells all outputs in [-bound, bound] apart (prime where masks need a field)."""
-    t = max(2 * bounds.output + 1, 17)
+    """Return a modulus that tells all outputs in [-bound, bound] apart (prime where masks need a field).
+
+    A power of two, or the prime after one: the exact bound is a fact about the secret weights, its number of bits is not much of one.
+    """
+    t = 1 << max((2 * bounds.output + 1).bit_length(), 5)
     return next_prime(t) if prime else t
 
 

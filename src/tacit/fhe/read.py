@@ -154,7 +154,6 @@ class NeighborHead(Head):
     classes: tuple[Any, ...]
     scale: float
     shift: float
-    step: float
 
     def _nearest(self, values: Int, z: Int) -> tuple[Float, Int]:
         pairs = values.reshape(len(values), -1, 2)

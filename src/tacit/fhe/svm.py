@@ -7,14 +7,14 @@ from typing import Any
 from sklearn import svm as sk
 
 from tacit.fhe.compile.linear import classification_head, regression_head
-from tacit.fhe.estimator import FheClassifier, FheRegressor, WithDecision, quantized
+from tacit.fhe.estimator import WithDecision, quantized
 from tacit.fhe.linear_model import LinearScores
 
 __all__ = ["LinearSVC", "LinearSVR"]
 
 
 @quantized(n_bits=8)
-class LinearSVC(WithDecision, LinearScores, FheClassifier, sk.LinearSVC):
+class LinearSVC(WithDecision, LinearScores, sk.LinearSVC):
     """Linear support vector classification on ciphertexts."""
 
     def _head(self) -> Any:
@@ -22,7 +22,7 @@ class LinearSVC(WithDecision, LinearScores, FheClassifier, sk.LinearSVC):
 
 
 @quantized(n_bits=8)
-class LinearSVR(LinearScores, FheRegressor, sk.LinearSVR):
+class LinearSVR(LinearScores, sk.LinearSVR):
     """Linear support vector regression on ciphertexts."""
 
     def _head(self) -> Any:

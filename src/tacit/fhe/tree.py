@@ -13,12 +13,12 @@ from tacit.fhe.compile.assemble import Compiled
 from tacit.fhe.compile.forest import Forest, compile_forest
 from tacit.fhe.compile.sklearn_trees import averages, fractions
 from tacit.fhe.encode import Affine, Float
-from tacit.fhe.estimator import FheClassifier, FheRegressor, WithProba, adopt, quantized
+from tacit.fhe.estimator import FheModel, WithProba, adopt, quantized
 
 __all__ = ["DecisionTreeClassifier", "DecisionTreeRegressor"]
 
 
-class TreeSums:
+class TreeSums(FheModel):
     """Compiles whatever `_forest` returns."""
 
     n_bits: int
@@ -27,7 +27,7 @@ class TreeSums:
     def _forest(self, x: Float) -> Forest:
         raise NotImplementedError
 
-    def _lower(self, x: Float, before: Affine | None = None) -> Compiled:
+    def _lower(self, x: Float, before: Affine | None) -> Compiled:
         seen = x if before is None else before(x)
         return compile_forest(self._forest(seen), x, self.n_bits, self.hide_thresholds, before)
 
@@ -40,7 +40,7 @@ class TreeSums:
 
 
 @quantized(n_bits=6, hide_thresholds=False)
-class DecisionTreeClassifier(WithProba, TreeSums, FheClassifier, sk.DecisionTreeClassifier):
+class DecisionTreeClassifier(WithProba, TreeSums, sk.DecisionTreeClassifier):
     """A decision tree for classes, on ciphertexts."""
 
     def _forest(self, x: Float) -> Forest:
@@ -48,7 +48,7 @@ class DecisionTreeClassifier(WithProba, TreeSums, FheClassifier, sk.DecisionTree
 
 
 @quantized(n_bits=6, hide_thresholds=False)
-class DecisionTreeRegressor(TreeSums, FheRegressor, sk.DecisionTreeRegressor):
+class DecisionTreeRegressor(TreeSums, sk.DecisionTreeRegressor):
     """A decision tree for numbers, on ciphertexts."""
 
     def _forest(self, x: Float) -> Forest:

@@ -65,6 +65,6 @@ def bulk_holds(program: Program, p: Parameters) -> bool:
     """Return whether bulk answers (a form is one product, every coefficient is sent) reach the flooding target too."""
     layout = Layout(p.degree, program.length, program.outputs, groups=program.length, per_product=1, samples=p.degree)
     bounds = program.bounds(layout, p.plain_modulus)
-    bound = noise.bound(p.degree, bounds.row_l1, bounds.product_l2)
     count = p.degree * program.outputs
-    return noise.statistical_bits(p.flood_bits, bound, count) >= noise.TARGET_STATISTICAL_BITS
+    bits = noise.statistical_bits(p.degree, p.flood_bits, bounds.row_l1, bounds.product_l2, count)
+    return bits >= noise.TARGET_STATISTICAL_BITS
