@@ -20,8 +20,6 @@ from tacit.fhe.server import Server
 from tacit.fhe.spec import ClientSpec, from_bytes, load
 
 _KEY_MAGIC = b"TACITKEY"
-ROWS_PER_MESSAGE = 4096
-"""Rows in one query of `predict`. More saves headers only, fewer bounds the memory and the size limit a service needs."""
 
 
 class Client:
@@ -112,7 +110,17 @@ class Client:
         chunks, packs = -(-rows // p.degree), -(-rows // p.layout.samples)
         by_row = chunks * (p.layout.length * p.upload_bytes + p.layout.outputs * (p.answer_bytes + 6 * rows))
         packed = packs * (p.layout.groups * p.upload_bytes + p.layout.products * p.answer_bytes)
-        return self.spec.bulk and by_row < packed
+        return self.spec.bulk and by_row < packed and p.layout.length * p.upload_bytes <= wire.MESSAGE_BYTES
+
+    def _messages(self, z: Int) -> Iterator[Int]:
+        """Cut rows into as many as one query may hold."""
+        p, at = self.spec.parameters, 0
+        packs = max(wire.MESSAGE_BYTES // (p.layout.groups * p.upload_bytes), 1)
+        while at < max(len(z), 1):
+            bulk = self.bulk(len(z) - at)
+            chunk = z[at : at + (p.degree if bulk else packs * p.layout.samples)]
+            at += max(len(chunk), 1)
+            yield chunk
 
     def decrypt(self, answer: bytes, query: bytes) -> Int:
         """Return the integers in the answer to a query."""
@@ -156,8 +164,8 @@ class Client:
             self._registered = True
         z = self.spec.encoder.encode(x)
         tables = []
-        for start in range(0, max(len(z), 1), ROWS_PER_MESSAGE):
-            query = self._encrypt(z[start : start + ROWS_PER_MESSAGE])
+        for rows in self._messages(z):
+            query = self._encrypt(rows)
             try:
                 answer = self._remote.answer(query)
             except KeyMismatchError:  # the service has forgotten the key (it restarted, or keeps only so many)

@@ -30,6 +30,9 @@ MAGIC = b"TACITFHE"
 VERSION = 1
 NO_REFERENCE = bytes(32)
 MAX_ROWS = 1 << 20
+MESSAGE_BYTES = 32 << 20
+"""What a client puts into one query (or one ciphertext's worth, if that is more), and so the most a service need take. Larger saves nothing
+but headers; smaller would rule out bulk queries of several hundred columns."""
 _HEAD = struct.Struct("<8sHBB16s16s32sII")
 _DIGEST = 32
 
@@ -82,6 +85,11 @@ def unpack(raw: bytes, expected: tuple[Kind, ...], model: bytes) -> Message:
     if not 0 <= rows <= MAX_ROWS:
         raise MessageError(f"a message holds at most {MAX_ROWS} rows")
     return Message(Kind(kind), model_id, key, reference, rows, parts, raw[_HEAD.size : -_DIGEST])
+
+
+def key_of(raw: bytes) -> bytes:
+    """Return the key identifier that a message names, checked or not."""
+    return raw[28:44]
 
 
 def digest(raw: bytes) -> bytes:
