@@ -54,9 +54,7 @@ class BoostedModel(FheModel, BaseEstimator):
 
     def predict_proba(self, X: Any, fhe: Mode = "disable") -> Float:  # noqa: N803
         """Return class probabilities; see `predict` for `fhe`."""
-        if fhe == "disable":
-            return np.asarray(self.trained.predict_proba(X))
-        return self._compiled().client_spec.head.predict_proba(*self._values(X, fhe))
+        return self._proba(self.trained.predict_proba, X, fhe)
 
 
 def from_xgboost_model(trained: Any, x: Any, n_bits: int = 8, hide_thresholds: bool = False) -> BoostedModel:

@@ -42,9 +42,23 @@ class FheModel:
     def predict(self, X: Any, *args: Any, fhe: Mode = "disable", **kwargs: Any) -> Labels:  # noqa: N803
         """Predict in clear with the float model, in clear with integers ("simulate"), or on ciphertexts ("execute")."""
         if fhe == "disable":
-            return np.asarray(super().predict(X, *args, **kwargs))  # type: ignore[misc]
-        values = self._values(X, fhe)
-        return self._compiled().client_spec.head.predict(*values)
+            clear: Labels = super().predict(X, *args, **kwargs)  # type: ignore[misc]
+            return clear
+        return self._compiled().client_spec.head.predict(*self._values(X, fhe))
+
+    def _proba(self, clear: Callable[[Any], Any], x: Any, fhe: Mode) -> Float:
+        """Return class probabilities, from `clear` or from the integers."""
+        if fhe == "disable":
+            own: Float = clear(x)
+            return own
+        return self._compiled().client_spec.head.predict_proba(*self._values(x, fhe))
+
+    def _decision(self, clear: Callable[[Any], Any], x: Any, fhe: Mode) -> Float:
+        """Return scores, from `clear` or from the integers."""
+        if fhe == "disable":
+            own: Float = clear(x)
+            return own
+        return self._compiled().client_spec.head.scores(*self._values(x, fhe))
 
     def compile(self, x: Any) -> Self:
         """Fix quantisation and encryption parameters from representative rows, and make an in-process client and server.
@@ -95,24 +109,20 @@ class FheModel:
         return state
 
 
-class WithProba:
+class WithProba(FheModel):
     """Adds `fhe=` to `predict_proba`."""
 
-    def predict_proba(self: Any, X: Any, *args: Any, fhe: Mode = "disable", **kwargs: Any) -> Float:  # noqa: N803
+    def predict_proba(self, X: Any, fhe: Mode = "disable") -> Float:  # noqa: N803
         """Return class probabilities; see `predict` for `fhe`."""
-        if fhe == "disable":
-            return np.asarray(super().predict_proba(X, *args, **kwargs))  # type: ignore[misc]
-        return np.asarray(self._compiled().client_spec.head.predict_proba(*self._values(X, fhe)))
+        return self._proba(super().predict_proba, X, fhe)  # type: ignore[misc]
 
 
-class WithDecision:
+class WithDecision(FheModel):
     """Adds `fhe=` to `decision_function`."""
 
-    def decision_function(self: Any, X: Any, *args: Any, fhe: Mode = "disable", **kwargs: Any) -> Float:  # noqa: N803
+    def decision_function(self, X: Any, fhe: Mode = "disable") -> Float:  # noqa: N803
         """Return the scores; see `predict` for `fhe`."""
-        if fhe == "disable":
-            return np.asarray(super().decision_function(X, *args, **kwargs))  # type: ignore[misc]
-        return np.asarray(self._compiled().client_spec.head.scores(*self._values(X, fhe)))
+        return self._decision(super().decision_function, X, fhe)  # type: ignore[misc]
 
 
 def representative(x: Any, n_bits: Any) -> Float:

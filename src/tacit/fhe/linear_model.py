@@ -6,12 +6,12 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn import linear_model as sk
+from sklearn.utils.metaestimators import available_if
 
-from tacit.errors import DataError
 from tacit.fhe.compile.assemble import Compiled
 from tacit.fhe.compile.linear import classification_head, compile_linear, quantizer, regression_head
 from tacit.fhe.encode import Affine, Float
-from tacit.fhe.estimator import FheModel, WithDecision, WithProba, adopt, quantized
+from tacit.fhe.estimator import FheModel, Mode, WithDecision, WithProba, adopt, quantized
 
 __all__ = [
     "ElasticNet",
@@ -126,6 +126,12 @@ class LogisticRegression(WithProba, WithDecision, LinearScores, sk.LogisticRegre
 _SGD_PROBA = {"log_loss": "one-vs-rest", "modified_huber": "modified-huber"}
 
 
+def _has_proba(model: Any) -> bool:
+    if model.loss not in _SGD_PROBA:
+        raise AttributeError(f"probability estimates are not available for loss={model.loss!r}")
+    return True
+
+
 @quantized(n_bits=8)
 class SGDClassifier(WithDecision, LinearScores, sk.SGDClassifier):
     """A linear classifier by stochastic gradient descent, on ciphertexts."""
@@ -133,10 +139,7 @@ class SGDClassifier(WithDecision, LinearScores, sk.SGDClassifier):
     def _head(self) -> Any:
         return classification_head(self.classes_, _SGD_PROBA.get(self.loss, "none"))
 
-    def predict_proba(self, X: Any, fhe: Any = "disable") -> Float:  # noqa: N803
-        """Return class probabilities (losses "log_loss" and "modified_huber")."""
-        if fhe == "disable":
-            return np.asarray(super().predict_proba(X))
-        if self.loss not in _SGD_PROBA:
-            raise DataError(f"loss={self.loss!r} gives no probabilities")
-        return np.asarray(self._compiled().client_spec.head.predict_proba(*self._values(X, fhe)))
+    @available_if(_has_proba)
+    def predict_proba(self, X: Any, fhe: Mode = "disable") -> Float:  # noqa: N803
+        """Return class probabilities (losses "log_loss" and "modified_huber"); see `predict` for `fhe`."""
+        return self._proba(super().predict_proba, X, fhe)

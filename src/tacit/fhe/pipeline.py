@@ -69,18 +69,14 @@ class Pipeline(FheModel, SkPipeline):
         raise DataError("a tacit.fhe.Pipeline cannot be a step of another one")
 
     @available_if(_final_has("predict_proba"))
-    def predict_proba(self, X: Any, fhe: Mode = "disable", **params: Any) -> Float:  # noqa: N803
+    def predict_proba(self, X: Any, fhe: Mode = "disable") -> Float:  # noqa: N803
         """Return class probabilities; see `predict` for `fhe`."""
-        if fhe == "disable":
-            return np.asarray(super().predict_proba(X, **params))
-        return self._compiled().client_spec.head.predict_proba(*self._values(X, fhe))
+        return self._proba(super().predict_proba, X, fhe)
 
     @available_if(_final_has("decision_function"))
-    def decision_function(self, X: Any, fhe: Mode = "disable", **params: Any) -> Float:  # noqa: N803
+    def decision_function(self, X: Any, fhe: Mode = "disable") -> Float:  # noqa: N803
         """Return the scores; see `predict` for `fhe`."""
-        if fhe == "disable":
-            return np.asarray(super().decision_function(X, **params))
-        return self._compiled().client_spec.head.scores(*self._values(X, fhe))
+        return self._decision(super().decision_function, X, fhe)
 
 
 def _dense(x: Any) -> Float:
