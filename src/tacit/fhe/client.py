@@ -29,9 +29,7 @@ class Client:
     answers the queries. `server` is a `Server` in this process instead.
     """
 
-    def __init__(
-        self, model: str | Path | ClientSpec, *, server: Server | None = None, timeout: float = 60.0
-    ) -> None:
+    def __init__(self, model: str | Path | ClientSpec, *, server: Server | None = None, timeout: float = 60.0) -> None:
         self._remote: Remote | Server | None = server
         if isinstance(model, str) and model.startswith(("http://", "https://")):
             self._remote = Remote(model, timeout)

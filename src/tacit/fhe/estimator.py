@@ -149,7 +149,9 @@ def quantized(n_bits: int, **more: int) -> Callable[[Model], Model]:
     extra = {"n_bits": n_bits, **more}
 
     def decorate(cls: Model) -> Model:
-        parent = next(base for base in cls.__mro__ if base.__module__.startswith("sklearn.") and "__init__" in vars(base))
+        parent = next(
+            base for base in cls.__mro__ if base.__module__.startswith("sklearn.") and "__init__" in vars(base)
+        )
         inherited: Callable[..., None] = vars(parent)["__init__"]
         old = inspect.signature(inherited)
         added = [inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=v) for k, v in extra.items()]

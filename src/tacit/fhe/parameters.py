@@ -41,12 +41,15 @@ class Parameters:
     layout: Layout
     flood_bits: int
     trim_bits: int
-    statistical_bits: int
 
     def __post_init__(self) -> None:
         if (self.degree, self.data_bits, self.special_bits) not in RINGS:
             raise MessageError(f"these encryption parameters are not among the checked ones: ring degree {self.degree}")
-        if not 2 <= self.plain_modulus <= 1 << 32 or self.trim_bits not in range(48) or self.flood_bits not in range(188):
+        if (
+            not 2 <= self.plain_modulus <= 1 << 32
+            or self.trim_bits not in range(48)
+            or self.flood_bits not in range(188)
+        ):
             raise MessageError("these encryption parameters are out of range")
 
     @property
@@ -137,7 +140,4 @@ def _candidates(
             coefficients = layout.outputs * layout.samples
             flooding: NoisePlan | None = noise.plan(degree, primes, t, coefficients, bounds.row_l1, bounds.product_l2)
             if flooding is not None and t < 1 << 32:
-                yield Parameters(
-                    degree, data_bits, special_bits, t, layout,
-                    flooding.flood_bits, flooding.trim_bits, flooding.statistical_bits,
-                )  # fmt: skip
+                yield Parameters(degree, data_bits, special_bits, t, layout, flooding.flood_bits, flooding.trim_bits)

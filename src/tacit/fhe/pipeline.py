@@ -61,7 +61,9 @@ class Pipeline(FheModel, SkPipeline):
             matrix = (_dense(steps.transform(np.eye(x.shape[1]))) - offset).T
             seen = _dense(steps.transform(x))
         affine = Affine(np.ascontiguousarray(matrix), offset)
-        if np.abs(affine(x) - seen).max() > AGREEMENT * max(1.0, float(np.abs(seen).max()), float(np.abs(offset).max())):
+        if np.abs(affine(x) - seen).max() > AGREEMENT * max(
+            1.0, float(np.abs(seen).max()), float(np.abs(offset).max())
+        ):
             raise DataError("the steps before the model must be affine maps (scalers, PCA, column selection)")
         return affine
 

@@ -107,6 +107,13 @@ class LinearProgram(Program):
         return z @ self.weights.T + self.bias
 
 
+def ascending(pairs: Int) -> Int:
+    """Return rows of (distance, label) pairs in ascending order: the order in which they came was random."""
+    table = pairs.reshape(len(pairs), -1, 2)
+    order = np.lexsort((table[:, :, 1], table[:, :, 0]), axis=1)
+    return np.take_along_axis(table, order[:, :, None], axis=1).reshape(len(pairs), -1)
+
+
 @final
 @dataclass(frozen=True)
 class NeighborProgram(Program):
@@ -150,10 +157,10 @@ class NeighborProgram(Program):
         return FormBounds(output, float(2 * size.sum(axis=1).max()), float(np.sqrt(squares[:half].sum())))
 
     def simulate(self, z: Int) -> Int:
-        """Return (distance, label) of all points, in their stored order."""
+        """Return (distance, label) of all points, in ascending order."""
         distance = -2 * z @ self.points.T + (self.points**2).sum(axis=1)
         pairs = np.stack([distance, np.broadcast_to(self.labels, distance.shape)], axis=2)
-        return pairs.reshape(len(z), -1)
+        return ascending(pairs.reshape(len(z), -1))
 
 
 @final
@@ -268,7 +275,9 @@ class ForestProgram(Program):
         """Return the sums (rows, channels x values) over the leaves of cost 0."""
         reached = ((self._matrix @ z.T).T + self.offset) == 0
         channels = int(self.channel.max()) + 1
-        sums = [reached[:, self.channel == c].astype(np.int64) @ self.values[self.channel == c] for c in range(channels)]
+        sums = [
+            reached[:, self.channel == c].astype(np.int64) @ self.values[self.channel == c] for c in range(channels)
+        ]
         return np.concatenate(sums, axis=1)
 
 

@@ -12,6 +12,7 @@ from scipy.special import expit, softmax
 
 from tacit.errors import FheError, MessageError
 from tacit.fhe.layout import Int
+from tacit.fhe.program import ascending
 
 Float = npt.NDArray[np.float64]
 Labels = npt.NDArray[Any]
@@ -57,6 +58,16 @@ class ForestReader(Reader):
             total = np.mod((part[:, :, 1:] * reached[:, :, None]).sum(axis=1), t)
             sums.append(np.where(total > t // 2, total - t, total))
         return np.concatenate(sums, axis=1)
+
+
+@final
+@dataclass(frozen=True)
+class NeighborReader(Reader):
+    """Puts the (distance, label) pairs in ascending order."""
+
+    def read(self, outputs: Int, t: int) -> Int:
+        """Return the pairs, nearest first."""
+        return ascending(outputs)
 
 
 class Head(ABC):
@@ -156,12 +167,9 @@ class NeighborHead(Head):
     shift: float
 
     def _nearest(self, values: Int, z: Int) -> tuple[Float, Int]:
-        pairs = values.reshape(len(values), -1, 2)
+        pairs = values.reshape(len(values), -1, 2)[:, : self.k]
         distance = pairs[:, :, 0] + (z**2).sum(axis=1, keepdims=True)
         label = pairs[:, :, 1]
-        order = np.lexsort((label, distance), axis=1)[:, : self.k]
-        distance = np.take_along_axis(distance, order, axis=1)
-        label = np.take_along_axis(label, order, axis=1)
         if not self.by_distance:
             return np.ones(distance.shape), label
         exact = distance == 0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from tacit.fhe import parameters as rings
-from tacit.fhe.compile.assemble import Circuit
+from tacit.fhe.compile.assemble import Circuit, flooding
 from tacit.fhe.encode import Encoder, Quantizer
 from tacit.fhe.program import ForestProgram, LinearProgram, NeighborProgram, Program
 
@@ -27,6 +28,7 @@ class Report:
     ciphertext_modulus_bits: int
     plain_modulus: int
     noise_budget_bits: float
+    """Left after the flood, which takes all but this on purpose."""
     secret_key_bytes: int
     public_key_bytes: int
     query_bytes: int
@@ -67,7 +69,9 @@ def client_learns(program: Program, encoder: Encoder) -> str:
     )
 
 
-SERVER_LEARNS = "that this client asked, when, and how many rows; nothing about their values, the scores or the predictions"
+SERVER_LEARNS = (
+    "that this client asked, when, and how many rows; nothing about their values, the scores or the predictions"
+)
 
 
 def report(circuit: Circuit) -> Report:
@@ -87,19 +91,17 @@ def report(circuit: Circuit) -> Report:
         client.decrypt(answer, query)
         times.append((encrypted - start, served - encrypted, time.perf_counter() - served))
     encrypt, serve, decrypt = (1e3 * float(t) for t in np.median(times, axis=0))
-    # After the switch an answer's noise is at most half of q1/2t, by construction; a bit is what is left at the worst.
-    budget = p.data_bits[0] - np.log2(p.plain_modulus) - 1 - (p.data_bits[0] - np.log2(p.plain_modulus) - 2)
     return Report(
         model=circuit.client_spec.name,
         client_learns=client_learns(program, circuit.client_spec.encoder),
         server_learns=SERVER_LEARNS,
         security_bits=rings.SECURITY_BITS,
         security_source=rings.SECURITY_SOURCE,
-        statistical_bits=p.statistical_bits,
+        statistical_bits=flooding(program, p),
         ring_degree=p.degree,
         ciphertext_modulus_bits=p.modulus_bits + p.special_bits,
         plain_modulus=p.plain_modulus,
-        noise_budget_bits=float(budget),
+        noise_budget_bits=round(p.modulus_bits - math.log2(p.plain_modulus) - 1 - p.flood_bits, 1),
         secret_key_bytes=client.secret_key_size,
         public_key_bytes=len(client.public_key),
         query_bytes=len(query),

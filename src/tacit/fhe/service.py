@@ -111,7 +111,9 @@ async def _body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-_BINARY_BODY = {"requestBody": {"required": True, "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}}}
+_BINARY_BODY = {
+    "requestBody": {"required": True, "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}}
+}
 _BINARY_ANSWER: dict[int | str, dict[str, Any]] = {200: {"content": {BINARY: {}}}}
 
 

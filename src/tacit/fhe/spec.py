@@ -23,7 +23,16 @@ from tacit.fhe.encode import Affine, Encoder, Quantizer, Thermometer
 from tacit.fhe.layout import Layout
 from tacit.fhe.parameters import Parameters
 from tacit.fhe.program import ForestProgram, LinearProgram, NeighborProgram, Program
-from tacit.fhe.read import ClassificationHead, ForestReader, Head, NeighborHead, PlainReader, Reader, RegressionHead
+from tacit.fhe.read import (
+    ClassificationHead,
+    ForestReader,
+    Head,
+    NeighborHead,
+    NeighborReader,
+    PlainReader,
+    Reader,
+    RegressionHead,
+)
 
 FORMAT = 1
 CLIENT_FILE = "client.safetensors"
@@ -57,7 +66,7 @@ class ServerSpec:
 KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        ClientSpec, ServerSpec, Parameters, Layout, Affine, Quantizer, Thermometer, PlainReader, ForestReader,
+        ClientSpec, ServerSpec, Parameters, Layout, Affine, Quantizer, Thermometer, PlainReader, ForestReader, NeighborReader,
         RegressionHead, ClassificationHead, NeighborHead, LinearProgram, NeighborProgram, ForestProgram,
     )
 }  # fmt: skip

@@ -61,10 +61,15 @@ def assemble(name: str, parts: Compiled) -> Circuit:
     )
 
 
+def flooding(program: Program, p: Parameters, layout: Layout | None = None) -> int:
+    """Return -log2 of how far an answer is from one that is independent of the model. Only the server can tell: it takes the weights."""
+    layout = layout or p.layout
+    bounds = program.bounds(layout, p.plain_modulus)
+    count = layout.outputs * layout.samples
+    return noise.statistical_bits(p.degree, p.flood_bits, bounds.row_l1, bounds.product_l2, count)
+
+
 def bulk_holds(program: Program, p: Parameters) -> bool:
     """Return whether bulk answers (a form is one product, every coefficient is sent) reach the flooding target too."""
     layout = Layout(p.degree, program.length, program.outputs, groups=program.length, per_product=1, samples=p.degree)
-    bounds = program.bounds(layout, p.plain_modulus)
-    count = p.degree * program.outputs
-    bits = noise.statistical_bits(p.degree, p.flood_bits, bounds.row_l1, bounds.product_l2, count)
-    return bits >= noise.TARGET_STATISTICAL_BITS
+    return flooding(program, p, layout) >= noise.TARGET_STATISTICAL_BITS

@@ -189,11 +189,15 @@ def constant_term(trees: Sequence[Tree], x: Float, margins: Float) -> Float:
     middle: Float = np.median(rest, axis=0)
     spread = np.abs(rest - middle).max()
     if spread > 1e-4 * (1 + np.abs(margins).max()):
-        raise FheError("this boosted model does not start from a constant (init=estimator?), or compares in an unknown way")
+        raise FheError(
+            "this boosted model does not start from a constant (init=estimator?), or compares in an unknown way"
+        )
     return middle
 
 
 def numeric_only(condition: bool, what: str) -> None:
     """Refuse a kind of split that a threshold bit cannot express."""
     if not condition:
-        raise DataError(f"{what} cannot be predicted on ciphertexts: encode categories and missing values as numbers first")
+        raise DataError(
+            f"{what} cannot be predicted on ciphertexts: encode categories and missing values as numbers first"
+        )

@@ -52,7 +52,9 @@ def classification_head(classes: Any, proba: str) -> Any:
     """Return a maker of heads for a classifier."""
 
     def make(scale: Any, rest: Float, cut: Any) -> Head:
-        return ClassificationHead(np.full(1, scale), np.where(cut, rest, 0.0), tuple(np.asarray(classes).tolist()), proba)
+        return ClassificationHead(
+            np.full(1, scale), np.where(cut, rest, 0.0), tuple(np.asarray(classes).tolist()), proba
+        )
 
     return make
 

@@ -10,7 +10,7 @@ from tacit.errors import DataError
 from tacit.fhe.compile.assemble import Compiled
 from tacit.fhe.encode import Affine, Float, Quantizer
 from tacit.fhe.program import NeighborProgram
-from tacit.fhe.read import NeighborHead, PlainReader
+from tacit.fhe.read import NeighborHead, NeighborReader
 
 LABEL_BITS = 15
 """Bits of a regression target: more would enlarge the plaintext modulus, and the target itself is averaged over k points."""
@@ -20,7 +20,9 @@ def compile_neighbors(model: Any, x: Float, n_bits: int, before: Affine | None) 
     """Return the program of a fitted KNeighborsClassifier or -Regressor. Its own points set the ranges along with x."""
     euclidean = model.effective_metric_ == "euclidean"
     if not euclidean or model.weights not in ("uniform", "distance"):
-        raise DataError("nearest neighbours on ciphertexts need the Euclidean metric, and weights 'uniform' or 'distance'")
+        raise DataError(
+            "nearest neighbours on ciphertexts need the Euclidean metric, and weights 'uniform' or 'distance'"
+        )
     points = np.asarray(model._fit_X.toarray() if hasattr(model._fit_X, "toarray") else model._fit_X, dtype=np.float64)
     labels = np.asarray(model._y)
     if labels.ndim != 1:
@@ -41,4 +43,4 @@ def compile_neighbors(model: Any, x: Float, n_bits: int, before: Affine | None) 
         labels = np.rint((labels - shift) / scale)
     head = NeighborHead(model.n_neighbors, model.weights == "distance", classes, scale, shift)
     program = NeighborProgram(plain.encode(points), labels.astype(np.int64), limit)
-    return Compiled(program, encoder, PlainReader(), head)
+    return Compiled(program, encoder, NeighborReader(), head)
