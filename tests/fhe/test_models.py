@@ -95,8 +95,15 @@ def test_probabilities_are_close_to_the_floats(model: Any, data: str, datasets: 
     assert np.quantile(off, 0.95) < 0.06
 
 
-@pytest.mark.parametrize("model", [linear_model.LogisticRegression(max_iter=500), tree.DecisionTreeClassifier(random_state=0),
-                                   neighbors.KNeighborsClassifier()], ids=name)  # fmt: skip
+@pytest.mark.parametrize(
+    "model",
+    [
+        linear_model.LogisticRegression(max_iter=500),
+        tree.DecisionTreeClassifier(random_state=0),
+        neighbors.KNeighborsClassifier(),
+    ],
+    ids=name,
+)
 def test_a_pipeline_predicts_from_raw_columns(model: Any, datasets: Any) -> None:
     x, held_out, y, truth = datasets["digits"]
     pipeline = Pipeline([("scale", StandardScaler()), ("reduce", PCA(16, random_state=0)), ("model", clone(model))])

@@ -65,7 +65,7 @@ def test_any_changed_or_missing_byte_is_noticed(client: Client, server: Server, 
     ("at", "new", "error", "says"),
     [
         (8, struct.pack("<H", 2), MessageError, "format version 2"),
-        (10, b"\x03", MessageError, "expected a query"),
+        (10, b"\x03", MessageError, "expected query"),
         (12, bytes(16), KeyMismatchError, "another model"),
         (28, bytes(16), KeyMismatchError, "not registered"),
         (76, struct.pack("<I", 500), MessageError, "that its rows need"),
@@ -107,7 +107,7 @@ def test_keys_and_answers_are_bound_to_their_model_client_and_query(
         stranger.decrypt(answer, query)
     with pytest.raises(KeyMismatchError, match="another query"):
         client.decrypt(answer, other)
-    with pytest.raises(MessageError, match="expected an? answer|expected a query"):
+    with pytest.raises(MessageError, match="expected answer"):
         client.decrypt(query, query)
     with pytest.raises(MessageError, match="identifier"):
         server.register(resealed(client.public_key, 28, bytes(16)))
@@ -144,7 +144,7 @@ def test_a_secret_key_survives_saving_and_only_the_owner_may_read_it(
     with pytest.raises(MessageError, match="damaged"):
         later.load_key(path)
     path.write_bytes(b"something else")
-    with pytest.raises(MessageError, match="not a tacit.fhe key"):
+    with pytest.raises(MessageError, match=r"not a tacit\.fhe key"):
         later.load_key(path)
 
 

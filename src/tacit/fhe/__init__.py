@@ -5,7 +5,8 @@
     linear_model  svm  tree  ensemble  neighbors  neural_network  pipeline      scikit-learn's classes, with n_bits
         estimator.py   what they share: compile, predict(fhe=...), save, report
         compile/       from a trained model to a program and an encoder
-    client.py  server.py  service.py  remote.py                                 the two sides, in one process or over HTTP
+    client.py  server.py  service.py  remote.py                                 the two sides, in one process or over
+    HTTP
         spec.py        the two halves of a compiled model, and their files
         encode.py  program.py  read.py     integers in, linear forms, predictions out
         wire.py        the three messages

@@ -25,8 +25,8 @@ _KEY_MAGIC = b"TACITKEY"
 class Client:
     """Predicts on encrypted rows with a model that it does not have.
 
-    `model` is a folder written by `save_client`, a `ClientSpec`, or the address of a service ("https://..."), which then
-    answers the queries. `server` is a `Server` in this process instead.
+    `model` is a folder written by `save_client`, a `ClientSpec`, or the address of a service ("https://..."), which
+    then answers the queries. `server` is a `Server` in this process instead.
     """
 
     def __init__(self, model: str | Path | ClientSpec, *, server: Server | None = None, timeout: float = 60.0) -> None:

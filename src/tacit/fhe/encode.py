@@ -1,4 +1,4 @@
-"""From a row of numbers to the integers that are encrypted. Public: the client has it, and it is all that the client has."""
+"""From a row of numbers to the integers that are encrypted. Public: the client's half of a model holds it."""
 
 from __future__ import annotations
 

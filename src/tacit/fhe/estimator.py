@@ -1,7 +1,7 @@
 """What every encrypted scikit-learn model shares: compile it, predict on ciphertexts, save its two halves, report.
 
-`FheModel` is mixed into scikit-learn's own class, so training, hyper-parameters and the clear `predict` are scikit-learn's,
-untouched; a compiled model adds `fhe="simulate"` and `fhe="execute"`.
+`FheModel` is mixed into scikit-learn's own class, so training, hyper-parameters and the clear `predict` are
+scikit-learn's, untouched; a compiled model adds `fhe="simulate"` and `fhe="execute"`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class FheModel:
         return self._compiled().client_spec.head.scores(*self._values(x, fhe))
 
     def compile(self, x: Any) -> Self:
-        """Fix quantisation and encryption parameters from representative rows, and make an in-process client and server.
+        """Fix quantisation and encryption parameters from representative rows, and make an in-process client and
+        server.
 
         The ranges of the columns of x become public to clients. Values outside them are cut off in linear models.
         """
@@ -141,10 +142,11 @@ def _matrix(x: Any) -> Float:
 
 
 def quantized(n_bits: int, **more: int) -> Callable[[Model], Model]:
-    """Give a class the hyper-parameters of its scikit-learn parent and `n_bits` (and `more`), as scikit-learn wants them.
+    """Give a class the hyper-parameters of its scikit-learn parent and `n_bits` (and `more`), as scikit-learn wants
+    them.
 
-    scikit-learn reads hyper-parameters off the signature of `__init__`, and forbids *args in it. This makes that signature,
-    so that the classes follow whatever version of scikit-learn is installed.
+    scikit-learn reads hyper-parameters off the signature of `__init__`, and forbids *args in it. This makes that
+    signature, so that the classes follow whatever version of scikit-learn is installed.
     """
     extra = {"n_bits": n_bits, **more}
 
@@ -171,7 +173,7 @@ def quantized(n_bits: int, **more: int) -> Callable[[Model], Model]:
     return decorate
 
 
-def adopt(cls: type, trained: Any, n_bits: int | None) -> Any:
+def adopt(cls: Any, trained: Any, n_bits: int | None) -> Any:
     """Return a model of class `cls` in the state of a trained scikit-learn model of one of its parent classes."""
     check_is_fitted(trained)
     parent = next(base for base in cls.__mro__ if base.__module__.startswith("sklearn."))

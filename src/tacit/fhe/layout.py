@@ -1,12 +1,13 @@
 """Where things lie in a polynomial: many dot products in one multiplication.
 
-In Z_t[X]/(X^n + 1) the coefficient of X^(a+b) collects all products of a coefficient at X^a with one at X^b. So with the inputs z_j at
-X^j and a row of weights *reversed*, w_j at X^(s-1-j), the coefficient of X^(s-1) of the product is <w, z>. Rows at
-offsets s apart do not meet there, and no rotation (hence no evaluation key) is needed.
+In Z_t[X]/(X^n + 1) the coefficient of X^(a+b) collects all products of a coefficient at X^a with one at X^b. So with
+the inputs z_j at X^j and a row of weights *reversed*, w_j at X^(s-1-j), the coefficient of X^(s-1) of the product is
+<w, z>. Rows at offsets s apart do not meet there, and no rotation (hence no evaluation key) is needed.
 
-The inputs are cut into `groups` blocks of `block` each, one ciphertext a block; the products of all groups are added. More
-groups make blocks shorter, so that one answer ciphertext holds more rows: upload against download. Left-over room takes
-several rows of data (`samples`) into one ciphertext, `stride` apart. Output (i, o) of row i of the data lies at
+The inputs are cut into `groups` blocks of `block` each, one ciphertext a block; the products of all groups are added.
+More groups make blocks shorter, so that one answer ciphertext holds more rows: upload against download. Left-over
+room takes several rows of data (`samples`) into one ciphertext, `stride` apart. Output (i, o) of row i of the data
+lies at
 
     i stride + (o mod per_product) block + block - 1      of answer ciphertext      o div per_product.
 
@@ -80,7 +81,7 @@ class Layout:
         return out
 
     def place_weights(self, row: Index, column: Index, value: Int) -> Iterator[Int]:
-        """Yield for each answer ciphertext the polynomials (groups, degree) of the forms with entries (row, column, value)."""
+        """Yield for each answer ciphertext the polynomials (groups, degree) of forms given by their entries."""
         order = np.argsort(row, kind="stable")
         product, offset = np.divmod(row[order], self.per_product)
         group, j = np.divmod(column[order], self.block)

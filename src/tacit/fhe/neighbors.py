@@ -1,4 +1,4 @@
-"""scikit-learn's nearest neighbours on ciphertexts (Euclidean). The client learns all distances: read `fhe_report()` first."""
+"""scikit-learn's nearest neighbours on ciphertexts. The client learns all distances: read `fhe_report()` first."""
 
 from __future__ import annotations
 

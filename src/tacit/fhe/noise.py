@@ -6,26 +6,29 @@ The client encrypts symmetrically: c0 + c1 s = (q/t) m + rho + e (mod q), |rho| 
     c' = sum_g W_g c_g + u pk + (f, e2) + (q/t) b
 
 with pk an encryption of zero, u uniform ternary, e2 centred binomial, f uniform in [-2^F, 2^F). Without u, c1' / c1
-would be W itself: the client knows c1. Without f, c0' + c1' s would show e * W, linear equations in W: the client knows e.
+would be W itself: the client knows c1. Without f, c0' + c1' s would show e * W, linear equations in W: the client
+knows e.
 
 *Why both together suffice.* Decrypting gives (q/t) <W, m> + delta + f, where
 
     delta = sum_g W_g * (rho_g + e_g) + u * e_pk + e2 * s.
 
-f hides delta up to a statistical distance of |delta| / 2^(F+1) for each coefficient sent. Once f has made the decryption
-independent of u and e2, c1' = (...) + u a + e2 is a ring-LWE sample under the fresh secret u: pseudorandom, to the
-holder of s too. So the answer can be simulated from <W, m> alone (circuit privacy by noise flooding, [Gen09] section
-21.1; the ring-LWE half is the public-key re-randomisation of [LPR13]). `a` is expanded from a seed, so that a client cannot choose it.
-Coefficients of c0' that nobody needs are not sent, and so hide nothing and leak nothing.
+f hides delta up to a statistical distance of |delta| / 2^(F+1) for each coefficient sent. Once f has made the
+decryption independent of u and e2, c1' = (...) + u a + e2 is a ring-LWE sample under the fresh secret u:
+pseudorandom, to the holder of s too. So the answer can be simulated from <W, m> alone (circuit privacy by noise
+flooding, [Gen09] section 21.1; the ring-LWE half is the public-key re-randomisation of [LPR13]). `a` is expanded from
+a seed, so that a client cannot choose it. Coefficients of c0' that nobody needs are not sent, and so hide nothing and
+leak nothing.
 
 *How large delta is.* To hide it, its size on average is what counts: the distance between the joint distributions of
-(key, query, answer) is the mean of the distances for given key and query, so with Var e_i = 10.5 and E|delta| <= sqrt(E delta^2)
+(key, query, answer) is the mean of the distances for given key and query, so with Var e_i = 10.5 and E|delta| <=
+sqrt(E delta^2)
 
     SD <= k D / 2^(F+1) for k coefficients,    D = sqrt(10.5 |W|_2^2 + 14 n) + |W|_1,row / 2.
 
-(14 n: two products of a uniform ternary with an error polynomial, each n * 2/3 * 10.5.) To decrypt, its largest value counts: e_i is a
-sum of 42 independent terms of +-1/2, so sum_i W_i e_i is sub-Gaussian with parameter sqrt(10.5) |W|_2 (Hoeffding) and exceeds `TAIL`
-times that with probability below 2 exp(-TAIL^2/2):
+(14 n: two products of a uniform ternary with an error polynomial, each n * 2/3 * 10.5.) To decrypt, its largest value
+counts: e_i is a sum of 42 independent terms of +-1/2, so sum_i W_i e_i is sub-Gaussian with parameter sqrt(10.5)
+|W|_2 (Hoeffding) and exceeds `TAIL` times that with probability below 2 exp(-TAIL^2/2):
 
     |delta| <= B = TAIL sqrt(10.5) |W|_2 + |W|_1,row / 2 + 42 n + 1.
 """
@@ -36,13 +39,14 @@ import math
 from dataclasses import dataclass
 
 TAIL = 12.0
-"""Standard deviations of e * W that an answer survives: exceeded with probability below 2^-102 for a coefficient. Larger would cost room
-that is better used for flooding, smaller would make decryption failures conceivable."""
+"""Standard deviations of e * W that an answer survives: exceeded with probability below 2^-102 for a coefficient.
+Larger would cost room that is better used for flooding, smaller would make decryption failures conceivable."""
 
 TARGET_STATISTICAL_BITS = 40
 """Flooding that every answer must reach: an answer is within 2^-40 of one that is independent of the model, the usual
 statistical parameter. It adds over answers: after 2^20 of them to one client, 2^-20. More would shrink the plaintext
-modulus bit for bit; less (SEAL's default 72-bit modulus leaves about 20) would let the client average its way to the model."""
+modulus bit for bit; less (SEAL's default 72-bit modulus leaves about 20) would let the client average its way to the
+model."""
 
 ERROR_BOUND = 21
 ERROR_VARIANCE = 10.5
@@ -55,7 +59,7 @@ class FormBounds:
     output: int
     """No output exceeds this in absolute value (for a prime modulus: no integer that must be told from zero)."""
     row_l1: float
-    """Largest sum of |coefficients| of one form, as the integers of absolute value <= t/2 that multiply a ciphertext."""
+    """Largest sum of the |coefficients| of one form, taken in (-t/2, t/2]."""
     product_l2: float
     """Largest Euclidean norm of all coefficients that go into one answer ciphertext."""
 
@@ -85,8 +89,8 @@ def plan(
 ) -> NoisePlan | None:
     """Return the strongest flooding that still decrypts, or None if it misses `TARGET_STATISTICAL_BITS`.
 
-    A quarter of q/t goes to f + delta (so 2^F + B <= q / 4t, which the switch to the first prime q1 keeps), a quarter of
-    q1/t to the rounding by that switch and to the low bits of the answer that are not sent:
+    A quarter of q/t goes to f + delta (so 2^F + B <= q / 4t, which the switch to the first prime q1 keeps), a quarter
+    of q1/t to the rounding by that switch and to the low bits of the answer that are not sent:
 
         (1 + |s|_1) (1/2 + 2^(trim-1)) <= q1 / 4t,   |s|_1 <= n.
 

@@ -24,10 +24,11 @@ RINGS: tuple[tuple[int, tuple[int, ...], int], ...] = (
     (8192, (47, 47, 47), 17),
     (8192, (47, 47, 47, 47), 17),
 )
-"""Degree, bits of the data primes, bits of SEAL's key-switching prime. No key is ever switched here, but SEAL takes the last
-prime out of the ciphertext modulus all the same; it is the smallest that is 1 mod 2n, so that 93 of the 109 bits are
-left for the message, its noise and the flood. Larger data primes would not fit; SEAL's own default (36, 36 | 37) leaves 72
-bits, in which a 27-bit plaintext and 40 bits of flooding do not fit. The first prime is what an answer is sent under."""
+"""Degree, bits of the data primes, bits of SEAL's key-switching prime. No key is ever switched here, but SEAL takes
+the last prime out of the ciphertext modulus all the same; it is the smallest that is 1 mod 2n, so that 93 of the 109
+bits are left for the message, its noise and the flood. Larger data primes would not fit; SEAL's own default (36, 36 |
+37) leaves 72 bits, in which a 27-bit plaintext and 40 bits of flooding do not fit. The first prime is what an answer
+is sent under."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def next_prime(value: int) -> int:
 def plain_modulus(bounds: FormBounds, prime: bool) -> int:
     """Return a modulus that tells all outputs in [-bound, bound] apart (prime where masks need a field).
 
-    A power of two, or the prime after one: the exact bound is a fact about the secret weights, its number of bits is not much of one.
+    A power of two, or the prime after one: the exact bound is a fact about the secret weights, its number of bits is
+    not much of one.
     """
     t = 1 << max((2 * bounds.output + 1).bit_length(), 5)
     return next_prime(t) if prime else t
@@ -111,9 +113,9 @@ def choose(
 ) -> Parameters:
     """Return the parameters that move the fewest bytes for a query.
 
-    `bounds_of(layout, t)` bounds the forms when they are laid out so, with t the modulus (0 when only `output` is asked);
-    `prime` asks for a prime plaintext modulus; `fresh` says that forms are drawn anew for each row of data, so that no two
-    rows may share a ciphertext.
+    `bounds_of(layout, t)` bounds the forms when they are laid out so, with t the modulus (0 when only `output` is
+    asked); `prime` asks for a prime plaintext modulus; `fresh` says that forms are drawn anew for each row of data,
+    so that no two rows may share a ciphertext.
     """
     candidates = list(_candidates(length, outputs, bounds_of, prime=prime, fresh=fresh))
     if not candidates:

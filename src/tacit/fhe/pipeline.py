@@ -1,7 +1,8 @@
-"""scikit-learn's `Pipeline` with a model of `tacit.fhe` at its end and linear steps (StandardScaler, PCA, ...) before it.
+"""scikit-learn's `Pipeline` with a model of `tacit.fhe` at its end and linear steps (StandardScaler, PCA, ...) before
+it.
 
-In front of a linear model the steps are folded into its weights, and stay on the server. In front of any other model they are a
-public map that the client applies before it encodes.
+In front of a linear model the steps are folded into its weights, and stay on the server. In front of any other model
+they are a public map that the client applies before it encodes.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from tacit.fhe.encode import Affine, Float
 from tacit.fhe.estimator import FheModel, Mode, representative
 
 AGREEMENT = 1e-9
-"""How closely, relative to the largest value, the steps must be an affine map on the representative rows. Rounding in double
-precision stays below; a step that cuts off, bins or takes logarithms does not."""
+"""How closely, relative to the largest value, the steps must be an affine map on the representative rows. Rounding in
+double precision stays below; a step that cuts off, bins or takes logarithms does not."""
 
 
 def _final_has(name: str) -> Any:

@@ -1,7 +1,7 @@
 """What a server computes: linear forms of the client's integers, fixed ones or ones drawn anew for each answer.
 
-A program knows its forms, how large they get (`bounds`, which the parameters are chosen by) and the same arithmetic in clear
-(`simulate`). Forms are modulo the plaintext modulus t.
+A program knows its forms, how large they get (`bounds`, which the parameters are chosen by) and the same arithmetic
+in clear (`simulate`). Forms are modulo the plaintext modulus t.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def _l2_of_products(squares: npt.NDArray[np.float64], per_product: int) -> float
 @final
 @dataclass(frozen=True)
 class LinearProgram(Program):
-    """The scores W z + b of a linear model. The client learns the scores, and so after `length` + 1 queries the model."""
+    """The scores W z + b of a linear model. The client learns the scores, and so after `length` + 1 queries the
+    model."""
 
     weights: Int
     bias: Int
@@ -83,12 +84,12 @@ class LinearProgram(Program):
     @property
     def length(self) -> int:
         """Encoded inputs."""
-        return self.weights.shape[1]
+        return int(self.weights.shape[1])
 
     @property
     def outputs(self) -> int:
         """Linear forms."""
-        return self.weights.shape[0]
+        return int(self.weights.shape[0])
 
     def forms(self, t: int) -> Forms:
         """Return the rows of W."""
@@ -119,8 +120,8 @@ def ascending(pairs: Int) -> Int:
 class NeighborProgram(Program):
     """Squared distances to all training points, less |z|^2 which the client adds, in a fresh secret order.
 
-    |z - p|^2 = |z|^2 - 2 <z, p> + |p|^2: one linear form and one constant (the label) for each point. The client learns the
-    multiset of (distance, label).
+    |z - p|^2 = |z|^2 - 2 <z, p> + |p|^2: one linear form and one constant (the label) for each point. The client
+    learns the multiset of (distance, label).
     """
 
     points: Int
@@ -133,7 +134,7 @@ class NeighborProgram(Program):
     @property
     def length(self) -> int:
         """Encoded inputs."""
-        return self.points.shape[1]
+        return int(self.points.shape[1])
 
     @property
     def outputs(self) -> int:
@@ -176,9 +177,10 @@ class ForestProgram(Program):
 
         (r cost_l,  r'_v cost_l + value_lv + m_tree(l),v for each v),      r != 0, r' uniform, all fresh.
 
-    Not reached: r cost_l is uniform among non-zero residues, and the others are uniform: nothing. Reached: (0, value + m).
-    The masks m of the trees of a channel are uniform with sum zero, so the values of the reached leaves are uniform but for
-    their sum. The client learns the sum of each channel, and no more: neither which leaves, nor what each tree said.
+    Not reached: r cost_l is uniform among non-zero residues, and the others are uniform: nothing. Reached: (0, value
+    + m). The masks m of the trees of a channel are uniform with sum zero, so the values of the reached leaves are
+    uniform but for their sum. The client learns the sum of each channel, and no more: neither which leaves, nor what
+    each tree said.
     """
 
     bits: int
@@ -206,7 +208,7 @@ class ForestProgram(Program):
     @property
     def width(self) -> int:
         """Forms for a leaf: its cost and its values."""
-        return 1 + self.values.shape[1]
+        return 1 + int(self.values.shape[1])
 
     @property
     def outputs(self) -> int:

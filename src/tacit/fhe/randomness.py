@@ -52,7 +52,8 @@ def ternary(count: int) -> Int:
     out = np.frombuffer(os.urandom(count), dtype=np.uint8).copy()
     while (bad := np.flatnonzero(out == 255)).size:
         out[bad] = np.frombuffer(os.urandom(bad.size), dtype=np.uint8)
-    return (out % 3).astype(np.int64) - 1
+    trits: Int = (out % 3).astype(np.int64) - 1
+    return trits
 
 
 def _ones(bits: Word) -> Int:
@@ -60,7 +61,8 @@ def _ones(bits: Word) -> Int:
     pairs = bits - ((bits >> np.uint64(1)) & np.uint64(0x55555555))
     nibbles = (pairs & np.uint64(0x33333333)) + ((pairs >> np.uint64(2)) & np.uint64(0x33333333))
     octets = (nibbles + (nibbles >> np.uint64(4))) & np.uint64(0x0F0F0F0F)
-    return (((octets * np.uint64(0x01010101)) >> np.uint64(24)) & np.uint64(0xFF)).astype(np.int64)
+    ones: Int = (((octets * np.uint64(0x01010101)) >> np.uint64(24)) & np.uint64(0xFF)).astype(np.int64)
+    return ones
 
 
 def centered_binomial(count: int) -> Int:

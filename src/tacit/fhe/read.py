@@ -1,4 +1,5 @@
-"""From decrypted integers to predictions: `Reader` undoes the server's masks, `Head` is what scikit-learn does with scores."""
+"""From decrypted integers to predictions: `Reader` undoes the server's masks, `Head` is what scikit-learn does with
+scores."""
 
 from __future__ import annotations
 
@@ -112,8 +113,9 @@ class RegressionHead(Head):
 class ClassificationHead(Head):
     """Scores to classes: by sign (one score for two classes) or by the largest.
 
-    `proba` says what the scores are: "logistic" (one sigmoid), "softmax", "one-vs-rest" (sigmoids, normalised), "modified-huber",
-    "exponential" (one sigmoid of twice the score: the exponential loss), "fractions" (probabilities already; the last class is the rest) or "none".
+    `proba` says what the scores are: "logistic" (one sigmoid), "softmax", "one-vs-rest" (sigmoids, normalised),
+    "modified-huber", "exponential" (one sigmoid of twice the score: the exponential loss), "fractions" (probabilities
+    already; the last class is the rest) or "none".
     """
 
     scale: Float
@@ -181,7 +183,8 @@ class NeighborHead(Head):
         weight, label = self._nearest(values, z)
         total = weight.sum(axis=1)
         if not self.classes:
-            return (weight * label).sum(axis=1) / total * self.scale + self.shift
+            mean: Float = (weight * label).sum(axis=1) / total * self.scale + self.shift
+            return mean
         votes = [(weight * (label == c)).sum(axis=1) / total for c in range(len(self.classes))]
         return np.stack(votes, axis=1)
 

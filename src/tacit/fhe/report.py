@@ -11,7 +11,7 @@ import numpy as np
 from tacit.fhe import parameters as rings
 from tacit.fhe.compile.assemble import Circuit, flooding
 from tacit.fhe.encode import Encoder, Quantizer
-from tacit.fhe.program import ForestProgram, LinearProgram, NeighborProgram, Program
+from tacit.fhe.program import ForestProgram, NeighborProgram, Program
 
 
 @dataclass(frozen=True)
@@ -53,31 +53,29 @@ def client_learns(program: Program, encoder: Encoder) -> str:
     """Say what a client learns from answers and from its half of the model."""
     if isinstance(program, ForestProgram):
         return (
-            f"for each row the sum of the reached leaves' values, for each of its outputs; neither which leaves nor what "
-            f"each tree said. From its file: {program.leaves} leaves, {int(program.tree.max()) + 1} trees, and the "
+            "for each row and output the sum of the values of the reached leaves; neither which leaves nor what each "
+            f"tree said. From its file: {program.leaves} leaves, {int(program.tree.max()) + 1} trees, and the "
             f"{encoder.length} (column, threshold) pairs that are compared"
         )
     if isinstance(program, NeighborProgram):
         return (
-            f"for each row its distances to all {len(program.points)} training points with their labels, in no order; enough "
-            "rows reconstruct the training points. Use it only where the client may know them"
+            f"for each row its distances to all {len(program.points)} training points with their labels, in no order; "
+            "enough rows reconstruct the training points. Use it only where the client may know them"
         )
     degree = "squares and products of columns" if isinstance(encoder, Quantizer) and encoder.pairs else "columns"
     return (
-        f"for each row the exact scores. They are linear in the {degree}, so {program.length + 1} well-chosen rows give the "
-        "quantised model away: limit the queries of a client that must not have it. From its file: the columns' ranges"
+        f"for each row the exact scores. They are linear in the {degree}, so {program.length + 1} well-chosen rows "
+        "give the quantised model away: limit the queries of a client that must not have it. From its file: the "
+        "ranges of the columns"
     )
 
 
-SERVER_LEARNS = (
-    "that this client asked, when, and how many rows; nothing about their values, the scores or the predictions"
-)
+SERVER_LEARNS = "that this client asked, when, and how many rows; nothing about values, scores or predictions"
 
 
 def report(circuit: Circuit) -> Report:
     """Measure one row and gather the facts."""
     p, program = circuit.server_spec.parameters, circuit.server_spec.program
-    assert isinstance(program, (LinearProgram, NeighborProgram, ForestProgram))
     client, server = circuit.client, circuit.server
     server.register(client.public_key)
     row = np.zeros((1, circuit.client_spec.encoder.features))

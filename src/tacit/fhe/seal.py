@@ -1,8 +1,8 @@
 """Microsoft SEAL, through `tenseal.sealapi`: the few operations that Tacit needs, on bytes and NumPy arrays.
 
-SEAL's Python module reads and writes files only. They are files in memory here (`memfd_create`): no key and no plaintext
-ever touches a disk. Ciphertexts enter SEAL in SEAL's own container, which this file writes around residues that
-it has checked itself; SEAL validates them again.
+SEAL's Python module reads and writes files only. They are files in memory here (`memfd_create`): no key and no
+plaintext ever touches a disk. Ciphertexts enter SEAL in SEAL's own container, which this file writes around residues
+that it has checked itself; SEAL validates them again.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 For one query ciphertext group c_g (see `layout.py` and `noise.py`):
 
-    c' = sum_g W_g c_g + u pk,    c' <- c' + b,    c' <- c' + (f at the outputs, e2),    switch to the first prime, drop low bits.
+    c' = sum_g W_g c_g + u pk,    c' <- c' + b,    c' <- c' + (f at the outputs, e2),    switch to the first prime,
+    drop low bits.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from tacit.fhe.seal import Scheme
 from tacit.fhe.spec import ServerSpec, load
 
 KEY_CACHE = 256
-"""Public keys kept ready to use (130 kB each at n = 4096). More costs memory, fewer costs 1 ms for a client that comes back."""
+"""Public keys kept ready to use (130 kB each at n = 4096). More costs memory, fewer costs 1 ms for a client that
+comes back."""
 
 
 class Server:
@@ -122,7 +124,8 @@ class Server:
         return slice(start, start + layout.outputs_of(product))
 
     def _forms(self) -> tuple[Iterable[list[Any]], Int]:
-        """Return the weights of each product and group, ready to multiply (made as they are asked for), and the constants."""
+        """Return the weights of each product and group, ready to multiply (made as they are asked for), and the
+        constants."""
         forms: Forms = self.spec.program.forms(self.spec.parameters.plain_modulus)
         polynomials = self.spec.parameters.layout.place_weights(forms.row, forms.column, forms.value)
         return ([self._scheme.weights(w) for w in groups] for groups in polynomials), forms.constant

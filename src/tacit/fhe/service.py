@@ -7,9 +7,9 @@
     PUT  /v1/keys       register a public key; answers with its identifier
     POST /v1/predict    an encrypted query; answers with the encrypted answer
 
-Bodies are the messages of `wire.py`. Errors are JSON {"detail": ...}: 409 for a key that is not registered or a message for another
-model, 413 for one that is too large, 422 for one that is damaged. Public keys are kept in a folder that all workers share, under
-their own digests; they are not secret.
+Bodies are the messages of `wire.py`. Errors are JSON {"detail": ...}: 409 for a key that is not registered or a
+message for another model, 413 for one that is too large, 422 for one that is damaged. Public keys are kept in a
+folder that all workers share, under their own digests; they are not secret.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The two halves of a compiled model, and their files.
 
-A half is one safetensors file: arrays as tensors, everything else as JSON in its metadata under "tacit.fhe". Reading one
-builds only the classes listed in `KINDS`, from checked fields: nothing in it can run.
+A half is one safetensors file: arrays as tensors, everything else as JSON in its metadata under "tacit.fhe". Reading
+one builds only the classes listed in `KINDS`, from checked fields: nothing in it can run.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class ServerSpec:
 KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        ClientSpec, ServerSpec, Parameters, Layout, Affine, Quantizer, Thermometer, PlainReader, ForestReader, NeighborReader,
-        RegressionHead, ClassificationHead, NeighborHead, LinearProgram, NeighborProgram, ForestProgram,
+        ClientSpec, ServerSpec, Parameters, Layout, Affine, Quantizer, Thermometer, PlainReader, ForestReader,
+        NeighborReader, RegressionHead, ClassificationHead, NeighborHead, LinearProgram, NeighborProgram, ForestProgram,
     )
 }  # fmt: skip
 

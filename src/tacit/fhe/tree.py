@@ -1,6 +1,7 @@
 """scikit-learn's decision trees, predicting on ciphertexts.
 
-`n_bits` (default 6) bounds the thresholds of a column, `hide_thresholds` keeps from the client which ones the model uses.
+`n_bits` (default 6) bounds the thresholds of a column, `hide_thresholds` keeps from the client which ones the model
+uses.
 """
 
 from __future__ import annotations

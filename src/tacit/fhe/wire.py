@@ -6,9 +6,9 @@
     payload: `parts` times [residues, tightly packed, little-endian bits | seed (64 B) or c0 coefficients]
     SHA-256 of all of the above
 
-`model` is a random number drawn when the model was compiled, `key` a digest of the public key, `reference` in an answer the SHA-256 of its
-query. So a message for another model, key or query is refused by name. The digest finds damage, not malice: integrity
-against an attacker on the way is the business of TLS.
+`model` is a random number drawn when the model was compiled, `key` a digest of the public key, `reference` in an
+answer the SHA-256 of its query. So a message for another model, key or query is refused by name. The digest finds
+damage, not malice: integrity against an attacker on the way is the business of TLS.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ VERSION = 1
 NO_REFERENCE = bytes(32)
 MAX_ROWS = 1 << 20
 MESSAGE_BYTES = 32 << 20
-"""What a client puts into one query (or one ciphertext's worth, if that is more), and so the most a service need take. Larger saves nothing
-but headers; smaller would rule out bulk queries of several hundred columns."""
+"""What a client puts into one query (or one ciphertext's worth, if that is more), and so the most a service need
+take. Larger saves nothing but headers; smaller would rule out bulk queries of several hundred columns."""
 _HEAD = struct.Struct("<8sHBB16s16s32sII")
 _DIGEST = 32
 
@@ -79,7 +79,7 @@ def unpack(raw: bytes, expected: tuple[Kind, ...], model: bytes) -> Message:
         raise MessageError("this message was damaged or changed on its way: its digest does not match")
     if kind not in [int(k) for k in expected]:
         names = " or ".join(k.name.lower().replace("_", " ") for k in expected)
-        raise MessageError(f"expected a {names} here, not a message of kind {kind}")
+        raise MessageError(f"expected {names} here, not a message of kind {kind}")
     if model_id != model:
         raise KeyMismatchError("this message was made for another model (or for another compilation of this one)")
     if not 0 <= rows <= MAX_ROWS:

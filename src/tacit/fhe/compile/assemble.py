@@ -45,7 +45,7 @@ class Circuit:
         return Client(self.client_spec, server=self.server)
 
     def simulate(self, x: Float) -> tuple[Int, Int]:
-        """Return the integers that a client would decrypt for the rows of x, computed in clear, and the encoded rows."""
+        """Return the integers that a client would decrypt, computed in clear, and the encoded rows."""
         z = self.client_spec.encoder.encode(x)
         return self.server_spec.program.simulate(z), z
 
@@ -62,7 +62,7 @@ def assemble(name: str, parts: Compiled) -> Circuit:
 
 
 def flooding(program: Program, p: Parameters, layout: Layout | None = None) -> int:
-    """Return -log2 of how far an answer is from one that is independent of the model. Only the server can tell: it takes the weights."""
+    """Return the statistical bits of an answer. Only the server can tell: it takes the weights."""
     layout = layout or p.layout
     bounds = program.bounds(layout, p.plain_modulus)
     count = layout.outputs * layout.samples

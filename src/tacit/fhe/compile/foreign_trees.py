@@ -1,4 +1,4 @@
-"""XGBoost's and LightGBM's boosted trees as `Forest`s, read from the models' own JSON. Neither library is imported here."""
+"""XGBoost's and LightGBM's trees as `Forest`s, read from the models' own JSON. Neither library is imported here."""
 
 from __future__ import annotations
 

@@ -1,11 +1,13 @@
 """Trees of any origin to a `ForestProgram`: conditions over a table of (column, threshold) bits, values as integers.
 
 A node that asks x_f <= threshold becomes the bit [x_f > threshold] = 0 on its left and 1 on its right. On a path only
-the tightest condition from either side matters for each column, so a leaf is a box, with at most two conditions a column.
+the tightest condition from either side matters for each column, so a leaf is a box, with at most two conditions a
+column.
 
-`n_bits` bounds the table: 2^n_bits - 1 thresholds a column. A column with fewer keeps its own, exactly; one with more has its thresholds
-moved to that many of them, evenly over their uses. With `hide_thresholds` all columns use the quantiles of the representative rows
-instead: the client then does not learn which thresholds the model uses, at the price of larger messages.
+`n_bits` bounds the table: 2^n_bits - 1 thresholds a column. A column with fewer keeps its own, exactly; one with more
+has its thresholds moved to that many of them, evenly over their uses. With `hide_thresholds` all columns use the
+quantiles of the representative rows instead: the client then does not learn which thresholds the model uses, at the
+price of larger messages.
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ from tacit.fhe.program import ForestProgram
 from tacit.fhe.read import ForestReader, Head
 
 VALUE_BITS = 15
-"""Bits of a channel's sum. They fix the plaintext modulus (the next prime), and each bit more costs two bits of flooding: the secret factors
-grow with the modulus and its room shrinks. The rounding of 100 trees then adds up to 2e-4 of the largest possible sum (rms); 17 bits
-would push forests of a few hundred leaves into a ring of degree 8192, twice the time and the bytes."""
+"""Bits of a channel's sum. They fix the plaintext modulus (the next prime), and each bit more costs two bits of
+flooding: the secret factors grow with the modulus and its room shrinks. The rounding of 100 trees then adds up to
+2e-4 of the largest possible sum (rms); 17 bits would push forests of a few hundred leaves into a ring of degree 8192,
+twice the time and the bytes."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def thresholds(trees: Sequence[Tree], columns: int, n_bits: int, grid: Float | N
 
 
 def _midpoints(column: Float) -> Float:
-    """Return what lies between neighbouring rows; of a constant column that value (so that the column has a threshold)."""
+    """Return what lies between neighbouring rows, or the one value of a constant column."""
     ordered = np.sort(column)
     middle = (ordered[1:] + ordered[:-1]) / 2
     return middle[ordered[1:] > ordered[:-1]] if ordered[-1] > ordered[0] else ordered[:1]
@@ -101,7 +104,7 @@ def _thinned(ordered: Float, most: int) -> Float:
 
 
 def _boxes(tree: Tree, table: Table) -> Iterator[tuple[int, dict[int, tuple[int, int]]]]:
-    """Yield each leaf that can be reached, with its (bit that must be 1, bit that must be 0) for each column; -1: none."""
+    """Yield each reachable leaf with, for each column, the bit that must be 1 and the one that must be 0 (-1: none)."""
     stack: list[tuple[int, dict[int, tuple[int, int]]]] = [(0, {})]
     while stack:
         node, box = stack.pop()
@@ -119,8 +122,13 @@ def _boxes(tree: Tree, table: Table) -> Iterator[tuple[int, dict[int, tuple[int,
 
 def forest_program(trees: Sequence[Tree], table: Table, scale: float) -> ForestProgram:
     """Return the program of trees whose values are rounded to multiples of `scale`."""
-    leaf, slot, sign = [], [], []
-    offset, owner, channel, values = [], [], [], []
+    leaf: list[int] = []
+    slot: list[int] = []
+    sign: list[int] = []
+    offset: list[int] = []
+    owner: list[int] = []
+    channel: list[int] = []
+    values: list[Float] = []
     for number, tree in enumerate(trees):
         for node, box in _boxes(tree, table):
             here, needed = len(offset), 0
@@ -161,7 +169,7 @@ class Forest:
 
 
 def compile_forest(forest: Forest, x: Float, n_bits: int, hide: bool, before: Affine | None = None) -> Compiled:
-    """Return the program, encoder, reader and head of a forest over the columns of x (`before` the public map, if any)."""
+    """Return the program, encoder, reader and head of a forest over the columns of x, behind `before`."""
     seen = before(x) if before is not None else x
     table = thresholds(forest.trees, seen.shape[1], n_bits, seen if hide else None)
     channels = 1 + max(tree.channel for tree in forest.trees)
@@ -181,7 +189,7 @@ def compile_forest(forest: Forest, x: Float, n_bits: int, hide: bool, before: Af
 
 
 def constant_term(trees: Sequence[Tree], x: Float, margins: Float) -> Float:
-    """Return what a boosted model adds to the sum of its trees: its margins less that sum, which must be the same everywhere."""
+    """Return what a boosted model adds to the sum of its trees: margins less that sum, the same in all rows."""
     sums = np.zeros((len(x), 1 + max(tree.channel for tree in trees)))
     for tree in trees:
         sums[:, tree.channel] += tree.value[tree.leaf_of(x), 0]

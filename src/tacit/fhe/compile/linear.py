@@ -1,7 +1,7 @@
 """Linear models: scores W x + b, in integers.
 
-Column f is quantised on its own range, x_f = center_f + step_f z_f. Its step is then part of the weight, so that one scale serves all
-columns and all classes, and the largest integer is the argmax:
+Column f is quantised on its own range, x_f = center_f + step_f z_f. Its step is then part of the weight, so that one
+scale serves all columns and all classes, and the largest integer is the argmax:
 
     W x + b = sum_f (W_f step_f) z_f + (b + W center),      W_f step_f ~ scale w_f,      |w_f| <= 2^(n_bits-1) - 1.
 """
@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 
 from tacit.fhe.compile.assemble import Compiled
-from tacit.fhe.encode import Float, Quantizer
+from tacit.fhe.encode import Affine, Float, Quantizer
 from tacit.fhe.program import LinearProgram
 from tacit.fhe.read import ClassificationHead, Head, PlainReader, RegressionHead
 
 
-def quantizer(x: Float, n_bits: int, pairs: bool = False) -> Quantizer:
-    """Return the quantiser of the ranges of the columns of x."""
+def quantizer(x: Float, n_bits: int, pairs: bool = False, before: Affine | None = None) -> Quantizer:
+    """Return the quantiser of the ranges of the columns of x (after `before`)."""
+    x = x if before is None else before(x)
     limit = (1 << (n_bits - 1)) - 1
     low, high = x.min(axis=0), x.max(axis=0)
-    return Quantizer((low + high) / 2, (high - low) / (2 * limit), limit, pairs)
+    return Quantizer((low + high) / 2, (high - low) / (2 * limit), limit, pairs, before)
 
 
 def compile_linear(weights: Float, bias: Float, encoder: Quantizer, n_bits: int, head_of: Any) -> Compiled:

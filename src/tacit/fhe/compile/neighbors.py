@@ -13,7 +13,7 @@ from tacit.fhe.program import NeighborProgram
 from tacit.fhe.read import NeighborHead, NeighborReader
 
 LABEL_BITS = 15
-"""Bits of a regression target: more would enlarge the plaintext modulus, and the target itself is averaged over k points."""
+"""Bits of a regression target. More would enlarge the plaintext modulus, and targets are averaged anyway."""
 
 
 def compile_neighbors(model: Any, x: Float, n_bits: int, before: Affine | None) -> Compiled:
