@@ -2,9 +2,9 @@
 
     python benchmarks/fhe/compare.py --peer /path/to/concrete/bin/python      # prints a Markdown table
 
-Each side runs in its own interpreter (Concrete ML pins old versions of everything). The parts are the client's encryption, the
-server's work and the client's decryption of one row, the median of several rows after a warm-up; one process, one thread each
-unless the peer takes more. `--side` runs one side alone and prints JSON lines.
+Each side runs in its own interpreter (Concrete ML pins old versions of everything). The parts are the client's
+encryption, the server's work and the client's decryption of one row, the median of several rows after a warm-up; one
+process, one thread each unless the peer takes more. `--side` runs one side alone and prints JSON lines.
 """
 
 from __future__ import annotations

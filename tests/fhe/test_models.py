@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
 from tacit.errors import DataError, FheError
-from tacit.fhe import Pipeline, ensemble, linear_model, neighbors, svm, tree
+from tacit.fhe import Pipeline, ensemble, linear_model, neighbors, neural_network, svm, tree
 
 LINEAR = [
     (linear_model.LinearRegression(), "diabetes"),
@@ -56,13 +56,19 @@ NEIGHBORS = [
     (neighbors.KNeighborsClassifier(weights="distance"), "wine"),
     (neighbors.KNeighborsRegressor(n_neighbors=8, weights="distance"), "diabetes"),
 ]
+NETWORKS = [
+    (neural_network.MLPClassifier((20,), random_state=0), "breast-cancer"),
+    (neural_network.MLPClassifier((20,), random_state=0), "wine"),
+    (neural_network.MLPRegressor((10,), random_state=0), "diabetes"),
+]
+EVERY = LINEAR + TREES + NEIGHBORS + NETWORKS
 
 
 def name(value: Any) -> str:
     return type(value).__name__ if hasattr(value, "fit") else str(value)
 
 
-@pytest.mark.parametrize(("model", "data"), LINEAR + TREES + NEIGHBORS, ids=name)
+@pytest.mark.parametrize(("model", "data"), EVERY, ids=name)
 def test_ciphertexts_give_the_integers_and_the_integers_the_floats(model: Any, data: str, datasets: Any) -> None:
     x, held_out, y, truth = datasets[data]
     model = clone(model).fit(x, y)
@@ -80,7 +86,7 @@ def test_ciphertexts_give_the_integers_and_the_integers_the_floats(model: Any, d
 
 @pytest.mark.parametrize(
     ("model", "data"),
-    [case for case in LINEAR + TREES + NEIGHBORS if hasattr(case[0], "predict_proba")],
+    [case for case in EVERY if hasattr(case[0], "predict_proba")],
     ids=name,
 )
 def test_probabilities_are_close_to_the_floats(model: Any, data: str, datasets: Any) -> None:
@@ -182,6 +188,26 @@ def test_boosted_forests_of_other_libraries(library: str, data: str, datasets: A
     if kind == "Classifier":
         off = model.predict_proba(held_out, fhe="simulate") - trained.predict_proba(held_out)
         assert np.abs(off).max() < 1e-3
+
+
+def test_a_perceptron_of_squares_holds_its_own(datasets: Any) -> None:
+    from sklearn.neural_network import MLPClassifier
+
+    x, held_out, y, truth = datasets["digits"]
+    ours = Pipeline(
+        [("reduce", PCA(20, random_state=0)), ("model", neural_network.MLPClassifier((50,), random_state=0))]
+    )
+    theirs = MLPClassifier((50,), random_state=0, max_iter=400).fit(x, y)
+    ours.fit(x, y).compile(x)
+
+    accuracy = accuracy_score(truth, ours.predict(held_out, fhe="simulate"))
+
+    assert accuracy >= theirs.score(held_out, truth) - 0.02
+    assert (ours._values(held_out[:3], "execute")[0] == ours._values(held_out[:3], "simulate")[0]).all()
+    with pytest.raises(DataError, match="one hidden layer"):
+        neural_network.MLPClassifier((5, 5)).fit(x, y)
+    with pytest.raises(DataError, match="PCA in front"):
+        neural_network.MLPClassifier((5,), max_iter=1).fit(np.tile(x, (1, 2)), y).compile(np.tile(x, (1, 2)))
 
 
 def test_n_bits_is_a_hyper_parameter(datasets: Any) -> None:

@@ -30,7 +30,8 @@ __all__ = ["MLPClassifier", "MLPRegressor"]
 
 
 class _SquareNetwork(BaseEstimator):
-    """Training and the clear forward pass: out = V (W x + b)^2 + c, kept as scikit-learn keeps it (coefs_, intercepts_)."""
+    """Training and the clear forward pass: out = V (W x + b)^2 + c, kept as scikit-learn keeps it (coefs_,
+    intercepts_)."""
 
     def __init__(
         self,
