@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("tenseal")
 
+from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine, make_regression
 from sklearn.model_selection import train_test_split
 
@@ -50,6 +52,27 @@ def datasets(seed: int) -> dict[str, Any]:
         "synthetic": make_regression(3000, 50, n_informative=20, noise=10.0, random_state=seed),
     }
     return {name: train_test_split(*data, test_size=0.3, random_state=seed) for name, data in raw.items()}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Small networks train no faster on more threads, and far slower on a busy machine."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def compiled(datasets: dict[str, Any]) -> Any:
+    """Train and compile a model on a data set, once for all tests."""
+    done: dict[tuple[str, str], Any] = {}
+
+    def get(model: Any, data: str) -> Any:
+        key = (repr(model), data)
+        if key not in done:
+            x, _, y, _ = datasets[data]
+            done[key] = clone(model).fit(x, y).compile(x)
+        return done[key]
+
+    return get
 
 
 @pytest.fixture(scope="session")

@@ -69,11 +69,12 @@ def name(value: Any) -> str:
 
 
 @pytest.mark.parametrize(("model", "data"), EVERY, ids=name)
-def test_ciphertexts_give_the_integers_and_the_integers_the_floats(model: Any, data: str, datasets: Any) -> None:
-    x, held_out, y, truth = datasets[data]
-    model = clone(model).fit(x, y)
+def test_ciphertexts_give_the_integers_and_the_integers_the_floats(
+    model: Any, data: str, datasets: Any, compiled: Any
+) -> None:
+    _, held_out, _, truth = datasets[data]
+    model = compiled(model, data)
 
-    model.compile(x)
     simulated = model.predict(held_out, fhe="simulate")
     rows = 40 if model._circuit.client_spec.parameters.layout.samples > 1 else 6
     executed, expected = (model._values(held_out[:rows], mode)[0] for mode in ("execute", "simulate"))
@@ -89,9 +90,9 @@ def test_ciphertexts_give_the_integers_and_the_integers_the_floats(model: Any, d
     [case for case in EVERY if hasattr(case[0], "predict_proba")],
     ids=name,
 )
-def test_probabilities_are_close_to_the_floats(model: Any, data: str, datasets: Any) -> None:
-    x, held_out, y, _ = datasets[data]
-    model = clone(model).fit(x, y).compile(x)
+def test_probabilities_are_close_to_the_floats(model: Any, data: str, datasets: Any, compiled: Any) -> None:
+    held_out = datasets[data][1]
+    model = compiled(model, data)
 
     probabilities = model.predict_proba(held_out, fhe="simulate")
 

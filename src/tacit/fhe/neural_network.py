@@ -90,7 +90,7 @@ class _SquareNetwork(BaseEstimator):
         best, waited = np.inf, 0
         for _ in range(self.max_iter):
             total = 0.0
-            for batch in torch.randperm(len(rows), generator=draw).split(size):
+            for batch in torch.split(torch.randperm(len(rows), generator=draw), size):
                 adam.zero_grad()
                 loss = self._loss((rows[batch] @ w + b) ** 2 @ v + c, target[batch])
                 penalty = self.alpha / 2 * ((w**2).sum() + (v**2).sum()) / len(batch)
