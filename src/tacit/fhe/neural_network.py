@@ -94,7 +94,7 @@ class _SquareNetwork(BaseEstimator):
                 adam.zero_grad()
                 loss = self._loss((rows[batch] @ w + b) ** 2 @ v + c, target[batch])
                 penalty = self.alpha / 2 * ((w**2).sum() + (v**2).sum()) / len(batch)
-                (loss + penalty).backward()  # type: ignore[no-untyped-call]
+                (loss + penalty).backward()
                 adam.step()
                 total += float(loss.detach() + penalty.detach()) * len(batch)
             curve.append(total / len(rows))

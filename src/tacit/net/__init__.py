@@ -1,0 +1,1 @@
+"""Links between roles: within one process, or over TCP with mutual TLS."""

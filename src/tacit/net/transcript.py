@@ -6,13 +6,17 @@ import struct
 from collections import deque
 from hashlib import blake2b
 
-__all__ = ["DIGEST_BYTES", "Transcript"]
+__all__ = ["DIGEST_BYTES", "FAR_HISTORY", "Transcript"]
 
 DIGEST_BYTES = 8
 """Eight bytes: roles are semi-honest, so this guards against mistakes, where a chance collision of 2^-64 is enough."""
 
 HISTORY = 256
 """Operators kept for the error message. More would find an older divergence; the frames find it within a few."""
+
+FAR_HISTORY = 1 << 16
+"""Operators that the crypto-producer keeps: it runs far ahead of the party that notices a divergence. More would cost
+memory, some 100 bytes each, and a longer frame when it comes to comparing."""
 
 
 class Transcript:
@@ -33,13 +37,21 @@ class Transcript:
         self.digest = blake2b(self.digest + operator.encode() + b"\0" + fingerprint, digest_size=DIGEST_BYTES).digest()
         self.history.append((self.count, self.digest, operator))
 
-    def to_bytes(self) -> bytes:
-        """The history, oldest first, in a form that goes into a frame."""
-        out = bytearray()
-        for count, digest, operator in self.history:
+    def keep(self, operators: int) -> None:
+        """Remember this many operators from now on."""
+        self.history = deque(self.history, maxlen=operators)
+
+    def to_bytes(self, limit: int = 1 << 24) -> bytes:
+        """The history, oldest first, in a form that goes into a frame; the oldest are left out beyond the limit."""
+        entries: list[bytes] = []
+        size = 0
+        for count, digest, operator in reversed(self.history):
             text = operator.encode()[:65535]
-            out += struct.pack("<Q8sH", count, digest, len(text)) + text
-        return bytes(out)
+            size += 18 + len(text)
+            if size > limit:
+                break
+            entries.append(struct.pack("<Q8sH", count, digest, len(text)) + text)
+        return b"".join(reversed(entries))
 
     @staticmethod
     def from_bytes(data: bytes) -> list[tuple[int, bytes, str]]:

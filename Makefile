@@ -1,0 +1,60 @@
+# One word per job, here and in CI. The first call sets up .venv; a stamp per set of packages makes sure it happens once.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+RUN    := $(VENV)/.stamp-run
+DEV    := $(VENV)/.stamp-dev
+
+# The environment variable, unlike --constraint, also reaches the isolated environment that builds Tacit itself.
+export PIP_CONSTRAINT := $(abspath constraints.txt)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-slow lint format bench docs clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(DEV)  ## set up .venv with Tacit and everything the other jobs need
+
+demo: $(RUN)  ## train a fraud model on two owners' columns, in three processes on this machine
+	$(BIN)/tacit demo fraud
+
+test: lint  ## everything CI runs: lint, types, layers, tests, documentation
+	$(BIN)/python -m pytest
+
+test-slow: $(DEV)  ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow --timeout 3600
+
+lint: $(DEV)  ## style, format, types and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV)  ## put the code in form
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(DEV)  ## time training and operators; results go to benchmarks/results
+	$(BIN)/tacit bench
+
+docs: $(DEV)  ## render what is generated from the code, and build the documentation into site/
+	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+clean:  ## remove .venv and everything generated
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tacit needs Python 3.11 or newer: make PYTHON=/path/to/python")'
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable .
+	touch $@
+
+$(DEV): pyproject.toml constraints.txt $(RUN)
+	$(PIP) --editable '.[dev]'
+	touch $@

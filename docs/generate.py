@@ -1,0 +1,169 @@
+"""Write the parts of the documentation that are rendered from the code, between their markers.
+
+python docs/generate.py            # rewrite them in place
+python docs/generate.py --check    # only say which pages are out of date
+
+A page holds `<!-- generated: NAME -->` and `<!-- end -->`; everything between is replaced.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import support
+
+import tacit.aten
+import tacit.functions
+from tacit import errors
+from tacit.cli.main import COMMANDS, cli
+from tacit.protocols.dealer import Dealer
+from tacit.session import config
+from tacit.tensor import HANDLERS
+
+PAGES = Path(__file__).parent
+BLOCK = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def operators() -> str:
+    """Return every ATen operator with a secret counterpart, a line for each module of `tacit.aten`."""
+    families: dict[str, set[str]] = {}
+    for overload, handler in HANDLERS.items():
+        module = inspect.unwrap(handler).__module__.rsplit(".", 1)[-1]
+        families.setdefault(module, set()).add(str(overload).removeprefix("aten.").rsplit(".", 1)[0])
+    rows = [[f"`aten/{module}.py`", ", ".join(f"`{name}`" for name in sorted(families[module]))] for module in families]
+    return f"{len(HANDLERS)} overloads.\n\n" + table(["family", "operators"], sorted(rows))
+
+
+def costs() -> str:
+    """Return the declared cost of each primitive; the conformance suite holds them against the meter."""
+    rows = []
+    for name, cost in Dealer.costs.items():
+        sent = [f"{cost.online_bits(parties) / 8:g}" for parties in (2, 3, 5)]
+        rows.append([f"`{name}`", str(cost.rounds), *sent, f"{cost.producer_bits / 8:g}", cost.note])
+    head = ["primitive", "rounds", "2 parties", "3 parties", "5 parties", "producer", "note"]
+    return table(head, rows)
+
+
+def functions() -> str:
+    """Return what the docstrings of interactive functions say of domain, error and cost."""
+    rows = []
+    for info in pkgutil.iter_modules(tacit.functions.__path__):
+        module = importlib.import_module(f"tacit.functions.{info.name}")
+        for name in module.__all__:
+            facts = _facts(inspect.getdoc(getattr(module, name)) or "")
+            if "Cost" in facts:
+                rows.append([f"`{name}`", *(facts.get(key, "") for key in ("Domain", "Error", "Cost"))])
+    return table(["function", "domain", "error", "cost"], sorted(rows))
+
+
+def modules() -> str:
+    """Return which modules and losses work, by running each beside plain PyTorch."""
+    found = support.modules()
+    if wrong := found.pop("wrong"):
+        raise AssertionError(f"these do not compute what PyTorch does: {', '.join(wrong)}")
+    rows = [[how, ", ".join(f"`{name}`" for name in names)] for how, names in found.items() if names]
+    return table(["on secrets", "modules and losses of `torch.nn`"], rows)
+
+
+def _facts(docstring: str) -> dict[str, str]:
+    """Read `Key: text.` facts out of a docstring."""
+    text = " ".join(docstring.split())
+    parts = re.split(r"(?:^|(?<=\.) )(Shape|Domain|Error|Cost|Reveals|Ref): ", text)
+    return {key: value.split("   ")[0].strip().rstrip(".") for key, value in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def settings() -> str:
+    """Return the settings of a config with their defaults and docstrings."""
+    shared = {"frac_bits", "seed"}
+    rows = []
+    for name, default, text in _attributes(config.Config):
+        if name in ("parties", "addresses"):
+            continue
+        kind = "shared" if name in shared else "local"
+        rows.append([f"`{name}`", kind, f"`{json.dumps(default)}`", text.removeprefix("Shared. ")])
+    return table(["setting", "", "default", "meaning"], rows)
+
+
+def _attributes(cls: type) -> Iterator[tuple[str, object, str]]:
+    """The annotated attributes of a class with default and docstring."""
+    tree = ast.parse(inspect.getsource(cls)).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    for place, node in enumerate(tree.body[:-1]):
+        after = tree.body[place + 1]
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(after, ast.Expr):
+            if not isinstance(after.value, ast.Constant):
+                continue
+            default = cls.__dataclass_fields__[node.target.id].default  # type: ignore[attr-defined]
+            yield node.target.id, default, " ".join(str(after.value.value).split())
+
+
+def exceptions() -> str:
+    """Return the tree of exceptions."""
+    drawing = (errors.__doc__ or "").split("::\n\n", 1)[1].rsplit("\n\n", 1)[0]
+    return f"```text\n{inspect.cleandoc(drawing)}\n```"
+
+
+def commands() -> str:
+    """Return the help of every command."""
+    parts = []
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        parts.append(_help(f"tacit {name}", command))
+        if isinstance(command, click.Group):
+            parts += [_help(f"tacit {name} {inner}", command.commands[inner]) for inner in command.commands]
+    return "\n\n".join(parts)
+
+
+def _help(name: str, command: click.Command) -> str:
+    context = click.Context(command, info_name=name, terminal_width=100)
+    return f"### {name}\n\n```text\n{command.get_help(context)}\n```"
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "commands": commands,
+    "costs": costs,
+    "exceptions": exceptions,
+    "functions": functions,
+    "modules": modules,
+    "operators": operators,
+    "settings": settings,
+}
+
+
+def render(page: str) -> str:
+    """Return the text of a page with its generated parts as they are now."""
+    return BLOCK.sub(lambda block: f"{block[1]}\n{PARTS[block[2]]()}\n\n{block[3]}", page)
+
+
+def main() -> None:
+    """Rewrite the pages, or say which are out of date."""
+    outdated = []
+    for path in sorted(PAGES.rglob("*.md")):
+        page = path.read_text(encoding="utf-8")
+        fresh = render(page)
+        if fresh != page:
+            outdated.append(path.name)
+            if "--check" not in sys.argv:
+                path.write_text(fresh, encoding="utf-8")
+    if outdated and "--check" in sys.argv:
+        sys.exit(f"out of date: {', '.join(outdated)}; run `make docs`")
+
+
+if __name__ == "__main__":
+    main()

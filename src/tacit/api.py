@@ -1,0 +1,325 @@
+"""What users call: a session, and the two gates between plain and secret values, `share` and `reveal`."""
+
+from __future__ import annotations
+
+import atexit
+import copy
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import torch
+from torch import Tensor, nn
+
+import tacit.aten  # noqa: F401 - registers the operators
+from tacit.errors import ConfigError, DataError, RevealError, TacitError
+from tacit.net.in_process import InProcess
+from tacit.net.transcript import Transcript
+from tacit.protocols.base import Protocol
+from tacit.protocols.dealer import Dealer
+from tacit.protocols.share import Arithmetic, Binary, Share
+from tacit.ring.fixed_point import decode, encode
+from tacit.session.config import Config
+from tacit.session.launch import Launch, connect, current
+from tacit.session.session import Session
+from tacit.tensor import SecretTensor, fingerprint
+
+__all__ = ["active_protocol", "current_session", "embedded", "is_role", "reveal", "role", "session", "share"]
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+_active: list[Protocol] = []
+
+
+def session(
+    config: str | Path | Config | None = None,
+    role: str | None = None,
+    *,
+    parties: Sequence[str] = ("alice", "bob"),
+    seed: int | None = None,
+    frac_bits: int = 16,
+) -> Session:
+    """Start a session and return it: use it in a `with` statement, or call its `close()` at the end.
+
+    Without arguments the same program runs embedded, all roles in this process (a script, a notebook), or as the one role
+    that `tacit run` or `tacit local` gave it. In a launched run the config decides, and the other arguments are ignored.
+
+    Args:
+        config: path of a config file, or a checked `Config`; with it comes a role.
+        role: the role this process plays.
+        parties: names of the computing parties when embedded; the crypto-producer is there as well.
+        seed: seed of PyTorch's public generator at every role; drawn at random and agreed on if not given.
+        frac_bits: fractional bits of numbers, when embedded.
+
+    Raises:
+        ConfigError: for a config that cannot be used.
+        ConnectError, AuthenticationError: if the other roles do not come or are not who they should be.
+    """
+    launch = current()
+    if config is not None:
+        checked = config if isinstance(config, Config) else Config.load(config)
+        if role is None:
+            raise ConfigError(
+                f"a config needs a role: tacit.session(config, role=…) with one of {', '.join(checked.roles)}"
+            )
+        launch = Launch(checked, checked.check_role(role))
+    if launch is None:
+        return embedded(Config.embedded(parties, seed=seed, frac_bits=frac_bits))
+    checked = launch.config
+    if checked.threads is not None:
+        torch.set_num_threads(checked.threads)
+    return _activate(Session(connect(launch, Transcript()), checked))
+
+
+def embedded(config: Config) -> Session:
+    """Start a session with all roles in this process, also where this process was launched as one of them."""
+    return _activate(Session(InProcess(config.roles), config))
+
+
+def _activate(opened: Session) -> Session:
+    try:
+        opened.agree_seed()
+        _active.append(Dealer(opened))
+    except BaseException as error:
+        opened.end(error)
+        raise
+    return opened
+
+
+def active_protocol() -> Protocol:
+    """The protocol of the innermost open session. Raises `TacitError` if there is none."""
+    while _active and _active[-1].session.closed:
+        _active.pop()
+    if not _active:
+        raise TacitError("there is no session: write `with tacit.session():` around this")
+    return _active[-1]
+
+
+@atexit.register
+def _close_all() -> None:
+    for protocol in reversed(_active):
+        protocol.session.end(getattr(sys, "last_value", None))
+
+
+def current_session() -> Session:
+    """The innermost open session. Raises `TacitError` if there is none."""
+    return active_protocol().session
+
+
+def role() -> str:
+    """The name of the role that this process plays, or "embedded" where it plays all of them."""
+    return current_session().role
+
+
+def is_role(name: str) -> bool:
+    """Whether this process plays the role: the condition for work that one role does alone.
+
+    True for every role in the embedded mode. Work under it must touch no secret, because the others do not do it.
+    """
+    opened = current_session()
+    if name not in opened.transport.roles:
+        raise ConfigError(
+            f"there is no role {name!r} in this session; its roles are {', '.join(opened.transport.roles)}"
+        )
+    return opened.embedded or opened.role == name
+
+
+# --- in ---------------------------------------------------------------------------------------------------------------
+
+
+@overload
+def share(value: ModuleT, owner: str | None = None, *, name: str | None = None) -> ModuleT: ...
+@overload
+def share(
+    value: Any,
+    owner: str | None = None,
+    *,
+    shape: Sequence[int] | None = None,
+    dtype: torch.dtype | None = None,
+    name: str | None = None,
+) -> SecretTensor: ...
+
+
+def share(
+    value: Any,
+    owner: str | None = None,
+    *,
+    shape: Sequence[int] | None = None,
+    dtype: torch.dtype | None = None,
+    name: str | None = None,
+) -> Any:
+    """Make a secret of a tensor, or of all the floating-point parameters and buffers of a module (a copy of it).
+
+    With `owner`, only that party's value counts, and nobody else learns it; the others pass None, or anything of the same
+    shape (for a module: one of the same architecture). Sharing sends no bytes but, unless `shape` is given, a public
+    message with shape and dtype. Without `owner`, every role must pass the same public value.
+
+    Args:
+        value: a tensor, an array, nested lists of numbers, or a module.
+        owner: the party that knows the value.
+        shape: the shape, where every role knows it.
+        dtype: the dtype; float32, int64 or bool, or with `owner` what the owner's value has.
+        name: what errors and the transcript call it.
+
+    Raises:
+        EncodingError: at the owner, for NaN, infinity or numbers out of range, with their index; the session ends.
+    """
+    protocol = active_protocol()
+    protocol.session.check_open()
+    if isinstance(value, nn.Module):
+        return _share_module(protocol, value, owner, name)
+    if isinstance(value, SecretTensor):
+        raise DataError("this is a secret already")
+    tensor = None if value is None else _as_tensor(value)
+    if dtype is not None and tensor is not None:
+        tensor = tensor.to(dtype)
+    name = name or "a tensor"
+    if owner is None:
+        if tensor is None:
+            raise DataError("tacit.share(None) needs the owner of the value: tacit.share(None, owner=…)")
+        protocol.session.transcript.record(f"tacit.share({name}: {tuple(tensor.shape)})", fingerprint(tensor))
+        return _wrap(protocol, tensor, _public(protocol, tensor, name))
+    mine = owner in protocol.session.transport.hosted
+    if mine and tensor is None:
+        raise DataError(f"{owner} owns {name} and must give its value")
+    if shape is None:
+        shape, dtype = _announce_shape(protocol.session, owner, tensor)
+    elif mine and tensor is not None and tuple(tensor.shape) != tuple(shape):
+        raise DataError(f"{name} of {owner} has shape {tuple(tensor.shape)}, but {tuple(shape)} was promised")
+    dtype = dtype or (tensor.dtype if tensor is not None else torch.get_default_dtype())
+    protocol.session.transcript.record(f"tacit.share({name}: {tuple(shape)}, owner={owner})")
+    return _wrap(protocol, tensor, _owned(protocol, tensor if mine else None, owner, shape, dtype, name), dtype)
+
+
+def _as_tensor(value: Any) -> Tensor:
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise DataError(
+            f"tacit.share takes a tensor, an array, nested lists of numbers or a module, not this {type(value).__name__}"
+        ) from None
+    if tensor.is_complex():
+        raise DataError(f"tacit.share takes real numbers, not {tensor.dtype}: share the real and the imaginary part")
+    return tensor
+
+
+def _announce_shape(opened: Session, owner: str, tensor: Tensor | None) -> tuple[tuple[int, ...], torch.dtype]:
+    """The owner tells everybody shape and dtype, which are public."""
+    message = None
+    if owner in opened.transport.hosted:
+        assert tensor is not None
+        message = json.dumps([list(tensor.shape), str(tensor.dtype).removeprefix("torch.")]).encode()
+    shape, kind = json.loads(opened.announce(owner, message))
+    dtype = getattr(torch, kind, None)
+    if not isinstance(dtype, torch.dtype):
+        raise DataError(f"{owner} announced a tensor of an unknown dtype")
+    return tuple(int(n) for n in shape), dtype
+
+
+def _public(protocol: Protocol, tensor: Tensor, name: str) -> Share:
+    if tensor.dtype == torch.bool:
+        return protocol.public_bits(tensor.to(torch.uint8))
+    frac_bits = protocol.frac_bits if tensor.dtype.is_floating_point else 0
+    return protocol.public(encode(tensor, frac_bits, name=name).contiguous(), frac_bits)
+
+
+def _owned(
+    protocol: Protocol, tensor: Tensor | None, owner: str, shape: Sequence[int], dtype: torch.dtype, name: str
+) -> Share:
+    if dtype == torch.bool:
+        return protocol.share_bits(None if tensor is None else tensor.to(torch.uint8).contiguous(), owner, shape)
+    frac_bits = protocol.frac_bits if dtype.is_floating_point else 0
+    ring = None if tensor is None else encode(tensor, frac_bits, name=f"{name} of {owner}").contiguous()
+    return protocol.share(ring, owner, shape, frac_bits)
+
+
+def _wrap(protocol: Protocol, tensor: Tensor | None, shared: Share, dtype: torch.dtype | None = None) -> SecretTensor:
+    shared.storage.lasting = True
+    out = SecretTensor(shared, dtype or (tensor.dtype if tensor is not None else torch.get_default_dtype()))
+    return out.requires_grad_() if tensor is not None and tensor.requires_grad else out
+
+
+def _share_module(protocol: Protocol, module: nn.Module, owner: str | None, name: str | None) -> nn.Module:
+    """A copy of a module with secret parameters and buffers; tied parameters stay tied, integer buffers stay public."""
+    done: dict[int, Tensor] = {}
+    out = copy.deepcopy(module)
+    for prefix, part in out.named_modules():
+        for kind in (part._parameters, part._buffers):
+            for key, tensor in kind.items():
+                if tensor is None or not tensor.dtype.is_floating_point:
+                    continue
+                if id(tensor) not in done:
+                    label = ".".join(filter(None, (name, prefix, key)))
+                    shared = share(tensor.detach(), owner, shape=None if owner is None else tensor.shape, name=label)
+                    if isinstance(tensor, nn.Parameter):
+                        shared = nn.Parameter(shared, requires_grad=tensor.requires_grad)
+                    done[id(tensor)] = shared
+                kind[key] = done[id(tensor)]  # type: ignore[index]
+    return out
+
+
+# --- out --------------------------------------------------------------------------------------------------------------
+
+
+def reveal(x: Any, to: str | Sequence[str] = "all", *, name: str | None = None) -> Any:
+    """Give the value of a secret to its receivers, and None to every other role. The only way out.
+
+    Each role writes a line into its ledger, after its reveal policy, if it has one, has allowed the line. A value on
+    which the program branches must go to all roles, the crypto-producer included, because all run the same program.
+
+    Args:
+        x: a secret tensor, or a module with secret parameters (the receivers get a plain copy).
+        to: a role, several of them, or "all".
+        name: what the ledger calls it and the policy is asked about.
+
+    Raises:
+        RevealError: if this role's policy does not allow it; no share has left this role then.
+    """
+    if isinstance(x, nn.Module):
+        return _reveal_module(x, to, name)
+    if not isinstance(x, SecretTensor):
+        raise RevealError(f"tacit.reveal takes a secret tensor or a module, not {type(x).__name__}")
+    protocol = x._protocol
+    opened = protocol.session
+    opened.check_open()
+    receivers = _receivers(opened, to)
+    name = name or "unnamed"
+    opened.transcript.record(f"tacit.reveal({name}: {tuple(x.shape)}, to={', '.join(receivers)})")
+    opened.ledger.write(name, x.shape, receivers)
+    held = x.share
+    if isinstance(held, Arithmetic):
+        held = held.settle()
+    ring = protocol.reveal(held, receivers)
+    if ring is None:
+        return None
+    return ring.to(torch.bool) if isinstance(held, Binary) else decode(ring, held.storage.frac_bits, x.dtype)
+
+
+def _receivers(opened: Session, to: str | Sequence[str]) -> tuple[str, ...]:
+    roles = opened.transport.roles
+    if to == "all":
+        return roles
+    receivers = (to,) if isinstance(to, str) else tuple(to)
+    for receiver in receivers:
+        if receiver not in roles:
+            raise ConfigError(
+                f'tacit.reveal to {receiver!r}: there is no such role; roles are {", ".join(roles)}, or "all"'
+            )
+    if not receivers:
+        raise ConfigError("tacit.reveal needs at least one receiver")
+    return receivers
+
+
+def _reveal_module(module: nn.Module, to: str | Sequence[str], name: str | None) -> nn.Module | None:
+    memo: dict[int, Any] = {}
+    received = True
+    for prefix, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if not isinstance(tensor, SecretTensor):
+            continue
+        value = reveal(tensor.detach(), to, name=".".join(filter(None, (name, prefix))))
+        received = received and value is not None
+        if value is not None:
+            is_parameter = isinstance(tensor, nn.Parameter)
+            memo[id(tensor)] = nn.Parameter(value, requires_grad=tensor.requires_grad) if is_parameter else value
+    return copy.deepcopy(module, memo) if received else None

@@ -1,0 +1,227 @@
+"""Sums, differences, products and quotients, with public and secret operands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tacit.aten.creation import write
+from tacit.aten.registry import (
+    arithmetic,
+    as_bits,
+    bits,
+    implements,
+    number,
+    plain,
+    protocol_of,
+    public_secret,
+    result_dtype,
+    secret,
+)
+from tacit.errors import DataError
+from tacit.functions.linear import add_public, times_public
+from tacit.functions.reciprocal import quotient, reciprocal
+from tacit.functions.roots import rsqrt, sqrt
+from tacit.protocols.share import PRECISE_BITS, Arithmetic
+from tacit.tensor import SecretTensor, unsupported
+
+aten = torch.ops.aten
+Operand = Any
+
+
+def combine(x: Operand, y: Operand, alpha: float = 1) -> Arithmetic | Tensor:
+    """x + alpha y, where either may be public."""
+    a, b = number(x), number(y)
+    if alpha != 1:
+        b = b * alpha if isinstance(b, Tensor) else times_public(b, torch.tensor(alpha))
+    if isinstance(a, Tensor):
+        return a + b if isinstance(b, Tensor) else add_public(b, a)
+    return add_public(a, b) if isinstance(b, Tensor) else a + b
+
+
+def multiply(x: Operand, y: Operand) -> Arithmetic | Tensor:
+    """x y, where either may be public, and a secret bit selects."""
+    selected = _selection(x, y)
+    if selected is not None:
+        return selected
+    a, b = number(x), number(y)
+    if isinstance(a, Tensor):
+        return a * b if isinstance(b, Tensor) else times_public(b, a)
+    return times_public(a, b) if isinstance(b, Tensor) else a * b
+
+
+def _selection(x: Operand, y: Operand) -> Arithmetic | None:
+    """x y where one of them is a secret bit and the other a secret number: a selection, cheaper than a product."""
+    if (
+        not (isinstance(x, SecretTensor) and isinstance(y, SecretTensor))
+        or plain(x) is not None
+        or plain(y) is not None
+    ):
+        return None
+    if y.dtype == torch.bool:
+        x, y = y, x
+    if x.dtype != torch.bool or y.dtype == torch.bool:
+        return None
+    shape = torch.broadcast_shapes(x.shape, y.shape)
+    b, v = (s if s.shape == shape else s.move(lambda t: t.expand(shape), view=False) for s in (bits(x), arithmetic(y)))
+    return b.protocol.select([(b, v)])[0]  # type: ignore[list-item]
+
+
+def finish(result: Arithmetic | Tensor, dtype: torch.dtype, *operands: Operand) -> SecretTensor:
+    """Wrap a result; one that is public stays known as public."""
+    if isinstance(result, Tensor):
+        return public_secret(protocol_of(*operands), result.to(dtype))
+    return secret(result, dtype)
+
+
+@implements(aten.add.Tensor, aten.add.Scalar)
+def add(func: Any, x: Operand, y: Operand, *, alpha: float = 1) -> SecretTensor:
+    """x + alpha y; of bits, whether either is set."""
+    dtype = result_dtype(x, y)
+    if dtype == torch.bool:
+        return secret(as_bits(x, y) | as_bits(y, x))
+    return finish(combine(x, y, alpha), dtype, x, y)
+
+
+@implements(aten.sub.Tensor, aten.sub.Scalar)
+def subtract(func: Any, x: Operand, y: Operand, *, alpha: float = 1) -> SecretTensor:
+    """x - alpha y."""
+    return finish(combine(x, y, -alpha), _number_dtype(x, y), x, y)
+
+
+@implements(aten.rsub.Scalar, aten.rsub.Tensor)
+def reverse_subtract(func: Any, x: Operand, y: Operand, alpha: float = 1) -> SecretTensor:
+    """y - alpha x."""
+    return finish(combine(y, x, -alpha), _number_dtype(x, y), x, y)
+
+
+@implements(aten.neg.default)
+def negate(func: Any, x: SecretTensor) -> SecretTensor:
+    """-x. Local."""
+    value = number(x)
+    return finish(-value, _number_dtype(x), x)
+
+
+@implements(aten.mul.Tensor, aten.mul.Scalar)
+def mul(func: Any, x: Operand, y: Operand) -> SecretTensor:
+    """x y; of bits, whether both are set."""
+    dtype = result_dtype(x, y)
+    if dtype == torch.bool:
+        return secret(as_bits(x, y) & as_bits(y, x))
+    return finish(multiply(x, y), dtype, x, y)
+
+
+@implements(aten.div.Tensor, aten.div.Scalar)
+def divide(func: Any, x: Operand, y: Operand) -> SecretTensor:
+    """x / y. By a public number: a product with its inverse. By a secret: see `functions.reciprocal`."""
+    dtype = result_dtype(x, y)
+    dtype = dtype if dtype.is_floating_point else torch.get_default_dtype()
+    divisor = number(y)
+    if isinstance(divisor, Tensor):
+        inverse = divisor.to(torch.float64).reciprocal()
+        if not bool(inverse.isfinite().all()):
+            raise ZeroDivisionError("a secret divided by a public zero, NaN or infinity: fixed point holds no infinity")
+        dividend = number(x)
+        result = dividend * inverse if isinstance(dividend, Tensor) else times_public(dividend, inverse)
+        return finish(result, dtype, x, y)
+    return finish(quotient(number(x), divisor), dtype, x, y)
+
+
+@implements(aten.reciprocal.default)
+def invert(func: Any, x: SecretTensor) -> SecretTensor:
+    """1 / x; see `functions.reciprocal` for domain and error."""
+    return secret(reciprocal(arithmetic(x)), _float(x.dtype))
+
+
+@implements(aten.square.default)
+def square(func: Any, x: SecretTensor) -> SecretTensor:
+    """x²: one opening, for both factors are the same secret."""
+    return finish(multiply(x, x), _number_dtype(x), x)
+
+
+@implements(aten.pow.Tensor_Scalar)
+def power(func: Any, x: SecretTensor, exponent: float) -> SecretTensor:
+    """x^n for a whole number n, by repeated squaring, and for odd multiples of ½, as powers of √x or 1/√x."""
+    dtype = result_dtype(x, exponent)
+    twice = int(2 * exponent)
+    if twice != 2 * exponent:
+        raise unsupported(f"the power {exponent}", "whole numbers and odd multiples of 0.5 work")
+    if exponent == 0:
+        return public_secret(x._protocol, torch.ones(tuple(x.shape), dtype=dtype))
+    value = number(x)
+    if isinstance(value, Tensor):
+        return public_secret(x._protocol, (value**exponent).to(dtype))
+    if twice % 2:
+        return secret(whole_power((sqrt if twice > 0 else rsqrt)(value), abs(twice)), dtype)
+    result = whole_power(value, abs(twice // 2))
+    return secret(result if exponent > 0 else reciprocal(result), dtype)
+
+
+def whole_power(x: Arithmetic, exponent: int) -> Arithmetic:
+    """x^n for n >= 1. 2 log2(n) rounds at most; |x^n| < 2^30 at 16 fractional bits."""
+    result: Arithmetic | None = None
+    while True:
+        if exponent & 1:
+            result = x if result is None else result * x
+        exponent >>= 1
+        if not exponent:
+            assert result is not None
+            return result
+        x = x * x
+
+
+@implements(aten.addcmul.default)
+def addcmul(func: Any, x: Operand, left: Operand, right: Operand, *, value: float = 1) -> SecretTensor:
+    """x + value left right, with the precision of an untruncated product: what Adam squares must not vanish."""
+    product = multiply(left, right)
+    if isinstance(product, Arithmetic):
+        product = product.settle(2 * product.protocol.frac_bits)
+        product.storage.precise = True
+        product = times_public(product, torch.tensor(value))
+    else:
+        product = product * value
+    base = number(x)
+    if isinstance(product, Tensor):
+        total = base + product if isinstance(base, Tensor) else add_public(base, product)
+    else:
+        product = product.settle(product.protocol.frac_bits + PRECISE_BITS)
+        total = add_public(product, base) if isinstance(base, Tensor) else base + product
+    return finish(total, x.dtype, x, left, right)
+
+
+@implements(aten.addcmul_.default)
+def addcmul_(func: Any, x: SecretTensor, left: Operand, right: Operand, *, value: float = 1) -> SecretTensor:
+    """`addcmul` in place; from then on the storage keeps the finer scale."""
+    write(x, addcmul(aten.addcmul.default, x, left, right, value=value), precise=True)
+    return x
+
+
+@implements(aten.addcdiv.default)
+def addcdiv(func: Any, x: Operand, numerator: Operand, denominator: Operand, *, value: float = 1) -> SecretTensor:
+    """x + value numerator / denominator."""
+    if isinstance(numerator, SecretTensor) or isinstance(denominator, SecretTensor):
+        change: Operand = divide(aten.div.Tensor, numerator, denominator)
+    else:
+        change = numerator / denominator
+    return finish(combine(x, change, value), x.dtype, x, change)
+
+
+@implements(aten.lerp.Scalar)
+def lerp(func: Any, start: Operand, end: Operand, weight: float) -> SecretTensor:
+    """start + weight (end - start)."""
+    difference = subtract(aten.sub.Tensor, end, start)
+    return finish(combine(start, difference, weight), start.dtype, start, end)
+
+
+def _number_dtype(*operands: Operand) -> torch.dtype:
+    """The dtype of a result that bits do not have."""
+    dtype = result_dtype(*operands)
+    if dtype == torch.bool:
+        raise DataError("bools are not numbers: write ~x for not, x ^ y for either but not both, or x.float()")
+    return dtype
+
+
+def _float(dtype: torch.dtype) -> torch.dtype:
+    return dtype if dtype.is_floating_point else torch.get_default_dtype()

@@ -1,0 +1,226 @@
+"""Comparisons, logic on their results, and choices by them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tacit.aten.arithmetic import combine, finish
+from tacit.aten.creation import write
+from tacit.aten.registry import (
+    arithmetic,
+    as_bits,
+    bits,
+    implements,
+    number,
+    plain,
+    protocol_of,
+    public_secret,
+    result_dtype,
+    secret,
+)
+from tacit.functions.linear import fractional, masking
+from tacit.protocols.share import Arithmetic, Binary
+from tacit.ring.fixed_point import VALUE_BITS
+from tacit.tensor import SecretTensor
+
+aten = torch.ops.aten
+Operand = Any
+FLIPPED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "eq": "eq", "ne": "ne"}
+
+
+@implements(
+    *(getattr(aten, name).Scalar for name in FLIPPED),
+    *(getattr(aten, name).Tensor for name in FLIPPED),
+)
+def compare(func: Any, x: Operand, y: Operand) -> SecretTensor:
+    """x < y and its kin. 3 rounds; many comparisons of one x with public numbers open it once."""
+    kind = func.__name__.split(".")[0]
+    if not isinstance(x, SecretTensor):
+        x, y, kind = y, x, FLIPPED[kind]
+    known, other = plain(x), plain(y)
+    if known is not None and other is not None:
+        return public_secret(
+            x._protocol, func(known, other) if kind == func.__name__.split(".")[0] else func(other, known)
+        )
+    if isinstance(x, SecretTensor) and x.dtype == torch.bool and isinstance(y, SecretTensor) and y.dtype == torch.bool:
+        if kind in ("eq", "ne"):
+            different = bits(x) ^ bits(y)
+            return secret(different if kind == "ne" else different.invert())
+    value = _scalar(x, y)
+    if value is None:
+        return secret(relation(_difference(x, y, kind), 0, kind).fork())
+    share = arithmetic(x)
+    if x.dtype.is_floating_point:
+        share = fractional(share)
+    constant = _constant(x, share, value, kind)
+    if constant is not None:
+        return public_secret(x._protocol, torch.full(tuple(x.shape), constant))
+    rounded: Any = round if x.dtype.is_floating_point else math.ceil if kind in ("lt", "ge") else math.floor
+    return secret(relation(share, rounded(value * 2**share.frac_bits), kind).fork())
+
+
+def _scalar(x: SecretTensor, y: Operand) -> float | None:
+    """The public number that all of x is compared with, if there is one."""
+    threshold = number(y)
+    if isinstance(threshold, Tensor) and threshold.numel() == 1 and threshold.dim() <= x.dim():
+        return threshold.item()
+    return None
+
+
+def _constant(x: SecretTensor, share: Arithmetic, value: float, kind: str) -> bool | None:
+    """The answer that does not depend on x: no number in fixed point is so large, no integer so fractional."""
+    if math.isnan(value):
+        return kind == "ne"
+    if abs(value) >= 2.0 ** (VALUE_BITS - share.frac_bits):
+        return kind == "ne" or (kind != "eq" and (value > 0) == (kind in ("lt", "le")))
+    if kind in ("eq", "ne") and not x.dtype.is_floating_point and value != int(value):
+        return kind == "ne"
+    return None
+
+
+def _difference(x: SecretTensor, y: Operand, kind: str) -> Arithmetic:
+    """x - y. Whether two secrets are equal is asked of their truncated values, if their scales differ."""
+    a, b = number(x), number(y)
+    if kind in ("eq", "ne") and isinstance(a, Arithmetic) and isinstance(b, Arithmetic) and a.frac_bits != b.frac_bits:
+        a, b = a.protocol.settle_all([a, b])
+        return a - b
+    difference = combine(x, y, -1)
+    assert isinstance(difference, Arithmetic)
+    return difference
+
+
+def relation(x: Arithmetic, threshold: int, kind: str) -> Binary:
+    """[x kind t] for a public ring element t at the scale of x; memoised with x."""
+    less = x.protocol.less
+    if kind in ("lt", "ge"):
+        (found,) = less(x, [threshold])
+        return found if kind == "lt" else found.invert()
+    if kind in ("le", "gt"):
+        (found,) = less(x, [threshold + 1])
+        return found if kind == "le" else found.invert()
+    below, upto = less(x, [threshold, threshold + 1])
+    equal = below ^ upto
+    return equal if kind == "eq" else equal.invert()
+
+
+@implements(aten.logical_not.default, aten.bitwise_not.default)
+def invert(func: Any, x: SecretTensor) -> SecretTensor:
+    """not x. Local."""
+    return secret(as_bits(x).invert())
+
+
+@implements(aten.logical_and.default, aten.bitwise_and.Tensor)
+def conjunction(func: Any, x: Operand, y: Operand) -> SecretTensor:
+    """x and y. One round."""
+    return secret(as_bits(x, y) & as_bits(y, x))
+
+
+@implements(aten.logical_or.default, aten.bitwise_or.Tensor)
+def disjunction(func: Any, x: Operand, y: Operand) -> SecretTensor:
+    """x or y. One round."""
+    return secret(as_bits(x, y) | as_bits(y, x))
+
+
+@implements(aten.logical_xor.default, aten.bitwise_xor.Tensor)
+def difference(func: Any, x: Operand, y: Operand) -> SecretTensor:
+    """Either x or y. Local."""
+    a, b = as_bits(x, y), as_bits(y, x)
+    shape = torch.broadcast_shapes(a.shape, b.shape)
+    a, b = (s.move(lambda t: t.expand(shape), view=False) for s in (a, b))
+    return secret(a ^ b)
+
+
+@implements(aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf, aten.where.Scalar)
+def where(func: Any, condition: Tensor, x: Operand, y: Operand) -> SecretTensor:
+    """y + condition (x - y): a selection, one round; by a public condition, local. For -inf see `functions.linear`."""
+    dtype = result_dtype(x, y)
+    x, y = (v if isinstance(v, SecretTensor) else masking(torch.as_tensor(v)) for v in (x, y))
+    if not isinstance(condition, SecretTensor) or plain(condition) is not None:
+        mask = plain(condition).to(torch.int64)
+        first, second = number(x), number(y)
+        if isinstance(first, Tensor) and isinstance(second, Tensor):
+            return public_secret(protocol_of(condition, x, y), torch.where(mask.bool(), first, second).to(dtype))
+        chosen = finish(_times_mask(first, mask), dtype, x, y)
+        rest = finish(_times_mask(second, 1 - mask), dtype, x, y)
+        return finish(combine(chosen, rest), dtype, x, y)
+    if dtype == torch.bool:
+        b = bits(condition)
+        return secret((b & as_bits(x, condition)) ^ (b.invert() & as_bits(y, condition)))
+    change = combine(x, y, -1)
+    if isinstance(change, Tensor):
+        change = arithmetic(public_secret(condition._protocol, change.to(dtype)))
+    shape = torch.broadcast_shapes(condition.shape, change.shape)
+    b, change = (s.move(lambda t: t.expand(shape), view=False) for s in (bits(condition), change))
+    (step,) = change.protocol.select([(b, change)])
+    base = number(y)
+    return finish(
+        combine(base if isinstance(base, Tensor) else SecretTensor(base, dtype), SecretTensor(step, dtype)),
+        dtype,
+        y,
+        condition,
+    )
+
+
+def _times_mask(x: Arithmetic | Tensor, mask: Tensor) -> Arithmetic | Tensor:
+    if isinstance(x, Tensor):
+        return x * mask
+    shape = torch.broadcast_shapes(x.shape, mask.shape)
+    return x.linear(lambda t: (t * mask.to(t.device)).expand(shape).contiguous())
+
+
+@implements(aten.masked_fill.Scalar, aten.masked_fill.Tensor)
+def masked_fill(func: Any, x: SecretTensor, mask: Tensor, value: Operand) -> SecretTensor:
+    """x with `value` where the mask is set."""
+    return where(aten.where.self, mask, torch.as_tensor(value, dtype=x.dtype), x)
+
+
+@implements(aten.maximum.out, aten.minimum.out)
+def larger_into(func: Any, x: Operand, y: Operand, *, out: SecretTensor) -> SecretTensor:
+    """The larger (smaller) of two, written into a third: what Adam's amsgrad calls."""
+    write(
+        out,
+        larger(aten.maximum.default if func is aten.maximum.out else aten.minimum.default, x, y),
+        precise=is_precise(y),
+    )
+    return out
+
+
+@implements(aten.isnan.default, aten.isinf.default)
+def never(func: Any, x: SecretTensor) -> SecretTensor:
+    """False everywhere: fixed point holds neither NaN nor infinity."""
+    return public_secret(x._protocol, torch.zeros(tuple(x.shape), dtype=torch.bool))
+
+
+@implements(aten.sign.default, aten.sgn.default)
+def sign(func: Any, x: SecretTensor) -> SecretTensor:
+    """[x > 0] - [x < 0]; both comparisons share their rounds."""
+    share = arithmetic(x)
+    low, high = share.protocol.less(share, [0, 1])
+    share.protocol.mask(low, high)
+    out = high.invert().arithmetic() - low.arithmetic()
+    return secret(out.lifted(share.protocol.frac_bits) if x.dtype.is_floating_point else out, x.dtype)
+
+
+@implements(aten.maximum.default, aten.minimum.default)
+def larger(func: Any, x: Operand, y: Operand) -> SecretTensor:
+    """The larger (smaller) of two, elementwise: x + [y > x] (y - x). 4 rounds."""
+    change = combine(y, x, -1)
+    dtype = result_dtype(x, y)
+    if isinstance(change, Tensor):
+        return public_secret(protocol_of(x, y), func(number(x), number(y)))
+    b = relation(change, 0, "gt" if func is aten.maximum.default else "lt")
+    if is_precise(x) or is_precise(y):  # a selection truncates to the session's scale what claims to be finer
+        (step,) = change.protocol.select([(b, change.rescaled(change.protocol.frac_bits))])
+        step = step.rescaled(change.frac_bits)
+    else:
+        (step,) = change.protocol.select([(b, change)])
+    return finish(combine(x, SecretTensor(step, dtype)), dtype, x, y)
+
+
+def is_precise(x: Operand) -> bool:
+    """Whether an operand is stored with more fractional bits than others: an optimizer's running squares."""
+    return isinstance(x, SecretTensor) and x.share.storage.precise

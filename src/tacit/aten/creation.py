@@ -1,0 +1,146 @@
+"""New tensors beside a secret, and writing into one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tacit.aten.registry import arithmetic, bits, implements, plain, protocol_of, public_secret
+from tacit.errors import DataError, TacitError
+from tacit.protocols.share import Arithmetic, Binary
+from tacit.tensor import HANDLERS, SecretTensor
+
+aten = torch.ops.aten
+
+
+@implements(
+    aten.zeros_like.default,
+    aten.ones_like.default,
+    aten.full_like.default,
+    aten.empty_like.default,
+    aten.new_zeros.default,
+    aten.new_ones.default,
+    aten.new_full.default,
+    aten.new_empty.default,
+    aten.new_empty_strided.default,
+)
+def constant(func: Any, x: SecretTensor, *args: Any, dtype: torch.dtype | None = None, **_: Any) -> SecretTensor:
+    """A secret of public values: it may be written to, and until then it costs what public operands cost."""
+    name = func.__name__.split(".")[0]
+    shape = x.shape if name.endswith("_like") else args[0]
+    fill = {"ones": 1, "full": args[-1] if args else None}.get(name.removeprefix("new_").removesuffix("_like"), 0)
+    return public_secret(x._protocol, torch.full(tuple(shape), fill, dtype=dtype or x.dtype))
+
+
+@implements(aten.rand_like.default, aten.randn_like.default, aten.bernoulli.p, aten.randint_like.default)
+def random(func: Any, x: SecretTensor, *args: Any, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
+    """Public random numbers, the same at every role, from PyTorch's generator."""
+    like = torch.empty(x.shape, dtype=dtype or x.dtype)
+    return func(like, *args)
+
+
+@implements(aten.bernoulli_.float, aten.uniform_.default, aten.normal_.default)
+def random_(func: Any, x: SecretTensor, *args: Any, generator: torch.Generator | None = None) -> SecretTensor:
+    """Overwrite with public random numbers, the same at every role: dropout masks, initial weights."""
+    write(x, public_secret(protocol_of(x), func(torch.empty(x.shape, dtype=x.dtype), *args, generator=generator)))
+    return x
+
+
+@implements(aten.copy_.default)
+def copy_(func: Any, x: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
+    """Overwrite a secret in place, by a secret or by public values."""
+    if not isinstance(x, SecretTensor):
+        raise TacitError(
+            "a secret cannot be written into a plain tensor: make the target with torch.zeros_like(secret)"
+        )
+    protocol = protocol_of(x)
+    if not isinstance(source, SecretTensor):
+        source = public_secret(protocol, source.to(x.dtype))
+    write(x, source)
+    return x
+
+
+def write(x: SecretTensor, source: SecretTensor, *, precise: bool = False) -> None:
+    """x[...] = source, with broadcasting; a public source is remembered as such. `precise`: see `Arithmetic.write`."""
+    if source.dtype != x.dtype:
+        source = HANDLERS[aten._to_copy.default](aten._to_copy.default, source, dtype=x.dtype)
+    mine = x.share
+    if isinstance(mine, Binary):
+        other: Binary | Arithmetic = bits(source)
+    else:
+        other = arithmetic(source)
+    known = plain(source)
+    if other.shape != mine.shape:
+        shape = mine.shape
+        other = other.move(lambda t: t.expand(shape), view=False)
+    if isinstance(mine, Binary):
+        assert isinstance(other, Binary)
+        mine.write(other)
+    else:
+        assert isinstance(mine, Arithmetic)
+        assert isinstance(other, Arithmetic)
+        mine.write(other, precise=precise)
+    if known is not None:
+        mine.facts.public = known.expand(mine.shape).to(x.dtype)
+
+
+@implements(aten.fill_.Scalar, aten.zero_.default)
+def fill_(func: Any, x: SecretTensor, value: Any = 0) -> SecretTensor:
+    """Overwrite with one public number."""
+    write(x, public_secret(protocol_of(x), torch.full(tuple(x.shape), value, dtype=x.dtype)))
+    return x
+
+
+@implements(aten.fill_.Tensor)
+def fill_tensor_(func: Any, x: SecretTensor, value: Tensor) -> SecretTensor:
+    """Overwrite with one number, public or secret."""
+    source = value if isinstance(value, SecretTensor) else public_secret(protocol_of(x), value.to(x.dtype))
+    write(x, source)
+    return x
+
+
+def in_place(overload: Any, functional: Any) -> None:
+    """Register `op_` as `op` followed by a write."""
+
+    def handler(func: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if not isinstance(x, SecretTensor):
+            raise TacitError(
+                f"{func} would write a secret into a plain tensor: make the target with torch.zeros_like(secret)"
+            )
+        result = HANDLERS[functional](functional, x, *args, **kwargs)
+        if result.shape != x.shape:
+            raise DataError(
+                f"{func}: the result has shape {tuple(result.shape)} and does not fit into {tuple(x.shape)}"
+            )
+        if not torch.can_cast(result.dtype, x.dtype):
+            raise DataError(f"{func}: the result has dtype {result.dtype} and cannot be written to {x.dtype}")
+        write(x, result)
+        return x
+
+    HANDLERS[overload] = handler
+
+
+def in_place_view(overload: Any, functional: Any) -> None:
+    """Register `view_` as `view` of the share, and the same change of shape of the tensor that wraps it."""
+
+    def handler(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> SecretTensor:
+        x._share = HANDLERS[functional](functional, x, *args, **kwargs)._share
+        with torch._C._DisableTorchDispatch():  # the wrapper has no values, only sizes and strides to change
+            func(x, *args, **kwargs)
+        return x
+
+    HANDLERS[overload] = handler
+
+
+def register_in_place() -> None:
+    """Give every functional operator with a handler its in-place twin, where PyTorch has one."""
+    for overload in list(HANDLERS):
+        name, _, kind = overload.__name__.partition(".")
+        packet = getattr(aten, f"{name}_", None)
+        twin = getattr(packet, kind, None) if packet is not None else None
+        if twin is not None and twin not in HANDLERS and twin._schema.arguments[0].alias_info is not None:
+            (in_place_view if torch.Tag.inplace_view in twin.tags else in_place)(twin, overload)
+    in_place(aten.pow_.Scalar, aten.pow.Tensor_Scalar)
+    in_place_view(aten.transpose_.default, aten.transpose.int)

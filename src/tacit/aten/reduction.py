@@ -1,0 +1,161 @@
+"""Sums, means, and the largest and smallest elements."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from tacit.aten.registry import arithmetic, bits, implements, plain, public_secret, secret
+from tacit.errors import DataError
+from tacit.functions.extremum import Extremum, extremum
+from tacit.functions.linear import times_public
+from tacit.protocols.share import Arithmetic, Binary
+from tacit.tensor import SecretTensor, unsupported
+
+aten = torch.ops.aten
+Dims = Any
+
+
+@implements(aten.sum.default, aten.sum.dim_IntList)
+def total(
+    func: Any, x: SecretTensor, dim: Dims = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> SecretTensor:
+    """The sum, before any truncation. Local; bits are counted, at one round."""
+    dtype = dtype or (x.dtype if x.dtype.is_floating_point else torch.int64)
+    known = plain(x)
+    if known is not None:
+        return public_secret(x._protocol, known.sum(_dims(x, dim), keepdim=keepdim).to(dtype))
+    return secret(sum_over(arithmetic(x), _dims(x, dim), keepdim), dtype)
+
+
+def sum_over(x: Arithmetic, dims: list[int], keepdim: bool) -> Arithmetic:
+    """The sum of shares over dimensions."""
+    return x.linear(lambda t: t.sum(dims, keepdim=keepdim))
+
+
+@implements(aten.mean.default, aten.mean.dim)
+def mean(
+    func: Any, x: SecretTensor, dim: Dims = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> SecretTensor:
+    """The sum times 1/n."""
+    dims = _dims(x, dim)
+    count = 1
+    for d in dims:
+        count *= x.shape[d]
+    dtype = dtype or x.dtype
+    if not dtype.is_floating_point:
+        raise DataError(f"the mean of {dtype} numbers: write x.float().mean()")
+    if not count:
+        raise DataError("the mean of no elements is not a number")
+    known = plain(x)
+    if known is not None:
+        return public_secret(x._protocol, known.mean(dims, keepdim=keepdim, dtype=dtype))
+    return secret(times_public(sum_over(arithmetic(x), dims, keepdim), torch.tensor(1 / count)), dtype)
+
+
+@implements(aten.cumsum.default, aten.unfold_backward.default)
+def linear(func: Any, x: SecretTensor, *args: Any, dtype: torch.dtype | None = None) -> SecretTensor:
+    """Sums of elements, by an operator that is linear and has no counterpart above. Local."""
+    dtype = dtype or (x.dtype if x.dtype.is_floating_point else torch.int64)
+    return secret(arithmetic(x).linear(lambda t: func(t, *args)), dtype)
+
+
+@implements(aten.linalg_vector_norm.default)
+def vector_norm(
+    func: Any, x: SecretTensor, order: float = 2, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None
+) -> SecretTensor:
+    """The Euclidean norm, √Σx², and those of order 1 and infinity: what clipping of gradients calls."""
+    if order == 2:
+        squares = secret(sum_over(arithmetic(x) * arithmetic(x), _dims(x, dim), keepdim), x.dtype)
+        return squares.sqrt()
+    if order not in (1, math.inf):
+        raise unsupported(f"a norm of order {order}", "orders 1, 2 and inf do")
+    return x.abs().sum(_dims(x, dim), keepdim) if order == 1 else x.abs().amax(_dims(x, dim), keepdim)
+
+
+def _dims(x: Tensor, dim: Dims) -> list[int]:
+    if dim is None or dim == []:
+        return list(range(x.dim()))
+    return [d % max(x.dim(), 1) for d in ([dim] if isinstance(dim, int) else dim)] if x.dim() else []
+
+
+class Pair(NamedTuple):
+    """PyTorch's result of a reduction along a dimension."""
+
+    values: SecretTensor
+    indices: SecretTensor
+
+
+@implements(aten.max.dim, aten.min.dim)
+def extremum_along(func: Any, x: SecretTensor, dim: int, keepdim: bool = False) -> Pair:
+    """The largest (smallest) element along a dimension, and the first index where it is; see `functions.extremum`."""
+    found = _extremum(x, dim, func is aten.max.dim, indices=True)
+    assert found.indices is not None
+    values, indices = _keep(found.values, dim, keepdim), _keep(found.indices, dim, keepdim)
+    return Pair(secret(values, x.dtype), secret(indices, torch.int64))
+
+
+@implements(aten.amax.default, aten.amin.default)
+def extremum_over(func: Any, x: SecretTensor, dim: Dims = (), keepdim: bool = False) -> SecretTensor:
+    """The largest (smallest) element over dimensions."""
+    share = arithmetic(x)
+    largest = func is aten.amax.default
+    for d in sorted(_dims(x, list(dim)), reverse=True):
+        share = _keep(extremum(share, d, largest=largest, indices=False).values, d, keepdim)
+    return secret(share, x.dtype)
+
+
+@implements(aten.max.default, aten.min.default)
+def extremum_of_all(func: Any, x: SecretTensor) -> SecretTensor:
+    """The largest (smallest) element."""
+    flat = SecretTensor(arithmetic(x).move(lambda t: t.reshape(-1), view=False), x.dtype)
+    return secret(_extremum(flat, 0, func is aten.max.default, indices=False).values, x.dtype)
+
+
+@implements(aten.argmax.default, aten.argmin.default)
+def position(func: Any, x: SecretTensor, dim: int | None = None, keepdim: bool = False) -> SecretTensor:
+    """The first index of the largest (smallest) element."""
+    largest = func is aten.argmax.default
+    if dim is None:
+        x, dim = SecretTensor(arithmetic(x).move(lambda t: t.reshape(-1), view=False), x.dtype), 0
+    found = _extremum(x, dim, largest, indices=True)
+    assert found.indices is not None
+    return secret(_keep(found.indices, dim, keepdim), torch.int64)
+
+
+def _extremum(x: SecretTensor, dim: int, largest: bool, *, indices: bool) -> Extremum:
+    return extremum(arithmetic(x), dim % max(x.dim(), 1), largest=largest, indices=indices)
+
+
+def _keep(x: Arithmetic, dim: int, keepdim: bool) -> Arithmetic:
+    """Put the reduced dimension back, with one element."""
+    if not keepdim:
+        return x
+    place = dim % (len(x.shape) + 1)
+    return x.move(lambda t: t.unsqueeze(place), view=False)
+
+
+@implements(aten.all.default, aten.any.default, aten.all.dim, aten.any.dim)
+def quantify(func: Any, x: SecretTensor, dim: int | None = None, keepdim: bool = False) -> SecretTensor:
+    """Whether all (any) of the bits are set, by a tree of conjunctions."""
+    universal = "all" in func.__name__
+    b = bits(x) if universal else bits(x).invert()
+    if dim is None:
+        b, place = b.move(lambda t: t.reshape(-1), view=False), 0
+    else:
+        place = dim % max(x.dim(), 1)
+    while b.shape[place] > 1:
+        half = b.shape[place] // 2
+        pair = [b.move(lambda t, s=s: t.narrow(place, s, half), view=False) for s in (0, half)]
+        rest = b.move(lambda t: t.narrow(place, 2 * half, t.shape[place] - 2 * half), view=False)
+        joined = pair[0] & pair[1]
+        b = _concatenate(joined, rest, place)
+    b = b.move(lambda t: t if keepdim and dim is not None else t.squeeze(place), view=False)
+    return secret(b.fork() if universal else b.invert())
+
+
+def _concatenate(x: Binary, y: Binary, dim: int) -> Binary:
+    return x._like([torch.cat(pair, dim) for pair in zip(x.tensors, y.tensors, strict=True)])

@@ -1,0 +1,145 @@
+"""Which function answers for which ATen operator on secrets, and the helpers that those functions share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from tacit.errors import TacitError
+from tacit.protocols.base import Protocol
+from tacit.protocols.share import Arithmetic, Binary, Share
+from tacit.ring.fixed_point import encode
+from tacit.tensor import HANDLERS, SecretTensor
+
+__all__ = [
+    "arithmetic",
+    "as_bits",
+    "as_secret",
+    "bits",
+    "implements",
+    "number",
+    "plain",
+    "protocol_of",
+    "result_dtype",
+    "secret",
+    "zeros",
+]
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+aten = torch.ops.aten
+
+
+def implements(*overloads: Any) -> Callable[[Handler], Handler]:
+    """Register a function for ATen overloads. It is called with the overload first, then the operator's arguments."""
+
+    def register(handler: Handler) -> Handler:
+        for overload in overloads:
+            if overload in HANDLERS:
+                raise ValueError(f"{overload} has two handlers")
+            HANDLERS[overload] = handler
+        return handler
+
+    return register
+
+
+def secret(share: Share, dtype: torch.dtype | None = None) -> SecretTensor:
+    """Wrap the share of a result, not of a view, in a tensor of its natural dtype, or the one given.
+
+    Results are contiguous: strides are public, and whether `x.reshape` is a view must not differ between roles.
+    """
+    if dtype is None:
+        dtype = torch.bool if isinstance(share, Binary) else torch.get_default_dtype()
+    share.tensors = [t.contiguous() for t in share.tensors]
+    return SecretTensor(share, dtype)
+
+
+def plain(x: Any) -> Any:
+    """The public value of an operand: a number, a plain tensor, or a secret tensor made of public values only.
+
+    None if the operand is truly secret.
+    """
+    if isinstance(x, SecretTensor):
+        return x.share.known_public()
+    return x
+
+
+def number(x: Any) -> Arithmetic | Tensor:
+    """An operand of an arithmetic operator: a share, or a plain tensor where it is public."""
+    if not isinstance(x, SecretTensor):
+        return x if isinstance(x, Tensor) else torch.tensor(x)
+    known = x.share.known_public()
+    if known is not None:
+        return known
+    return arithmetic(x)
+
+
+def arithmetic(x: SecretTensor) -> Arithmetic:
+    """The share of a secret as numbers; bits become the integers 0 and 1."""
+    share = x.share
+    return share.arithmetic() if isinstance(share, Binary) else _arithmetic(share)
+
+
+def bits(x: SecretTensor) -> Binary:
+    """The share of a secret of dtype bool."""
+    share = x.share
+    if not isinstance(share, Binary):
+        raise TacitError(f"expected a secret of dtype bool, the result of a comparison, not {x.dtype}")
+    return share
+
+
+def as_secret(x: Tensor, *beside: Any) -> SecretTensor:
+    """A tensor operand as a secret; a public one is shared trivially, in the session of the secrets beside it."""
+    return x if isinstance(x, SecretTensor) else public_secret(protocol_of(*beside), x)
+
+
+def as_bits(x: Any, beside: Any = None) -> Binary:
+    """An operand of a logical operator: secret bits, or public ones shared trivially."""
+    if isinstance(x, SecretTensor):
+        return bits(x)
+    return bits(public_secret(protocol_of(beside), torch.as_tensor(x).to(torch.bool)))
+
+
+def _arithmetic(share: Share) -> Arithmetic:
+    assert isinstance(share, Arithmetic)
+    return share
+
+
+def protocol_of(*operands: Any) -> Protocol:
+    """The protocol of the first secret among the operands; all secrets of an operator live in one session."""
+    found = [x.share.protocol for x in operands if isinstance(x, SecretTensor)]
+    if any(p is not found[0] for p in found):
+        raise TacitError("two secrets of different sessions cannot be combined")
+    return found[0]
+
+
+def result_dtype(*operands: Any) -> torch.dtype:
+    """PyTorch's dtype for an arithmetic result of these operands, numbers included."""
+    stand_ins = [torch.empty((0,) * min(x.dim(), 1), dtype=x.dtype) if isinstance(x, Tensor) else x for x in operands]
+    dtype = stand_ins[0].dtype if isinstance(stand_ins[0], Tensor) else None
+    left = stand_ins[0]
+    for right in stand_ins[1:]:
+        dtype = torch.result_type(left, right)
+        left = torch.empty((0,), dtype=dtype)
+    assert dtype is not None
+    return dtype
+
+
+def zeros(protocol: Protocol, shape: Any, dtype: torch.dtype) -> SecretTensor:
+    """A trivially shared tensor of zeros."""
+    return public_secret(protocol, torch.zeros(tuple(shape), dtype=dtype))
+
+
+def public_secret(protocol: Protocol, value: Tensor) -> SecretTensor:
+    """A secret tensor made of a public value, remembered as such: operators with it cost what public operands cost."""
+    value = value.detach()
+    share: Share
+    if value.dtype == torch.bool:
+        share = protocol.public_bits(value.to(torch.uint8))
+    else:
+        frac_bits = protocol.frac_bits if value.dtype.is_floating_point else 0
+        share = protocol.public(encode(value, frac_bits, name="a public tensor"), frac_bits)
+    share.facts.public = value
+    return SecretTensor(share, value.dtype)

@@ -1,0 +1,166 @@
+"""Operators that move, repeat or drop elements and look at none: the same operator, applied to the shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tacit.aten.registry import implements, plain, public_secret, secret
+from tacit.protocols.share import Arithmetic, Binary
+from tacit.tensor import SecretTensor, unsupported
+
+aten = torch.ops.aten
+
+
+@implements(
+    aten.t.default,
+    aten.transpose.int,
+    aten.permute.default,
+    aten.unsqueeze.default,
+    aten.squeeze.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.expand.default,
+    aten.select.int,
+    aten.slice.Tensor,
+    aten.diagonal.default,
+    aten.unfold.default,
+)
+def view(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> SecretTensor:
+    """A view of the shares; what is written to it is seen by the original."""
+    return SecretTensor(x.share.move(lambda t: func(t, *args, **kwargs), view=True), x.dtype)
+
+
+@implements(aten.view.default)
+def reshape(func: Any, x: SecretTensor, size: Sequence[int]) -> SecretTensor:
+    """A view in another shape, where the strides of the shares allow it; those of masks may differ."""
+    for t in x.share.tensors:
+        func(t, size)
+    return SecretTensor(x.share.move(lambda t: t.reshape(size), view=True), x.dtype)
+
+
+@implements(aten.as_strided.default)
+def as_strided(func: Any, x: SecretTensor, size: Any, stride: Any, offset: int | None = None) -> SecretTensor:
+    """A view by strides. It says where in memory elements are, which masks need not share: nothing known is kept."""
+    share = x.share
+    return SecretTensor(share._like([func(t, size, stride, offset) for t in share.tensors], share.storage), x.dtype)
+
+
+@implements(
+    aten._unsafe_view.default,
+    aten.repeat.default,
+    aten.flip.default,
+    aten.roll.default,
+    aten.index_select.default,
+)
+def move(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> SecretTensor:
+    """A copy with elements moved, repeated or dropped, by public positions."""
+    if any(isinstance(a, SecretTensor) for a in args):
+        raise unsupported(f"{func} with secret positions", "use torch.gather, with one index a row")
+
+    def op(t: Tensor) -> Tensor:
+        return func(t, *[a.to(t.device) if isinstance(a, Tensor) else a for a in args], **kwargs)
+
+    return secret(x.share.move(op, view=False), x.dtype)
+
+
+@implements(
+    aten.tril.default,
+    aten.triu.default,
+    aten.constant_pad_nd.default,
+    aten.diag_embed.default,
+    aten.select_backward.default,
+    aten.slice_backward.default,
+    aten.diagonal_backward.default,
+)
+def embed(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> SecretTensor:
+    """A copy with elements moved and zeros put beside them. What is opened stays open; comparisons are made anew."""
+    if func is aten.constant_pad_nd.default and len(args) > 1 and args[1] != 0:
+        raise unsupported("padding with anything but zero", "pad with zero and add the public padding")
+    known = plain(x)
+    if known is not None:
+        return public_secret(x._protocol, func(known, *args, **kwargs))
+
+    def op(t: Tensor) -> Tensor:
+        return func(t, *args, **kwargs)
+
+    out = x.share._like([op(t) for t in x.share.tensors])
+    out._descend(x.share, lambda mask: mask.map(op), None)
+    return secret(out, x.dtype)
+
+
+@implements(aten.index.Tensor)
+def index(func: Any, x: SecretTensor, indices: Sequence[Tensor | None]) -> SecretTensor:
+    """x[public indices or masks]."""
+    if any(isinstance(i, SecretTensor) for i in indices):
+        raise unsupported("indexing by a secret", "use torch.where with a mask, or torch.gather with one index a row")
+    places = positions(indices)
+
+    def op(t: Tensor) -> Tensor:
+        return func(t, on_device(places, t))
+
+    return secret(x.share.move(op, view=False), x.dtype)
+
+
+def positions(indices: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Masks as positions, so that the result's shape is known where there are no values."""
+    out: list[Tensor | None] = []
+    for i in indices:
+        if i is not None and i.dtype in (torch.bool, torch.uint8):
+            out.extend(i.nonzero().unbind(1))
+        else:
+            out.append(i)
+    return out
+
+
+def on_device(indices: Sequence[Tensor | None], beside: Tensor) -> list[Tensor | None]:
+    """Indices where a share is: in memory, or without values at the producer."""
+    return [None if i is None else i.to(beside.device) for i in indices]
+
+
+@implements(aten.detach.default, aten.alias.default)
+def alias(func: Any, x: SecretTensor) -> SecretTensor:
+    """Another tensor around the same share."""
+    share = x._share
+    return SecretTensor(share, x.dtype, protocol=x._protocol, shape=x.shape)
+
+
+@implements(aten.unbind.int, aten.split.Tensor, aten.split_with_sizes.default)
+def divide(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> list[SecretTensor]:
+    """Several views of one secret."""
+    share = x.share
+    count = len(func(share.tensors[0], *args, **kwargs))
+    return [
+        SecretTensor(share.move(lambda t, k=k: func(t, *args, **kwargs)[k], view=True), x.dtype) for k in range(count)
+    ]
+
+
+@implements(aten.clone.default)
+def clone(func: Any, x: SecretTensor, **kwargs: Any) -> SecretTensor:
+    """A copy that keeps what is known of the content."""
+    return secret(x.share.move(lambda t: t.clone(memory_format=torch.contiguous_format), view=False), x.dtype)
+
+
+@implements(aten._to_copy.default)
+def to_copy(
+    func: Any, x: SecretTensor, *, dtype: torch.dtype | None = None, device: Any = None, **_: Any
+) -> SecretTensor:
+    """Change the logical dtype; floats cannot become integers, nor numbers bits."""
+    dtype = dtype or x.dtype
+    known = plain(x)
+    if known is not None:
+        return public_secret(x.share.protocol, known.to(dtype))
+    share = x.share
+    if dtype == torch.bool and not isinstance(share, Binary):
+        raise unsupported("x.bool() of numbers", "write x != 0")
+    if isinstance(share, Binary) and dtype != torch.bool:
+        share = share.arithmetic()
+    if isinstance(share, Arithmetic):
+        if not dtype.is_floating_point and x.dtype.is_floating_point:
+            raise unsupported("rounding floats to integers", "compare with thresholds instead")
+        if dtype.is_floating_point and share.frac_bits < share.protocol.frac_bits:
+            return secret(share.lifted(share.protocol.frac_bits).fork(), dtype)
+    return secret(share.fork(), dtype)

@@ -1,0 +1,207 @@
+"""`tacit local`: all roles of a run on this machine, each in a process of its own, over real sockets with TLS."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from tacit.errors import ConfigError
+from tacit.net.certificates import make_certificate
+from tacit.session.config import PRODUCER, SETTINGS, Config
+
+__all__ = ["OnLine", "launch_local", "local"]
+
+OnLine = Callable[[str, str], None]
+"""Called with a role and a line that it printed, one call at a time."""
+
+COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
+
+GRACE = 5.0
+"""Seconds that the other roles get, after one has failed, to say why they stop. After that they are ended."""
+
+PORTS = range(20000, 32768)
+"""Below what operating systems give to outgoing connections, so that none of those can take a port meanwhile."""
+
+
+@click.command()
+@click.argument("script", type=click.Path(path_type=Path))
+@click.option("--parties", default="alice,bob", show_default=True, help="The computing parties, separated by commas.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def local(script: Path, parties: str, arguments: tuple[str, ...]) -> None:
+    """Run SCRIPT as all roles, each in a process on this machine, and merge what they print.
+
+    What stands after `--` is for the script.
+    """
+    names = tuple(filter(None, (name.strip() for name in parties.split(","))))
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        sys.exit(launch_local(script, parties=names, args=arguments, on_line=printer((*names, PRODUCER))))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def printer(roles: Sequence[str]) -> OnLine:
+    """Return a function that prints lines behind the name of their role, a colour a role."""
+    console = Console(highlight=False, soft_wrap=True)
+    width = max(map(len, roles))
+    prefixes = {role: Text(f"{role:>{width}} │ ", COLOURS[at % len(COLOURS)]) for at, role in enumerate(roles)}
+
+    def on_line(role: str, line: str) -> None:
+        console.print(prefixes[role] + Text.from_ansi(line))
+
+    return on_line
+
+
+def launch_local(
+    script: str | Path,
+    *,
+    parties: Sequence[str] = ("alice", "bob"),
+    args: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    settings: Mapping[str, object] | None = None,
+    on_line: OnLine | None = None,
+) -> int:
+    """Run a script as all roles, and return 0, or the exit code of the role that failed first.
+
+    Args:
+        script: path of the program; it runs in this process's working directory.
+        parties: the computing parties; the crypto-producer comes with them.
+        args: arguments of the program.
+        env: environment variables beside this process's.
+        settings: what the config holds under the key "tacit".
+        on_line: called with each line that a role prints; printed here if not given.
+    """
+    if not Path(script).is_file():
+        raise ConfigError(f"there is no script {script}")
+    roles = Config.embedded(parties).roles
+    with tempfile.TemporaryDirectory(prefix="tacit-") as folder:
+        config = _write_config(Path(folder), roles, settings or {})
+        environment = {**os.environ, **_threads(len(roles)), "PYTHONUNBUFFERED": "1", **(env or {})}
+        command = [sys.executable, "-m", "tacit", "run", str(script), "--config", str(config), "--as"]
+        with _processes({role: [*command, role, "--", *args] for role in roles}, environment) as processes:
+            return _follow(processes, on_line or printer(roles))
+
+
+def _write_config(folder: Path, roles: Sequence[str], settings: Mapping[str, object]) -> Path:
+    """Write certificates and a config with free ports of the loopback interface."""
+    for role in roles:
+        make_certificate(folder / "certs", role)
+    literal: dict[str, object] = {
+        role: f"127.0.0.1:{port}" for role, port in zip(roles, _free_ports(len(roles)), strict=True)
+    }
+    literal[SETTINGS] = {"tls": str(folder / "certs"), **settings}
+    text = json.dumps(literal)
+    Config.parse(text, folder=Path.cwd())
+    path = folder / "config.json"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _free_ports(count: int) -> list[int]:
+    """Choose ports that nobody listens at."""
+    free: list[int] = []
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            free.append(port)
+        if len(free) == count:
+            return free
+    raise ConfigError(f"this machine has no {count} free ports between {PORTS.start} and {PORTS.stop - 1}")
+
+
+def _threads(roles: int) -> dict[str, str]:
+    """Share the cores among the roles, unless the user has decided."""
+    if "OMP_NUM_THREADS" in os.environ:
+        return {}
+    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // roles))}
+
+
+@contextlib.contextmanager
+def _processes(
+    commands: Mapping[str, Sequence[str]], environment: Mapping[str, str]
+) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """Start the processes; whatever happens, none is left when the block ends."""
+    processes: dict[str, subprocess.Popen[str]] = {}
+    try:
+        for role, command in commands.items():
+            processes[role] = subprocess.Popen(  # noqa: S603
+                command,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+            )
+        yield processes
+    finally:
+        _end(processes.values(), patience=GRACE if sys.exc_info()[0] is KeyboardInterrupt else 0)
+        for process in processes.values():
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+def _end(processes: Iterable[subprocess.Popen[str]], patience: float) -> None:
+    """Wait for processes to end by themselves, then ask them to, then make them."""
+    for act, seconds in ((None, patience), (subprocess.Popen.terminate, 3.0), (subprocess.Popen.kill, 3.0)):
+        left = [process for process in processes if process.poll() is None]
+        for process in left:
+            if act is not None:
+                act(process)
+        deadline = time.monotonic() + seconds
+        for process in left:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+
+
+def _follow(processes: dict[str, subprocess.Popen[str]], on_line: OnLine) -> int:
+    """Pass on what the processes print until all have ended, and return the exit code of the first that failed."""
+    lock = threading.Lock()
+    readers = [
+        threading.Thread(target=_read, args=(role, process.stdout, on_line, lock), daemon=True)
+        for role, process in processes.items()
+    ]
+    for reader in readers:
+        reader.start()
+    code, deadline = 0, float("inf")
+    while any(process.poll() is None for process in processes.values()) and time.monotonic() < deadline:
+        failed = [process.returncode for process in processes.values() if process.returncode]
+        if failed and not code:
+            code, deadline = failed[0], time.monotonic() + GRACE
+        time.sleep(0.02)
+    code = code or next((process.returncode for process in processes.values() if process.returncode), 0)
+    _end(processes.values(), patience=0)
+    for reader in readers:
+        reader.join(1.0)
+    return 128 - code if code < 0 else code
+
+
+def _read(role: str, stream: IO[str] | None, on_line: OnLine, lock: threading.Lock) -> None:
+    if stream is None:
+        return
+    with contextlib.suppress(ValueError):
+        for line in stream:
+            with lock:
+                on_line(role, line.rstrip("\r\n"))

@@ -1,0 +1,60 @@
+"""The command `tacit`. Subcommands are imported when they are used, so that help and errors stay quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+import tacit
+from tacit.cli.report import fail
+from tacit.errors import TacitError
+
+__all__ = ["cli", "main"]
+
+COMMANDS = {
+    "run": ("tacit.cli.run:run", "Run a program as one role."),
+    "local": ("tacit.cli.local:local", "Run a program as all roles, each in a process on this machine."),
+    "keygen": ("tacit.cli.keygen:keygen", "Make the certificates by which roles know each other."),
+    "demo": ("tacit.cli.demo:demo", "See a worked example."),
+    "bench": ("tacit.cli.bench:bench", "Measure how fast Tacit is on this machine."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports only the one that is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order above."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(tacit.__version__, message="tacit %(version)s")
+def cli() -> None:
+    """Run ordinary PyTorch programs on data that no single machine may see."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; what Tacit refuses becomes one sentence and exit code 1."""
+    try:
+        cli(arguments)
+    except TacitError as error:
+        fail(error)
+        sys.exit(1)

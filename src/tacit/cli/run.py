@@ -1,0 +1,76 @@
+"""`tacit run`: one role of a run, on the machine of its owner."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+import click
+
+from tacit.cli.report import fail
+from tacit.errors import ConfigError, TacitError
+from tacit.session.config import Config
+from tacit.session.launch import Launch, script_digest, start
+
+__all__ = ["run"]
+
+INTERRUPTED = 130
+
+
+@click.command()
+@click.argument("script", type=click.Path(path_type=Path))
+@click.option("--config", "config_path", required=True, type=click.Path(path_type=Path), help="The config of the run.")
+@click.option("--as", "role", required=True, metavar="ROLE", help="The role that this machine plays.")
+@click.option("--traceback", "show_traceback", is_flag=True, help="Show where in the program an error was raised.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run(script: Path, config_path: Path, role: str, show_traceback: bool, arguments: tuple[str, ...]) -> None:
+    """Run SCRIPT as one role. All roles of the config run the same script, in any order of starting.
+
+    What stands after `--` is for the script.
+    """
+    config = Config.load(config_path)
+    config.check_role(role)
+    if not script.is_file():
+        raise ConfigError(f"there is no script {script}")
+    start(Launch(config, role, script_digest(script)))
+    sys.exit(_execute(script, arguments, show_traceback))
+
+
+def _execute(script: Path, arguments: tuple[str, ...], show_traceback: bool) -> int:
+    """Run the script in this process, as `python script.py` would, and return the exit code."""
+    sys.argv = [str(script), *arguments]
+    sys.path.insert(0, str(script.resolve().parent))
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    except TacitError as error:
+        _remember(error)
+        if show_traceback:
+            _print_traceback(error, script)
+        else:
+            fail(error)
+        return 1
+    except KeyboardInterrupt as error:
+        _remember(error)
+        fail("interrupted")
+        return INTERRUPTED
+    except Exception as error:
+        _remember(error)
+        _print_traceback(error, script)
+        return 1
+    return 0
+
+
+def _remember(error: BaseException) -> None:
+    """Do what the interpreter does for an uncaught exception: a session that is still open tells its peers of it."""
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+
+
+def _print_traceback(error: BaseException, script: Path) -> None:
+    """Print the traceback from the script on, without the frames of this command."""
+    trace: TracebackType | None = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename != str(script):
+        trace = trace.tb_next
+    traceback.print_exception(type(error), error, trace or error.__traceback__)

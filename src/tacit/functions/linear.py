@@ -1,0 +1,90 @@
+"""Sums and products with public numbers, in the cheapest way that keeps their precision."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from tacit.protocols.share import SLACK_BITS, Arithmetic
+from tacit.ring.fixed_point import encode, encode_public
+
+__all__ = ["add_public", "apply_public", "fractional", "masking", "times_public"]
+
+UNREACHABLE = 2.0**100
+"""Public numbers beyond, infinities and `torch.finfo(…).min` among them, are no measurements: they tell softmax and max
+what to leave out."""
+
+FAR = 2.0**15
+"""What stands for them. Larger: further from any score; but it must fit at 44 fractional bits, the finest a sum has."""
+
+
+def fractional(x: Arithmetic) -> Arithmetic:
+    """x with at least the session's fractional bits: integers have none. Local."""
+    return x.lifted(max(x.frac_bits, x.protocol.frac_bits))
+
+
+def add_public(x: Arithmetic, c: Tensor) -> Arithmetic:
+    """x + c. Local.   Error: that of rounding c to the scale of x, 2^-(f+1).   What c masks out: see `masking`."""
+    c = masking(c)
+    if c.dtype.is_floating_point:
+        x = fractional(x)
+    return x.plus(encode(c, x.frac_bits, name="a public summand"))
+
+
+def masking(c: Tensor) -> Tensor:
+    """c, with ±2^15 in the place of infinities and numbers as large, by which attention masks scores out.
+
+    exp of the difference to the largest score is zero for either.
+    """
+    if not c.dtype.is_floating_point or not c.numel():
+        return c
+    beyond = c.abs() > UNREACHABLE  # not where c is NaN, which remains an error
+    return torch.where(beyond, c.sign() * FAR, c) if bool(beyond.any()) else c
+
+
+def times_public(x: Arithmetic, v: Tensor) -> Arithmetic:
+    """x v. Local; what it adds to the scale is truncated by whoever needs that.
+
+    A power of two only changes the scale, a whole number only the ring elements; other factors are rounded to 16
+    significant bits of their largest element.
+
+    Domain: |x v| < 2^30 at 16 fractional bits (2^6 where x is kept precise).
+    """
+    if v.numel() and v.dtype.is_floating_point:
+        first = float(v.reshape(-1)[0])
+        if first != 0 and math.isfinite(first) and (v.numel() == 1 or bool((v == first).all())):
+            scaled = _times_power_of_two(x, first)
+            if scaled is not None:
+                shape = torch.broadcast_shapes(x.shape, v.shape)
+                return scaled if shape == x.shape else scaled.move(lambda t: t.expand(shape).contiguous(), view=False)
+    ring, frac_bits = encode_public(v, name="a public factor")
+    if frac_bits and not x.storage.precise and x.frac_bits > x.protocol.frac_bits + SLACK_BITS:
+        x = x.settle()
+    out = apply_public(x, ring, torch.mul)
+    out.storage.frac_bits = x.frac_bits + frac_bits
+    return out
+
+
+def apply_public(x: Arithmetic, ring: Tensor, op: object) -> Arithmetic:
+    """op(x, ring) for a bilinear op and public ring elements, at the scale of x. Local."""
+    return x.linear(lambda t: op(t, ring.to(t.device)))  # type: ignore[operator]
+
+
+def _times_power_of_two(x: Arithmetic, factor: float) -> Arithmetic | None:
+    mantissa, exponent = math.frexp(abs(factor))
+    if mantissa != 0.5:
+        return None
+    exponent -= 1
+    limit = 2 * x.protocol.frac_bits + SLACK_BITS
+    if exponent >= 0:
+        if exponent > 40:
+            return None
+        return x.times_integer((1 << exponent) * (1 if factor > 0 else -1))
+    if x.frac_bits - exponent > limit:
+        x = x.settle()
+    if x.frac_bits - exponent > limit:
+        return None
+    out = x.rescaled(x.frac_bits - exponent)
+    return out if factor > 0 else -out

@@ -1,0 +1,84 @@
+"""Division by a secret."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tacit.functions.linear import fractional, times_public
+from tacit.functions.step import Steps
+from tacit.protocols.share import Arithmetic
+
+__all__ = ["WORKING_BITS", "inverse", "quotient", "reciprocal"]
+
+WORKING_BITS = 24
+"""Fractional bits inside of an iteration, on numbers below 4: products have 48 and fit below 2^62 with room."""
+
+LOW, FINE_LOW, HIGH = -12, -15, 14
+"""Octaves told apart; the lower end is the finer one for a secret with at least 28 fractional bits. Wider: a larger
+domain; each octave costs two comparisons of 34 bits, online and a party."""
+
+START = (2.82349565299, -1.88232994242)
+"""The line closest to 1/z on [1/2, 1) in relative error, 0.0589 (Remez)."""
+
+ITERATIONS = 3
+"""The relative error squares each time: 0.0589, 3.5e-3, 1.2e-5, 1.4e-10; the third is below 2^-24 rounding."""
+
+
+def reciprocal(x: Arithmetic) -> Arithmetic:
+    """Return 1/x by Newton's iteration, y <- y (2 - z y), after scaling x to z = x s in [1/2, 1); 1/x = s y.
+
+    Shape: any.   Domain: 2^-12 <= |x| < 2^14; from 2^-15 for a secret with at least 28 fractional bits.
+    Error: <= 2^-21 |y|.   Below the domain 1/2 is added to z, so that the result stays below 2^12 (2^15) in magnitude.
+    Cost: 13 rounds.   Reveals: nothing.   Ref: [CS10].
+    """
+    y, scale = _scaled_reciprocal(x)
+    return x.protocol.multiply(y, scale)
+
+
+def quotient(numerator: Arithmetic | Tensor, x: Arithmetic) -> Arithmetic:
+    """Return n / x = (n s) y, as `reciprocal`; the scale meets the numerator first, so small quotients keep their bits.
+
+    Shape: any, with broadcasting.   Domain: that of `reciprocal`, and |n s| < 2^23.   Error: <= 2^-20 |y| + 2^-22.
+    Cost: 15 rounds, 14 for a public n.   Reveals: nothing.   Ref: [CS10].
+    """
+    y, scale = _scaled_reciprocal(x)
+    if isinstance(numerator, Tensor):
+        scaled = times_public(scale, numerator)
+    else:
+        scaled = x.protocol.multiply(numerator.settle(), scale)
+    return x.protocol.multiply(scaled.settle(WORKING_BITS), y)
+
+
+def _scaled_reciprocal(x: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
+    """y = 1/(x s) and s = ±2^-j, as a step function of x."""
+    x = fractional(x)
+    low = FINE_LOW if x.frac_bits >= WORKING_BITS + 4 else LOW
+    up = [int(2.0 ** (x.frac_bits + j)) for j in range(low, HIGH)]
+    steps = Steps(x, [1 - t for t in reversed(up)] + [0] + up)
+    scales = [2.0 ** -(low + 1), *(2.0**-j for j in range(low + 1, HIGH + 1))]  # |x| < 2^low, < 2^(low+1), …, < 2^HIGH
+    scale = steps.function([-s for s in reversed(scales)] + scales, frac_bits=HIGH)
+    tiny = [0.5] + [0.0] * (len(scales) - 1)
+    protocol = x.protocol
+    z = protocol.multiply(x, scale).settle(WORKING_BITS) + steps.function([*reversed(tiny), *tiny], WORKING_BITS)
+    return inverse(z), scale
+
+
+def inverse(z: Arithmetic) -> Arithmetic:
+    """1/z at `WORKING_BITS`, for z in [1/2, 1) with no more fractional bits than these. 7 rounds.
+
+    y <- 2 y - y t with t = z y: what a truncation leaves is masked already, and so are all factors here.
+    """
+    multiply = z.protocol.multiply
+    z = z.lifted(WORKING_BITS)
+    y = _affine(z, *START)
+    for _ in range(ITERATIONS):
+        t = multiply(z, y).settle(WORKING_BITS)
+        y = y.lifted(2 * WORKING_BITS).times_integer(2).added(-multiply(y, t)).settle(WORKING_BITS)
+    return y
+
+
+def _affine(x: Arithmetic, constant: float, factor: float) -> Arithmetic:
+    """constant + factor x, at the scale of x, with the factor in 12 fractional bits."""
+    out = x.times_integer(round(factor * 4096)).rescaled(x.frac_bits + 12)
+    return out.plus(torch.tensor(round(constant * 4096) << x.frac_bits)).settle(x.frac_bits)

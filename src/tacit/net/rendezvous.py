@@ -1,0 +1,245 @@
+"""How the roles of a run find each other, in any order of starting.
+
+Of two roles, the one that comes first in the config listens and the other calls, again and again until it gets through
+or `connect_timeout` has passed. The crypto-producer comes last, so it calls everybody and need not be reachable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from tacit.errors import ConnectError, NetworkError, TacitError
+from tacit.net.framing import Kind
+from tacit.net.handshake import Endpoint, Secured, Stray, greet, secure
+from tacit.net.link import Link, LinkDown, describe
+from tacit.net.parting import PARTING, Cause, farewell, search
+from tacit.net.tcp import Tcp
+from tacit.net.transcript import Transcript
+
+__all__ = ["connect"]
+
+RETRY = 0.1
+"""Seconds between two calls. Shorter connects a little sooner, and knocks at an absent peer's door more often."""
+
+PATIENCE = 10.0
+"""Seconds that one connection may take for its handshake, so that a silent stranger does not hold a place for ever."""
+
+STRANGERS = 64
+"""Connections that may be in their handshake at once; more callers wait in the operating system's queue."""
+
+
+def connect(me: Endpoint, transcript: Transcript) -> Tcp:
+    """Connect to every other role and return the transport; raise after `connect_timeout`, or at once if hopeless."""
+    links = Rendezvous(me).meet()
+    return Tcp(
+        me.role,
+        me.roles,
+        {role: links[role] for role in me.roles if role != me.role},
+        transcript,
+        timeout=me.timeout,
+        outbox_bytes=me.outbox_bytes,
+    )
+
+
+class Rendezvous:
+    """The threads and sockets of one role until all its links are made."""
+
+    def __init__(self, me: Endpoint) -> None:
+        self._me = me
+        self._deadline = time.monotonic() + me.connect_timeout
+        place = me.roles.index(me.role)
+        self._calls, self._called_by = me.roles[:place], me.roles[place + 1 :]
+        self._links: dict[str, Link] = {}
+        self._troubles: dict[str, str] = {}
+        self._failure: TacitError | None = None
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._sockets: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+
+    def meet(self) -> dict[str, Link]:
+        """Return a link to each peer, or close everything and raise."""
+        listener = self._listen() if self._called_by else None
+        try:
+            if listener is not None:
+                self._spawn(lambda: self._accept(listener))
+            for peer in self._calls:
+                self._spawn(lambda peer=peer: self._call(peer))  # type: ignore[misc]
+            self._watch()
+        except BaseException as error:
+            self._stop(listener)
+            self._part(error)
+            raise
+        self._stop(listener)
+        return self._links
+
+    def _watch(self) -> None:
+        """Wait until all links are there; meanwhile look whether those that are have bad news."""
+        with self._changed:
+            while len(self._links) < len(self._me.roles) - 1:
+                if self._failure is not None:
+                    raise self._failure
+                if time.monotonic() > self._deadline:
+                    raise self._absent()
+                for link in self._links.values():
+                    _look(link, self._me.role)
+                self._changed.wait(RETRY)
+
+    def _absent(self) -> ConnectError:
+        me = self._me
+        missing = [role for role in me.roles if role != me.role and role not in self._links]
+        reasons = "; ".join(
+            f"{me.show(role)}: {self._troubles.get(role, 'nobody answers')}"
+            if role in self._calls
+            else f"{role} did not call {me.role} at {me.show(me.role)}"
+            for role in missing
+        )
+        names = " and ".join(missing)
+        return ConnectError(f"{names} did not come within {me.connect_timeout:g} s ({reasons})")
+
+    # --- calling ---------------------------------------------------------------------------------------------------
+
+    def _call(self, peer: str) -> None:
+        while not self._stopped:
+            try:
+                sock = socket.create_connection(self._me.addresses[peer], timeout=self._left(2.0))
+            except OSError as error:
+                self._troubles[peer] = describe(error).lower()
+            else:
+                if self._handshake(sock, peer):
+                    return
+            time.sleep(RETRY)
+
+    def _handshake(self, sock: socket.socket, peer: str | None) -> bool:
+        """Make a link of a connection; return False if it turns out not to be one of this run."""
+        keeper = sock.dup()
+        with self._changed:
+            self._sockets.add(keeper)
+        secured = None
+        try:
+            sock.settimeout(self._left(PATIENCE))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            role = greet(sock, self._me, peer)
+            secured = secure(sock, self._me, role, server=peer is None)
+            self._keep(role, secured)
+        except Stray as error:
+            if peer is not None:
+                self._troubles[peer] = str(error)
+        except (TacitError, OSError) as error:
+            self._fail(error if isinstance(error, TacitError) else NetworkError(describe(error)))
+        finally:
+            with self._changed:
+                self._sockets.discard(keeper)
+            if secured is None:
+                _dismiss(keeper)
+                sock.close()
+            keeper.close()
+        return secured is not None
+
+    def _keep(self, role: str, secured: Secured) -> None:
+        link = Link(role, self._me.show(role), secured.socket, secured.pair_key, same_script=secured.same_script)
+        with self._changed:
+            if role in self._links:
+                link.close()
+                raise NetworkError(f"{role} has connected twice: is it running twice?")
+            self._links[role] = link
+            self._changed.notify_all()
+
+    def _fail(self, error: TacitError) -> None:
+        with self._changed:
+            self._failure = self._failure or error
+            self._changed.notify_all()
+
+    def _left(self, most: float) -> float:
+        return max(min(most, self._deadline - time.monotonic()), 0.01)
+
+    # --- being called ----------------------------------------------------------------------------------------------
+
+    def _listen(self) -> socket.socket:
+        me = self._me
+        host, port = me.listen or me.addresses[me.role]
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            return socket.create_server(address[:2], family=family, backlog=128)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                why = "another program uses that port; end it, or change the port in everybody's config"
+            elif error.errno == errno.EADDRNOTAVAIL:
+                why = "that is no address of this machine; if it is behind a router, set 'tacit.listen'"
+            else:
+                why = describe(error).lower()
+            raise ConnectError(f"{me.role} cannot listen at {host}:{port}: {why}") from None
+
+    def _accept(self, listener: socket.socket) -> None:
+        listener.settimeout(RETRY)
+        places = threading.Semaphore(STRANGERS)
+        while not self._stopped:
+            try:
+                sock, _ = listener.accept()
+            except OSError:
+                continue
+            places.acquire()
+            self._spawn(lambda sock=sock: self._admit(sock, places))  # type: ignore[misc]
+
+    def _admit(self, sock: socket.socket, places: threading.Semaphore) -> None:
+        try:
+            self._handshake(sock, None)
+        finally:
+            places.release()
+
+    # --- the end ---------------------------------------------------------------------------------------------------
+
+    def _spawn(self, run: Callable[[], None]) -> None:
+        thread = threading.Thread(target=run, name="tacit-rendezvous", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _stop(self, listener: socket.socket | None) -> None:
+        """End all threads, and every connection that is not a link."""
+        with self._changed:
+            self._stopped = True
+            for sock in self._sockets:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        if listener is not None:
+            listener.close()
+
+    def _part(self, error: BaseException) -> None:
+        """Tell the peers that are connected already why there will be no run."""
+        text = str(error) if isinstance(error, TacitError) else "interrupted by its user"
+        farewell(tuple(self._links.values()), Cause("stopped", self._me.role, text))
+
+
+def _look(link: Link, here: str) -> None:
+    """Raise if a peer that is connected already has stopped."""
+    try:
+        with link.reading:
+            link.fill()
+            header = link.peek()
+            well = not link.hung_up and (header is None or header.kind is not Kind.ABORT)
+    except LinkDown:
+        well = False
+    if not well:
+        found = search(link, PARTING, (Kind.ABORT,))
+        text = f"{link.peer} ({link.address}) closed its connection while {here} was waiting for others"
+        raise (
+            Cause("lost", link.peer, text).error(here)
+            if found is None
+            else Cause.from_bytes(found[1], link.peer).error(here, link.peer)
+        )
+
+
+def _dismiss(sock: socket.socket) -> None:
+    """Close a connection so that what was sent on it, a TLS alert say, still arrives."""
+    with sock, contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_WR)
+        sock.settimeout(1.0)
+        while sock.recv(1 << 16):
+            pass

@@ -1,0 +1,396 @@
+"""One role here, a TCP connection with TLS to each of the others."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import select
+import struct
+import sys
+import time
+import weakref
+from collections.abc import Sequence
+
+import torch
+
+from tacit.errors import NetworkError, TacitError
+from tacit.net.courier import Courier
+from tacit.net.divergence import explain
+from tacit.net.framing import LIMITS, SEQUENCE_MASK, Header, Kind
+from tacit.net.link import Link, LinkDown
+from tacit.net.parting import PARTING, Cause, farewell, hang_up, search, write_out
+from tacit.net.transcript import Transcript
+from tacit.net.transport import Parcel, Transport
+
+__all__ = ["Tcp"]
+
+SLICE_MS = 250
+"""Milliseconds of waiting after which the program's thread looks whether waiting still makes sense."""
+
+SPIN = 50e-6
+"""Seconds to look again and again before sleeping. Most answers come sooner than a sleeping process wakes up: with
+three roles on two cores, training took 6 ms a step in place of 10. Longer burns a core for nothing; giving way between
+two looks lets a peer on the same core run at once."""
+
+EVIDENCE = 10.0
+"""Seconds to wait for the history of a role that diverged: it answers when it next uses the network."""
+
+ALIVE = struct.Struct("<BQQ8s")
+"""Whether the sender waits for the receiver's next frame; frames it has received; its operator's number and digest."""
+
+
+_OPEN: weakref.WeakSet[Tcp] = weakref.WeakSet()
+
+
+def _abort_all() -> None:
+    """Abort, at the end of the interpreter, what nobody has closed."""
+    for transport in tuple(_OPEN):
+        transport.abort("its program ended in the middle of a session")
+
+
+def _abandon_all() -> None:
+    """In a forked child: let go of the parent's connections, so that they end when the parent does."""
+    for transport in tuple(_OPEN):
+        transport.abandon()
+
+
+atexit.register(_abort_all)
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_abandon_all)
+
+
+class Tcp(Transport):
+    """The links of one role. `connect` in `rendezvous.py` makes them; this class moves frames and ends runs.
+
+    The program's thread does all the waiting: it reads when it wants a frame, and writes while it waits. The courier
+    writes what `send` has queued when the program does something else.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        roles: Sequence[str],
+        links: dict[str, Link],
+        transcript: Transcript,
+        *,
+        timeout: float = 60.0,
+        outbox_bytes: int = 1 << 28,
+    ) -> None:
+        self.roles = tuple(roles)
+        self.hosted = (role,)
+        self.transcript = transcript
+        self._role, self._links, self._timeout = role, links, timeout
+        self._outbox_bytes = outbox_bytes
+        self._all = tuple(links.values())
+        self._waiting: tuple[Link, int] | None = None
+        self._cause: Cause | None = None
+        self._open = True
+        self._courier = Courier(self._all, min(timeout / 4, 2.0), self._sign_of_life)
+        self._courier.start()
+        _OPEN.add(self)
+
+    # --- moving tensors --------------------------------------------------------------------------------------------
+
+    def exchange(self, sends: Sequence[Parcel], receives: Sequence[Parcel]) -> None:
+        """Queue all that is sent, then receive; whenever something is not ready, whatever else can move moves."""
+        links, digest = self._links, self.transcript.digest
+        try:
+            for _, destination, tensor in sends:
+                links[destination].push(Kind.DATA, _bytes_of(tensor), digest)
+            for link in self._all:
+                if link.queued:
+                    link.flush()
+            for source, _, tensor in receives:
+                self._receive(links[source], _bytes_of(tensor))
+            for _, destination, _ in sends:
+                if links[destination].queued:
+                    self._settle(links[destination], 0)
+        except (LinkDown, TacitError) as error:
+            raise self._failed(error) from None
+
+    def send(self, parcel: Parcel) -> None:
+        """Queue one tensor for the courier; wait only while more than `outbox_bytes` wait for this peer."""
+        link = self._links[parcel.destination]
+        try:
+            if self._courier.trouble is not None:
+                raise self._last_words(self._courier.trouble)
+            if link.queued > self._outbox_bytes:
+                self._settle(link, self._outbox_bytes)
+            link.push(Kind.DATA, _bytes_of(parcel.tensor), self.transcript.digest)
+            self._courier.wake()
+        except (LinkDown, TacitError) as error:
+            raise self._failed(error) from None
+
+    def receive(self, parcel: Parcel) -> None:
+        """Fill one tensor."""
+        try:
+            self._receive(self._links[parcel.source], _bytes_of(parcel.tensor))
+        except (LinkDown, TacitError) as error:
+            raise self._failed(error) from None
+
+    def announce(self, source: str, message: bytes | None) -> bytes:
+        """Send the message to every peer, or receive it from its source."""
+        try:
+            if source != self._role:
+                link = self._links[source]
+                with link.reading:
+                    self._expect(link, Kind.ANNOUNCE, None)
+                    message = link.take_payload(self._wait)
+                    link.received += 1
+                return message
+            if message is None:
+                raise ValueError(f"{source} is this role, so the message that it announces must be given")
+            if len(message) > LIMITS[Kind.ANNOUNCE]:
+                raise ValueError(
+                    f"an announcement of {len(message)} bytes is too long: {LIMITS[Kind.ANNOUNCE]} at most"
+                )
+            for link in self._all:
+                link.push(Kind.ANNOUNCE, message, self.transcript.digest)
+                link.flush()
+            self._courier.wake()
+            return message
+        except (LinkDown, TacitError) as error:
+            raise self._failed(error) from None
+
+    def pair_key(self, one: str, other: str) -> bytes:
+        """The key that the handshake of the two roles has agreed on."""
+        if self._role not in (one, other) or one == other:
+            raise ValueError(f"{self._role} shares no key between {one!r} and {other!r}")
+        return self._links[other if one == self._role else one].pair_key
+
+    @property
+    def wire_bytes(self) -> dict[tuple[str, str], int]:
+        """Bytes of this role's links in both directions, framing included, TLS excluded."""
+        sent = {(self._role, peer): link.sent_bytes for peer, link in self._links.items()}
+        return sent | {(peer, self._role): link.received_bytes for peer, link in self._links.items()}
+
+    # --- reading frames --------------------------------------------------------------------------------------------
+
+    def _receive(self, link: Link, target: memoryview) -> None:
+        with link.reading:
+            self._expect(link, Kind.DATA, len(target))
+            link.read_payload(target, self._wait)
+            link.received += 1
+
+    def _expect(self, link: Link, kind: Kind, length: int | None) -> None:
+        """Take the header of the next frame of the program, which must be this one."""
+        while True:
+            header = link.next_header(self._wait)
+            if header.kind is Kind.ALIVE:
+                self._judge(link, link.take_payload(self._wait))
+            elif header.kind is Kind.ABORT or header.kind is Kind.DIVERGED:
+                raise self._news(link, header.kind, link.take_payload(self._wait))
+            elif (
+                header.digest == self.transcript.digest
+                and header.kind is kind
+                and header.sequence == link.received & SEQUENCE_MASK
+                and (length is None or header.length == length)
+            ):
+                return
+            else:
+                raise self._diverged(link, self._mismatch(link, header, kind, length))
+
+    def _mismatch(self, link: Link, header: Header, kind: Kind, length: int | None) -> str:
+        if header.kind is not kind:
+            what = {Kind.DATA: "a tensor", Kind.ANNOUNCE: "a public message", Kind.BYE: "its end of the program"}
+            return f"{self._role} expects {what[kind]} from {link.peer}, which has sent {what[header.kind]}"
+        if header.sequence != link.received & SEQUENCE_MASK:
+            return f"{link.peer} has sent frame {header.sequence} where {self._role} expects frame {link.received}"
+        if length is not None and header.length != length:
+            return f"{self._role} expects {length} bytes from {link.peer}, which has sent {header.length}"
+        return "they have done different operators"
+
+    def _sign_of_life(self, link: Link) -> bytes:
+        """Say where this role is, so that two roles that wait for each other notice it."""
+        waiting = self._waiting
+        mine = waiting is not None and waiting[0] is link
+        count, digest, _ = self.transcript.history[-1] if self.transcript.history else (0, bytes(8), "")
+        return ALIVE.pack(mine, waiting[1] if waiting and mine else 0, count, digest)
+
+    def _judge(self, link: Link, payload: bytes) -> None:
+        """Raise if the peer, from which we wait for a frame, has diverged or waits for a frame from us.
+
+        Its sign of life follows all that it has sent; so if it waits for a frame that we have not sent, and we for one
+        that it has not sent, neither will come.
+        """
+        if len(payload) != ALIVE.size:
+            raise NetworkError(f"{link.peer} sent a sign of life of {len(payload)} bytes: is it another version?")
+        waits, received, count, digest = ALIVE.unpack(payload)
+        if waits and received == link.sent:
+            raise self._diverged(link, f"{self._role} and {link.peer} wait for each other")
+        if any(entry[0] == count and entry[1] != digest for entry in tuple(self.transcript.history)):
+            raise self._diverged(link, "they have done different operators")
+
+    # --- waiting ---------------------------------------------------------------------------------------------------
+
+    def _wait(self, link: Link) -> None:
+        """Return when the link may be readable; meanwhile write what is queued."""
+        if any(other.queued for other in self._all):
+            self._wait_writing(link)
+            return
+        poll = link.readable.poll
+        stop = time.perf_counter() + SPIN
+        while time.perf_counter() < stop:
+            if poll(0):
+                return
+            os.sched_yield()
+        if not poll(SLICE_MS):
+            self._wait_long(link)
+
+    def _wait_long(self, link: Link) -> None:
+        since = time.monotonic() - SLICE_MS / 1000
+        self._waiting = link, link.received
+        try:
+            while True:
+                self._check(link, since)
+                if link.readable.poll(SLICE_MS):
+                    return
+        finally:
+            self._waiting = None
+
+    def _wait_writing(self, link: Link) -> None:
+        since = time.monotonic()
+        self._waiting = link, link.received
+        try:
+            while any(other.queued for other in self._all):
+                poll = select.poll()
+                for other in self._all:
+                    if other.queued:
+                        poll.register(other, select.POLLOUT | (select.POLLIN if other is link else 0))
+                    elif other is link:
+                        poll.register(other, select.POLLIN)
+                events = dict(poll.poll(SLICE_MS))
+                if not events:
+                    self._check(link, since)
+                for other in self._all:
+                    if events.get(other.fileno(), 0) & ~select.POLLIN:
+                        other.flush()
+                if events.get(link.fileno(), 0) & ~select.POLLOUT:
+                    return
+        finally:
+            self._waiting = None
+
+    def _settle(self, link: Link, limit: int) -> None:
+        """Write until at most `limit` bytes are queued for this peer."""
+        since = time.monotonic()
+        poll = select.poll()
+        poll.register(link, select.POLLOUT)
+        while link.queued > limit and not link.flush():
+            before = link.queued
+            poll.poll(SLICE_MS)
+            if link.queued >= before:
+                self._check(link, since)
+
+    def _check(self, link: Link, since: float) -> None:
+        """Raise if there is bad news from anybody, or nothing at all from this peer for too long."""
+        if self._courier.trouble is not None:
+            raise self._last_words(self._courier.trouble)
+        if time.monotonic() - max(link.heard, since) > self._timeout:
+            text = f"{link.peer} ({link.address}) has given no sign of life for {self._timeout:g} s"
+            raise self._blame("stalled", link.peer, f"{text}, {self._place()}")
+
+    # --- bad news --------------------------------------------------------------------------------------------------
+
+    def _place(self) -> str:
+        return f"while {self._role} was at operator {self.transcript.count}, `{self.transcript.operator}`"
+
+    def _blame(self, kind: str, role: str, text: str, reporter: str | None = None) -> TacitError:
+        """Note why this role stops, for the abort that follows, and return the error that says so."""
+        cause = Cause(kind, role, text)
+        self._cause = self._cause or cause
+        return cause.error(self._role, reporter)
+
+    def _failed(self, error: LinkDown | TacitError) -> TacitError:
+        """Translate: what the user sees is the first cause, as far as it can be known here."""
+        if isinstance(error, LinkDown):
+            return self._last_words(error.link, error.why)
+        if isinstance(error, NetworkError) and self._cause is None:
+            self._cause = Cause("network", self._role, str(error))
+        return error
+
+    def _last_words(self, link: Link, why: str = "closed its connection") -> TacitError:
+        """Why a peer stops: what it says itself, perhaps behind unread frames, or else what we see of it."""
+        found = search(link, PARTING, (Kind.ABORT, Kind.DIVERGED))
+        if found is not None:
+            return self._news(link, *found)
+        return self._blame("lost", link.peer, f"{link.peer} ({link.address}) {why} {self._place()}: see its own log")
+
+    def _news(self, link: Link, kind: Kind, payload: bytes) -> TacitError:
+        """The error that an ABORT or DIVERGED frame stands for."""
+        if kind is Kind.DIVERGED:
+            self._testify(link)
+            return self._compared(link, payload, f"{link.peer} has noticed it")
+        return self._blame(*Cause.from_bytes(payload, link.peer), reporter=link.peer)
+
+    def _diverged(self, link: Link, detail: str) -> TacitError:
+        """Exchange histories with a peer that does something else, and return the error that compares them."""
+        self._testify(link)
+        found = search(link, min(EVIDENCE, self._timeout), (Kind.DIVERGED, Kind.ABORT))
+        if found is not None and found[0] is Kind.ABORT:
+            return self._news(link, *found)
+        return self._compared(link, None if found is None else found[1], detail)
+
+    def _compared(self, link: Link, payload: bytes | None, detail: str) -> TacitError:
+        try:
+            theirs = None if payload is None else Transcript.from_bytes(payload)
+        except ValueError:
+            theirs = None
+        mine = list(self.transcript.history)
+        text = explain(self._role, mine, link.peer, theirs, detail, same_script=link.same_script)
+        return self._blame("diverged", link.peer, text)
+
+    def _testify(self, link: Link) -> None:
+        """Send our history."""
+        link.drop_queue()
+        link.push(Kind.DIVERGED, self.transcript.to_bytes(), self.transcript.digest)
+        write_out([link], time.monotonic() + PARTING)
+
+    # --- the end ---------------------------------------------------------------------------------------------------
+
+    def abort(self, reason: str) -> None:
+        """Tell every peer why, wait a moment for it to arrive, and close."""
+        if not self._open:
+            return
+        self._end()
+        farewell(self._all, self._cause or Cause("stopped", self._role, reason))
+
+    def close(self) -> None:
+        """Say bye to everybody and wait for everybody's; the bye carries the digest of the whole program."""
+        if not self._open:
+            return
+        self._courier.closing = True
+        try:
+            for link in self._all:
+                link.push(Kind.BYE, b"", self.transcript.digest)
+            for link in self._all:
+                self._settle(link, 0)
+            for link in self._all:
+                with link.reading:
+                    self._expect(link, Kind.BYE, 0)
+                    link.finished = True
+        except (LinkDown, TacitError) as error:
+            failed = self._failed(error)
+            self.abort(str(failed))
+            raise failed from None
+        except BaseException:
+            self.abort("interrupted by its user")
+            raise
+        self._end()
+        hang_up(self._all, time.monotonic() + PARTING)
+
+    def abandon(self) -> None:
+        """Close this process's copies of the sockets without a word: for children that were forked off."""
+        self._open = False
+        _OPEN.discard(self)
+        for link in self._all:
+            link.close()
+
+    def _end(self) -> None:
+        self._open = False
+        _OPEN.discard(self)
+        self._courier.stop()
+
+
+def _bytes_of(tensor: torch.Tensor) -> memoryview:
+    """The tensor's own memory, as bytes."""
+    return tensor.numpy().data.cast("B") if tensor.numel() else memoryview(b"")

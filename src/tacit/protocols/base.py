@@ -1,0 +1,136 @@
+"""The primitives that every protocol offers, with their declared costs. Everything above is built from these."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from tacit.protocols.share import Arithmetic, Binary, Share
+from tacit.session.session import Session
+
+__all__ = ["DeclaredCost", "Harmonics", "Protocol"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredCost:
+    """What one primitive costs for each element; the conformance suite runs it and compares with the meter."""
+
+    rounds: int
+    online_bits: Callable[[int], float]
+    """Bits that one party sends to all its peers together, as a function of the number of parties."""
+    producer_bits: float
+    """Bits that the crypto-producer sends to all parties together."""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Harmonics:
+    """A trigonometric polynomial of a period that is a power of two,
+
+    constant + Σ_k (sine[k-1] sin(2π k x / period) + cosine[k-1] cos(2π k x / period))
+    """
+
+    period: int
+    sine: tuple[float, ...] = ()
+    cosine: tuple[float, ...] = ()
+    constant: float = 0.0
+
+
+class Protocol(ABC):
+    """Secret sharing among the parties of a session, in Z_2^64 for numbers and Z_2 for bits.
+
+    Shapes, scales and the order of calls are public and the same at every role. Unless its docstring says otherwise a
+    primitive reveals nothing.
+    """
+
+    costs: ClassVar[Mapping[str, DeclaredCost]]
+    """The cost of each primitive when nothing about its operands is known yet."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.frac_bits = session.config.frac_bits
+
+    def indexed(self, tensors: Sequence[Tensor]) -> Iterator[tuple[int, Tensor]]:
+        """Pair the tensors of a share with the indices of the parties they belong to (-1 at the producer)."""
+        return zip(self.session.party_indices or (-1,), tensors, strict=True)
+
+    # --- in and out ------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def share(self, value: Tensor | None, owner: str, shape: Sequence[int], frac_bits: int) -> Arithmetic:
+        """Share ring elements that `owner` knows; `value` is None at every other role. No bytes."""
+
+    @abstractmethod
+    def share_bits(self, value: Tensor | None, owner: str, shape: Sequence[int]) -> Binary:
+        """Share bits (bytes of value 0 or 1) that `owner` knows. No bytes."""
+
+    @abstractmethod
+    def public(self, ring: Tensor, frac_bits: int) -> Arithmetic:
+        """A trivial sharing of public ring elements. Local."""
+
+    @abstractmethod
+    def public_bits(self, bits: Tensor) -> Binary:
+        """A trivial sharing of public bits. Local."""
+
+    @abstractmethod
+    def reveal(self, x: Share, receivers: Sequence[str]) -> Tensor | None:
+        """Open x towards the receivers, after re-randomising its shares; None at everybody else. Reveals x, to them.
+
+        Call it through `tacit.reveal` only, which asks the ledger first.
+        """
+
+    # --- numbers ---------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def mask(self, *shares: Share) -> None:
+        """Open those of the shares that are not open yet, under fresh masks, in one round."""
+
+    @abstractmethod
+    def multiply(self, x: Arithmetic, y: Arithmetic) -> Arithmetic:
+        """x * y elementwise, with broadcasting. The scales add up; nothing is truncated."""
+
+    @abstractmethod
+    def bilinear(self, x: Arithmetic, y: Arithmetic, op: Callable[[Tensor, Tensor], Tensor]) -> Arithmetic:
+        """op(x, y) for an operation that is linear in each operand (a matrix product, a convolution)."""
+
+    @abstractmethod
+    def truncate(self, x: Arithmetic, bits: int) -> Arithmetic:
+        """floor(x / 2^bits) or that plus one (unbiased), for |x| < 2^62; the scale drops by `bits`."""
+
+    @abstractmethod
+    def settle(self, x: Arithmetic, frac_bits: int | None = None) -> Arithmetic:
+        """Truncate x to at most `frac_bits` fractional bits, once; see `Arithmetic.settle`."""
+
+    @abstractmethod
+    def settle_all(self, shares: Sequence[Arithmetic]) -> list[Arithmetic]:
+        """Settle independent shares in one round."""
+
+    @abstractmethod
+    def harmonics(self, x: Arithmetic, series: Sequence[Harmonics]) -> list[Arithmetic]:
+        """Evaluate trigonometric polynomials of x, from one opening of x; scale `HARMONIC_BITS`, not truncated."""
+
+    @abstractmethod
+    def powers_of_two(self, y: Arithmetic) -> Arithmetic:
+        """2^y for -44 <= y < 16, from one opening of y; not truncated. Outside of this window the result is wrong."""
+
+    # --- bits ------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def less(self, x: Arithmetic, thresholds: Sequence[int]) -> list[Binary]:
+        """[x < t] for public ring elements t at the scale of x, all from one opening of x. |x - t| < 2^63."""
+
+    @abstractmethod
+    def select(self, pairs: Sequence[tuple[Binary, Arithmetic]]) -> list[Arithmetic]:
+        """b x for each pair (b, x) of one shape, in one round; a truncation that x still needs is done on the way."""
+
+    @abstractmethod
+    def conjunction(self, x: Binary, y: Binary) -> Binary:
+        """x and y."""
+
+    @abstractmethod
+    def to_arithmetic(self, b: Binary) -> Arithmetic:
+        """The bits as integers."""

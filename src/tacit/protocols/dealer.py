@@ -1,0 +1,318 @@
+"""Additive shares among any number of computing parties, with correlated randomness from a crypto-producer.
+
+Each primitive is one opening of what is not open yet, and local work; the correlations are in `tacit.correlated`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import add, sub, xor
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from tacit.correlated import comparison, exponential, harmonics, product, selection, truncation
+from tacit.correlated.dealing import Dealing
+from tacit.correlated.masks import Mask
+from tacit.errors import ConfigError
+from tacit.net.transport import Parcel
+from tacit.protocols.base import DeclaredCost, Harmonics, Protocol
+from tacit.protocols.masking import Masking, fold, masked_form, simple_mask
+from tacit.protocols.share import Arithmetic, Binary, Share, Storage
+from tacit.ring import kernels
+from tacit.session.session import Session
+
+__all__ = ["Dealer"]
+
+
+class Dealer(Protocol):
+    """Semi-honest security against any one role, with a producer that colludes with no party; see docs/protocols.md."""
+
+    costs: ClassVar = {
+        "multiply": DeclaredCost(1, lambda n: 128 * (n - 1), 64, "64 bits for each operand not opened before"),
+        "truncate": DeclaredCost(1, lambda n: 64 * (n - 1), 128),
+        "less": DeclaredCost(
+            3, lambda n: (64 + 28 + 6) * (n - 1), 256 + 1 + 88 + 15, "the first 64 only once a secret"
+        ),
+        "select": DeclaredCost(1, lambda n: (64 + 1) * (n - 1), 128, "a bit, and 64 if the operand is not open"),
+        "relu": DeclaredCost(4, lambda n: (64 + 28 + 6 + 1) * (n - 1), 256 + 1 + 88 + 15 + 128),
+        "conjunction": DeclaredCost(1, lambda n: 2 * (n - 1), 2 * 64 + 1),
+        "to_arithmetic": DeclaredCost(1, lambda n: 1 * (n - 1), 64),
+    }
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._dealing = Dealing(session)
+        self._masking = Masking(session, self._dealing)
+        self._indices = session.party_indices
+
+    # --- in and out ------------------------------------------------------------------------------------------------
+
+    @override
+    def share(self, value: Tensor | None, owner: str, shape: Sequence[int], frac_bits: int) -> Arithmetic:
+        parts = self._share(value, owner, lambda stream: stream.ring(shape), sub)
+        return self._arithmetic(parts, torch.Size(shape), frac_bits)
+
+    @override
+    def share_bits(self, value: Tensor | None, owner: str, shape: Sequence[int]) -> Binary:
+        size = torch.Size(shape)
+        count = size.numel()
+        parts = self._share(
+            value, owner, lambda s: kernels.unpack_bits(s.bytes((count + 7) // 8), count).view(size), xor
+        )
+        return self._binary(parts, size)
+
+    def _share(
+        self, value: Tensor | None, owner: str, draw: Callable[..., Tensor], without: Callable[[Tensor, Tensor], Tensor]
+    ) -> list[Tensor]:
+        """Every party but the owner takes its share from a key stream it has in common with the owner."""
+        session = self.session
+        session.check_open()
+        if owner not in session.parties:
+            raise ConfigError(f"{owner!r} cannot own data: the computing parties are {', '.join(session.parties)}")
+        parts = []
+        for index in self._indices:
+            here = session.parties[index]
+            if here != owner:
+                parts.append(draw(session.stream(here, owner, f"input of {owner}")))
+                continue
+            assert value is not None
+            rest = value
+            for peer in session.parties:
+                if peer != owner:
+                    rest = without(rest, draw(session.stream(here, peer, f"input of {owner}")))
+            parts.append(rest)
+        return parts
+
+    @override
+    def public(self, ring: Tensor, frac_bits: int) -> Arithmetic:
+        parts = [ring.clone() if i == 0 else torch.zeros_like(ring) for i in self._indices]
+        return self._arithmetic(parts, ring.shape, frac_bits)
+
+    @override
+    def public_bits(self, bits: Tensor) -> Binary:
+        parts = [bits.clone() if i == 0 else torch.zeros_like(bits) for i in self._indices]
+        return self._binary(parts, bits.shape)
+
+    @override
+    def reveal(self, x: Share, receivers: Sequence[str]) -> Tensor | None:
+        """Each party adds a fresh sharing of zero before its share leaves, so shares say nothing beyond their sum."""
+        session = self.session
+        session.check_open()
+        binary = isinstance(x, Binary)
+        combine: Callable[[Tensor, Tensor], Tensor] = xor if binary else add
+        fresh = [self._refreshed(i, t.contiguous(), binary) for i, t in self.indexed(x.tensors) if i >= 0]
+        if binary:
+            fresh = [kernels.pack_bits(t) for t in fresh]
+        names = [session.parties[i] for i in self._indices]
+        size = (x.numel + 7) // 8 if binary else 8 * x.numel
+        session.meter.round({p: size * sum(r != p for r in receivers) for p in session.parties})
+        sends = [Parcel(n, r, t) for n, t in zip(names, fresh, strict=True) for r in receivers if r != n]
+        arrivals: dict[str, list[Tensor]] = {r: [] for r in receivers if r in session.transport.hosted}
+        incoming = []
+        for receiver, tensors in arrivals.items():
+            for party in session.parties:
+                if party == receiver:
+                    continue
+                space = (
+                    torch.empty((x.numel + 7) // 8, dtype=torch.uint8)
+                    if binary
+                    else torch.empty(x.shape, dtype=torch.int64)
+                )
+                tensors.append(space)
+                incoming.append(Parcel(party, receiver, space))
+        session.transport.exchange(sends, incoming)
+        if not arrivals:
+            return None
+        receiver, tensors = next(iter(arrivals.items()))
+        total = fold(combine, tensors + [t for n, t in zip(names, fresh, strict=True) if n == receiver])
+        return kernels.unpack_bits(total, x.numel).view(x.shape) if binary else total
+
+    def _refreshed(self, index: int, part: Tensor, binary: bool) -> Tensor:
+        """part + Σ_{j > i} s_ij - Σ_{j < i} s_ji, with s_ij from the key stream of the pair; the sum over i is zero."""
+        parties = self.session.parties
+        for other, peer in enumerate(parties):
+            if other == index:
+                continue
+            stream = self.session.stream(parties[index], peer, "zero")
+            if binary:
+                part = part ^ kernels.unpack_bits(stream.bytes((part.numel() + 7) // 8), part.numel()).view(part.shape)
+            else:
+                piece = stream.ring(part.shape)
+                part = part + piece if other > index else part - piece
+        return part
+
+    # --- numbers ---------------------------------------------------------------------------------------------------
+
+    @override
+    def mask(self, *shares: Share) -> None:
+        self._masking.mask(*shares)
+
+    @override
+    def multiply(self, x: Arithmetic, y: Arithmetic) -> Arithmetic:
+        self.mask(*(v for v in (x, y) if masked_form(v.facts) is None))
+        shape = torch.broadcast_shapes(x.shape, y.shape)
+        left = masked_form(x.facts)
+        right = left if x is y else masked_form(y.facts)
+        assert left is not None
+        assert right is not None
+        parts = product.elementwise(self._dealing, left, right, shape, self._indices)
+        return self._arithmetic(parts, shape, x.frac_bits + y.frac_bits)
+
+    @override
+    def bilinear(self, x: Arithmetic, y: Arithmetic, op: Callable[[Tensor, Tensor], Tensor]) -> Arithmetic:
+        self.mask(x, y)
+        left, right = simple_mask(x.facts), simple_mask(y.facts)
+        parts, shape = product.bilinear(self._dealing, left, right, op, self._indices)
+        return self._arithmetic(parts, shape, x.frac_bits + y.frac_bits)
+
+    @override
+    def truncate(self, x: Arithmetic, bits: int) -> Arithmetic:
+        return self.settle(x, x.frac_bits - bits)
+
+    @override
+    def settle(self, x: Arithmetic, frac_bits: int | None = None) -> Arithmetic:
+        target = self.frac_bits if frac_bits is None else frac_bits
+        if x.frac_bits <= target:
+            return x
+        memo = x.facts.memo
+        key = ("settled", target)
+        if key not in memo:
+            memo[key] = self._settle(x, target)
+        found = memo[key]
+        assert isinstance(found, Arithmetic)
+        return found
+
+    def _settle(self, x: Arithmetic, target: int) -> Arithmetic:
+        origin = x.origin()
+        if origin is not None and origin.move is not None and isinstance(origin.parent, Arithmetic):
+            settled = self.settle(origin.parent, target).move(origin.move, view=False)
+            return settled
+        self.mask(x)
+        mask, bits = simple_mask(x.facts), x.frac_bits - target
+        form = truncation.truncated(self._dealing, mask, bits)
+        out = self._arithmetic(form.parts(self._indices), x.shape, target)
+        out.facts.form = form
+        out.facts.memo["unsettled"] = (mask, bits)
+        return out
+
+    @override
+    def settle_all(self, shares: Sequence[Arithmetic]) -> list[Arithmetic]:
+        self.mask(
+            *(x for x in shares if x.frac_bits > self.frac_bits and ("settled", self.frac_bits) not in x.facts.memo)
+        )
+        return [self.settle(x) for x in shares]
+
+    @override
+    def harmonics(self, x: Arithmetic, series: Sequence[Harmonics]) -> list[Arithmetic]:
+        mask, frac_bits = self._opened_form(x)
+        period = series[0].period
+        if any(s.period != period for s in series):
+            raise ValueError("series that are evaluated together have the same period")
+        waves = harmonics.waves(
+            self._dealing, mask, frac_bits, period, [(s.sine, s.cosine) for s in series], self._indices
+        )
+        scale = 2 * harmonics.HALF_BITS
+        out = []
+        for k, s in enumerate(series):
+            share = self._arithmetic(waves[k] if waves else [], x.shape, scale)
+            out.append(share.plus(torch.tensor(round(s.constant * 2**scale))) if s.constant else share)
+        return out
+
+    @override
+    def powers_of_two(self, y: Arithmetic) -> Arithmetic:
+        mask, frac_bits = self._opened_form(y)
+        parts = exponential.powers_of_two(self._dealing, mask, frac_bits, self._indices)
+        return self._arithmetic(parts, y.shape, exponential.SCALE)
+
+    # --- bits ------------------------------------------------------------------------------------------------------
+
+    @override
+    def less(self, x: Arithmetic, thresholds: Sequence[int]) -> list[Binary]:
+        memo = x.facts.memo
+        missing = [t for t in dict.fromkeys(thresholds) if ("less", t) not in memo]
+        if missing:
+            memo.update({("less", t): b for t, b in zip(missing, self._less(x, missing), strict=True)})
+        return [memo["less", t] for t in thresholds]
+
+    def _less(self, x: Arithmetic, thresholds: Sequence[int]) -> list[Binary]:
+        origin = x.origin()
+        if origin is not None and origin.move is not None and isinstance(origin.parent, Arithmetic):
+            return [b.move(origin.move, view=False) for b in self.less(origin.parent, thresholds)]
+        mask, frac_bits = self._opened_form(x)
+        up = frac_bits - x.frac_bits
+        stacked = None
+        if mask.opened is not None:
+            stacked = torch.stack([mask.opened - (t << up) for t in thresholds])
+        shape = torch.Size((len(thresholds), *x.shape))
+        parts = comparison.negative(self._dealing, mask.secret, stacked, shape, self._indices, self._masking.open_bits)
+        return [self._binary([p[k] for p in parts], x.shape) for k in range(len(thresholds))]
+
+    def _opened_form(self, x: Arithmetic) -> tuple[Mask, int]:
+        """A simple mask that tells x up to one unit, and its scale: what was opened to truncate x will do."""
+        unsettled = x.facts.memo.get("unsettled")
+        if unsettled is not None and simple_mask(x.facts) is None:
+            mask, bits = unsettled
+            return mask, x.frac_bits + bits
+        self.mask(x)
+        return simple_mask(x.facts), x.frac_bits
+
+    @override
+    def select(self, pairs: Sequence[tuple[Binary, Arithmetic]]) -> list[Arithmetic]:
+        unmasked: list[Share] = [b for b, _ in pairs]
+        unmasked += [x for _, x in pairs if x.frac_bits > self.frac_bits or masked_form(x.facts) is None]
+        self.mask(*unmasked)
+        out = []
+        for b, x in pairs:
+            y = self.settle(x)
+            form = masked_form(y.facts)
+            assert form is not None
+            tensors = [t for i, t in self.indexed(y.tensors) if i >= 0]
+            parts = selection.selected(self._dealing, simple_mask(b.facts), form, tensors, y.shape)
+            out.append(self._arithmetic(parts, y.shape, y.frac_bits))
+        return out
+
+    @override
+    def conjunction(self, x: Binary, y: Binary) -> Binary:
+        """(c + β)(d + δ) = cd + c [δ] + d [β] + [βδ] over GF(2), from the masked forms of both."""
+        self.mask(x, y)
+        left, right = simple_mask(x.facts), simple_mask(y.facts)
+        shape = torch.broadcast_shapes(x.shape, y.shape)
+        count = shape.numel()
+
+        def make() -> list[Tensor]:
+            return [kernels.pack_bits((left.beta.plain & right.beta.plain).expand(shape))]
+
+        (dealt,) = self._dealing.bits([((count + 7) // 8,)], make)
+        parts = []
+        for k, index in enumerate(self._indices):
+            c, d = left.opened, right.opened
+            part = (
+                (c & right.beta.parts[k])
+                ^ (d & left.beta.parts[k])
+                ^ kernels.unpack_bits(dealt.parts[k], count).view(shape)
+            )
+            parts.append(part ^ (c & d) if index == 0 else part)
+        return self._binary(parts, shape)
+
+    @override
+    def to_arithmetic(self, b: Binary) -> Arithmetic:
+        memo = b.facts.memo
+        if "arithmetic" not in memo:
+            self.mask(b)
+            memo["arithmetic"] = self._arithmetic(selection.to_ring(simple_mask(b.facts), self._indices), b.shape, 0)
+        found = memo["arithmetic"]
+        assert isinstance(found, Arithmetic)
+        return found
+
+    # --- construction ----------------------------------------------------------------------------------------------
+
+    def _arithmetic(self, parts: Sequence[Tensor], shape: torch.Size, frac_bits: int) -> Arithmetic:
+        tensors = parts or [torch.empty(shape, dtype=torch.int64, device="meta")]
+        return Arithmetic(self, tensors, Storage(shape.numel(), frac_bits))
+
+    def _binary(self, parts: Sequence[Tensor], shape: torch.Size) -> Binary:
+        tensors = parts or [torch.empty(shape, dtype=torch.uint8, device="meta")]
+        return Binary(self, tensors, Storage(shape.numel()))

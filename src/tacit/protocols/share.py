@@ -1,0 +1,299 @@
+"""Secret-shared tensors: what a role holds of a secret, and what has been found out about it so far.
+
+A share knows facts about its content (a mask it was opened under, its truncated form, comparisons already made), so
+that no later operation pays for them again. Facts follow a secret through views, indexing and other moves, in both
+directions: opening `w.t()` opens `w`, and a batch of an opened data set is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from tacit.correlated.masks import BitMask, Mask
+
+if TYPE_CHECKING:
+    from tacit.protocols.base import Protocol
+
+__all__ = ["PRECISE_BITS", "SLACK_BITS", "Arithmetic", "Binary", "Facts", "Lineage", "Share", "Storage", "factors"]
+
+TensorOp = Callable[[Tensor], Tensor]
+
+SLACK_BITS = 12
+"""Fractional bits a factor may have beyond the session's. More: a mean over a batch (a scale by 2^-7) keeps its
+precision into the next product; fewer: larger products fit. Such a factor is smaller by the same 12 bits, so the range
+stays."""
+
+PRECISE_BITS = 24
+"""Further fractional bits of a precise storage. With 24, the square of the smallest gradient times Adam's 1 - β₂ is
+still a unit, and values up to 2^6 keep room for a public factor (at 16 fractional bits); more would narrow that range."""
+
+MAX_DEPTH = 16
+"""Moves a fact is followed through. Longer chains (a loop of x = x + 1) would keep every ancestor alive; models hardly
+stack more than a handful of views between two operations."""
+
+
+class Storage:
+    """What views of one secret have in common: how often it was written, its size, its fixed-point scale."""
+
+    __slots__ = ("frac_bits", "lasting", "numel", "precise", "version")
+
+    def __init__(self, numel: int, frac_bits: int = 0) -> None:
+        self.version = 0
+        self.numel = numel
+        self.frac_bits = frac_bits
+        self.lasting = False
+        """Whether it is data or a parameter, of which one part after the other will be opened: see `Part`."""
+        self.precise = False
+        """Whether it keeps `PRECISE_BITS` more fractional bits: an optimizer's running squares, see `write`."""
+
+
+class Lineage(NamedTuple):
+    """Where a share's content came from: `parent` by an operation that maps masks to masks."""
+
+    parent: Share
+    facts: Facts
+    mask: Callable[[Any], Any]
+    """From a masked form of the parent to one of the child."""
+    move: TensorOp | None
+    """The operation itself, where it only moves elements."""
+    depth: int
+
+
+class Facts:
+    """What is known of one version of a share's content. Every role knows the same facts at the same time."""
+
+    __slots__ = ("form", "lineage", "mask", "memo", "parts", "public")
+
+    def __init__(self) -> None:
+        self.parts: Any = None
+        """Of lasting data: what has been opened of it, element by element, by the protocol that keeps it."""
+        self.mask: Any = None
+        """The simple `Mask` of an arithmetic share, the `BitMask` of a binary one."""
+        self.form: Mask | None = None
+        """A masked form with more than one term, left by a truncation."""
+        self.public: Tensor | None = None
+        """The content itself, where it is made of public values only."""
+        self.memo: dict[Hashable, Any] = {}
+        self.lineage: Lineage | None = None
+
+
+class Share:
+    """A secret of some shape: one tensor for each party hosted here, or a single meta tensor at the producer."""
+
+    __slots__ = ("_facts", "_version", "protocol", "storage", "tensors")
+
+    def __init__(self, protocol: Protocol, tensors: Sequence[Tensor], storage: Storage) -> None:
+        self.protocol = protocol
+        self.tensors = list(tensors)
+        self.storage = storage
+        self._facts = Facts()
+        self._version = storage.version
+
+    @property
+    def shape(self) -> torch.Size:
+        """The logical shape, the same at every role."""
+        return self.tensors[0].shape
+
+    @property
+    def numel(self) -> int:
+        """The number of elements."""
+        return self.tensors[0].numel()
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of the present content; an in-place write to any view forgets it."""
+        if self._version != self.storage.version:
+            self._facts, self._version = Facts(), self.storage.version
+        return self._facts
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(<hidden>, shape={tuple(self.shape)})"
+
+    def _like(self, tensors: Sequence[Tensor], storage: Storage | None = None) -> Self:
+        """A share of the same kind and scale around other tensors."""
+        if storage is None:
+            storage = Storage(tensors[0].numel(), self.storage.frac_bits)
+        return type(self)(self.protocol, tensors, storage)
+
+    def move(self, op: TensorOp, *, view: bool) -> Self:
+        """Apply an operation that only moves, repeats or drops elements; `view` if the result aliases this storage."""
+        out = self._like([op(t) for t in self.tensors], self.storage if view else None)
+        out._descend(self, lambda mask: mask.map(op), op)
+        public = self.facts.public
+        if public is not None:
+            out.facts.public = op(public)
+        return out
+
+    def _descend(self, parent: Share, mask: Callable[[Any], Any], move: TensorOp | None) -> None:
+        facts = parent.facts
+        depth = 1 + (facts.lineage.depth if facts.lineage else 0)
+        if depth <= MAX_DEPTH:
+            self.facts.lineage = Lineage(parent, facts, mask, move, depth)
+
+    def origin(self) -> Lineage | None:
+        """The lineage, if work on the parent serves this share too and costs no more than work on this share."""
+        lineage = self.facts.lineage
+        if lineage is None or lineage.parent.numel > self.numel or lineage.parent.facts is not lineage.facts:
+            return None
+        return lineage
+
+    def fork(self) -> Self:
+        """A copy with the same facts: what a caller gets of a memoised share, which must never be written to."""
+        out = self._like([t.clone() for t in self.tensors])
+        out._descend(self, lambda mask: mask, lambda t: t)
+        return out
+
+    def known_public(self) -> Tensor | None:
+        """The content, if it is public by construction."""
+        return self.facts.public
+
+
+class Binary(Share):
+    """Secret bits: XOR shares, one bit to a byte of value 0 or 1."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def stack(bits: Sequence[Binary]) -> Binary:
+        """Bits of one shape along a new first dimension."""
+        return bits[0]._like([torch.stack(column) for column in zip(*[b.tensors for b in bits], strict=True)])
+
+    def invert(self) -> Binary:
+        """Logical not. Local."""
+        out = self._like([t ^ 1 if i == 0 else t.clone() for i, t in self.protocol.indexed(self.tensors)])
+        out._descend(self, BitMask.invert, None)
+        return out
+
+    def __xor__(self, other: Binary) -> Binary:
+        return self._like([a ^ b for a, b in zip(self.tensors, other.tensors, strict=True)])
+
+    def __and__(self, other: Binary) -> Binary:
+        return self.protocol.conjunction(self, other)
+
+    def __or__(self, other: Binary) -> Binary:
+        return (self.invert() & other.invert()).invert()
+
+    def write(self, source: Binary) -> None:
+        """Overwrite the content in place; every view sees it."""
+        for mine, theirs in zip(self.tensors, source.tensors, strict=True):
+            mine.copy_(theirs)
+        self.storage.version += 1
+
+    def arithmetic(self) -> Arithmetic:
+        """The bits as integers of zero fractional bits. One round, unless the bits are masked already."""
+        return self.protocol.to_arithmetic(self)
+
+
+class Arithmetic(Share):
+    """Secret numbers: additive shares of round(x 2^f).
+
+    f may exceed the session's fractional bits for a while: a product that has not been truncated yet has twice as many.
+    Sums, differences, views and comparisons work on it as it is; what needs it truncated calls `settle`.
+    """
+
+    __slots__ = ()
+
+    @property
+    def frac_bits(self) -> int:
+        """f, the number of fractional bits now."""
+        return self.storage.frac_bits
+
+    def settle(self, frac_bits: int | None = None) -> Arithmetic:
+        """The same value with at most `frac_bits` (default: the session's) fractional bits, truncated once."""
+        return self.protocol.settle(self, frac_bits)
+
+    def rescaled(self, frac_bits: int) -> Arithmetic:
+        """The same ring elements read at another scale: multiplies the value by a power of two. Local, exact."""
+        out = self._like([t.clone() for t in self.tensors])
+        out.storage.frac_bits = frac_bits
+        out._descend(self, lambda mask: mask, None)
+        return out
+
+    def lifted(self, frac_bits: int) -> Arithmetic:
+        """The same value with more fractional bits. Local."""
+        bits = frac_bits - self.frac_bits
+        if bits == 0:
+            return self
+        out = self._like([t << bits for t in self.tensors])
+        out.storage.frac_bits = frac_bits
+        out._descend(self, lambda mask: mask.map(lambda t: t << bits), None)
+        return out
+
+    def linear(self, op: TensorOp) -> Arithmetic:
+        """Apply an operation that is linear over the ring (a sum, a product with public integers). Local."""
+        return self._like([op(t) for t in self.tensors])
+
+    def __neg__(self) -> Arithmetic:
+        out = self._like([-t for t in self.tensors])
+        out._descend(self, lambda mask: mask.map(torch.neg), None)
+        return out
+
+    def __add__(self, other: Arithmetic) -> Arithmetic:
+        x, y = _aligned(self, other)
+        return x.added(y)
+
+    def added(self, other: Arithmetic) -> Arithmetic:
+        """The sum of two shares of one scale, whatever that scale is. Local."""
+        return self._like([a + b for a, b in zip(self.tensors, other.tensors, strict=True)])
+
+    def __sub__(self, other: Arithmetic) -> Arithmetic:
+        x, y = _aligned(self, other)
+        return x._like([a - b for a, b in zip(x.tensors, y.tensors, strict=True)])
+
+    def __mul__(self, other: Arithmetic) -> Arithmetic:
+        return self.protocol.multiply(*factors(self, other))
+
+    def plus(self, c: Tensor) -> Arithmetic:
+        """Add public ring elements of the same scale, with broadcasting. Local."""
+        shape = torch.broadcast_shapes(self.shape, c.shape)
+        out = self._like([t + c if i == 0 else t.expand(shape).clone() for i, t in self.protocol.indexed(self.tensors)])
+        if shape == self.shape:
+            out._descend(self, lambda mask: mask.add_public(c), None)
+        return out
+
+    def times_integer(self, k: int) -> Arithmetic:
+        """Multiply by a public integer. Local, exact."""
+        out = self._like([t * k for t in self.tensors])
+        out._descend(self, lambda mask: mask.scale(k), None)
+        return out
+
+    def write(self, source: Arithmetic, *, precise: bool = False) -> None:
+        """Overwrite the content in place; every view sees it.
+
+        If all of it is written the scale may become finer. `precise` keeps `PRECISE_BITS` more than the session's
+        fractional bits, then and for every later write: running averages of squared gradients would vanish otherwise.
+        """
+        if self.numel == self.storage.numel:
+            self.storage.precise |= precise
+            finest = self.protocol.frac_bits + (PRECISE_BITS if self.storage.precise else 0)
+            source = source.settle(max(self.frac_bits, finest))
+            source = source.lifted(max(self.frac_bits, source.frac_bits))
+            self.storage.frac_bits = source.frac_bits
+        else:
+            source = source.settle(self.frac_bits).lifted(self.frac_bits)
+        for mine, theirs in zip(self.tensors, source.tensors, strict=True):
+            mine.copy_(theirs)
+        self.storage.version += 1
+
+
+def factors(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
+    """Two factors, truncated (in one round) where their product would have too many fractional bits."""
+    protocol = x.protocol
+    if x.frac_bits + y.frac_bits <= 2 * protocol.frac_bits + SLACK_BITS:
+        return x, y
+    if x is y:
+        return (x.settle(),) * 2
+    settled = protocol.settle_all([x, y])
+    return settled[0], settled[1]
+
+
+def _aligned(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
+    """Both at the larger of the two scales, after truncating a scale too large to be shared."""
+    limit = 2 * x.protocol.frac_bits + 8
+    x, y = (v if v.frac_bits <= limit else v.settle() for v in (x, y))
+    frac_bits = max(x.frac_bits, y.frac_bits)
+    return x.lifted(frac_bits), y.lifted(frac_bits)

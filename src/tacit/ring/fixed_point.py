@@ -1,0 +1,78 @@
+"""Real numbers in the ring Z_2^64: x is held as the integer round(x 2^f), in two's complement."""
+
+from __future__ import annotations
+
+import torch
+
+from tacit.errors import EncodingError
+
+__all__ = ["VALUE_BITS", "decode", "encode", "encode_public"]
+
+VALUE_BITS = 62
+"""A value fits if |round(x 2^f)| < 2^62: truncation adds 2^62 and must not reach 2^63, and the difference of two
+values that fit is still a signed 64-bit number, so comparisons are exact."""
+
+PUBLIC_BITS = 16
+"""Significant bits of a public factor. More: smaller rounding of public constants; fewer: larger products fit. With
+16, a product with a public factor has the same range as one with a secret of 16 fractional bits."""
+
+
+def encode(x: torch.Tensor, frac_bits: int, *, name: str = "tensor") -> torch.Tensor:
+    """Return round(x 2^f) as int64.
+
+    Domain: finite, |x| < 2^(62 - f).   Error: <= 2^(-f-1).
+    Raises `EncodingError` that names the tensor and the first index out of domain. Nothing wraps silently.
+    """
+    if not x.dtype.is_floating_point:
+        scaled = x.to(torch.int64)
+        if frac_bits:
+            _check(scaled.abs() < 1 << (VALUE_BITS - frac_bits), x, frac_bits, name)
+            scaled = scaled << frac_bits
+        return scaled
+    scaled = x.detach().to(torch.float64) * float(1 << frac_bits)
+    if scaled.numel() and not bool(scaled.abs().max() < float(1 << VALUE_BITS)):  # False for NaN, too
+        _check(scaled.abs() < float(1 << VALUE_BITS), x, frac_bits, name)
+    return scaled.round_().to(torch.int64)
+
+
+def _check(fits: torch.Tensor, x: torch.Tensor, frac_bits: int, name: str) -> None:
+    if bool(fits.all()):
+        return
+    index = tuple(int(i) for i in (~fits).nonzero()[0])
+    value = x[index]
+    kind = "NaN" if bool(value != value) else "infinite" if bool(value.abs() == torch.inf) else "too large"
+    place = f"index {index}" if len(index) != 1 else f"index {index[0]}"
+    raise EncodingError(
+        f"{name} holds a number at {place} that is {kind}: fixed point with {frac_bits} fractional bits holds "
+        f"finite numbers below 2^{VALUE_BITS - frac_bits} in magnitude"
+    )
+
+
+def decode(v: torch.Tensor, frac_bits: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Return v 2^-f in a floating-point dtype, or v itself in an integer dtype when f = 0."""
+    if not dtype.is_floating_point and frac_bits == 0:
+        return v.to(dtype)
+    return (v.to(torch.float64) * 2.0**-frac_bits).to(dtype)
+
+
+def encode_public(x: torch.Tensor, *, name: str = "public tensor") -> tuple[torch.Tensor, int]:
+    """Return a public factor as (int64, its own fractional bits), with as many bits as its size calls for.
+
+    Integers keep zero fractional bits, and multiply exactly. Other tensors get `PUBLIC_BITS` significant bits for
+    their largest element when that is below one (but at most 40 fractional bits), and `PUBLIC_BITS` fractional bits
+    when it is not.
+    """
+    x = x.detach()
+    if not x.dtype.is_floating_point:
+        return x.to(torch.int64), 0
+    if not x.numel():
+        return x.to(torch.int64), 0
+    x = x.to(torch.float64)
+    largest = float(x.abs().max())
+    if largest < 2.0**20 and bool((x == x.round()).all()):
+        return x.to(torch.int64), 0
+    frac_bits = PUBLIC_BITS
+    if 0 < largest < 1:
+        exponent = -int(torch.frexp(torch.tensor(largest, dtype=torch.float64)).exponent)  # 2^-(e+1) <= x < 2^-e
+        frac_bits = min(PUBLIC_BITS + exponent, 40)
+    return encode(x, frac_bits, name=name), frac_bits

@@ -1,0 +1,126 @@
+"""The portable kernels, in PyTorch and NumPy: what every other backend is tested against.
+
+Tensors are int64 (ring elements) or uint8 (bits, eight to a byte, called planes). Shapes are those of the façade.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tacit.ring.radix4 import Radix4
+
+__all__ = [
+    "CHUNKS",
+    "logical_shift",
+    "lookup",
+    "matmul",
+    "node_evaluate",
+    "node_expand",
+    "node_inputs",
+    "pack_bits",
+    "thermometer",
+    "unpack_bits",
+]
+
+CHUNKS = 16
+"""Digits of 4 bits in the low 63 bits. Wider digits: fewer tree levels, but tables of 2^w bits each (8 bits: 256 bytes
+an element from the producer, against 32); narrower: a third tree level, so one more round."""
+
+BLOCK = 8192
+"""Elements that a pass over the tables works on at a time, a multiple of 8. More: fewer NumPy calls; fewer: the block,
+32 bytes an element, stays in the cache of a core. Measured flat between 4096 and 32768."""
+
+_LOW_63 = np.uint64((1 << 63) - 1)
+_SHIFTS = np.arange(0, 4 * CHUNKS, 4, dtype=np.uint64)[:, None]
+_ONE, _DIGIT = np.uint16(1), np.uint64(15)
+_NODES = {True: Radix4(equal=True), False: Radix4(equal=False)}
+
+
+def matmul(x: Tensor, y: Tensor) -> Tensor:
+    """Matrix product modulo 2^64, with torch.matmul's shapes and broadcasting."""
+    return torch.matmul(x, y)
+
+
+def logical_shift(x: Tensor, bits: int) -> Tensor:
+    """x >> bits with zeros moving in, for 1 <= bits <= 63."""
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
+
+
+def thermometer(a: Tensor) -> Tensor:
+    """Tables T_k[j] = [j < digit k of a], j = 0..14, over the low 63 bits of a: [n] -> int16 [16, n]."""
+    words = _unsigned(a) & _LOW_63
+    out = np.empty((CHUNKS, words.size), dtype=np.uint16)
+    for at in range(0, words.size, BLOCK):
+        digits = _digits(words[at : at + BLOCK])
+        np.left_shift(_ONE, digits, out=digits)
+        np.subtract(digits, _ONE, out=out[:, at : at + BLOCK])
+    return torch.from_numpy(out.view(np.int16))
+
+
+def lookup(tables: Tensor, public: Tensor, *, leader: bool) -> tuple[Tensor, Tensor]:
+    """Look public digits up in shared tables: shares of [u_k < a_k] and [u_k = a_k] for every digit k, as planes.
+
+    `tables` int16 [16, n], `public` int64 [..., n] -> two uint8 [4 digits, 4 nodes, ceil(numel / 8)], where digit p of
+    node q is digit 4 q + p of the number.
+    """
+    table = tables.numpy().view(np.uint16)
+    u = _unsigned(public) & _LOW_63
+    if u.size != table.shape[1]:
+        table = np.tile(table, u.size // max(table.shape[1], 1))
+    less, equal = np.empty((2, CHUNKS, (u.size + 7) // 8), dtype=np.uint8)
+    for at in range(0, u.size, BLOCK):
+        digits, part = _digits(u[at : at + BLOCK]), table[:, at : at + BLOCK]
+        below = part >> digits & _ONE  # [u_k < a_k]
+        upto = (part << _ONE | np.uint16(leader)) >> digits & _ONE  # [u_k <= a_k]
+        planes = slice(at // 8, at // 8 + (digits.shape[1] + 7) // 8)
+        less[:, planes] = np.packbits(below.astype(np.uint8), axis=1)
+        upto ^= below
+        equal[:, planes] = np.packbits(upto.astype(np.uint8), axis=1)
+    return _by_digit(less), _by_digit(equal)
+
+
+def _digits(words: NDArray[np.uint64]) -> NDArray[np.uint16]:
+    """The 16 digits of each word: [n] -> [16, n]."""
+    return (words >> _SHIFTS & _DIGIT).astype(np.uint16)
+
+
+def _by_digit(planes: NDArray[np.uint8]) -> Tensor:
+    """[16, bytes] in the order of the digits -> [4 digits, 4 nodes, bytes]."""
+    return torch.from_numpy(planes.reshape(4, 4, -1).swapaxes(0, 1))
+
+
+def node_inputs(less: Tensor, equal: Tensor, *, top: bool) -> Tensor:
+    """The bits of tree nodes that are opened: [4, nodes, bytes] each -> [7, or 6 at the top, nodes, bytes]."""
+    return torch.from_numpy(_NODES[not top].gather(less.numpy(), equal.numpy()))
+
+
+def node_expand(masks: Tensor, *, top: bool) -> Tensor:
+    """Monomials of mask bits: [7 | 6, nodes, bytes] -> [22 | 15, nodes, bytes]."""
+    return torch.from_numpy(_NODES[not top].expand(masks.numpy()))
+
+
+def node_evaluate(
+    opened: Tensor, masks: Tensor, monomials: Tensor, less3: Tensor, *, top: bool, leader: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Shares of a level's outputs (less, equal), [nodes, bytes] each; no `equal` at the top."""
+    less, equal = _NODES[not top].evaluate(
+        opened.numpy(), masks.numpy(), monomials.numpy(), less3.numpy(), leader=leader
+    )
+    return torch.from_numpy(less), None if equal is None else torch.from_numpy(equal)
+
+
+def pack_bits(bits: Tensor) -> Tensor:
+    """Bits, one to a byte, any shape -> a plane, eight to a byte."""
+    return torch.from_numpy(np.packbits(bits.contiguous().numpy().reshape(-1)))
+
+
+def unpack_bits(plane: Tensor, count: int) -> Tensor:
+    """A plane -> `count` bits, one to a byte."""
+    return torch.from_numpy(np.unpackbits(plane.contiguous().numpy().reshape(-1), count=count))
+
+
+def _unsigned(a: Tensor) -> NDArray[np.uint64]:
+    return np.ascontiguousarray(a.numpy()).reshape(-1).view(np.uint64)

@@ -1,0 +1,94 @@
+"""How a program learns which role it plays: from `tacit run`, or from two environment variables.
+
+`TACIT_CONFIG=config.json TACIT_ROLE=alice python script.py` does what `tacit run script.py --config config.json --as
+alice` does. With neither, the program is embedded: all roles live in its process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from tacit.errors import ConfigError
+from tacit.net.certificates import Identity
+from tacit.net.handshake import Endpoint
+from tacit.net.rendezvous import connect as meet
+from tacit.net.tcp import Tcp
+from tacit.net.transcript import FAR_HISTORY, Transcript
+from tacit.session.config import Config
+
+__all__ = ["Launch", "connect", "current", "script_digest", "start"]
+
+CONFIG_VARIABLE = "TACIT_CONFIG"
+ROLE_VARIABLE = "TACIT_ROLE"
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One role of a distributed run, in this process."""
+
+    config: Config
+    role: str
+    script_digest: str = ""
+    """Of the program's text: a difference between two roles is no error, but explains one."""
+
+
+_started: Launch | None = None
+
+
+def start(launch: Launch | None) -> None:
+    """Make this process play a role from now on; None makes it embedded again."""
+    global _started
+    if launch is not None:
+        launch.config.check_role(launch.role)
+    _started = launch
+
+
+def current() -> Launch | None:
+    """The role that this process plays, or None when the program is embedded."""
+    if _started is not None:
+        return _started
+    path, role = os.environ.get(CONFIG_VARIABLE), os.environ.get(ROLE_VARIABLE)
+    if not path and not role:
+        return None
+    if not path or not role:
+        raise ConfigError(f"set both {CONFIG_VARIABLE} and {ROLE_VARIABLE}, or neither")
+    config = Config.load(path)
+    return Launch(config, config.check_role(role), script_digest(sys.argv[0]))
+
+
+def script_digest(path: str | Path) -> str:
+    """A digest of a program's text, empty if there is no such file (as in a notebook)."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def connect(launch: Launch, transcript: Transcript) -> Tcp:
+    """Connect this role to all the others; `transcript` is the one that the session records operators in."""
+    config, role = launch.config, launch.role
+    config.check_role(role)
+    if not config.addresses:
+        raise ConfigError("a config without addresses is for programs that run in one process")
+    if role == config.producer:
+        transcript.keep(FAR_HISTORY)
+    peers = tuple(peer for peer in config.roles if peer != role)
+    endpoint = Endpoint(
+        role=role,
+        roles=config.roles,
+        addresses={peer: config.address(peer) for peer in config.roles},
+        version=version("tacit"),
+        shared=config.shared,
+        script=launch.script_digest,
+        identity=None if config.plaintext else Identity.load(Path(config.tls), role, peers),
+        listen=config.listen,
+        connect_timeout=config.connect_timeout,
+        timeout=config.timeout,
+        outbox_bytes=config.outbox_bytes,
+    )
+    return meet(endpoint, transcript)

@@ -1,0 +1,83 @@
+"""What a run reveals, to whom and where: one line a reveal, checked against the role's policy before a share leaves."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import torch
+
+from tacit.errors import RevealError
+from tacit.session.config import RevealRule
+
+__all__ = ["Entry", "Ledger", "is_library", "source_line"]
+
+_LIBRARIES = (f"{Path(torch.__file__).parent}/", f"{Path(__file__).parents[1]}/")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One reveal: the name the program gave it, its shape, its receivers, the user's line, and the time (UTC)."""
+
+    name: str
+    shape: tuple[int, ...]
+    receivers: tuple[str, ...]
+    line: str
+    time: str
+
+
+class Ledger:
+    """The reveals of a session, in memory and, where the config names a folder, in a file of JSON lines."""
+
+    def __init__(self, role: str, policy: Sequence[RevealRule] | None, path: Path | None) -> None:
+        self.entries: list[Entry] = []
+        self._role, self._policy, self._path = role, policy, path
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(self, name: str, shape: Sequence[int], receivers: Sequence[str]) -> Entry:
+        """Record a reveal that is about to happen, or raise `RevealError` if this role's policy forbids it."""
+        line = source_line()
+        self._check(name, receivers, line)
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        entry = Entry(name, tuple(shape), tuple(receivers), line, now)
+        self.entries.append(entry)
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"role": self._role, **asdict(entry)}) + "\n")
+        return entry
+
+    def _check(self, name: str, receivers: Sequence[str], line: str) -> None:
+        if self._policy is None:
+            return
+        for receiver in receivers:
+            if not any(
+                fnmatchcase(name, rule.name) and ("all" in rule.to or receiver in rule.to) for rule in self._policy
+            ):
+                raise RevealError(
+                    f"{self._role} refuses to reveal {name!r} to {receiver} ({line}): its reveal policy does not "
+                    f'allow it; add {{"name": {name!r}, "to": [{receiver!r}]}} to the policy if it should'
+                )
+
+
+def source_line() -> str:
+    """The user's line that led here, `file:line`: the innermost frame outside of torch and tacit."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not is_library(name):
+            return f"{name}:{frame.f_lineno}"
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return "unknown line"
+
+
+def is_library(file: str) -> bool:
+    """Whether a frame's file is torch's, tacit's or the interpreter's own, and not the user's."""
+    return file.startswith(_LIBRARIES) or file.startswith("<frozen")

@@ -1,0 +1,145 @@
+"""A session: the roles that live in this process, their links, their keys, and what they have spent and revealed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from tacit.errors import ConfigError, TacitError
+from tacit.net.transport import Parcel, Transport
+from tacit.ring.prg import Stream, derive_key
+from tacit.session.config import Config
+from tacit.session.ledger import Ledger
+from tacit.session.meter import Meter
+
+__all__ = ["Session"]
+
+
+class Session:
+    """One run of one program by all roles. Protocols ask it for links, key streams and the meter.
+
+    `party_indices` are the computing parties hosted here, by their place in the config: one in a distributed run
+    (none at the crypto-producer), all of them when embedded.
+    """
+
+    def __init__(self, transport: Transport, config: Config) -> None:
+        self.transport = transport
+        self.config = config
+        self.parties: tuple[str, ...] = tuple(config.parties)
+        self.producer: str = config.producer
+        self.party_indices = tuple(i for i, role in enumerate(self.parties) if role in transport.hosted)
+        self.hosts_producer = self.producer in transport.hosted
+        self.embedded = len(transport.hosted) > 1
+        self.role = "embedded" if self.embedded else transport.hosted[0]
+        self.meter = Meter(self.parties)
+        self.ledger = Ledger(self.role, config.reveal, _ledger_path(config, self.role))
+        self.transcript = transport.transcript
+        self.closed = False
+        self._streams: dict[tuple[str, str, str], Stream] = {}
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "open"
+        return f"Session({state}, role={self.role!r}, parties={self.parties!r}, {self.meter.cost})"
+
+    # --- keys ------------------------------------------------------------------------------------------------------
+
+    def stream(self, here: str, peer: str, purpose: str) -> Stream:
+        """The key stream that `here`, a role of this process, shares with `peer` for one purpose.
+
+        Both ends draw from streams of their own with one key, so they must draw the same amounts in the same order.
+        """
+        stream = self._streams.get((here, peer, purpose))
+        if stream is None:
+            stream = Stream(derive_key(self.transport.pair_key(here, peer), purpose))
+            self._streams[here, peer, purpose] = stream
+        return stream
+
+    # --- public messages -------------------------------------------------------------------------------------------
+
+    def announce(self, source: str, message: bytes | None) -> bytes:
+        """Give every role the same small public message from `source`; the others pass None."""
+        self.check_open()
+        if source not in self.transport.roles:
+            raise ConfigError(
+                f"there is no role {source!r} in this session; roles are {', '.join(self.transport.roles)}"
+            )
+        return self.transport.announce(source, message)
+
+    def agree_seed(self) -> None:
+        """Seed PyTorch's public generator alike at every role: initial weights, shuffles and dropout masks agree."""
+        seed = self.config.seed
+        if seed is None:
+            first = self.parties[0]
+            drawn = os.urandom(7) if first in self.transport.hosted else None
+            seed = int.from_bytes(self.transport.announce(first, drawn), "little")
+        torch.manual_seed(seed)
+
+    # --- moving tensors --------------------------------------------------------------------------------------------
+
+    def gather(self, sent: Sequence[torch.Tensor]) -> dict[int, list[torch.Tensor]]:
+        """One round among the parties: each sends its tensor to all others.
+
+        `sent` holds one contiguous tensor for each hosted party. Returns, for each hosted party, the tensors of all the
+        parties in their order, its own included.
+        """
+        self.check_open()
+        names = self.parties
+        parcels, received, arrivals = [], {}, []
+        for here, tensor in zip(self.party_indices, sent, strict=True):
+            row = []
+            for other, peer in enumerate(names):
+                if other == here:
+                    row.append(tensor)
+                    continue
+                parcels.append(Parcel(names[here], peer, tensor))
+                arrival = torch.empty_like(tensor)
+                arrivals.append(Parcel(peer, names[here], arrival))
+                row.append(arrival)
+            received[here] = row
+        if parcels:
+            self.transport.exchange(parcels, arrivals)
+        return received
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    def check_open(self) -> None:
+        """Raise if the session has ended: a secret does not outlive the session that shared it."""
+        if self.closed:
+            raise TacitError("this session has ended: use its secrets inside of `with tacit.session():`")
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.end(error)
+
+    def close(self) -> None:
+        """End the session in agreement with all other roles."""
+        self.end(None)
+
+    def end(self, error: BaseException | None) -> None:
+        """Close the links: in agreement with all peers, or, after an error, by telling them why."""
+        if self.closed:
+            return
+        self.closed = True
+        self._streams.clear()
+        if error is None:
+            self.transport.close()
+        else:
+            self.transport.abort(_reason(error))
+
+
+def _reason(error: BaseException) -> str:
+    """What the peers are told. Only Tacit's own messages are known to hold nothing secret."""
+    if isinstance(error, TacitError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted by its user"
+    return f"{type(error).__name__} in its program (see its own log)"
+
+
+def _ledger_path(config: Config, role: str) -> Path | None:
+    return None if config.ledger is None else Path(config.ledger) / f"{role}.jsonl"

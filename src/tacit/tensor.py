@@ -1,0 +1,241 @@
+"""The secret tensor: a `torch.Tensor` whose values are shared among the parties.
+
+PyTorch supplies the API, autograd, `torch.nn`, `torch.optim` and `DataLoader`. Below autograd every program is a sequence
+of ATen operators; `SecretTensor.__torch_dispatch__` looks each up in `HANDLERS`, which the modules of `tacit.aten` fill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from hashlib import blake2b
+from typing import Any, NoReturn, Self
+
+import torch
+from torch import Tensor
+from torch._decomp import decomposition_table
+
+from tacit.errors import DataError, RevealError, TacitError, UnsupportedOperator
+from tacit.protocols.base import Protocol
+from tacit.protocols.share import Share
+from tacit.session.ledger import source_line
+
+__all__ = ["HANDLERS", "Deferred", "SecretTensor", "fingerprint", "in_terms_of_others", "unsupported"]
+
+HANDLERS: dict[Any, Callable[..., Any]] = {}
+"""From ATen overload to the function that computes it on secrets."""
+
+Deferred = Callable[[], Share]
+"""A share that is computed when somebody needs it: the value of a loss that is only differentiated costs nothing."""
+
+
+class SecretTensor(Tensor):
+    """A tensor nobody sees. It has a shape, a dtype and PyTorch's operators; its values come out by `tacit.reveal` only."""
+
+    _share: Share | Deferred
+    _protocol: Protocol
+
+    @staticmethod
+    def __new__(
+        cls,
+        share: Share | Deferred,
+        dtype: torch.dtype,
+        *,
+        protocol: Protocol | None = None,
+        shape: torch.Size | None = None,
+    ) -> Self:
+        """Wrap a share; a deferred one names its protocol and shape."""
+        if isinstance(share, Share):
+            tensor = share.tensors[0]
+            self = Tensor._make_wrapper_subclass(
+                cls, tensor.shape, strides=tensor.stride(), storage_offset=tensor.storage_offset(), dtype=dtype
+            )
+            self._protocol = share.protocol
+        else:
+            assert protocol is not None
+            self = Tensor._make_wrapper_subclass(cls, shape, dtype=dtype)
+            self._protocol = protocol
+        self._share = share
+        return self
+
+    @property
+    def share(self) -> Share:
+        """What this role holds of the secret."""
+        if not isinstance(self._share, Share):
+            self._share = self._share()
+        return self._share
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        handler = HANDLERS.get(func)
+        if handler is None:
+            return in_terms_of_others(func)(*args, **kwargs)
+        transcript, operator, fingerprints = _describe(func, args, kwargs)
+        transcript.record(operator, fingerprints)
+        return handler(func, *args, **kwargs)
+
+    # --- a secret never turns into a number by accident --------------------------------------------------------------
+
+    def __repr__(self, *, tensor_contents: object = None) -> str:
+        grad = ", requires_grad=True" if self.requires_grad else ""
+        return f"SecretTensor(<hidden; see tacit.reveal>, shape={tuple(self.shape)}, dtype={self.dtype}{grad})"
+
+    __str__ = __repr__  # type: ignore[assignment]
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    def _refuse(self, use: str) -> NoReturn:
+        raise RevealError(
+            f"{use} would turn a secret into a plain value ({source_line()}): "
+            f"write tacit.reveal(x, to=…) where its value may be known"
+        )
+
+    def __float__(self) -> float:
+        self._refuse("float(x)")
+
+    def __int__(self) -> int:
+        self._refuse("int(x)")
+
+    def __index__(self) -> int:
+        self._refuse("using a secret as an index or a size")
+
+    def __bool__(self) -> bool:
+        self._refuse("bool(x), `if x:` or `while x:`")
+
+    def __complex__(self) -> complex:
+        self._refuse("complex(x)")
+
+    def item(self) -> Any:
+        self._refuse("x.item()")
+
+    def tolist(self) -> Any:
+        self._refuse("x.tolist()")
+
+    def numpy(self, *args: Any, **kwargs: Any) -> Any:
+        self._refuse("x.numpy()")
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        self._refuse("numpy.asarray(x)")
+
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any:
+        self._refuse("x.__dlpack__()")
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        self._refuse("pickling (torch.save, copying between processes)")
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.dim() == 0:
+            raise TypeError("iteration over a 0-d tensor")
+        return iter(self.unbind(0))
+
+    def __copy__(self) -> Tensor:
+        return self.detach().requires_grad_(self.requires_grad)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        copy = self.detach().clone().requires_grad_(self.requires_grad)
+        copy._is_param = getattr(self, "_is_param", False)  # type: ignore[attr-defined]
+        memo[id(self)] = copy
+        if self.grad is not None:
+            copy.grad = deepcopy(self.grad, memo)
+        return copy
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+
+def in_terms_of_others(func: Any) -> Callable[..., Any]:
+    """PyTorch's own definition of an operator by other operators, which come back here one by one."""
+    if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
+        return func.decompose  # type: ignore[no-any-return]
+    definition = decomposition_table.get(func)
+    if definition is None:
+        raise _no_counterpart(func)
+    return definition
+
+
+# --- what each operator adds to the transcript ------------------------------------------------------------------------
+
+
+def _describe(func: Any, args: Any, kwargs: Any) -> tuple[Any, str, bytes]:
+    """The session's transcript, the operator's name with the shapes of its tensors, and a fingerprint of all that is
+    public among its operands."""
+    names: list[str] = []
+    public: list[bytes] = []
+    found = None
+    for x in _leaves(args, kwargs):
+        if isinstance(x, SecretTensor):
+            names.append(f"secret {_shape(x)}")
+            if found is not None and x._protocol is not found._protocol:
+                raise TacitError(f"{func} of secrets of two sessions ({source_line()}): share both in the same one")
+            found = x
+        elif isinstance(x, Tensor):
+            names.append(f"public {_shape(x)}")
+            public.append(fingerprint(x))
+        elif not isinstance(x, torch.Generator):  # whose repr is an address, another one at each role
+            public.append(repr(x).encode())
+    if found is None:
+        raise TacitError("an operator on secrets without a secret among its operands")
+    session = found._protocol.session
+    session.check_open()
+    return session.transcript, f"{func}({', '.join(names)})", b"|".join(public)
+
+
+def _leaves(args: Any, kwargs: Any) -> Iterator[Any]:
+    """Operands, with those in lists: ATen nests no deeper."""
+    for x in (*args, *kwargs.values()) if kwargs else args:
+        if isinstance(x, list | tuple):
+            yield from x
+        else:
+            yield x
+
+
+def _shape(x: Tensor) -> str:
+    return "×".join(map(str, x.shape)) or "scalar"
+
+
+def fingerprint(x: Tensor) -> bytes:
+    """16 bytes that tell public tensors apart: dtype, shape and values."""
+    if x.is_meta or x.layout != torch.strided:
+        raise DataError(f"a public tensor must be dense and have values, not {x.layout} on {x.device}")
+    data = x.detach().cpu().contiguous().reshape(-1).view(torch.uint8) if x.numel() else torch.empty(0)
+    digest = blake2b(data.numpy(), digest_size=16)
+    digest.update(f"{x.dtype}{tuple(x.shape)}".encode())
+    return digest.digest()
+
+
+# --- operators that are not there ---------------------------------------------------------------------------------------
+
+ALTERNATIVES = {
+    "aten._local_scalar_dense": "it makes a plain number; write tacit.reveal(x, to=…) where it may be known",
+    "aten.equal": "its answer is a plain bool; write tacit.reveal((x == y).all())",
+    "aten.allclose": "its answer is a plain bool; write tacit.reveal(((x - y).abs() <= tolerance).all())",
+    "aten.masked_scatter": "shapes are public; use torch.where with the mask",
+    "aten.nonzero": "shapes are public, so a result whose size depends on secret values cannot exist; use a mask",
+    "aten.masked_select": "shapes are public; multiply by the mask or use torch.where",
+    "aten.unique": "shapes are public, so a result whose size depends on secret values cannot exist",
+    "aten._unique2": "shapes are public, so a result whose size depends on secret values cannot exist",
+    "aten.round": "compare with thresholds, or reveal first",
+    "aten.floor": "compare with thresholds, or reveal first",
+    "aten.bernoulli": "draw public randomness with torch.rand and compare: the mask of a dropout is public",
+}
+
+
+def unsupported(what: str, instead: str) -> UnsupportedOperator:
+    """The error for something that secrets cannot do, with the user's line and what to write instead."""
+    return UnsupportedOperator(f"{what} does not work on secrets ({source_line()}): {instead}")
+
+
+def _no_counterpart(func: Any) -> UnsupportedOperator:
+    name = str(func)
+    packet = name.rsplit(".", 1)[0]
+    siblings = sorted(str(other) for other in HANDLERS if str(other).rsplit(".", 1)[0] == packet)
+    if packet in ALTERNATIVES:
+        hint = ALTERNATIVES[packet]
+    elif packet.startswith(("aten._foreach_", "aten._fused_")):
+        hint = "construct the optimizer without foreach=True and fused=True; its default works"
+    elif siblings:
+        hint = f"what works is {', '.join(siblings)}"
+    else:
+        hint = "see the table of operators in the docs for what works, or reveal the operand first if it may be known"
+    return unsupported(name, hint)

@@ -1,0 +1,60 @@
+"""The sentence that compares two histories."""
+
+from __future__ import annotations
+
+from tacit.net.divergence import explain
+from tacit.net.transcript import Transcript
+
+
+def history(*operators: str, keep: int | None = None) -> list[tuple[int, bytes, str]]:
+    transcript = Transcript()
+    if keep is not None:
+        transcript.keep(keep)
+    for operator in operators:
+        name, _, public = operator.partition("|")
+        transcript.record(name, public.encode())
+    return Transcript.from_bytes(transcript.to_bytes())
+
+
+def say(mine: list[tuple[int, bytes, str]], theirs: list[tuple[int, bytes, str]] | None) -> str:
+    return explain("alice", mine, "bob", theirs, "they have done different operators", same_script=True)
+
+
+def test_the_first_difference_is_named_not_the_last() -> None:
+    text = say(history("a", "b", "c", "d"), history("a", "x", "c", "d"))
+
+    assert text == "alice and bob do not run the same program: operator 2 is `b` at alice but `x` at bob"
+
+
+def test_equal_operators_with_different_public_values() -> None:
+    assert "operator 2 is `b` at both, but its public values differ" in say(history("a", "b|1"), history("a", "b|2"))
+
+
+def test_a_difference_older_than_memory_is_said_to_be_older() -> None:
+    text = say(history("a", "b", "c", "d", keep=2), history("x", "b", "c", "d", keep=3))
+
+    assert "at or before operator 3, the oldest that both remember, is `c` at both, but they differ" in text
+
+
+def test_histories_that_agree_say_where_both_are() -> None:
+    text = say(history("a", "b"), history("a", "b", "c"))
+
+    assert "they have done different operators; alice is at operator 2, `b` and bob at operator 3, `c`" in text
+
+
+def test_a_peer_that_has_not_answered() -> None:
+    assert "alice is at operator 1, `a`, and bob has not said where it is" in say(history("a"), None)
+
+
+def test_an_empty_history() -> None:
+    assert "alice is at the start of the session and bob at operator 1, `a`" in say(history(), history("a"))
+
+
+def test_a_history_too_long_for_a_frame_keeps_its_newest_part() -> None:
+    transcript = Transcript()
+    for at in range(100):
+        transcript.record(f"operator {at:02}")
+
+    entries = Transcript.from_bytes(transcript.to_bytes(limit=300))
+
+    assert [operator for _, _, operator in entries] == [f"operator {at}" for at in range(90, 100)]

@@ -1,0 +1,292 @@
+"""One suite over the primitive set of a protocol: results against exact integers, costs against their declaration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from tacit.protocols.base import Harmonics
+from tacit.protocols.share import Arithmetic
+
+from .world import World
+
+LIMIT = 1 << 62
+
+
+@pytest.fixture
+def ends() -> torch.Tensor:
+    """Ring elements over the whole documented range, with its ends and everything small."""
+    special = torch.tensor(
+        [0, 1, -1, 2, -2, 65535, 65536, -65536, -65537, LIMIT - 1, 1 - LIMIT, LIMIT // 2, -LIMIT // 2]
+    )
+    return torch.cat([special, torch.randint(1 - LIMIT, LIMIT, (500,)), torch.randint(-300, 300, (500,))])
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def test_shares_add_up_and_linear_operations_are_exact(world: World, ends: torch.Tensor) -> None:
+    x, y = world.share(ends, 0, owner=0), world.share(ends.flip(0), 0, owner=1)
+
+    total = (x + y).plus(torch.tensor(7)).times_integer(-3)
+
+    assert torch.equal(world.ring(total), -3 * (ends + ends.flip(0) + 7))
+    assert torch.equal(world.ring(-x), -ends)
+
+
+def test_products_are_exact_in_the_ring(world: World, ends: torch.Tensor) -> None:
+    x, y = world.share(ends, 0), world.share(ends.flip(0), 0)
+
+    assert torch.equal(world.ring(world.protocol.multiply(x, y)), ends * ends.flip(0))
+    assert torch.equal(world.ring(world.protocol.multiply(x, x)), ends * ends)
+    column = x.move(lambda t: t[:20].view(20, 1), view=True)
+    row = y.move(lambda t: t[:30].view(1, 30), view=True)
+    assert torch.equal(world.ring(world.protocol.multiply(column, row)), ends[:20, None] * ends.flip(0)[None, :30])
+
+
+@pytest.mark.parametrize("shapes", [((3, 4), (4, 5)), ((1, 1), (1, 1)), ((2, 0), (0, 3)), ((6, 2, 3), (6, 3, 2))])
+def test_matrix_products_are_exact_in_the_ring(world: World, shapes: tuple[tuple[int, ...], ...]) -> None:
+    a, b = (torch.randint(-LIMIT, LIMIT, s) for s in shapes)
+
+    product = world.protocol.bilinear(world.share(a // 2, 0), world.share(b // 2, 0), torch.matmul)
+
+    assert torch.equal(world.ring(product), (a // 2) @ (b // 2))
+
+
+@pytest.mark.parametrize("bits", [1, 8, 16, 32, 61])
+def test_truncation_is_off_by_at_most_one_unit(world: World, ends: torch.Tensor, bits: int) -> None:
+    x = world.share(ends, 0)
+    x.storage.frac_bits = bits
+
+    error = world.ring(world.protocol.truncate(x, bits)) - (ends >> bits)
+
+    assert set(error.tolist()) <= {0, 1}
+
+
+def test_truncation_is_unbiased(two: World) -> None:
+    x = two.share(torch.full((200_000,), 0.3 * 2**-16, dtype=torch.float64), 32)
+
+    mean = two.ring(x.settle(16)).double().mean()
+
+    assert mean == pytest.approx(0.3, abs=6 * (0.21 / 200_000) ** 0.5)
+
+
+def test_products_of_truncated_numbers_reuse_their_opening(world: World) -> None:
+    a, b = torch.randn(300, dtype=torch.float64) * 30, torch.randn(300, dtype=torch.float64)
+    y = (world.share(a) * world.share(b)).settle()
+    before = world.session.meter.cost
+
+    square = world.protocol.multiply(y, y)
+
+    assert (world.session.meter.cost - before).rounds == 0
+    assert torch.equal(world.ring(square), world.ring(y) * world.ring(y))
+
+
+def test_comparisons_are_exact(world: World, ends: torch.Tensor) -> None:
+    x = world.share(ends, 0)
+    thresholds = [0, 1, -1, 65536, LIMIT - 1, 1 - LIMIT]
+
+    bits = world.protocol.less(x, thresholds)
+
+    for t, b in zip(thresholds, bits, strict=True):
+        assert torch.equal(world.ring(b).bool(), ends < t)
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 1000])
+def test_comparison_of_any_number_of_elements(two: World, size: int) -> None:
+    x = torch.randint(-9, 9, (size,))
+
+    (bit,) = two.protocol.less(two.share(x, 0), [0])
+
+    assert torch.equal(two.ring(bit).bool(), x < 0)
+
+
+def test_selection_and_bits(world: World, ends: torch.Tensor) -> None:
+    x = world.share(ends // 2, 0)
+    low, high = world.protocol.less(x, [-1000, 1000])
+
+    kept, dropped = world.protocol.select([(high, x), (high.invert(), x)])
+
+    assert torch.equal(world.ring(kept), torch.where(ends // 2 < 1000, ends // 2, 0))
+    assert torch.equal(world.ring(dropped), torch.where(ends // 2 < 1000, 0, ends // 2))
+    within = (ends // 2 >= -1000) & (ends // 2 < 1000)
+    assert torch.equal(world.ring(low.invert() & high).bool(), within)
+    assert torch.equal(world.ring(low ^ high).bool(), within)
+    assert torch.equal(world.ring(low | high.invert()).bool(), ~within)
+    assert torch.equal(world.ring(high.arithmetic()), (ends // 2 < 1000).long())
+
+
+def test_selection_truncates_on_its_way(world: World) -> None:
+    a, b = torch.randn(500, dtype=torch.float64) * 30, torch.randn(500, dtype=torch.float64)
+    z = world.share(a) * world.share(b)
+    (positive,) = (bit.invert() for bit in world.protocol.less(z, [1]))
+
+    (y,) = world.protocol.select([(positive, z)])
+
+    assert y.frac_bits == 16
+    assert (world.value(y) - (a * b).clamp(min=0)).abs().max() < 5e-3
+
+
+def test_harmonics(world: World) -> None:
+    x = torch.linspace(-40, 40, 1001, dtype=torch.float64)
+    series = Harmonics(32, sine=(0.5, -0.25), cosine=(0.125, 0.0, 1.0), constant=0.75)
+
+    (y,) = world.protocol.harmonics(world.share(x), [series])
+
+    angle = 2 * torch.pi * x / 32
+    want = 0.75 + 0.5 * angle.sin() - 0.25 * (2 * angle).sin() + 0.125 * angle.cos() + (3 * angle).cos()
+    assert (world.value(y) - want).abs().max() < 2e-5
+
+
+def test_bits_are_shared_and_revealed(world: World) -> None:
+    bits = torch.randint(0, 2, (3, 7), dtype=torch.uint8)
+
+    shared = world.protocol.share_bits(bits, world.parties[-1], bits.shape)
+
+    assert torch.equal(world.ring(shared), bits)
+    assert torch.equal(world.ring(world.protocol.public_bits(bits)), bits)
+
+
+# --- costs ------------------------------------------------------------------------------------------------------------
+
+N = 4096
+Run = Callable[[World], Callable[[], object]]
+
+
+def _multiply(w: World) -> Callable[[], object]:
+    x, y = w.share(torch.zeros(N)), w.share(torch.zeros(N))
+    return lambda: w.protocol.multiply(x, y)
+
+
+def _truncate(w: World) -> Callable[[], object]:
+    x = w.share(torch.zeros(N), 32)
+    return lambda: x.settle(16)
+
+
+def _less(w: World) -> Callable[[], object]:
+    x = w.share(torch.zeros(N))
+    return lambda: w.protocol.less(x, [0])
+
+
+def _bit(w: World) -> Arithmetic:
+    return w.share(torch.randn(N))
+
+
+def _select(w: World) -> Callable[[], object]:
+    (b,), x = w.protocol.less(_bit(w), [0]), w.share(torch.zeros(N))
+    return lambda: w.protocol.select([(b, x)])
+
+
+def _relu(w: World) -> Callable[[], object]:
+    x = w.share(torch.randn(N))
+    return lambda: w.protocol.select([(w.protocol.less(x, [1])[0].invert(), x)])
+
+
+def _conjunction(w: World) -> Callable[[], object]:
+    a, b = w.protocol.less(_bit(w), [0, 1])
+    return lambda: a & b
+
+
+def _to_arithmetic(w: World) -> Callable[[], object]:
+    (b,) = w.protocol.less(_bit(w), [0])
+    return lambda: b.arithmetic()
+
+
+RUNS: dict[str, Run] = {
+    "multiply": _multiply,
+    "truncate": _truncate,
+    "less": _less,
+    "select": _select,
+    "relu": _relu,
+    "conjunction": _conjunction,
+    "to_arithmetic": _to_arithmetic,
+}
+
+
+def test_every_declared_cost_is_measured(two: World) -> None:
+    assert RUNS.keys() == two.protocol.costs.keys()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_cost_is_what_is_declared(world: World, name: str) -> None:
+    run = RUNS[name](world)
+    declared = world.protocol.costs[name]
+    before, wire = world.session.meter.cost, dict(world.transport.wire_bytes)
+
+    run()
+
+    cost = world.session.meter.cost - before
+    assert cost.rounds == declared.rounds
+    assert {8 * sent / N for sent in cost.online.values()} == {declared.online_bits(len(world.parties))}
+    assert 8 * cost.producer / N == declared.producer_bits
+    on_wire = sum(world.transport.wire_bytes.values()) - sum(wire.values())
+    assert cost.producer + sum(cost.online.values()) <= on_wire < cost.producer + sum(cost.online.values()) + 4096
+
+
+def test_what_the_issue_asks_of_sign_relu_and_truncation(two: World) -> None:
+    costs = two.protocol.costs
+
+    assert (costs["less"].rounds, costs["relu"].rounds, costs["truncate"].rounds) == (3, 4, 1)
+    assert costs["less"].online_bits(2) <= 16 * 8
+    assert costs["relu"].online_bits(2) <= 16 * 8
+    assert costs["truncate"].online_bits(2) == 8 * 8
+
+
+def test_a_secret_is_opened_once_whatever_is_done_with_it(two: World) -> None:
+    x, y = two.share(torch.randn(8, 8)), two.share(torch.randn(8, 8))
+    two.protocol.bilinear(x, y, torch.matmul)
+    before = two.session.meter.cost
+
+    two.protocol.bilinear(y.move(torch.t, view=True), x, torch.matmul)
+    two.protocol.multiply(x, x.move(torch.t, view=True))
+    two.protocol.harmonics(-x, [Harmonics(32, sine=(1.0,))])
+    two.protocol.multiply(x.plus(torch.tensor(3)).lifted(20), y.rescaled(18))
+
+    cost = two.session.meter.cost - before
+    assert cost.rounds == 0
+    assert set(cost.online.values()) == {0}
+
+
+def test_batches_of_a_data_set_are_opened_once_ever(two: World) -> None:
+    data, w = two.share(torch.randn(100, 4)), two.share(torch.randn(4, 1))
+    data.storage.lasting = True
+
+    def epoch() -> int:
+        before = two.session.meter.cost
+        for rows in torch.randperm(100).split(32):
+            batch = data.move(lambda t, rows=rows: t[rows], view=False)
+            z = two.protocol.bilinear(batch, w, torch.matmul)
+            want = two.ring(data)[rows] @ two.ring(w)
+            assert torch.equal(two.ring(z), want)
+        return (two.session.meter.cost - before).online["party0"]
+
+    assert epoch() == 8 * (100 * 4 + 4) + epoch()
+
+
+def test_facts_are_forgotten_when_a_secret_is_written_to(two: World) -> None:
+    x, y = two.share(torch.randn(6)), torch.randn(6)
+    view = x.move(lambda t: t[2:4], view=True)
+    two.protocol.less(x, [0])
+    two.protocol.mask(view)
+
+    view.write(two.share(y[2:4]))
+
+    bit = two.protocol.less(x, [0])[0]
+    assert torch.equal(two.ring(bit).bool()[2:4], y[2:4] < 0)
+    square = two.protocol.multiply(x, x)
+    assert torch.equal(two.ring(square), two.ring(x) ** 2)
+
+
+@pytest.mark.slow
+def test_truncation_never_fails_in_a_hundred_million(two: World) -> None:
+    for _ in range(100):
+        x = torch.randint(1 - LIMIT, LIMIT, (1_000_000,))
+        shared = two.share(x, 0)
+        shared.storage.frac_bits = 16
+
+        error = two.ring(shared.settle(0)) - (x >> 16)
+
+        assert int(error.min()) >= 0
+        assert int(error.max()) <= 1

@@ -1,0 +1,186 @@
+"""What each role sees is distributed independently of the secrets: every byte that arrives is uniform.
+
+Whatever the secrets are, and whoever holds them, each message is masked by fresh randomness of full width. So all bytes
+that a role receives, and all values that it opens, must be uniform. Two extreme choices of secrets are tried for every
+primitive; histograms of bytes are compared with the uniform one by a chi-square statistic. Sizes and order of messages
+must not depend on the secrets at all. That the test has teeth is shown by protocols broken on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from tacit.correlated.dealing import Dealing, Dealt
+from tacit.protocols.base import Harmonics
+from tacit.protocols.dealer import Dealer
+
+from .world import World
+
+N = 20_000
+CHI_SQUARE = 450.0
+"""Of 255 degrees of freedom: exceeded by uniform bytes with probability 1e-12."""
+
+SECRETS = {
+    "zeros": (torch.zeros(N), torch.zeros(N)),
+    "extremes": (torch.full((N,), 4096.0), torch.full((N,), -4096.0)),
+    "typical": (torch.randn(N) * 3, torch.randn(N)),
+}
+
+Primitive = Callable[[World, torch.Tensor, torch.Tensor], object]
+
+
+def _shares(w: World, x: torch.Tensor, y: torch.Tensor) -> tuple:
+    return w.share(x, owner=0), w.share(y, owner=1)
+
+
+def _reveal_sum(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    a, b = _shares(w, x, y)
+    return w.protocol.reveal(a + b, [w.parties[0]])
+
+
+def _reveal_bits(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    bits = w.protocol.share_bits((x > 0).to(torch.uint8).repeat(8), w.parties[1], (8 * N,))
+    return w.protocol.reveal(bits, [w.parties[0]])
+
+
+def _product(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    a, b = _shares(w, x, y)
+    return w.protocol.multiply(a, b)
+
+
+def _matrix_product(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    a, b = _shares(w, x.view(-1, 100), y.view(100, -1))
+    return w.protocol.bilinear(a, b, torch.matmul)
+
+
+def _truncation(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    z = w.share(x, 32).settle(16)
+    return w.protocol.multiply(z, z).settle(16)
+
+
+def _comparison(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    return w.protocol.less(w.share(x), [0, 1, 65536])
+
+
+def _relu(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    z = w.share(x, 32)
+    return w.protocol.select([(w.protocol.less(z, [1])[0].invert(), z)])
+
+
+def _logic(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    low, high = w.protocol.less(w.share(x.repeat(4)), [0, 65536])
+    return (low & high).arithmetic()
+
+
+def _harmonics(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    return w.protocol.harmonics(w.share(x), [Harmonics(32, sine=(1.0, 0.5), cosine=(0.25,))])[0].settle()
+
+
+def _parts(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    data = w.share(x.view(-1, 10))
+    data.storage.lasting = True
+    for rows in (slice(0, 1200), slice(600, 2000)):
+        batch = data.move(lambda t, rows=rows: t[rows], view=True)
+        w.protocol.multiply(batch, batch)
+    return data
+
+
+PRIMITIVES: dict[str, Primitive] = {
+    "reveal of a sum": _reveal_sum,
+    "reveal of bits": _reveal_bits,
+    "product": _product,
+    "matrix product": _matrix_product,
+    "truncation": _truncation,
+    "comparison": _comparison,
+    "relu": _relu,
+    "logic": _logic,
+    "harmonics": _harmonics,
+    "parts of a data set": _parts,
+}
+
+
+def run(primitive: Primitive, secrets: tuple[torch.Tensor, torch.Tensor], parties: int) -> World:
+    """A world in which the primitive has run on these secrets."""
+    world = World(parties)
+    primitive(world, *secrets)
+    return world
+
+
+def chi_square(data: torch.Tensor) -> float:
+    """How far the histogram of bytes is from uniform."""
+    counts = torch.bincount(data, minlength=256).double()
+    expected = data.numel() / 256
+    return float(((counts - expected) ** 2 / expected).sum())
+
+
+def worst(world: World) -> float:
+    """The largest deviation of anything that anybody saw: whole, and in each of the eight byte positions of a word."""
+    statistics = []
+    for seen in [*world.transport.received.values(), *world.watched.opened.values()]:
+        data = torch.cat(seen)[:1_000_000]
+        if data.numel() < 20_000:
+            continue
+        statistics.append(chi_square(data))
+        words = data[: data.numel() // 8 * 8].view(-1, 8)
+        statistics += [chi_square(words[:, k]) for k in (0, 3, 7) if len(words) > 5000]
+    return max(statistics)
+
+
+@pytest.mark.parametrize("parties", [2, 3])
+@pytest.mark.parametrize("name", PRIMITIVES)
+def test_what_anybody_sees_is_uniform(name: str, parties: int) -> None:
+    worlds = {label: run(PRIMITIVES[name], secrets, parties) for label, secrets in SECRETS.items()}
+
+    for label, world in worlds.items():
+        assert worst(world) < CHI_SQUARE, label
+
+
+@pytest.mark.parametrize("name", PRIMITIVES)
+def test_sizes_and_order_do_not_depend_on_the_secrets(name: str) -> None:
+    shapes = []
+    for secrets in SECRETS.values():
+        received = run(PRIMITIVES[name], secrets, 3).transport.received
+        shapes.append({pair: [m.numel() for m in messages] for pair, messages in received.items()})
+
+    assert shapes[0] == shapes[1] == shapes[2]
+
+
+@pytest.mark.parametrize("name", PRIMITIVES)
+def test_the_producer_receives_nothing(name: str) -> None:
+    received = run(PRIMITIVES[name], SECRETS["typical"], 2).transport.received
+
+    assert not [pair for pair in received if pair[1] == "crypto-producer"]
+
+
+@pytest.mark.parametrize("name", ["product", "matrix product", "truncation", "relu", "parts of a data set"])
+def test_a_protocol_without_masks_is_found_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unmasked(self: Dealing, shape: torch.Size) -> Dealt:
+        zero = torch.zeros(tuple(shape), dtype=torch.int64)
+        return Dealt([zero] * 2, zero)
+
+    monkeypatch.setattr(Dealing, "random_ring", unmasked)
+
+    assert worst(run(PRIMITIVES[name], SECRETS["zeros"], 2)) > CHI_SQUARE
+
+
+def test_a_protocol_that_opens_bits_unmasked_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unmasked(self: Dealing, shape: tuple[int, ...]) -> Dealt:
+        zero = torch.zeros(tuple(shape), dtype=torch.uint8)
+        return Dealt([zero] * 2, zero)
+
+    monkeypatch.setattr(Dealing, "random_bits", unmasked)
+
+    assert worst(run(PRIMITIVES["logic"], SECRETS["zeros"], 2)) > CHI_SQUARE
+
+
+def test_a_reveal_without_fresh_zeros_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trivial(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+        return w.protocol.reveal(w.protocol.public((y * 65536).long(), 16), [w.parties[1]])
+
+    assert worst(run(trivial, SECRETS["typical"], 2)) < CHI_SQUARE
+    monkeypatch.setattr(Dealer, "_refreshed", lambda self, index, part, binary: part)
+
+    assert worst(run(trivial, SECRETS["typical"], 2)) > CHI_SQUARE

@@ -1,0 +1,75 @@
+"""All roles of a protocol in one process, at the level of shares, with a record of what each of them receives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from tacit.correlated.dealing import Dealing
+from tacit.net.in_process import InProcess
+from tacit.net.transport import Parcel
+from tacit.protocols.dealer import Dealer
+from tacit.protocols.masking import Masking, Opening
+from tacit.protocols.share import Arithmetic, Share
+from tacit.ring.fixed_point import decode, encode
+from tacit.session.config import Config
+from tacit.session.session import Session
+
+
+class Recorder(InProcess):
+    """A transport that writes down what each role receives, and from whom."""
+
+    def __init__(self, roles: Sequence[str]) -> None:
+        super().__init__(roles)
+        self.received: dict[tuple[str, str], list[torch.Tensor]] = {}
+
+    def receive(self, parcel: Parcel) -> None:
+        super().receive(parcel)
+        data = parcel.tensor.detach().clone().contiguous().view(-1).view(torch.uint8)
+        self.received.setdefault((parcel.source, parcel.destination), []).append(data)
+
+
+class Watched(Masking):
+    """Opens, and writes down what is opened and what is left of it without each party's own share."""
+
+    def __init__(self, session: Session, dealing: Dealing) -> None:
+        super().__init__(session, dealing)
+        self.opened: dict[str, list[torch.Tensor]] = {}
+
+    def open(self, openings: Sequence[Opening]) -> list[torch.Tensor | None]:
+        values = super().open(openings)
+        for opening, value in zip(openings, values, strict=True):
+            assert value is not None
+            rests = [value - t if value.dtype == torch.int64 else value ^ t for t in opening.tensors]
+            for kind, seen in enumerate([value, *rests]):
+                label = "opened" if kind == 0 else f"opened, without the share of party {kind - 1}"
+                self.opened.setdefault(label, []).append(seen.contiguous().view(-1).view(torch.uint8))
+        return values
+
+
+class World:
+    """All roles of a protocol in one process, with short ways in and out."""
+
+    def __init__(self, parties: int) -> None:
+        self.config = Config.embedded([f"party{i}" for i in range(parties)])
+        self.transport = Recorder(self.config.roles)
+        self.session = Session(self.transport, self.config)
+        self.protocol = Dealer(self.session)
+        self.watched = Watched(self.session, self.protocol._dealing)
+        self.protocol._masking = self.watched
+        self.parties = self.config.parties
+
+    def share(self, x: torch.Tensor, frac_bits: int = 16, owner: int = 1) -> Arithmetic:
+        """Share real numbers, or with `frac_bits` 0 ring elements."""
+        return self.protocol.share(encode(x, frac_bits), self.parties[owner], x.shape, frac_bits)
+
+    def ring(self, x: Share) -> torch.Tensor:
+        """The ring elements of a secret."""
+        value = self.protocol.reveal(x, [self.parties[0]])
+        assert value is not None
+        return value
+
+    def value(self, x: Arithmetic) -> torch.Tensor:
+        """The real numbers of a secret."""
+        return decode(self.ring(x), x.frac_bits, torch.float64)

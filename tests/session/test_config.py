@@ -1,0 +1,181 @@
+"""Configs: what is accepted, and the one sentence for each thing that is not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tacit.errors import ConfigError
+from tacit.session.config import PRODUCER, Address, Config, RevealRule
+
+ROLES = {"alice": "10.0.0.1:9000", "bob": "[::1]:9001", PRODUCER: "producer.example:9002"}
+
+
+def parse(literal: object) -> Config:
+    return Config.parse(json.dumps(literal))
+
+
+def with_settings(**settings: object) -> dict[str, object]:
+    return {**ROLES, "tacit": settings}
+
+
+def test_the_plain_form_is_enough() -> None:
+    config = parse(ROLES)
+
+    assert config.parties == ("alice", "bob")
+    assert config.roles == ("alice", "bob", PRODUCER)
+    assert config.producer == PRODUCER
+    assert config.address("bob") == Address("::1", 9001)
+    assert str(config.address("bob")) == "[::1]:9001"
+    assert (config.frac_bits, config.seed, config.reveal, config.tls) == (16, None, None, "certs")
+
+
+def test_the_producer_comes_last_wherever_it_stands() -> None:
+    config = parse({PRODUCER: "h:1", "b": "h:2", "a": "h:3"})
+
+    assert config.roles == ("b", "a", PRODUCER)
+    assert config.address(PRODUCER).port == 1
+
+
+def test_every_setting_is_read(tmp_path: Path) -> None:
+    settings = {
+        "frac_bits": 20, "seed": 7, "tls": "keys", "listen": "0.0.0.0:9000", "timeout": 5, "connect_timeout": 2.5,
+        "outbox_bytes": 1 << 20, "threads": 2, "ledger": "ledger",
+        "reveal": [{"name": "weight*", "to": ["alice"]}, {"name": "n", "to": "all"}],
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(with_settings(**settings)))
+
+    config = Config.load(tmp_path / "config.json")
+
+    assert (config.frac_bits, config.seed, config.threads, config.outbox_bytes) == (20, 7, 2, 1 << 20)
+    assert (config.timeout, config.connect_timeout) == (5.0, 2.5)
+    assert (config.tls, config.ledger) == (str(tmp_path / "keys"), str(tmp_path / "ledger"))
+    assert config.listen == Address("0.0.0.0", 9000)
+    assert config.reveal == (RevealRule("weight*", ("alice",)), RevealRule("n", ("all",)))
+    assert set(settings) == {field.name for field in dataclasses.fields(Config)} - {"parties", "addresses"}
+
+
+def test_an_empty_policy_is_not_the_same_as_none() -> None:
+    assert parse(with_settings(reveal=[])).reveal == ()
+    assert parse(with_settings(reveal=None)).reveal is None
+
+
+def test_a_config_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        parse(ROLES).seed = 5  # type: ignore[misc]
+
+
+def test_the_shared_part_holds_what_must_agree_and_nothing_local() -> None:
+    base = parse(ROLES).shared
+
+    assert parse(with_settings(timeout=5, tls="x", threads=1, ledger="y", reveal=[])).shared == base
+    for settings in ({"frac_bits": 12}, {"seed": 1}):
+        assert parse(with_settings(**settings)).shared != base
+    assert parse({**ROLES, "alice": "10.0.0.1:9009"}).shared != base
+    assert set(base) == {"the list of roles", *ROLES, "tacit.frac_bits", "tacit.seed"}
+
+
+def test_embedded_configs() -> None:
+    config = Config.embedded(("a", "b", "c"), seed=3, frac_bits=12)
+
+    assert config.roles == ("a", "b", "c", PRODUCER)
+    assert (config.seed, config.frac_bits, config.addresses) == (3, 12, ())
+    with pytest.raises(ConfigError, match="different names"):
+        Config.embedded(("a", "a"))
+    with pytest.raises(ConfigError, match=r"'tacit\.sed' is not a setting"):
+        Config.embedded(sed=3)
+
+
+WRONG: list[tuple[Any, str]] = [
+    ([], "must be an object"),
+    ({"alice": "h:1", PRODUCER: "h:2"}, "at least two parties"),
+    ({"alice": "h:1", "bob": "h:2"}, "the role 'crypto-producer' is missing"),
+    ({**ROLES, "alice": 5}, "'alice' must be an address"),
+    ({**ROLES, "alice": "h"}, "'alice' must be an address"),
+    ({**ROLES, "alice": ":5"}, "'alice' must be an address"),
+    ({**ROLES, "alice": "http://h:5"}, "'alice'"),
+    ({**ROLES, "alice": "::1:5"}, "IPv6 address in brackets"),
+    ({**ROLES, "alice": "h:0"}, "from 1 to 65535, not '0'"),
+    ({**ROLES, "alice": "h:65536"}, "from 1 to 65535"),
+    ({**ROLES, "alice": "h:٣"}, "from 1 to 65535"),
+    ({**ROLES, "carol": "10.0.0.1:9000"}, "'alice' and 'carol' have the same address, 10.0.0.1:9000"),
+    ({**ROLES, "../x": "h:5"}, "'../x' cannot be the name of a role"),
+    ({**ROLES, "all": "h:5"}, "'all' cannot be the name of a role"),
+    ({**ROLES, "tacit": 5}, "'tacit' must be an object"),
+    (with_settings(frac_bit=5), "'tacit.frac_bit' is not a setting"),
+    (with_settings(frac_bits=64), "'tacit.frac_bits' must be a whole number from 1 to 28, not 64"),
+    (with_settings(frac_bits=True), "'tacit.frac_bits' must be a whole number"),
+    (with_settings(seed="x"), "'tacit.seed' must be a whole number"),
+    (with_settings(timeout=0), "'tacit.timeout' must be a number of seconds"),
+    (with_settings(connect_timeout="1"), "'tacit.connect_timeout' must be a number of seconds"),
+    (with_settings(tls=5), "'tacit.tls' must be the path of a folder"),
+    (with_settings(ledger=""), "'tacit.ledger' must be the path of a folder"),
+    (with_settings(listen="h"), "'tacit.listen' must be an address"),
+    (with_settings(outbox_bytes=1), "'tacit.outbox_bytes' must be a whole number"),
+    (with_settings(tls="insecure-plaintext"), "'alice' is at 10.0.0.1:9000"),
+    (with_settings(reveal={}), "'tacit.reveal' must be a list"),
+    (with_settings(reveal=["w"]), "'tacit.reveal, rule 1' must have the keys"),
+    (with_settings(reveal=[{"name": "w", "to": ["eve"]}]), "'tacit.reveal, rule 1': there is no role 'eve'"),
+    (with_settings(reveal=[{"name": 5, "to": ["bob"]}]), 'rule 1\': "name" must be a pattern'),
+    (with_settings(reveal=[{"name": "w", "to": [5]}]), 'rule 1\': "to" must be a list of roles'),
+]
+
+
+@pytest.mark.parametrize(("literal", "message"), WRONG)
+def test_everything_wrong_is_one_sentence_that_names_the_key(literal: object, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(literal)
+
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"alice": "h:1",\n  bob: "h:2"}', "line 2, column 3"),
+        ("", "line 1, column 1"),
+        ('{"alice": "h:1", "alice": "h:2"}', "key 'alice' is there twice"),
+        ('{"alice": NaN}', "NaN is not a number"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"tacit": {"seed": ' + "9" * 5000 + "}}", "too long a number"),
+    ],
+)
+def test_malformed_json_is_named_with_its_place(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config.parse(text)
+
+    assert message in str(caught.value)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"there is no config file nowhere\.json"):
+        Config.load("nowhere.json")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Config.load(tmp_path)
+    (tmp_path / "config.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Config.load(tmp_path / "config.json")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=8,
+)
+keys = st.sampled_from([field.name for field in dataclasses.fields(Config)])
+
+
+@given(st.dictionaries(keys, json_values, max_size=4) | json_values)
+def test_any_settings_are_accepted_or_refused_with_a_config_error(settings: object) -> None:
+    try:
+        config = parse({**ROLES, "tacit": settings})
+    except ConfigError:
+        return
+    assert config.roles == ("alice", "bob", PRODUCER)
