@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine, make_regression
 from sklearn.model_selection import train_test_split
+from threadpoolctl import threadpool_limits
 
 from tacit.fhe.ensemble import GradientBoostingClassifier
 from tacit.fhe.linear_model import LogisticRegression
@@ -52,9 +54,11 @@ def datasets(seed: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """Small networks train no faster on more threads, and far slower on a busy machine."""
+def _one_thread() -> Iterator[None]:
+    """Small models train no faster on more threads, and far slower on a busy machine."""
     torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="session")
