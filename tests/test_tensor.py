@@ -58,7 +58,7 @@ AS_A_NUMBER: dict[str, Callable[[Any], Any]] = {
     "pickling ": lambda x: torch.save(x, io.BytesIO()),
     "pickling  ": lambda x: torch.save({"state": [x]}, io.BytesIO()),
     "float(x) ": lambda x: math.sqrt(x[0]),
-    "float(x)  ": lambda x: f"{'%.3f' % x[0]}",
+    "float(x)  ": lambda x: "%.3f" % x[0],  # noqa: UP031
     "x.__dlpack__()": lambda x: x.__dlpack__(),
     "float(x)   ": lambda x: torch.tensor([x[0], x[1]]),
     "x.item() ": lambda x: 3.0 in x,
@@ -110,7 +110,6 @@ UNSUPPORTED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "indexing by a secret": (lambda x: x[x > 0], "torch.where"),
     "x.bool() of numbers": (lambda x: x.bool(), "x != 0"),
     "rounding floats": (lambda x: x.long(), "thresholds"),
-    "padding with anything but zero": (lambda x: F.pad(x, (1, 1), value=2.0), "public padding"),
 }
 
 

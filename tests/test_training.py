@@ -90,7 +90,7 @@ def _owner() -> str:
 
 def distance(a: nn.Module, b: nn.Module) -> float:
     """The largest difference of two weights."""
-    return max(float((v - w).abs().max()) for v, w in zip(a.parameters(), b.parameters(), strict=True))
+    return max(float((v - w).detach().abs().max()) for v, w in zip(a.parameters(), b.parameters(), strict=True))
 
 
 SGD: dict[str, Optimizer] = {
@@ -219,7 +219,7 @@ def test_a_secret_gradient_is_opened_once_for_both_gradients_of_a_layer(session)
     rows, inputs, outputs = 10, 5, 3
     layer = tacit.share(nn.Linear(inputs, outputs))
     x = tacit.share(torch.randn(rows, inputs), owner="alice").requires_grad_()
-    gradient = tacit.share(torch.randn(rows, outputs), owner="bob")
+    gradient = tacit.share(torch.randn(rows, outputs), owner="alice")
     out = layer(x)
 
     backward = cost_of(session, lambda: out.backward(gradient))
@@ -232,7 +232,7 @@ def test_relu_compares_nothing_on_the_way_back(session):
     x = tacit.share(torch.randn(count), owner="alice").requires_grad_()
 
     out = x.relu()
-    back = cost_of(session, lambda: out.backward(tacit.share(torch.randn(count), owner="bob")))
+    back = cost_of(session, lambda: out.backward(tacit.share(torch.randn(count), owner="alice")))
 
     assert back.rounds == 1
     assert back.online["alice"] == 8 * count  # the incoming gradient, to be selected by a bit that is masked already

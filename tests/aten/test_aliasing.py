@@ -129,8 +129,8 @@ class Programs(RuleBasedStateMachine):
 
     @rule(x=tensors, name=st.sampled_from(sorted(WRITES)), value=grid)
     def write(self, x: Twins, name: str, value: float) -> None:
-        if name == "[mask] =" and 0 in x.plain.stride():
-            return  # PyTorch still writes through such an expanded tensor, with a warning; Tacit refuses
+        if 0 in x.plain.stride():
+            return  # through an expanded tensor PyTorch writes one number, sometimes with a warning; Tacit never does
         try:
             WRITES[name](x.plain, value)
         except (RuntimeError, IndexError):  # a write to an expanded tensor, or a row that is not there
