@@ -56,5 +56,5 @@ $(RUN): pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(DEV): pyproject.toml constraints.txt $(RUN)
-	$(PIP) --editable '.[dev]'
+	$(PIP) --editable '.[dev,fhe-dev]'
 	touch $@

@@ -119,7 +119,8 @@ def test_links_of_the_readme_lead_somewhere():
 
 
 def test_citations_resolve():
-    known = set(re.findall(r"^@\w+\{(\w+),", (ROOT / "docs" / "papers.bib").read_text(), re.MULTILINE))
+    bibliography = "".join(path.read_text() for path in sorted((ROOT / "docs").glob("papers*.bib")))
+    known = set(re.findall(r"^@\w+\{(\w+),", bibliography, re.MULTILINE))
     texts = {path: path.read_text() for path in [*(ROOT / "src").rglob("*.py"), *(ROOT / "docs").glob("*.md")]}
 
     cited = {(key, path.name) for path, text in texts.items() for key in CITATION.findall(text)}
