@@ -43,9 +43,9 @@ def session(
 ) -> Session:
     """Start a session and return it: use it in a `with` statement, or call its `close()` at the end.
 
-    Without arguments the same program runs embedded, all roles in this process (a script, a notebook), or as the one role
-    that `tacit run` or `tacit local` gave it. In a launched run the config decides, and of the other arguments only `seed`
-    counts, where the config has none.
+    Without arguments the same program runs embedded, all roles in this process (a script, a notebook), or as the one
+    role that `tacit run` or `tacit local` gave it. In a launched run the config decides, and of the other arguments
+    only `seed` counts, where the config has none.
 
     Args:
         config: path of a config file, or a checked `Config`; with it comes a role.
@@ -79,7 +79,7 @@ def embedded(config: Config) -> Session:
 
 
 def _share_cores(config: Config) -> None:
-    """Let PyTorch use the threads that the config says or, where all roles run on one machine, this role's part of it."""
+    """Let PyTorch use the threads that the config says or, with all roles on one machine, this role's part of it."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     elif config.on_one_machine and "OMP_NUM_THREADS" not in os.environ:
@@ -160,9 +160,9 @@ def share(
 ) -> Any:
     """Make a secret of a tensor, or of all the floating-point parameters and buffers of a module (a copy of it).
 
-    With `owner`, only that party's value counts, and nobody else learns it; the others pass None, or anything of the same
-    shape (for a module: one of the same architecture). Sharing sends no bytes but, unless `shape` is given, a public
-    message with shape and dtype. Without `owner`, every role must pass the same public value.
+    With `owner`, only that party's value counts, and nobody else learns it; the others pass None, or anything of the
+    same shape (for a module: one of the same architecture). Sharing sends no bytes but, unless `shape` is given, a
+    public message with shape and dtype. Without `owner`, every role must pass the same public value.
 
     Args:
         value: a tensor, an array, nested lists of numbers, or a module.
@@ -206,7 +206,7 @@ def _as_tensor(value: Any) -> Tensor:
         tensor = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError):
         raise DataError(
-            f"tacit.share takes a tensor, an array, nested lists of numbers or a module, not this {type(value).__name__}"
+            f"tacit.share takes a tensor, an array, nested lists of numbers or a module, not a {type(value).__name__}"
         ) from None
     if tensor.is_complex():
         raise DataError(f"tacit.share takes real numbers, not {tensor.dtype}: share the real and the imaginary part")
@@ -246,7 +246,9 @@ def _owned(
 def _wrap(protocol: Protocol, tensor: Tensor | None, shared: Share, dtype: torch.dtype | None = None) -> SecretTensor:
     shared.storage.lasting = True
     out = SecretTensor(shared, dtype or (tensor.dtype if tensor is not None else torch.get_default_dtype()))
-    return out.requires_grad_() if tensor is not None and tensor.requires_grad else out
+    if tensor is not None and tensor.requires_grad:
+        out.requires_grad_()
+    return out
 
 
 def _share_module(protocol: Protocol, module: nn.Module, owner: str | None, name: str | None) -> nn.Module:
@@ -260,11 +262,13 @@ def _share_module(protocol: Protocol, module: nn.Module, owner: str | None, name
                     continue
                 if id(tensor) not in done:
                     label = ".".join(filter(None, (name, prefix, key)))
-                    shared = share(tensor.detach(), owner, shape=None if owner is None else tensor.shape, name=label)
+                    shared: Tensor = share(
+                        tensor.detach(), owner, shape=None if owner is None else tensor.shape, name=label
+                    )
                     if isinstance(tensor, nn.Parameter):
                         shared = nn.Parameter(shared, requires_grad=tensor.requires_grad)
                     done[id(tensor)] = shared
-                kind[key] = done[id(tensor)]  # type: ignore[index]
+                kind[key] = done[id(tensor)]
     return out
 
 

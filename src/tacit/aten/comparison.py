@@ -46,10 +46,9 @@ def compare(func: Any, x: Operand, y: Operand) -> SecretTensor:
         return public_secret(
             x._protocol, func(known, other) if kind == func.__name__.split(".")[0] else func(other, known)
         )
-    if isinstance(x, SecretTensor) and x.dtype == torch.bool and isinstance(y, SecretTensor) and y.dtype == torch.bool:
-        if kind in ("eq", "ne"):
-            different = bits(x) ^ bits(y)
-            return secret(different if kind == "ne" else different.invert())
+    if kind in ("eq", "ne") and all(isinstance(v, SecretTensor) and v.dtype == torch.bool for v in (x, y)):
+        different = bits(x) ^ bits(y)
+        return secret(different if kind == "ne" else different.invert())
     value = _scalar(x, y)
     if value is None:
         return secret(relation(_difference(x, y, kind), 0, kind).fork())
@@ -154,7 +153,8 @@ def where(func: Any, condition: Tensor, x: Operand, y: Operand) -> SecretTensor:
     if isinstance(change, Tensor):
         change = arithmetic(public_secret(condition._protocol, change.to(dtype)))
     shape = torch.broadcast_shapes(condition.shape, change.shape)
-    b, change = (s.move(lambda t: t.expand(shape), view=False) for s in (bits(condition), change))
+    b = bits(condition).move(lambda t: t.expand(shape), view=False)
+    change = change.move(lambda t: t.expand(shape), view=False)
     (step,) = change.protocol.select([(b, change)])
     base = number(y)
     return finish(

@@ -156,12 +156,16 @@ def quantify(func: Any, x: SecretTensor, dim: int | None = None, keepdim: bool =
         place = dim % max(x.dim(), 1)
     while b.shape[place] > 1:
         half = b.shape[place] // 2
-        pair = [b.move(lambda t, s=s: t.narrow(place, s, half), view=False) for s in (0, half)]
-        rest = b.move(lambda t: t.narrow(place, 2 * half, t.shape[place] - 2 * half), view=False)
-        joined = pair[0] & pair[1]
-        b = _concatenate(joined, rest, place)
+        first, second, rest = (
+            _part(b, place, s, n) for s, n in ((0, half), (half, half), (2 * half, b.shape[place] % 2))
+        )
+        b = _concatenate(first & second, rest, place)
     b = b.move(lambda t: t if keepdim and dim is not None else t.squeeze(place), view=False)
     return secret(b.fork() if universal else b.invert())
+
+
+def _part(x: Binary, dim: int, start: int, count: int) -> Binary:
+    return x.move(lambda t: t.narrow(dim, start, count), view=False)
 
 
 def _concatenate(x: Binary, y: Binary, dim: int) -> Binary:

@@ -38,7 +38,7 @@ def argument(x: Arithmetic) -> Arithmetic:
 
 
 def finest_sum(x: Arithmetic, y: Arithmetic) -> Arithmetic:
-    """x + y at the finer of both scales, up to that of a precise storage; `x + y` would truncate it. Local up to there."""
+    """x + y at the finer of both scales, up to that of a precise storage, which `x + y` would truncate. Local."""
     frac_bits = min(max(x.frac_bits, y.frac_bits), x.protocol.frac_bits + PRECISE_BITS)
     x, y = (v.settle(frac_bits).lifted(frac_bits) for v in (x, y))
     return x.added(y)
