@@ -10,7 +10,8 @@ from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish, multiply
 from tacit.aten.comparison import where
-from tacit.aten.registry import arithmetic, bits, implements, plain, protocol_of, public_secret, secret
+from tacit.aten.embedding import add_slices
+from tacit.aten.registry import arithmetic, as_secret, bits, implements, plain, protocol_of, public_secret, secret
 from tacit.aten.structural import on_device, positions
 from tacit.errors import DataError
 from tacit.functions.step import one_hot
@@ -90,10 +91,15 @@ def _check_sizes(func: Any, tensors: Sequence[Tensor], dim: int) -> None:
 def index_put(
     func: Any, x: Operand, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False
 ) -> SecretTensor:
-    """A copy of x with x[indices] = values, or += values. Local; by a secret mask and for one value, a selection."""
+    """A copy of x with x[indices] = values, or += values. Local; by a secret mask and for one value, a selection.
+
+    Values can be added at secret positions, too: a product with one-hot rows.
+    """
     if any(isinstance(i, SecretTensor) for i in indices):
         mask = indices[0]
-        if len(indices) != 1 or mask is None or mask.dtype != torch.bool or values.numel() != 1 or accumulate:
+        if accumulate:
+            return as_secret(add_slices(x, indices, values))
+        if len(indices) != 1 or mask is None or mask.dtype != torch.bool or values.numel() != 1:
             raise unsupported("writing to secret positions", "x[mask] = number does, and torch.where")
         return where(aten.where.self, mask.reshape(*mask.shape, *[1] * (x.dim() - mask.dim())), values, x)
     places = positions(indices)
@@ -102,8 +108,10 @@ def index_put(
 
 @implements(aten.index_add.default)
 def index_add(func: Any, x: Operand, dim: int, index: Tensor, source: Operand, *, alpha: float = 1) -> SecretTensor:
-    """A copy of x with alpha source added to its slices. Local."""
+    """A copy of x with alpha source added to its slices. Local; at secret positions a product with one-hot rows."""
     scaled = source if alpha == 1 else finish(multiply(source, alpha), source.dtype, x, source)
+    if isinstance(index, SecretTensor):
+        return as_secret(add_slices(x, [None] * (dim % x.dim()) + [index], scaled))
     return assemble([x, scaled], lambda t, v: func(t, dim, index.to(t.device), v))
 
 
