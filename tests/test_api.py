@@ -109,7 +109,7 @@ def test_a_reveal_does_not_change_the_secret():
 
 
 WRONG = {
-    "text": (lambda: tacit.share("abc"), DataError, "not this str"),
+    "text": (lambda: tacit.share("abc"), DataError, "not a str"),
     "complex": (lambda: tacit.share(torch.tensor([1j])), DataError, "real numbers"),
     "nothing": (lambda: tacit.share(None), DataError, "owner"),
     "an owner without a value": (

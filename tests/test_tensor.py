@@ -107,7 +107,7 @@ UNSUPPORTED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "aten.allclose": (lambda x: torch.allclose(x, x), "tacit.reveal"),
     "aten.masked_select": (lambda x: x.masked_select(x > 0), "torch.where"),
     "aten._unique2": (lambda x: x.unique(), "shapes are public"),
-    "indexing by a secret": (lambda x: x[x > 0], "torch.where"),
+    "a secret mask": (lambda x: x[x > 0], "torch.where"),
     "x.bool() of numbers": (lambda x: x.bool(), "x != 0"),
     "rounding floats": (lambda x: x.long(), "thresholds"),
 }
