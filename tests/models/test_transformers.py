@@ -103,4 +103,4 @@ def test_models_have_the_plain_gradients(make, session):
 
     for got, want in zip(shared.parameters(), model.parameters(), strict=True):
         if want.grad is not None:
-            assert (tacit.reveal(got.grad) - want.grad).norm() <= 5e-3 + 1e-2 * want.grad.norm()
+            assert (tacit.reveal(got.grad) - want.grad).norm() <= 5e-3 + 5e-2 * want.grad.norm()
