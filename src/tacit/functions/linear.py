@@ -45,8 +45,12 @@ def finest_sum(x: Arithmetic, y: Arithmetic) -> Arithmetic:
 
 
 def add_public(x: Arithmetic, c: Tensor) -> Arithmetic:
-    """x + c. Local.   Error: that of rounding c to the scale of x, 2^-(f+1).   What c masks out: see `masking`."""
-    c = masking(c)
+    """x + c. Local.   Error: that of rounding c to the scale of x, 2^-(f+1).
+
+    Minus infinity masks out, see `masking`; plus infinity is an error.
+    """
+    if not bool((c > UNREACHABLE).any()):
+        c = masking(c)
     if c.dtype.is_floating_point:
         x = fractional(x)
     return x.plus(encode(c, x.frac_bits, name="a public summand"))

@@ -293,11 +293,11 @@ class Arithmetic(Share):
             if source.frac_bits > max(self.frac_bits, finest):
                 source = source.settle(finest if self.storage.precise else max(self.frac_bits, self.protocol.frac_bits))
             source = source.lifted(max(self.frac_bits, source.frac_bits))
-            self.storage.frac_bits = source.frac_bits
         else:
             source = source.settle(self.frac_bits).lifted(self.frac_bits)
         for mine, theirs in zip(self.tensors, source.tensors, strict=True):
             mine.copy_(theirs)
+        self.storage.frac_bits = source.frac_bits
         self.storage.version += 1
 
 
