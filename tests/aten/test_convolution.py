@@ -12,6 +12,13 @@ import tacit
 from tacit.ring.convolution import Geometry, convolve, input_gradient, weight_gradient
 from tacit.session.session import Session
 
+aten = torch.ops.aten
+
+COVERS = {
+    aten.convolution.default,
+    aten.convolution_backward.default,
+}
+
 LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "1d": (nn.Conv1d(3, 4, 3, stride=2, padding=1), (2, 3, 9)),
     "1d same": (nn.Conv1d(2, 3, 5, dilation=2, padding="same"), (2, 2, 7)),
@@ -111,9 +118,7 @@ def test_kernels_are_exact_modulo_two_to_the_64(random: torch.Generator) -> None
 
 
 def backward(grad: Tensor, x: Tensor, w: Tensor) -> Any:
-    return torch.ops.aten.convolution_backward(
-        grad, x, w, [4], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, True, True]
-    )
+    return aten.convolution_backward(grad, x, w, [4], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, True, True])
 
 
 def close(secret: Tensor | None, expected: Tensor | None) -> None:

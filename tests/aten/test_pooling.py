@@ -13,6 +13,27 @@ import tacit
 from tacit.functions.tournament import Tournament
 from tacit.session.session import Session
 
+aten = torch.ops.aten
+
+COVERS = {
+    aten.avg_pool2d.default,
+    aten.avg_pool2d_backward.default,
+    aten.avg_pool3d.default,
+    aten.avg_pool3d_backward.default,
+    aten._adaptive_avg_pool2d.default,
+    aten._adaptive_avg_pool2d_backward.default,
+    aten._adaptive_avg_pool3d.default,
+    aten._adaptive_avg_pool3d_backward.default,
+    aten.max_pool2d_with_indices.default,
+    aten.max_pool2d_with_indices_backward.default,
+    aten.max_pool3d_with_indices.default,
+    aten.max_pool3d_with_indices_backward.default,
+    aten.adaptive_max_pool2d.default,
+    aten.adaptive_max_pool2d_backward.default,
+    aten.adaptive_max_pool3d.default,
+    aten.adaptive_max_pool3d_backward.default,
+}
+
 LAYERS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "average 1d": (nn.AvgPool1d(3, 2, padding=1), (2, 3, 9)),
     "average 2d": (nn.AvgPool2d(2), (2, 3, 6, 4)),

@@ -130,7 +130,7 @@ def embedding_bag(
     return sums, beside[0], beside[1], beside[2]
 
 
-@implements(aten._embedding_bag_backward.default, aten._embedding_bag_dense_backward.default)
+@implements(aten._embedding_bag_backward.default)
 def embedding_bag_backward(
     func: Any, grad: Tensor, indices: Tensor, offsets: Tensor, bag: Any, size: Any, maxima: Any, count: int, *rest: Any
 ) -> SecretTensor:

@@ -159,7 +159,7 @@ def group_norm_backward(
 # --- batch norm -------------------------------------------------------------------------------------------------------
 
 
-@implements(aten.native_batch_norm.default, aten._native_batch_norm_legit.default)
+@implements(aten.native_batch_norm.default)
 def batch_norm(
     func: Any,
     x: Tensor,

@@ -26,7 +26,7 @@ LOWEST = -(1 << 62)
 # --- averages ---------------------------------------------------------------------------------------------------------
 
 
-@implements(aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default)
+@implements(aten.avg_pool2d.default, aten.avg_pool3d.default)
 def average(
     func: Any,
     x: SecretTensor,

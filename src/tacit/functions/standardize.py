@@ -36,7 +36,7 @@ def standardized(x: Arithmetic, dims: Sequence[int], eps: float) -> Standardized
 
     The variance is kept with twice the fractional bits: with 2^k the next power of two, ρ = n / 2^k and q = Σ c² / 2^k,
     it is  1 / √(variance + eps) = √ρ / √(q + ρ eps).
-    Shape: any.   Domain: n |x| < 2^30 and Σ c² < 2^30 at 16 fractional bits.
+    Shape: any.   Domain: variance < 2^20, Σ c² < 2^30 and n |x| < 2^30 at 16 fractional bits.
     Error: <= 2^-14 / √variance + 2^-15 |result|; constant rows give 0.
     Cost: 24 rounds, one more unless n is a power of two; 16 bytes an element and party, and some 500 a row.
     Reveals: nothing.
