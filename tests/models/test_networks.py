@@ -1,0 +1,138 @@
+"""Training the networks A to D on secret images ends where plain training on the same batches ends."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import tacit
+
+from .networks import NETWORKS
+
+OPTIMIZERS = {
+    "SGD": partial(torch.optim.SGD, lr=0.01, momentum=0.9),
+    "Adam": partial(torch.optim.Adam, lr=0.001),
+}
+BATCH = 128
+POINT = 0.01
+
+STEP = {  # rounds, and megabytes that each of two parties sends, for one step of SGD on 128 images
+    "A": (66, 4.1),
+    "B": (94, 57),
+    "C": (94, 90),
+    "D": (66, 7.7),
+}
+
+
+@pytest.fixture(scope="module")
+def images(drawn):
+    def draw(count, seed):
+        pixels, labels = drawn.digits(count, seed)
+        return torch.from_numpy(pixels).unsqueeze(1), torch.from_numpy(labels)
+
+    return draw
+
+
+def train(model, x, y, optimizer, epochs=1, batch=BATCH):
+    """The same program for both: what is secret is decided by its arguments."""
+    optimizer = optimizer(model.parameters())
+    order = torch.Generator().manual_seed(5)
+    for _ in range(epochs):
+        for rows in torch.randperm(len(y), generator=order).split(batch):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x[rows]), y[rows]).backward()
+            optimizer.step()
+    return model
+
+
+def twins(name):
+    """A network, and the same one on secrets."""
+    torch.manual_seed(0)
+    plain = NETWORKS[name]()
+    return plain, tacit.share(copy.deepcopy(plain))
+
+
+@torch.no_grad()
+def accuracy(model, x, y):
+    """The share of images that are recognised; of a secret model, counted on secrets."""
+    correct = model(x).argmax(1).eq(y).sum()
+    return float(tacit.reveal(correct) if isinstance(correct, tacit.SecretTensor) else correct) / len(y)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_few_steps_give_the_plain_weights(name, images, session):
+    x, y = images(48, seed=1)
+    plain, secret = twins(name)
+
+    train(plain, x, y, OPTIMIZERS["SGD"], batch=16)
+    train(secret, tacit.share(x), tacit.share(y), OPTIMIZERS["SGD"], batch=16)
+
+    for want, got in zip(plain.parameters(), secret.parameters(), strict=True):
+        assert (tacit.reveal(got.detach()) - want).abs().max() < 5e-4
+
+
+def agree_on_accuracy(name, optimizer, count, epochs, images):
+    """Train both on the same batches; they recognise as many of 1,000 others, to a point."""
+    x, y = images(count, seed=1)
+    held_out = images(1000, seed=2)
+    plain, secret = twins(name)
+
+    train(plain, x, y, OPTIMIZERS[optimizer], epochs)
+    train(secret, tacit.share(x), tacit.share(y), OPTIMIZERS[optimizer], epochs)
+
+    want = accuracy(plain, *held_out)
+    assert want > 0.3  # it has learned something
+    assert abs(accuracy(secret, *map(tacit.share, held_out)) - want) <= POINT
+
+
+def test_accuracy_is_within_a_point(images, session):
+    agree_on_accuracy("A", "SGD", 640, 12, images)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_accuracy_is_within_a_point_after_more_training(name, images, session):
+    agree_on_accuracy(name, "SGD", 6016, 2, images)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", ["A", "D"])
+def test_accuracy_is_within_a_point_with_adam(name, images, session):
+    agree_on_accuracy(name, "Adam", 1280, 1, images)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_step_costs_no_more_than_it_did(name, images, session):
+    x, y = map(tacit.share, images(2 * BATCH, seed=1))
+    _, secret = twins(name)
+    train(secret, x[:BATCH], y[:BATCH], OPTIMIZERS["SGD"])
+
+    before = session.meter.cost
+    train(secret, x[BATCH:], y[BATCH:], OPTIMIZERS["SGD"])
+    cost = session.meter.cost - before
+
+    rounds, megabytes = STEP[name]
+    assert cost.rounds <= rounds
+    assert cost.online["alice"] <= megabytes * 1e6
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_backward_pass_compares_nothing(name, images, session):
+    x, y = images(8, seed=1)
+    _, secret = twins(name)
+    compared = []
+    protocol = next(secret.parameters())._protocol
+    less = protocol.less
+
+    loss = F.cross_entropy(secret(tacit.share(x)), y)
+    protocol.less = lambda *args: compared.append(args) or less(*args)
+    loss.backward()
+
+    open_now = [args for args in compared if any(("less", t) not in args[0].facts.memo for t in args[1])]
+    assert not open_now
