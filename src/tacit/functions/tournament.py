@@ -62,7 +62,8 @@ def _spread(bit: Binary, places: Tensor, flipped: Tensor) -> Binary:
     flips = flipped.to(torch.uint8).view(-1, *[1] * (len(bit.shape) - 1))
 
     def op(t: Tensor) -> Tensor:
-        return pad(t, [0, 0] * (t.dim() - 1) + [0, 1]).index_select(0, places.to(t.device))
+        padded: Tensor = pad(t, [0, 0] * (t.dim() - 1) + [0, 1])
+        return padded[places.to(t.device)]
 
     def masked(mask: BitMask) -> BitMask:
         moved = mask.map(op)
