@@ -122,6 +122,8 @@ def distances_backward(func: Any, grad: Operand, x: Operand, y: Operand, p: floa
     if p == math.inf:
         chosen = difference.abs() == distance.unsqueeze(-1)
         return (chosen * (grad.unsqueeze(-1) * difference.sign())).sum(-2)
+    if p != 2:
+        raise unsupported(f"the gradient of distances of order {p}", "orders 1, 2 and inf have one")
     share = grad / distance
     return share.sum(-1, keepdim=True) * x - share @ y
 
