@@ -98,6 +98,7 @@ def extremum_along(func: Any, x: SecretTensor, dim: int, keepdim: bool = False) 
     """The largest (smallest) element along a dimension, and the first index where it is; see `functions.extremum`."""
     found = _extremum(x, dim, func is aten.max.dim, indices=True)
     assert found.indices is not None
+    keepdim = keepdim and x.dim() > 0
     values, indices = _keep(found.values, dim, keepdim), _keep(found.indices, dim, keepdim)
     return Pair(secret(values, x.dtype), secret(indices, torch.int64))
 
@@ -127,11 +128,14 @@ def position(func: Any, x: SecretTensor, dim: int | None = None, keepdim: bool =
         x, dim = SecretTensor(arithmetic(x).move(lambda t: t.reshape(-1), view=False), x.dtype), 0
     found = _extremum(x, dim, largest, indices=True)
     assert found.indices is not None
-    return secret(_keep(found.indices, dim, keepdim), torch.int64)
+    return secret(_keep(found.indices, dim, keepdim and x.dim() > 0), torch.int64)
 
 
 def _extremum(x: SecretTensor, dim: int, largest: bool, *, indices: bool) -> Extremum:
-    return extremum(arithmetic(x), dim % max(x.dim(), 1), largest=largest, indices=indices)
+    share = arithmetic(x)
+    if not x.dim():
+        return Extremum(share.fork(), x._protocol.public(torch.zeros((), dtype=torch.int64), 0))
+    return extremum(share, dim % x.dim(), largest=largest, indices=indices)
 
 
 def _keep(x: Arithmetic, dim: int, keepdim: bool) -> Arithmetic:
