@@ -13,6 +13,11 @@
     │   ├── PeerStalled              a peer that is connected but silent for too long
     │   └── PeerAborted              a peer that stopped with an error of its own
     ├── DivergenceError              two roles that do not run the same program
+    ├── FheError                     something `tacit.fhe` cannot do, or was not asked rightly
+    │   ├── ParameterError           no encryption parameters of 128-bit security hold this model
+    │   ├── MessageError             a ciphertext, key or model file that is damaged, forged or of another version
+    │   ├── KeyMismatchError         a key, ciphertext or answer that belongs to another model or client
+    │   └── ServiceError             an encrypted-prediction service that cannot be reached or refused
     ├── RevealError                  a secret used as if it were a number, or a reveal the policy forbids
     └── UnsupportedOperator (NotImplementedError)   a PyTorch operator that has no secret counterpart
 
@@ -28,11 +33,16 @@ __all__ = [
     "DataError",
     "DivergenceError",
     "EncodingError",
+    "FheError",
+    "KeyMismatchError",
+    "MessageError",
     "NetworkError",
+    "ParameterError",
     "PeerAborted",
     "PeerLost",
     "PeerStalled",
     "RevealError",
+    "ServiceError",
     "TacitError",
     "UnsupportedOperator",
 ]
@@ -80,6 +90,26 @@ class PeerAborted(NetworkError):
 
 class DivergenceError(TacitError):
     """Two roles do not run the same program on the same public values."""
+
+
+class FheError(TacitError):
+    """Something that `tacit.fhe` cannot do, or that was not asked rightly."""
+
+
+class ParameterError(FheError):
+    """No encryption parameters of 128-bit security hold this model."""
+
+
+class MessageError(FheError):
+    """A ciphertext, key or model file is damaged, forged or of another version."""
+
+
+class KeyMismatchError(FheError):
+    """A key, ciphertext or answer belongs to another model or another client."""
+
+
+class ServiceError(FheError):
+    """An encrypted-prediction service cannot be reached, or refused."""
 
 
 class RevealError(TacitError):

@@ -1,0 +1,105 @@
+"""XGBoost's and LightGBM's trees as `Forest`s, read from the models' own JSON. Neither library is imported here."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from tacit.errors import DataError, FheError
+from tacit.fhe.compile.forest import Forest, Tree, constant_term, numeric_only
+from tacit.fhe.encode import Float
+from tacit.fhe.read import ClassificationHead, Head, RegressionHead
+
+_XGB_LOG = ("count:poisson", "reg:gamma", "reg:tweedie")
+_XGB_IDENTITY = ("reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror", "reg:quantileerror")
+_XGB_CLASSES = ("binary:logistic", "multi:softprob", "multi:softmax")
+_LGB_LOG = ("poisson", "gamma", "tweedie")
+_LGB_IDENTITY = ("regression", "regression_l1", "huber", "fair", "quantile", "mape")
+_LGB_CLASSES = ("binary", "multiclass")
+
+
+def _head(classes: Any, shift: Float, exponential: bool) -> Any:
+    def regression(scale: Float) -> Head:
+        return RegressionHead(scale, shift, exponential, True)
+
+    def classification(scale: Float) -> Head:
+        proba = "logistic" if shift.size == 1 else "softmax"
+        return ClassificationHead(scale, shift, tuple(np.asarray(classes).tolist()), proba)
+
+    return regression if classes is None else classification
+
+
+def xgboost_forest(model: Any, x: Float) -> Forest:
+    """Return the forest of an `XGBClassifier` or `XGBRegressor` (booster "gbtree", numeric columns)."""
+    booster = model.get_booster()
+    learner = json.loads(bytes(booster.save_raw("json")))["learner"]
+    if learner["gradient_booster"]["name"] != "gbtree":
+        raise FheError('only XGBoost models with booster="gbtree" can be compiled')
+    body = learner["gradient_booster"]["model"]
+    trees = [_xgboost_tree(tree, channel) for tree, channel in zip(body["trees"], body["tree_info"], strict=True)]
+    objective = learner["objective"]["name"]
+    classes = getattr(model, "classes_", None) if objective in _XGB_CLASSES else None
+    if objective not in _XGB_LOG + _XGB_IDENTITY + _XGB_CLASSES:
+        raise FheError(f"XGBoost models with objective {objective!r} cannot be compiled")
+    single = x.astype(np.float32).astype(np.float64)
+    shift = constant_term(trees, single, np.asarray(model.predict(x, output_margin=True), dtype=np.float64))
+    return Forest(trees, True, _head(classes, shift, objective in _XGB_LOG))
+
+
+def _xgboost_tree(tree: dict[str, Any], channel: int) -> Tree:
+    numeric_only(not tree.get("categories"), "an XGBoost model with categorical columns")
+    left = np.array(tree["left_children"], dtype=np.int64)
+    condition = np.array(tree["split_conditions"], dtype=np.float32)
+    feature = np.where(left < 0, -1, np.array(tree["split_indices"], dtype=np.int64))
+    # XGBoost goes left if x < condition, in single precision: that is x <= the number just below it.
+    below = np.nextafter(condition, np.float32(-np.inf)).astype(np.float64)
+    value = condition.astype(np.float64)[:, None]  # at a leaf the condition is the leaf's value
+    return Tree(feature, below, left, np.array(tree["right_children"], dtype=np.int64), value, channel)
+
+
+def lightgbm_forest(model: Any, x: Float) -> Forest:
+    """Return the forest of an `LGBMClassifier` or `LGBMRegressor` (boosting "gbdt" or "goss", numeric columns)."""
+    dump = model.booster_.dump_model()
+    if dump.get("average_output"):
+        raise FheError('LightGBM models with boosting_type="rf" cannot be compiled')
+    width = dump["num_tree_per_iteration"]
+    trees = [_lightgbm_tree(tree, i % width) for i, tree in enumerate(dump["tree_info"])]
+    objective = dump["objective"].split()[0]
+    if objective not in _LGB_LOG + _LGB_IDENTITY + _LGB_CLASSES or "sqrt" in dump["objective"].split():
+        raise FheError(f"LightGBM models with objective {dump['objective']!r} cannot be compiled")
+    sigmoid = [part for part in dump["objective"].split() if part.startswith("sigmoid:")]
+    if sigmoid and float(sigmoid[0].removeprefix("sigmoid:")) != 1.0:
+        raise FheError("LightGBM models with another sigmoid than 1 cannot be compiled")
+    classes = model.classes_ if objective in _LGB_CLASSES else None
+    shift = constant_term(trees, x, np.asarray(model.predict(x, raw_score=True), dtype=np.float64))
+    return Forest(trees, False, _head(classes, shift, objective in _LGB_LOG))
+
+
+def _lightgbm_tree(tree: dict[str, Any], channel: int) -> Tree:
+    feature: list[int] = []
+    threshold: list[float] = []
+    value: list[float] = []
+    children: list[list[int]] = []
+    stack: list[tuple[dict[str, Any], int, int]] = [(tree["tree_structure"], -1, 0)]
+    while stack:
+        node, parent, side = stack.pop()
+        here = len(feature)
+        if parent >= 0:
+            children[parent][side] = here
+        children.append([-1, -1])
+        if "leaf_value" in node:
+            feature.append(-1)
+            threshold.append(0.0)
+            value.append(float(node["leaf_value"]))
+            continue
+        numeric_only(node["decision_type"] == "<=", "a LightGBM model with categorical columns")
+        if node["missing_type"] == "Zero":
+            raise DataError("a LightGBM model with zero_as_missing cannot be compiled")
+        feature.append(int(node["split_feature"]))
+        threshold.append(float(node["threshold"]))
+        value.append(0.0)
+        stack += [(node["left_child"], here, 0), (node["right_child"], here, 1)]
+    left, right = np.array(children, dtype=np.int64).T
+    return Tree(np.array(feature), np.array(threshold), left, right, np.array(value)[:, None], channel)

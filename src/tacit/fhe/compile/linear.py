@@ -1,0 +1,69 @@
+"""Linear models: scores W x + b, in integers.
+
+Column f is quantised on its own range, x_f = center_f + step_f z_f. Its step is then part of the weight, so that one
+scale serves all columns and all classes, and the largest integer is the argmax:
+
+    W x + b = sum_f (W_f step_f) z_f + (b + W center),      W_f step_f ~ scale w_f,      |w_f| <= 2^(n_bits-1) - 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tacit.fhe.compile.assemble import Compiled
+from tacit.fhe.encode import Affine, Float, Quantizer
+from tacit.fhe.program import LinearProgram
+from tacit.fhe.read import ClassificationHead, Head, PlainReader, RegressionHead
+
+
+def quantizer(x: Float, n_bits: int, pairs: bool = False, before: Affine | None = None) -> Quantizer:
+    """Return the quantiser of the ranges of the columns of x (after `before`)."""
+    x = x if before is None else before(x)
+    limit = (1 << (n_bits - 1)) - 1
+    low, high = x.min(axis=0), x.max(axis=0)
+    return Quantizer((low + high) / 2, (high - low) / (2 * limit), limit, pairs, before)
+
+
+def compile_linear(weights: Float, bias: Float, encoder: Quantizer, n_bits: int, head_of: Any) -> Compiled:
+    """Return the program of W x + b (rows of W: outputs); `head_of(scale, shift)` makes the head."""
+    wide = weights * encoder.step
+    limit = (1 << (n_bits - 1)) - 1
+    largest = float(np.abs(wide).max(initial=0.0))
+    scale = largest / limit if largest > 0 else 1.0
+    program = LinearProgram(
+        np.rint(wide / scale).astype(np.int64), np.zeros(len(wide), dtype=np.int64), encoder.limits
+    )  # fmt: skip
+    return with_constant(program, encoder, scale, bias + weights @ encoder.center, head_of)
+
+
+def with_constant(program: LinearProgram, encoder: Quantizer, scale: float, constant: Float, head_of: Any) -> Compiled:
+    """Round the constants to the scores' own scale; they stay on the server, inside the encrypted sum."""
+    whole = np.rint(constant / scale)
+    reach = np.abs(program.weights) @ program.limits
+    # A constant far beyond the reach of the weights decides alone; cutting it off there keeps the modulus small for
+    # classifiers. A regressor's constant must be exact: its part that does not fit is public, in the head.
+    kept = np.clip(whole, -4.0 * reach - 4, 4.0 * reach + 4)
+    exact = LinearProgram(program.weights, kept.astype(np.int64), program.limits)
+    return Compiled(exact, encoder, PlainReader(), head_of(np.float64(scale), constant - kept * scale, kept != whole))
+
+
+def classification_head(classes: Any, proba: str) -> Any:
+    """Return a maker of heads for a classifier."""
+
+    def make(scale: Any, rest: Float, cut: Any) -> Head:
+        return ClassificationHead(
+            np.full(1, scale), np.where(cut, rest, 0.0), tuple(np.asarray(classes).tolist()), proba
+        )
+
+    return make
+
+
+def regression_head(exponential: bool, flat: bool) -> Any:
+    """Return a maker of heads for a regressor."""
+
+    def make(scale: Any, rest: Float, cut: Any) -> Head:
+        return RegressionHead(np.full(1, scale), np.where(cut, rest, 0.0), exponential, flat)
+
+    return make

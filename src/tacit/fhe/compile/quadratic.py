@@ -1,0 +1,46 @@
+"""Perceptrons with one hidden layer of squares: on ciphertexts, linear forms of the products of the client's columns.
+
+With x_f = center_f + step_f z_f the pre-activations are U z + u, U = W step, u = W center + b, and
+
+    V (U z + u)^2 + c = sum_{i<=j} A_ij z_i z_j + sum_i B_i z_i + const,
+    A_ij = (2 - [i = j]) sum_h V_h U_hi U_hj,      B_i = 2 sum_h V_h u_h U_hi,      const = V u^2 + c.
+
+The client squares what it knows, the server keeps W, V and multiplies no two ciphertexts: one product, as for a linear model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tacit.errors import DataError
+from tacit.fhe.compile.assemble import Compiled
+from tacit.fhe.compile.linear import quantizer, with_constant
+from tacit.fhe.encode import Affine, Float
+from tacit.fhe.program import LinearProgram
+
+WEIGHT_BITS = 10
+"""Bits of the largest A_ij. There are d^2 / 2 of them, whose rounding errors add up; each bit more halves the error and costs a
+bit of the plaintext modulus."""
+
+MOST_COLUMNS = 120
+"""More columns make 7,000 products and more, and messages of megabytes: put a PCA in front instead."""
+
+
+def compile_quadratic(
+    hidden: tuple[Float, Float], output: tuple[Float, Float], x: Float, n_bits: int, before: Affine | None, head: Any
+) -> Compiled:
+    """Return the program of V (W x + b)^2 + c for (W, b) and (V, c)."""
+    (w, b), (v, c) = hidden, output
+    if w.shape[1] > MOST_COLUMNS:
+        raise DataError(f"a perceptron on ciphertexts takes at most {MOST_COLUMNS} columns: put a PCA in front of it")
+    encoder = quantizer(x, n_bits, pairs=True, before=before)
+    u, shift = w * encoder.step, w @ encoder.center + b
+    left, right = np.triu_indices(w.shape[1])
+    pairs = (v @ (u[:, left] * u[:, right])) * np.where(left == right, 1.0, 2.0)
+    single = 2.0 * (v * shift) @ u
+    scale = float(np.abs(pairs).max()) / ((1 << (WEIGHT_BITS - 1)) - 1) or 1.0
+    weights = np.rint(np.concatenate([single, pairs], axis=1) / scale).astype(np.int64)
+    program = LinearProgram(weights, np.zeros(len(v), dtype=np.int64), encoder.limits)
+    return with_constant(program, encoder, scale, v @ shift**2 + c, head)

@@ -1,0 +1,84 @@
+"""scikit-learn's trees, forests and boosted forests as `Forest`s."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tacit.errors import FheError
+from tacit.fhe.compile.forest import Forest, Tree, constant_term, numeric_only
+from tacit.fhe.encode import Float
+from tacit.fhe.read import ClassificationHead, Head, RegressionHead
+
+
+def tree_of(fitted: Any, value: Float, channel: int = 0) -> Tree:
+    """Return a fitted `sklearn.tree._tree.Tree` with the given value (nodes, values) at its nodes."""
+    feature = np.where(fitted.children_left < 0, -1, fitted.feature).astype(np.int64)
+    left, right = fitted.children_left.astype(np.int64), fitted.children_right.astype(np.int64)
+    return Tree(feature, np.asarray(fitted.threshold, dtype=np.float64), left, right, value, channel)
+
+
+def fractions(model: Any, members: list[Any]) -> Forest:
+    """Return a classifier that averages the class fractions of its trees. The last class is what the others leave."""
+    if getattr(model, "n_outputs_", 1) != 1:
+        raise FheError("a classifier of several outputs cannot be compiled: train one for each output")
+    trees = []
+    for member in members:
+        counts = member.tree_.value[:, 0, :]
+        share = counts / counts.sum(axis=1, keepdims=True)
+        trees.append(tree_of(member.tree_, share[:, : max(len(model.classes_) - 1, 1)]))
+    classes = tuple(np.asarray(model.classes_).tolist())
+    if len(classes) == 1:
+        return Forest(trees, True, lambda scale: ClassificationHead(np.zeros(1), np.ones(1), classes * 2, "fractions"))
+    return Forest(trees, True, lambda s: ClassificationHead(s / len(members), np.zeros(1), classes, "fractions"))
+
+
+def averages(model: Any, members: list[Any]) -> Forest:
+    """Return a regressor that averages its trees."""
+    trees = [tree_of(member.tree_, member.tree_.value[:, :, 0]) for member in members]
+    flat = getattr(model, "n_outputs_", 1) == 1
+    return Forest(trees, True, lambda s: RegressionHead(s / len(members), np.zeros(1), False, flat))
+
+
+def gradient_boosting(model: Any, x: Float) -> Forest:
+    """Return a GradientBoostingClassifier or -Regressor."""
+    trees = [
+        tree_of(member.tree_, model.learning_rate * member.tree_.value[:, 0, :1], channel)
+        for stage in model.estimators_
+        for channel, member in enumerate(stage)
+    ]
+    single = x.astype(np.float32).astype(np.float64)
+    if not hasattr(model, "classes_"):
+        shift = constant_term(trees, single, np.asarray(model.predict(x)))
+        return Forest(trees, True, lambda s: RegressionHead(s, shift, False, True))
+    shift = constant_term(trees, single, np.asarray(model.decision_function(x)))
+    proba = "exponential" if model.loss == "exponential" else "logistic" if len(model.classes_) == 2 else "softmax"
+    return Forest(trees, True, _classifier(shift, model.classes_, proba))
+
+
+def _classifier(shift: Float, classes: Any, proba: str) -> Any:
+    def head(scale: Float) -> Head:
+        return ClassificationHead(scale, shift, tuple(np.asarray(classes).tolist()), proba)
+
+    return head
+
+
+def histogram_boosting(model: Any, x: Float) -> Forest:
+    """Return a HistGradientBoostingClassifier or -Regressor."""
+    numeric_only(model.is_categorical_ is None, "a histogram-boosted model with categorical columns")
+    trees = []
+    for stage in model._predictors:
+        for channel, member in enumerate(stage):
+            nodes = member.nodes
+            leaf = nodes["is_leaf"].astype(bool)
+            feature = np.where(leaf, -1, nodes["feature_idx"]).astype(np.int64)
+            left, right = nodes["left"].astype(np.int64), nodes["right"].astype(np.int64)
+            trees.append(Tree(feature, nodes["num_threshold"], left, right, nodes["value"][:, None], channel))
+    if hasattr(model, "classes_"):
+        shift = constant_term(trees, x, np.asarray(model.decision_function(x)))
+        return Forest(trees, False, _classifier(shift, model.classes_, "logistic" if shift.size == 1 else "softmax"))
+    exponential = model.loss in ("poisson", "gamma")
+    margins = np.asarray(model.predict(x))
+    shift = constant_term(trees, x, np.log(margins) if exponential else margins)
+    return Forest(trees, False, lambda s: RegressionHead(s, shift, exponential, True))

@@ -1,0 +1,134 @@
+"""From a row of numbers to the integers that are encrypted. Public: the client's half of a model holds it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from tacit.errors import DataError
+from tacit.fhe.layout import Index, Int
+
+Float = npt.NDArray[np.float64]
+
+
+def checked(x: Any, features: int) -> Float:
+    """Return x as a finite matrix with that many columns, or say which value is not."""
+    matrix = np.asarray(x, dtype=np.float64)
+    if matrix.ndim != 2 or matrix.shape[1] != features:
+        raise DataError(f"expected a table with {features} columns, got shape {matrix.shape}")
+    bad = np.argwhere(~np.isfinite(matrix))
+    if bad.size:
+        row, column = bad[0]
+        raise DataError(f"row {row}, column {column} is missing or infinite: encrypted prediction needs finite numbers")
+    return matrix
+
+
+@final
+@dataclass(frozen=True)
+class Affine:
+    """A public map x -> A x + c that the client applies first (a StandardScaler, a PCA)."""
+
+    matrix: Float
+    offset: Float
+
+    def __call__(self, x: Float) -> Float:
+        """Return A x + c for each row."""
+        return x @ self.matrix.T + self.offset
+
+
+class Encoder(ABC):
+    """Turns rows of numbers into rows of integers."""
+
+    @property
+    @abstractmethod
+    def features(self) -> int:
+        """Columns expected."""
+
+    @property
+    @abstractmethod
+    def length(self) -> int:
+        """Integers for each row."""
+
+    @abstractmethod
+    def encode(self, x: Any) -> Int:
+        """Return the integers (rows, length)."""
+
+
+@final
+@dataclass(frozen=True)
+class Quantizer(Encoder):
+    """z_f = round((x_f - center_f) / step_f), cut off at +-limit; with `pairs`, all products z_f z_g (f <= g) as well.
+
+    A step of 0 marks a column that was constant where the model was compiled: its z is 0.
+    """
+
+    center: Float
+    step: Float
+    limit: int
+    pairs: bool = False
+    before: Affine | None = None
+
+    @property
+    def features(self) -> int:
+        """Columns expected."""
+        return len(self.center) if self.before is None else self.before.matrix.shape[1]
+
+    @property
+    def length(self) -> int:
+        """Integers for each row."""
+        d = len(self.center)
+        return d + d * (d + 1) // 2 if self.pairs else d
+
+    @property
+    def limits(self) -> Int:
+        """Return the largest |z| of each integer."""
+        d = len(self.center)
+        return np.repeat([self.limit, self.limit**2], [d, self.length - d]).astype(np.int64)
+
+    def encode(self, x: Any) -> Int:
+        """Return the quantised row, and the products of its entries if asked for."""
+        matrix = checked(x, self.features)
+        moved = (matrix if self.before is None else self.before(matrix)) - self.center
+        scaled = np.divide(moved, self.step, out=np.zeros_like(moved), where=self.step > 0)
+        z = np.clip(np.rint(scaled), -self.limit, self.limit).astype(np.int64)
+        if not self.pairs:
+            return z
+        left, right = np.triu_indices(len(self.center))
+        return np.concatenate([z, z[:, left] * z[:, right]], axis=1)
+
+
+@final
+@dataclass(frozen=True)
+class Thermometer(Encoder):
+    """One bit [x_f > threshold] for each listed pair, compared in single or double precision as the model compared."""
+
+    columns: int
+    feature: Index
+    threshold: Float
+    single: bool
+    before: Affine | None = None
+
+    @property
+    def features(self) -> int:
+        """Columns expected."""
+        return self.columns
+
+    @property
+    def length(self) -> int:
+        """Integers for each row."""
+        return max(len(self.feature), 1)
+
+    def encode(self, x: Any) -> Int:
+        """Return the bits."""
+        matrix = checked(x, self.columns)
+        if self.before is not None:
+            matrix = self.before(matrix)
+        if self.single:
+            matrix = matrix.astype(np.float32).astype(np.float64)
+        out = np.zeros((len(matrix), self.length), dtype=np.int64)
+        out[:, : len(self.feature)] = matrix[:, self.feature] > self.threshold
+        return out

@@ -1,0 +1,89 @@
+"""scikit-learn's forests and boosted forests, predicting on ciphertexts, and those of XGBoost and LightGBM.
+
+The client learns the sum over all trees, never a tree's own vote: see `ForestProgram`.
+"""
+
+from __future__ import annotations
+
+from sklearn import ensemble as sk
+
+from tacit.fhe.compile.forest import Forest
+from tacit.fhe.compile.sklearn_trees import averages, fractions, gradient_boosting, histogram_boosting
+from tacit.fhe.encode import Float
+from tacit.fhe.estimator import WithDecision, WithProba, quantized
+from tacit.fhe.tree import TreeSums
+
+__all__ = [
+    "ExtraTreesClassifier",
+    "ExtraTreesRegressor",
+    "GradientBoostingClassifier",
+    "GradientBoostingRegressor",
+    "HistGradientBoostingClassifier",
+    "HistGradientBoostingRegressor",
+    "RandomForestClassifier",
+    "RandomForestRegressor",
+]
+
+
+@quantized(n_bits=6, hide_thresholds=False)
+class RandomForestClassifier(WithProba, TreeSums, sk.RandomForestClassifier):
+    """A random forest for classes, on ciphertexts."""
+
+    def _forest(self, x: Float) -> Forest:
+        return fractions(self, list(self.estimators_))
+
+
+@quantized(n_bits=6, hide_thresholds=False)
+class RandomForestRegressor(TreeSums, sk.RandomForestRegressor):
+    """A random forest for numbers, on ciphertexts."""
+
+    def _forest(self, x: Float) -> Forest:
+        return averages(self, list(self.estimators_))
+
+
+@quantized(n_bits=6, hide_thresholds=False)
+class ExtraTreesClassifier(WithProba, TreeSums, sk.ExtraTreesClassifier):
+    """Extremely randomised trees for classes, on ciphertexts."""
+
+    def _forest(self, x: Float) -> Forest:
+        return fractions(self, list(self.estimators_))
+
+
+@quantized(n_bits=6, hide_thresholds=False)
+class ExtraTreesRegressor(TreeSums, sk.ExtraTreesRegressor):
+    """Extremely randomised trees for numbers, on ciphertexts."""
+
+    def _forest(self, x: Float) -> Forest:
+        return averages(self, list(self.estimators_))
+
+
+@quantized(n_bits=6, hide_thresholds=False)
+class GradientBoostingClassifier(WithProba, WithDecision, TreeSums, sk.GradientBoostingClassifier):
+    """Gradient-boosted trees for classes, on ciphertexts."""
+
+    def _forest(self, x: Float) -> Forest:
+        return gradient_boosting(self, x)
+
+
+@quantized(n_bits=6, hide_thresholds=False)
+class GradientBoostingRegressor(TreeSums, sk.GradientBoostingRegressor):
+    """Gradient-boosted trees for numbers, on ciphertexts."""
+
+    def _forest(self, x: Float) -> Forest:
+        return gradient_boosting(self, x)
+
+
+@quantized(n_bits=6, hide_thresholds=False)
+class HistGradientBoostingClassifier(WithProba, WithDecision, TreeSums, sk.HistGradientBoostingClassifier):
+    """Histogram-based gradient-boosted trees for classes, on ciphertexts."""
+
+    def _forest(self, x: Float) -> Forest:
+        return histogram_boosting(self, x)
+
+
+@quantized(n_bits=6, hide_thresholds=False)
+class HistGradientBoostingRegressor(TreeSums, sk.HistGradientBoostingRegressor):
+    """Histogram-based gradient-boosted trees for numbers, on ciphertexts."""
+
+    def _forest(self, x: Float) -> Forest:
+        return histogram_boosting(self, x)

@@ -1,0 +1,106 @@
+"""Where things lie in a polynomial: many dot products in one multiplication.
+
+In Z_t[X]/(X^n + 1) the coefficient of X^(a+b) collects all products of a coefficient at X^a with one at X^b. So with
+the inputs z_j at X^j and a row of weights *reversed*, w_j at X^(s-1-j), the coefficient of X^(s-1) of the product is
+<w, z>. Rows at offsets s apart do not meet there, and no rotation (hence no evaluation key) is needed.
+
+The inputs are cut into `groups` blocks of `block` each, one ciphertext a block; the products of all groups are added.
+More groups make blocks shorter, so that one answer ciphertext holds more rows: upload against download. Left-over
+room takes several rows of data (`samples`) into one ciphertext, `stride` apart. Output (i, o) of row i of the data
+lies at
+
+    i stride + (o mod per_product) block + block - 1      of answer ciphertext      o div per_product.
+
+Every exponent stays below n, so nothing wraps with the wrong sign where an output is read: sample i' > i would need
+weights at exponents >= n - (samples - 1) stride >= stride, where there are none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from tacit.errors import MessageError
+
+Int = npt.NDArray[np.int64]
+Index = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How `outputs` linear forms of `length` inputs lie in polynomials of `degree` coefficients."""
+
+    degree: int
+    length: int
+    outputs: int
+    groups: int
+    per_product: int
+    samples: int
+
+    def __post_init__(self) -> None:
+        counts = (self.length, self.outputs, self.groups, self.per_product, self.samples)
+        if min(counts) < 1 or self.samples * self.stride > self.degree or self.groups > self.length:
+            raise MessageError("this layout does not fit its ring")
+
+    @property
+    def block(self) -> int:
+        """Inputs in one group."""
+        return -(-self.length // self.groups)
+
+    @property
+    def stride(self) -> int:
+        """Coefficients that one row of the data takes."""
+        return self.per_product * self.block
+
+    @property
+    def products(self) -> int:
+        """Answer ciphertexts."""
+        return -(-self.outputs // self.per_product)
+
+    def outputs_of(self, product: int) -> int:
+        """Return how many outputs answer ciphertext `product` holds for one row of the data."""
+        return min(self.per_product, self.outputs - product * self.per_product)
+
+    def positions(self, product: int, samples: int) -> Index:
+        """Return the coefficients of answer ciphertext `product` that hold outputs, row by row of the data."""
+        rows = np.arange(self.outputs_of(product)) * self.block + self.block - 1
+        return (np.arange(samples)[:, None] * self.stride + rows).ravel()
+
+    def place_inputs(self, z: Int) -> Int:
+        """Return the polynomials (groups, degree) of up to `samples` rows of inputs (rows, length)."""
+        rows = len(z)
+        padded = np.zeros((rows, self.groups * self.block), dtype=np.int64)
+        padded[:, : self.length] = z
+        out = np.zeros((self.groups, self.degree), dtype=np.int64)
+        window = out[:, : rows * self.stride].reshape(self.groups, rows, self.stride)
+        window[:, :, : self.block] = padded.reshape(rows, self.groups, self.block).transpose(1, 0, 2)
+        return out
+
+    def place_weights(self, row: Index, column: Index, value: Int) -> Iterator[Int]:
+        """Yield for each answer ciphertext the polynomials (groups, degree) of forms given by their entries."""
+        order = np.argsort(row, kind="stable")
+        product, offset = np.divmod(row[order], self.per_product)
+        group, j = np.divmod(column[order], self.block)
+        exponent = offset * self.block + self.block - 1 - j
+        ends = np.searchsorted(product, np.arange(self.products + 1))
+        for start, end in pairwise(ends):
+            out = np.zeros((self.groups, self.degree), dtype=np.int64)
+            out[group[start:end], exponent[start:end]] = value[order[start:end]]
+            yield out
+
+
+def layouts(degree: int, length: int, outputs: int, *, fresh: bool) -> Iterator[Layout]:
+    """Yield the layouts worth comparing: each number of groups, with as many rows of the data as fit."""
+    fewest = -(-length // degree)
+    for groups in range(fewest, min(length, max(fewest, 64)) + 1):
+        block = -(-length // groups)
+        per_product = min(outputs, degree // block)
+        room = degree // (per_product * block)
+        samples = 1 if fresh or per_product < outputs else room
+        while samples >= 1:
+            yield Layout(degree, length, outputs, groups, per_product, samples)
+            samples //= 2

@@ -1,0 +1,198 @@
+"""From decrypted integers to predictions: `Reader` undoes the server's masks, `Head` is what scikit-learn does with
+scores."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, softmax
+
+from tacit.errors import FheError, MessageError
+from tacit.fhe.layout import Int
+from tacit.fhe.program import ascending
+
+Float = npt.NDArray[np.float64]
+Labels = npt.NDArray[Any]
+
+
+class Reader(ABC):
+    """Turns the decrypted outputs of a program into the integers that its `simulate` gives."""
+
+    @abstractmethod
+    def read(self, outputs: Int, t: int) -> Int:
+        """Return the integers of each row."""
+
+
+@final
+@dataclass(frozen=True)
+class PlainReader(Reader):
+    """The outputs are the scores."""
+
+    def read(self, outputs: Int, t: int) -> Int:
+        """Return them as they are."""
+        return outputs
+
+
+@final
+@dataclass(frozen=True)
+class ForestReader(Reader):
+    """Finds the reached leaf of each tree (its masked cost is zero) and adds their values: the masks cancel."""
+
+    leaves: tuple[int, ...]
+    trees: tuple[int, ...]
+    values: int
+
+    def read(self, outputs: Int, t: int) -> Int:
+        """Return the sums (rows, channels x values), centred modulo t."""
+        sums = []
+        ends = np.cumsum(self.leaves)
+        table = outputs.reshape(len(outputs), ends[-1], 1 + self.values)
+        for leaves, trees, end in zip(self.leaves, self.trees, ends, strict=True):
+            part = table[:, end - leaves : end]
+            reached = part[:, :, 0] == 0
+            if (reached.sum(axis=1) != trees).any():
+                raise MessageError("the answer does not name one leaf for each tree: it was forged or damaged")
+            total = np.mod((part[:, :, 1:] * reached[:, :, None]).sum(axis=1), t)
+            sums.append(np.where(total > t // 2, total - t, total))
+        return np.concatenate(sums, axis=1)
+
+
+@final
+@dataclass(frozen=True)
+class NeighborReader(Reader):
+    """Puts the (distance, label) pairs in ascending order."""
+
+    def read(self, outputs: Int, t: int) -> Int:
+        """Return the pairs, nearest first."""
+        return ascending(outputs)
+
+
+class Head(ABC):
+    """Turns integers into what the user asked for. `z` is the client's own encoded row."""
+
+    @abstractmethod
+    def scores(self, values: Int, z: Int) -> Float:
+        """Return `decision_function` of a classifier, the linear predictor or the prediction of a regressor."""
+
+    @abstractmethod
+    def predict(self, values: Int, z: Int) -> Labels:
+        """Return the predictions."""
+
+    def predict_proba(self, values: Int, z: Int) -> Float:
+        """Return class probabilities."""
+        raise FheError("this model has no predict_proba")
+
+
+@final
+@dataclass(frozen=True)
+class RegressionHead(Head):
+    """scale * value + shift, through exp if `exponential` (the log link of a GLM)."""
+
+    scale: Float
+    shift: Float
+    exponential: bool
+    flat: bool
+
+    def scores(self, values: Int, z: Int) -> Float:
+        """Return the linear predictor."""
+        out: Float = values * self.scale + self.shift
+        return out[:, 0] if self.flat else out
+
+    def predict(self, values: Int, z: Int) -> Labels:
+        """Return the mean of the target."""
+        out = self.scores(values, z)
+        return np.exp(out) if self.exponential else out
+
+
+@final
+@dataclass(frozen=True)
+class ClassificationHead(Head):
+    """Scores to classes: by sign (one score for two classes) or by the largest.
+
+    `proba` says what the scores are: "logistic" (one sigmoid), "softmax", "one-vs-rest" (sigmoids, normalised),
+    "modified-huber", "exponential" (one sigmoid of twice the score: the exponential loss), "fractions" (probabilities
+    already; the last class is the rest) or "none".
+    """
+
+    scale: Float
+    shift: Float
+    classes: tuple[Any, ...]
+    proba: str
+
+    def scores(self, values: Int, z: Int) -> Float:
+        """Return the decision function, or the probabilities of a forest."""
+        out: Float = values * self.scale + self.shift
+        if self.proba == "fractions":
+            return np.concatenate([out, 1 - out.sum(axis=1, keepdims=True)], axis=1)
+        return out[:, 0] if out.shape[1] == 1 else out
+
+    def predict(self, values: Int, z: Int) -> Labels:
+        """Return the class of each row."""
+        return np.array(self.classes)[self.winners(values, z)]
+
+    def winners(self, values: Int, z: Int) -> npt.NDArray[np.intp]:
+        """Return the index of the class of each row."""
+        scores = self.scores(values, z)
+        return (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
+
+    def predict_proba(self, values: Int, z: Int) -> Float:
+        """Return class probabilities."""
+        scores = self.scores(values, z)
+        if self.proba == "fractions":
+            return scores
+        if self.proba == "softmax":
+            both = np.stack([-scores, scores], axis=1) if scores.ndim == 1 else scores
+            return np.asarray(softmax(both, axis=1))
+        if self.proba in ("logistic", "exponential", "one-vs-rest", "modified-huber"):
+            huber = self.proba == "modified-huber"
+            one = (np.clip(scores, -1, 1) + 1) / 2 if huber else expit(scores * (1 + (self.proba == "exponential")))
+            if one.ndim == 1:
+                return np.stack([1 - one, one], axis=1)
+            total = one.sum(axis=1, keepdims=True)
+            return np.where(total > 0, one / np.where(total > 0, total, 1), 1 / one.shape[1])
+        return super().predict_proba(values, z)
+
+
+@final
+@dataclass(frozen=True)
+class NeighborHead(Head):
+    """Adds |z|^2 to the distances, takes the k nearest, and votes or averages (all alike, or by inverse distance)."""
+
+    k: int
+    by_distance: bool
+    classes: tuple[Any, ...]
+    scale: float
+    shift: float
+
+    def _nearest(self, values: Int, z: Int) -> tuple[Float, Int]:
+        pairs = values.reshape(len(values), -1, 2)[:, : self.k]
+        distance = pairs[:, :, 0] + (z**2).sum(axis=1, keepdims=True)
+        label = pairs[:, :, 1]
+        if not self.by_distance:
+            return np.ones(distance.shape), label
+        exact = distance == 0
+        weight = np.where(exact.any(axis=1, keepdims=True), exact, 1 / np.sqrt(np.maximum(distance, 1)))
+        return weight.astype(np.float64), label
+
+    def scores(self, values: Int, z: Int) -> Float:
+        """Return the class probabilities, or the averaged target."""
+        weight, label = self._nearest(values, z)
+        total = weight.sum(axis=1)
+        if not self.classes:
+            mean: Float = (weight * label).sum(axis=1) / total * self.scale + self.shift
+            return mean
+        votes = [(weight * (label == c)).sum(axis=1) / total for c in range(len(self.classes))]
+        return np.stack(votes, axis=1)
+
+    def predict(self, values: Int, z: Int) -> Labels:
+        """Return the majority class (the first one in a tie), or the averaged target."""
+        scores = self.scores(values, z)
+        return np.array(self.classes)[scores.argmax(axis=1)] if self.classes else scores
+
+    def predict_proba(self, values: Int, z: Int) -> Float:
+        """Return the votes."""
+        return self.scores(values, z) if self.classes else super().predict_proba(values, z)

@@ -1,0 +1,168 @@
+"""The server: answers encrypted queries. It holds the model and no secret key, and never sees a row in clear.
+
+For one query ciphertext group c_g (see `layout.py` and `noise.py`):
+
+    c' = sum_g W_g c_g + u pk,    c' <- c' + b,    c' <- c' + (f at the outputs, e2),    switch to the first prime,
+    drop low bits.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from tacit.errors import KeyMismatchError, MessageError
+from tacit.fhe import randomness, wire
+from tacit.fhe.layout import Index, Int
+from tacit.fhe.program import Forms
+from tacit.fhe.seal import Scheme
+from tacit.fhe.spec import ServerSpec, load
+
+KEY_CACHE = 256
+"""Public keys kept ready to use (130 kB each at n = 4096). More costs memory, fewer costs 1 ms for a client that
+comes back."""
+
+
+class Server:
+    """Evaluates one compiled model on encrypted rows."""
+
+    def __init__(self, model: str | Path | ServerSpec) -> None:
+        self.spec = model if isinstance(model, ServerSpec) else load(model, ServerSpec)
+        self._model = bytes.fromhex(self.spec.model)
+        self._scheme = Scheme(self.spec.parameters)
+        self._keys: OrderedDict[bytes, Any] = OrderedDict()
+        self._lock = Lock()
+        self._fixed: tuple[list[list[Any]], Int] | None = None
+        if not self.spec.program.fresh:
+            weights, constants = self._forms()
+            self._fixed = list(weights), constants
+
+    def register(self, public_key: bytes) -> str:
+        """Take a client's public key and return its identifier. Idempotent."""
+        message = wire.unpack(public_key, (wire.Kind.PUBLIC_KEY,), self._model)
+        cutter = wire.Cutter(message.payload)
+        ciphertext = self._fresh_ciphertext(cutter)
+        cutter.finish()
+        if wire.digest(message.payload)[:16] != message.key:
+            raise MessageError("this public key does not have the identifier that it claims")
+        with self._lock:
+            self._keys[message.key] = ciphertext
+            self._keys.move_to_end(message.key)
+            while len(self._keys) > KEY_CACHE:
+                self._keys.popitem(last=False)
+        return message.key.hex()
+
+    def knows(self, key: bytes) -> bool:
+        """Return whether the public key with this identifier is registered."""
+        return key in self._keys
+
+    def answer(self, query: bytes) -> bytes:
+        """Return the encrypted answer to an encrypted query."""
+        message = wire.unpack(query, (wire.Kind.QUERY, wire.Kind.BULK_QUERY), self._model)
+        key = self._keys.get(message.key)
+        if key is None:
+            raise KeyMismatchError("the public key of this query is not registered here: register it first")
+        bulk = message.kind is wire.Kind.BULK_QUERY
+        if bulk and not self.spec.bulk:
+            raise MessageError("this model does not answer bulk queries")
+        payload, parts = self._answer_bulk(message, key) if bulk else self._answer_rows(message, key)
+        kind = wire.Kind.BULK_ANSWER if bulk else wire.Kind.ANSWER
+        return wire.Message(
+            kind, self._model, message.key, wire.digest(query), message.rows, parts, payload
+        ).pack()  # fmt: skip
+
+    def _answer_rows(self, message: wire.Message, key: Any) -> tuple[bytes, int]:
+        layout = self.spec.parameters.layout
+        if message.parts != -(-message.rows // layout.samples) * layout.groups:
+            raise MessageError("this query does not hold the ciphertexts that its rows need")
+        cutter = wire.Cutter(message.payload)
+        pieces = []
+        for start in range(0, message.rows, layout.samples):
+            samples = min(layout.samples, message.rows - start)
+            inputs = [self._fresh_ciphertext(cutter) for _ in range(layout.groups)]
+            weights, constants = self._fixed or self._forms()
+            for product, factors in enumerate(weights):
+                total = self._masked(list(zip(factors, inputs, strict=True)), key)
+                positions = layout.positions(product, samples)
+                constant = np.tile(constants[self._rows_of(product)], samples)
+                pieces.append(self._finish(total, positions, constant))
+        cutter.finish()
+        return b"".join(pieces), len(pieces)
+
+    def _answer_bulk(self, message: wire.Message, key: Any) -> tuple[bytes, int]:
+        """Answer a query whose coefficient is a row: input j is one ciphertext, and forms multiply by constants."""
+        n, length = self.spec.parameters.degree, self.spec.program.length
+        if message.parts != -(-message.rows // n) * length:
+            raise MessageError("this query does not hold the ciphertexts that its rows need")
+        forms = self.spec.program.forms(self.spec.parameters.plain_modulus)
+        table = np.zeros((self.spec.program.outputs, length), dtype=np.int64)
+        table[forms.row, forms.column] = forms.value
+        cutter = wire.Cutter(message.payload)
+        pieces = []
+        for start in range(0, message.rows, n):
+            inputs = [self._fresh_ciphertext(cutter) for _ in range(length)]
+            positions = np.arange(min(n, message.rows - start))
+            for row, constant in zip(table, forms.constant, strict=True):
+                unit = np.zeros(n, dtype=np.int64)
+                scalars = []
+                for weight in row:
+                    unit[0] = weight
+                    scalars.append(self._scheme.weights(unit))
+                total = self._masked(list(zip(scalars, inputs, strict=True)), key)
+                pieces.append(self._finish(total, positions, np.full(positions.size, constant)))
+        cutter.finish()
+        return b"".join(pieces), len(pieces)
+
+    def _rows_of(self, product: int) -> slice:
+        layout = self.spec.parameters.layout
+        start = product * layout.per_product
+        return slice(start, start + layout.outputs_of(product))
+
+    def _forms(self) -> tuple[Iterable[list[Any]], Int]:
+        """Return the weights of each product and group, ready to multiply (made as they are asked for), and the
+        constants."""
+        forms: Forms = self.spec.program.forms(self.spec.parameters.plain_modulus)
+        polynomials = self.spec.parameters.layout.place_weights(forms.row, forms.column, forms.value)
+        return ([self._scheme.weights(w) for w in groups] for groups in polynomials), forms.constant
+
+    def _fresh_ciphertext(self, cutter: wire.Cutter) -> Any:
+        """Return the next ciphertext of a message, ready to multiply (NTT form)."""
+        c0, seed = wire.cut_fresh(cutter, self.spec.parameters.degree, self._scheme.primes)
+        ciphertext = self._scheme.seeded_ciphertext(c0, seed)
+        self._scheme.evaluator.transform_to_ntt_inplace(ciphertext)
+        return ciphertext
+
+    def _masked(self, terms: list[tuple[Any | None, Any]], key: Any) -> Any:
+        """Return sum W c + u pk. A zero W is skipped; u is not zero, so that the sum always has a second part."""
+        n, evaluator = self.spec.parameters.degree, self._scheme.evaluator
+        u = None
+        while u is None:
+            u = self._scheme.weights(randomness.ternary(n))
+        total, term = self._scheme.empty(), self._scheme.empty()
+        evaluator.multiply_plain(key, u, total)
+        for weight, ciphertext in terms:
+            if weight is not None:
+                evaluator.multiply_plain(ciphertext, weight, term)
+                evaluator.add_inplace(total, term)
+        evaluator.transform_from_ntt_inplace(total)
+        return total
+
+    def _finish(self, total: Any, positions: Index, constant: Int) -> bytes:
+        """Add the constants, flood, switch to the first prime, and keep what is needed."""
+        p, scheme = self.spec.parameters, self._scheme
+        plain = np.zeros(p.degree, dtype=np.int64)
+        plain[positions] = constant
+        scheme.evaluator.add_plain_inplace(total, scheme.plaintext(plain))
+        noise = np.zeros((2, len(scheme.primes), p.degree), dtype=np.uint64)
+        noise[0][:, positions] = randomness.symmetric_residues(p.flood_bits, positions.size, scheme.primes)
+        small = randomness.centered_binomial(p.degree)
+        for row, q in enumerate(scheme.primes):
+            noise[1, row] = np.mod(small, q).astype(np.uint64)
+        scheme.evaluator.add_inplace(total, scheme.ciphertext(noise))
+        scheme.evaluator.mod_switch_to_inplace(total, scheme.last_id)
+        return wire.pack_answer(scheme.residues(total), positions, scheme.primes[0], p.trim_bits)

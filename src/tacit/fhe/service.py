@@ -1,0 +1,168 @@
+"""Encrypted prediction over HTTP (FastAPI): what `tacit serve-fhe` runs and `Client("https://...")` speaks to.
+
+::
+
+    GET  /v1/model      what is served: name, identifier, sizes (JSON)
+    GET  /v1/client     the client's half of the model
+    PUT  /v1/keys       register a public key; answers with its identifier
+    POST /v1/predict    an encrypted query; answers with the encrypted answer
+
+Bodies are the messages of `wire.py`. Errors are JSON {"detail": ...}: 409 for a key that is not registered or a
+message for another model, 413 for one that is too large, 422 for one that is damaged. Public keys are kept in a
+folder that all workers share, under their own digests; they are not secret.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from tacit.errors import FheError, KeyMismatchError, MessageError
+from tacit.fhe import spec, wire
+from tacit.fhe.remote import BINARY
+from tacit.fhe.server import Server
+
+MODEL, CLIENT, KEYS = "TACIT_FHE_MODEL", "TACIT_FHE_CLIENT", "TACIT_FHE_KEYS"
+MAX_KEYS = 10_000
+"""Public keys on disk (half a gigabyte at n = 4096). The oldest goes first; its client registers again by itself."""
+
+
+class ModelInfo(BaseModel):
+    """What a service serves."""
+
+    name: str
+    model: str
+    ring_degree: int
+    public_key_bytes: int
+    largest_message_bytes: int
+
+
+class KeyInfo(BaseModel):
+    """A registered key."""
+
+    key: str
+
+
+class KeyFolder:
+    """Public keys in a folder, by digest; a file appears whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, key: str, message: bytes) -> None:
+        """Keep a checked public key."""
+        fd, name = tempfile.mkstemp(dir=self._folder, suffix=".part")
+        with os.fdopen(fd, "wb") as file:
+            file.write(message)
+        Path(name).replace(self._folder / key)
+        kept = sorted(self._folder.glob("[0-9a-f]" * 32), key=lambda path: path.stat().st_mtime)
+        for path in kept[:-MAX_KEYS]:
+            path.unlink(missing_ok=True)
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return a public key."""
+        path = self._folder / key.hex()
+        return path.read_bytes() if path.is_file() else None
+
+
+class Desk:
+    """A server and its keys: the part of the service that knows no HTTP."""
+
+    def __init__(self, server: Server, keys: KeyFolder) -> None:
+        self.server = server
+        self.keys = keys
+        p = server.spec.parameters
+        # One message holds at least one ciphertext's worth of rows, however large the model.
+        self.limit = max(wire.MESSAGE_BYTES, p.layout.groups * p.upload_bytes) + 4096
+
+    def register(self, message: bytes) -> str:
+        """Check and keep a public key."""
+        key = self.server.register(message)
+        self.keys.add(key, message)
+        return key
+
+    def answer(self, query: bytes) -> bytes:
+        """Answer a query, with a key from the folder if another worker took it."""
+        try:
+            return self.server.answer(query)
+        except KeyMismatchError:
+            known = self.keys.get(wire.key_of(query))
+            if known is None:
+                raise
+            self.server.register(known)
+            return self.server.answer(query)
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """Return the body of a request, or refuse it before it fills the memory."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise HTTPException(413, f"a message to this service has at most {limit} bytes: send fewer rows at once")
+    return bytes(body)
+
+
+_BINARY_BODY = {
+    "requestBody": {"required": True, "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}}
+}
+_BINARY_ANSWER: dict[int | str, dict[str, Any]] = {200: {"content": {BINARY: {}}}}
+
+
+def create_app(server_folder: str | Path, client_folder: str | Path | None, key_folder: str | Path) -> FastAPI:
+    """Return the service for a model saved by `save_server` (and, to publish it, `save_client`)."""
+    desk = Desk(Server(server_folder), KeyFolder(Path(key_folder)))
+    published = None
+    if client_folder is not None:
+        half = spec.load(client_folder, spec.ClientSpec)
+        if half.model != desk.server.spec.model:
+            raise KeyMismatchError("the client's half and the server's half are not of the same compiled model")
+        published = spec.to_bytes(half)
+    app = FastAPI(title="Tacit encrypted prediction", version="1", description=__doc__.split("\n")[0])
+
+    @app.exception_handler(FheError)
+    async def refuse(_: Request, error: FheError) -> JSONResponse:
+        status = 409 if isinstance(error, KeyMismatchError) else 422 if isinstance(error, MessageError) else 400
+        return JSONResponse({"detail": str(error)}, status)
+
+    @app.get("/v1/model", summary="What is served")
+    async def model() -> ModelInfo:
+        p = desk.server.spec.parameters
+        return ModelInfo(
+            name=desk.server.spec.name, model=desk.server.spec.model, ring_degree=p.degree,
+            public_key_bytes=p.upload_bytes, largest_message_bytes=desk.limit,
+        )  # fmt: skip
+
+    @app.get("/v1/client", summary="The client's half of the model", responses=_BINARY_ANSWER, response_class=Response)
+    async def client() -> Response:
+        if published is None:
+            raise HTTPException(404, "this service does not publish the client's half of its model")
+        return Response(published, media_type=BINARY)
+
+    @app.put("/v1/keys", summary="Register a public key", openapi_extra=_BINARY_BODY)
+    async def keys(request: Request) -> KeyInfo:
+        body = await _body(request, desk.limit)
+        return KeyInfo(key=await anyio.to_thread.run_sync(desk.register, body))
+
+    @app.post(
+        "/v1/predict", summary="Answer an encrypted query",
+        openapi_extra=_BINARY_BODY, responses=_BINARY_ANSWER, response_class=Response,
+    )  # fmt: skip
+    async def predict(request: Request) -> Response:
+        body = await _body(request, desk.limit)
+        return Response(await anyio.to_thread.run_sync(desk.answer, body), media_type=BINARY)
+
+    return app
+
+
+def from_environment() -> FastAPI:
+    """Return the service that `tacit serve-fhe` described in the environment: how it reaches each worker process."""
+    return create_app(os.environ[MODEL], os.environ.get(CLIENT), os.environ[KEYS])

@@ -1,0 +1,159 @@
+"""The two halves of a compiled model, and their files.
+
+A half is one safetensors file: arrays as tensors, everything else as JSON in its metadata under "tacit.fhe". Reading
+one builds only the classes listed in `KINDS`, from checked fields: nothing in it can run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from tacit.errors import MessageError
+from tacit.fhe.encode import Affine, Encoder, Quantizer, Thermometer
+from tacit.fhe.layout import Layout
+from tacit.fhe.parameters import Parameters
+from tacit.fhe.program import ForestProgram, LinearProgram, NeighborProgram, Program
+from tacit.fhe.read import (
+    ClassificationHead,
+    ForestReader,
+    Head,
+    NeighborHead,
+    NeighborReader,
+    PlainReader,
+    Reader,
+    RegressionHead,
+)
+
+FORMAT = 1
+CLIENT_FILE = "client.safetensors"
+SERVER_FILE = "server.safetensors"
+
+
+@dataclass(frozen=True)
+class ClientSpec:
+    """What a client needs: how to encode a row, encrypt it, and read the answer. Holds no weight of the model."""
+
+    model: str
+    name: str
+    parameters: Parameters
+    bulk: bool
+    encoder: Encoder
+    reader: Reader
+    head: Head
+
+
+@dataclass(frozen=True)
+class ServerSpec:
+    """What a server needs: the forms and the parameters. Holds no key, and nothing that decodes an answer."""
+
+    model: str
+    name: str
+    parameters: Parameters
+    bulk: bool
+    program: Program
+
+
+KINDS: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (
+        ClientSpec, ServerSpec, Parameters, Layout, Affine, Quantizer, Thermometer, PlainReader, ForestReader,
+        NeighborReader, RegressionHead, ClassificationHead, NeighborHead, LinearProgram, NeighborProgram, ForestProgram,
+    )
+}  # fmt: skip
+
+Spec = TypeVar("Spec", ClientSpec, ServerSpec)
+
+
+def to_bytes(spec: ClientSpec | ServerSpec) -> bytes:
+    """Return the file of one half."""
+    tensors: dict[str, Any] = {}
+    tree = _flatten(spec, "", tensors)
+    text = json.dumps({"format": FORMAT, "spec": tree}, allow_nan=False)
+    return bytes(save_tensors(tensors or {"empty": np.zeros(1)}, metadata={"tacit.fhe": text}))
+
+
+def from_bytes(raw: bytes, kind: type[Spec]) -> Spec:
+    """Return the half in a file, or say why it is not one."""
+    try:
+        size = int.from_bytes(raw[:8], "little")
+        header = json.loads(raw[8 : 8 + size])
+        record = json.loads(header["__metadata__"]["tacit.fhe"])
+        tensors = load_tensors(raw)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise MessageError("this is not a tacit.fhe model file, or it is damaged") from error
+    if record.get("format") != FORMAT:
+        raise MessageError(f"this model file is of format {record.get('format')}; this program reads format {FORMAT}")
+    try:
+        spec = _rebuild(record["spec"], tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        raise MessageError("this tacit.fhe model file is damaged: a field is missing or of the wrong kind") from error
+    if not isinstance(spec, kind):
+        raise MessageError(f"expected a {kind.__name__} file, got a {type(spec).__name__} one")
+    _consistent(spec)
+    return spec
+
+
+def save(spec: ClientSpec | ServerSpec, folder: str | Path) -> Path:
+    """Write one half into a folder; the server's file is readable by its owner only."""
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    client = isinstance(spec, ClientSpec)
+    path = target / (CLIENT_FILE if client else SERVER_FILE)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644 if client else 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(to_bytes(spec))
+    return path
+
+
+def load(folder: str | Path, kind: type[Spec]) -> Spec:
+    """Read one half from a folder (or from the file itself)."""
+    path = Path(folder)
+    if path.is_dir():
+        path = path / (CLIENT_FILE if kind is ClientSpec else SERVER_FILE)
+    if not path.is_file():
+        raise MessageError(f"there is no model file {path}")
+    return from_bytes(path.read_bytes(), kind)
+
+
+def _flatten(item: Any, name: str, tensors: dict[str, Any]) -> Any:
+    if dataclasses.is_dataclass(item) and not isinstance(item, type):
+        fields = {
+            f.name: _flatten(getattr(item, f.name), f"{name}.{f.name}".lstrip("."), tensors)
+            for f in dataclasses.fields(item)
+        }
+        return {"kind": type(item).__name__, **fields}
+    if isinstance(item, np.ndarray):
+        tensors[name] = np.ascontiguousarray(item)
+        return {"tensor": name}
+    if isinstance(item, tuple):
+        return [_flatten(part, f"{name}.{i}", tensors) for i, part in enumerate(item)]
+    return item.item() if isinstance(item, np.generic) else item
+
+
+def _rebuild(tree: Any, tensors: dict[str, Any]) -> Any:
+    if isinstance(tree, list):
+        return tuple(_rebuild(part, tensors) for part in tree)
+    if not isinstance(tree, dict):
+        return tree
+    if "tensor" in tree:
+        return tensors[tree["tensor"]]
+    kind = KINDS[tree["kind"]]
+    return kind(**{key: _rebuild(value, tensors) for key, value in tree.items() if key != "kind"})
+
+
+def _consistent(spec: ClientSpec | ServerSpec) -> None:
+    layout = spec.parameters.layout
+    length = spec.encoder.length if isinstance(spec, ClientSpec) else spec.program.length
+    outputs = layout.outputs if isinstance(spec, ClientSpec) else spec.program.outputs
+    if len(bytes.fromhex(spec.model)) != 16 or layout.length != length or layout.outputs != outputs:
+        raise MessageError("this tacit.fhe model file is damaged: its parts do not belong together")

@@ -1,0 +1,33 @@
+"""scikit-learn's own conformance checks: whatever a parent class passes, the encrypted class passes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sklearn.utils.estimator_checks import check_estimator
+
+from tacit.fhe import ensemble, linear_model, neighbors, svm, tree
+
+CLASSES = [
+    getattr(module, name) for module in (linear_model, svm, tree, neighbors, ensemble) for name in module.__all__
+]
+QUICK = ["LogisticRegression", "Ridge", "SGDClassifier", "LinearSVC", "DecisionTreeClassifier", "KNeighborsRegressor"]
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def failed(estimator: Any) -> set[str]:
+    results = check_estimator(estimator, on_fail=None, on_skip=None)
+    assert len(results) > 30
+    return {result["check_name"] for result in results if result["status"] == "failed"}
+
+
+@pytest.mark.parametrize(
+    "cls", [pytest.param(c, marks=[] if c.__name__ in QUICK else [pytest.mark.slow]) for c in CLASSES]
+)  # fmt: skip
+def test_scikit_learns_own_checks_pass(cls: type) -> None:
+    parent = next(base for base in cls.__mro__ if base.__module__.startswith("sklearn."))
+
+    failures = failed(cls())
+
+    assert not failures or failures <= failed(parent())

@@ -1,0 +1,48 @@
+"""Dot products in polynomial coefficients, against NumPy, over random shapes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tacit.errors import MessageError
+from tacit.fhe.layout import Layout, layouts
+
+N = 64
+
+
+def negacyclic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return a b modulo X^n + 1, by the schoolbook."""
+    full = np.convolve(a, b)
+    full = np.append(full, np.zeros(2 * N - len(full), dtype=full.dtype))
+    return full[:N] - full[N:]
+
+
+@given(length=st.integers(1, 150), outputs=st.integers(1, 90), fresh=st.booleans(), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_every_output_is_its_dot_product(length: int, outputs: int, fresh: bool, data: st.DataObject) -> None:
+    layout = data.draw(st.sampled_from(list(layouts(N, length, outputs, fresh=fresh))))
+    rows = data.draw(st.integers(1, layout.samples))
+    rng = np.random.default_rng(data.draw(st.integers(0, 1 << 30)))
+    z, w = rng.integers(-9, 10, (rows, length)), rng.integers(-9, 10, (outputs, length))
+    row, column = np.nonzero(w)
+    shuffle = rng.permutation(len(row))
+    row, column = row[shuffle], column[shuffle]
+
+    inputs = layout.place_inputs(z)
+    products = [
+        sum(negacyclic(x, weights) for x, weights in zip(inputs, groups, strict=True))[layout.positions(p, rows)]
+        for p, groups in enumerate(layout.place_weights(row, column, w[row, column]))
+    ]
+
+    assert fresh <= (layout.samples == 1)
+    assert len(products) == layout.products
+    read = np.concatenate([part.reshape(rows, -1) for part in products], axis=1)
+    assert (read == z @ w.T).all()
+
+
+def test_a_layout_that_overflows_its_ring_is_refused() -> None:
+    with pytest.raises(MessageError, match="does not fit"):
+        Layout(degree=64, length=10, outputs=7, groups=1, per_product=7, samples=1)
