@@ -43,6 +43,8 @@ class Settings:
             raise ValueError("degree must be even and positive")
         if self.max_examples < 1:
             raise ValueError("max_examples must be positive")
+        if self.privacy is not None and self.privacy.clip > self.limit:
+            raise ValueError("privacy.clip must not be above limit: else how much saturates would tell of the updates")
 
     def needed(self, holders: int) -> int:
         """Return how many of the holders of a secret's shares must help."""
