@@ -46,6 +46,9 @@ class Settings:
         if self.privacy is not None and self.privacy.clip > self.limit:
             raise ValueError("privacy.clip must not be above limit: else how much saturates would tell of the updates")
 
+        if self.privacy is not None and self.privacy.honest > self.minimum:
+            raise ValueError("privacy.honest must not be above minimum: so many survivors are not certain to add noise")
+
     def needed(self, holders: int) -> int:
         """Return how many of the holders of a secret's shares must help."""
         return math.floor(self.threshold * holders) + 1
