@@ -11,6 +11,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from flwr.supercore.run import Run
 
+from tacit.errors import TacitError
 from tacit.federated.aggregation import Aggregate, Aggregation
 from tacit.federated.errors import FederatedError
 from tacit.federated.identity import Roster
@@ -136,7 +137,7 @@ class SecureGrid(Grid):
         self._number += 1
         try:
             aggregate = self._form.aggregate(self._grid, outgoing, timeout, self._number, self._roster)
-        except FederatedError as error:
+        except TacitError as error:
             self._note(RoundReport(self._number, kind, len(outgoing), error=str(error)))
             return []
         self._note(self._line(kind, aggregate))
