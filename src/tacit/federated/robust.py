@@ -28,7 +28,7 @@ class Rule(ABC):
 
 @dataclass(frozen=True)
 class ClippedMean(Rule):
-    """The mean of all rows, each scaled down to Euclidean norm `norm` if it is longer: a bound on what one client does."""
+    """The mean of all rows, each scaled down to Euclidean norm `norm` if it is longer: none can do more than that."""
 
     norm: float
 
