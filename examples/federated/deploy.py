@@ -1,8 +1,8 @@
 """A real federation on this machine: a SuperLink, a SuperNode for each site, TLS, and nodes that must be registered.
 
 Makes a certificate authority and a certificate for the SuperLink, a node key for each SuperNode and an identity for
-each site; starts the processes; registers the node keys; runs the app with `flwr run`; prints the accuracy of the model that
-the server wrote; and stops everything. On real machines each step is the same command, each where its key lives.
+each site; starts the processes; registers the node keys; runs the app with `flwr run`; prints the accuracy of the model
+that the server wrote; and stops everything. On real machines each step is the same command, each where its key lives.
 
     python examples/federated/deploy.py --sites 5 --rounds 2 --directory tacit-run/federation
 """
