@@ -24,7 +24,8 @@ demo: $(RUN)  ## train a fraud model on two owners' columns, in three processes 
 test: lint  ## everything CI runs: lint, types, layers, tests, documentation
 	$(BIN)/python -m pytest
 
-test-slow: $(DEV)  ## the tests that take minutes
+test-slow: $(DEV)  ## the tests that take minutes, models of transformers among them
+	$(PIP) --editable '.[dev,models]'
 	$(BIN)/python -m pytest -m slow --timeout 3600
 
 lint: $(DEV)  ## style, format, types and layers
@@ -56,5 +57,5 @@ $(RUN): pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(DEV): pyproject.toml constraints.txt $(RUN)
-	$(PIP) --editable '.[dev]'
+	$(PIP) --editable '.[dev,fhe-dev]'
 	touch $@

@@ -35,6 +35,18 @@ def foreign_cpu_seconds() -> float:
     return (int(fields[2]) + int(fields[8])) / os.sysconf("SC_CLK_TCK")
 
 
+def busy_cpus(seconds: float = 0.5) -> float:
+    """Return how many CPUs are busy with whatever, while this process waits."""
+
+    def busy() -> float:
+        user, nice, system, _, _, interrupts, soft, stolen = map(int, Path("/proc/stat").read_text().split()[1:9])
+        return (user + nice + system + interrupts + soft + stolen) / os.sysconf("SC_CLK_TCK")
+
+    before, start = busy(), time.monotonic()
+    time.sleep(seconds)
+    return (busy() - before) / (time.monotonic() - start)
+
+
 def calibrate() -> float:
     """Return the milliseconds this machine needs right now for a fixed bit of work (best of 5).
 

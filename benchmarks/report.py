@@ -20,9 +20,14 @@ NAMES = {"tacit": "Tacit", "crypten": "CrypTen", "spu": "SPU"}
 def best(rows: list[Row]) -> dict[tuple[str, str], Row]:
     """Return for each task and system the row of the fastest calm pass: a machine drifts, but only ever to slower."""
     chosen: dict[tuple[str, str], Row] = {}
-    for row in sorted(rows, key=lambda row: (row["foreign_cpus"] > DISTURBED, row["seconds"]), reverse=True):
+    for row in sorted(rows, key=lambda row: (_disturbance(row) > DISTURBED, row["seconds"]), reverse=True):
         chosen[row["task"], row["system"]] = row
     return chosen
+
+
+def _disturbance(row: Row) -> float:
+    """CPUs that others used, just before or, as far as that can be told, during the measurement."""
+    return max(row["foreign_cpus"], row.get("busy_cpus_before", 0.0))
 
 
 def table(rows: list[Row]) -> str:
@@ -60,7 +65,7 @@ def describe(rows: list[Row]) -> str:
     versions = {row["system"]: row["version"] for row in rows if "version" in row}
     here, last = machines[0], machines[-1]
     threads = {row["threads"] for row in rows if "threads" in row}
-    foreign = max((row["foreign_cpus"] for row in rows if "foreign_cpus" in row), default=0.0)
+    foreign = max(map(_disturbance, best([row for row in rows if "seconds" in row]).values()), default=0.0)
     systems = ", ".join(f"{NAMES[system]} {version}" for system, version in versions.items())
     frac_bits = next((row["frac_bits"] for row in rows if "frac_bits" in row), "?")
     return (
@@ -80,7 +85,7 @@ def plot(rows: list[Row], path: Path) -> None:
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "tacit"  # the same rows give the same file
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     chosen = best([row for row in rows if "seconds" in row])
     systems = [name for name in NAMES if any(system == name for _, system in chosen)]
@@ -93,6 +98,7 @@ def plot(rows: list[Row], path: Path) -> None:
         bars = axes.barh(places, seconds, height, label=NAMES[system])
         axes.bar_label(bars, labels=["" if s != s else f" {s:.2g}" for s in seconds], fontsize=7)
     axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
     axes.set_yticks(range(len(tasks)), tasks)
     axes.set_xlabel("seconds (less is better)")
     axes.legend()

@@ -64,7 +64,7 @@ def measure_one(command: Sequence[str], task: str, threads: int, folder: Path) -
     """Run one system on one task; return its rows, or one that says why there is none."""
     out = folder / "row.jsonl"
     out.unlink(missing_ok=True)
-    calibration = round(measure.calibrate(), 2)
+    before = {"busy_cpus_before": round(measure.busy_cpus(), 2), "calibration_ms": round(measure.calibrate(), 2)}
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     try:
         done = subprocess.run(
@@ -80,7 +80,7 @@ def measure_one(command: Sequence[str], task: str, threads: int, folder: Path) -
         trouble = f"took more than {TIMEOUT} s"
     rows = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     out.unlink(missing_ok=True)
-    return [{**row, "calibration_ms": calibration} for row in rows] or [{"task": task, "failed": trouble}]
+    return [{**row, **before} for row in rows] or [{"task": task, "failed": trouble}]
 
 
 def run(*, folder: Path, only: str, peers: Path | None, passes: int, threads: int) -> Path:

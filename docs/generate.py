@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
+import support
 
 import tacit.aten
 import tacit.functions
@@ -68,6 +69,15 @@ def functions() -> str:
             if "Cost" in facts:
                 rows.append([f"`{name}`", *(facts.get(key, "") for key in ("Domain", "Error", "Cost"))])
     return table(["function", "domain", "error", "cost"], sorted(rows))
+
+
+def modules() -> str:
+    """Return which modules and losses work, by running each beside plain PyTorch."""
+    found = support.modules()
+    if wrong := found.pop("wrong"):
+        raise AssertionError(f"these do not compute what PyTorch does: {', '.join(wrong)}")
+    rows = [[how, ", ".join(f"`{name}`" for name in names)] for how, names in found.items() if names]
+    return table(["on secrets", "modules and losses of `torch.nn`"], rows)
 
 
 def _facts(docstring: str) -> dict[str, str]:
@@ -130,6 +140,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "costs": costs,
     "exceptions": exceptions,
     "functions": functions,
+    "modules": modules,
     "operators": operators,
     "settings": settings,
 }

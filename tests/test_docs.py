@@ -18,6 +18,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
 ]
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}  # several would wait for each other on a busy machine
 CITATION = re.compile(r"\[([A-Z][A-Za-z+]*\d\d)\]")
 
 
@@ -47,7 +48,8 @@ def test_programs_run(name, text, folder_with_data, tmp_path):
     script = tmp_path / "program.py"
     script.write_text(text.replace("epochs=5", "epochs=1"))
 
-    done = subprocess.run([sys.executable, "-W", "error", script], cwd=folder_with_data, capture_output=True, text=True)
+    command = [sys.executable, "-W", "error", script]
+    done = subprocess.run(command, cwd=folder_with_data, capture_output=True, text=True, env=ONE_THREAD)
 
     assert done.returncode == 0, done.stderr
     assert done.stdout
@@ -117,7 +119,8 @@ def test_links_of_the_readme_lead_somewhere():
 
 
 def test_citations_resolve():
-    known = set(re.findall(r"^@\w+\{(\w+),", (ROOT / "docs" / "papers.bib").read_text(), re.MULTILINE))
+    bibliography = "".join(path.read_text() for path in sorted((ROOT / "docs").glob("papers*.bib")))
+    known = set(re.findall(r"^@\w+\{(\w+),", bibliography, re.MULTILINE))
     texts = {path: path.read_text() for path in [*(ROOT / "src").rglob("*.py"), *(ROOT / "docs").glob("*.md")]}
 
     cited = {(key, path.name) for path, text in texts.items() for key in CITATION.findall(text)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import copy
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from tacit.session.launch import Launch, connect, current
 from tacit.session.session import Session
 from tacit.tensor import SecretTensor, fingerprint
 
-__all__ = ["current_session", "is_role", "reveal", "role", "session", "share"]
+__all__ = ["active_protocol", "current_session", "embedded", "is_role", "reveal", "role", "session", "share"]
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 _active: list[Protocol] = []
@@ -42,8 +43,9 @@ def session(
 ) -> Session:
     """Start a session and return it: use it in a `with` statement, or call its `close()` at the end.
 
-    Without arguments the same program runs embedded, all roles in this process (a script, a notebook), or as the one role
-    that `tacit run` or `tacit local` gave it. In a launched run the config decides, and the other arguments are ignored.
+    Without arguments the same program runs embedded, all roles in this process (a script, a notebook), or as the one
+    role that `tacit run` or `tacit local` gave it. In a launched run the config decides, and of the other arguments
+    only `seed` counts, where the config has none.
 
     Args:
         config: path of a config file, or a checked `Config`; with it comes a role.
@@ -65,15 +67,28 @@ def session(
             )
         launch = Launch(checked, checked.check_role(role))
     if launch is None:
-        checked = Config.embedded(parties, seed=seed, frac_bits=frac_bits)
-        opened = Session(InProcess(checked.roles), checked)
-    else:
-        checked = launch.config
-        if checked.threads is not None:
-            torch.set_num_threads(checked.threads)
-        opened = Session(connect(launch, Transcript()), checked)
+        return embedded(Config.embedded(parties, seed=seed, frac_bits=frac_bits))
+    checked = launch.config
+    _share_cores(checked)
+    return _activate(Session(connect(launch, Transcript()), checked), seed)
+
+
+def embedded(config: Config) -> Session:
+    """Start a session with all roles in this process, also where this process was launched as one of them."""
+    return _activate(Session(InProcess(config.roles), config))
+
+
+def _share_cores(config: Config) -> None:
+    """Let PyTorch use the threads that the config says or, with all roles on one machine, this role's part of it."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    elif config.on_one_machine and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // len(config.roles)))
+
+
+def _activate(opened: Session, seed: int | None = None) -> Session:
     try:
-        opened.agree_seed()
+        opened.agree_seed(seed)
         _active.append(Dealer(opened))
     except BaseException as error:
         opened.end(error)
@@ -81,7 +96,8 @@ def session(
     return opened
 
 
-def _protocol() -> Protocol:
+def active_protocol() -> Protocol:
+    """The protocol of the innermost open session. Raises `TacitError` if there is none."""
     while _active and _active[-1].session.closed:
         _active.pop()
     if not _active:
@@ -97,7 +113,7 @@ def _close_all() -> None:
 
 def current_session() -> Session:
     """The innermost open session. Raises `TacitError` if there is none."""
-    return _protocol().session
+    return active_protocol().session
 
 
 def role() -> str:
@@ -144,9 +160,9 @@ def share(
 ) -> Any:
     """Make a secret of a tensor, or of all the floating-point parameters and buffers of a module (a copy of it).
 
-    With `owner`, only that party's value counts, and nobody else learns it; the others pass None, or anything of the same
-    shape (for a module: one of the same architecture). Sharing sends no bytes but, unless `shape` is given, a public
-    message with shape and dtype. Without `owner`, every role must pass the same public value.
+    With `owner`, only that party's value counts, and nobody else learns it; the others pass None, or anything of the
+    same shape (for a module: one of the same architecture). Sharing sends no bytes but, unless `shape` is given, a
+    public message with shape and dtype. Without `owner`, every role must pass the same public value.
 
     Args:
         value: a tensor, an array, nested lists of numbers, or a module.
@@ -158,7 +174,7 @@ def share(
     Raises:
         EncodingError: at the owner, for NaN, infinity or numbers out of range, with their index; the session ends.
     """
-    protocol = _protocol()
+    protocol = active_protocol()
     protocol.session.check_open()
     if isinstance(value, nn.Module):
         return _share_module(protocol, value, owner, name)
@@ -190,7 +206,7 @@ def _as_tensor(value: Any) -> Tensor:
         tensor = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError):
         raise DataError(
-            f"tacit.share takes a tensor, an array, nested lists of numbers or a module, not this {type(value).__name__}"
+            f"tacit.share takes a tensor, an array, nested lists of numbers or a module, not a {type(value).__name__}"
         ) from None
     if tensor.is_complex():
         raise DataError(f"tacit.share takes real numbers, not {tensor.dtype}: share the real and the imaginary part")
@@ -230,7 +246,9 @@ def _owned(
 def _wrap(protocol: Protocol, tensor: Tensor | None, shared: Share, dtype: torch.dtype | None = None) -> SecretTensor:
     shared.storage.lasting = True
     out = SecretTensor(shared, dtype or (tensor.dtype if tensor is not None else torch.get_default_dtype()))
-    return out.requires_grad_() if tensor is not None and tensor.requires_grad else out
+    if tensor is not None and tensor.requires_grad:
+        out.requires_grad_()
+    return out
 
 
 def _share_module(protocol: Protocol, module: nn.Module, owner: str | None, name: str | None) -> nn.Module:
@@ -244,11 +262,13 @@ def _share_module(protocol: Protocol, module: nn.Module, owner: str | None, name
                     continue
                 if id(tensor) not in done:
                     label = ".".join(filter(None, (name, prefix, key)))
-                    shared = share(tensor.detach(), owner, shape=None if owner is None else tensor.shape, name=label)
+                    shared: Tensor = share(
+                        tensor.detach(), owner, shape=None if owner is None else tensor.shape, name=label
+                    )
                     if isinstance(tensor, nn.Parameter):
                         shared = nn.Parameter(shared, requires_grad=tensor.requires_grad)
                     done[id(tensor)] = shared
-                kind[key] = done[id(tensor)]  # type: ignore[index]
+                kind[key] = done[id(tensor)]
     return out
 
 

@@ -1,7 +1,8 @@
 """The secret tensor: a `torch.Tensor` whose values are shared among the parties.
 
-PyTorch supplies the API, autograd, `torch.nn`, `torch.optim` and `DataLoader`. Below autograd every program is a sequence
-of ATen operators; `SecretTensor.__torch_dispatch__` looks each up in `HANDLERS`, which the modules of `tacit.aten` fill.
+PyTorch supplies the API, autograd, `torch.nn`, `torch.optim` and `DataLoader`. Below autograd every program is a
+sequence of ATen operators; `SecretTensor.__torch_dispatch__` looks each up in `HANDLERS`, which the modules of
+`tacit.aten` fill.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tacit.protocols.base import Protocol
 from tacit.protocols.share import Share
 from tacit.session.ledger import source_line
 
-__all__ = ["HANDLERS", "Deferred", "SecretTensor", "fingerprint", "unsupported"]
+__all__ = ["HANDLERS", "Deferred", "SecretTensor", "fingerprint", "in_terms_of_others", "unsupported"]
 
 HANDLERS: dict[Any, Callable[..., Any]] = {}
 """From ATen overload to the function that computes it on secrets."""
@@ -30,7 +31,7 @@ Deferred = Callable[[], Share]
 
 
 class SecretTensor(Tensor):
-    """A tensor nobody sees. It has a shape, a dtype and PyTorch's operators; its values come out by `tacit.reveal` only."""
+    """A tensor nobody sees, with a shape, a dtype and PyTorch's operators. Values come out by `tacit.reveal` only."""
 
     _share: Share | Deferred
     _protocol: Protocol
@@ -53,6 +54,7 @@ class SecretTensor(Tensor):
             self._protocol = share.protocol
         else:
             assert protocol is not None
+            assert shape is not None
             self = Tensor._make_wrapper_subclass(cls, shape, dtype=dtype)
             self._protocol = protocol
         self._share = share
@@ -66,22 +68,24 @@ class SecretTensor(Tensor):
         return self._share
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         kwargs = kwargs or {}
         handler = HANDLERS.get(func)
         if handler is None:
-            return _in_terms_of_others(func)(*args, **kwargs)
+            return in_terms_of_others(func)(*args, **kwargs)
         transcript, operator, fingerprints = _describe(func, args, kwargs)
         transcript.record(operator, fingerprints)
         return handler(func, *args, **kwargs)
 
     # --- a secret never turns into a number by accident --------------------------------------------------------------
 
-    def __repr__(self, *, tensor_contents: object = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         grad = ", requires_grad=True" if self.requires_grad else ""
         return f"SecretTensor(<hidden; see tacit.reveal>, shape={tuple(self.shape)}, dtype={self.dtype}{grad})"
 
-    __str__ = __repr__  # type: ignore[assignment]
+    __str__ = __repr__
 
     def __format__(self, spec: str) -> str:
         return repr(self)
@@ -108,12 +112,15 @@ class SecretTensor(Tensor):
         self._refuse("complex(x)")
 
     def item(self) -> Any:
+        """Refuse."""
         self._refuse("x.item()")
 
     def tolist(self) -> Any:
+        """Refuse."""
         self._refuse("x.tolist()")
 
     def numpy(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse."""
         self._refuse("x.numpy()")
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
@@ -135,7 +142,7 @@ class SecretTensor(Tensor):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         copy = self.detach().clone().requires_grad_(self.requires_grad)
-        copy._is_param = getattr(self, "_is_param", False)  # type: ignore[attr-defined]
+        copy._is_param = getattr(self, "_is_param", False)
         memo[id(self)] = copy
         if self.grad is not None:
             copy.grad = deepcopy(self.grad, memo)
@@ -144,7 +151,7 @@ class SecretTensor(Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
 
-def _in_terms_of_others(func: Any) -> Callable[..., Any]:
+def in_terms_of_others(func: Any) -> Callable[..., Any]:
     """PyTorch's own definition of an operator by other operators, which come back here one by one."""
     if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
         return func.decompose  # type: ignore[no-any-return]
@@ -198,13 +205,14 @@ def fingerprint(x: Tensor) -> bytes:
     """16 bytes that tell public tensors apart: dtype, shape and values."""
     if x.is_meta or x.layout != torch.strided:
         raise DataError(f"a public tensor must be dense and have values, not {x.layout} on {x.device}")
-    data = x.detach().cpu().contiguous().reshape(-1).view(torch.uint8) if x.numel() else torch.empty(0)
-    digest = blake2b(data.numpy(), digest_size=16)
+    flat = x.detach().cpu().contiguous().as_strided((x.numel(),), (1,))
+    data = flat.view(torch.uint8) if x.numel() else torch.empty(0)
+    digest = blake2b(data.numpy().data, digest_size=16)
     digest.update(f"{x.dtype}{tuple(x.shape)}".encode())
     return digest.digest()
 
 
-# --- operators that are not there ---------------------------------------------------------------------------------------
+# --- operators that are not there -----------------------------------------------------------------------------------
 
 ALTERNATIVES = {
     "aten._local_scalar_dense": "it makes a plain number; write tacit.reveal(x, to=…) where it may be known",

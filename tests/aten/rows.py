@@ -1,7 +1,7 @@
-"""The table of operators: for each ATen overload that Tacit implements, calls that a plain and a secret run must agree on.
+"""The table of operators: for each ATen overload that Tacit implements, calls that two runs must agree on.
 
-A row is an overload and its arguments; arguments that are `Draw`s become fresh random tensors, and each of them is public
-in one variant and secret in another.
+A row is an overload and its arguments; arguments that are `Draw`s become fresh random tensors, and each of them is
+public in one variant and secret in another.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ BINARY = (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.maximum.defaul
 COMPARISONS = ("lt", "gt", "le", "ge", "eq", "ne")
 
 ELEMENTWISE = [
-    *(row(op, how(*s), tolerance=t, grad=op is not aten.logit.default) for op, (how, t) in UNARY.items() for s in SHAPES),
+    *(row(op, how(*s), tolerance=t, grad=op is not aten.logit.default)
+      for op, (how, t) in UNARY.items() for s in SHAPES),
     *(row(op, across(4, 3), tolerance=t) for op, (how, t) in UNARY.items() if how in (real, wide)),
     *(row(op, real(*s), real(*s)) for op in BINARY for s in SHAPES),
     *(row(op, *pair) for op in BINARY for pair in [
@@ -133,7 +134,8 @@ ELEMENTWISE = [
     ]),
     *(row(getattr(aten, k).Tensor, real(*s), real(*s)) for k in COMPARISONS for s in SHAPES),
     *(row(getattr(aten, k).Tensor, *pair) for k in COMPARISONS for pair in [
-        (real(3, 1), real(4)), (whole(3, 4), whole(3, 4)), (whole(30), real(30)), (bits(8), bits(8)), (real(4), whole(1)),
+        (real(3, 1), real(4)), (whole(3, 4), whole(3, 4)), (whole(30), real(30)), (bits(8), bits(8)),
+        (real(4), whole(1)),
     ]),
     *(row(getattr(aten, k).Scalar, x(8), v) for k in COMPARISONS for x in (real, whole)
       for v in (0, 0.5, -0.25, 1, 1e30, -float("inf"), float("nan"))),
@@ -377,7 +379,8 @@ LOSSES = [
     *(row(aten.mse_loss.default, real(*A), real(*A), r, tolerance=2**-10) for r in (0, 1, 2)),
     *(row(aten.mse_loss_backward.default, real(), real(*A), real(*A), r, grad=False) for r in (1, 2)),
     *(row(aten.binary_cross_entropy_with_logits.default, wide(*A), unit(*A), w, p, r, tolerance=2**-7, constants=(2, 3))
-      for r in (0, 1, 2) for w, p in ((None, None), (positive(4), None), (None, positive(4)), (positive(*A), positive(4)))),
+      for r in (0, 1, 2)
+      for w, p in ((None, None), (positive(4), None), (None, positive(4)), (positive(*A), positive(4)))),
     *(row(aten.binary_cross_entropy.default, unit(*A), unit(*A), w, r, tolerance=2**-4, constants=(2,))
       for r in (0, 1, 2) for w in (None, positive(4))),
     row(aten.binary_cross_entropy_backward.default, real(), unit(*A), unit(*A), None, 1, grad=False, tolerance=2**-6),
@@ -392,7 +395,8 @@ IN_PLACE = [
     *(row(getattr(aten, f"{k}_").Tensor, X, real(4), grad=False) for k in COMPARISONS),
     *(row(getattr(aten, f"{name}_").default, bits(*A), bits(*A))
       for name in ("logical_and", "logical_or", "logical_xor")),
-    *(row(getattr(aten, f"{name}_").Tensor, bits(*A), bits(*A)) for name in ("bitwise_and", "bitwise_or", "bitwise_xor")),
+    *(row(getattr(aten, f"{name}_").Tensor, bits(*A), bits(*A))
+      for name in ("bitwise_and", "bitwise_or", "bitwise_xor")),
     *(row(getattr(aten, f"{name}_").default, bits(*A)) for name in ("logical_not", "bitwise_not")),
     *(row(getattr(aten, f"{name}_").default, X) for name in ("abs", "neg", "relu", "square", "sign", "zero")),
     *(row(getattr(aten, f"{name}_").default, X, tolerance=2**-10) for name in ("sigmoid", "tanh")),

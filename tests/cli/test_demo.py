@@ -63,6 +63,7 @@ def test_wrong_options_get_one_sentence(tmp_path, arguments, message):
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_bench_writes_rows_a_table_and_a_plot(tmp_path):
     done = tacit("bench", "--only", "infer.mlp.batch1", "--folder", tmp_path / "results", cwd=tmp_path)

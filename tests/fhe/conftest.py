@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("tenseal")
-
+import torch
+from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine, make_regression
 from sklearn.model_selection import train_test_split
+from threadpoolctl import threadpool_limits
 
 from tacit.fhe.ensemble import GradientBoostingClassifier
 from tacit.fhe.linear_model import LogisticRegression
@@ -50,6 +51,29 @@ def datasets(seed: int) -> dict[str, Any]:
         "synthetic": make_regression(3000, 50, n_informative=20, noise=10.0, random_state=seed),
     }
     return {name: train_test_split(*data, test_size=0.3, random_state=seed) for name, data in raw.items()}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small models train no faster on more threads, and far slower on a busy machine."""
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+
+
+@pytest.fixture(scope="session")
+def compiled(datasets: dict[str, Any]) -> Any:
+    """Train and compile a model on a data set, once for all tests."""
+    done: dict[tuple[str, str], Any] = {}
+
+    def get(model: Any, data: str) -> Any:
+        key = (repr(model), data)
+        if key not in done:
+            x, _, y, _ = datasets[data]
+            done[key] = clone(model).fit(x, y).compile(x)
+        return done[key]
+
+    return get
 
 
 @pytest.fixture(scope="session")

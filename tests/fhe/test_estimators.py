@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sklearn.utils.estimator_checks import check_estimator
 
-from tacit.fhe import ensemble, linear_model, neighbors, svm, tree
+from tacit.fhe import ensemble, linear_model, neighbors, neural_network, svm, tree
 
 CLASSES = [
     getattr(module, name) for module in (linear_model, svm, tree, neighbors, ensemble) for name in module.__all__
@@ -27,7 +27,8 @@ def failed(estimator: Any) -> set[str]:
 )  # fmt: skip
 def test_scikit_learns_own_checks_pass(cls: type) -> None:
     parent = next(base for base in cls.__mro__ if base.__module__.startswith("sklearn."))
+    own = cls.__module__ == neural_network.__name__  # trained here, so there is no parent to excuse it
 
     failures = failed(cls())
 
-    assert not failures or failures <= failed(parent())
+    assert not failures or (not own and failures <= failed(parent()))

@@ -357,5 +357,31 @@ def test_ctrl_c_ends_a_role_and_its_peers(net: Net) -> None:
         assert out.startswith((stopped, torn)), out
 
 
+FORK = """
+import os
+connect_first = body
+def body():
+    connect_first()
+    if role != "crypto-producer":
+        child = os.fork()
+        if not child:
+            sys.exit(0)
+        os.waitpid(child, 0)
+        peer = "bob" if role == "alice" else "alice"
+        into = torch.zeros(3, dtype=torch.int64)
+        transport.exchange([Parcel(role, peer, torch.arange(3))], [Parcel(peer, role, into)])
+        print(into.tolist())
+"""
+
+
+def test_a_forked_child_that_ends_does_not_disturb_its_parent(net: Net) -> None:
+    literal = net.literal()
+    processes = {role: net.spawn(role, FORK, literal) for role in ALL}
+
+    said = {role: process.communicate(timeout=60) for role, process in processes.items()}
+
+    assert said == {"alice": ("[0, 1, 2]\n", ""), "bob": ("[0, 1, 2]\n", ""), "crypto-producer": ("", "")}
+
+
 def test_every_failure_is_an_error_of_tacit() -> None:
     assert all(issubclass(kind, TacitError) for kind in (PeerLost, PeerStalled, PeerAborted, DivergenceError))

@@ -184,7 +184,14 @@ def test_the_third_role_hears_why_the_others_will_not_come(net: Net) -> None:
 
 
 @pytest.mark.parametrize(
-    "noise", [b"", b"GET / HTTP/1.1\r\n\r\n", b"TACIT\x01\x01\x05\x05carolalice", b"\x16\x03\x01" * 9]
+    "noise",
+    [
+        b"",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"TACIT\x01\x01\x05\x05carolalice",
+        b"TACIT\x01\x01\xff\xff" + bytes(range(1, 256)) * 2,
+        b"\x16\x03\x01" * 9,
+    ],
 )
 def test_strangers_at_the_port_do_not_disturb(net: Net, noise: bytes) -> None:
     config = net.config()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tacit.net.framing import HEADER_BYTES
-from tacit.net.tcp import Tcp
+from tacit.net.tcp import ALIVE, Tcp
 from tacit.net.transport import Parcel
 
 from .conftest import Net
@@ -161,6 +161,16 @@ def test_an_announcement_reaches_every_role(net: Net, message: bytes) -> None:
     assert set(results.values()) == {message}
 
 
+def test_an_announcement_that_no_frame_can_hold_is_refused_where_it_is_made(net: Net) -> None:
+    def announce(transport: Tcp) -> None:
+        with pytest.raises(ValueError, match="16777217 bytes is too long"):
+            transport.announce("alice", bytes((1 << 24) + 1))
+
+    results = net.run({"alice": announce, "bob": idle, "crypto-producer": idle})
+
+    assert results["alice"] is None
+
+
 def test_each_pair_has_a_key_of_its_own_that_is_new_in_every_run(net: Net) -> None:
     pairs = (("alice", "bob"), ("alice", "crypto-producer"), ("bob", "crypto-producer"))
 
@@ -198,7 +208,8 @@ def test_wire_bytes_count_payload_and_framing(net: Net) -> None:
 
     results = net.run({"alice": give, "bob": take, "crypto-producer": idle})
 
-    assert results["alice"] == 800 + HEADER_BYTES
+    sign_of_life = HEADER_BYTES + ALIVE.size
+    assert results["alice"] in (800 + HEADER_BYTES, 800 + HEADER_BYTES + sign_of_life)
 
 
 def test_a_long_computation_is_not_mistaken_for_a_stall(net: Net) -> None:

@@ -65,6 +65,24 @@ def test_truncation_is_off_by_at_most_one_unit(world: World, ends: torch.Tensor,
     assert set(error.tolist()) <= {0, 1}
 
 
+@pytest.mark.parametrize("factor", [0.1, -0.3, 1 / 3, 3.0, 1e-3, -1e-9])
+def test_scaling_is_off_by_at_most_two_units(world: World, ends: torch.Tensor, factor: float) -> None:
+    x = world.share(ends, 0)
+    x.storage.frac_bits = 48
+
+    scaled = world.protocol.scale(x, factor)
+
+    assert scaled is not None
+    wide = [int(v) * round(factor * 2**80) for v in ends]  # exact: ends × factor × 2^80
+    error = [int(got) - want / 2 ** (80 + 32) for got, want in zip(world.ring(scaled), wide, strict=True)]
+    assert max(map(abs, error)) <= 2
+
+
+def test_scaling_by_too_large_a_factor_is_declined(two: World) -> None:
+    assert two.protocol.scale(two.share(torch.ones(3), 24), 0.5) is None
+    assert two.protocol.scale(two.share(torch.ones(3), 32), 0.0) is None
+
+
 def test_truncation_is_unbiased(two: World) -> None:
     x = two.share(torch.full((200_000,), 0.3 * 2**-16, dtype=torch.float64), 32)
 
@@ -149,6 +167,54 @@ def test_bits_are_shared_and_revealed(world: World) -> None:
     assert torch.equal(world.ring(world.protocol.public_bits(bits)), bits)
 
 
+# --- secrets of one party ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("owners", [(0, 1), (1, 0), (0, 0), (1, 1)])
+def test_products_of_what_parties_know(world: World, ends: torch.Tensor, owners: tuple[int, int]) -> None:
+    plain = ends[:1000].view(25, 40), ends.flip(0)[:1000].view(40, 25)
+    x, y = (world.share(v, 0, owner=owner, known=True) for v, owner in zip(plain, owners, strict=True))
+    before = world.session.meter.cost
+
+    product = world.protocol.bilinear(x, y, torch.matmul)
+
+    sent = (world.session.meter.cost - before).online
+    each = 8 * 1000 * (len(world.parties) - 1)
+    assert sent == {p: each * owners.count(i) for i, p in enumerate(world.parties)}
+    assert torch.equal(world.ring(product), plain[0] @ plain[1])
+    assert torch.equal(world.ring(world.protocol.multiply(x, x)), plain[0] * plain[0])
+    assert torch.equal(world.ring(world.protocol.less(y, [0])[0]).bool(), plain[1] < 0)
+    assert (world.ring(x.settle(0)) - plain[0]).abs().max() == 0
+
+
+def test_what_a_party_knows_is_opened_beside_what_nobody_knows(world: World) -> None:
+    x, y, empty = torch.randn(7), torch.randn(5), torch.randn(0)
+    known, nobody = world.share(x, known=True), world.share(y)
+    part = known.move(lambda t: t[2:5], view=True)
+    nothing = world.share(empty, known=True)
+
+    world.protocol.mask(part, nobody, nothing)
+
+    assert (world.value(world.protocol.multiply(part, part)) - x[2:5] ** 2).abs().max() < 1e-3
+    assert (world.value(world.protocol.multiply(nobody, nobody)) - y**2).abs().max() < 1e-3
+    assert world.value(world.protocol.multiply(nothing, nothing)).numel() == 0
+
+
+def test_batches_of_what_a_party_knows(two: World) -> None:
+    x = torch.randn(50, 3)
+    data = two.share(x, known=True)
+    data.storage.lasting = True
+
+    for rows in (slice(0, 20), slice(10, 50)):
+        batch = data.move(lambda t, rows=rows: t[rows], view=True)
+        assert (two.value(two.protocol.multiply(batch, batch)) - x[rows] ** 2).abs().max() < 1e-3
+
+    reveals = 8 * (20 + 40) * 3
+    assert two.session.meter.cost.online == {"party0": 0, "party1": 8 * x.numel() + reveals}
+    data.write(two.share(2 * x))
+    assert (two.value(two.protocol.multiply(data, data)) - 4 * x**2).abs().max() < 1e-3
+
+
 # --- costs ------------------------------------------------------------------------------------------------------------
 
 N = 4096
@@ -163,6 +229,11 @@ def _multiply(w: World) -> Callable[[], object]:
 def _truncate(w: World) -> Callable[[], object]:
     x = w.share(torch.zeros(N), 32)
     return lambda: x.settle(16)
+
+
+def _scale(w: World) -> Callable[[], object]:
+    x = w.share(torch.zeros(N), 32)
+    return lambda: w.protocol.scale(x, 0.1)
 
 
 def _less(w: World) -> Callable[[], object]:
@@ -197,6 +268,7 @@ def _to_arithmetic(w: World) -> Callable[[], object]:
 RUNS: dict[str, Run] = {
     "multiply": _multiply,
     "truncate": _truncate,
+    "scale": _scale,
     "less": _less,
     "select": _select,
     "relu": _relu,

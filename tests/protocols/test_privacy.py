@@ -51,6 +51,11 @@ def _product(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     return w.protocol.multiply(a, b)
 
 
+def _own_product(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    a, b = w.share(x, owner=0, known=True), w.share(y, owner=1, known=True)
+    return w.protocol.multiply(a, b)
+
+
 def _matrix_product(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     a, b = _shares(w, x.view(-1, 100), y.view(100, -1))
     return w.protocol.bilinear(a, b, torch.matmul)
@@ -58,6 +63,11 @@ def _matrix_product(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
 
 def _truncation(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     z = w.share(x, 32).settle(16)
+    return w.protocol.multiply(z, z).settle(16)
+
+
+def _scaling(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    z = w.protocol.scale(w.share(x, 32), 0.1)
     return w.protocol.multiply(z, z).settle(16)
 
 
@@ -92,8 +102,10 @@ PRIMITIVES: dict[str, Primitive] = {
     "reveal of a sum": _reveal_sum,
     "reveal of bits": _reveal_bits,
     "product": _product,
+    "product of own values": _own_product,
     "matrix product": _matrix_product,
     "truncation": _truncation,
+    "scaling": _scaling,
     "comparison": _comparison,
     "relu": _relu,
     "logic": _logic,

@@ -21,11 +21,13 @@ from tacit.aten.registry import (
     secret,
 )
 from tacit.errors import DataError
-from tacit.functions.linear import add_public, times_public
+from tacit.functions.exponential import exp
+from tacit.functions.linear import add_public, finest_sum, times_public
+from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import quotient, reciprocal
 from tacit.functions.roots import rsqrt, sqrt
 from tacit.protocols.share import PRECISE_BITS, Arithmetic
-from tacit.tensor import SecretTensor, unsupported
+from tacit.tensor import SecretTensor
 
 aten = torch.ops.aten
 Operand = Any
@@ -38,7 +40,9 @@ def combine(x: Operand, y: Operand, alpha: float = 1) -> Arithmetic | Tensor:
         b = b * alpha if isinstance(b, Tensor) else times_public(b, torch.tensor(alpha))
     if isinstance(a, Tensor):
         return a + b if isinstance(b, Tensor) else add_public(b, a)
-    return add_public(a, b) if isinstance(b, Tensor) else a + b
+    if isinstance(b, Tensor):
+        return add_public(a, b)
+    return finest_sum(a, b) if a.storage.precise or b.storage.precise else a + b
 
 
 def multiply(x: Operand, y: Operand) -> Arithmetic | Tensor:
@@ -143,16 +147,19 @@ def square(func: Any, x: SecretTensor) -> SecretTensor:
 
 @implements(aten.pow.Tensor_Scalar)
 def power(func: Any, x: SecretTensor, exponent: float) -> SecretTensor:
-    """x^n for a whole number n, by repeated squaring, and for odd multiples of ½, as powers of √x or 1/√x."""
+    """x^n for a whole number n, by repeated squaring; for odd multiples of ½, powers of √x or 1/√x; else exp(n log x).
+
+    Domain: for fractions x > 0, and for those that are no multiples of ½ x^n < 2^15.
+    """
     dtype = result_dtype(x, exponent)
     twice = int(2 * exponent)
-    if twice != 2 * exponent:
-        raise unsupported(f"the power {exponent}", "whole numbers and odd multiples of 0.5 work")
     if exponent == 0:
         return public_secret(x._protocol, torch.ones(tuple(x.shape), dtype=dtype))
     value = number(x)
     if isinstance(value, Tensor):
         return public_secret(x._protocol, (value**exponent).to(dtype))
+    if twice != 2 * exponent:
+        return secret(exp(times_public(log(value), torch.tensor(float(exponent)))), dtype)
     if twice % 2:
         return secret(whole_power((sqrt if twice > 0 else rsqrt)(value), abs(twice)), dtype)
     result = whole_power(value, abs(twice // 2))
@@ -187,7 +194,7 @@ def addcmul(func: Any, x: Operand, left: Operand, right: Operand, *, value: floa
         total = base + product if isinstance(base, Tensor) else add_public(base, product)
     else:
         product = product.settle(product.protocol.frac_bits + PRECISE_BITS)
-        total = add_public(product, base) if isinstance(base, Tensor) else base + product
+        total = add_public(product, base) if isinstance(base, Tensor) else finest_sum(product, base)
     return finish(total, x.dtype, x, left, right)
 
 

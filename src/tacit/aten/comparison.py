@@ -22,7 +22,7 @@ from tacit.aten.registry import (
     result_dtype,
     secret,
 )
-from tacit.functions.linear import fractional
+from tacit.functions.linear import fractional, masking
 from tacit.protocols.share import Arithmetic, Binary
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.tensor import SecretTensor
@@ -46,10 +46,9 @@ def compare(func: Any, x: Operand, y: Operand) -> SecretTensor:
         return public_secret(
             x._protocol, func(known, other) if kind == func.__name__.split(".")[0] else func(other, known)
         )
-    if isinstance(x, SecretTensor) and x.dtype == torch.bool and isinstance(y, SecretTensor) and y.dtype == torch.bool:
-        if kind in ("eq", "ne"):
-            different = bits(x) ^ bits(y)
-            return secret(different if kind == "ne" else different.invert())
+    if kind in ("eq", "ne") and all(isinstance(v, SecretTensor) and v.dtype == torch.bool for v in (x, y)):
+        different = bits(x) ^ bits(y)
+        return secret(different if kind == "ne" else different.invert())
     value = _scalar(x, y)
     if value is None:
         return secret(relation(_difference(x, y, kind), 0, kind).fork())
@@ -136,8 +135,9 @@ def difference(func: Any, x: Operand, y: Operand) -> SecretTensor:
 
 @implements(aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf, aten.where.Scalar)
 def where(func: Any, condition: Tensor, x: Operand, y: Operand) -> SecretTensor:
-    """y + condition (x - y): a selection, one round; by a public condition, local."""
+    """y + condition (x - y): a selection, one round; by a public condition, local. For -inf see `functions.linear`."""
     dtype = result_dtype(x, y)
+    x, y = (v if isinstance(v, SecretTensor) else masking(torch.as_tensor(v)) for v in (x, y))
     if not isinstance(condition, SecretTensor) or plain(condition) is not None:
         mask = plain(condition).to(torch.int64)
         first, second = number(x), number(y)
@@ -153,7 +153,8 @@ def where(func: Any, condition: Tensor, x: Operand, y: Operand) -> SecretTensor:
     if isinstance(change, Tensor):
         change = arithmetic(public_secret(condition._protocol, change.to(dtype)))
     shape = torch.broadcast_shapes(condition.shape, change.shape)
-    b, change = (s.move(lambda t: t.expand(shape), view=False) for s in (bits(condition), change))
+    b = bits(condition).move(lambda t: t.expand(shape), view=False)
+    change = change.move(lambda t: t.expand(shape), view=False)
     (step,) = change.protocol.select([(b, change)])
     base = number(y)
     return finish(

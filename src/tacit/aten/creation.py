@@ -30,15 +30,15 @@ def constant(func: Any, x: SecretTensor, *args: Any, dtype: torch.dtype | None =
     """A secret of public values: it may be written to, and until then it costs what public operands cost."""
     name = func.__name__.split(".")[0]
     shape = x.shape if name.endswith("_like") else args[0]
-    fill = {"ones": 1, "full": args[-1] if args else None}.get(name.removeprefix("new_").removesuffix("_like"), 0)
+    fill: Any = {"ones": 1, "full": args[-1] if args else 0}.get(name.removeprefix("new_").removesuffix("_like"), 0)
     return public_secret(x._protocol, torch.full(tuple(shape), fill, dtype=dtype or x.dtype))
 
 
 @implements(aten.rand_like.default, aten.randn_like.default, aten.bernoulli.p, aten.randint_like.default)
 def random(func: Any, x: SecretTensor, *args: Any, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
     """Public random numbers, the same at every role, from PyTorch's generator."""
-    like = torch.empty(x.shape, dtype=dtype or x.dtype)
-    return func(like, *args)
+    drawn: Tensor = func(torch.empty(x.shape, dtype=dtype or x.dtype), *args)
+    return drawn
 
 
 @implements(aten.bernoulli_.float, aten.uniform_.default, aten.normal_.default)

@@ -27,7 +27,7 @@ NONE, MEAN, SUM = 0, 1, 2
 def deferred(
     operands: Sequence[Operand], reduction: int, shape: torch.Size, value: Callable[..., SecretTensor]
 ) -> SecretTensor:
-    """A loss whose value waits until it is needed. It keeps its operands as they are now, whatever is written to them."""
+    """A loss whose value waits until it is needed, of the operands as they are now, whatever is written to them."""
     held = [v.detach().clone() if isinstance(v, Tensor) else v for v in operands]
     x = next(v for v in operands if isinstance(v, SecretTensor))
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish, multiply
 from tacit.aten.comparison import where
-from tacit.aten.registry import arithmetic, bits, implements, plain, protocol_of, public_secret, secret
+from tacit.aten.embedding import add_slices
+from tacit.aten.registry import arithmetic, as_secret, bits, implements, plain, protocol_of, public_secret, secret
 from tacit.aten.structural import on_device, positions
 from tacit.errors import DataError
 from tacit.functions.step import one_hot
@@ -54,7 +55,21 @@ def assemble(operands: Sequence[Tensor], op: Callable[..., Tensor]) -> SecretTen
 def join(func: Any, tensors: Sequence[Tensor], dim: int = 0) -> SecretTensor:
     """Join along a dimension. Local."""
     _check_sizes(func, tensors, dim)
-    return assemble(tensors, lambda *column: func(list(column), dim))
+    known = _from_one(func, tensors, dim)
+    return assemble(tensors, lambda *column: func(list(column), dim)) if known is None else known
+
+
+def _from_one(func: Any, tensors: Sequence[Tensor], dim: int) -> SecretTensor | None:
+    """Parts of one secret, joined as one move of it: of rows that a `DataLoader` stacks none is opened twice."""
+    lineages = [t.share.facts.lineage for t in tensors if isinstance(t, SecretTensor) and t.dtype == tensors[0].dtype]
+    moves = [lineage.move for lineage in lineages if lineage is not None and lineage.move is not None]
+    first = lineages[0] if lineages else None
+    if first is None or len(moves) < len(tensors) or first.parent.facts is not first.facts:
+        return None
+    if any(lineage is None or lineage.facts is not first.facts for lineage in lineages):
+        return None
+    joined = first.parent.move(lambda t: func([move(t) for move in moves], dim), view=False)
+    return secret(joined, tensors[0].dtype)
 
 
 def _check_sizes(func: Any, tensors: Sequence[Tensor], dim: int) -> None:
@@ -76,10 +91,15 @@ def _check_sizes(func: Any, tensors: Sequence[Tensor], dim: int) -> None:
 def index_put(
     func: Any, x: Operand, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False
 ) -> SecretTensor:
-    """A copy of x with x[indices] = values, or += values. Local; by a secret mask and for one value, a selection."""
+    """A copy of x with x[indices] = values, or += values. Local; by a secret mask and for one value, a selection.
+
+    Values can be added at secret positions, too: a product with one-hot rows.
+    """
     if any(isinstance(i, SecretTensor) for i in indices):
         mask = indices[0]
-        if len(indices) != 1 or mask is None or mask.dtype != torch.bool or values.numel() != 1 or accumulate:
+        if accumulate:
+            return as_secret(add_slices(x, indices, values))
+        if len(indices) != 1 or mask is None or mask.dtype != torch.bool or values.numel() != 1:
             raise unsupported("writing to secret positions", "x[mask] = number does, and torch.where")
         return where(aten.where.self, mask.reshape(*mask.shape, *[1] * (x.dim() - mask.dim())), values, x)
     places = positions(indices)
@@ -88,39 +108,60 @@ def index_put(
 
 @implements(aten.index_add.default)
 def index_add(func: Any, x: Operand, dim: int, index: Tensor, source: Operand, *, alpha: float = 1) -> SecretTensor:
-    """A copy of x with alpha source added to its slices. Local."""
+    """A copy of x with alpha source added to its slices. Local; at secret positions a product with one-hot rows."""
     scaled = source if alpha == 1 else finish(multiply(source, alpha), source.dtype, x, source)
+    if isinstance(index, SecretTensor):
+        return as_secret(add_slices(x, [None] * (dim % x.dim()) + [index], scaled))
     return assemble([x, scaled], lambda t, v: func(t, dim, index.to(t.device), v))
 
 
 @implements(aten.scatter.src, aten.scatter.value, aten.scatter_add.default)
-def scatter(func: Any, x: Operand, dim: int, index: Tensor, source: Operand) -> SecretTensor:
-    """A copy of x with source written to (added at) indices along a dimension: how max(dim) is differentiated."""
+def scatter(func: Any, x: Operand, dim: int, index: Tensor, source: Operand) -> Tensor:
+    """A copy of x with source written to (added at) indices along a dimension: how max(dim) is differentiated.
+
+    Secret indices of one row have to differ, where something is written; what is added may meet.
+    """
     if func is aten.scatter.value:
         func, source = aten.scatter.src, torch.full(tuple(index.shape), source, dtype=x.dtype)
     if not isinstance(index, SecretTensor):
         return assemble([x, source], lambda t, v: func(t, dim, index.to(t.device), v))
+    if not x.dim():
+        return scatter(func, x.reshape(1), 0, index.reshape(1), source.reshape(1)).reshape(())
+    dim %= x.dim()
     hot = _one_hot(func, index, x.shape, dim)
+    part = source[tuple(slice(n) for n in index.shape)].unsqueeze(dim)
+    if x.dtype == torch.bool:
+        placed = (hot & part).any(dim + 1)
+    else:
+        placed = finish(multiply(hot, part), x.dtype, hot).sum(dim + 1)
     if func is aten.scatter.src:
-        return where(aten.where.self, hot, source, x)
-    return finish(combine(x, finish(multiply(hot, source), x.dtype, hot)), x.dtype, hot)
+        return where(aten.where.self, hot.any(dim + 1), placed, x)
+    return finish(combine(x, placed), x.dtype, hot)
 
 
 @implements(aten.gather.default)
-def gather(func: Any, x: Operand, dim: int, index: Tensor, *, sparse_grad: bool = False) -> SecretTensor:
+def gather(func: Any, x: Operand, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
     """The elements of x at indices along a dimension."""
     if not isinstance(index, SecretTensor):
         return secret(x.share.move(lambda t: func(t, dim, index.to(t.device)), view=False), x.dtype)
-    chosen = finish(multiply(_one_hot(func, index, x.shape, dim), x), x.dtype, index)
-    return secret(arithmetic(chosen).linear(lambda t: t.sum(dim, keepdim=True)), x.dtype)
+    if not x.dim():
+        return secret(x.share.fork(), x.dtype)
+    dim %= x.dim()
+    beside = x[tuple(slice(None if d == dim else n) for d, n in enumerate(index.shape))].unsqueeze(dim + 1)
+    hot = _one_hot(func, index, x.shape, dim)
+    return finish(multiply(hot, beside), x.dtype, hot).sum(dim)
 
 
 def _one_hot(func: Any, index: SecretTensor, shape: torch.Size, dim: int) -> SecretTensor:
-    """Where a row's secret index points. 3 rounds, 4.25 bytes for each place, from one opening of the index."""
-    dim %= max(len(shape), 1)
-    rows = torch.Size((*shape[:dim], 1, *shape[dim + 1 :]))
-    if index.shape != rows:
+    """[index = n] as [.., n, k, ..], for an index of shape [.., k, ..]. 3 rounds, 4.25 bytes for each n and k."""
+    others = [n for d, n in enumerate(shape) if d != dim]
+    if func is not aten.gather.default and [n for d, n in enumerate(index.shape) if d != dim] != others:
         raise unsupported(
-            f"{func} with secret indices of shape {tuple(index.shape)}", f"give one index a row, of shape {tuple(rows)}"
+            f"{func} with secret indices of shape {tuple(index.shape)}",
+            f"give indices for all rows of {tuple(shape)} along the other dimensions",
         )
-    return SecretTensor(one_hot(arithmetic(index), shape[dim], dim), torch.bool)
+    if index.dim() != len(shape) or not shape:
+        raise unsupported(f"{func} with secret indices of {index.dim()} dimensions", f"give {len(shape)}, at least one")
+    return SecretTensor(
+        one_hot(arithmetic(index).move(lambda t: t.unsqueeze(dim), view=False), shape[dim], dim), torch.bool
+    )

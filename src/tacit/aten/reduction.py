@@ -13,7 +13,7 @@ from tacit.errors import DataError
 from tacit.functions.extremum import Extremum, extremum
 from tacit.functions.linear import times_public
 from tacit.protocols.share import Arithmetic, Binary
-from tacit.tensor import SecretTensor, unsupported
+from tacit.tensor import SecretTensor
 
 aten = torch.ops.aten
 Dims = Any
@@ -67,13 +67,17 @@ def linear(func: Any, x: SecretTensor, *args: Any, dtype: torch.dtype | None = N
 def vector_norm(
     func: Any, x: SecretTensor, order: float = 2, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None
 ) -> SecretTensor:
-    """The Euclidean norm, √Σx², and those of order 1 and infinity: what clipping of gradients calls."""
+    """The Euclidean norm, √Σx², and those of other orders, (Σ|x|^p)^(1/p): what clipping of gradients calls."""
+    dims = _dims(x, dim)
     if order == 2:
-        squares = secret(sum_over(arithmetic(x) * arithmetic(x), _dims(x, dim), keepdim), x.dtype)
-        return squares.sqrt()
-    if order not in (1, math.inf):
-        raise unsupported(f"a norm of order {order}", "orders 1, 2 and inf do")
-    return x.abs().sum(_dims(x, dim), keepdim) if order == 1 else x.abs().amax(_dims(x, dim), keepdim)
+        squares = secret(sum_over(arithmetic(x) * arithmetic(x), dims, keepdim), x.dtype)
+        return squares.sqrt()  # type: ignore[return-value]
+    if order == 0:
+        return (x != 0).sum(dims, keepdim).to(x.dtype)  # type: ignore[return-value]
+    size = x.abs()
+    if math.isinf(order):
+        return size.amax(dims, keepdim) if order > 0 else size.amin(dims, keepdim)  # type: ignore[return-value]
+    return (size if order == 1 else (size**order)).sum(dims, keepdim) ** (1 / order)  # type: ignore[return-value]
 
 
 def _dims(x: Tensor, dim: Dims) -> list[int]:
@@ -142,6 +146,9 @@ def _keep(x: Arithmetic, dim: int, keepdim: bool) -> Arithmetic:
 def quantify(func: Any, x: SecretTensor, dim: int | None = None, keepdim: bool = False) -> SecretTensor:
     """Whether all (any) of the bits are set, by a tree of conjunctions."""
     universal = "all" in func.__name__
+    known = plain(x)
+    if known is not None:
+        return public_secret(x._protocol, func(known) if dim is None else func(known, dim, keepdim))
     b = bits(x) if universal else bits(x).invert()
     if dim is None:
         b, place = b.move(lambda t: t.reshape(-1), view=False), 0
@@ -149,12 +156,16 @@ def quantify(func: Any, x: SecretTensor, dim: int | None = None, keepdim: bool =
         place = dim % max(x.dim(), 1)
     while b.shape[place] > 1:
         half = b.shape[place] // 2
-        pair = [b.move(lambda t, s=s: t.narrow(place, s, half), view=False) for s in (0, half)]
-        rest = b.move(lambda t: t.narrow(place, 2 * half, t.shape[place] - 2 * half), view=False)
-        joined = pair[0] & pair[1]
-        b = _concatenate(joined, rest, place)
+        first, second, rest = (
+            _part(b, place, s, n) for s, n in ((0, half), (half, half), (2 * half, b.shape[place] % 2))
+        )
+        b = _concatenate(first & second, rest, place)
     b = b.move(lambda t: t if keepdim and dim is not None else t.squeeze(place), view=False)
     return secret(b.fork() if universal else b.invert())
+
+
+def _part(x: Binary, dim: int, start: int, count: int) -> Binary:
+    return x.move(lambda t: t.narrow(dim, start, count), view=False)
 
 
 def _concatenate(x: Binary, y: Binary, dim: int) -> Binary:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ __all__ = [
     "zeros",
 ]
 
-Handler = Callable[..., Any]
+Handler = TypeVar("Handler", bound=Callable[..., Any])
 aten = torch.ops.aten
 
 

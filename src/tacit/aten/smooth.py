@@ -153,4 +153,6 @@ def public_base(func: Any, base: float, x: SecretTensor) -> SecretTensor:
     """b^x = exp(x log b), for a public b > 0."""
     if base <= 0:
         raise NotImplementedError("a public base of a secret power must be positive")
-    return apply(func, x, lambda v: exp(times_public(v, torch.tensor(math.log(base))))) if base != 1 else x * 0 + 1
+    if base == 1:
+        return public_secret(x._protocol, torch.ones(tuple(x.shape), dtype=x.dtype))
+    return apply(func, x, lambda v: exp(times_public(v, torch.tensor(math.log(base)))))

@@ -51,7 +51,7 @@ class LogSoftmax:
 
     def __init__(self, x: SecretTensor, dim: int) -> None:
         self.dim = dim % max(x.dim(), 1)
-        self._x = x.detach().clone()
+        self._x: Any = x.detach().clone()
         self._softmax: Arithmetic | None = None
 
     def __call__(self) -> Share:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tacit.aten.embedding import slices
 from tacit.aten.registry import implements, plain, public_secret, secret
 from tacit.protocols.share import Arithmetic, Binary
 from tacit.tensor import SecretTensor, unsupported
@@ -54,15 +55,15 @@ def as_strided(func: Any, x: SecretTensor, size: Any, stride: Any, offset: int |
     aten.repeat.default,
     aten.flip.default,
     aten.roll.default,
-    aten.index_select.default,
 )
 def move(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> SecretTensor:
     """A copy with elements moved, repeated or dropped, by public positions."""
     if any(isinstance(a, SecretTensor) for a in args):
-        raise unsupported(f"{func} with secret positions", "use torch.gather, with one index a row")
+        raise unsupported(f"{func} with secret positions", "use torch.gather")
 
     def op(t: Tensor) -> Tensor:
-        return func(t, *[a.to(t.device) if isinstance(a, Tensor) else a for a in args], **kwargs)
+        moved: Tensor = func(t, *[a.to(t.device) if isinstance(a, Tensor) else a for a in args], **kwargs)
+        return moved
 
     return secret(x.share.move(op, view=False), x.dtype)
 
@@ -79,13 +80,16 @@ def move(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> SecretTensor:
 def embed(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> SecretTensor:
     """A copy with elements moved and zeros put beside them. What is opened stays open; comparisons are made anew."""
     if func is aten.constant_pad_nd.default and len(args) > 1 and args[1] != 0:
-        raise unsupported("padding with anything but zero", "pad with zero and add the public padding")
+        rim = func(torch.zeros(tuple(x.shape), dtype=x.dtype), *args)
+        padded: SecretTensor = embed(func, x, args[0]) + rim
+        return padded
     known = plain(x)
     if known is not None:
         return public_secret(x._protocol, func(known, *args, **kwargs))
 
     def op(t: Tensor) -> Tensor:
-        return func(t, *args, **kwargs)
+        moved: Tensor = func(t, *args, **kwargs)
+        return moved
 
     out = x.share._like([op(t) for t in x.share.tensors])
     out._descend(x.share, lambda mask: mask.map(op), None)
@@ -93,14 +97,16 @@ def embed(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> SecretTensor
 
 
 @implements(aten.index.Tensor)
-def index(func: Any, x: SecretTensor, indices: Sequence[Tensor | None]) -> SecretTensor:
-    """x[public indices or masks]."""
+def index(func: Any, x: Tensor, indices: Sequence[Tensor | None]) -> SecretTensor:
+    """x[public indices or masks], or x[.., one tensor of secret indices, ..]."""
     if any(isinstance(i, SecretTensor) for i in indices):
-        raise unsupported("indexing by a secret", "use torch.where with a mask, or torch.gather with one index a row")
+        return slices(x, indices)
+    assert isinstance(x, SecretTensor)
     places = positions(indices)
 
     def op(t: Tensor) -> Tensor:
-        return func(t, on_device(places, t))
+        moved: Tensor = func(t, on_device(places, t))
+        return moved
 
     return secret(x.share.move(op, view=False), x.dtype)
 
@@ -133,9 +139,11 @@ def divide(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> list[Secret
     """Several views of one secret."""
     share = x.share
     count = len(func(share.tensors[0], *args, **kwargs))
-    return [
-        SecretTensor(share.move(lambda t, k=k: func(t, *args, **kwargs)[k], view=True), x.dtype) for k in range(count)
-    ]
+
+    def part(k: int) -> SecretTensor:
+        return SecretTensor(share.move(lambda t: func(t, *args, **kwargs)[k], view=True), x.dtype)
+
+    return [part(k) for k in range(count)]
 
 
 @implements(aten.clone.default)

@@ -18,6 +18,7 @@ COMMANDS = {
     "run": ("tacit.cli.run:run", "Run a program as one role."),
     "local": ("tacit.cli.local:local", "Run a program as all roles, each in a process on this machine."),
     "keygen": ("tacit.cli.keygen:keygen", "Make the certificates by which roles know each other."),
+    "serve-fhe": ("tacit.cli.serve_fhe:serve_fhe", "Answer encrypted queries over HTTP."),
     "demo": ("tacit.cli.demo:demo", "See a worked example."),
     "bench": ("tacit.cli.bench:bench", "Measure how fast Tacit is on this machine."),
 }

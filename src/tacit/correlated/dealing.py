@@ -58,6 +58,12 @@ class Dealing:
         """A uniform ring tensor that nobody but the producer knows. No bytes."""
         return self._random(lambda stream: stream.ring(shape), torch.add)
 
+    def private_ring(self, shape: Shape, holder: int) -> Dealt:
+        """A uniform ring tensor that one party and the producer know; the other parties' shares are zero. No bytes."""
+        zero = torch.zeros((), dtype=torch.int64).expand(tuple(shape))
+        parts = [self._ends[i].ring(shape) if i == holder else zero for i, _ in self._hosted]
+        return Dealt(parts, self._at_producer[holder].ring(shape) if self._at_producer else None)
+
     def random_bits(self, shape: Shape) -> Dealt:
         """Uniform bytes of shared bits (XOR) that nobody but the producer knows. No bytes on the wire."""
         return self._random(lambda stream: stream.bytes(math.prod(shape)).view(tuple(shape)), torch.bitwise_xor)

@@ -3,7 +3,7 @@
     sin kθ(E + a)  =  sin kθ(E) [cos kθ(a)]  +  cos kθ(E) [sin kθ(a)]
 
 so a Fourier series of x is local once x is open and the producer has dealt the sines and cosines of its mask. A period
-that is a power of two makes θ well defined modulo 2^64. The idea for one sine is [CO18]; here it is a whole series.
+that is a power of two makes θ well defined modulo 2^64. The idea for one sine is [KS23]; here it is a whole series.
 """
 
 from __future__ import annotations

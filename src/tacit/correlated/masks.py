@@ -21,18 +21,21 @@ TensorOp = Callable[[Tensor], Tensor]
 
 
 class Secret(Dealt):
-    """A mask a, with the tables that comparisons look digits up in, dealt when first asked for."""
+    """A mask a, with the tables that comparisons look digits up in, dealt when first asked for.
 
-    __slots__ = ("_tables",)
+    `holder` is the party that knows a, if one does: the owner of what it masks. The other shares of a are zero.
+    """
 
-    def __init__(self, dealt: Dealt) -> None:
+    __slots__ = ("_tables", "holder")
+
+    def __init__(self, dealt: Dealt, holder: int | None = None) -> None:
         super().__init__(dealt.parts, dealt.plain)
+        self.holder = holder
         self._tables: tuple[Dealt, Dealt] | None = None
 
-    @classmethod
-    def of(cls, parts: list[Tensor], plain: Tensor | None) -> Secret:
-        """A mask from its shares and, at the producer, its value."""
-        return cls(Dealt(parts, plain))
+    def known_to(self, index: int) -> bool:
+        """Whether a party's share of a may differ from zero."""
+        return self.holder is None or self.holder == index
 
     def tables(self, dealing: Dealing, count: int) -> tuple[Dealt, Dealt]:
         """Shares of the thermometer tables of a (int16 [16, n]) and of its sign (a plane). 32 1/8 bytes an element."""
@@ -136,4 +139,6 @@ def _apply(op: TensorOp, tensor: Tensor | None) -> Tensor | None:
 
 def _map_term(term: Term, op: TensorOp) -> Term:
     secret = term.secret.map(op)
-    return Term(_apply(op, term.factor), Secret(secret) if isinstance(term.secret, Secret) else secret)
+    if isinstance(term.secret, Secret):
+        secret = Secret(secret, term.secret.holder)
+    return Term(_apply(op, term.factor), secret)

@@ -7,10 +7,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tacit.correlated.dealing import Dealing
+from tacit.correlated.dealing import Dealing, Dealt
 from tacit.correlated.masks import Mask, Secret
 
-__all__ = ["OpenedParts"]
+__all__ = ["OpenedParts", "draw_mask"]
+
+
+def draw_mask(dealing: Dealing, shape: torch.Size, holder: int | None) -> Dealt:
+    """A fresh mask, known to the producer and, where one party owns what it masks, to that party."""
+    return dealing.random_ring(shape) if holder is None else dealing.private_ring(shape, holder)
 
 
 class OpenedParts:
@@ -19,10 +24,11 @@ class OpenedParts:
     E and a are kept flat, with room for all elements; `places` are the flat positions that a part is made of.
     """
 
-    __slots__ = ("_masks", "_opened", "_plain", "_positions", "_public")
+    __slots__ = ("_masks", "_opened", "_plain", "_positions", "_public", "holder")
 
-    def __init__(self, shape: torch.Size, hosted: int, *, producer: bool) -> None:
+    def __init__(self, shape: torch.Size, hosted: int, holder: int | None, *, producer: bool) -> None:
         count = shape.numel()
+        self.holder = holder
         self._positions = torch.arange(count).view(shape)
         self._opened = torch.zeros(count, dtype=torch.bool)
         self._public = torch.zeros(count, dtype=torch.int64) if hosted else None
@@ -41,7 +47,7 @@ class OpenedParts:
 
     def draw(self, dealing: Dealing, places: Tensor) -> list[Tensor]:
         """Fresh masks for these positions: the hosted parties' shares of them."""
-        dealt = dealing.random_ring(places.shape)
+        dealt = draw_mask(dealing, places.shape, self.holder)
         for kept, part in zip(self._masks, dealt.parts, strict=True):
             kept[places] = part
         if self._plain is not None and dealt.plain is not None:
@@ -56,5 +62,6 @@ class OpenedParts:
 
     def mask(self, places: Tensor) -> Mask:
         """The masked form of the part at these positions, all of which are open."""
-        secret = Secret.of([m[places] for m in self._masks], None if self._plain is None else self._plain[places])
+        dealt = Dealt([m[places] for m in self._masks], None if self._plain is None else self._plain[places])
+        secret = Secret(dealt, self.holder)
         return Mask.simple(None if self._public is None else self._public[places], secret)

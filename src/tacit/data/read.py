@@ -59,8 +59,9 @@ def read_csv(
 
     Returns a secret of shape (rows, columns), or with `label` the features and the label column of shape (rows, 1).
     `standardize` brings every feature, not the label, to mean 0 and standard deviation 1 at the owner, before sharing.
+    `name` is what errors call it, at first the name of the owner's file.
 
-    Reveals: the number of rows and the names of the columns (`tacit.data.columns`), to all roles.
+    Reveals: that name, the number of rows and the names of the columns (`tacit.data.columns`), to all roles.
     """
     session = current_session()
     if dtype not in (torch.float32, torch.int64):
@@ -71,12 +72,13 @@ def read_csv(
     message = None
     if owner in session.transport.hosted:
         tables = _load(session, path, label, dtype, standardize)
-        message = json.dumps({"rows": len(tables[0].values), "columns": [table.columns for table in tables]}).encode()
-    shape = json.loads(session.announce(owner, message))
+        shapes = {"rows": len(tables[0].values), "columns": [table.columns for table in tables]}
+        message = json.dumps({"name": name or Path(path).name, **shapes}).encode()
+    public = json.loads(session.announce(owner, message))
     secrets = []
-    for place, names in enumerate(shape["columns"]):
+    for place, names in enumerate(public["columns"]):
         value = tables[place].values.to(dtype) if tables else None
-        secret = share(value, owner, shape=(shape["rows"], len(names)), dtype=dtype, name=name or Path(path).name)
+        secret = share(value, owner, shape=(public["rows"], len(names)), dtype=dtype, name=public["name"])
         _COLUMNS[secret] = tuple(names)
         secrets.append(secret)
     return (secrets[0], secrets[1]) if label is not None else secrets[0]

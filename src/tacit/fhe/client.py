@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,17 @@ class Client:
 
     def __repr__(self) -> str:
         return f"Client({self.spec.name}, key {self._key.hex()[:8]})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections to a service. Going out of use does the same."""
+        if isinstance(self._remote, Remote):
+            self._remote.close()
 
     def _use(self, secret: SecretScheme) -> None:
         self._secret = secret

@@ -34,6 +34,7 @@ class FheModel:
 
     n_bits: int
     _circuit: Circuit | None = None
+    _compiled_state: dict[str, Any] | None = None
 
     @abstractmethod
     def _lower(self, x: Float, before: Affine | None) -> Compiled:
@@ -68,12 +69,18 @@ class FheModel:
         """
         check_is_fitted(self)
         matrix = representative(x, self.n_bits)
-        self._circuit = assemble(type(self).__name__, self._lower(matrix, None))
+        self._keep(assemble(type(self).__name__, self._lower(matrix, None)))
         return self
 
+    def _keep(self, circuit: Circuit) -> None:
+        self._circuit, self._compiled_state = circuit, state(self)
+
     def _compiled(self) -> Circuit:
-        if self._circuit is None:
+        if self._circuit is None or self._compiled_state is None:
             raise FheError("call compile(X) with representative rows before predicting on ciphertexts")
+        now = state(self)
+        if any(now.get(name) is not value for name, value in self._compiled_state.items()):
+            raise FheError("this model was trained or changed since compile(X): compile it again")
         return self._circuit
 
     def _values(self, x: Any, fhe: Mode) -> tuple[Any, Any]:
@@ -105,9 +112,7 @@ class FheModel:
     def __getstate__(self) -> dict[str, Any]:
         """Leave the compiled half out of pickles and copies: keys do not travel with a model."""
         parent: Any = super().__getstate__()
-        state: dict[str, Any] = dict(parent)
-        state.pop("_circuit", None)
-        return state
+        return {name: value for name, value in parent.items() if name not in ("_circuit", "_compiled_state")}
 
 
 class WithProba(FheModel):
@@ -124,6 +129,15 @@ class WithDecision(FheModel):
     def decision_function(self, X: Any, fhe: Mode = "disable") -> Float:  # noqa: N803
         """Return the scores; see `predict` for `fhe`."""
         return self._decision(super().decision_function, X, fhe)  # type: ignore[misc]
+
+
+def state(model: Any) -> dict[str, Any]:
+    """Return the hyper-parameters and fitted attributes of a model and of its steps: what a compiled half was made
+    from."""
+    own = {name: value for name, value in vars(model).items() if not name.startswith("_")}
+    for name, step in getattr(model, "steps", ()):
+        own |= {f"{name}.{key}": value for key, value in state(step).items()} if hasattr(step, "__dict__") else {}
+    return own
 
 
 def representative(x: Any, n_bits: Any) -> Float:
@@ -181,5 +195,7 @@ def adopt(cls: Any, trained: Any, n_bits: int | None) -> Any:
         raise DataError(f"{cls.__name__} takes a trained {parent.__name__}, not a {type(trained).__name__}")
     fields = trained.get_params(deep=False)
     model = cls(**fields) if n_bits is None else cls(**{**fields, "n_bits": n_bits})
-    model.__dict__.update({k: v for k, v in vars(trained).items() if k not in fields and k != "_circuit"})
+    model.__dict__.update(
+        {k: v for k, v in vars(trained).items() if k not in fields and k not in ("_circuit", "_compiled_state")}
+    )
     return model

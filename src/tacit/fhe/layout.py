@@ -2,7 +2,7 @@
 
 In Z_t[X]/(X^n + 1) the coefficient of X^(a+b) collects all products of a coefficient at X^a with one at X^b. So with
 the inputs z_j at X^j and a row of weights *reversed*, w_j at X^(s-1-j), the coefficient of X^(s-1) of the product is
-<w, z>. Rows at offsets s apart do not meet there, and no rotation (hence no evaluation key) is needed.
+<w, z>. Rows at offsets s apart do not meet there, and no rotation (hence no evaluation key) is needed [YSKYK13].
 
 The inputs are cut into `groups` blocks of `block` each, one ciphertext a block; the products of all groups are added.
 More groups make blocks shorter, so that one answer ciphertext holds more rows: upload against download. Left-over

@@ -30,7 +30,8 @@ __all__ = ["MLPClassifier", "MLPRegressor"]
 
 
 class _SquareNetwork(BaseEstimator):
-    """Training and the clear forward pass: out = V (W x + b)^2 + c, kept as scikit-learn keeps it (coefs_, intercepts_)."""
+    """Training and the clear forward pass: out = V (W x + b)^2 + c, kept as scikit-learn keeps it (coefs_,
+    intercepts_)."""
 
     def __init__(
         self,
@@ -89,11 +90,11 @@ class _SquareNetwork(BaseEstimator):
         best, waited = np.inf, 0
         for _ in range(self.max_iter):
             total = 0.0
-            for batch in torch.randperm(len(rows), generator=draw).split(size):
+            for batch in torch.split(torch.randperm(len(rows), generator=draw), size):
                 adam.zero_grad()
                 loss = self._loss((rows[batch] @ w + b) ** 2 @ v + c, target[batch])
                 penalty = self.alpha / 2 * ((w**2).sum() + (v**2).sum()) / len(batch)
-                (loss + penalty).backward()  # type: ignore[no-untyped-call]
+                (loss + penalty).backward()
                 adam.step()
                 total += float(loss.detach() + penalty.detach()) * len(batch)
             curve.append(total / len(rows))

@@ -2,7 +2,7 @@
 
 A parameter set is chosen, never typed: `choose` takes the smallest that holds a family of linear forms with 40 bits of
 flooding. All are within the 128-bit (classical) row for ternary secrets of the HomomorphicEncryption.org standard
-[ACC+18] Table 1: log2 q <= 109 for n = 4096, 218 for n = 8192. SEAL checks this again and refuses anything weaker.
+[ACC18] Table 1: log2 q <= 109 for n = 4096, 218 for n = 8192. SEAL checks this again and refuses anything weaker.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class Pipeline(FheModel, SkPipeline):
         check_is_fitted(self)
         matrix = representative(x, self.n_bits)
         lowered = self._model()._lower(matrix, self._before(matrix))
-        self._circuit = assemble(f"Pipeline({type(self._model()).__name__})", lowered)
+        self._keep(assemble(f"Pipeline({type(self._model()).__name__})", lowered))
         return self
 
     def _before(self, x: Float) -> Affine | None:

@@ -167,7 +167,8 @@ class NeighborProgram(Program):
 @final
 @dataclass(frozen=True)
 class ForestProgram(Program):
-    """Trees without a comparison: the client sends the bits z_i = [x_f > threshold], a path is a linear form of them.
+    """Trees without a comparison [TMZC17]: the client sends the bits z_i = [x_f > threshold], a path is a linear form
+    of them.
 
     Leaf l asks some bits to be 1 (sign -1) and some to be 0 (sign +1); with offset_l the number of the former,
 

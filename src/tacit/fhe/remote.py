@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import httpx
 
 from tacit.errors import FheError, KeyMismatchError, MessageError, ServiceError
@@ -11,11 +13,12 @@ _ERRORS: dict[int, type[FheError]] = {404: ServiceError, 409: KeyMismatchError, 
 
 
 class Remote:
-    """The few requests of the protocol. Certificates are verified as HTTPS does."""
+    """The few requests of the protocol. Certificates are verified as HTTPS does; connections close with it."""
 
     def __init__(self, address: str, timeout: float) -> None:
         self._address = address.rstrip("/")
         self._http = httpx.Client(timeout=timeout)
+        self.close = weakref.finalize(self, self._http.close)
 
     def client_file(self) -> bytes:
         """Return the client's half of the model."""

@@ -85,6 +85,14 @@ def _id_bytes(parms_id: list[int]) -> bytes:
     return struct.pack("<4Q", *parms_id)
 
 
+def reduced(values: Int, modulus: int) -> Word:
+    """Return integers modulo `modulus`, quickly where they are within one modulus of zero, as nearly all are."""
+    out = values + modulus * (values < 0)
+    if out.min() < 0 or out.max() >= modulus:
+        out = np.mod(values, modulus)
+    return out.view(np.uint64)
+
+
 class Scheme:
     """SEAL set up for one parameter set: the operations that need no key."""
 
@@ -106,7 +114,9 @@ class Scheme:
 
     def plaintext(self, coefficients: Int) -> Any:
         """Return a SEAL plaintext of integers, taken modulo t."""
-        values = np.mod(coefficients, self.parameters.plain_modulus).astype(np.uint64)
+        return self._plaintext(reduced(coefficients, self.parameters.plain_modulus))
+
+    def _plaintext(self, values: Word) -> Any:
         out = sealapi.Plaintext()
         body = _PLAINTEXT.pack(bytes(32), values.size, 1.0) + _array(values)
         with _memory_file(_boxed(body)) as (_, path):
@@ -115,9 +125,10 @@ class Scheme:
 
     def weights(self, coefficients: Int) -> Any | None:
         """Return a plaintext ready to multiply (NTT form), or None if it is zero: that product must be skipped."""
-        if not np.mod(coefficients, self.parameters.plain_modulus).any():
+        values = reduced(coefficients, self.parameters.plain_modulus)
+        if not values.any():
             return None
-        plain = self.plaintext(coefficients)
+        plain = self._plaintext(values)
         self.evaluator.transform_to_ntt_inplace(plain, self.first_id)
         return plain
 

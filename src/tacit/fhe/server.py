@@ -20,7 +20,7 @@ from tacit.errors import KeyMismatchError, MessageError
 from tacit.fhe import randomness, wire
 from tacit.fhe.layout import Index, Int
 from tacit.fhe.program import Forms
-from tacit.fhe.seal import Scheme
+from tacit.fhe.seal import Scheme, reduced
 from tacit.fhe.spec import ServerSpec, load
 
 KEY_CACHE = 256
@@ -155,14 +155,14 @@ class Server:
     def _finish(self, total: Any, positions: Index, constant: Int) -> bytes:
         """Add the constants, flood, switch to the first prime, and keep what is needed."""
         p, scheme = self.spec.parameters, self._scheme
-        plain = np.zeros(p.degree, dtype=np.int64)
+        plain = np.zeros(int(positions[-1]) + 1, dtype=np.int64)
         plain[positions] = constant
         scheme.evaluator.add_plain_inplace(total, scheme.plaintext(plain))
         noise = np.zeros((2, len(scheme.primes), p.degree), dtype=np.uint64)
         noise[0][:, positions] = randomness.symmetric_residues(p.flood_bits, positions.size, scheme.primes)
         small = randomness.centered_binomial(p.degree)
         for row, q in enumerate(scheme.primes):
-            noise[1, row] = np.mod(small, q).astype(np.uint64)
+            noise[1, row] = reduced(small, q)
         scheme.evaluator.add_inplace(total, scheme.ciphertext(noise))
         scheme.evaluator.mod_switch_to_inplace(total, scheme.last_id)
         return wire.pack_answer(scheme.residues(total), positions, scheme.primes[0], p.trim_bits)

@@ -19,7 +19,7 @@ room for 6 more below 62."""
 def exp_within(x: Arithmetic) -> Arithmetic:
     """Return exp x = 2^(x log2 e), where the caller knows that -30 <= x <= 11.
 
-    Shape: any.   Domain: [-30, 11].   Error: <= 2^-16 + 2^-19 exp x, once truncated.
+    Shape: any.   Domain: -30 <= x <= 11.   Error: <= 2^-20 + 2^-21 y.
     Cost: 1 round, of 8 bytes an element and party, and none if x is open; the result is not truncated.
     Reveals: nothing.   Ref: [IKMOP13] for tables that are looked up by a masked index.
     """
@@ -32,7 +32,7 @@ def exp_within(x: Arithmetic) -> Arithmetic:
 def exp(x: Arithmetic) -> Arithmetic:
     """Return exp x, and 0 for x < -30.
 
-    Shape: any.   Domain: x <= 11.   Error: <= 2^-16 + 2^-19 exp x.
+    Shape: any.   Domain: -2^(61 - f) < x <= 11.   Error: <= 2^(1 - f) + 2^-21 y.
     Cost: 4 rounds.   Reveals: nothing.
     """
     power = exp_within(x)

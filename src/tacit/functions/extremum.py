@@ -25,7 +25,8 @@ def extremum(x: Arithmetic, dim: int, *, largest: bool, indices: bool) -> Extrem
     Each level pairs the elements, compares, and selects value and index with the same bit: d = right - left, and
     left + [d > 0] d wins. Exact, once x is truncated to the session's fractional bits.
     Shape: [.., n, ..] -> [.., ..].   Domain: differences below 2^62 in the ring.
-    Cost: 4 rounds for each of ceil(log2 n) levels, 1 before if x is an untruncated product; 12.4 bytes for each pair and party, 8 more with indices.
+    Cost: 4 rounds for each of ceil(log2 n) levels, 1 before if x is an untruncated product; 12.4 bytes for each pair
+    and party, 8 more with indices.
     Reveals: nothing.
     """
     size = x.shape[dim]

@@ -7,10 +7,17 @@ import math
 import torch
 from torch import Tensor
 
-from tacit.protocols.share import SLACK_BITS, Arithmetic
+from tacit.protocols.share import PRECISE_BITS, SLACK_BITS, Arithmetic
 from tacit.ring.fixed_point import encode, encode_public
 
-__all__ = ["add_public", "apply_public", "fractional", "times_public"]
+__all__ = ["add_public", "apply_public", "argument", "finest_sum", "fractional", "masking", "times_public"]
+
+UNREACHABLE = 2.0**100
+"""Public numbers beyond, infinities and `torch.finfo(…).min` among them, are no measurements: they tell softmax and max
+what to leave out."""
+
+FAR = 2.0**15
+"""What stands for them. Larger: further from any score; but it must fit at 44 fractional bits, the finest a sum has."""
 
 
 def fractional(x: Arithmetic) -> Arithmetic:
@@ -18,31 +25,71 @@ def fractional(x: Arithmetic) -> Arithmetic:
     return x.lifted(max(x.frac_bits, x.protocol.frac_bits))
 
 
+FINEST_BITS = 40
+"""Fractional bits of an argument that is scaled into one octave: times a scale of 20 more, it must fit below 2^62."""
+
+PRECISE_PRODUCT_BITS = 58
+"""Fractional bits of a precise secret times a public factor. More: smaller rounding; fewer: larger numbers than 2^4."""
+
+
+def argument(x: Arithmetic) -> Arithmetic:
+    """x as a function's argument, with neither too few fractional bits nor too many. One round, if it has too many."""
+    return fractional(x).settle(FINEST_BITS)
+
+
+def finest_sum(x: Arithmetic, y: Arithmetic) -> Arithmetic:
+    """x + y at the finer of both scales, up to that of a precise storage, which `x + y` would truncate. Local."""
+    frac_bits = min(max(x.frac_bits, y.frac_bits), x.protocol.frac_bits + PRECISE_BITS)
+    x, y = (v.settle(frac_bits).lifted(frac_bits) for v in (x, y))
+    return x.added(y)
+
+
 def add_public(x: Arithmetic, c: Tensor) -> Arithmetic:
-    """x + c. Local.   Error: that of rounding c to the scale of x, 2^-(f+1)."""
+    """x + c. Local.   Error: that of rounding c to the scale of x, 2^-(f+1).
+
+    Minus infinity masks out, see `masking`; plus infinity is an error.
+    """
+    if not bool((c > UNREACHABLE).any()):
+        c = masking(c)
     if c.dtype.is_floating_point:
         x = fractional(x)
     return x.plus(encode(c, x.frac_bits, name="a public summand"))
 
 
+def masking(c: Tensor) -> Tensor:
+    """c, with ±2^15 in the place of infinities and numbers as large, by which attention masks scores out.
+
+    exp of the difference to the largest score is zero for either.
+    """
+    if not c.dtype.is_floating_point or not c.numel():
+        return c
+    beyond = c.abs() > UNREACHABLE  # not where c is NaN, which remains an error
+    return torch.where(beyond, c.sign() * FAR, c) if bool(beyond.any()) else c
+
+
 def times_public(x: Arithmetic, v: Tensor) -> Arithmetic:
-    """x v. Local; what it adds to the scale is truncated by whoever needs that.
+    """x v. What this adds to the scale is truncated by whoever needs that; only an x that is a product itself is
+    truncated here, in one round, in which a single number multiplies it as well.
 
     A power of two only changes the scale, a whole number only the ring elements; other factors are rounded to 16
     significant bits of their largest element.
 
-    Domain: |x v| < 2^30 at 16 fractional bits (2^6 where x is kept precise).
+    Domain: |x v| < 2^30 at 16 fractional bits (2^4 where x is kept precise).
     """
     if v.numel() and v.dtype.is_floating_point:
         first = float(v.reshape(-1)[0])
         if first != 0 and math.isfinite(first) and (v.numel() == 1 or bool((v == first).all())):
             scaled = _times_power_of_two(x, first)
+            if scaled is None and not x.storage.precise and x.frac_bits > x.protocol.frac_bits + SLACK_BITS:
+                scaled = x.protocol.scale(x, first)
             if scaled is not None:
                 shape = torch.broadcast_shapes(x.shape, v.shape)
                 return scaled if shape == x.shape else scaled.move(lambda t: t.expand(shape).contiguous(), view=False)
     ring, frac_bits = encode_public(v, name="a public factor")
     if frac_bits and not x.storage.precise and x.frac_bits > x.protocol.frac_bits + SLACK_BITS:
         x = x.settle()
+    if frac_bits and x.storage.precise:
+        x = x.settle(PRECISE_PRODUCT_BITS - frac_bits)
     out = apply_public(x, ring, torch.mul)
     out.storage.frac_bits = x.frac_bits + frac_bits
     return out

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from tacit.functions.linear import fractional
+from tacit.functions.linear import argument
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.step import Steps
 from tacit.protocols.share import Arithmetic
@@ -25,11 +25,11 @@ COEFFICIENTS = (
 def log(x: Arithmetic) -> Arithmetic:
     """Return log x = log z + e log 2, after scaling x to z = x 2^-e in [1/2, 1), by a polynomial of degree 7 in z.
 
-    Shape: any.   Domain: 2^-14 <= x < 2^16.   Error: <= 2^-14 + 2^-16 / x (the rounding of x itself).
+    Shape: any.   Domain: 2^-14 <= x < 2^16.   Error: <= 2^-20.
     Below the domain, zero included, the result is finite, about log 2^-14 or less.
-    Cost: 10 rounds.   Reveals: nothing.   Ref: [CS10].
+    Cost: 11 rounds.   Reveals: nothing.   Ref: [CS10].
     """
-    x = fractional(x)
+    x = argument(x)
     exponents = range(LOW + 1, HIGH + 1)  # x in [2^(e-1), 2^e)
     steps = Steps(x, [int(2.0 ** (x.frac_bits + e)) for e in exponents[:-1]])
     protocol = x.protocol

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tacit.functions.linear import fractional, times_public
+from tacit.functions.linear import argument, times_public
 from tacit.functions.step import Steps
 from tacit.protocols.share import Arithmetic
 
@@ -28,10 +28,9 @@ ITERATIONS = 3
 def reciprocal(x: Arithmetic) -> Arithmetic:
     """Return 1/x by Newton's iteration, y <- y (2 - z y), after scaling x to z = x s in [1/2, 1); 1/x = s y.
 
-    Shape: any.   Domain: 2^-12 <= |x| < 2^14 (from 2^-15 for a secret with at least 28 fractional bits).
-    Error: <= 2^-16 + 2^-20 |1/x|, for x as encoded.   Below the domain 1/2 is added to z, so that the result stays
-    below 2^12 (2^15) in magnitude and 0 times it is 0.
-    Cost: 12 rounds.   Reveals: nothing.   Ref: [CS10].
+    Shape: any.   Domain: 2^-12 <= |x| < 2^14; from 2^-15 for a secret with at least 28 fractional bits.
+    Error: <= 2^-21 |y|.   Below the domain 1/2 is added to z, so that the result stays below 2^12 (2^15) in magnitude.
+    Cost: 13 rounds.   Reveals: nothing.   Ref: [CS10].
     """
     y, scale = _scaled_reciprocal(x)
     return x.protocol.multiply(y, scale)
@@ -40,7 +39,8 @@ def reciprocal(x: Arithmetic) -> Arithmetic:
 def quotient(numerator: Arithmetic | Tensor, x: Arithmetic) -> Arithmetic:
     """Return n / x = (n s) y, as `reciprocal`; the scale meets the numerator first, so small quotients keep their bits.
 
-    Domain: that of `reciprocal`, and |n s| < 2^23.   Error: <= 2^-20 |n / x| + 2^-16.   Cost: 13 rounds.
+    Shape: any, with broadcasting.   Domain: that of `reciprocal`, and |n s| < 2^23.   Error: <= 2^-20 |y| + 2^-22.
+    Cost: 15 rounds, 14 for a public n.   Reveals: nothing.   Ref: [CS10].
     """
     y, scale = _scaled_reciprocal(x)
     if isinstance(numerator, Tensor):
@@ -52,7 +52,7 @@ def quotient(numerator: Arithmetic | Tensor, x: Arithmetic) -> Arithmetic:
 
 def _scaled_reciprocal(x: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
     """y = 1/(x s) and s = ±2^-j, as a step function of x."""
-    x = fractional(x)
+    x = argument(x)
     low = FINE_LOW if x.frac_bits >= WORKING_BITS + 4 else LOW
     up = [int(2.0 ** (x.frac_bits + j)) for j in range(low, HIGH)]
     steps = Steps(x, [1 - t for t in reversed(up)] + [0] + up)
@@ -65,11 +65,16 @@ def _scaled_reciprocal(x: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
 
 
 def inverse(z: Arithmetic) -> Arithmetic:
-    """1/z for z in [1/2, 1), both at `WORKING_BITS`. 7 rounds."""
+    """1/z at `WORKING_BITS`, for z in [1/2, 1) with no more fractional bits than these. 7 rounds.
+
+    y <- 2 y - y t with t = z y: what a truncation leaves is masked already, and so are all factors here.
+    """
+    multiply = z.protocol.multiply
+    z = z.lifted(WORKING_BITS)
     y = _affine(z, *START)
     for _ in range(ITERATIONS):
-        t = z.protocol.multiply(z, y).settle(WORKING_BITS)
-        y = z.protocol.multiply(y, t.times_integer(-1).plus(torch.tensor(2 << WORKING_BITS))).settle(WORKING_BITS)
+        t = multiply(z, y).settle(WORKING_BITS)
+        y = y.lifted(2 * WORKING_BITS).times_integer(2).added(-multiply(y, t)).settle(WORKING_BITS)
     return y
 
 

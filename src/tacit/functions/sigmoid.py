@@ -53,7 +53,7 @@ ERF = Harmonics(
 def sigmoid(x: Arithmetic) -> Arithmetic:
     """Return 1 / (1 + exp(-x)).
 
-    Shape: any.   Domain: |x| < 2^45 at 16 fractional bits.   Error: <= 2^-13.
+    Shape: any.   Domain: |x| < 2^(61 - f).   Error: <= 2^-14 + 2^-f.
     Cost: 4 rounds, 8 + 8.5 + 8.25 bytes an element and party; 3 fewer rounds' openings where x is open already.
     Reveals: nothing.   Ref: [ZZL23] for the use of a Fourier series.
     """
@@ -69,7 +69,7 @@ def sigmoid(x: Arithmetic) -> Arithmetic:
 def tanh(x: Arithmetic) -> Arithmetic:
     """Return tanh x = 2 sigmoid(2 x) - 1.
 
-    Shape: any.   Domain: |x| < 2^44 at 16 fractional bits.   Error: <= 2^-12.   Cost: that of `sigmoid`.
+    Shape: any.   Domain: |x| < 2^(60 - f).   Error: <= 2^-13 + 2^(1 - f).   Cost: 4 rounds.
     Reveals: nothing.
     """
     x = fractional(x)
@@ -80,7 +80,7 @@ def tanh(x: Arithmetic) -> Arithmetic:
 def erf(x: Arithmetic) -> Arithmetic:
     """Return the error function, 2/√π ∫ exp(-t²) dt from 0 to x.
 
-    Shape: any.   Domain: |x| < 2^45 at 16 fractional bits.   Error: <= 2^-14.   Cost: 4 rounds.   Reveals: nothing.
+    Shape: any.   Domain: |x| < 2^(61 - f).   Error: <= 2^-15 + 2^-f.   Cost: 4 rounds.   Reveals: nothing.
     Ref: [ZZL23].
     """
     low, high = _bounds(x, ERF_BOUND)
@@ -94,7 +94,7 @@ def erf(x: Arithmetic) -> Arithmetic:
 def softplus(x: Arithmetic) -> Arithmetic:
     """Return log(1 + exp(x)) = x/2 + log(2 cosh(x/2)), whose second term is even.
 
-    Shape: any.   Domain: |x| < 2^45 at 16 fractional bits.   Error: <= 2^-13.   Cost: 4 rounds.   Reveals: nothing.
+    Shape: any.   Domain: |x| < 2^(61 - f).   Error: <= 2^-15 + 2^-f.   Cost: 4 rounds.   Reveals: nothing.
     """
     low, high = _bounds(x, SOFTPLUS_BOUND)
     (even,) = x.protocol.harmonics(x, [SOFTPLUS_EVEN])

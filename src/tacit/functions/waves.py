@@ -16,8 +16,8 @@ TURN_BITS = 24
 def sine(x: Arithmetic) -> Arithmetic:
     """Return sin x.
 
-    Shape: any.   Domain: |x| < 2^20 at 16 fractional bits.   Error: <= 2^-15 + 2^-23 |x|.
-    Cost: 1 round, and none if x is open; the result is not truncated.   Reveals: nothing.   Ref: [CO18].
+    Shape: any.   Domain: |x| < 2^(36 - f).   Error: <= 2^-21 + 2^-24 |x|.
+    Cost: 1 round, and none if x is open; the result is not truncated.   Reveals: nothing.   Ref: [KS23].
     """
     return _wave(x, Harmonics(1, sine=(1.0,)))
 

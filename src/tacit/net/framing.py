@@ -34,6 +34,8 @@ class Kind(IntEnum):
     BYE = 6
 
 
+KINDS = {kind.value: kind for kind in Kind}
+
 LIMITS = {
     Kind.DATA: (1 << 63) - 1,
     Kind.ANNOUNCE: 1 << 24,
@@ -62,10 +64,9 @@ def pack_header(kind: Kind, sequence: int, length: int, digest: bytes) -> bytes:
 def unpack_header(data: bytes | bytearray | memoryview, at: int, peer: str) -> Header:
     """Read the header at `at`, refusing unknown kinds and lengths beyond the kind's limit."""
     number, sequence, length, digest = HEADER.unpack_from(data, at)
-    try:
-        kind = Kind(number)
-    except ValueError:
-        raise NetworkError(f"{peer} sent something that is not a frame of Tacit (kind {number})") from None
+    kind = KINDS.get(number)
+    if kind is None:
+        raise NetworkError(f"{peer} sent something that is not a frame of Tacit (kind {number})")
     if length > LIMITS[kind]:
         raise NetworkError(f"{peer} sent a frame of kind {kind.name.lower()} with an impossible length, {length}")
     return Header(kind, sequence, length, digest)

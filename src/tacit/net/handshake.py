@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from tacit.errors import AuthenticationError, ConfigError, NetworkError, TacitError
 from tacit.net.certificates import Identity
 from tacit.net.framing import printable
+from tacit.net.link import describe
 
 __all__ = ["WIRE_VERSION", "Endpoint", "Secured", "Stray", "greet", "secure"]
 
@@ -79,12 +80,12 @@ def greet(sock: socket.socket, me: Endpoint, peer: str | None) -> str:
         if peer is not None:
             sock.sendall(_preamble(me, peer))
         version, mode, caller, called = _read_preamble(sock)
+        if caller not in me.roles or called != me.role or caller != (peer or caller):
+            raise Stray(f"{printable(caller)!r} answers there and wants to talk to {printable(called)!r}")
         if peer is None:
             sock.sendall(_preamble(me, caller))
     except OSError as error:
-        raise Stray(str(error)) from None
-    if caller not in me.roles or called != me.role or (peer is not None and caller != peer):
-        raise Stray(f"{caller!r} answers there and wants to talk to {called!r}")
+        raise Stray(describe(error)) from None
     if version != WIRE_VERSION:
         raise ConfigError(
             f"{me.role} and {caller} run versions of Tacit that do not understand each other (wire version "

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import socket
 import threading
 import time
@@ -33,9 +32,6 @@ PATIENCE = 10.0
 STRANGERS = 64
 """Connections that may be in their handshake at once; more callers wait in the operating system's queue."""
 
-SPIN = 30e-6
-"""Seconds to poll before sleeping, where cores are free. More burns a core to save the cost of being woken up."""
-
 
 def connect(me: Endpoint, transcript: Transcript) -> Tcp:
     """Connect to every other role and return the transport; raise after `connect_timeout`, or at once if hopeless."""
@@ -47,7 +43,6 @@ def connect(me: Endpoint, transcript: Transcript) -> Tcp:
         transcript,
         timeout=me.timeout,
         outbox_bytes=me.outbox_bytes,
-        spin=SPIN if _cores_to_spare(me) else 0.0,
     )
 
 
@@ -248,10 +243,3 @@ def _dismiss(sock: socket.socket) -> None:
         sock.settimeout(1.0)
         while sock.recv(1 << 16):
             pass
-
-
-def _cores_to_spare(me: Endpoint) -> bool:
-    """Whether every role on this machine could have two cores."""
-    host = me.addresses[me.role][0]
-    here = sum(1 for address in me.addresses.values() if address[0] == host)
-    return (os.cpu_count() or 1) >= 2 * here

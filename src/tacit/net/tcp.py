@@ -16,7 +16,7 @@ import torch
 from tacit.errors import NetworkError, TacitError
 from tacit.net.courier import Courier
 from tacit.net.divergence import explain
-from tacit.net.framing import SEQUENCE_MASK, Header, Kind
+from tacit.net.framing import LIMITS, SEQUENCE_MASK, Header, Kind
 from tacit.net.link import Link, LinkDown
 from tacit.net.parting import PARTING, Cause, farewell, hang_up, search, write_out
 from tacit.net.transcript import Transcript
@@ -26,6 +26,11 @@ __all__ = ["Tcp"]
 
 SLICE_MS = 250
 """Milliseconds of waiting after which the program's thread looks whether waiting still makes sense."""
+
+SPIN = 50e-6
+"""Seconds to look again and again before sleeping. Most answers come sooner than a sleeping process wakes up: with
+three roles on two cores, training took 6 ms a step in place of 10. Longer burns a core for nothing; giving way between
+two looks lets a peer on the same core run at once."""
 
 EVIDENCE = 10.0
 """Seconds to wait for the history of a role that diverged: it answers when it next uses the network."""
@@ -70,13 +75,12 @@ class Tcp(Transport):
         *,
         timeout: float = 60.0,
         outbox_bytes: int = 1 << 28,
-        spin: float = 0.0,
     ) -> None:
         self.roles = tuple(roles)
         self.hosted = (role,)
         self.transcript = transcript
         self._role, self._links, self._timeout = role, links, timeout
-        self._outbox_bytes, self._spin = outbox_bytes, spin
+        self._outbox_bytes = outbox_bytes
         self._all = tuple(links.values())
         self._waiting: tuple[Link, int] | None = None
         self._cause: Cause | None = None
@@ -136,6 +140,10 @@ class Tcp(Transport):
                 return message
             if message is None:
                 raise ValueError(f"{source} is this role, so the message that it announces must be given")
+            if len(message) > LIMITS[Kind.ANNOUNCE]:
+                raise ValueError(
+                    f"an announcement of {len(message)} bytes is too long: {LIMITS[Kind.ANNOUNCE]} at most"
+                )
             for link in self._all:
                 link.push(Kind.ANNOUNCE, message, self.transcript.digest)
                 link.flush()
@@ -221,11 +229,11 @@ class Tcp(Transport):
             self._wait_writing(link)
             return
         poll = link.readable.poll
-        if self._spin:
-            stop = time.perf_counter() + self._spin
-            while time.perf_counter() < stop:
-                if poll(0):
-                    return
+        stop = time.perf_counter() + SPIN
+        while time.perf_counter() < stop:
+            if poll(0):
+                return
+            os.sched_yield()
         if not poll(SLICE_MS):
             self._wait_long(link)
 

@@ -20,11 +20,14 @@ from tacit.errors import ConfigError
 from tacit.net.transport import Parcel
 from tacit.protocols.base import DeclaredCost, Harmonics, Protocol
 from tacit.protocols.masking import Masking, fold, masked_form, simple_mask
-from tacit.protocols.share import Arithmetic, Binary, Share, Storage
+from tacit.protocols.share import Arithmetic, Binary, Owned, Share, Storage
 from tacit.ring import kernels
 from tacit.session.session import Session
 
 __all__ = ["Dealer"]
+
+BOUND = 1 << 62
+"""What a truncation asks of its operand's magnitude."""
 
 
 class Dealer(Protocol):
@@ -33,6 +36,7 @@ class Dealer(Protocol):
     costs: ClassVar = {
         "multiply": DeclaredCost(1, lambda n: 128 * (n - 1), 64, "64 bits for each operand not opened before"),
         "truncate": DeclaredCost(1, lambda n: 64 * (n - 1), 128),
+        "scale": DeclaredCost(1, lambda n: 64 * (n - 1), 128),
         "less": DeclaredCost(
             3, lambda n: (64 + 28 + 6) * (n - 1), 256 + 1 + 88 + 15, "the first 64 only once a secret"
         ),
@@ -53,7 +57,10 @@ class Dealer(Protocol):
     @override
     def share(self, value: Tensor | None, owner: str, shape: Sequence[int], frac_bits: int) -> Arithmetic:
         parts = self._share(value, owner, lambda stream: stream.ring(shape), sub)
-        return self._arithmetic(parts, torch.Size(shape), frac_bits)
+        out = self._arithmetic(parts, torch.Size(shape), frac_bits)
+        index = self.session.parties.index(owner)
+        out.facts.owned = Owned(index, value if index in self._indices else None)
+        return out
 
     @override
     def share_bits(self, value: Tensor | None, owner: str, shape: Sequence[int]) -> Binary:
@@ -199,6 +206,17 @@ class Dealer(Protocol):
         return out
 
     @override
+    def scale(self, x: Arithmetic, factor: float) -> Arithmetic | None:
+        drop = abs(factor) * 2.0 ** (self.frac_bits - x.frac_bits)
+        if not 0 < drop <= 2.0**-truncation.SMALLEST_DROP:
+            return None
+        self.mask(x)
+        form = truncation.scaled(self._dealing, simple_mask(x.facts), drop)
+        out = self._arithmetic(form.parts(self._indices), x.shape, self.frac_bits)
+        out.facts.form = form
+        return out if factor > 0 else -out
+
+    @override
     def settle_all(self, shares: Sequence[Arithmetic]) -> list[Arithmetic]:
         self.mask(
             *(x for x in shares if x.frac_bits > self.frac_bits and ("settled", self.frac_bits) not in x.facts.memo)
@@ -245,7 +263,8 @@ class Dealer(Protocol):
         up = frac_bits - x.frac_bits
         stacked = None
         if mask.opened is not None:
-            stacked = torch.stack([mask.opened - (t << up) for t in thresholds])
+            edges = [max(-BOUND, min(t << up, BOUND)) for t in thresholds]  # |x 2^up| < BOUND, for it was truncated
+            stacked = torch.stack([mask.opened - edge for edge in edges])
         shape = torch.Size((len(thresholds), *x.shape))
         parts = comparison.negative(self._dealing, mask.secret, stacked, shape, self._indices, self._masking.open_bits)
         return [self._binary([p[k] for p in parts], x.shape) for k in range(len(thresholds))]

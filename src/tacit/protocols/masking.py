@@ -12,8 +12,8 @@ from torch import Tensor
 from tacit.correlated import selection
 from tacit.correlated.dealing import Dealing
 from tacit.correlated.masks import BitMask, Mask, Secret
-from tacit.correlated.parts import OpenedParts
-from tacit.protocols.share import Binary, Facts, Share
+from tacit.correlated.parts import OpenedParts, draw_mask
+from tacit.protocols.share import Binary, Facts, Owned, Share
 from tacit.ring import kernels
 from tacit.session.session import Session
 
@@ -23,11 +23,14 @@ Combine = Callable[[Tensor, Tensor], Tensor]
 
 
 class Opening(NamedTuple):
-    """Something to open: a tensor for each hosted party, its bytes, and how shares combine."""
+    """Something to open: a tensor for each hosted party, their shape and bytes, and how shares combine."""
 
     tensors: Sequence[Tensor]
+    shape: torch.Size
     size: int
     combine: Combine
+    sender: int | None = None
+    """The only party that sends, where it alone knows what is opened; `tensors` is then empty elsewhere."""
 
 
 class Pending(NamedTuple):
@@ -72,9 +75,21 @@ class Masking:
             whole = lineage.parent
             if whole.storage.lasting and whole.facts is lineage.facts:
                 return self._begin_part(share, whole, lineage.move)
-        secret = Secret(self._dealing.random_ring(share.shape))
-        tensors = [t - a for t, a in zip(share.tensors, secret.parts, strict=False)]
-        return Pending(Opening(tensors, 8 * share.numel, add), lambda opened: Mask.simple(opened, secret))
+        known = owned(share.facts)
+        holder = None if known is None else known.party
+        secret = Secret(draw_mask(self._dealing, share.shape, holder), holder)
+        tensors = self._masked(share.tensors, known, secret.parts)
+        return Pending(
+            Opening(tensors, share.shape, 8 * share.numel, add, holder), lambda opened: Mask.simple(opened, secret)
+        )
+
+    def _masked(self, tensors: Sequence[Tensor], known: Owned | None, masks: Sequence[Tensor]) -> list[Tensor]:
+        """What is opened of x under a mask a: every party's share of x - a, or its owner's x - a."""
+        if known is None:
+            return [t - a for t, a in zip(tensors, masks, strict=False)]
+        if known.value is None:
+            return []
+        return [known.value - masks[self._session.party_indices.index(known.party)]]
 
     def _begin_bits(self, share: Binary) -> Pending:
         plane, mask = selection.draw_bit_mask(self._dealing, share.shape)
@@ -86,54 +101,78 @@ class Masking:
                 mask.opened = kernels.unpack_bits(opened, share.numel).view(share.shape)
             return mask
 
-        return Pending(Opening(tensors, (share.numel + 7) // 8, xor), finish)
+        return Pending(Opening(tensors, torch.Size(((share.numel + 7) // 8,)), (share.numel + 7) // 8, xor), finish)
 
     def _begin_part(self, share: Share, whole: Share, move: Callable[[Tensor], Tensor]) -> Pending:
         """Open those elements of a part of lasting data that no part before it has opened."""
         facts = whole.facts
+        known = owned(facts)
+        holder = None if known is None else known.party
         if facts.parts is None:
             hosted = len(self._session.party_indices)
-            facts.parts = OpenedParts(whole.shape, hosted, producer=self._session.hosts_producer)
+            facts.parts = OpenedParts(whole.shape, hosted, holder, producer=self._session.hosts_producer)
         books: OpenedParts = facts.parts
         places = books.places(move)
         closed = books.closed(places)
         masks = books.draw(self._dealing, closed)
-        tensors = [t.reshape(-1)[closed] - a for t, a in zip(whole.tensors, masks, strict=False)]
+        if known is not None and known.value is not None:
+            known = Owned(known.party, known.value.reshape(-1)[closed])
+        tensors = self._masked([t.reshape(-1)[closed] for t in whole.tensors] if masks else [], known, masks)
 
         def finish(opened: Tensor | None) -> Mask:
             books.store(closed, opened)
             return books.mask(places)
 
-        return Pending(Opening(tensors, 8 * closed.numel(), add), finish)
+        return Pending(Opening(tensors, closed.shape, 8 * closed.numel(), add, holder), finish)
 
     def open(self, openings: Sequence[Opening]) -> list[Tensor | None]:
         """One round: send our shares of everything, receive everybody else's, combine. None where no party is hosted.
 
         Only for values that are masked by fresh randomness of full width; results leave by `Protocol.reveal`.
         """
-        size = sum(o.size for o in openings)
-        if not size:
-            return [o.tensors[0] if o.tensors else None for o in openings]
-        self._session.meter.opening(size)
+        parties = range(len(self._session.parties))
+        sizes = [sum(o.size for o in openings if o.sender in (None, party)) for party in parties]
+        if not any(sizes):
+            return [o.tensors[0] if o.tensors else self._nothing(o) for o in openings]
+        peers = len(parties) - 1
+        self._session.meter.round({self._session.parties[p]: peers * sizes[p] for p in parties})
         indices = self._session.party_indices
         if not indices:
             self._session.check_open()
             return [None] * len(openings)
-        if len(openings) == 1:
+        if len(openings) == 1 and openings[0].sender is None:
             sent = [t.contiguous() for t in openings[0].tensors]
             return [fold(openings[0].combine, self._session.gather(sent)[indices[0]])]
-        columns = zip(*[o.tensors for o in openings], strict=True)
-        sent = [torch.cat([t.contiguous().view(-1).view(torch.uint8) for t in column]) for column in columns]
-        rows = [torch.split(row, [o.size for o in openings]) for row in self._session.gather(sent)[indices[0]]]
+        rows = self._session.gather([self._payload(openings, k) for k in range(len(indices))], sizes)[indices[0]]
+        return self._combined(openings, rows)
+
+    def _nothing(self, opening: Opening) -> Tensor | None:
+        """An opened value of no elements, at a party that has no share of it."""
+        return torch.empty(opening.shape, dtype=torch.int64) if self._session.party_indices else None
+
+    def _payload(self, openings: Sequence[Opening], place: int) -> Tensor:
+        """All that one hosted party sends in a round, as bytes."""
+        index = self._session.party_indices[place]
+        pieces = [o.tensors[place if o.sender is None else 0] for o in openings if o.sender in (None, index)]
+        flat = [t.contiguous().view(-1).view(torch.uint8) for t in pieces]
+        return torch.cat(flat) if flat else torch.empty(0, dtype=torch.uint8)
+
+    def _combined(self, openings: Sequence[Opening], rows: Sequence[Tensor]) -> list[Tensor | None]:
+        """The opened values, from the bytes of all parties."""
+        at = [0] * len(rows)
         result: list[Tensor | None] = []
-        for k, opening in enumerate(openings):
-            like = opening.tensors[0]
-            result.append(fold(opening.combine, [_typed(row[k], like) for row in rows]))
+        for opening in openings:
+            pieces = []
+            for party, row in enumerate(rows):
+                if opening.sender in (None, party):
+                    pieces.append(_typed(row[at[party] : at[party] + opening.size], opening))
+                    at[party] += opening.size
+            result.append(fold(opening.combine, pieces))
         return result
 
     def open_bits(self, tensors: Sequence[Tensor], size: int) -> Tensor | None:
         """Open bytes of masked bits, so many for each party."""
-        return self.open([Opening(tensors, size, xor)])[0]
+        return self.open([Opening(tensors, tensors[0].shape if tensors else torch.Size((size,)), size, xor)])[0]
 
 
 def simple_mask(facts: Facts) -> Any:
@@ -166,8 +205,19 @@ def fold(combine: Combine, rows: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def _typed(piece: Tensor, like: Tensor) -> Tensor:
-    """Bytes out of the middle of a message, as a tensor of wider elements."""
+def owned(facts: Facts) -> Owned | None:
+    """Whose content it is: one party's own, or what a move has left of it."""
+    lineage = facts.lineage
+    if facts.owned is None and lineage is not None and lineage.move is not None:
+        parent = owned(lineage.facts)
+        if parent is not None:
+            facts.owned = Owned(parent.party, None if parent.value is None else lineage.move(parent.value))
+    return facts.owned
+
+
+def _typed(piece: Tensor, opening: Opening) -> Tensor:
+    """Bytes out of the middle of a message, as what they are."""
     if piece.storage_offset() % 8:
         piece = piece.clone()
-    return piece.view(like.dtype).view(like.shape)
+    dtype = torch.int64 if opening.combine is add else torch.uint8
+    return piece.view(dtype).view(opening.shape)

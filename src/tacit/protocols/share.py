@@ -18,7 +18,18 @@ from tacit.correlated.masks import BitMask, Mask
 if TYPE_CHECKING:
     from tacit.protocols.base import Protocol
 
-__all__ = ["PRECISE_BITS", "SLACK_BITS", "Arithmetic", "Binary", "Facts", "Lineage", "Share", "Storage", "factors"]
+__all__ = [
+    "PRECISE_BITS",
+    "SLACK_BITS",
+    "Arithmetic",
+    "Binary",
+    "Facts",
+    "Lineage",
+    "Owned",
+    "Share",
+    "Storage",
+    "factors",
+]
 
 TensorOp = Callable[[Tensor], Tensor]
 
@@ -29,7 +40,7 @@ stays."""
 
 PRECISE_BITS = 24
 """Further fractional bits of a precise storage. With 24, the square of the smallest gradient times Adam's 1 - β₂ is
-still a unit, and values up to 2^6 keep room for a public factor (at 16 fractional bits); more would narrow that range."""
+still a unit, and values up to 2^6 keep room for a public factor (at 16 fractional bits); more would narrow that."""
 
 MAX_DEPTH = 16
 """Moves a fact is followed through. Longer chains (a loop of x = x + 1) would keep every ancestor alive; models hardly
@@ -63,12 +74,21 @@ class Lineage(NamedTuple):
     depth: int
 
 
+class Owned(NamedTuple):
+    """A content that one party knows: its index and, in that party's process, the ring elements."""
+
+    party: int
+    value: Tensor | None
+
+
 class Facts:
     """What is known of one version of a share's content. Every role knows the same facts at the same time."""
 
-    __slots__ = ("form", "lineage", "mask", "memo", "parts", "public")
+    __slots__ = ("form", "lineage", "mask", "memo", "owned", "parts", "public")
 
     def __init__(self) -> None:
+        self.owned: Owned | None = None
+        """Who shared the content, and knows it, if it is one party's."""
         self.parts: Any = None
         """Of lasting data: what has been opened of it, element by element, by the protocol that keeps it."""
         self.mask: Any = None
@@ -269,14 +289,15 @@ class Arithmetic(Share):
         """
         if self.numel == self.storage.numel:
             self.storage.precise |= precise
-            finest = self.protocol.frac_bits + (PRECISE_BITS if self.storage.precise else 0)
-            source = source.settle(max(self.frac_bits, finest))
+            finest = self.protocol.frac_bits + (PRECISE_BITS if self.storage.precise else SLACK_BITS)
+            if source.frac_bits > max(self.frac_bits, finest):
+                source = source.settle(finest if self.storage.precise else max(self.frac_bits, self.protocol.frac_bits))
             source = source.lifted(max(self.frac_bits, source.frac_bits))
-            self.storage.frac_bits = source.frac_bits
         else:
             source = source.settle(self.frac_bits).lifted(self.frac_bits)
         for mine, theirs in zip(self.tensors, source.tensors, strict=True):
             mine.copy_(theirs)
+        self.storage.frac_bits = source.frac_bits
         self.storage.version += 1
 
 

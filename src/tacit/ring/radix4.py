@@ -12,6 +12,7 @@ mask bits, dealt by the crypto-producer, and fold in one public V after the othe
 from __future__ import annotations
 
 from itertools import combinations
+from types import EllipsisType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,10 @@ Planes = NDArray[np.uint8]
 """Bits of many elements, eight to a byte, in the last axis; the axes before it are bit names and tree nodes."""
 
 _CONSTANT = 0
+
+BLOCK = 4096
+"""Bytes of a plane that a node works on at a time. More: fewer NumPy calls; fewer: the some 90 planes of a block stay
+in the cache of a core. At a million elements, blocks of 4096 take a fifth of the time of no blocks."""
 
 
 class Radix4:
@@ -67,6 +72,24 @@ class Radix4:
         self, opened: Planes, masks: Planes, monomials: Planes, less3: Planes, *, leader: bool
     ) -> tuple[Planes, Planes | None]:
         """A party's step: its shares of (L, Q), from the opened bits and its shares of masks and monomials."""
+        less = np.empty_like(less3)
+        equal = np.empty_like(less3) if self.equal else None
+        for at in range(0, opened.shape[-1], BLOCK):
+            block = np.s_[..., at : at + BLOCK]
+            self._evaluate(opened[block], masks[block], monomials[block], leader, less[block], equal, block)
+        less ^= less3
+        return less, equal
+
+    def _evaluate(
+        self,
+        opened: Planes,
+        masks: Planes,
+        monomials: Planes,
+        leader: bool,
+        less: Planes,
+        equal: Planes | None,
+        block: tuple[EllipsisType, slice],
+    ) -> None:
         v = dict(zip(self.inputs, opened, strict=True))
         one = np.full_like(masks[:1], 255 if leader else 0)
         base = np.concatenate([one, masks, monomials])
@@ -75,13 +98,12 @@ class Radix4:
         inner ^= _fold(v["l1"], p2)
         inner = _fold(v["q2"], inner)
         inner ^= _fold(v["l2"], p1)
-        less = _fold(v["q3"], inner)[0] ^ less3
-        if not self.equal:
-            return less, None
-        p4 = base[self._products[3]]
-        for name in ("q0", "q1", "q2", "q3"):
-            p4 = _fold(v[name], p4)
-        return less, p4[0]
+        less[...] = _fold(v["q3"], inner)[0]
+        if equal is not None:
+            p4 = base[self._products[3]]
+            for name in ("q0", "q1", "q2", "q3"):
+                p4 = _fold(v[name], p4)
+            equal[block] = p4[0]
 
 
 def _fold(v: Planes, m: Planes) -> Planes:

@@ -76,7 +76,8 @@ class Config:
     outbox_bytes: int = 1 << 28
     """How far the crypto-producer may run ahead of each party. More hides longer pauses and takes as much memory."""
     threads: int | None = None
-    """Threads PyTorch may use at this role; PyTorch's own choice without one."""
+    """Threads PyTorch may use at this role. Without one, roles on one machine share its cores, and a role that has a
+    machine to itself leaves the choice to PyTorch; the variable OMP_NUM_THREADS comes first."""
     ledger: str | None = None
     """Folder in which this role writes what it took part in revealing, one JSON line each."""
     reveal: tuple[RevealRule, ...] | None = None
@@ -101,6 +102,11 @@ class Config:
         if role not in self.roles:
             raise ConfigError(f"there is no role {role!r} in this config: its roles are {', '.join(self.roles)}")
         return role
+
+    @property
+    def on_one_machine(self) -> bool:
+        """Whether all roles listen on loopback, so that they share the cores of one machine."""
+        return bool(self.addresses) and all(_is_loopback(address.host) for address in self.addresses)
 
     @property
     def plaintext(self) -> bool:

@@ -15,7 +15,7 @@ import torch
 from tacit.errors import RevealError
 from tacit.session.config import RevealRule
 
-__all__ = ["Entry", "Ledger", "source_line"]
+__all__ = ["Entry", "Ledger", "is_library", "source_line"]
 
 _LIBRARIES = (f"{Path(torch.__file__).parent}/", f"{Path(__file__).parents[1]}/")
 
@@ -70,9 +70,14 @@ def source_line() -> str:
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith(_LIBRARIES) and not name.startswith("<frozen"):
+        if not is_library(name):
             return f"{name}:{frame.f_lineno}"
         if frame.f_back is None:
             break
         frame = frame.f_back
     return "unknown line"
+
+
+def is_library(file: str) -> bool:
+    """Whether a frame's file is torch's, tacit's or the interpreter's own, and not the user's."""
+    return file.startswith(_LIBRARIES) or file.startswith("<frozen")

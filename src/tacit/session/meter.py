@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-__all__ = ["Cost", "Meter"]
+__all__ = ["Cost", "Meter", "readable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,14 @@ class Cost:
             self.rounds - earlier.rounds, online, self.producer - earlier.producer, self.seconds - earlier.seconds
         )
 
+    def __add__(self, other: Cost) -> Cost:
+        roles = dict.fromkeys([*self.online, *other.online])
+        online = {role: self.online.get(role, 0) + other.online.get(role, 0) for role in roles}
+        return Cost(self.rounds + other.rounds, online, self.producer + other.producer, self.seconds + other.seconds)
+
     def __str__(self) -> str:
-        sent = ", ".join(f"{role} sent {_bytes(count)}" for role, count in self.online.items())
-        return f"{self.rounds} rounds, {sent}, producer sent {_bytes(self.producer)}, {self.seconds:.3g} s"
+        sent = ", ".join(f"{role} sent {readable(count)}" for role, count in self.online.items())
+        return f"{self.rounds} rounds, {sent}, producer sent {readable(self.producer)}, {self.seconds:.3g} s"
 
 
 class Meter:
@@ -63,7 +68,8 @@ class Meter:
         return Cost(self._rounds, dict(self._online), self._producer, time.perf_counter() - self._start)
 
 
-def _bytes(count: int) -> str:
+def readable(count: int) -> str:
+    """Bytes with a unit."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
             return f"{count / size:.3g} {unit}"

@@ -68,9 +68,12 @@ class Session:
             )
         return self.transport.announce(source, message)
 
-    def agree_seed(self) -> None:
-        """Seed PyTorch's public generator alike at every role: initial weights, shuffles and dropout masks agree."""
-        seed = self.config.seed
+    def agree_seed(self, seed: int | None = None) -> None:
+        """Seed PyTorch's public generator alike at every role: initial weights, shuffles and dropout masks agree.
+
+        The config's seed comes first, then the program's; without either, the first party draws one.
+        """
+        seed = seed if self.config.seed is None else self.config.seed
         if seed is None:
             first = self.parties[0]
             drawn = os.urandom(7) if first in self.transport.hosted else None
@@ -79,11 +82,12 @@ class Session:
 
     # --- moving tensors --------------------------------------------------------------------------------------------
 
-    def gather(self, sent: Sequence[torch.Tensor]) -> dict[int, list[torch.Tensor]]:
+    def gather(self, sent: Sequence[torch.Tensor], sizes: Sequence[int] | None = None) -> dict[int, list[torch.Tensor]]:
         """One round among the parties: each sends its tensor to all others.
 
-        `sent` holds one contiguous tensor for each hosted party. Returns, for each hosted party, the tensors of all the
-        parties in their order, its own included.
+        `sent` holds one contiguous tensor for each hosted party: of one shape and dtype everywhere or, where `sizes`
+        says how many bytes each party sends (to each of its peers), of bytes. Returns, for each hosted party, the
+        tensors of all the parties in their order, its own included.
         """
         self.check_open()
         names = self.parties
@@ -94,12 +98,14 @@ class Session:
                 if other == here:
                     row.append(tensor)
                     continue
-                parcels.append(Parcel(names[here], peer, tensor))
-                arrival = torch.empty_like(tensor)
-                arrivals.append(Parcel(peer, names[here], arrival))
-                row.append(arrival)
+                if tensor.numel():
+                    parcels.append(Parcel(names[here], peer, tensor))
+                like = torch.empty_like(tensor) if sizes is None else torch.empty(sizes[other], dtype=torch.uint8)
+                if like.numel():
+                    arrivals.append(Parcel(peer, names[here], like))
+                row.append(like)
             received[here] = row
-        if parcels:
+        if parcels or arrivals:
             self.transport.exchange(parcels, arrivals)
         return received
 

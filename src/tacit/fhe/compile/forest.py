@@ -177,6 +177,8 @@ def compile_forest(forest: Forest, x: Float, n_bits: int, hide: bool, before: Af
     for tree in forest.trees:
         reach[tree.channel] += np.abs(tree.value[tree.feature < 0]).max()
     limit = (1 << (VALUE_BITS - 1)) - len(forest.trees) - 1  # each tree's rounding adds at most half a unit
+    if limit < 1 << (VALUE_BITS - 2):
+        raise FheError(f"{len(forest.trees)} trees are too many: their rounding would drown the sum of their values")
     scale = float(reach.max()) / limit or 1.0
     program = forest_program(forest.trees, table, scale)
     reader = ForestReader(

@@ -5,7 +5,8 @@ With x_f = center_f + step_f z_f the pre-activations are U z + u, U = W step, u 
     V (U z + u)^2 + c = sum_{i<=j} A_ij z_i z_j + sum_i B_i z_i + const,
     A_ij = (2 - [i = j]) sum_h V_h U_hi U_hj,      B_i = 2 sum_h V_h u_h U_hi,      const = V u^2 + c.
 
-The client squares what it knows, the server keeps W, V and multiplies no two ciphertexts: one product, as for a linear model.
+The client squares what it knows, the server keeps W, V and multiplies no two ciphertexts: one product, as for a
+linear model.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from tacit.fhe.encode import Affine, Float
 from tacit.fhe.program import LinearProgram
 
 WEIGHT_BITS = 10
-"""Bits of the largest A_ij. There are d^2 / 2 of them, whose rounding errors add up; each bit more halves the error and costs a
-bit of the plaintext modulus."""
+"""Bits of the largest A_ij. There are d^2 / 2 of them, whose rounding errors add up; each bit more halves the error
+and costs a bit of the plaintext modulus."""
 
 MOST_COLUMNS = 120
 """More columns make 7,000 products and more, and messages of megabytes: put a PCA in front instead."""

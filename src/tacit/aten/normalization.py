@@ -1,0 +1,304 @@
+"""Batch, layer, group and instance norm, and their gradients, which reuse what the forward pass has normalised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tacit.aten.arithmetic import combine, finish, multiply
+from tacit.aten.creation import write
+from tacit.aten.registry import arithmetic, as_secret, implements, plain, public_secret, secret
+from tacit.functions.linear import add_public, fractional, times_public
+from tacit.functions.reciprocal import WORKING_BITS
+from tacit.functions.roots import rsqrt
+from tacit.functions.standardize import Standardized, standardized, standardized_backward
+from tacit.protocols.share import Arithmetic
+from tacit.tensor import SecretTensor, in_terms_of_others, unsupported
+
+aten = torch.ops.aten
+Operand = Any
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
+
+STANDARDIZED = "standardized"
+"""The memo under which 1 / √(variance + ε), which PyTorch keeps for the backward pass, keeps the rest."""
+
+
+def _affine(normalized: SecretTensor, weight: Operand, bias: Operand, shape: Sequence[int]) -> SecretTensor:
+    """normalized · weight + bias, with weight and bias in a shape that broadcasts."""
+    out = normalized
+    if weight is not None:
+        out = finish(multiply(out, weight.reshape(shape)), out.dtype, out)
+    if bias is not None:
+        out = finish(combine(out, bias.reshape(shape)), out.dtype, out)
+    return out if out is not normalized else as_secret(out.clone())
+
+
+def _kept(of: Standardized, dtype: torch.dtype, shape: Sequence[int]) -> tuple[SecretTensor, SecretTensor]:
+    """The mean and 1 / √(variance + ε) as PyTorch keeps them."""
+    mean = times_public(of.total, torch.tensor(1 / of.size)).move(lambda t: t.reshape(shape), view=False)
+    inverse = of.inverse.move(lambda t: t.reshape(shape), view=False)
+    inverse.facts.memo[STANDARDIZED] = of
+    return secret(mean, dtype), secret(inverse, dtype)
+
+
+def _remembered(inverse: Tensor | None) -> Standardized | None:
+    """What the forward pass has found, if it was ours."""
+    if not isinstance(inverse, SecretTensor) or plain(inverse) is not None:
+        return None
+    found = inverse.share.facts.memo.get(STANDARDIZED)
+    assert found is None or isinstance(found, Standardized)
+    return found
+
+
+def _summed(grad: Tensor, normalized: Tensor, dims: Sequence[int], like: Operand) -> Tensor:
+    """Σ grad · normalized over all dimensions but those of the weight."""
+    product = finish(multiply(grad, normalized), grad.dtype, grad, normalized)
+    return product.sum(list(dims)).reshape(like.shape) if dims else product.reshape(like.shape)
+
+
+# --- layer norm -------------------------------------------------------------------------------------------------------
+
+
+@implements(aten.native_layer_norm.default)
+def layer_norm(
+    func: Any, x: Tensor, shape: Sequence[int], weight: Operand, bias: Operand, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows with mean 0 and variance 1, times weight plus bias; see `functions.standardize`. 26 rounds."""
+    if not isinstance(x, SecretTensor) or plain(x) is not None:
+        return in_terms_of_others(func)(x, shape, weight, bias, eps)  # type: ignore[no-any-return]
+    dims = range(x.dim() - len(shape), x.dim())
+    of = standardized(arithmetic(x), dims, eps)
+    kept = _kept(of, x.dtype, of.inverse.shape)
+    return _affine(SecretTensor(of.normalized, x.dtype), weight, bias, tuple(shape)), *kept
+
+
+@implements(aten.native_layer_norm_backward.default)
+def layer_norm_backward(
+    func: Any,
+    grad: Tensor,
+    x: Tensor,
+    shape: Sequence[int],
+    mean: Tensor,
+    inverse: Tensor,
+    weight: Operand,
+    bias: Operand,
+    mask: Sequence[bool],
+) -> Gradients:
+    """The derivative of a row times the weight; sums over the rows for weight and bias."""
+    of = _remembered(inverse)
+    if of is None:
+        return in_terms_of_others(func)(grad, x, shape, mean, inverse, weight, bias, mask)  # type: ignore[no-any-return]
+    grad = as_secret(grad, x)
+    dx, dw, db = None, None, None
+    rows = range(x.dim() - len(shape))
+    if mask[0]:
+        inner = grad if weight is None else finish(multiply(grad, weight), grad.dtype, grad)
+        dx = secret(standardized_backward(arithmetic(as_secret(inner)), of, of.inverse)[0], x.dtype)
+    if mask[1] and weight is not None:
+        dw = _summed(grad, SecretTensor(of.normalized, grad.dtype), rows, weight)
+    if mask[2] and bias is not None:
+        db = grad.sum(list(rows)) if rows else grad
+    return dx, dw, db
+
+
+# --- group norm -------------------------------------------------------------------------------------------------------
+
+
+@implements(aten.native_group_norm.default)
+def group_norm(
+    func: Any, x: Tensor, weight: Operand, bias: Operand, n: int, channels: int, size: int, groups: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Groups of channels with mean 0 and variance 1, times weight plus bias. 26 rounds."""
+    if not isinstance(x, SecretTensor) or plain(x) is not None:
+        return in_terms_of_others(func)(x, weight, bias, n, channels, size, groups, eps)  # type: ignore[no-any-return]
+    grouped = arithmetic(x).move(lambda t: t.reshape(n, groups, -1), view=False)
+    of = standardized(grouped, [2], eps)
+    kept = _kept(of, x.dtype, (n, groups))
+    normalized = SecretTensor(of.normalized.move(lambda t: t.reshape(x.shape), view=False), x.dtype)
+    return _affine(normalized, weight, bias, (channels, *[1] * (x.dim() - 2))), *kept
+
+
+@implements(aten.native_group_norm_backward.default)
+def group_norm_backward(
+    func: Any,
+    grad: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    inverse: Tensor,
+    weight: Operand,
+    n: int,
+    channels: int,
+    size: int,
+    groups: int,
+    mask: Sequence[bool],
+) -> Gradients:
+    """The derivative of a group times the weight; sums over images and places for weight and bias."""
+    of = _remembered(inverse)
+    if of is None:
+        return in_terms_of_others(func)(grad, x, mean, inverse, weight, n, channels, size, groups, mask)  # type: ignore[no-any-return]
+    grad = as_secret(grad, x).reshape(n, channels, size)
+    dx, dw, db = None, None, None
+    if mask[0]:
+        inner = grad
+        if weight is not None:
+            inner = finish(multiply(grad, weight.reshape(channels, 1)), grad.dtype, grad)
+        grouped = arithmetic(as_secret(inner)).move(lambda t: t.reshape(n, groups, -1), view=False)
+        share = standardized_backward(grouped, of, of.inverse)[0]
+        dx = secret(share.move(lambda t: t.reshape(x.shape), view=False), x.dtype)
+    if mask[1] and weight is not None:
+        normalized = of.normalized.move(lambda t: t.reshape(n, channels, size), view=False)
+        dw = _summed(grad, SecretTensor(normalized, grad.dtype), (0, 2), weight)
+    if mask[2]:
+        db = grad.sum((0, 2))
+    return dx, dw, db
+
+
+# --- batch norm -------------------------------------------------------------------------------------------------------
+
+
+@implements(aten.native_batch_norm.default, aten._native_batch_norm_legit.default)
+def batch_norm(
+    func: Any,
+    x: Tensor,
+    weight: Operand,
+    bias: Operand,
+    running_mean: Operand,
+    running_var: Operand,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Channels with mean 0 and variance 1 over a batch, or with those of the running statistics.
+
+    26 rounds in training; in evaluation one, which costs nothing for a public module.
+    """
+    if not isinstance(x, SecretTensor) or plain(x) is not None:
+        return in_terms_of_others(func)(  # type: ignore[no-any-return]
+            x, weight, bias, running_mean, running_var, training, momentum, eps
+        )
+    channels = (-1, *[1] * (x.dim() - 2))
+    if not training:
+        empty = public_secret(x._protocol, torch.zeros(0, dtype=x.dtype))
+        return _by_running_statistics(x, weight, bias, running_mean, running_var, eps), empty, empty
+    if running_mean is not None and not _secret(running_mean):
+        raise unsupported(
+            "batch norm of secrets that keeps its running statistics in public buffers",
+            "share the module with tacit.share, or construct it with track_running_stats=False",
+        )
+    of = standardized(arithmetic(x), [0, *range(2, x.dim())], eps)
+    mean, inverse = _kept(of, x.dtype, (-1,))
+    if running_mean is not None:
+        _update(running_mean, running_var, of, momentum)
+    return _affine(SecretTensor(of.normalized, x.dtype), weight, bias, channels), mean, inverse
+
+
+def _secret(x: Operand) -> bool:
+    return isinstance(x, SecretTensor)
+
+
+def _update(running_mean: SecretTensor, running_var: SecretTensor, of: Standardized, momentum: float) -> None:
+    """running <- (1 - m) running + m batch, with the unbiased variance of the batch. 2 rounds of a channel each."""
+    dtype = running_mean.dtype
+    batch = [
+        times_public(v.move(lambda t: t.reshape(-1), view=False), torch.tensor(factor))
+        for v, factor in ((of.total, momentum / of.size), (of.squares, momentum / max(of.size - 1, 1)))
+    ]
+    updated = []
+    for running, new in zip((running_mean, running_var), batch, strict=True):
+        old = finish(multiply(running, 1 - momentum), dtype, running)
+        updated.append(combine(old, SecretTensor(new, dtype)))
+    settled = running_mean._protocol.settle_all([u for u in updated if isinstance(u, Arithmetic)])
+    for running, value in zip((running_mean, running_var), settled, strict=True):
+        write(running, SecretTensor(value, dtype))
+
+
+def _by_running_statistics(
+    x: SecretTensor, weight: Operand, bias: Operand, mean: Tensor, var: Tensor, eps: float
+) -> SecretTensor:
+    """x s + (bias - mean s) with s = weight / √(var + eps), which is made once for all predictions."""
+    channels = (-1, *[1] * (x.dim() - 2))
+    scale = _scale(weight, var, eps)
+    y = as_secret(_scaled(x, scale.reshape(channels)))
+    shift = _scaled(mean, scale)
+    y = finish(combine(y, shift.reshape(channels), -1), x.dtype, y)
+    return y if bias is None else finish(combine(y, bias.reshape(channels)), x.dtype, y)
+
+
+def _scaled(x: Tensor, scale: Tensor) -> Tensor:
+    """x times a scale, which keeps its 24 fractional bits where x has no more than the session's."""
+    if isinstance(x, SecretTensor) and _secret(scale) and plain(x) is None:
+        x = SecretTensor(arithmetic(x).settle(), x.dtype)
+    return finish(multiply(x, scale), x.dtype, x, scale) if _secret(x) or _secret(scale) else x * scale
+
+
+def _inverse(var: SecretTensor, eps: float) -> Arithmetic:
+    """1 / √(var + eps), made once for the present content of the running variance."""
+    share = arithmetic(var)
+    memo = share.facts.memo
+    key = ("inverse deviation", eps)
+    if key not in memo:
+        fine = fractional(share).lifted(max(share.frac_bits, 2 * share.protocol.frac_bits))
+        memo[key] = rsqrt(add_public(fine, torch.tensor(eps, dtype=torch.float64)))
+    found = memo[key]
+    assert isinstance(found, Arithmetic)
+    return found
+
+
+def _scale(weight: Operand, var: Tensor, eps: float) -> Tensor:
+    """weight / √(var + eps), public if both are; else with 24 fractional bits, made once for their present content."""
+    if not isinstance(var, SecretTensor):
+        deviation = (var + eps).rsqrt()
+        return deviation if weight is None else _scaled(weight, deviation)
+    inverse = _inverse(var, eps)
+    if weight is None:
+        return SecretTensor(inverse, var.dtype)
+    if not isinstance(weight, SecretTensor):
+        return SecretTensor(times_public(inverse, weight).settle(WORKING_BITS), var.dtype)
+    facts, memo = weight.share.facts, inverse.facts.memo
+    if memo.get("weight") is not facts:
+        product = inverse.protocol.multiply(inverse, fractional(arithmetic(weight)).settle())
+        memo["weight"], memo["scale"] = facts, product.settle(WORKING_BITS)
+    return SecretTensor(memo["scale"], var.dtype)
+
+
+@implements(aten.native_batch_norm_backward.default)
+def batch_norm_backward(
+    func: Any,
+    grad: Tensor,
+    x: Tensor,
+    weight: Operand,
+    running_mean: Operand,
+    running_var: Operand,
+    mean: Tensor | None,
+    inverse: Tensor | None,
+    train: bool,
+    eps: float,
+    mask: Sequence[bool],
+) -> Gradients:
+    """The derivative of a channel, which gives the sums for weight and bias on the way."""
+    of = _remembered(inverse)
+    if of is None and (train or not _secret(running_var)):
+        return in_terms_of_others(func)(  # type: ignore[no-any-return]
+            grad, x, weight, running_mean, running_var, mean, inverse, train, eps, mask
+        )
+    channels = (-1, *[1] * (x.dim() - 2))
+    dims = [0, *range(2, x.dim())]
+    grad = as_secret(grad, x)
+    if of is None:
+        dx = finish(multiply(grad, _scale(weight, running_var, eps).reshape(channels)), x.dtype, grad)
+        deviation = SecretTensor(_inverse(running_var, eps), x.dtype).reshape(channels)
+        normalized = _scaled(x - running_mean.reshape(channels), deviation)
+        return (
+            dx,
+            _summed(grad, normalized, dims, running_var) if mask[1] else None,
+            grad.sum(dims) if mask[2] else None,
+        )
+    scale = SecretTensor(of.inverse, x.dtype)
+    if weight is not None:
+        scale = finish(multiply(scale, weight.reshape(channels)), x.dtype, scale)
+    gradient, total, aligned = standardized_backward(arithmetic(grad), of, arithmetic(scale).settle(WORKING_BITS))
+    dw, db = (secret(v.linear(lambda t: t.reshape(-1)), x.dtype) for v in (aligned, total))
+    return secret(gradient, x.dtype), dw if mask[1] else None, db if mask[2] else None

@@ -1,0 +1,150 @@
+"""Powers with exponents that are tensors, hyperbolic functions, and the derivatives of the shrinking activations."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tacit.aten.registry import implements, plain, public_secret
+from tacit.tensor import SecretTensor, unsupported
+
+aten = torch.ops.aten
+Operand = Tensor
+"""Public or secret."""
+MEAN = 1
+
+
+@implements(aten.pow.Tensor_Tensor)
+def power(func: Any, x: Operand, exponent: Operand) -> Tensor:
+    """x^y = exp(y log x) for x > 0, and by multiplications where one public whole number is the exponent of all."""
+    known = plain(exponent)
+    if known is not None and known.numel() and bool((known == known.reshape(-1)[0]).all()):
+        out: Tensor = x ** known.reshape(-1)[0].item()
+        return out.expand(torch.broadcast_shapes(x.shape, exponent.shape)).clone()
+    return (exponent * torch.as_tensor(x).log()).exp()
+
+
+@implements(aten.floor.default, aten.ceil.default, aten.round.default, aten.trunc.default)
+def whole(func: Any, x: SecretTensor) -> Tensor:
+    """Rounding, of values that are public although they stand among secrets: where a quantile lies."""
+    known = plain(x)
+    if known is None:
+        raise unsupported(str(func), "compare with thresholds, torch.bucketize does, or reveal first")
+    return public_secret(x._protocol, func(known))
+
+
+@implements(aten.sinh.default, aten.cosh.default)
+def hyperbolic(func: Any, x: SecretTensor) -> Tensor:
+    """(exp x ∓ exp -x) / 2, for |x| <= 11. 4 rounds."""
+    up, down = torch.stack([x, -x]).exp().unbind(0)
+    return (up - down if func is aten.sinh.default else up + down) / 2
+
+
+@implements(aten.tan.default)
+def tangent(func: Any, x: SecretTensor) -> Tensor:
+    """sin x / cos x, both from one opening. 16 rounds."""
+    return x.sin() / x.cos()
+
+
+@implements(aten.hypot.default)
+def hypotenuse(func: Any, x: Operand, y: Operand) -> Tensor:
+    """√(x² + y²)."""
+    return (x * x + y * y).sqrt()
+
+
+@implements(aten.fmax.default, aten.fmin.default)
+def larger(func: Any, x: Operand, y: Operand) -> Tensor:
+    """The larger (smaller) of two: there is no NaN to be left out."""
+    return torch.maximum(x, y) if func is aten.fmax.default else torch.minimum(x, y)
+
+
+@implements(aten.softshrink_backward.default, aten.hardshrink_backward.default)
+def shrink_backward(func: Any, grad: Operand, x: Operand, lambd: float) -> Tensor:
+    """grad where |x| > lambda. Both comparisons come from one opening."""
+    inside = (x > lambd) | (x < -lambd)
+    return inside * grad
+
+
+@implements(aten._trilinear.default)
+def trilinear(
+    func: Any,
+    a: Operand,
+    b: Operand,
+    c: Operand,
+    expand1: list[int],
+    expand2: list[int],
+    expand3: list[int],
+    sumdim: list[int],
+    unroll_dim: int = 1,
+) -> Tensor:
+    """Σ a b c over `sumdim`, each spread over dimensions of its own: what `nn.Bilinear` is made of."""
+    letters = "abcdefgh"[: a.dim() + len(expand1)]
+
+    def of(left_out: list[int]) -> str:
+        return "".join(letter for k, letter in enumerate(letters) if k not in left_out)
+
+    return torch.einsum(f"{of(expand1)},{of(expand2)},{of(expand3)}->{of(sumdim)}", a, b, c)
+
+
+@implements(aten.addbmm.default)
+def addbmm(func: Any, x: Operand, left: Operand, right: Operand, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """beta x + alpha Σ of a batch of matrix products, which are one product of longer rows."""
+    rows, columns = left.transpose(0, 1).flatten(1), right.flatten(0, 1)
+    return torch.addmm(x, rows, columns, beta=beta, alpha=alpha)
+
+
+@implements(aten.put.default)
+def put(func: Any, x: Operand, index: Tensor, source: Operand, accumulate: bool = False) -> Tensor:
+    """A copy of x with elements at places, counted through all of x, replaced or added to. Local."""
+    flat = x.reshape(-1)
+    return flat.index_put((index.reshape(-1),), source.reshape(-1), accumulate).view(x.shape)
+
+
+@implements(aten._cdist_forward.default)
+def distances(func: Any, x: Operand, y: Operand, p: float, compute_mode: int | None) -> Tensor:
+    """Distances of all pairs of rows; the Euclidean ones by √(Σx² + Σy² - 2 x yᵀ)."""
+    if p != 2:
+        norms: Tensor = (x.unsqueeze(-2) - y.unsqueeze(-3)).norm(p, -1)
+        return norms
+    squares = (x * x).sum(-1, keepdim=True) + (y * y).sum(-1).unsqueeze(-2)
+    return (squares - 2 * (x @ y.transpose(-2, -1))).clamp(min=0).sqrt()
+
+
+@implements(aten._cdist_backward.default)
+def distances_backward(func: Any, grad: Operand, x: Operand, y: Operand, p: float, distance: Operand) -> Tensor:
+    """Σ_j g_ij (x_i - y_j) / d_ij for Euclidean distances; the signs of the differences for sums of them."""
+    difference = x.unsqueeze(-2) - y.unsqueeze(-3)
+    if p == 1:
+        return (grad.unsqueeze(-1) * difference.sign()).sum(-2)
+    if p == math.inf:
+        chosen = difference.abs() == distance.unsqueeze(-1)
+        return (chosen * (grad.unsqueeze(-1) * difference.sign())).sum(-2)
+    share = grad / distance
+    return share.sum(-1, keepdim=True) * x - share @ y
+
+
+@implements(aten.multi_margin_loss_backward.default)
+def multi_margin_loss_backward(
+    func: Any,
+    grad: Operand,
+    x: Operand,
+    target: Tensor,
+    p: int,
+    margin: float,
+    weight: Tensor | None = None,
+    reduction: int = 1,
+) -> Tensor:
+    """w_y [j ≠ y] [z_j > 0] p z_j^(p - 1) / C for z_j = margin - x_y + x_j, and minus their sum at y."""
+    rows, y = (x, target) if x.dim() == 2 else (x.unsqueeze(0), target.reshape(1))
+    hot = y.unsqueeze(1) == torch.arange(rows.shape[1])
+    z = rows - (rows * hot).sum(1, keepdim=True) + margin
+    slope = (z > 0) & ~hot
+    slopes = slope * (grad.reshape(-1, 1) * ((2 * z if p == 2 else torch.ones(z.shape)) / rows.shape[1]))
+    if weight is not None:
+        slopes = slopes * (hot * weight).sum(1, keepdim=True)
+    if reduction == MEAN:
+        slopes = slopes / len(rows)
+    return (slopes - hot * slopes.sum(1, keepdim=True)).reshape(x.shape)

@@ -1,0 +1,184 @@
+"""Checkpoints: each role keeps its shares in a file of its own, and a later run goes on from exactly that state.
+
+A checkpoint is a folder with one safetensors file a role: the role's share of every secret, public tensors in the
+clear, and in the file's metadata, as JSON, the structure that was saved. One role's file says nothing about the
+secrets. All files of a checkpoint carry the same random identity, and all roles must load the same one. Keys are never
+stored: the next run has fresh ones, so no mask is ever used twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tacit.api import active_protocol
+from tacit.errors import DataError
+from tacit.protocols.base import Protocol
+from tacit.protocols.share import Arithmetic, Binary, Share, Storage
+from tacit.tensor import SecretTensor, fingerprint
+
+__all__ = ["load", "save"]
+
+FORMAT = "tacit-checkpoint-1"
+Entry = dict[str, Any]
+
+
+def save(obj: Any, folder: str | Path) -> None:
+    """Save secrets and public values so that a later session can `load` them.
+
+    Every role calls this with the same structure and writes `<role>.safetensors` into `folder` on its own machine; an
+    embedded session writes all of them. A file is replaced only once it is complete, and only its owner may read it.
+
+    Args:
+        obj: secret tensors, plain tensors, numbers, strings, None, in dicts, lists and tuples of any depth: a
+            `state_dict()` of a module or of an optimizer, for example. Tuples come back as lists.
+        folder: where this role keeps its file.
+
+    Raises:
+        DataError: for anything else, with its place.
+    """
+    protocol = active_protocol()
+    session = protocol.session
+    drawn = os.urandom(16) if session.parties[0] in session.transport.hosted else None
+    identity = session.announce(session.parties[0], drawn).hex()
+    leaves: dict[str, Tensor] = {}
+    structure = _flatten(obj, "", leaves)
+    session.transcript.record(f"tacit.save({len(leaves)} tensors)", json.dumps(structure).encode())
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for place, role in _files(protocol):
+        metadata = {"format": FORMAT, "role": role, "identity": identity, "structure": json.dumps(structure)}
+        data = {name: _stored(leaf, place) for name, leaf in leaves.items()}
+        _write(folder / f"{role}.safetensors", data, metadata)
+
+
+def load(folder: str | Path) -> Any:
+    """Return what `save` was given, as secrets of this session.
+
+    Args:
+        folder: where this role keeps its file.
+
+    Raises:
+        DataError: if the file is not there, is damaged, or belongs to another role.
+        DivergenceError: if another role loads another checkpoint.
+    """
+    protocol = active_protocol()
+    files = [_read(Path(folder) / f"{role}.safetensors", role) for _, role in _files(protocol)]
+    first = files[0][1]
+    if any(metadata["identity"] != first["identity"] for _, metadata in files):
+        raise DataError(f"the files in {folder} belong to different checkpoints")
+    structure = json.loads(first["structure"])
+    protocol.session.transcript.record(f"tacit.load(checkpoint {first['identity']})", first["structure"].encode())
+    return _rebuild(structure, lambda entry: _restored(protocol, entry, [data for data, _ in files]))
+
+
+def _files(protocol: Protocol) -> list[tuple[int, str]]:
+    """The files this process keeps: the place of the role's tensor in a share (-1 for the producer), and the role."""
+    session = protocol.session
+    parties = [(place, session.parties[index]) for place, index in enumerate(session.party_indices)]
+    return parties + ([(-1, session.producer)] if session.hosts_producer else [])
+
+
+# --- structure --------------------------------------------------------------------------------------------------------
+
+
+def _flatten(obj: Any, place: str, leaves: dict[str, Tensor]) -> Entry:
+    """Describe a structure in JSON and collect its tensors by place."""
+    if isinstance(obj, SecretTensor):
+        leaves[place] = obj
+        share = obj.share
+        entry = {"kind": "bits" if isinstance(share, Binary) else "secret", "place": place, "dtype": _name(obj.dtype)}
+        return entry | {"shape": list(obj.shape), "scale": share.storage.frac_bits, "precise": share.storage.precise}
+    if isinstance(obj, Tensor):
+        leaves[place] = obj
+        return {"kind": "public", "place": place, "digest": fingerprint(obj).hex()}
+    if isinstance(obj, dict):
+        items = [[_key(key, place), _flatten(value, f"{place}/{key}", leaves)] for key, value in obj.items()]
+        return {"kind": "dict", "items": items}
+    if isinstance(obj, list | tuple):
+        return {"kind": "list", "items": [_flatten(value, f"{place}/{i}", leaves) for i, value in enumerate(obj)]}
+    if obj is None or isinstance(obj, bool | int | float | str):
+        return {"kind": "value", "value": obj}
+    raise DataError(f"tacit.save cannot keep a {type(obj).__name__}, at {place or 'the top'}")
+
+
+def _key(key: Any, place: str) -> Any:
+    if isinstance(key, str | int):
+        return key
+    raise DataError(
+        f"tacit.save keeps dicts whose keys are strings or whole numbers, not {key!r}, at {place or 'the top'}"
+    )
+
+
+def _rebuild(entry: Entry, tensor: Callable[[Entry], Tensor]) -> Any:
+    kind = entry["kind"]
+    if kind == "dict":
+        return {key: _rebuild(value, tensor) for key, value in entry["items"]}
+    if kind == "list":
+        return [_rebuild(value, tensor) for value in entry["items"]]
+    return entry["value"] if kind == "value" else tensor(entry)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+# --- tensors ----------------------------------------------------------------------------------------------------------
+
+
+def _stored(leaf: Tensor, place: int) -> Tensor:
+    """What a role's file holds for a tensor: its share, or nothing at the producer; public tensors everywhere."""
+    if not isinstance(leaf, SecretTensor):
+        return leaf.detach().contiguous()
+    if place < 0:
+        return torch.empty(0, dtype=torch.int64)
+    return leaf.share.tensors[place].contiguous().clone()
+
+
+def _restored(protocol: Protocol, entry: Entry, files: list[dict[str, Tensor]]) -> Tensor:
+    name = entry["place"]
+    if entry["kind"] == "public":
+        return files[0][name]
+    shape = torch.Size(entry["shape"])
+    hosted = len(protocol.session.party_indices)
+    width = torch.uint8 if entry["kind"] == "bits" else torch.int64
+    tensors = [data[name] for data in files[:hosted]] or [torch.empty(shape, dtype=width, device="meta")]
+    if any(t.shape != shape or t.dtype != width for t in tensors):
+        raise DataError(f"the share of {name} in the checkpoint does not have the shape that its metadata says")
+    storage = Storage(shape.numel(), entry["scale"])
+    storage.precise, storage.lasting = entry["precise"], True
+    kind: type[Share] = Binary if entry["kind"] == "bits" else Arithmetic
+    return SecretTensor(kind(protocol, tensors, storage), getattr(torch, entry["dtype"]))
+
+
+def _write(path: Path, data: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a file that only its owner may read, and put it in place in one step."""
+    partial = path.with_name(path.name + ".partial")
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+    save_file(data, partial, metadata)
+    partial.chmod(0o600)
+    partial.replace(path)
+
+
+def _read(path: Path, role: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            data = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+    except FileNotFoundError:
+        raise DataError(f"there is no checkpoint of {role} at {path}") from None
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"the checkpoint {path} cannot be read: {error}") from None
+    if metadata.get("format") != FORMAT:
+        raise DataError(f"{path} is not a checkpoint of Tacit")
+    if metadata.get("role") != role:
+        raise DataError(f"{path} is the checkpoint of {metadata.get('role')}, not of {role}")
+    return data, metadata

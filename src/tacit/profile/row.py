@@ -1,0 +1,29 @@
+"""A line of a profile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Row"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One operator in one module, forward or backward: what all its calls cost together."""
+
+    root: str
+    """Class of the outermost module, or of the optimizer; empty outside of both."""
+    module: str
+    """Path from there, as in `named_modules`; empty for the outermost module itself."""
+    phase: str
+    """`forward`, `backward`, or `step` for an optimizer's."""
+    operator: str
+    """ATen overload, or `tacit.reveal`."""
+    calls: int
+    rounds: int
+    online: int
+    """Bytes that one party sent to its peers; of the busiest one, where they differ."""
+    producer: int
+    """Bytes that the crypto-producer sent to all parties together."""
+    seconds: float
+    """Spent in the operator at this role, waiting for peers included; embedded, this is the work of all roles."""

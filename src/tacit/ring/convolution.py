@@ -1,0 +1,117 @@
+"""Convolutions in any number of spatial dimensions, as one matrix product of a weight with all windows of an input.
+
+A convolution and its two gradients are the same sum of products, read three ways:
+
+    y[o] = Σ w[k] x[window k of o]        dx[window k of o] += w[k] dy[o]        dw[k] = Σ dy[o] x[window k of o]
+
+A transposed convolution is the second of them. All work modulo 2^64, on shares without values, and on floats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import product
+from typing import NamedTuple, Self
+
+from torch import Tensor
+from torch.nn.functional import pad
+
+from tacit.ring import kernels
+
+__all__ = ["Geometry", "convolve", "input_gradient", "weight_gradient"]
+
+
+class Geometry(NamedTuple):
+    """How a kernel slides over an input: a number for each spatial dimension."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int = 1
+
+    @classmethod
+    def of(
+        cls,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        groups: int = 1,
+    ) -> Self:
+        """From PyTorch's lists, in which one number may stand for all dimensions."""
+
+        def each(numbers: Sequence[int]) -> tuple[int, ...]:
+            return tuple(numbers) * (len(kernel) if len(numbers) == 1 else 1)
+
+        return cls(tuple(kernel), each(stride), each(padding), each(dilation), groups)
+
+    def outputs(self, size: Sequence[int]) -> tuple[int, ...]:
+        """How many places the kernel has in an input of this size."""
+        along = zip(size, self.kernel, self.stride, self.padding, self.dilation, strict=True)
+        return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in along)
+
+    def inputs(self, size: Sequence[int], output_padding: Sequence[int]) -> tuple[int, ...]:
+        """The size of the input that a transposed convolution makes of an output of this size."""
+        extra = tuple(output_padding) * (len(size) if len(output_padding) == 1 else 1)
+        along = zip(size, self.kernel, self.stride, self.padding, self.dilation, extra, strict=True)
+        return tuple((n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, k, s, p, d, e in along)
+
+
+def convolve(x: Tensor, w: Tensor, g: Geometry) -> Tensor:
+    """[N, C, *size], [O, C / groups, *kernel] -> [N, O, *outputs]."""
+    places = g.outputs(x.shape[2:])
+    flat = kernels.matmul(_weight(w, g), _windows(x, g))
+    y = flat.view(w.shape[0], x.shape[0], *places).transpose(0, 1)
+    return y.contiguous()
+
+
+def input_gradient(dy: Tensor, w: Tensor, g: Geometry, size: Sequence[int]) -> Tensor:
+    """[N, O, *outputs], [O, C / groups, *kernel] -> [N, C, *size]; also a transposed convolution of dy."""
+    columns = kernels.matmul(_weight(w, g).transpose(1, 2), _channels(dy, g))
+    shape = (g.groups * w.shape[1], math.prod(g.kernel), dy.shape[0], *dy.shape[2:])
+    return _fold(columns.view(shape), g, size)
+
+
+def weight_gradient(dy: Tensor, x: Tensor, g: Geometry) -> Tensor:
+    """[N, O, *outputs], [N, C, *size] -> [O, C / groups, *kernel]."""
+    flat = kernels.matmul(_channels(dy, g), _windows(x, g).transpose(1, 2))
+    return flat.reshape(dy.shape[1], x.shape[1] // g.groups, *g.kernel)
+
+
+def _weight(w: Tensor, g: Geometry) -> Tensor:
+    """[O, C / groups, *kernel] -> [groups, O / groups, C / groups · kernel]."""
+    return w.reshape(g.groups, w.shape[0] // g.groups, -1)
+
+
+def _channels(y: Tensor, g: Geometry) -> Tensor:
+    """[N, O, *outputs] -> [groups, O / groups, N · outputs]."""
+    count = y.shape[0] * math.prod(y.shape[2:])
+    return y.transpose(0, 1).reshape(g.groups, y.shape[1] // g.groups, count)
+
+
+def _windows(x: Tensor, g: Geometry) -> Tensor:
+    """[N, C, *size] -> [groups, C / groups · kernel, N · outputs]."""
+    places = g.outputs(x.shape[2:])
+    padded = pad(x, [p for p in reversed(g.padding) for _ in range(2)]).contiguous()
+    batch, channel, *steps = padded.stride()
+    within = [step * d for step, d in zip(steps, g.dilation, strict=True)]
+    between = [step * s for step, s in zip(steps, g.stride, strict=True)]
+    views = padded.as_strided((x.shape[1], *g.kernel, x.shape[0], *places), (channel, *within, batch, *between))
+    count = x.shape[1] // g.groups * math.prod(g.kernel)
+    return views.reshape(g.groups, count, x.shape[0] * math.prod(places))
+
+
+def _fold(columns: Tensor, g: Geometry, size: Sequence[int]) -> Tensor:
+    """[C, kernel, N, *outputs] -> [N, C, *size]: every window is added to where it came from."""
+    batch, *places = columns.shape[2:]
+    padded = [n + 2 * p for n, p in zip(size, g.padding, strict=True)]
+    out = columns.new_zeros((columns.shape[0], batch, *padded))
+    whole = [slice(None), slice(None)]
+    for k, offset in enumerate(product(*map(range, g.kernel))):
+        along = zip(offset, places, g.stride, g.dilation, strict=True)
+        target = [slice(at * d, at * d + (n - 1) * s + 1, s) for at, n, s, d in along]
+        out[tuple(whole + target)] += columns[:, k]
+    inner = [slice(p, p + n) for p, n in zip(g.padding, size, strict=True)]
+    return out[tuple(whole + inner)].transpose(0, 1).contiguous()

@@ -1,0 +1,191 @@
+"""Rows of tables by public and secret indices, and moves to public places, beside plain PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import tacit
+from tacit.errors import UnsupportedOperator
+from tacit.session.session import Session
+
+ROWS, WIDTH = 7, 4
+
+
+@pytest.mark.parametrize("padding", [None, 2])
+@pytest.mark.parametrize("secret", ["weight", "indices", "both"])
+def test_embedding_agrees_with_pytorch(
+    secret: str, padding: int | None, session: Session, random: torch.Generator
+) -> None:
+    plain = nn.Embedding(ROWS, WIDTH, padding_idx=padding)
+    indices = torch.randint(0, ROWS, (3, 5), generator=random)
+    indices[0, :3] = torch.tensor([0, ROWS - 1, 2])
+    grad = torch.randn(3, 5, WIDTH, generator=random)
+    expected = plain(indices)
+    expected.backward(grad)
+
+    module = plain if secret == "indices" else tacit.share(plain, owner="alice")
+    y = module(indices if secret == "weight" else tacit.share(indices, owner="bob"))
+
+    close(y, expected)
+    if secret != "indices":
+        y.backward(tacit.share(grad, owner="bob"))
+        close(module.weight.grad, plain.weight.grad)
+
+
+def test_gradients_are_scaled_by_public_frequencies_only(session: Session, random: torch.Generator) -> None:
+    plain = nn.Embedding(ROWS, WIDTH, scale_grad_by_freq=True)
+    indices = torch.randint(0, 3, (9,), generator=random)
+    plain(indices).sum().backward()
+    module = tacit.share(plain)
+    module.weight.grad = None
+
+    module(indices).sum().backward()
+
+    close(module.weight.grad, plain.weight.grad)
+    with pytest.raises(UnsupportedOperator, match="scale_grad_by_freq"):
+        module(tacit.share(indices)).sum().backward()
+
+
+def test_one_hot_rows_are_made_and_opened_once(session: Session, random: torch.Generator) -> None:
+    module = tacit.share(nn.Embedding(ROWS, WIDTH), owner="alice")
+    indices = tacit.share(torch.randint(0, ROWS, (6,), generator=random), owner="bob")
+    grad = tacit.share(torch.randn(6, WIDTH, generator=random), owner="bob")
+    start = session.meter.cost
+
+    y = module(indices)
+    middle = session.meter.cost
+    y.backward(grad)
+
+    assert (middle - start).rounds == 5
+    back = session.meter.cost - middle
+    assert back.rounds == 1
+    assert back.online == {"alice": 0, "bob": 8 * grad.numel()}
+
+
+@pytest.mark.parametrize("offsets", [None, [0, 2, 2, 9]])
+@pytest.mark.parametrize("mode", ["sum", "mean"])
+@pytest.mark.parametrize("secret", [True, False])
+def test_bags_agree_with_pytorch(
+    secret: bool, mode: str, offsets: list[int] | None, session: Session, random: torch.Generator
+) -> None:
+    plain = nn.EmbeddingBag(ROWS, WIDTH, mode=mode)
+    shape = (3, 4) if offsets is None else (12,)
+    indices = torch.randint(0, ROWS, shape, generator=random)
+    starts = None if offsets is None else torch.tensor(offsets)
+    expected = plain(indices, starts)
+    grad = torch.randn(expected.shape, generator=random)
+    expected.backward(grad)
+
+    module = tacit.share(plain)
+    y = module(tacit.share(indices, owner="bob") if secret else indices, starts)
+    y.backward(tacit.share(grad))
+
+    close(y, expected)
+    close(module.weight.grad, plain.weight.grad)
+
+
+INDEXED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "x[i]": lambda x, i: x[i],
+    "x[:, i]": lambda x, i: x[:, i % 4 if not isinstance(i, tacit.SecretTensor) else i],
+    "index_select": lambda x, i: x.index_select(-1, i.flatten()),
+    "index_add": lambda x, i: x.index_add(0, i.flatten(), x[[0] * 4], alpha=2),
+    "gather": lambda x, i: x.gather(0, i.repeat(2, 2)[:3].unsqueeze(-1).repeat(1, 1, 4)),
+    "scatter_add": lambda x, i: x.scatter_add(1, i.repeat(3, 1)[:5].unsqueeze(-1).repeat(1, 1, 4), x[:, :2]),
+    "one_hot": lambda x, i: x.sum() * F.one_hot(i, 4),
+}
+
+
+@pytest.mark.parametrize("secret", [True, False])
+@pytest.mark.parametrize("name", INDEXED)
+def test_indexing_agrees_with_pytorch(name: str, secret: bool, session: Session, random: torch.Generator) -> None:
+    plain = torch.randn(5, 4, 4, generator=random).requires_grad_()
+    indices = torch.randint(0, 4, (2, 2), generator=random)
+    expected = INDEXED[name](plain, indices)
+    grad = torch.randn(expected.shape, generator=random)
+    expected.backward(grad)
+
+    x = tacit.share(plain.detach(), owner="alice").requires_grad_()
+    y = INDEXED[name](x, tacit.share(indices, owner="bob") if secret else indices)
+    y.backward(tacit.share(grad))
+
+    close(y, expected)
+    close(x.grad, plain.grad)
+
+
+def test_several_secret_indices_are_refused(session: Session) -> None:
+    x, i = tacit.share(torch.zeros(3, 3)), tacit.share(torch.tensor([0, 1]))
+
+    with pytest.raises(UnsupportedOperator, match=r"torch\.gather"):
+        x[i, i]
+
+
+PLACED: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
+    **{
+        f"pad {d}d {mode}": (lambda x, d=d, mode=mode: F.pad(x, (2, 1, 1, 0, 0, 1)[: 2 * d], mode), (1, 2, *[4] * d))
+        for d in (1, 2, 3)
+        for mode in ("constant", "reflect", "replicate", "circular")
+    },
+    **{
+        f"interpolate {d}d {mode}": (
+            lambda x, d=d, mode=mode: F.interpolate(x, [5, 7, 2][:d], mode=mode),
+            (1, 2, *[4] * d),
+        )
+        for d, kind in ((1, "linear"), (2, "bilinear"), (2, "bicubic"), (3, "trilinear"))
+        for mode in ("nearest", "nearest-exact", kind)
+    },
+    "pad with ones": (lambda x: F.pad(x, (1, 2, 0, 1), value=1.0), (2, 3, 4)),
+    "pad without batch": (nn.ReflectionPad2d(2), (2, 4, 3)),
+    "scale": (lambda x: F.interpolate(x, scale_factor=1.5, mode="bilinear", align_corners=True), (1, 2, 4, 6)),
+    "pixel shuffle": (nn.PixelShuffle(2), (1, 8, 3, 2)),
+    "pixel unshuffle": (nn.PixelUnshuffle(2), (1, 2, 4, 6)),
+    "channel shuffle": (nn.ChannelShuffle(2), (1, 4, 3, 3)),
+    "unfold": (nn.Unfold((2, 3), padding=1, stride=2), (2, 2, 5, 6)),
+    "fold": (nn.Fold((4, 5), (2, 2)), (2, 8, 12)),
+}
+
+
+@pytest.mark.parametrize("name", PLACED)
+def test_elements_go_where_pytorch_puts_them(name: str, session: Session, random: torch.Generator) -> None:
+    op, shape = PLACED[name]
+    plain = torch.randn(shape, generator=random).requires_grad_()
+    expected = op(plain)
+    grad = torch.randn(expected.shape, generator=random)
+    expected.backward(grad)
+
+    x = tacit.share(plain.detach(), owner="alice").requires_grad_()
+    y = op(x)
+    y.backward(tacit.share(grad, owner="bob"))
+
+    close(y, expected)
+    close(x.grad, plain.grad)
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout(0.4), nn.Dropout2d(0.4), nn.AlphaDropout(0.4)])
+def test_dropout_draws_the_public_mask_that_pytorch_draws(
+    layer: nn.Module, session: Session, random: torch.Generator
+) -> None:
+    plain = torch.randn(3, 4, 5, 5, generator=random).requires_grad_()
+    grad = torch.randn(plain.shape, generator=random)
+    state = torch.get_rng_state()
+    expected = layer(plain)
+    expected.backward(grad)
+    torch.set_rng_state(state)
+
+    x = tacit.share(plain.detach(), owner="alice").requires_grad_()
+    y = layer(x)
+    y.backward(tacit.share(grad, owner="bob"))
+
+    assert session.meter.cost.rounds == 0
+    close(y, expected)
+    close(x.grad, plain.grad)
+
+
+def close(secret: Tensor | None, expected: Tensor | None) -> None:
+    assert secret is not None
+    assert expected is not None
+    torch.testing.assert_close(tacit.reveal(secret.detach()), expected.detach(), atol=2**-12, rtol=2**-12)

@@ -1,0 +1,176 @@
+"""Normalisation layers, their gradients and running statistics, beside plain PyTorch, and what they cost."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import tacit
+from tacit.errors import UnsupportedOperator
+from tacit.session.session import Session
+
+LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "batch 1d": (lambda: nn.BatchNorm1d(3), (5, 3)),
+    "batch 1d of sequences": (lambda: nn.BatchNorm1d(3), (4, 3, 7)),
+    "batch 2d": (lambda: nn.BatchNorm2d(3, momentum=0.3), (4, 3, 4, 4)),
+    "batch 2d cumulative": (lambda: nn.BatchNorm2d(2, momentum=None), (2, 2, 3, 5)),
+    "batch 2d without weights": (lambda: nn.BatchNorm2d(2, affine=False), (2, 2, 3, 3)),
+    "batch 2d without statistics": (lambda: nn.BatchNorm2d(2, track_running_stats=False), (2, 2, 3, 3)),
+    "batch 3d": (lambda: nn.BatchNorm3d(2), (2, 2, 2, 3, 2)),
+    "instance 1d": (lambda: nn.InstanceNorm1d(3), (2, 3, 9)),
+    "instance 2d": (lambda: nn.InstanceNorm2d(2, affine=True, track_running_stats=True), (2, 2, 4, 3)),
+    "layer": (lambda: nn.LayerNorm(8), (2, 3, 8)),
+    "layer of planes": (lambda: nn.LayerNorm((3, 4)), (5, 3, 4)),
+    "layer of all": (lambda: nn.LayerNorm(7), (7,)),
+    "layer without weights": (lambda: nn.LayerNorm(6, elementwise_affine=False), (4, 6)),
+    "layer without bias": (lambda: nn.LayerNorm(6, bias=False), (4, 6)),
+    "group": (lambda: nn.GroupNorm(2, 4), (3, 4, 5)),
+    "group 2d without weights": (lambda: nn.GroupNorm(3, 6, affine=False), (2, 6, 3, 3)),
+    "root mean square": (lambda: nn.RMSNorm(8), (3, 8)),
+    "root mean square without weights": (lambda: nn.RMSNorm(6, elementwise_affine=False), (3, 6)),
+    "local response": (lambda: nn.LocalResponseNorm(2), (2, 4, 3, 3)),
+}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_agree_with_pytorch(name: str, training: bool, session: Session, random: torch.Generator) -> None:
+    make, shape = LAYERS[name]
+    layer = randomized(make(), random).train(training)
+    module = tacit.share(layer, owner="alice").train(training)
+    for _ in range(2):
+        plain = (2 * torch.randn(shape, generator=random) + 1).requires_grad_()
+        grad = torch.randn(shape, generator=random)
+        layer.zero_grad()
+        module.zero_grad()
+        expected = layer(plain)
+        expected.backward(grad)
+
+        x = tacit.share(plain.detach(), owner="bob").requires_grad_()
+        y = module(x)
+        y.backward(tacit.share(grad, owner="alice"))
+
+        close(y, expected)
+        close(x.grad, plain.grad)
+        for mine, theirs in zip(module.parameters(), layer.parameters(), strict=True):
+            close(mine.grad, theirs.grad)
+        for mine, theirs in zip(module.buffers(), layer.buffers(), strict=True):
+            close(mine, theirs)
+
+
+@pytest.mark.parametrize("size", [8, 100])
+@pytest.mark.parametrize("mean", [0.0, 300.0])
+@pytest.mark.parametrize("deviation", [2.0**-7, 2.0**-3, 1.0, 100.0, 1000.0])
+def test_rows_of_tiny_and_of_large_variance_are_normalised(
+    deviation: float, mean: float, size: int, session: Session, random: torch.Generator
+) -> None:
+    x = (mean + deviation * torch.randn(3, size, generator=random)).double()
+    encoded = (x * 2**16).round() / 2**16
+
+    y = tacit.reveal(nn.functional.layer_norm(tacit.share(x.float(), owner="alice"), [size]))
+
+    exact = nn.functional.layer_norm(encoded.float().double(), [size])
+    assert (y - exact).abs().max() <= 2**-14 / deviation + 2**-12
+
+
+def test_constant_rows_and_channels_become_the_bias(session: Session) -> None:
+    x = tacit.share(torch.full((2, 3, 5), 7.25), owner="alice")
+
+    normalised = [nn.LayerNorm(5)(x), nn.BatchNorm1d(3, track_running_stats=False)(x), nn.InstanceNorm1d(3)(x)]
+
+    for y in normalised:
+        assert tacit.reveal(y.detach()).abs().max() <= 2**-7  # two units, times 1 / √ε
+
+
+def test_public_statistics_of_a_public_module_cost_nothing(session: Session, random: torch.Generator) -> None:
+    layer = randomized(nn.BatchNorm2d(3), random).eval()
+    plain = torch.randn(2, 3, 4, 4, generator=random)
+    x = tacit.share(plain, owner="alice")
+    before = session.meter.cost.rounds
+
+    y = layer(x)
+
+    assert session.meter.cost.rounds == before
+    close(y, layer(plain))
+
+
+@pytest.mark.parametrize("deviation", [0.05, 50.0])
+def test_evaluation_after_a_convolution_keeps_small_and_large_scales(
+    deviation: float, session: Session, random: torch.Generator
+) -> None:
+    norm = randomized(nn.BatchNorm2d(3), random)
+    norm.running_var *= deviation**2
+    layer = nn.Sequential(nn.Conv2d(2, 3, 1), norm).eval()
+    plain = deviation * torch.randn(2, 2, 4, 4, generator=random)
+
+    y = tacit.share(layer, owner="alice")(tacit.share(plain, owner="bob"))
+
+    torch.testing.assert_close(
+        tacit.reveal(y.detach()), layer(plain).detach(), atol=2**-13 / deviation + 2**-11, rtol=0
+    )
+
+
+def test_secrets_do_not_flow_into_public_statistics(session: Session) -> None:
+    x = tacit.share(torch.randn(4, 3), owner="alice")
+
+    with pytest.raises(UnsupportedOperator, match=r"tacit\.share"):
+        nn.BatchNorm1d(3)(x)
+
+
+def test_evaluation_makes_the_scale_once_for_all_predictions(session: Session, random: torch.Generator) -> None:
+    module = tacit.share(randomized(nn.BatchNorm2d(3), random), owner="alice").eval()
+    x = [tacit.share(torch.randn(2, 3, 4, 4, generator=random), owner="bob") for _ in range(2)]
+    module(x[0])
+    start = session.meter.cost
+
+    module(x[1])
+
+    cost = session.meter.cost - start
+    assert cost.rounds == 1
+    assert cost.online == {"alice": 0, "bob": 8 * x[1].numel()}
+
+
+@pytest.mark.parametrize("parties", [("alice", "bob"), ("alice", "bob", "carol")])
+def test_a_training_step_opens_each_element_twice_and_the_gradient_once_more(
+    parties: tuple[str, ...], random: torch.Generator
+) -> None:
+    with tacit.session(parties=parties) as session:
+        shape, peers = (64, 2, 16, 16), len(parties) - 1
+        x, grad = (
+            sum(tacit.share(torch.randn(shape, generator=random), owner=p) for p in ("alice", "bob")) for _ in range(2)
+        )
+        x.requires_grad_()
+        module = tacit.share(nn.BatchNorm2d(2), owner="alice")
+        start = session.meter.cost
+
+        y = module(x)
+        middle = session.meter.cost
+        y.backward(grad)
+
+        forward, back = middle - start, session.meter.cost - middle
+        assert forward.rounds <= 26
+        assert forward.online["alice"] <= 16.5 * x.numel() * peers
+        assert back.rounds <= 6
+        assert back.online["alice"] <= 16.5 * x.numel() * peers
+
+
+def randomized(layer: nn.Module, random: torch.Generator) -> nn.Module:
+    """The layer with weights, biases and statistics that are not ones and zeros."""
+    layer = copy.deepcopy(layer)
+    with torch.no_grad():
+        for tensor in [*layer.parameters(), *layer.buffers()]:
+            if tensor.is_floating_point():
+                tensor.copy_(0.5 + torch.rand(tensor.shape, generator=random))
+    return layer
+
+
+def close(secret: Tensor | None, expected: Tensor | None) -> None:
+    if secret is None or expected is None:
+        assert secret is expected is None
+        return
+    mine = tacit.reveal(secret.detach()) if isinstance(secret, tacit.SecretTensor) else secret
+    torch.testing.assert_close(mine, expected.detach(), atol=2**-10, rtol=2**-10)

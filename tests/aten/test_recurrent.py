@@ -1,0 +1,113 @@
+"""RNN, LSTM and GRU agree with PyTorch's, forward and backward, in every form of them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import tacit
+from tacit.errors import UnsupportedOperator
+
+from .test_operators import agree
+
+aten = torch.ops.aten
+COVERS = {
+    aten.mkldnn_rnn_layer.default,
+    aten.mkldnn_rnn_layer_backward.default,
+    aten._pack_padded_sequence.default,
+}
+FORMS = {
+    "plain": {},
+    "both directions, two layers, batch first": {"bidirectional": True, "num_layers": 2, "batch_first": True},
+    "without bias": {"bias": False},
+}
+
+
+def sequences_agree(module, *inputs, tolerance=2**-10):
+    """Outputs, last states, and gradients of inputs and parameters are the same on secrets."""
+    shared = tacit.share(module)
+    results = []
+    for m, given in ((module, inputs), (shared, [tacit.share(x) for x in inputs])):
+        x, *states = (t.detach().requires_grad_() for t in given)
+        state = tuple(states) if isinstance(module, nn.LSTM | nn.LSTMCell) else states[0] if states else None
+        out = _flat(m(x, state) if states else m(x))
+        if torch.is_grad_enabled():
+            sum((o * torch.linspace(-1, 1, o.numel()).view(o.shape)).sum() for o in out).backward()
+        results.append((out, [t.grad for t in (x, *states, *m.parameters())]))
+    (want, gradients), (got, secret_gradients) = results
+    for g, w in zip([*got, *secret_gradients], [*want, *gradients], strict=True):
+        assert (g is None) == (w is None)
+        if w is not None:
+            agree(g, w, tolerance)
+
+
+def _flat(results):
+    if isinstance(results, torch.Tensor):
+        return [results]
+    return [t for r in results for t in _flat(r)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_layers_agree(kind, form, session, random):
+    sequences_agree(kind(5, 3, **FORMS[form]), torch.randn(4, 2, 5, generator=random))
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_layers_agree_from_a_secret_state(kind, session, random):
+    x, h, c = (torch.randn(n, 2, width, generator=random) for n, width in ((3, 5), (1, 4), (1, 4)))
+
+    sequences_agree(kind(5, 4), x, h, *([c] if kind is nn.LSTM else []))
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_layers_agree_without_gradients_and_without_a_batch(kind, session, random):
+    with torch.no_grad():
+        sequences_agree(kind(5, 3).eval(), torch.randn(4, 5, generator=random))
+
+
+@pytest.mark.parametrize("kind", [nn.RNNCell, nn.LSTMCell, nn.GRUCell])
+def test_cells_agree(kind, session, random):
+    sequences_agree(kind(5, 3), torch.randn(2, 5, generator=random))
+
+
+def test_a_rectified_rnn_agrees(session, random):
+    sequences_agree(nn.RNN(5, 3, nonlinearity="relu"), torch.randn(3, 2, 5, generator=random))
+
+
+def test_only_the_last_state_may_be_differentiated(session, random):
+    x = torch.randn(3, 2, 5, generator=random)
+    plain = nn.LSTM(5, 3)
+    module = tacit.share(plain)
+
+    plain(x)[1][0].sum().backward()
+    module(tacit.share(x))[1][0].sum().backward()
+
+    for got, want in zip(module.parameters(), plain.parameters(), strict=True):
+        agree(got.grad, want.grad, 2**-10)
+
+
+def test_an_lstm_of_public_weights_runs_on_secrets(session, random):
+    x, module = torch.randn(3, 2, 5, generator=random), nn.LSTM(5, 3)
+
+    with torch.no_grad():
+        agree(module(tacit.share(x))[0], module(x)[0], 2**-11)
+
+
+def test_all_gates_of_a_step_take_one_sigmoid(session, random):
+    module = tacit.share(nn.LSTM(5, 3))
+    rounds = []
+
+    for steps in (2, 3):
+        before = session.meter.cost
+        with torch.no_grad():
+            module(tacit.share(torch.randn(steps, 2, 5, generator=random)))[0]
+        rounds.append((session.meter.cost - before).rounds)
+
+    assert rounds[1] - rounds[0] == 13
+
+
+def test_packing_is_refused_with_an_alternative(session):
+    with pytest.raises(UnsupportedOperator, match="run the padded ones"):
+        nn.utils.rnn.pack_padded_sequence(tacit.share(torch.ones(3, 2, 1)), torch.tensor([3, 2]))

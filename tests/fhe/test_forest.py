@@ -1,0 +1,87 @@
+"""From trees to linear forms: every row reaches one leaf of each tree, and that leaf is scikit-learn's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tacit.errors import DataError, FheError
+from tacit.fhe import ensemble, tree
+from tacit.fhe.compile.forest import VALUE_BITS, Forest, Tree, compile_forest, constant_term
+from tacit.fhe.read import RegressionHead
+
+
+def reached(model: Any, x: np.ndarray) -> np.ndarray:
+    """Return how many leaves of each tree have cost zero, row by row."""
+    circuit = model._circuit
+    z, program = circuit.client_spec.encoder.encode(x), circuit.server_spec.program
+    costs = program.offset + np.stack([(program._matrix @ row) for row in z])
+    trees = int(program.tree.max()) + 1
+    return np.stack([(costs[:, program.tree == t] == 0).sum(axis=1) for t in range(trees)], axis=1)
+
+
+@pytest.mark.parametrize("n_bits", [2, 3, 6, 10])
+@pytest.mark.parametrize("hide", [False, True])
+def test_every_row_reaches_one_leaf_of_each_tree(
+    n_bits: int, hide: bool, datasets: Any, rng: np.random.Generator
+) -> None:
+    x, _, y, _ = datasets["wine"]
+    forest = ensemble.ExtraTreesClassifier(5, n_bits=n_bits, hide_thresholds=hide, random_state=0).fit(x, y).compile(x)
+    anywhere = rng.normal(0, 3, (200, x.shape[1]))
+
+    counts = reached(forest, np.concatenate([x, anywhere]))
+
+    assert (counts == 1).all()
+    assert np.bincount(forest.client().spec.encoder.feature).max() <= 2**n_bits - 1
+    assert (forest._values(anywhere[:2], "execute")[0] == forest._values(anywhere[:2], "simulate")[0]).all()
+
+
+@pytest.mark.parametrize("kind", [tree.DecisionTreeClassifier, ensemble.RandomForestClassifier])
+def test_with_all_thresholds_kept_only_the_values_are_rounded(kind: Any, datasets: Any) -> None:
+    x, held_out, y, _ = datasets["breast-cancer"]
+    model = kind(random_state=0, max_depth=5, n_bits=12).fit(x, y).compile(x)
+
+    off = np.abs(model.predict_proba(held_out, fhe="simulate") - model.predict_proba(held_out))
+
+    assert off.max() <= 0.51 / (1 << (VALUE_BITS - 1)) * len(getattr(model, "estimators_", [0])) * 1.1
+
+
+def test_a_row_exactly_on_a_threshold_goes_where_scikit_learn_sends_it(datasets: Any) -> None:
+    x, _, y, _ = datasets["wine"]
+    model = tree.DecisionTreeClassifier(random_state=0).fit(x, y).compile(x)
+    rows = np.tile(x[:1], (3, 1))
+    feature, threshold = model.tree_.feature[0], model.tree_.threshold[0]
+    rows[:, feature] = [np.nextafter(threshold, -np.inf), threshold, np.nextafter(np.float32(threshold), np.float32(9))]
+
+    assert (model.predict(rows, fhe="simulate") == model.predict(rows)).all()
+
+
+def test_a_forest_of_single_leaves_is_a_constant(datasets: Any) -> None:
+    x, held_out, _, _ = datasets["diabetes"]
+    model = ensemble.RandomForestRegressor(3, random_state=0).fit(x, np.full(len(x), 5.0)).compile(x)
+
+    assert model.predict(held_out[:4], fhe="execute") == pytest.approx([5.0] * 4, rel=1e-3)
+
+
+def test_what_cannot_be_compiled_is_named(datasets: Any) -> None:
+    from sklearn.linear_model import LinearRegression
+
+    x, _, y, _ = datasets["diabetes"]
+    odd = ensemble.GradientBoostingRegressor(n_estimators=2, init=LinearRegression()).fit(x, y)
+    many = ensemble.RandomForestClassifier(2).fit(x, np.stack([y > 100, y > 200], axis=1))
+    category = np.random.default_rng(0).integers(0, 4, (len(x), 1))
+    categorical = ensemble.HistGradientBoostingRegressor(max_iter=2, categorical_features=[0]).fit(category, y)
+    stump = Tree(np.array([-1]), np.zeros(1), np.array([-1]), np.array([-1]), np.ones((1, 1)))
+    crowd = Forest([stump] * 9000, False, lambda scale: RegressionHead(scale, np.zeros(1), False, True))
+
+    with pytest.raises(FheError, match="does not start from a constant"):
+        odd.compile(x)
+    with pytest.raises(FheError, match="several outputs"):
+        many.compile(x)
+    with pytest.raises(DataError, match="categorical"):
+        categorical.compile(category)
+    with pytest.raises(FheError, match="too many"):
+        compile_forest(crowd, x, 6, False)
+    assert constant_term([stump], x[:3], np.full(3, 4.0)) == pytest.approx([3.0])

@@ -1,0 +1,129 @@
+"""The HTTP service, over a real socket on loopback."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip("fastapi")
+import uvicorn
+
+from tacit.cli.serve_fhe import serve_fhe
+from tacit.errors import KeyMismatchError, MessageError, ServiceError
+from tacit.fhe import Client
+from tacit.fhe.service import create_app
+
+ROWS = np.linspace(-2, 2, 120).reshape(4, 30)
+
+
+@pytest.fixture
+def folders(boosted: Any, tmp_path: Path) -> Path:
+    boosted.save_server(tmp_path / "server")
+    boosted.save_client(tmp_path / "client")
+    return tmp_path
+
+
+@pytest.fixture
+def address(folders: Path) -> Iterator[str]:
+    app = create_app(folders / "server", folders / "client", folders / "keys")
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(timeout=20)
+    listener.close()
+
+
+def test_a_client_needs_the_address_only(address: str, boosted: Any) -> None:
+    with Client(address) as client:
+        predictions, probabilities = client.predict(ROWS), client.predict_proba(ROWS)
+
+    assert (predictions == boosted.predict(ROWS, fhe="simulate")).all()
+    assert (probabilities == boosted.predict_proba(ROWS, fhe="simulate")).all()
+
+
+def test_a_key_that_the_service_forgot_is_registered_again(address: str, folders: Path, boosted: Any) -> None:
+    client = Client(address)
+    client.predict(ROWS[:1])
+    other = create_app(folders / "server", None, folders / "keys")  # another worker, started later
+    kept = list((folders / "keys").iterdir())
+
+    client._registered = True
+    for path in kept:
+        path.unlink()
+    stranger = Client(address)
+    stranger._registered = True  # believes so, wrongly
+
+    assert other.title == "Tacit encrypted prediction"
+    assert len(kept) == 1
+    assert kept[0].name == client._key.hex()
+    assert (stranger.predict(ROWS) == boosted.predict(ROWS, fhe="simulate")).all()
+
+
+def test_wrong_requests_are_named(address: str, linear: Any, boosted: Any, folders: Path) -> None:
+    query = boosted.client().encrypt(ROWS[:1])
+
+    answers = {
+        "junk": httpx.post(f"{address}/v1/predict", content=b"junk"),
+        "unregistered": httpx.post(f"{address}/v1/predict", content=query),
+        "other model": httpx.put(f"{address}/v1/keys", content=linear.client().public_key),
+        "too large": httpx.post(f"{address}/v1/predict", content=bytes((32 << 20) + 5000)),
+    }
+
+    assert {name: answer.status_code for name, answer in answers.items()} == {
+        "junk": 422, "unregistered": 409, "other model": 409, "too large": 413
+    }  # fmt: skip
+    assert "fewer rows" in answers["too large"].json()["detail"]
+    with pytest.raises(KeyMismatchError, match="another model"):
+        Client(linear.client().spec, server=Client(address)._remote).predict(ROWS)
+    with pytest.raises(MessageError, match="not a tacit"):
+        Client(address)._remote.answer(b"junk")
+    linear.save_client(folders / "other")
+    with pytest.raises(KeyMismatchError, match="not of the same compiled model"):
+        create_app(folders / "server", folders / "other", folders / "keys")
+
+
+def test_the_service_describes_itself(address: str, boosted: Any) -> None:
+    described = httpx.get(f"{address}/openapi.json").json()
+    info = httpx.get(f"{address}/v1/model").json()
+
+    assert set(described["paths"]) == {"/v1/model", "/v1/client", "/v1/keys", "/v1/predict"}
+    assert info["name"] == "GradientBoostingClassifier"
+    assert info["model"] == boosted.client().spec.model
+
+
+def test_a_service_that_is_not_there_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+    with pytest.raises(ServiceError, match="no answer"):
+        Client(f"http://127.0.0.1:{port}", timeout=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["--host", "0.0.0.0"], "--certfile"), (["--client", "nowhere"], "no model file"), ([], "no model file")],
+)
+def test_the_command_refuses_in_one_sentence(arguments: list[str], says: str, folders: Path) -> None:
+    empty = folders / "empty"
+    empty.mkdir()
+
+    result = CliRunner().invoke(serve_fhe, [str(empty if not arguments else folders / "server"), *arguments])
+
+    assert result.exit_code != 0
+    assert says in result.output
+    assert "Traceback" not in result.output

@@ -1,0 +1,170 @@
+"""Each smooth function keeps the error and the rounds that its docstring declares, on all of the domain it declares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+import tacit
+from tacit.functions.exponential import exp, exp_within
+from tacit.functions.logarithm import log
+from tacit.functions.reciprocal import quotient, reciprocal
+from tacit.functions.roots import rsqrt, sqrt
+from tacit.functions.sigmoid import erf, sigmoid, softplus, tanh
+from tacit.functions.softmax import Softmax
+from tacit.functions.waves import cosine, sine
+from tacit.protocols.share import Arithmetic
+from tacit.session.meter import Cost
+from tacit.tensor import SecretTensor
+
+from .documented import Promise, promise_of
+
+EXACT: dict[Callable[[Arithmetic], Arithmetic], Callable[[Tensor], Tensor]] = {
+    sigmoid: torch.sigmoid,
+    tanh: torch.tanh,
+    erf: torch.erf,
+    softplus: lambda x: torch.logaddexp(x, torch.zeros(())),
+    reciprocal: torch.reciprocal,
+    sqrt: torch.sqrt,
+    rsqrt: torch.rsqrt,
+    log: torch.log,
+    exp: torch.exp,
+    exp_within: torch.exp,
+    sine: torch.sin,
+    cosine: torch.cos,
+}
+NAMES = {"ids": lambda f: getattr(f, "__name__", str(f))}
+
+
+class Run(NamedTuple):
+    """A function of shares, and what it cost."""
+
+    value: Tensor
+    cost: Cost
+
+
+def run(function: Callable[..., Arithmetic], *args: Tensor, frac_bits: int = 16) -> Run:
+    with tacit.session(seed=1, frac_bits=frac_bits) as session:
+        shares = [tacit.share(x).share for x in args]
+        before = session.meter.cost
+        out = function(*shares)
+        cost = session.meter.cost - before
+        exact = SecretTensor(out.rescaled(out.frac_bits), torch.float64)
+        return Run(_reveal_all_bits(exact), cost)
+
+
+def _reveal_all_bits(x: SecretTensor) -> Tensor:
+    """The value with all its fractional bits, which a reveal would round to the session's."""
+    share = x.share
+    assert isinstance(share, Arithmetic)
+    total = torch.stack(share.tensors).sum(0)
+    return total.double() * 2.0**-share.frac_bits
+
+
+def samples(promise: Promise, frac_bits: int, random: torch.Generator) -> Tensor:
+    """Random numbers of each size, a dense grid, and the very ends of the domain, as fixed point holds them."""
+    unit = 2.0**-frac_bits
+    low, high = max(abs(promise.low), unit) if promise.low >= 0 else unit, promise.high
+    sizes = torch.exp(torch.rand(8000, generator=random, dtype=torch.float64) * math.log(high / low)) * low
+    grid = torch.linspace(-40, 40, 5001, dtype=torch.float64)
+    ends = torch.tensor([low, low + unit, high - unit, high / 2], dtype=torch.float64)
+    x = torch.cat([sizes, grid, ends])
+    if promise.signed:
+        x = torch.cat([x, -x])
+    elif promise.low < 0:
+        x = torch.cat([x, -sizes * (-promise.low / high), torch.tensor([promise.low + unit], dtype=torch.float64)])
+    x = (x / unit).round() * unit
+    inside = (x.abs() if promise.signed else x) >= (promise.low if promise.signed or promise.low else unit)
+    return x[inside & (x.abs() < high if promise.signed else x < high)]
+
+
+@pytest.mark.parametrize("frac_bits", [12, 16, 20])
+@pytest.mark.parametrize("function", EXACT, **NAMES)
+def test_error_is_what_the_docstring_says(function, frac_bits, random):
+    promise = promise_of(sine if function is cosine else function, frac_bits)
+    x = samples(promise, frac_bits, random)
+
+    got, cost = run(function, x, frac_bits=frac_bits)
+
+    y = EXACT[function](x)
+    share_of_bound = (got - y).abs() / promise.error(x, y)
+    worst = int(share_of_bound.argmax())
+    assert share_of_bound[worst] <= 1, f"x = {x[worst]}"
+    assert share_of_bound[worst] >= 0.2, "the bound may be tightened"
+    assert cost.rounds == promise.rounds
+
+
+def test_quotient_keeps_its_promise(random):
+    x = torch.exp(torch.rand(30000, generator=random, dtype=torch.float64) * math.log(2**26)) * 2**-12
+    x = (x * 2**16).round() / 2**16 * torch.where(torch.rand(30000, generator=random) < 0.5, -1, 1)
+    n = (torch.randn(30000, generator=random, dtype=torch.float64) * 2**16).round() / 2**16
+
+    got, cost = run(quotient, n, x)
+    _, public = run(lambda d: quotient(torch.tensor(3.0), d), x)
+
+    y = n / x
+    share_of_bound = (got - y).abs() / (2**-20 * y.abs() + 2**-22)
+    assert 0.25 <= share_of_bound.max() <= 1
+    assert (cost.rounds, public.rounds) == (15, 14)
+    assert "Error: <= 2^-20 |y| + 2^-22." in quotient.__doc__
+    assert "Cost: 15 rounds, 14 for a public n." in quotient.__doc__
+
+
+def test_error_is_the_same_among_five_parties(random):
+    x = torch.linspace(-12, 12, 5001)
+    with tacit.session(seed=1, parties=("a", "b", "c", "d", "e")):
+        got = tacit.reveal(tacit.share(x).sigmoid())
+
+    assert (got - x.sigmoid()).abs().max() <= 2**-14 + 2**-16
+
+
+def test_zero_and_what_lies_below_the_domain_stay_bounded():
+    below = torch.tensor([0.0, 2**-16, 2**-14, 2**-13])
+
+    inverse = run(reciprocal, torch.cat([below, -below[1:]])).value
+    roots = run(rsqrt, below[:1]).value
+    logs = run(log, below[:3]).value
+
+    assert inverse.abs().max() <= 2**12 * (1 + 2**-20)
+    assert 0 < roots.item() <= 2**12
+    assert bool((logs <= -14 * math.log(2) + 2**-10).all())
+    assert logs.isfinite().all()
+    assert run(sqrt, below[:1]).value.item() == 0
+    assert run(lambda d: quotient(torch.tensor(0.0), d), below).value.abs().max() == 0
+
+
+def test_a_number_below_the_exponential_s_domain_is_zero():
+    assert run(exp, torch.tensor([-30.5, -100.0, -30000.0])).value.abs().max() == 0
+
+
+def test_integers_have_reciprocals_roots_and_logarithms(random):
+    n = torch.randint(1, 1000, (200,), generator=random)
+
+    for function in (reciprocal, sqrt, rsqrt, log, sigmoid, tanh, softplus):
+        got = run(function, n).value
+
+        torch.testing.assert_close(got, EXACT[function](n.double()), atol=2**-12, rtol=2**-18)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 60])
+def test_softmax_keeps_its_promise(count, random):
+    x = torch.randn(500, count, generator=random) * 3
+
+    with tacit.session(seed=1) as session:
+        parts = Softmax.of(tacit.share(x).share, 1)
+        before = session.meter.cost
+        value, after = parts.value(), session.meter.cost
+        logarithm = parts.log_value()
+        rounds = (after - before).rounds, (session.meter.cost - after).rounds
+
+        bound = (count + 2) * 2**-16
+        assert (tacit.reveal(SecretTensor(value, torch.float32)) - x.softmax(1)).abs().max() <= bound
+        assert (tacit.reveal(SecretTensor(logarithm, torch.float32)) - x.log_softmax(1)).abs().max() <= bound
+    assert rounds[0] <= 15
+    assert rounds[1] == 11
+    assert "(n + 2) 2^-f" in Softmax.value.__doc__

@@ -1,0 +1,282 @@
+"""Training on secrets ends at the weights of the same PyTorch program on plain data, and pays for each thing once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import tacit
+from tacit.session.meter import Cost
+from tacit.session.session import Session
+
+Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+FEATURES = 6
+ROWS = 48
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    with tacit.session(seed=1) as opened:
+        yield opened
+
+
+def people(seed: int = 3) -> tuple[Tensor, Tensor]:
+    """Features, and a score that depends on them."""
+    random = torch.Generator().manual_seed(seed)
+    x = torch.randn(ROWS, FEATURES, generator=random)
+    return x, x[:, :1] * 1.5 - x[:, 1:2] + 0.3 * torch.randn(ROWS, 1, generator=random)
+
+
+def linear() -> nn.Module:
+    return nn.Linear(FEATURES, 1)
+
+
+def perceptron() -> nn.Module:
+    return nn.Sequential(nn.Linear(FEATURES, 8), nn.ReLU(), nn.Linear(8, 1))
+
+
+def deep() -> nn.Module:
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(FEATURES, 8),
+        nn.Tanh(),
+        nn.Dropout(0.25),
+        nn.Linear(8, 4),
+        nn.Sigmoid(),
+        nn.Linear(4, 1),
+    )
+
+
+def fit(model: nn.Module, optimizer: Optimizer, loss: Loss, x: Any, y: Any, clip: float | None = None) -> list[Tensor]:
+    """Two epochs in batches of 16; the last loss of each."""
+    torch.manual_seed(11)
+    steps = optimizer(model.parameters())
+    losses = []
+    for _ in range(2):
+        for start in range(0, ROWS, 16):
+            steps.zero_grad()
+            value = loss(model(x[start : start + 16]), y[start : start + 16])
+            value.backward()
+            if clip is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), clip)
+            steps.step()
+        losses.append(value.detach())
+    return losses
+
+
+def both(
+    make: Callable[[], nn.Module], optimizer: Optimizer, loss: Loss, x: Tensor, y: Tensor, clip: float | None = None
+) -> tuple[nn.Module, nn.Module, list[Tensor], list[Tensor]]:
+    """Train a plain model and its secret twin; both come back plain, with their losses."""
+    torch.manual_seed(5)
+    plain = make()
+    secret = tacit.share(copy.deepcopy(plain))
+    want = fit(plain, optimizer, loss, x, y, clip)
+    got = fit(secret, optimizer, loss, tacit.share(x, owner=_owner()), tacit.share(y, owner=_owner()), clip)
+    return plain, tacit.reveal(secret), want, [tacit.reveal(v) for v in got]
+
+
+def _owner() -> str:
+    return tacit.current_session().parties[-1]
+
+
+def distance(a: nn.Module, b: nn.Module) -> float:
+    """The largest difference of two weights."""
+    return max(float((v - w).detach().abs().max()) for v, w in zip(a.parameters(), b.parameters(), strict=True))
+
+
+SGD: dict[str, Optimizer] = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.2),
+    "momentum": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
+    "nesterov and decay": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "dampening, ascending": lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9, dampening=0.1, maximize=True),
+}
+ADAM: dict[str, Optimizer] = {
+    "adam": lambda p: torch.optim.Adam(p, lr=0.02),
+    "adam and decay": lambda p: torch.optim.Adam(p, lr=0.02, weight_decay=0.01),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.02),
+    "amsgrad": lambda p: torch.optim.Adam(p, lr=0.02, amsgrad=True),
+}
+TASKS: dict[str, tuple[Callable[[], nn.Module], Loss, bool]] = {
+    "linear regression": (linear, F.mse_loss, False),
+    "logistic regression": (linear, F.binary_cross_entropy_with_logits, True),
+    "perceptron": (perceptron, F.binary_cross_entropy_with_logits, True),
+    "deep": (deep, F.mse_loss, False),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("optimizer", SGD)
+def test_descent_ends_at_the_weights_of_plain_training(optimizer, task, session):
+    make, loss, binary = TASKS[task]
+    x, y = people()
+
+    plain, secret, want, got = both(make, SGD[optimizer], loss, x, (y > 0).float() if binary else y)
+
+    assert distance(plain, secret) < 2e-3
+    torch.testing.assert_close(torch.stack(got), torch.stack(want), atol=5e-3, rtol=5e-3)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("optimizer", ADAM)
+def test_adam_ends_at_the_predictions_of_plain_training(optimizer, task, session):
+    """A vanishing gradient of unlucky sign moves a weight by a whole step, so weights are not compared one by one."""
+    make, loss, binary = TASKS[task]
+    x, y = people()
+
+    plain, secret, want, got = both(make, ADAM[optimizer], loss, x, (y > 0).float() if binary else y)
+
+    with torch.no_grad():
+        plain.eval(), secret.eval()
+        torch.testing.assert_close(secret(x), plain(x), atol=0.1, rtol=0)
+    torch.testing.assert_close(torch.stack(got), torch.stack(want), atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize(("frac_bits", "parties"), [(12, 2), (20, 2), (16, 3), (16, 5)])
+def test_scale_and_number_of_parties_change_nothing_but_precision(frac_bits, parties):
+    x, y = people()
+    with tacit.session(seed=1, parties=[f"p{i}" for i in range(parties)], frac_bits=frac_bits):
+        for make, loss, target in (
+            (linear, F.mse_loss, y),
+            (perceptron, F.binary_cross_entropy_with_logits, (y > 0).float()),
+        ):
+            plain, secret, _, _ = both(make, SGD["momentum"], loss, x, target)
+            other, adamant, _, _ = both(make, ADAM["adam"], loss, x, target)
+
+            assert distance(plain, secret) < 1e-2
+            with torch.no_grad():
+                torch.testing.assert_close(adamant(x), other(x), atol=0.3 if frac_bits == 12 else 0.1, rtol=0)
+
+
+def test_bce_of_probabilities_and_clipped_gradients(session):
+    x, y = people()
+
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Linear(FEATURES, 1), nn.Sigmoid())
+
+    plain, secret, _, _ = both(make, SGD["sgd"], F.binary_cross_entropy, x, (y > 0).float(), clip=0.1)
+
+    assert distance(plain, secret) < 1e-2
+
+
+def test_gradients_are_clipped_by_value(session):
+    model = tacit.share(linear())
+    x, y = people()
+    F.mse_loss(model(tacit.share(x)), tacit.share(y) * 10).backward()
+
+    nn.utils.clip_grad_value_(model.parameters(), 0.5)
+
+    assert all(tacit.reveal(p.grad).abs().max() <= 0.5 for p in model.parameters())
+
+
+def test_public_batches_train_secret_weights_and_secret_batches_public_weights(session):
+    x, y = people()
+    torch.manual_seed(5)
+    plain = linear()
+    secret, public = tacit.share(copy.deepcopy(plain)), copy.deepcopy(plain)
+
+    loss = F.mse_loss(plain(x), y)
+    loss.backward()
+    F.mse_loss(secret(x), y).backward()
+    F.mse_loss(public(tacit.share(x)), tacit.share(y)).backward()
+
+    for p, s, u in zip(plain.parameters(), secret.parameters(), public.parameters(), strict=True):
+        torch.testing.assert_close(tacit.reveal(s.grad), p.grad, atol=1e-3, rtol=0)
+        torch.testing.assert_close(tacit.reveal(u.grad), p.grad, atol=1e-3, rtol=0)
+
+
+# --- what training pays for -------------------------------------------------------------------------------------------
+
+
+def cost_of(session: Session, work: Callable[[], Any]) -> Cost:
+    before = session.meter.cost
+    work()
+    return session.meter.cost - before
+
+
+def test_a_linear_layer_opens_input_and_weight_once_for_forward_and_both_gradients(session):
+    rows, inputs, outputs = 10, 5, 3
+    layer = tacit.share(nn.Linear(inputs, outputs))
+    x = tacit.share(torch.randn(rows, inputs), owner="alice").requires_grad_()
+
+    forward = cost_of(session, lambda: layer(x))
+    out = layer(x)
+    backward = cost_of(session, lambda: out.backward(torch.ones(rows, outputs)))
+
+    assert (forward.rounds, forward.online["alice"]) == (1, 8 * (rows * inputs + inputs * outputs))
+    assert (backward.rounds, backward.online["alice"]) == (0, 0)  # the gradient that comes in is public here
+
+
+def test_a_secret_gradient_is_opened_once_for_both_gradients_of_a_layer(session):
+    rows, inputs, outputs = 10, 5, 3
+    layer = tacit.share(nn.Linear(inputs, outputs))
+    x = tacit.share(torch.randn(rows, inputs), owner="alice").requires_grad_()
+    gradient = tacit.share(torch.randn(rows, outputs), owner="alice")
+    out = layer(x)
+
+    backward = cost_of(session, lambda: out.backward(gradient))
+
+    assert (backward.rounds, backward.online["alice"]) == (1, 8 * rows * outputs)
+
+
+def test_relu_compares_nothing_on_the_way_back(session):
+    count = 64
+    x = tacit.share(torch.randn(count), owner="alice").requires_grad_()
+
+    out = x.relu()
+    back = cost_of(session, lambda: out.backward(tacit.share(torch.randn(count), owner="alice")))
+
+    assert back.rounds == 1
+    assert back.online["alice"] == 8 * count  # the incoming gradient, to be selected by a bit that is masked already
+
+
+@pytest.mark.parametrize("loss", [F.mse_loss, F.binary_cross_entropy_with_logits])
+def test_a_loss_that_is_only_differentiated_costs_nothing(loss, session):
+    x = tacit.share(torch.randn(8), owner="alice").requires_grad_()
+    y = tacit.share(torch.rand(8), owner="bob")
+
+    kept: list[Tensor] = []
+    computed = cost_of(session, lambda: kept.append(loss(x, y)))
+    kept[0].backward()
+    revealed = cost_of(session, lambda: tacit.reveal(kept[0].detach()))
+
+    assert (computed.rounds, computed.producer) == (0, 0)
+    assert revealed.rounds > 1
+
+
+def test_every_epoch_but_the_first_finds_the_data_open(session):
+    x, y = people()
+    model = tacit.share(linear())
+    data = tacit.share(x, owner="alice")
+    target = tacit.share(y, owner="bob")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def epoch() -> None:
+        for start in range(0, ROWS, 16):
+            optimizer.zero_grad()
+            F.mse_loss(model(data[start : start + 16]), target[start : start + 16]).backward()
+            optimizer.step()
+
+    costs = [cost_of(session, epoch).online["alice"] for _ in range(3)]
+
+    assert costs[0] - costs[1] >= 8 * ROWS * FEATURES
+    assert costs[1] == costs[2]
+    assert costs[1] < 8 * ROWS * FEATURES
+
+
+def test_a_fixed_model_is_opened_once_for_all_predictions(session):
+    model = tacit.share(nn.Linear(100, 1)).requires_grad_(False)
+
+    first = cost_of(session, lambda: model(tacit.share(torch.randn(2, 100), owner="alice")))
+    second = cost_of(session, lambda: model(tacit.share(torch.randn(2, 100), owner="alice")))
+
+    assert first.online["alice"] == 8 * (200 + 100)
+    assert second.online["alice"] == 8 * 200
