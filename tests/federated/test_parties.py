@@ -10,20 +10,10 @@ from flwr.serverapp.strategy import FedAvg
 import tacit
 from tacit.federated import ClippedMean, InsecureEmbeddedParties, Median, TrimmedMean
 from tacit.federated.errors import FederatedError
-from tacit.federated.robust import sort_rows
 
 from .apps import CLIENTS, initial, secure, step
 
 RULES = {"clipped": ClippedMean(1.5), "median": Median(), "trimmed": TrimmedMean(2)}
-
-
-@pytest.mark.parametrize("n", range(1, 18))
-def test_the_network_sorts(n):
-    x = torch.randn(n, 40, generator=torch.Generator().manual_seed(n))
-
-    rows = torch.stack(sort_rows(x))
-
-    assert torch.allclose(rows, x.sort(dim=0).values, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -22,7 +22,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid
 
 import tacit
-from tacit.api import _protocol
+from tacit.api import active_protocol
 from tacit.federated import wire
 from tacit.federated.aggregation import Aggregate, Aggregation, Credentials
 from tacit.federated.errors import FederatedError, ForgeryError, RoundError, ThresholdError
@@ -171,7 +171,7 @@ class InsecureEmbeddedParties(Aggregation):
         """Each party opens its own boxes; from there on there are only secrets, and their result."""
         count = layout.count + 1
         with tacit.session(parties=self.parties, frac_bits=FRAC_BITS):
-            protocol = _protocol()
+            protocol = active_protocol()
             total = None
             for party, name in enumerate(self.parties):
                 rows = [self._own(party, index, boxes[party], session, count) for index, boxes in chosen.items()]

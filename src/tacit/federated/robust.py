@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["ClippedMean", "Median", "Rule", "TrimmedMean", "sort_rows"]
+__all__ = ["ClippedMean", "Median", "Rule", "TrimmedMean"]
 
 
 class Rule(ABC):
@@ -52,7 +52,7 @@ class Median(Rule):
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the middle row of the sorted columns."""
-        rows, n = sort_rows(x), len(x)
+        rows, n = x.sort(dim=0).values, len(x)
         return rows[n // 2] if n % 2 else (rows[n // 2 - 1] + rows[n // 2]) / 2
 
 
@@ -68,39 +68,4 @@ class TrimmedMean(Rule):
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the mean of the inner rows of the sorted columns."""
-        rows = sort_rows(x)
-        return torch.stack(rows[self.trim : len(rows) - self.trim]).mean(dim=0)
-
-
-def sort_rows(x: Tensor) -> list[Tensor]:
-    """Return rows such that each column ascends: Batcher's odd-even merge sort. Ref: [Bat68].
-
-    The places compared do not depend on the values. Layers: log n (log n + 1) / 2, each one comparison deep.
-    """
-    rows = list(x)
-    for layer in _layers(len(rows)):
-        low, high = torch.stack([rows[i] for i, _ in layer]), torch.stack([rows[j] for _, j in layer])
-        smaller = torch.minimum(low, high)
-        larger = low + high - smaller
-        for at, (i, j) in enumerate(layer):
-            rows[i], rows[j] = smaller[at], larger[at]
-    return rows
-
-
-def _layers(n: int) -> list[list[tuple[int, int]]]:
-    layers = []
-    p = 1
-    while p < n:
-        k = p
-        while k >= 1:
-            layer = [
-                (i + j, i + j + k)
-                for j in range(k % p, n - k, 2 * k)
-                for i in range(min(k, n - j - k))
-                if (i + j) // (2 * p) == (i + j + k) // (2 * p)
-            ]
-            if layer:
-                layers.append(layer)
-            k //= 2
-        p *= 2
-    return layers
+        return x.sort(dim=0).values[self.trim : len(x) - self.trim].mean(dim=0)
