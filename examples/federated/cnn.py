@@ -32,7 +32,7 @@ SITES = 10
 FORM = PairwiseMasks(Settings(minimum=5, limit=8.0, max_examples=1000))
 ROSTER, IDENTITIES = enroll(f"site-{i}" for i in range(SITES))
 LEARNING_RATE = 0.05
-LOCAL_EPOCHS = 3
+LOCAL_EPOCHS = 4
 
 app = ClientApp(
     mods=[SecureAggregationMod(FORM, lambda c: (IDENTITIES[f"site-{c.node_config['partition-id']}"], ROSTER))]
@@ -130,7 +130,7 @@ def main() -> None:
     """Walk, and print the accuracies."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", choices=["drawn", "real"], default="real")
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--secret", type=int, default=100, help="how many images to predict on under MPC")
     options = parser.parse_args()
     torch.set_num_threads(1)  # these images are small: more threads only wait for each other

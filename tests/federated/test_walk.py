@@ -55,3 +55,15 @@ def test_federated_is_as_good_as_pooled_and_encrypted_as_in_clear(example, name)
     assert result["federated"] > result["pooled"] - 0.005
     assert abs(result["quantised"] - result["federated"]) <= 0.005
     assert abs(result["encrypted"] - result["same images in clear"]) <= 0.01
+
+
+@pytest.mark.slow
+def test_a_federated_network_predicts_under_mpc_as_in_clear(example):
+    import cnn
+
+    with threadpool_limits(1):
+        result = cnn.walk("real", rounds=12, secret=20)
+
+    assert result["federated"] > 0.94
+    assert result["secret"] == result["same images in clear"]
+    assert result["largest difference of a score"] < 5e-3
