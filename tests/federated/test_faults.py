@@ -153,7 +153,21 @@ def nothing(content: RecordDict):
     content["tacit"] = ConfigRecord()
 
 
+def words(name):
+    def change(content: RecordDict):
+        content["tacit"][name] = ["words"] * len(content["tacit"][name])
+
+    return change
+
+
+def garbage(content: RecordDict):
+    content["tacit-vector"]["masked"].data = b"PK\x03\x04 this is no array"
+
+
 TAMPERED = {
+    "boxes of another type": (2, words("boxes"), "is no list of bytes", 9),
+    "shares of another type": (4, words("shares"), "is no list of bytes", 10),
+    "a vector of garbage": (3, garbage, "the vector of a message of secure aggregation is damaged", 9),
     "a forged key": (1, flip("keys"), "forged, or of another round", 9),
     "no keys": (1, nothing, "has no field 'keys'", 9),
     "no boxes": (2, nothing, "has no field 'clients'", 9),

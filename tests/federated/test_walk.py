@@ -50,11 +50,11 @@ def test_federated_is_as_good_as_pooled_and_encrypted_as_in_clear(example, name)
     walk, _ = example
 
     with threadpool_limits(1):
-        result = walk.walk(name, rounds=30, encrypted=100)
+        result = walk.walk(name, rounds=30, encrypted=50)
 
     assert result["federated"] > result["pooled"] - 0.005
     assert abs(result["quantised"] - result["federated"]) <= 0.005
-    assert abs(result["encrypted"] - result["same images in clear"]) <= 0.01
+    assert abs(result["encrypted"] - result["same images in clear"]) <= 0.02
 
 
 @pytest.mark.slow
@@ -62,7 +62,7 @@ def test_a_federated_network_predicts_under_mpc_as_in_clear(example):
     import cnn
 
     with threadpool_limits(1):
-        result = cnn.walk("real", rounds=12, secret=20)
+        result = cnn.walk("real", rounds=20, secret=20)
 
     assert result["federated"] > 0.94
     assert result["secret"] == result["same images in clear"]

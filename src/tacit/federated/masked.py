@@ -69,11 +69,11 @@ class PairwiseMasks(Aggregation):
     def _later(self, stage: int, member: Member, message: Message, context: Context, train: Train) -> RecordDict:
         get = message.content
         if stage == Stage.SHARED:
-            advertised = [Advertisement.unpack(data) for data in wire.get(get, "keys", list)]
+            advertised = [Advertisement.unpack(data) for data in wire.get_all(get, "keys", bytes)]
             boxes = member.share(wire.indices(wire.get(get, "participants", bytes)), advertised)
             return wire.put(RecordDict(), clients=list(boxes), boxes=list(boxes.values()))
         if stage == Stage.MASKED:
-            incoming = dict(zip(wire.get(get, "clients", list), wire.get(get, "boxes", list), strict=True))
+            incoming = dict(zip(wire.get_all(get, "clients", int), wire.get_all(get, "boxes", bytes), strict=False))
             update = contribution(message, context, train, metrics=self.settings.privacy is None)
             encoding = self.settings.encoding(len(member.roster))
             masked = member.mask(self.encode(update, encoding), incoming, encoding)
@@ -197,7 +197,7 @@ class _Session:
         return wire.put(RecordDict(), keys=keys, participants=wire.pack_indices(self.collector.participants))
 
     def _accept_boxes(self, node: int, content: RecordDict) -> None:
-        clients, boxes = wire.get(content, "clients", list), wire.get(content, "boxes", list)
+        clients, boxes = wire.get_all(content, "clients", int), wire.get_all(content, "boxes", bytes)
         self.collector.accept_shares(self._client(node), dict(zip(clients, boxes, strict=False)))
 
     def _model_for(self, client: int) -> RecordDict:
@@ -230,7 +230,7 @@ class _Session:
         self.collector.accept_vector(self._client(node), vector, layout.count + _HEAD, self.encoding)
 
     def _accept_shares(self, node: int, content: RecordDict) -> None:
-        self.collector.accept_revealed(self._client(node), wire.get(content, "shares", list))
+        self.collector.accept_revealed(self._client(node), wire.get_all(content, "shares", bytes))
 
     def _client(self, node: int) -> int:
         return next(client for client, own in self.nodes.items() if own == node)

@@ -145,7 +145,7 @@ class InsecureEmbeddedParties(Aggregation):
         roster: Roster,
         accepted: dict[int, tuple[Layout, list[bytes]]],
     ) -> None:
-        index, boxes = wire.get(reply.content, "index", int), wire.get(reply.content, "boxes", list)
+        index, boxes = wire.get(reply.content, "index", int), wire.get_all(reply.content, "boxes", bytes)
         layout = Layout.unpack(wire.get(reply.content, "layout", str))
         signed = _signed(_session(run, number, layout), index, boxes)
         roster.verify(index, signed, wire.get(reply.content, "signature", bytes))

@@ -11,7 +11,7 @@ from flwr.app.typing import ConfigRecordValues
 from tacit.federated.errors import ForgeryError
 from tacit.federated.secagg.encoding import Ring
 
-__all__ = ["RECORD", "get", "get_vector", "indices", "pack_indices", "put", "put_vector"]
+__all__ = ["RECORD", "get", "get_all", "get_vector", "indices", "pack_indices", "put", "put_vector"]
 
 RECORD = "tacit"
 _VECTOR = "tacit-vector"
@@ -34,6 +34,14 @@ def get(content: RecordDict, name: str, kind: type[T]) -> T:
     return value
 
 
+def get_all(content: RecordDict, name: str, kind: type[T]) -> list[T]:
+    """Return a field of Tacit's record that is a list, all of whose elements have this type."""
+    values = get(content, name, list)
+    if not all(isinstance(value, kind) for value in values):
+        raise ForgeryError(f"the field {name!r} of a message of secure aggregation is no list of {kind.__name__}")
+    return values
+
+
 def put_vector(content: RecordDict, vector: Ring) -> RecordDict:
     """Add a vector of ring elements."""
     content[_VECTOR] = ArrayRecord({"masked": Array(vector)})
@@ -46,9 +54,11 @@ def get_vector(content: RecordDict) -> Ring:
     if record is None or list(record) != ["masked"]:
         raise ForgeryError("a message of secure aggregation holds no vector")
     try:
-        vector: Ring = record["masked"].numpy()
-    except (TypeError, ValueError):
-        raise ForgeryError("the vector of a message of secure aggregation is damaged") from None
+        vector = record["masked"].numpy()
+    except Exception:  # whatever NumPy makes of bytes that a stranger chose
+        vector = None
+    if not isinstance(vector, np.ndarray):
+        raise ForgeryError("the vector of a message of secure aggregation is damaged")
     return vector
 
 
