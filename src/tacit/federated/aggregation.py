@@ -1,0 +1,76 @@
+"""What every form of secure aggregation has in common: a client's end, a server's end, and what comes out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flwr.app import Context, Message, RecordDict
+from flwr.serverapp import Grid
+
+from tacit.federated.errors import RosterError
+from tacit.federated.identity import Identity, Roster
+from tacit.federated.privacy import Privacy
+from tacit.federated.secagg.encoding import Floats
+from tacit.federated.update import Layout
+
+__all__ = ["Aggregate", "Aggregation", "Credentials", "from_node_config"]
+
+Credentials = Callable[[Context], tuple[Identity, Roster]]
+"""Finds, at a node, the client's identity and the roster."""
+
+
+def from_node_config(context: Context) -> tuple[Identity, Roster]:
+    """Read the files that the node's config names: `identity` and `roster`."""
+    config = context.node_config
+    missing = [name for name in ("identity", "roster") if name not in config]
+    if missing:
+        raise RosterError(f"the node's config lacks {' and '.join(missing)}, the paths of two files")
+    return Identity.load(Path(str(config["identity"]))), Roster.load(Path(str(config["roster"])))
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """The weighted average of the survivors' updates, and what is to be told about it."""
+
+    layout: Layout
+    mean: Floats = field(repr=False)
+    examples: float
+    asked: int
+    survivors: int
+    failures: dict[str, str]
+    saturated: int
+    """Coordinates, over all clients, that were larger than the limit."""
+    seconds: float
+    """The server's own work."""
+    rho: float | None = None
+    """The privacy loss of this round, in zero-concentrated differential privacy."""
+    error: float = 0.0
+    """The largest error of the mean from encoding."""
+
+
+class Aggregation(ABC):
+    """A form of secure aggregation."""
+
+    @property
+    @abstractmethod
+    def privacy(self) -> Privacy | None:
+        """The noise that clients add, if any."""
+
+    @abstractmethod
+    def reply(
+        self,
+        message: Message,
+        context: Context,
+        train: Callable[[Message, Context], Message],
+        credentials: Credentials,
+    ) -> RecordDict:
+        """Answer a message at a client; `train` is the ClientApp's own function."""
+
+    @abstractmethod
+    def aggregate(
+        self, grid: Grid, messages: list[Message], timeout: float | None, number: int, roster: Roster
+    ) -> Aggregate:
+        """Lead the clients that the messages go to through one session, numbered within the run."""

@@ -1,0 +1,39 @@
+"""The client's line: `ClientApp(mods=[SecureAggregationMod(form)])`."""
+
+from __future__ import annotations
+
+from flwr.app import Context, Error, Message
+from flwr.clientapp.typing import ClientAppCallable
+
+from tacit.federated import wire
+from tacit.federated.aggregation import Aggregation, Credentials, from_node_config
+from tacit.federated.errors import FederatedError, RoundError
+
+__all__ = ["SecureAggregationMod"]
+
+ERROR_CODE = 1001
+"""Of the error replies that this mod sends."""
+
+
+class SecureAggregationMod:
+    """A Flower mod that lets no training or evaluation reply leave the client unless masked.
+
+    `form` is the same as at the server. `credentials` finds the client's identity and the roster; by default in the
+    files that the node's config names.
+    """
+
+    def __init__(self, form: Aggregation, credentials: Credentials = from_node_config) -> None:
+        self.form = form
+        self.credentials = credentials
+
+    def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+        """Answer a message of the server."""
+        if message.metadata.message_type.startswith("query"):
+            return call_next(message, context)
+        try:
+            if wire.RECORD not in message.content.config_records:
+                raise RoundError("the server asks for a reply in clear; this client sends none")
+            content = self.form.reply(message, context, call_next, self.credentials)
+        except FederatedError as error:
+            return Message(Error(ERROR_CODE, str(error)), reply_to=message)
+        return Message(content, reply_to=message)

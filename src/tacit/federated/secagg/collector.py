@@ -1,0 +1,165 @@
+"""The server's part: it passes on what clients send each other, adds up, and unmasks the sum.
+
+A client whose message is refused counts as one that vanished; `refused` says why. What is raised ends the round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tacit.federated.errors import FederatedError, ForgeryError, RoundError, ThresholdError, UpdateError
+from tacit.federated.identity import Roster
+from tacit.federated.secagg import keys, shamir
+from tacit.federated.secagg.encoding import Encoding, Ring
+from tacit.federated.secagg.graph import neighbours
+from tacit.federated.secagg.packets import Advertisement, Revealed
+from tacit.federated.secagg.settings import Settings
+
+__all__ = ["Collector"]
+
+
+@dataclass
+class Collector:
+    """The server in one session. Its methods follow the stages; each message is handed in as it comes."""
+
+    roster: Roster
+    settings: Settings
+    session: bytes
+    advertised: dict[int, Advertisement] = field(default_factory=dict)
+    boxes: dict[int, dict[int, bytes]] = field(default_factory=dict)
+    survivors: set[int] = field(default_factory=set)
+    revealed: dict[int, list[Revealed]] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)
+    _graph: dict[int, tuple[int, ...]] = field(default_factory=dict, repr=False)
+    _sum: Ring | None = field(default=None, repr=False)
+
+    # round 0
+
+    def accept_advertisement(self, packet: bytes) -> int:
+        """Take a client's keys; return its index."""
+        advertisement = Advertisement.unpack(packet)
+        self.roster.verify(advertisement.index, advertisement.signed(self.session), advertisement.signature)
+        if advertisement.index in self.advertised:
+            raise RoundError(f"{self._name(advertisement.index)} advertised keys twice")
+        self.advertised[advertisement.index] = advertisement
+        return advertisement.index
+
+    def close_advertisements(self) -> None:
+        """Fix the participants and the graph."""
+        self._enough(len(self.advertised), "advertised keys")
+        self._graph = neighbours(self.advertised, self.settings.degree, self.session)
+
+    @property
+    def participants(self) -> list[int]:
+        """Everyone who advertised keys."""
+        return sorted(self.advertised)
+
+    def advertisements_for(self, client: int) -> list[Advertisement]:
+        """Return the keys of a client's neighbours."""
+        return [self.advertised[v] for v in self._graph[client]]
+
+    # round 1
+
+    def accept_shares(self, client: int, boxes: Mapping[int, bytes]) -> None:
+        """Take a client's encrypted shares for its neighbours."""
+        if client in self.boxes:
+            raise RoundError(f"{self._name(client)} sent its shares twice")
+        if set(boxes) != set(self._graph[client]):
+            raise ForgeryError(f"{self._name(client)} did not send shares for each of its neighbours")
+        self.boxes[client] = dict(boxes)
+
+    def boxes_for(self, client: int) -> dict[int, bytes]:
+        """Return the encrypted shares that neighbours sent to a client."""
+        return {v: self.boxes[v][client] for v in self._graph[client] if v in self.boxes}
+
+    def close_shares(self) -> None:
+        """Refuse to go on with too few."""
+        self._enough(len(self.boxes), "shared their secrets")
+
+    # round 2
+
+    def accept_vector(self, client: int, vector: Ring, count: int, encoding: Encoding) -> None:
+        """Add a client's masked vector to the sum."""
+        if client in self.survivors or client not in self.boxes:
+            raise RoundError(f"{self._name(client)} sent its vector twice, or without sharing its secrets first")
+        if vector.shape != (count,) or vector.dtype != encoding.dtype:
+            raise UpdateError(
+                f"{self._name(client)} sent {vector.dtype} {list(vector.shape)} where {encoding.dtype} [{count}] is due"
+            )
+        self._sum = vector.copy() if self._sum is None else self._sum + vector
+        self.survivors.add(client)
+
+    def survivors_for(self, client: int) -> list[int]:
+        """Return which of a client's neighbourhood survived."""
+        return [v for v in sorted((client, *self._graph[client])) if v in self.survivors]
+
+    def close_vectors(self) -> None:
+        """Refuse to go on with too few."""
+        self._enough(len(self.survivors), "sent an update")
+
+    # round 4
+
+    def accept_revealed(self, client: int, packets: Iterable[bytes]) -> None:
+        """Take the shares that a client reveals."""
+        if client in self.revealed:
+            raise RoundError(f"{self._name(client)} revealed shares twice")
+        shares = [Revealed.unpack(packet) for packet in packets]
+        around = {client, *self._graph[client]}
+        if any(s.index not in around or s.survived != (s.index in self.survivors) for s in shares):
+            raise ForgeryError(f"{self._name(client)} revealed a share that was not asked for")
+        self.revealed[client] = shares
+
+    def sum(self, encoding: Encoding) -> Ring:
+        """Return the sum of the survivors' vectors: take off their self-masks, and the masks of who vanished."""
+        self._enough(len(self.revealed), "helped to unmask")
+        assert self._sum is not None
+        total = self._sum.copy()
+        held: dict[int, dict[int, bytes]] = {}
+        for client, shares in self.revealed.items():
+            for share in shares:
+                held.setdefault(share.index, {})[client + 1] = share.share
+        for u in sorted(self.survivors):
+            total -= keys.self_mask(self._seed(u, held), self.session, len(total), encoding)
+        for u in sorted(set(self.boxes) - self.survivors):
+            beside = [v for v in self._graph[u] if v in self.survivors]
+            if not beside:
+                continue
+            private = self._mask_key(u, held)
+            for v in beside:
+                public = self.advertised[v].mask_key
+                pair = keys.pairwise(private, public, (u, v), self.session, len(total), encoding)
+                if v < u:
+                    total -= pair
+                else:
+                    total += pair
+        return total
+
+    def _seed(self, u: int, held: Mapping[int, dict[int, bytes]]) -> bytes:
+        seed = self._combine(u, held)
+        if keys.commitment(seed, self.session) != self.advertised[u].commitment:
+            raise ForgeryError(f"a share of the self-mask of {self._name(u)} is wrong")
+        return seed
+
+    def _mask_key(self, u: int, held: Mapping[int, dict[int, bytes]]) -> bytes:
+        key = self._combine(u, held)
+        if keys.public_key(key) != self.advertised[u].mask_key:
+            raise ForgeryError(f"a share of the mask key of {self._name(u)} is wrong")
+        return key
+
+    def _combine(self, u: int, held: Mapping[int, dict[int, bytes]]) -> bytes:
+        needed = self.settings.needed(len(self._graph[u]) + 1)
+        try:
+            return shamir.combine(held.get(u, {}), needed)
+        except FederatedError as error:
+            raise type(error)(f"the masks of {self._name(u)} cannot be removed: {error}") from None
+
+    def _name(self, client: int) -> str:
+        return self.roster.names[client]
+
+    def _enough(self, clients: int, what: str) -> None:
+        needed = self.settings.minimum
+        if self.settings.degree is None:  # else each neighbourhood has a threshold of its own
+            needed = max(needed, self.settings.needed(len(self.advertised)))
+        if clients < needed:
+            raise ThresholdError(f"{clients} of {len(self.roster)} clients {what}, {needed} are needed")

@@ -1,0 +1,180 @@
+"""A client's part: four stages, each done once per session.
+
+::
+
+    advertise    fresh keys, signed
+    share        both secrets, shared and encrypted for each neighbour
+    mask         the vector, masked
+    unmask       for each neighbour, one share: of the seed if it survived, of the key if it did not; never both
+
+Between stages a member is a record of bytes (`dump`, `Member.load`): with Flower, each stage may run in a process of
+its own. Whoever reads that record can unmask the client's vector of this session, so it stays at the client.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Self
+
+from tacit.federated.errors import ForgeryError, RoundError, ThresholdError
+from tacit.federated.identity import Identity, Roster
+from tacit.federated.secagg import keys, shamir
+from tacit.federated.secagg.encoding import Encoding, Ring
+from tacit.federated.secagg.graph import neighbours
+from tacit.federated.secagg.packets import Advertisement, Revealed, pack_shares, unpack_shares
+from tacit.federated.secagg.settings import Settings
+
+__all__ = ["Member", "Stage"]
+
+
+class Stage(IntEnum):
+    """What a member has done in this session."""
+
+    ADVERTISED = 1
+    SHARED = 2
+    MASKED = 3
+    UNMASKED = 4
+
+
+@dataclass
+class Member:
+    """A client in one session."""
+
+    index: int
+    roster: Roster = field(repr=False)
+    settings: Settings
+    session: bytes
+    stage: Stage = Stage.ADVERTISED
+    box_key: bytes = field(default_factory=keys.fresh_key, repr=False)
+    mask_key: bytes = field(default_factory=keys.fresh_key, repr=False)
+    seed: bytes = field(default_factory=lambda: os.urandom(shamir.SECRET_BYTES), repr=False)
+    peers: dict[int, Advertisement] = field(default_factory=dict, repr=False)
+    held: dict[int, bytes] = field(default_factory=dict, repr=False)
+    """The encrypted shares of those neighbours whose masks are in this client's vector."""
+    own_share: bytes = field(default=b"", repr=False)
+
+    def advertise(self, identity: Identity) -> Advertisement:
+        """Return fresh public keys, signed. [BIKMMPRSS17] Fig. 4, round 0."""
+        if self.roster.index(identity) != self.index:
+            raise ForgeryError(f"{identity.name} cannot sign for client {self.index}")
+        box, mask = keys.public_key(self.box_key), keys.public_key(self.mask_key)
+        bare = Advertisement(self.index, box, mask, keys.commitment(self.seed, self.session), bytes(64))
+        return Advertisement(self.index, box, mask, bare.commitment, identity.sign(bare.signed(self.session)))
+
+    def share(self, participants: Iterable[int], advertised: Iterable[Advertisement]) -> dict[int, bytes]:
+        """Return both secrets, shared and encrypted, for each neighbour. Round 1."""
+        self._advance(Stage.SHARED)
+        members = set(participants)
+        if len(members) < self.settings.minimum or self.index not in members:
+            raise ThresholdError(f"{len(members)} clients take part; this one asks for {self.settings.minimum}")
+        if not all(0 <= v < len(self.roster) for v in members):
+            raise ForgeryError("the server named a participant that the roster does not have")
+        expected = neighbours(members, self.settings.degree, self.session)[self.index]
+        given = list(advertised)
+        self.peers = {peer.index: peer for peer in given if peer.index != self.index}
+        if tuple(sorted(peer.index for peer in given if peer.index != self.index)) != expected:
+            raise ForgeryError("the server did not send the keys of this client's neighbours, each once")
+        for peer in self.peers.values():
+            self.roster.verify(peer.index, peer.signed(self.session), peer.signature)
+        if len({key for peer in self.peers.values() for key in (peer.box_key, peer.mask_key)}) != 2 * len(expected):
+            raise ForgeryError("two neighbours advertise the same key")
+        points = [v + 1 for v in (*expected, self.index)]
+        mask_shares = shamir.split(self.mask_key, points, self._needed)
+        seed_shares = shamir.split(self.seed, points, self._needed)
+        self.own_share = seed_shares[self.index + 1]
+        return {
+            v: keys.seal_box(
+                self.box_key, self.peers[v].box_key, (self.index, v), self.session,
+                pack_shares(mask_shares[v + 1], seed_shares[v + 1]),
+            )
+            for v in expected
+        }  # fmt: skip
+
+    def mask(self, vector: Ring, incoming: Mapping[int, bytes], encoding: Encoding) -> Ring:
+        """Return y_u = x_u + PRG(b_u) +- the pairwise masks of all neighbours that shared their secrets. Round 2."""
+        self._advance(Stage.MASKED)
+        if not set(incoming) <= set(self.peers):
+            raise ForgeryError("the server passed on shares of a client that is no neighbour")
+        if len(incoming) + 1 < self._needed:
+            raise ThresholdError(f"{len(incoming)} neighbours shared their secrets, {self._needed - 1} are needed")
+        for v, box in incoming.items():
+            self._open(v, box)
+        self.held = dict(incoming)
+        y = vector + keys.self_mask(self.seed, self.session, len(vector), encoding)
+        for v in incoming:
+            key = self.peers[v].mask_key
+            pair = keys.pairwise(self.mask_key, key, (self.index, v), self.session, len(vector), encoding)
+            if self.index < v:
+                y += pair
+            else:
+                y -= pair
+        return y
+
+    def unmask(self, survivors: Iterable[int]) -> list[Revealed]:
+        """Return one share for each client whose shares are here. Once, and for one story only. Round 4."""
+        self._advance(Stage.UNMASKED)
+        alive = set(survivors)
+        if self.index not in alive:
+            raise RoundError("this client is not among the survivors: its vector came too late")
+        if not alive <= {*self.held, self.index}:
+            raise ForgeryError("the server named a survivor whose secrets were never shared")
+        if len(alive) < self._needed:
+            raise ThresholdError(f"{len(alive)} of this client's neighbourhood survive, {self._needed} are needed")
+        revealed = [Revealed(self.index, True, self.own_share)]
+        for v, box in self.held.items():
+            mask_share, seed_share = unpack_shares(self._open(v, box))
+            revealed.append(Revealed(v, v in alive, seed_share if v in alive else mask_share))
+        self.held, self.own_share = {}, b""
+        self.box_key = self.mask_key = self.seed = b""
+        return revealed
+
+    @property
+    def _needed(self) -> int:
+        return self.settings.needed(len(self.peers) + 1)
+
+    def _open(self, sender: int, box: bytes) -> bytes:
+        return keys.open_box(self.box_key, self.peers[sender].box_key, (sender, self.index), self.session, box)
+
+    def _advance(self, stage: Stage) -> None:
+        if self.stage != stage - 1:
+            name, done = stage.name.lower(), self.stage.name.lower()
+            raise RoundError(f"asked to have {name} when this session's last stage is: {done}; each stage comes once")
+        self.stage = stage
+
+    def dump(self) -> bytes:
+        """Return the member between two stages. It holds secrets."""
+        record = {
+            "index": self.index,
+            "stage": int(self.stage),
+            "session": self.session.hex(),
+            "box_key": self.box_key.hex(),
+            "mask_key": self.mask_key.hex(),
+            "seed": self.seed.hex(),
+            "own_share": self.own_share.hex(),
+            "peers": [peer.pack().hex() for peer in self.peers.values()],
+            "held": {v: box.hex() for v, box in self.held.items()},
+        }
+        return json.dumps(record).encode()
+
+    @classmethod
+    def load(cls, data: bytes, roster: Roster, settings: Settings) -> Self:
+        """Read what `dump` wrote."""
+        record = json.loads(data)
+        peers = [Advertisement.unpack(bytes.fromhex(peer)) for peer in record["peers"]]
+        return cls(
+            record["index"],
+            roster,
+            settings,
+            bytes.fromhex(record["session"]),
+            Stage(record["stage"]),
+            bytes.fromhex(record["box_key"]),
+            bytes.fromhex(record["mask_key"]),
+            bytes.fromhex(record["seed"]),
+            {peer.index: peer for peer in peers},
+            {int(v): bytes.fromhex(box) for v, box in record["held"].items()},
+            bytes.fromhex(record["own_share"]),
+        )

@@ -1,0 +1,80 @@
+"""What clients and server send each other, as bytes of fixed layout."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Self
+
+from tacit.federated.errors import ForgeryError
+from tacit.federated.secagg.shamir import SHARE_BYTES
+
+__all__ = ["Advertisement", "Revealed", "pack_shares", "unpack_shares"]
+
+_ADVERTISEMENT = struct.Struct(">I32s32s32s64s")
+_REVEALED = struct.Struct(f">IB{SHARE_BYTES}s")
+
+
+@dataclass(frozen=True)
+class Advertisement:
+    """A client's fresh keys for one session, signed with its identity."""
+
+    index: int
+    box_key: bytes
+    """For the encryption of shares, [BIKMMPRSS17] c^PK."""
+    mask_key: bytes
+    """For pairwise masks, s^PK."""
+    commitment: bytes
+    """Binds the client to its self-mask seed, so that a wrong share of it is noticed."""
+    signature: bytes
+
+    def pack(self) -> bytes:
+        """Return the advertisement as bytes."""
+        return _ADVERTISEMENT.pack(self.index, self.box_key, self.mask_key, self.commitment, self.signature)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """Read an advertisement."""
+        try:
+            return cls(*_ADVERTISEMENT.unpack(data))
+        except struct.error:
+            raise ForgeryError("an advertisement of keys is damaged") from None
+
+    def signed(self, session: bytes) -> bytes:
+        """Return what the signature is over."""
+        keys = self.box_key + self.mask_key + self.commitment
+        return b"tacit secure aggregation" + struct.pack(">I", len(session)) + session + keys
+
+
+@dataclass(frozen=True)
+class Revealed:
+    """A share of the self-mask seed of a client that survived, or of the mask key of one that did not."""
+
+    index: int
+    survived: bool
+    share: bytes
+
+    def pack(self) -> bytes:
+        """Return the share as bytes."""
+        return _REVEALED.pack(self.index, self.survived, self.share)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """Read a share."""
+        try:
+            index, survived, share = _REVEALED.unpack(data)
+        except struct.error:
+            raise ForgeryError("a revealed share is damaged") from None
+        return cls(index, bool(survived), share)
+
+
+def pack_shares(mask_key: bytes, seed: bytes) -> bytes:
+    """Return the two shares that one client holds for another."""
+    return mask_key + seed
+
+
+def unpack_shares(data: bytes) -> tuple[bytes, bytes]:
+    """Return the share of the mask key, and that of the self-mask seed."""
+    if len(data) != 2 * SHARE_BYTES:
+        raise ForgeryError("a pair of shares is damaged")
+    return data[:SHARE_BYTES], data[SHARE_BYTES:]

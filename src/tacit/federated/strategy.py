@@ -1,0 +1,193 @@
+"""The server's line: `SecureAggregation(FedAvg(...), form, roster).start(grid, ...)`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
+from flwr.supercore.run import Run
+
+from tacit.errors import TacitError
+from tacit.federated.aggregation import Aggregate, Aggregation
+from tacit.federated.errors import FederatedError
+from tacit.federated.identity import Roster
+from tacit.federated.masked import PairwiseMasks
+from tacit.federated.privacy import Accountant
+from tacit.federated.update import average
+
+__all__ = ["RoundReport", "SecureAggregation"]
+
+log = logging.getLogger("flwr.tacit")
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """What happened in one session of secure aggregation."""
+
+    number: int
+    kind: str
+    asked: int
+    survivors: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+    saturated: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+    """Why nothing was aggregated; the last good model is kept."""
+    epsilon: float | None = None
+    """Of all rounds up to this one."""
+    delta: float | None = None
+
+    def __str__(self) -> str:
+        if self.error is not None:
+            return f"session {self.number} ({self.kind}) failed, the last good model is kept: {self.error}"
+        parts = [f"session {self.number} ({self.kind}): {self.survivors} of {self.asked} clients"]
+        if self.saturated:
+            parts.append(f"{self.saturated} coordinates saturated")
+        if self.epsilon is not None:
+            parts.append(f"epsilon = {self.epsilon:.3g} at delta = {self.delta:g} so far")
+        return ", ".join([*parts, *(f"{client}: {reason}" for client, reason in self.failures.items())])
+
+
+class SecureAggregation(Strategy):
+    """Any of Flower's strategies that works on the weighted average, with the server seeing nothing but that average.
+
+    The strategy inside (FedAvg, FedProx, FedAvgM, FedAdam, ...) chooses clients, and gets one reply a round: the
+    average over all survivors, as if one client had sent it. `report` holds a line for each round.
+    """
+
+    def __init__(self, strategy: Strategy, roster: Roster, form: Aggregation | None = None) -> None:
+        self.strategy = strategy
+        self.roster = roster
+        self.form = form or PairwiseMasks()
+        self.report: list[RoundReport] = []
+
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int = 3,
+        timeout: float = 3600,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+    ) -> Result:
+        """Run the strategy over a grid that aggregates securely.
+
+        A round that fails is reported and leaves the model as it was. Raises `FederatedError` if every round failed.
+        """
+        self.report.clear()
+        secure = SecureGrid(grid, self.form, self.roster, self.report)
+        result = self.strategy.start(
+            secure, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn
+        )
+        trained = [line for line in self.report if line.kind == "train"]
+        if trained and all(line.error for line in trained):
+            raise FederatedError(f"no round could be aggregated; the last one said: {trained[-1].error}")
+        return result
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Leave it to the strategy inside."""
+        return self.strategy.configure_train(server_round, arrays, config, grid)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Leave it to the strategy inside."""
+        return self.strategy.aggregate_train(server_round, replies)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Leave it to the strategy inside."""
+        return self.strategy.configure_evaluate(server_round, arrays, config, grid)
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """Leave it to the strategy inside."""
+        return self.strategy.aggregate_evaluate(server_round, replies)
+
+    def summary(self) -> None:
+        """Log the settings of the strategy inside."""
+        self.strategy.summary()
+
+
+class SecureGrid(Grid):
+    """A grid on which a set of training or evaluation messages has one reply: the average."""
+
+    def __init__(self, grid: Grid, form: Aggregation, roster: Roster, report: list[RoundReport]) -> None:
+        self._grid, self._form, self._roster, self._report = grid, form, roster, report
+        self._accountant: Accountant | None = None
+        self._number = 0
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Aggregate securely; no reply at all if the round failed."""
+        outgoing = list(messages)
+        if not outgoing or outgoing[0].metadata.message_type.startswith("query"):
+            return self._grid.send_and_receive(outgoing, timeout=timeout)
+        kind = outgoing[0].metadata.message_type.split(".")[0]
+        privacy = self._form.privacy
+        if kind == "evaluate" and privacy is not None:
+            log.warning("metrics have no noise: with differential privacy, evaluate at the server (evaluate_fn)")
+            return []
+        self._number += 1
+        try:
+            aggregate = self._form.aggregate(self._grid, outgoing, timeout, self._number, self._roster)
+        except TacitError as error:
+            self._note(RoundReport(self._number, kind, len(outgoing), error=str(error)))
+            return []
+        self._note(self._line(kind, aggregate))
+        return [average(outgoing[0], aggregate.layout, aggregate.mean, aggregate.examples)]
+
+    def _line(self, kind: str, aggregate: Aggregate) -> RoundReport:
+        epsilon = delta = None
+        privacy = self._form.privacy
+        if privacy is not None and aggregate.rho is not None:
+            self._accountant = self._accountant or Accountant(privacy.delta)
+            epsilon, delta = self._accountant.spend(aggregate.rho), privacy.delta
+        return RoundReport(
+            self._number,
+            kind,
+            aggregate.asked,
+            aggregate.survivors,
+            aggregate.failures,
+            aggregate.saturated,
+            aggregate.seconds,
+            epsilon=epsilon,
+            delta=delta,
+        )
+
+    def _note(self, line: RoundReport) -> None:
+        self._report.append(line)
+        log.log(logging.ERROR if line.error else logging.WARNING if line.failures else logging.INFO, "%s", line)
+
+    def set_run(self, run: Run) -> None:
+        """Leave it to the grid below."""
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        """The run of the grid below."""
+        return self._grid.run
+
+    def create_message(
+        self, content: object, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """Leave it to the grid below."""
+        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)  # type: ignore[arg-type]
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the nodes of the grid below."""
+        return self._grid.get_node_ids()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Refuse: a strategy that sends by itself would get replies in clear, if clients gave any."""
+        raise FederatedError("secure aggregation needs send_and_receive; this strategy pushes messages by itself")
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Refuse, as `push_messages` does."""
+        raise FederatedError("secure aggregation needs send_and_receive; this strategy pulls messages by itself")

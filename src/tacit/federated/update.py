@@ -1,0 +1,112 @@
+"""A client's contribution as one vector: its metrics, then how its arrays differ from those it was sent."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+
+from tacit.federated.errors import UpdateError
+from tacit.federated.secagg.encoding import Floats
+
+__all__ = ["Layout", "Update", "average"]
+
+WEIGHT = "num-examples"
+"""The metric that weighs a client, as in all of Flower's strategies."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names and shapes of what is aggregated. They are public; all clients of a round must agree on them."""
+
+    metrics: tuple[str, ...]
+    arrays: tuple[tuple[str, tuple[int, ...]], ...]
+
+    @property
+    def count(self) -> int:
+        """How many coordinates the vector has."""
+        return len(self.metrics) + sum(math.prod(shape) for _, shape in self.arrays)
+
+    def pack(self) -> str:
+        """Return the layout as text."""
+        return json.dumps([self.metrics, self.arrays])
+
+    @classmethod
+    def unpack(cls, text: str) -> Self:
+        """Read what `pack` wrote."""
+        try:
+            metrics, arrays = json.loads(text)
+            shapes = tuple((str(name), tuple(int(n) for n in shape)) for name, shape in arrays)
+            return cls(tuple(str(name) for name in metrics), shapes)
+        except (ValueError, TypeError):
+            raise UpdateError("the layout of an update is damaged") from None
+
+
+@dataclass(frozen=True)
+class Update:
+    """One client's contribution, in clear: it exists at the client only."""
+
+    layout: Layout
+    examples: float
+    values: Floats
+
+    @classmethod
+    def of(cls, sent: ArrayRecord | None, reply: RecordDict, *, metrics: bool = True) -> Self:
+        """Read a ClientApp's reply: one MetricRecord, and one ArrayRecord like the one that was sent."""
+        if len(reply.metric_records) != 1:
+            raise UpdateError("the reply holds no MetricRecord, or several: one is aggregated")
+        record = next(iter(reply.metric_records.values()))
+        examples = record.get(WEIGHT)
+        if not isinstance(examples, int | float) or not (math.isfinite(examples) and examples > 0):
+            raise UpdateError(f"the reply's metric {WEIGHT!r} must be a positive number")
+        names = tuple(sorted(name for name in record if name != WEIGHT)) if metrics else ()
+        if any(isinstance(record[name], list) for name in names):
+            raise UpdateError("a metric that is a list cannot be aggregated: reply with one number a name")
+        scalars = np.array([record[name] for name in names], dtype=np.float64)
+        arrays = _one_record(reply) if sent is not None else None
+        shapes, deltas = _differences(sent, arrays) if sent is not None and arrays is not None else ((), [])
+        return cls(Layout(names, shapes), float(examples), np.concatenate([scalars, *deltas]))
+
+
+def _one_record(reply: RecordDict) -> ArrayRecord:
+    if len(reply.array_records) != 1:
+        raise UpdateError("the reply holds no ArrayRecord, or several: one is aggregated")
+    record: ArrayRecord = next(iter(reply.array_records.values()))
+    return record
+
+
+def _differences(sent: ArrayRecord, got: ArrayRecord) -> tuple[tuple[tuple[str, tuple[int, ...]], ...], list[Floats]]:
+    if list(sent) != list(got):
+        raise UpdateError(f"the reply's arrays are named {list(got)}, those that came {list(sent)}")
+    shapes, deltas = [], []
+    for name in sent:
+        old, new = sent[name].numpy(), got[name].numpy()
+        if old.shape != new.shape:
+            raise UpdateError(f"array {name!r} has shape {list(new.shape)} where {list(old.shape)} came")
+        shapes.append((name, tuple(old.shape)))
+        deltas.append((new.astype(np.float64) - old.astype(np.float64)).ravel())
+        if not np.isfinite(deltas[-1]).all():
+            raise UpdateError(f"array {name!r} of the reply holds NaN or infinity; the update is not sent")
+    return tuple(shapes), deltas
+
+
+def average(instruction: Message, layout: Layout, mean: Floats, examples: float) -> Message:
+    """Return a reply that one client would send whose update is the average: what a strategy then aggregates."""
+    metrics = MetricRecord({WEIGHT: float(examples)})
+    for name, value in zip(layout.metrics, mean, strict=False):
+        metrics[name] = float(value)
+    content = RecordDict({"metrics": metrics})
+    if layout.arrays:
+        sent = next(iter(instruction.content.array_records.values()))
+        content["arrays"], at = ArrayRecord(), len(layout.metrics)
+        for name, shape in layout.arrays:
+            old, size = sent[name].numpy(), math.prod(shape)
+            new = old.astype(np.float64) + mean[at : at + size].reshape(shape)
+            exact = new if np.issubdtype(old.dtype, np.floating) else np.rint(new)
+            content.array_records["arrays"][name] = Array(np.asarray(exact, dtype=old.dtype))
+            at += size
+    return Message(content, reply_to=instruction)

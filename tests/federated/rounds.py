@@ -1,0 +1,58 @@
+"""One session of secure aggregation, with clients that vanish at chosen stages; every message goes through bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tacit.federated.identity import enroll
+from tacit.federated.secagg import Collector, Member, Settings
+from tacit.federated.secagg.encoding import Encoding
+
+SESSION = b"a session"
+
+
+@dataclass
+class Round:
+    """The outcome, and everything that the server saw."""
+
+    collector: Collector
+    members: dict[int, Member]
+    total: np.ndarray
+    encoding: Encoding
+    vectors: dict[int, np.ndarray] = field(default_factory=dict)
+
+
+def run(
+    inputs: Mapping[int, np.ndarray],
+    settings: Settings,
+    vanish: Mapping[int, Collection[int]] | None = None,
+    session: bytes = SESSION,
+) -> Round:
+    """Aggregate integer vectors; `vanish[s]` are the clients that send nothing from stage s (0 to 3) on."""
+    gone = {stage: set(clients) for stage, clients in (vanish or {}).items()}
+    roster, identities = enroll(f"client-{i:04d}" for i in range(len(inputs)))
+    encoding, collector = settings.encoding(len(roster)), Collector(roster, settings, session)
+    members = {i: Member(i, roster, settings, session) for i in inputs}
+    absent = gone.get(0, set())
+    for i in inputs.keys() - absent:
+        collector.accept_advertisement(members[i].advertise(identities[roster.names[i]]).pack())
+    collector.close_advertisements()
+    absent = absent | gone.get(1, set())
+    for i in inputs.keys() - absent:
+        collector.accept_shares(i, members[i].share(collector.participants, collector.advertisements_for(i)))
+    collector.close_shares()
+    absent = absent | gone.get(2, set())
+    count = len(next(iter(inputs.values())))
+    vectors = {}
+    for i in inputs.keys() - absent:
+        members[i] = Member.load(members[i].dump(), roster, settings)
+        vectors[i] = members[i].mask(encoding.ring(inputs[i]), collector.boxes_for(i), encoding)
+        collector.accept_vector(i, vectors[i], count, encoding)
+    collector.close_vectors()
+    absent = absent | gone.get(3, set())
+    for i in inputs.keys() - absent:
+        collector.accept_revealed(i, [r.pack() for r in members[i].unmask(collector.survivors_for(i))])
+    return Round(collector, members, encoding.signed(collector.sum(encoding)), encoding, vectors)

@@ -1,0 +1,96 @@
+"""Differential privacy: the noise in the sum is as large as promised, and the accountant agrees with the theory."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from flwr.serverapp.strategy import FedAvg
+from scipy.optimize import minimize_scalar
+
+from tacit.federated import PairwiseMasks, Privacy, Settings
+from tacit.federated.privacy import Accountant
+from tacit.federated.secagg.encoding import Encoding
+from tacit.federated.update import Layout, Update
+
+from .apps import CLIENTS, initial, secure
+from .rounds import run
+
+
+def update(values):
+    return Update(Layout((), (("w", (len(values),)),)), 100.0, np.asarray(values, dtype=np.float64))
+
+
+def test_the_noise_in_the_sum_has_the_promised_variance_and_mean():
+    privacy = Privacy(clip=1.0, noise_multiplier=2.0, honest=4)
+    form = PairwiseMasks(Settings(minimum=4, privacy=privacy))
+    encoding = form.settings.encoding(4)
+    x = {i: encoding.signed(form.encode(update(np.zeros(3000)), encoding)) for i in range(4)}
+
+    total = run(x, form.settings).total[2:] * 2.0**-encoding.frac_bits
+
+    assert total.std() == pytest.approx(2.0, rel=0.06)
+    assert abs(total.mean()) < 6 * 2.0 / math.sqrt(3000)
+
+
+def test_an_update_is_clipped_to_the_norm_and_all_clients_weigh_the_same():
+    privacy = Privacy(clip=1.0, noise_multiplier=1e-6, honest=1)
+    form, encoding = PairwiseMasks(Settings(privacy=privacy)), Encoding(64, 64.0, 4, 1.0)
+
+    long, short = (encoding.decode(form.encode(update(v), encoding)) for v in ([30.0, 40.0], [0.3, 0.4]))
+
+    assert long[2:] == pytest.approx([0.6, 0.8], abs=1e-4)
+    assert short[2:] == pytest.approx([0.3, 0.4], abs=1e-4)
+    assert long[1] == short[1] == 1
+
+
+def test_epsilon_is_that_of_zero_concentrated_privacy():
+    accountant, rho, delta = Accountant(1e-5), 0.02, 1e-5
+
+    spent = [accountant.spend(rho) for _ in range(10)]
+
+    def bound(order, rounds):  # [CKS20] Prop. 12: Renyi privacy of order a is (eps, delta) for this eps
+        tail = math.log(1 / delta) + (order - 1) * math.log(1 - 1 / order) - math.log(order)
+        return rounds * rho * order + tail / (order - 1)
+
+    for rounds in (1, 10):
+        best = minimize_scalar(lambda a, n=rounds: bound(a, n), bounds=(1.01, 2000), method="bounded").fun
+        assert best <= spent[rounds - 1] < best * 1.05
+    assert spent == sorted(spent)
+
+
+def test_rounding_is_accounted_for():
+    privacy = Privacy(clip=1.0, noise_multiplier=1.0, honest=4)
+
+    coarse, fine = privacy.rho(1_000_000, 8), privacy.rho(1_000_000, 40)
+
+    assert fine == pytest.approx(0.5)
+    assert coarse > 4
+
+
+def test_epsilon_is_reported_for_each_round_and_metrics_stay_at_the_clients():
+    privacy = Privacy(clip=1.0, noise_multiplier=1.0, honest=7)
+    strategy, grid = secure(FedAvg(), PairwiseMasks(Settings(minimum=7, privacy=privacy)))
+
+    result = strategy.start(grid, initial(), num_rounds=3)
+
+    epsilons = [line.epsilon for line in strategy.report]
+    assert len(epsilons) == 3  # no round of evaluation by clients
+    assert 0 < epsilons[0] < epsilons[1] < epsilons[2]
+    assert f"epsilon = {epsilons[2]:.3g} at delta = 1e-05 so far" in str(strategy.report[2])
+    assert dict(result.train_metrics_clientapp[1]) == {}
+    assert not result.evaluate_metrics_clientapp
+    moved = result.arrays["b"].numpy() - initial()["b"].numpy()
+    assert np.abs(moved).max() < 3 * (1 + 6 * 1.0 * math.sqrt(10 / 7) / CLIENTS)
+
+
+def test_what_would_void_the_guarantee_is_refused():
+    with pytest.raises(ValueError, match=r"clip must not be above limit"):
+        Settings(limit=1.0, privacy=Privacy(clip=2.0, noise_multiplier=1.0, honest=3))
+    with pytest.raises(ValueError, match="too coarse for this noise"):
+        Privacy(clip=1.0, noise_multiplier=1.0, honest=3).noise(2, frac_bits=2)
+    with pytest.raises(ValueError, match="must be positive"):
+        Privacy(clip=1.0, noise_multiplier=0.0, honest=3)
+    with pytest.raises(ValueError, match="survivors"):
+        Settings(minimum=3, privacy=Privacy(clip=1.0, noise_multiplier=1.0, honest=4))
