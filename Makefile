@@ -57,5 +57,5 @@ $(RUN): pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(DEV): pyproject.toml constraints.txt $(RUN)
-	$(PIP) --editable '.[dev,fhe-dev]'
+	$(PIP) --editable '.[dev,fhe-dev,federated]'
 	touch $@
