@@ -72,7 +72,7 @@ CLAIMS: dict[str, Claim] = {
         "log_softmax logsumexp nn.functional.softmin erf sin cos nn.functional.l1_loss nn.functional.huber_loss "
         "nn.functional.smooth_l1_loss nn.functional.cosine_similarity "
         "nn.functional.layer_norm nn.functional.scaled_dot_product_attention "
-        "nn.functional.bilinear nn.functional.pairwise_distance tensordot",
+        "nn.functional.bilinear  tensordot",
         Claim(FAIR),
     ),
     **each(
@@ -90,7 +90,8 @@ CLAIMS: dict[str, Claim] = {
     "logcumsumexp": Claim(FAIR, between(-2.0, 2.0)),
     "xlogy": Claim(FAIR, POSITIVE),
     "hypot": Claim(FAIR, POSITIVE),
-    "linalg.vector_norm": Claim(FAIR, POSITIVE),
+    "linalg.vector_norm": Claim(ROUGH, between(1.0, 2.0)),
+    "nn.functional.pairwise_distance": Claim(2**-5, POSITIVE),
     "norm": Claim(FAIR, POSITIVE),
     "logaddexp": Claim(FAIR, between(-4.0, 4.0)),
     }  # fmt: skip

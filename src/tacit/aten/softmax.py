@@ -35,6 +35,8 @@ def softmax_of(x: SecretTensor, dim: int) -> Softmax:
 @implements(aten._softmax.default)
 def softmax(func: Any, x: SecretTensor, dim: int, half_to_float: bool) -> SecretTensor:
     """exp(x) / Σ exp(x); see `functions.softmax`."""
+    if not x.dim() or not x.numel():  # of one element softmax is 1, of none nothing
+        return public_secret(x._protocol, torch.ones(tuple(x.shape), dtype=x.dtype))
     return secret(softmax_of(x, dim).value(), x.dtype)
 
 
@@ -70,6 +72,8 @@ class LogSoftmax:
 @implements(aten._log_softmax.default)
 def log_softmax(func: Any, x: SecretTensor, dim: int, half_to_float: bool) -> SecretTensor:
     """x - log Σ exp(x), computed when its value is needed."""
+    if not x.dim() or not x.numel():
+        return public_secret(x._protocol, torch.zeros(tuple(x.shape), dtype=x.dtype))
     return SecretTensor(LogSoftmax(x, dim), x.dtype, protocol=x._protocol, shape=x.shape)
 
 

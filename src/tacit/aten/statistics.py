@@ -70,6 +70,8 @@ def prod(
     y = y.reshape(1) if not y.dim() else y
     if not y.shape[dim]:
         return public_secret(x._protocol, torch.ones(y.sum(dim, keepdim=keepdim).shape, dtype=y.dtype))
+    if y.shape[dim] == 1:
+        y = y.clone()  # a result, not a view of x
     while (count := y.shape[dim]) > 1:
         half = count // 2
         pairs = y.narrow(dim, 0, half) * y.narrow(dim, half, half)
@@ -85,6 +87,8 @@ def _numbers(x: SecretTensor, dtype: torch.dtype | None) -> Tensor:
 def scan(x: Tensor, dim: int, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """Running results of an associative operation, in log2 n steps over all elements.   Ref: [HS86]."""
     step = 1
+    if x.shape[dim] <= 1:
+        return x.clone()
     while step < x.shape[dim]:
         rest = x.shape[dim] - step
         joined = combine(x.narrow(dim, 0, rest), x.narrow(dim, step, rest))
@@ -113,7 +117,7 @@ def cumulative_extremum(func: Any, x: SecretTensor, dim: int) -> Pair:
         return Pair(as_secret(x.clone()), public_secret(x._protocol, torch.zeros((), dtype=torch.int64)))
     dim %= x.dim()
     places = torch.arange(x.shape[dim]).view(-1, *[1] * (x.dim() - dim - 1)).expand(x.shape)
-    values: Tensor = x
+    values: Tensor = x.clone()
     indices: Tensor = public_secret(x._protocol, places.contiguous())
     step = 1
     while step < x.shape[dim]:
