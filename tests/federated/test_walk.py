@@ -45,7 +45,7 @@ def test_a_seed_gives_the_same_digits(example):
     assert first[0].shape == (5, 784)
 
 
-@pytest.mark.parametrize("name", ["drawn", "real"])
+@pytest.mark.parametrize("name", ["real", pytest.param("drawn", marks=pytest.mark.slow)])
 def test_federated_is_as_good_as_pooled_and_encrypted_as_in_clear(example, name):
     walk, _ = example
 
