@@ -114,14 +114,13 @@ def test_gradients_that_add_up_belong_to_their_parameters_module(session):
 
 def test_what_pytorch_defines_by_other_operators_is_shown_by_these(session):
     x = tacit.share(torch.randn(3, 8))
-    norm = tacit.share(nn.LayerNorm(8))
 
     with tacit.profile() as p:
-        norm(x)
+        nn.Mish()(x)
 
     operators = {row.operator for row in p.rows}
-    assert "aten.rsqrt.default" in operators
-    assert "aten.native_layer_norm.default" not in operators
+    assert "aten.tanh.default" in operators
+    assert "aten.mish.default" not in operators
 
 
 def test_models_of_one_class_are_told_apart_and_loss_modules_come_and_go(session):
@@ -218,7 +217,7 @@ def test_a_trace_has_a_bar_for_each_operator_inside_of_its_module(session, tmp_p
     inside = [e for e in events if e["cat"] == "forward" and e["args"]["module"] == "Net.head"]
     assert inside
     assert all(head["ts"] <= e["ts"] and e["ts"] + e["dur"] <= head["ts"] + head["dur"] + 1 for e in inside)
-    assert "1234" not in text
+    assert "1234.56" not in text
 
 
 def test_launched_roles_count_alike(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 import tacit
 
 sys.path.insert(0, str(Path(__file__).parent))
-from digits import digits, real_digits
+from handwriting import digits, real_digits
 
 
 def architecture(pixels: int) -> nn.Module:

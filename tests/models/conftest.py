@@ -30,5 +30,5 @@ def drawn() -> ModuleType:
     """The pen of the secure-classification example."""
     folder = str(EXAMPLES / "secure_classification")
     sys.path.insert(0, folder)
-    yield importlib.import_module("digits")
+    yield importlib.import_module("handwriting")
     sys.path.remove(folder)

@@ -4,7 +4,7 @@ A digit is a few strokes: lines and pieces of ellipses. For each image they are 
 moved at random, then drawn with a pen of random width as grey values between 0 and 1, and a little noise is added. The
 ten digits are equally frequent. `real_digits` are scikit-learn's 1,797 scanned ones of 8×8 pixels, written by people.
 
-    python examples/secure_classification/digits.py --seed 7       # shows one of each in the terminal
+    python examples/secure_classification/handwriting.py --seed 7       # shows one of each in the terminal
 """
 
 from __future__ import annotations
