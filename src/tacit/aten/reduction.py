@@ -163,14 +163,10 @@ def quantify(func: Any, x: SecretTensor, dim: int | None = None, keepdim: bool =
         first, second, rest = (
             _part(b, place, s, n) for s, n in ((0, half), (half, half), (2 * half, b.shape[place] % 2))
         )
-        b = _concatenate(first & second, rest, place)
+        b = (first & second).joined(rest, place)
     b = b.move(lambda t: t if keepdim and dim is not None else t.squeeze(place), view=False)
     return secret(b.fork() if universal else b.invert())
 
 
 def _part(x: Binary, dim: int, start: int, count: int) -> Binary:
     return x.move(lambda t: t.narrow(dim, start, count), view=False)
-
-
-def _concatenate(x: Binary, y: Binary, dim: int) -> Binary:
-    return x._like([torch.cat(pair, dim) for pair in zip(x.tensors, y.tensors, strict=True)])

@@ -48,9 +48,9 @@ def extremum(x: Arithmetic, dim: int, *, largest: bool, indices: bool) -> Extrem
             first, second, other = _split(places, half)
             pairs.append((wins, second - first))
         steps = x.protocol.select(pairs)
-        values = _join(left + steps[0], rest)
+        values = (left + steps[0]).joined(rest)
         if places is not None:
-            places = _join(first + steps[1], other)
+            places = (first + steps[1]).joined(other)
         size -= half
     return Extremum(_first(values), None if places is None else _first(places))
 
@@ -62,12 +62,6 @@ def _split(x: Arithmetic, half: int) -> tuple[Arithmetic, Arithmetic, Arithmetic
         return x.move(lambda t: t[start:stop:step].contiguous(), view=False)
 
     return take(0, 2 * half, 2), take(1, 2 * half, 2), take(2 * half, 2 * half + 1, 1)
-
-
-def _join(x: Arithmetic, rest: Arithmetic) -> Arithmetic:
-    if rest.shape[0] == 0:
-        return x
-    return x._like([torch.cat(pair) for pair in zip(x.tensors, rest.tensors, strict=True)])
 
 
 def _first(x: Arithmetic) -> Arithmetic:

@@ -31,7 +31,7 @@ class Tournament:
             d = right - left
             right_wins = d.protocol.less(d, [1])[0].invert()
             (step,) = d.protocol.select([(right_wins, d)])
-            x = _concatenate(left + step, rest)
+            x = (left + step).joined(rest)
             self._matches.append(right_wins)
         self.values = x.move(lambda t: t[0], view=False)
 
@@ -76,9 +76,3 @@ def _spread(bit: Binary, places: Tensor, flipped: Tensor) -> Binary:
 
 def _slice(x: Arithmetic, start: int, stop: int, step: int) -> Arithmetic:
     return x.move(lambda t: t[start:stop:step], view=False)
-
-
-def _concatenate(x: Arithmetic, rest: Arithmetic) -> Arithmetic:
-    if not rest.shape[0]:
-        return x
-    return x._like([torch.cat(pair) for pair in zip(x.tensors, rest.tensors, strict=True)])

@@ -167,6 +167,12 @@ class Share:
         out._descend(self, lambda mask: mask, lambda t: t)
         return out
 
+    def joined(self, other: Self, dim: int = 0) -> Self:
+        """This and another share of the same scale, one after the other along a dimension. Local."""
+        if not other.shape[dim]:
+            return self
+        return self._like([torch.cat(pair, dim) for pair in zip(self.tensors, other.tensors, strict=True)])
+
     def known_public(self) -> Tensor | None:
         """The content, if it is public by construction."""
         return self.facts.public
