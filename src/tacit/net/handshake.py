@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from typing_extensions import override
 
 from tacit.errors import AuthenticationError, ConfigError, NetworkError, TacitError
 from tacit.net.certificates import Identity
@@ -113,6 +114,21 @@ def _read_preamble(sock: socket.socket) -> tuple[int, bool, str, str]:
     return version, bool(mode), names[:caller], names[caller:]
 
 
+class _ClosesOnError(ssl.SSLSocket):
+    """An `SSLSocket` that is closed if its peer resets the connection before `wrap_socket` can hand it out.
+
+    CPython looks with `recv` whether a connection without a peer holds bytes, and leaves the socket open if that fails.
+    """
+
+    @override
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        try:
+            return super().recv(buflen, flags)
+        except OSError:
+            self.close()
+            raise
+
+
 # --- inside TLS ------------------------------------------------------------------------------------------------------
 
 
@@ -120,7 +136,9 @@ def secure(sock: socket.socket, me: Endpoint, peer: str, *, server: bool) -> Sec
     """Authenticate the peer, compare configs and agree on a key; raise an error that both ends understand alike."""
     try:
         if me.identity is not None:
-            sock = me.identity.context(peer, server=server).wrap_socket(sock, server_side=server)
+            context = me.identity.context(peer, server=server)
+            context.sslsocket_class = _ClosesOnError
+            sock = context.wrap_socket(sock, server_side=server)
             if not me.identity.is_pinned(peer, sock.getpeercert(binary_form=True)):
                 raise ssl.SSLCertVerificationError("another certificate")
         nonce = os.urandom(NONCE_BYTES)

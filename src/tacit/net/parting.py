@@ -12,10 +12,14 @@ from tacit.errors import DivergenceError, NetworkError, PeerAborted, PeerLost, P
 from tacit.net.framing import Kind, printable
 from tacit.net.link import Link, LinkDown, Wait
 
-__all__ = ["PARTING", "Cause", "farewell", "hang_up", "search", "write_out"]
+__all__ = ["PARTING", "Cause", "farewell", "hang_up", "hearsay", "search", "write_out"]
 
 PARTING = 1.0
 """Seconds that an abort may take to reach the peers; a peer that does not read by then learns it from the silence."""
+
+HEARSAY = 0.25
+"""Seconds to listen to the others when a peer has gone without a word. Longer: a role that stopped for somebody else's
+reason is told apart more surely; shorter: a peer that was killed is reported sooner."""
 
 ERRORS: dict[str, type[TacitError]] = {
     "stopped": PeerAborted,
@@ -73,6 +77,16 @@ def search(link: Link, seconds: float, kinds: tuple[Kind, ...]) -> tuple[Kind, b
                     return header.kind, link.take_payload(wait)
     except (LinkDown, NetworkError, TimeoutError):
         return None
+
+
+def hearsay(links: Sequence[Link]) -> tuple[Link, bytes] | None:
+    """An abort that one of these peers has sent: it may know why another has gone without a word."""
+    deadline = time.monotonic() + HEARSAY
+    for link in links:
+        found = search(link, max(deadline - time.monotonic(), 0.01), (Kind.ABORT,))
+        if found is not None:
+            return link, found[1]
+    return None
 
 
 def _until(deadline: float) -> Wait:

@@ -17,7 +17,7 @@ from tacit.errors import ConnectError, NetworkError, TacitError
 from tacit.net.framing import Kind
 from tacit.net.handshake import Endpoint, Secured, Stray, greet, secure
 from tacit.net.link import Link, LinkDown, describe
-from tacit.net.parting import PARTING, Cause, farewell, search
+from tacit.net.parting import PARTING, Cause, farewell, hearsay, search
 from tacit.net.tcp import Tcp
 from tacit.net.transcript import Transcript
 
@@ -83,12 +83,17 @@ class Rendezvous:
         with self._changed:
             while len(self._links) < len(self._me.roles) - 1:
                 if self._failure is not None:
-                    raise self._failure
+                    raise self._first_cause(self._failure)
                 if time.monotonic() > self._deadline:
                     raise self._absent()
                 for link in self._links.values():
                     _look(link, self._me.role)
                 self._changed.wait(RETRY)
+
+    def _first_cause(self, failure: TacitError) -> TacitError:
+        """What a connected peer says of the end of the run, if another has just broken off, or the failure itself."""
+        told = hearsay(list(self._links.values())) if type(failure) is NetworkError else None
+        return failure if told is None else Cause.from_bytes(told[1], told[0].peer).error(self._me.role, told[0].peer)
 
     def _absent(self) -> ConnectError:
         me = self._me

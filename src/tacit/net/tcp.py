@@ -18,7 +18,7 @@ from tacit.net.courier import Courier
 from tacit.net.divergence import explain
 from tacit.net.framing import LIMITS, SEQUENCE_MASK, Header, Kind
 from tacit.net.link import Link, LinkDown
-from tacit.net.parting import PARTING, Cause, farewell, hang_up, search, write_out
+from tacit.net.parting import PARTING, Cause, farewell, hang_up, hearsay, search, write_out
 from tacit.net.transcript import Transcript
 from tacit.net.transport import Parcel, Transport
 
@@ -309,10 +309,13 @@ class Tcp(Transport):
         return error
 
     def _last_words(self, link: Link, why: str = "closed its connection") -> TacitError:
-        """Why a peer stops: what it says itself, perhaps behind unread frames, or else what we see of it."""
+        """Why a peer stops: what it says itself, perhaps behind unread frames, or others say, or else what we see."""
         found = search(link, PARTING, (Kind.ABORT, Kind.DIVERGED))
         if found is not None:
             return self._news(link, *found)
+        told = hearsay([other for other in self._all if other is not link])
+        if told is not None:
+            return self._news(told[0], Kind.ABORT, told[1])
         return self._blame("lost", link.peer, f"{link.peer} ({link.address}) {why} {self._place()}: see its own log")
 
     def _news(self, link: Link, kind: Kind, payload: bytes) -> TacitError:
