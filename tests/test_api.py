@@ -8,7 +8,10 @@ from torch import nn
 
 import tacit
 from tacit import SecretTensor, TacitError
+from tacit.api import embedded, release
 from tacit.errors import ConfigError, DataError, EncodingError, RevealError
+from tacit.ring.fixed_point import decode
+from tacit.session.config import Config
 
 
 @pytest.mark.parametrize("parties", [("alice", "bob"), ("a", "b", "c"), ("a", "b", "c", "d", "e")], ids=len)
@@ -155,3 +158,42 @@ def test_the_innermost_session_is_the_current_one():
         assert tacit.is_role("alice")
         with pytest.raises(ConfigError, match="no role 'carol'"):
             tacit.is_role("carol")
+
+
+def test_released_shares_give_the_value_to_whoever_has_all_of_them_and_are_logged():
+    x = torch.tensor([[1.5, -2.25], [0.0, 2.0**40]], dtype=torch.float64)
+    with tacit.session() as session:
+        secret = tacit.share(x, owner="alice")
+
+        first, again = (release(secret, to="the clinic", name="scores") for _ in range(2))
+
+    assert list(first) == ["alice", "bob"]
+    assert torch.equal(decode(sum(first.values()), 16, torch.float64), x)
+    assert not (first["alice"] == again["alice"]).any()
+    assert not first["alice"].lt(2**40).all()  # uniform, where alice's own share of what she owns need not be
+    assert [(e.name, e.shape, e.receivers) for e in session.ledger.entries] == [("scores", (2, 2), ("the clinic",))] * 2
+
+
+def test_released_shares_are_of_a_product_as_of_what_is_settled():
+    x = torch.randn(50, dtype=torch.float64)
+    with tacit.session(parties=("a", "b", "c")):
+        secret = tacit.share(x, owner="b")
+
+        shares = release(secret * secret, to="outside")
+
+    assert len(shares) == 3
+    assert torch.allclose(decode(sum(shares.values()), 16, torch.float64), x * x, atol=2**-13)
+
+
+def test_a_release_is_refused_by_a_policy_and_to_a_role():
+    config = Config.embedded(reveal=[{"name": "answer", "to": "all"}])
+    with embedded(config):
+        secret = tacit.share(torch.ones(2), owner="alice")
+
+        assert release(secret, to="outside", name="answer")
+        with pytest.raises(RevealError, match="reveal policy does not allow it"):
+            release(secret, to="outside", name="weights")
+        with pytest.raises(RevealError, match=r"for roles there is tacit\.reveal"):
+            release(secret, to="bob")
+        with pytest.raises(RevealError, match="gives numbers"):
+            release(secret > 0, to="outside")

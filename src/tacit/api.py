@@ -27,7 +27,7 @@ from tacit.session.launch import Launch, connect, current
 from tacit.session.session import Session
 from tacit.tensor import SecretTensor, fingerprint
 
-__all__ = ["active_protocol", "current_session", "embedded", "is_role", "reveal", "role", "session", "share"]
+__all__ = ["active_protocol", "current_session", "embedded", "is_role", "release", "reveal", "role", "session", "share"]
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 _active: list[Protocol] = []
@@ -307,6 +307,32 @@ def reveal(x: Any, to: str | Sequence[str] = "all", *, name: str | None = None) 
     if ring is None:
         return None
     return ring.to(torch.bool) if isinstance(held, Binary) else decode(ring, held.storage.frac_bits, x.dtype)
+
+
+def release(x: SecretTensor, to: str, *, name: str | None = None) -> dict[str, Tensor]:
+    """Give the shares of the parties in this process, to be handed to somebody who plays no role in this session.
+
+    The shares of all parties sum up, mod 2^64, to the value as fixed point with the session's fractional bits, and are
+    independent of everything else. It is written into the ledger, and asked of the policy, as a reveal to `to` is.
+
+    Args:
+        x: a secret of numbers.
+        to: what the ledger calls the receiver.
+        name: what the ledger calls the value.
+
+    Raises:
+        RevealError: if this role's policy does not allow it.
+    """
+    protocol = x._protocol
+    opened = protocol.session
+    opened.check_open()
+    held = x.share
+    if not isinstance(held, Arithmetic) or to in (*opened.transport.roles, "all"):
+        raise RevealError("tacit.api.release gives numbers to somebody outside; for roles there is tacit.reveal")
+    opened.transcript.record(f"tacit.api.release({name}: {tuple(x.shape)}, to={to})")
+    opened.ledger.write(name or "unnamed", x.shape, (to,))
+    shares = protocol.refresh(held.settle().lifted(protocol.frac_bits))
+    return {opened.parties[i]: t for i, t in zip(opened.party_indices, shares, strict=True)}
 
 
 def _receivers(opened: Session, to: str | Sequence[str]) -> tuple[str, ...]:

@@ -83,6 +83,13 @@ class Protocol(ABC):
         Call it through `tacit.reveal` only, which asks the ledger first.
         """
 
+    @abstractmethod
+    def refresh(self, x: Arithmetic) -> list[Tensor]:
+        """Fresh shares of x of the hosted parties, which say nothing beyond their sum: to be handed out. Local.
+
+        Call it through `tacit.api.release` only, which asks the ledger first.
+        """
+
     # --- numbers ---------------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -137,6 +137,11 @@ class Dealer(Protocol):
         total = fold(combine, tensors + [t for n, t in zip(names, fresh, strict=True) if n == receiver])
         return kernels.unpack_bits(total, x.numel).view(x.shape) if binary else total
 
+    def refresh(self, x: Arithmetic) -> list[Tensor]:
+        """Each party adds a fresh sharing of zero."""
+        self.session.check_open()
+        return [self._refreshed(i, t.contiguous(), False) for i, t in self.indexed(x.tensors) if i >= 0]
+
     def _refreshed(self, index: int, part: Tensor, binary: bool) -> Tensor:
         """part + Σ_{j > i} s_ij - Σ_{j < i} s_ji, with s_ij from the key stream of the pair; the sum over i is zero."""
         parties = self.session.parties
