@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from tacit.protocols.base import Harmonics
+from tacit.protocols.base import Harmonics, Polynomial
 from tacit.protocols.share import Arithmetic
 
 from .world import World
@@ -158,6 +158,52 @@ def test_harmonics(world: World) -> None:
     assert (world.value(y) - want).abs().max() < 2e-5
 
 
+@pytest.mark.parametrize(("window", "degree"), [(1, 1), (2, 9), (16, 0), (16, 3), (16, 9), (64, 5)])
+def test_polynomials(world: World, window: int, degree: int) -> None:
+    c = torch.randn(degree + 1, dtype=torch.float64)
+    unit = 2.0**-16
+    x = torch.cat([torch.linspace(-window, window - unit, 4001), torch.rand(2000) * 2 * window - window]).double()
+    x = ((x / unit).floor() * unit).clamp(-window, window - unit)
+
+    (y,) = world.protocol.polynomials(world.share(x), [Polynomial(window, tuple(c.tolist()))])
+
+    t = x / window
+    want = sum(c[k] * t**k for k in range(degree + 1))
+    bound = 2.0 ** (degree - 29) * max(1.0, float(want.abs().max())) + 2.0**-32 * sum(
+        abs(c[k]) * 2**k for k in range(degree + 1)
+    )
+    exact = world.ring(y).double() * 2.0**-y.frac_bits
+    assert (exact - want).abs().max() <= bound
+
+
+def test_polynomials_of_what_was_opened_before_cost_nothing_but_their_powers(two: World) -> None:
+    x, y = torch.rand(500, dtype=torch.float64) * 4 - 2, torch.rand(500, dtype=torch.float64)
+    z = two.share(x) * two.share(y)
+    p, q = Polynomial(2, (0.0, 0.0, 1.0)), Polynomial(2, (0.0, 1.0))
+    two.protocol.less(z, [0])
+    before = two.session.meter.cost
+
+    (square,) = two.protocol.polynomials(z, [p])
+    after = two.session.meter.cost
+    (itself,) = two.protocol.polynomials(z, [q])
+    (settled,) = two.protocol.polynomials(z.settle(), [p])
+
+    assert (after - before).rounds == 0
+    assert (after - before).producer == 500 * 2 * 16
+    assert (two.session.meter.cost - after).online == {"party0": 0, "party1": 0}
+    for got, want in ((square, (x * y / 2) ** 2), (itself, x * y / 2), (settled, (x * y / 2) ** 2)):
+        assert (two.value(got) - want).abs().max() < 1e-4
+
+
+def test_a_polynomial_too_large_for_the_ring_is_refused(two: World) -> None:
+    x = two.share(torch.zeros(3))
+
+    with pytest.raises(ValueError, match="reaches"):
+        two.protocol.polynomials(x, [Polynomial(2, (0.0, 2.0**31))])
+    with pytest.raises(ValueError, match="same window"):
+        two.protocol.polynomials(x, [Polynomial(2, (0.0, 1.0)), Polynomial(4, (0.0, 1.0))])
+
+
 def test_bits_are_shared_and_revealed(world: World) -> None:
     bits = torch.randint(0, 2, (3, 7), dtype=torch.uint8)
 
@@ -236,6 +282,12 @@ def _scale(w: World) -> Callable[[], object]:
     return lambda: w.protocol.scale(x, 0.1)
 
 
+def _polynomials(w: World) -> Callable[[], object]:
+    x = w.share(torch.zeros(N))
+    nine = Polynomial(16, (0.5, *[0.0] * 8, 1.0))
+    return lambda: w.protocol.polynomials(x, [nine])
+
+
 def _less(w: World) -> Callable[[], object]:
     x = w.share(torch.zeros(N))
     return lambda: w.protocol.less(x, [0])
@@ -269,6 +321,7 @@ RUNS: dict[str, Run] = {
     "multiply": _multiply,
     "truncate": _truncate,
     "scale": _scale,
+    "polynomials": _polynomials,
     "less": _less,
     "select": _select,
     "relu": _relu,

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tacit.correlated.dealing import Dealing, Dealt
-from tacit.protocols.base import Harmonics
+from tacit.protocols.base import Harmonics, Polynomial
 from tacit.protocols.dealer import Dealer
 
 from .world import World
@@ -89,6 +89,11 @@ def _harmonics(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     return w.protocol.harmonics(w.share(x), [Harmonics(32, sine=(1.0, 0.5), cosine=(0.25,))])[0].settle()
 
 
+def _polynomial(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    (z,) = w.protocol.polynomials(w.share(x), [Polynomial(16, (0.5, 1.0, 0.0, -0.25))])
+    return z.settle()
+
+
 def _parts(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     data = w.share(x.view(-1, 10))
     data.storage.lasting = True
@@ -110,6 +115,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "relu": _relu,
     "logic": _logic,
     "harmonics": _harmonics,
+    "polynomial": _polynomial,
     "parts of a data set": _parts,
 }
 
@@ -167,7 +173,9 @@ def test_the_producer_receives_nothing(name: str) -> None:
     assert not [pair for pair in received if pair[1] == "crypto-producer"]
 
 
-@pytest.mark.parametrize("name", ["product", "matrix product", "truncation", "relu", "parts of a data set"])
+@pytest.mark.parametrize(
+    "name", ["product", "matrix product", "truncation", "relu", "polynomial", "parts of a data set"]
+)
 def test_a_protocol_without_masks_is_found_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def unmasked(self: Dealing, shape: torch.Size) -> Dealt:
         zero = torch.zeros(tuple(shape), dtype=torch.int64)

@@ -2,6 +2,7 @@
 
 from tacit.aten import (
     activation,
+    approximate,
     arithmetic,
     attention,
     comparison,
@@ -28,6 +29,7 @@ creation.register_in_place()
 
 __all__ = [
     "activation",
+    "approximate",
     "arithmetic",
     "attention",
     "comparison",

@@ -12,7 +12,7 @@ from torch import Tensor
 from tacit.protocols.share import Arithmetic, Binary, Share
 from tacit.session.session import Session
 
-__all__ = ["DeclaredCost", "Harmonics", "Protocol"]
+__all__ = ["DeclaredCost", "Harmonics", "Polynomial", "Protocol"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,14 @@ class Harmonics:
     sine: tuple[float, ...] = ()
     cosine: tuple[float, ...] = ()
     constant: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Polynomial:
+    """Σ_k coefficients[k] (x / window)^k, for -window <= x < window; the window is a power of two."""
+
+    window: int
+    coefficients: tuple[float, ...]
 
 
 class Protocol(ABC):
@@ -126,6 +134,13 @@ class Protocol(ABC):
     @abstractmethod
     def harmonics(self, x: Arithmetic, series: Sequence[Harmonics]) -> list[Arithmetic]:
         """Evaluate trigonometric polynomials of x, from one opening of x; scale `HARMONIC_BITS`, not truncated."""
+
+    @abstractmethod
+    def polynomials(self, x: Arithmetic, polynomials: Sequence[Polynomial]) -> list[Arithmetic]:
+        """Evaluate polynomials of x, of one window, from one opening of x; not truncated. Outside of it, wrong.
+
+        Later ones of the same window and of no higher degree cost nothing.
+        """
 
     @abstractmethod
     def powers_of_two(self, y: Arithmetic) -> Arithmetic:

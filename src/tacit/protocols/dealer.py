@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from tacit.correlated import comparison, exponential, harmonics, product, selection, truncation
+from tacit.correlated import comparison, exponential, harmonics, powers, product, selection, truncation
 from tacit.correlated.dealing import Dealing
 from tacit.correlated.masks import Mask
 from tacit.errors import ConfigError
 from tacit.net.transport import Parcel
-from tacit.protocols.base import DeclaredCost, Harmonics, Protocol
+from tacit.protocols.base import DeclaredCost, Harmonics, Polynomial, Protocol
 from tacit.protocols.masking import Masking, fold, masked_form, simple_mask
 from tacit.protocols.share import Arithmetic, Binary, Owned, Share, Storage
 from tacit.ring import kernels
@@ -37,6 +37,7 @@ class Dealer(Protocol):
         "multiply": DeclaredCost(1, lambda n: 128 * (n - 1), 64, "64 bits for each operand not opened before"),
         "truncate": DeclaredCost(1, lambda n: 64 * (n - 1), 128),
         "scale": DeclaredCost(1, lambda n: 64 * (n - 1), 128),
+        "polynomials": DeclaredCost(1, lambda n: 64 * (n - 1), 9 * 128, "of degree 9: 128 bits for each degree"),
         "less": DeclaredCost(
             3, lambda n: (64 + 28 + 6) * (n - 1), 256 + 1 + 88 + 15, "the first 64 only once a secret"
         ),
@@ -243,6 +244,27 @@ class Dealer(Protocol):
             share = self._arithmetic(waves[k] if waves else [], x.shape, scale)
             out.append(share.plus(torch.tensor(round(s.constant * 2**scale))) if s.constant else share)
         return out
+
+    @override
+    def polynomials(self, x: Arithmetic, polynomials: Sequence[Polynomial]) -> list[Arithmetic]:
+        window, degree = polynomials[0].window, max(len(p.coefficients) - 1 for p in polynomials)
+        if any(p.window != window for p in polynomials):
+            raise ValueError("polynomials that are evaluated together have the same window")
+        known = self._powers(x, window, max(degree, 1))
+        out = []
+        for p in polynomials:
+            parts = powers.evaluated(known, p.coefficients, self._indices)
+            out.append(self._arithmetic(parts, x.shape, powers.scale_of(p.coefficients)))
+        return out
+
+    def _powers(self, x: Arithmetic, window: int, degree: int) -> powers.Powers:
+        memo, key = x.facts.memo, ("powers", window)
+        found = memo.get(key)
+        if found is None or found.degree < degree:
+            mask, frac_bits = self._opened_form(x)
+            memo[key] = found = powers.powers(self._dealing, mask, frac_bits, window, degree)
+        assert isinstance(found, powers.Powers)
+        return found
 
     @override
     def powers_of_two(self, y: Arithmetic) -> Arithmetic:

@@ -1,0 +1,151 @@
+"""The one-round activation functions: results on numbers and on secrets, costs, and training."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import tacit
+import tacit.nn
+
+MODULES = {
+    "degree 3": (lambda: tacit.nn.PolynomialSigmoid(3), 16),
+    "degree 5": (lambda: tacit.nn.PolynomialSigmoid(5), 16),
+    "degree 7": (lambda: tacit.nn.PolynomialSigmoid(7), 16),
+    "degree 9": (lambda: tacit.nn.PolynomialSigmoid(9), 16),
+    "degree 9, tight": (lambda: tacit.nn.PolynomialSigmoid(9, window=8), 8),
+    "Fourier": (tacit.nn.FourierSigmoid, 1000),
+    "tanh": (lambda: tacit.nn.Polynomial.fit(torch.tanh, degree=7, bound=3), 4),
+    "square": (lambda: tacit.nn.Polynomial([0, 0, 1]), 16),
+}
+NOISE = 2e-3
+"""Of a polynomial of degree 9 near the ends of a window twice as wide as it needs, where it reaches 1,188."""
+
+
+@pytest.fixture
+def session():
+    with tacit.session() as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_values_and_gradients_are_those_of_the_same_module_on_plain_tensors(name, session):
+    make, reach = MODULES[name]
+    module, unit = make(), 2.0**-16
+    ends = torch.tensor([-reach, -reach + unit, -unit, 0.0, unit, reach - unit])
+    x = torch.cat([ends, (torch.rand(3000) * 2 - 1) * (reach - unit)])
+    secret, plain = tacit.share(x).requires_grad_(), tacit.reveal(tacit.share(x)).double().requires_grad_()
+    grad = torch.randn_like(x)
+
+    got, want = module(secret), module(plain)
+    got.backward(tacit.share(grad))
+    want.backward(grad.double())
+
+    assert (tacit.reveal(got.detach()) - want).abs().max() < NOISE
+    assert (tacit.reveal(secret.grad) - plain.grad).abs().max() < NOISE * plain.grad.abs().max().clamp(min=1)
+
+
+@pytest.mark.parametrize("frac_bits", [12, 20])
+@pytest.mark.parametrize("parties", [2, 3])
+def test_scale_and_parties_do_not_matter(frac_bits, parties):
+    x = torch.linspace(-8, 8, 999)
+    with tacit.session(parties=[f"p{i}" for i in range(parties)], frac_bits=frac_bits):
+        for module in (tacit.nn.PolynomialSigmoid(), tacit.nn.FourierSigmoid()):
+            got = tacit.reveal(module(tacit.share(x)))
+
+            assert (got - module(x)).abs().max() < 2e-4 + 3 * 2.0**-frac_bits
+
+
+@pytest.mark.parametrize(
+    ("module", "bound", "error"),
+    [
+        (tacit.nn.PolynomialSigmoid(3), 8, 0.0895),
+        (tacit.nn.PolynomialSigmoid(5), 8, 0.0409),
+        (tacit.nn.PolynomialSigmoid(7), 8, 0.0189),
+        (tacit.nn.PolynomialSigmoid(9), 8, 0.00877),
+        (tacit.nn.FourierSigmoid(), 10, 0.00426),
+    ],
+)
+def test_sigmoids_are_as_close_as_documented_at_all_their_extremes(module, bound, error):
+    x = torch.linspace(-bound, bound, 100_001, dtype=torch.float64)
+
+    off = module(x) - x.sigmoid()
+
+    turns = off[1:-1][off.diff().sign().diff() != 0].abs()  # a best approximation is as far off at each extreme
+    assert len(turns) >= 2
+    assert off.abs().max() <= error
+    assert turns.min() > 0.98 * error
+
+
+def test_the_fourier_sigmoid_stays_within_bounds_everywhere():
+    y = tacit.nn.FourierSigmoid()(torch.linspace(-100, 100, 100_001, dtype=torch.float64))
+
+    assert -0.005 <= y.min() < y.max() <= 1.005
+
+
+def test_a_fitted_polynomial_is_close_to_the_best():
+    fitted = tacit.nn.Polynomial.fit(torch.sigmoid, degree=9, bound=8, window=16)
+    x = torch.linspace(-8, 8, 10_001, dtype=torch.float64)
+
+    assert (fitted(x) - x.sigmoid()).abs().max() < 1.5 * 0.00877
+    assert fitted.coefficients[2::2] == [0.0] * 4
+
+
+def test_one_round_forward_and_the_gradient_deals_no_powers_again(session):
+    count = 1000
+    x = tacit.share(torch.randn(count)).requires_grad_()
+    x.share.facts.owned = None
+    before = session.meter.cost
+
+    y = tacit.nn.PolynomialSigmoid()(x)
+    forward = session.meter.cost - before
+    y.backward(tacit.share(torch.randn(count), owner="alice"))
+    backward = session.meter.cost - before
+
+    assert (forward.rounds, forward.online["bob"], forward.producer) == (1, 8 * count, 9 * 16 * count)
+    assert (backward.rounds, backward.producer) == (3, (9 * 16 + 2 * 16) * count)
+
+
+def test_a_product_is_opened_as_it_is(session):
+    x, y = tacit.share(torch.randn(50, 4)), tacit.share(torch.randn(4, 50))
+    z = x @ y
+    before = session.meter.cost
+
+    got = tacit.nn.PolynomialSigmoid()(z)
+
+    assert (session.meter.cost - before).rounds == 1
+    assert (tacit.reveal(got) - tacit.nn.PolynomialSigmoid()(tacit.reveal(z))).abs().max() < NOISE
+
+
+def test_a_network_trains_to_the_plain_weights(session):
+    x = torch.randn(64, 6)
+    target = (x[:, :1] > 0).float()
+    for act in (tacit.nn.PolynomialSigmoid(), tacit.nn.FourierSigmoid()):
+        plain = nn.Sequential(nn.Linear(6, 8), act, nn.Linear(8, 1), act)
+        secret = tacit.share(copy.deepcopy(plain))
+
+        for model, a, b in ((plain, x, target), (secret, tacit.share(x), tacit.share(target))):
+            steps = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+            for _ in range(5):
+                steps.zero_grad()
+                nn.functional.mse_loss(model(a), b).backward()
+                steps.step()
+
+        for want, got in zip(plain.parameters(), secret.parameters(), strict=True):
+            assert (tacit.reveal(got.detach()) - want).abs().max() < 2e-3
+
+
+def test_modules_refuse_what_cannot_work():
+    for arguments, match in (
+        (([],), "at least one"),
+        (([0.0, float("nan")],), "finite"),
+        (([1.0], 12), "power of two"),
+        (([0.0, 1.0, 1.0], 1 << 16), "reaches"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            tacit.nn.Polynomial(*arguments)
+    with pytest.raises(ValueError, match="3, 5, 7 or 9"):
+        tacit.nn.PolynomialSigmoid(4)
