@@ -12,6 +12,7 @@ import pytest
 import tacit
 
 PUBLIC = {
+    "Client",
     "SecretTensor",
     "TacitError",
     "__version__",
@@ -20,6 +21,7 @@ PUBLIC = {
     "current_session",
     "is_role",
     "load",
+    "open_dataset",
     "profile",
     "read_csv",
     "reveal",

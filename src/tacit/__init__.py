@@ -6,11 +6,13 @@ from tacit.checkpoint import load, save
 from tacit.data import batches, read_csv
 from tacit.errors import TacitError
 from tacit.profile import profile
+from tacit.serve import Client, open_dataset
 from tacit.tensor import SecretTensor
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Client",
     "SecretTensor",
     "TacitError",
     "__version__",
@@ -19,6 +21,7 @@ __all__ = [
     "current_session",
     "is_role",
     "load",
+    "open_dataset",
     "profile",
     "read_csv",
     "reveal",

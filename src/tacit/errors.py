@@ -13,6 +13,8 @@
     │   ├── PeerStalled              a peer that is connected but silent for too long
     │   └── PeerAborted              a peer that stopped with an error of its own
     ├── DivergenceError              two roles that do not run the same program
+    ├── Refused                      a submission or a request that a server does not take, and its reason
+    │   └── Overloaded               a prediction service whose places are all taken: ask again later
     ├── FheError                     something `tacit.fhe` cannot do, or was not asked rightly
     │   ├── ParameterError           no encryption parameters of 128-bit security hold this model
     │   ├── MessageError             a ciphertext, key or model file that is damaged, forged or of another version
@@ -37,10 +39,12 @@ __all__ = [
     "KeyMismatchError",
     "MessageError",
     "NetworkError",
+    "Overloaded",
     "ParameterError",
     "PeerAborted",
     "PeerLost",
     "PeerStalled",
+    "Refused",
     "RevealError",
     "ServiceError",
     "TacitError",
@@ -90,6 +94,14 @@ class PeerAborted(NetworkError):
 
 class DivergenceError(TacitError):
     """Two roles do not run the same program on the same public values."""
+
+
+class Refused(TacitError):
+    """A server does not take a submission or a request of a client, for the reason given."""
+
+
+class Overloaded(Refused):
+    """All places of a prediction service are taken: ask again later."""
 
 
 class FheError(TacitError):

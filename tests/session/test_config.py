@@ -47,7 +47,8 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     settings = {
         "frac_bits": 20, "seed": 7, "tls": "keys", "listen": "0.0.0.0:9000", "timeout": 5, "connect_timeout": 2.5,
         "outbox_bytes": 1 << 20, "threads": 2, "ledger": "ledger",
-        "reveal": [{"name": "weight*", "to": ["alice"]}, {"name": "n", "to": "all"}],
+        "reveal": [{"name": "weight*", "to": ["alice"]}, {"name": "n", "to": "all"}, {"name": "p", "to": "clients"}],
+        "clients": {"bob": "h:2", "alice": "h:1"}, "listen_clients": "0.0.0.0:1", "providers": "who", "data": "kept",
     }  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(with_settings(**settings)))
 
@@ -57,7 +58,14 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     assert (config.timeout, config.connect_timeout) == (5.0, 2.5)
     assert (config.tls, config.ledger) == (str(tmp_path / "keys"), str(tmp_path / "ledger"))
     assert config.listen == Address("0.0.0.0", 9000)
-    assert config.reveal == (RevealRule("weight*", ("alice",)), RevealRule("n", ("all",)))
+    assert config.reveal == (
+        RevealRule("weight*", ("alice",)),
+        RevealRule("n", ("all",)),
+        RevealRule("p", ("clients",)),
+    )
+    assert config.clients == (Address("h", 1), Address("h", 2))
+    assert config.listen_clients == Address("0.0.0.0", 1)
+    assert (config.providers, config.data) == (str(tmp_path / "who"), str(tmp_path / "kept"))
     assert set(settings) == {field.name for field in dataclasses.fields(Config)} - {"parties", "addresses"}
 
 
@@ -119,6 +127,11 @@ WRONG: list[tuple[Any, str]] = [
     (with_settings(listen="h"), "'tacit.listen' must be an address"),
     (with_settings(outbox_bytes=1), "'tacit.outbox_bytes' must be a whole number"),
     (with_settings(tls="insecure-plaintext"), "'alice' is at 10.0.0.1:9000"),
+    (with_settings(clients={"alice": "h:1"}), "'tacit.clients' must have an address for each party"),
+    (with_settings(clients={"alice": "h:1", "bob": "h:1"}), "have the same address, h:1"),
+    (with_settings(clients={"alice": "h:1", "bob": "h"}), "'tacit.clients.bob' must be an address"),
+    (with_settings(data=""), "'tacit.data' must be the path of a folder"),
+    ({**ROLES, "clients": "h:5"}, "'clients' cannot be the name of a role"),
     (with_settings(reveal={}), "'tacit.reveal' must be a list"),
     (with_settings(reveal=["w"]), "'tacit.reveal, rule 1' must have the keys"),
     (with_settings(reveal=[{"name": "w", "to": ["eve"]}]), "'tacit.reveal, rule 1': there is no role 'eve'"),

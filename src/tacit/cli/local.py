@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,8 +20,8 @@ from rich.console import Console
 from rich.text import Text
 
 from tacit.errors import ConfigError
-from tacit.net.certificates import make_certificate
-from tacit.session.config import PRODUCER, SETTINGS, Config
+from tacit.session.config import PRODUCER, Config
+from tacit.session.trial import write_trial
 
 __all__ = ["OnLine", "launch_local", "local"]
 
@@ -35,9 +32,6 @@ COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
 GRACE = 5.0
 """Seconds that the other roles get, after one has failed, to say why they stop. After that they are ended."""
-
-PORTS = range(20000, 32768)
-"""Below what operating systems give to outgoing connections, so that none of those can take a port meanwhile."""
 
 
 @click.command()
@@ -96,38 +90,12 @@ def launch_local(
         raise ConfigError(f"there is no script {script}")
     roles = Config.embedded(parties).roles
     with tempfile.TemporaryDirectory(prefix="tacit-") as folder:
-        config = _write_config(Path(folder), roles, settings or {})
+        here = {"data": str(Path.cwd() / "data")}
+        config = write_trial(folder, parties, {**here, **(settings or {})})
         environment = {**os.environ, **_threads(len(roles)), "PYTHONUNBUFFERED": "1", **(env or {})}
         command = [sys.executable, "-m", "tacit", "run", str(script), "--config", str(config), "--as"]
         with _processes({role: [*command, role, "--", *args] for role in roles}, environment) as processes:
             return _follow(processes, on_line or printer(roles))
-
-
-def _write_config(folder: Path, roles: Sequence[str], settings: Mapping[str, object]) -> Path:
-    """Write certificates and a config with free ports of the loopback interface."""
-    for role in roles:
-        make_certificate(folder / "certs", role)
-    literal: dict[str, object] = {
-        role: f"127.0.0.1:{port}" for role, port in zip(roles, _free_ports(len(roles)), strict=True)
-    }
-    literal[SETTINGS] = {"tls": str(folder / "certs"), **settings}
-    text = json.dumps(literal)
-    Config.parse(text, folder=Path.cwd())
-    path = folder / "config.json"
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def _free_ports(count: int) -> list[int]:
-    """Choose ports that nobody listens at."""
-    free: list[int] = []
-    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            free.append(port)
-        if len(free) == count:
-            return free
-    raise ConfigError(f"this machine has no {count} free ports between {PORTS.start} and {PORTS.stop - 1}")
 
 
 def _threads(roles: int) -> dict[str, str]:

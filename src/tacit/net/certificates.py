@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from tacit.errors import ConfigError
 
-__all__ = ["Identity", "fingerprint", "make_certificate"]
+__all__ = ["Identity", "fingerprint", "make_certificate", "read_certificate"]
 
 LIFETIME = datetime.timedelta(days=3650)
 """Longer spares users a surprise in the middle of a project; a lost key is answered by a new pin, not by a date."""
@@ -62,10 +62,11 @@ def make_certificate(folder: Path, role: str) -> Path:
 
 def fingerprint(path: Path) -> str:
     """The SHA-256 fingerprint of a certificate file, for people to compare over the telephone."""
-    return _read(path).fingerprint(hashes.SHA256()).hex(":")
+    return read_certificate(path).fingerprint(hashes.SHA256()).hex(":")
 
 
-def _read(path: Path) -> x509.Certificate:
+def read_certificate(path: Path) -> x509.Certificate:
+    """Read a certificate in PEM."""
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except FileNotFoundError:
@@ -93,8 +94,10 @@ class Identity:
             raise ConfigError(f"there is no private key {key}: make it with `tacit keygen`")
         if os.name == "posix" and key.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise ConfigError(f"{key} can be read by other users of this machine: run `chmod 600 {key}`")
-        pins = {peer: _read(folder / f"{peer}.crt").public_bytes(serialization.Encoding.DER) for peer in peers}
-        own = _read(folder / f"{role}.crt").public_bytes(serialization.Encoding.DER)
+        pins = {
+            peer: read_certificate(folder / f"{peer}.crt").public_bytes(serialization.Encoding.DER) for peer in peers
+        }
+        own = read_certificate(folder / f"{role}.crt").public_bytes(serialization.Encoding.DER)
         for peer, pin in pins.items():
             if pin == own:
                 raise ConfigError(f"{role}.crt and {peer}.crt in {folder} are the same certificate")

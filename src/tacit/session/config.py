@@ -6,7 +6,8 @@ A config is a JSON object of roles and addresses, with everything else under the
      "tacit": {"frac_bits": 16, "tls": "certs", "reveal": [{"name": "weight*", "to": ["alice"]}]}}
 
 Roles, addresses, `frac_bits` and `seed` are *shared*: all roles must have the same, which they check when they connect.
-The other settings are *local*: each role has its own. Relative paths start at the folder of the config file.
+The other settings are *local*: each role has its own. Relative paths start at the folder of the config file. Parties
+that also work for clients, who submit data or ask for predictions, have an address for them under "tacit.clients".
 """
 
 from __future__ import annotations
@@ -20,10 +21,23 @@ from typing import Any, NamedTuple
 
 from tacit.errors import ConfigError
 
-__all__ = ["PRODUCER", "SETTINGS", "Address", "Config", "RevealRule"]
+__all__ = [
+    "CLIENTS",
+    "FRAC_BITS",
+    "PRODUCER",
+    "ROLE_NAME",
+    "SETTINGS",
+    "Address",
+    "Config",
+    "RevealRule",
+    "is_loopback",
+    "read_address",
+]
 
 PRODUCER = "crypto-producer"
 SETTINGS = "tacit"
+CLIENTS = "clients"
+"""In a reveal policy: whoever asks a prediction service. "all" are the roles, and no clients."""
 ROLE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}", re.ASCII)
 PLAINTEXT_LOOPBACK = "insecure-plaintext"
 PLAINTEXT_ANYWHERE = "insecure-plaintext-anywhere"
@@ -82,6 +96,14 @@ class Config:
     """Folder in which this role writes what it took part in revealing, one JSON line each."""
     reveal: tuple[RevealRule, ...] | None = None
     """What this role allows to be revealed, and to whom: everything without a policy, nothing by an empty one."""
+    clients: tuple[Address, ...] = ()
+    """Where each party takes data and requests from clients, `{"alice": "host:port", …}` with all parties."""
+    listen_clients: Address | None = None
+    """Where this role binds the port for clients if not at its address above."""
+    providers: str | None = None
+    """Folder of the certificates of the clients that this role works for; without one, it works for anybody."""
+    data: str = "data"
+    """Folder in which this role keeps its shares of the data sets that clients submit."""
 
     @property
     def producer(self) -> str:
@@ -106,7 +128,7 @@ class Config:
     @property
     def on_one_machine(self) -> bool:
         """Whether all roles listen on loopback, so that they share the cores of one machine."""
-        return bool(self.addresses) and all(_is_loopback(address.host) for address in self.addresses)
+        return bool(self.addresses) and all(is_loopback(address.host) for address in self.addresses)
 
     @property
     def plaintext(self) -> bool:
@@ -148,7 +170,7 @@ class Config:
             raise ConfigError('must be an object such as {"alice": "host:port", …}')
         settings = literal.pop(SETTINGS, {})
         parties = _parties(literal)
-        addresses = tuple(_address(role, literal[role]) for role in (*parties, PRODUCER))
+        addresses = tuple(read_address(role, literal[role]) for role in (*parties, PRODUCER))
         _no_duplicates((*parties, PRODUCER), addresses)
         config = Config(parties=parties, addresses=addresses, **_settings(settings, (*parties, PRODUCER), folder))
         _check_plaintext(config)
@@ -182,10 +204,10 @@ def _no_constant(name: str) -> None:
 
 def _parties(literal: Mapping[str, object]) -> tuple[str, ...]:
     for role in literal:
-        if not ROLE_NAME.fullmatch(role) or role in (SETTINGS, "all", "embedded"):
+        if not ROLE_NAME.fullmatch(role) or role in (SETTINGS, CLIENTS, "all", "embedded"):
             raise ConfigError(
                 f"{role!r} cannot be the name of a role: use up to 63 letters, digits, '-', '_' and '.', "
-                f"and none of '{SETTINGS}', 'all' and 'embedded'"
+                f"and none of '{SETTINGS}', '{CLIENTS}', 'all' and 'embedded'"
             )
     if PRODUCER not in literal:
         raise ConfigError(f"the role {PRODUCER!r} is missing: it makes the correlated randomness and holds no data")
@@ -195,7 +217,7 @@ def _parties(literal: Mapping[str, object]) -> tuple[str, ...]:
     return parties
 
 
-def _address(key: str, value: object) -> Address:
+def read_address(key: str, value: object) -> Address:
     """Read "host:port", with an IPv6 host in brackets."""
     if not isinstance(value, str):
         raise ConfigError(f'{key!r} must be an address "host:port", not {_show(value)}')
@@ -222,15 +244,16 @@ def _no_duplicates(roles: Sequence[str], addresses: Sequence[Address]) -> None:
 def _check_plaintext(config: Config) -> None:
     if config.tls != PLAINTEXT_LOOPBACK:
         return
-    for role, address in zip(config.roles, config.addresses, strict=True):
-        if not _is_loopback(address.host):
+    for role, address in zip(config.roles + config.parties, config.addresses + config.clients, strict=False):
+        if not is_loopback(address.host):
             raise ConfigError(
                 f"'{SETTINGS}.tls' is \"{PLAINTEXT_LOOPBACK}\", which is for loopback only, but {role!r} is at "
                 f'{address}: make certificates with `tacit keygen`, or write "{PLAINTEXT_ANYWHERE}" and mean it'
             )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only programs on the same machine reach this host."""
     return host in ("localhost", "::1") or re.fullmatch(r"127(\.[0-9]{1,3}){3}", host) is not None
 
 
@@ -253,10 +276,15 @@ def _settings(literal: object, roles: tuple[str, ...], folder: Path) -> dict[str
     for key in ("timeout", "connect_timeout"):
         if key in given:
             settings[key] = _seconds(key, given[key])
-    if "listen" in given:
-        settings["listen"] = _address(f"{SETTINGS}.listen", given["listen"])
-    if "ledger" in given:
-        settings["ledger"] = _path("ledger", given["ledger"], folder)
+    for key in ("listen", "listen_clients"):
+        if key in given:
+            settings[key] = read_address(f"{SETTINGS}.{key}", given[key])
+    for key in ("ledger", "providers"):
+        if key in given:
+            settings[key] = _path(key, given[key], folder)
+    settings["data"] = _path("data", given.get("data", "data"), folder)
+    if "clients" in given:
+        settings["clients"] = _clients(given["clients"], roles[:-1])
     tls = given.get("tls", "certs")
     settings["tls"] = tls if tls in (PLAINTEXT_LOOPBACK, PLAINTEXT_ANYWHERE) else _path("tls", tls, folder)
     if "reveal" in given:
@@ -270,6 +298,16 @@ _INTEGERS = {
     "outbox_bytes": (1 << 16, 1 << 40),
     "threads": (1, 4096),
 }
+
+
+def _clients(literal: object, parties: tuple[str, ...]) -> tuple[Address, ...]:
+    """Read where clients reach each of the parties."""
+    if not isinstance(literal, dict) or set(literal) != set(parties):
+        names = ", ".join(f'"{party}": "host:port"' for party in parties)
+        raise ConfigError(f"'{SETTINGS}.clients' must have an address for each party: {{{names}}}")
+    addresses = tuple(read_address(f"{SETTINGS}.clients.{party}", literal[party]) for party in parties)
+    _no_duplicates([f"{SETTINGS}.clients.{party}" for party in parties], addresses)
+    return addresses
 
 
 def _integer(key: str, value: object, least: int, most: int) -> int:
@@ -305,8 +343,11 @@ def _reveal(literal: object, roles: tuple[str, ...]) -> tuple[RevealRule, ...]:
         if not isinstance(to, list | tuple) or not all(isinstance(role, str) for role in to):
             raise ConfigError(f"'{key}': \"to\" must be a list of roles, not {_show(to)}")
         for role in to:
-            if role not in (*roles, "all"):
-                raise ConfigError(f"'{key}': there is no role {role!r}; roles are {', '.join(roles)}, or \"all\"")
+            if role not in (*roles, "all", CLIENTS):
+                raise ConfigError(
+                    f"'{key}': there is no role {role!r}; roles are {', '.join(roles)}, or \"all\" of them; "
+                    f'"{CLIENTS}" stands for whoever asks a service'
+                )
         rules.append(RevealRule(rule["name"], tuple(to)))
     return tuple(rules)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from tacit.errors import RevealError
-from tacit.session.config import RevealRule
+from tacit.session.config import CLIENTS, RevealRule
 
 __all__ = ["Entry", "Ledger", "is_library", "source_line"]
 
@@ -56,13 +56,19 @@ class Ledger:
         if self._policy is None:
             return
         for receiver in receivers:
-            if not any(
-                fnmatchcase(name, rule.name) and ("all" in rule.to or receiver in rule.to) for rule in self._policy
-            ):
+            if not any(fnmatchcase(name, rule.name) and _includes(rule, receiver) for rule in self._policy):
+                to = CLIENTS if receiver.startswith("client ") else receiver
                 raise RevealError(
                     f"{self._role} refuses to reveal {name!r} to {receiver} ({line}): its reveal policy does not "
-                    f'allow it; add {{"name": {name!r}, "to": [{receiver!r}]}} to the policy if it should'
+                    f'allow it; add {{"name": {name!r}, "to": [{to!r}]}} to the policy if it should'
                 )
+
+
+def _includes(rule: RevealRule, receiver: str) -> bool:
+    """Whether a rule allows this receiver: a role, or "client …", who is none of "all" roles."""
+    if receiver.startswith("client "):
+        return CLIENTS in rule.to
+    return "all" in rule.to or receiver in rule.to
 
 
 def source_line() -> str:

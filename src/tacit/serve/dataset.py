@@ -1,0 +1,175 @@
+"""Data sets that clients have submitted, as secret tensors of a session."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from tacit.api import active_protocol
+from tacit.data.batches import batches
+from tacit.errors import DataError
+from tacit.protocols.base import Protocol
+from tacit.protocols.share import Arithmetic, Storage
+from tacit.serve.layout import Field, Layout
+from tacit.serve.store import Entry, Store, write_share
+from tacit.session.session import Session
+from tacit.tensor import SecretTensor
+
+__all__ = ["SecretDataset", "open_dataset"]
+
+ID_BYTES = DIGEST_BYTES = 16
+
+
+class SecretDataset(Dataset[Any]):
+    """The tensors of a data set, all with the same rows: by name, as batches, or through a `DataLoader`.
+
+    `data["x"]` is a secret tensor over a file that is mapped into memory, so rows are read from disk when they are
+    used, and every row is opened (under its mask) once, however many epochs use it.
+    """
+
+    def __init__(self, name: str, tensors: dict[str, SecretTensor]) -> None:
+        self.name = name
+        self._tensors = tensors
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the tensors, in the order in which batches hold them."""
+        return tuple(self._tensors)
+
+    def __getitem__(self, key: str | int | slice | Sequence[int] | Tensor) -> SecretTensor | tuple[Tensor, ...]:
+        """A tensor by its name, or one or several rows of all tensors."""
+        if isinstance(key, str):
+            if key not in self._tensors:
+                raise DataError(f"data set {self.name} has no tensor {key!r}; it has {', '.join(self._tensors)}")
+            return self._tensors[key]
+        return tuple(tensor[key] for tensor in self._tensors.values())
+
+    def __len__(self) -> int:
+        return len(next(iter(self._tensors.values())))
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name}: {tuple(tensor.shape)}" for name, tensor in self._tensors.items())
+        return f"SecretDataset({self.name!r}, {shapes})"
+
+    def batches(
+        self, size: int, epochs: int = 1, *, shuffle: bool = True, progress: bool = True, drop_last: bool = False
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """`tacit.batches` of all tensors."""
+        return batches(
+            *self._tensors.values(), size=size, epochs=epochs, shuffle=shuffle, progress=progress, drop_last=drop_last
+        )
+
+
+def open_dataset(name: str, folder: str | Path | None = None) -> SecretDataset:
+    """Open a data set that clients have submitted to the parties of this session.
+
+    The parties tell each other which submissions they hold, and all of them take those that every party has, in the
+    order in which the first party received them. Several submissions are joined in one file beside them, once.
+
+    Args:
+        name: its name.
+        folder: where this role keeps its shares, one folder a role; at first what the config says.
+
+    Reveals: to all roles, identities, sizes and names of the submissions' tensors.
+
+    Raises:
+        DataError: if there is no submission that all parties hold.
+    """
+    protocol = active_protocol()
+    session = protocol.session
+    root = Path(folder if folder is not None else session.config.data)
+    stores = [Store(root / session.parties[index]) for index in session.party_indices]
+    held = [store.entries(name) for store in stores]
+    agreed, rows, fields = _agree(session, name, held)
+    layout = Layout(sum(rows), fields)
+    session.transcript.record(f"tacit.open_dataset({name}: {len(agreed)} submissions)", b"".join(agreed))
+    shares = [_load(store, name, _chosen(entries, agreed), layout) for store, entries in zip(stores, held, strict=True)]
+    tensors = {field.name: _secret(protocol, field, layout.rows, shares) for field in fields}
+    return SecretDataset(name, tensors)
+
+
+def _agree(
+    session: Session, name: str, held: Sequence[Sequence[Entry]]
+) -> tuple[list[bytes], list[int], tuple[Field, ...]]:
+    """The submissions that count: those of the first party's list that all parties hold and that fit together."""
+    lists = [_announced(session, place, held) for place in range(len(session.parties))]
+    first = 0 in session.party_indices
+    described = json.loads(session.announce(session.parties[0], _described(held[0]) if first else None))
+    common = set(lists[0]).intersection(*lists[1:])
+    fits = [(mark, rows) for mark, rows in zip(lists[0], described["rows"], strict=True) if mark in common]
+    if not fits:
+        counts = ", ".join(f"{len(marks)} at {party}" for party, marks in zip(session.parties, lists, strict=True))
+        raise DataError(f"data set {name} has no submission that all parties hold ({counts})")
+    if described["frac_bits"] != session.config.frac_bits:
+        raise DataError(
+            f"data set {name} was submitted with {described['frac_bits']} fractional bits, but this session has "
+            f"{session.config.frac_bits}"
+        )
+    fields = Layout.parse({"rows": 1, "fields": described["fields"]}).fields
+    return [mark for mark, _ in fits], [rows for _, rows in fits], fields
+
+
+def _announced(session: Session, place: int, held: Sequence[Sequence[Entry]]) -> list[bytes]:
+    """What one party holds: a mark for each submission, of its identity and a digest of layout and scale."""
+    message = None
+    if place in session.party_indices:
+        message = b"".join(map(_mark, held[session.party_indices.index(place)]))
+    marks = session.announce(session.parties[place], message)
+    size = ID_BYTES + DIGEST_BYTES
+    return [marks[at : at + size] for at in range(0, len(marks), size)]
+
+
+def _mark(entry: Entry) -> bytes:
+    return bytes.fromhex(entry.id) + entry.digest
+
+
+def _described(entries: Sequence[Entry]) -> bytes:
+    """What the first party tells everybody: the rows of its submissions, and what they are made of, which is one."""
+    description = {
+        "rows": [entry.layout.rows for entry in entries],
+        "fields": entries[0].layout.literal()["fields"] if entries else [],
+        "frac_bits": entries[0].frac_bits if entries else None,
+    }
+    return json.dumps(description).encode()
+
+
+def _chosen(entries: Sequence[Entry], agreed: Sequence[bytes]) -> list[Entry]:
+    by_mark = {_mark(entry): entry for entry in entries}
+    return [by_mark[mark] for mark in agreed]
+
+
+def _load(store: Store, name: str, entries: Sequence[Entry], layout: Layout) -> dict[str, Tensor]:
+    """One party's share of the whole data set, mapped into memory."""
+    path = entries[0].folder / "share.safetensors"
+    if len(entries) > 1:
+        digest = blake2b(b"".join(map(_mark, entries)), digest_size=16).hexdigest()
+        path = store.folder / name / f"joined-{digest}.safetensors"
+        if not path.exists():
+            write_share(path, entries, layout)
+            for old in path.parent.glob("joined-*.safetensors"):
+                if old != path:
+                    old.unlink()
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {field.name: file.get_tensor(field.name) for field in layout.fields}
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+
+
+def _secret(protocol: Protocol, field: Field, rows: int, shares: Sequence[dict[str, Tensor]]) -> SecretTensor:
+    shape = torch.Size((rows, *field.shape))
+    tensors = [share[field.name] for share in shares] or [torch.empty(shape, dtype=torch.int64, device="meta")]
+    if any(tensor.shape != shape or tensor.dtype != torch.int64 for tensor in tensors):
+        raise DataError(f"the share of {field.name} does not have the shape that its manifest says")
+    real = field.torch_dtype.is_floating_point
+    storage = Storage(shape.numel(), protocol.frac_bits if real else 0)
+    storage.lasting = True
+    return SecretTensor(Arithmetic(protocol, tensors, storage), field.torch_dtype)

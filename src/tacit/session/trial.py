@@ -1,0 +1,58 @@
+"""A deployment for trying out: all roles on this machine, with fresh certificates and free ports."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tacit.errors import ConfigError
+from tacit.net.certificates import make_certificate
+from tacit.session.config import PRODUCER, SETTINGS, Config
+
+__all__ = ["write_trial"]
+
+PORTS = range(20000, 32768)
+"""Below what operating systems give to outgoing connections, so that none of those can take a port meanwhile."""
+
+
+def write_trial(
+    folder: str | Path, parties: Sequence[str] = ("server0", "server1"), settings: Mapping[str, object] | None = None
+) -> Path:
+    """Write certificates and a config with free ports of the loopback interface, and return the config's path.
+
+    The folder then holds the private keys of all roles: it is for trying out on one machine only.
+
+    Args:
+        folder: where `config.json` and `certs/` go.
+        parties: the computing parties; the crypto-producer comes with them.
+        settings: what the config holds under the key "tacit", beside addresses for clients.
+    """
+    folder = Path(folder)
+    roles = Config.embedded(parties).roles
+    for role in roles:
+        make_certificate(folder / "certs", role)
+    addresses = [f"127.0.0.1:{port}" for port in _free_ports(len(roles) + len(parties))]
+    literal: dict[str, object] = dict(zip([*parties, PRODUCER], addresses, strict=False))
+    clients = dict(zip(parties, addresses[len(roles) :], strict=True))
+    literal[SETTINGS] = {"clients": clients, **(settings or {})}
+    text = json.dumps(literal, indent=1)
+    Config.parse(text, folder)
+    path = folder / "config.json"
+    path.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def _free_ports(count: int) -> list[int]:
+    """Choose ports that nobody listens at."""
+    free: list[int] = []
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            free.append(port)
+        if len(free) == count:
+            return free
+    raise ConfigError(f"this machine has no {count} free ports between {PORTS.start} and {PORTS.stop - 1}")
