@@ -35,6 +35,10 @@ LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "3d": (nn.Conv3d(2, 3, 2, stride=(1, 2, 1), padding=(0, 1, 1)), (1, 2, 4, 5, 3)),
     "transposed 1d": (nn.ConvTranspose1d(3, 4, 3, stride=2, padding=1, output_padding=1), (2, 3, 5)),
     "transposed 2d": (nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2, dilation=2), (2, 4, 3, 4)),
+    "transposed and padded by more than a stride": (
+        nn.ConvTranspose2d(4, 4, (4, 5), stride=(3, 2), padding=(1, 2), output_padding=(2, 3), groups=2, dilation=4),
+        (2, 4, 4, 4),
+    ),
     "transposed 3d": (nn.ConvTranspose3d(2, 3, 2, bias=False), (1, 2, 3, 2, 3)),
 }
 

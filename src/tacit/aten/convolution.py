@@ -64,7 +64,7 @@ def convolution_backward(
     size = x.shape[2:]
 
     def to_input(grad: Tensor, w: Tensor) -> Tensor:
-        return convolve(grad, w, g) if transposed else input_gradient(grad, w, g, size)
+        return convolve(grad, w, g, size) if transposed else input_gradient(grad, w, g, size)
 
     def to_weight(grad: Tensor, x: Tensor) -> Tensor:
         return weight_gradient(x, grad, g) if transposed else weight_gradient(grad, x, g)

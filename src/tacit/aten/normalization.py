@@ -114,7 +114,7 @@ def group_norm(
     """Groups of channels with mean 0 and variance 1, times weight plus bias. 25 rounds, or 26."""
     if not isinstance(x, SecretTensor) or plain(x) is not None:
         return in_terms_of_others(func)(x, weight, bias, n, channels, size, groups, eps)  # type: ignore[no-any-return]
-    grouped = arithmetic(x).move(lambda t: t.reshape(n, groups, -1), view=False)
+    grouped = arithmetic(x).move(lambda t: t.reshape(n, groups, channels // groups * size), view=False)
     of = standardized(grouped, [2], eps)
     kept = _kept(of, x.dtype, (n, groups))
     normalized = SecretTensor(of.normalized.move(lambda t: t.reshape(x.shape), view=False), x.dtype)
@@ -145,7 +145,7 @@ def group_norm_backward(
         inner = grad
         if weight is not None:
             inner = finish(multiply(grad, weight.reshape(channels, 1)), grad.dtype, grad)
-        grouped = arithmetic(as_secret(inner)).move(lambda t: t.reshape(n, groups, -1), view=False)
+        grouped = arithmetic(as_secret(inner)).move(lambda t: t.reshape(n, groups, channels // groups * size), view=False)
         share = standardized_backward(grouped, of, of.inverse)[0]
         dx = secret(share.move(lambda t: t.reshape(x.shape), view=False), x.dtype)
     if mask[1] and weight is not None:

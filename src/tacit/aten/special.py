@@ -140,7 +140,7 @@ def multi_margin_loss_backward(
     reduction: int = 1,
 ) -> Tensor:
     """w_y [j ≠ y] [z_j > 0] p z_j^(p - 1) / C for z_j = margin - x_y + x_j, and minus their sum at y."""
-    rows, y = (x, target) if x.dim() == 2 else (x.unsqueeze(0), target.reshape(1))
+    rows, y = (x, target) if x.dim() == 2 else (x.reshape(1, -1), target.reshape(1))
     hot = y.unsqueeze(1) == torch.arange(rows.shape[1])
     z = rows - (rows * hot).sum(1, keepdim=True) + margin
     slope = (z > 0) & ~hot

@@ -59,10 +59,10 @@ class Geometry(NamedTuple):
         return tuple((n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, k, s, p, d, e in along)
 
 
-def convolve(x: Tensor, w: Tensor, g: Geometry) -> Tensor:
-    """[N, C, *size], [O, C / groups, *kernel] -> [N, O, *outputs]."""
-    places = g.outputs(x.shape[2:])
-    flat = kernels.matmul(_weight(w, g), _windows(x, g))
+def convolve(x: Tensor, w: Tensor, g: Geometry, places: Sequence[int] | None = None) -> Tensor:
+    """[N, C, *size], [O, C / groups, *kernel] -> [N, O, *outputs], or the first `places` of them."""
+    places = g.outputs(x.shape[2:]) if places is None else places
+    flat = kernels.matmul(_weight(w, g), _windows(x, g, places))
     y = flat.view(w.shape[0], x.shape[0], *places).transpose(0, 1)
     return y.contiguous()
 
@@ -76,7 +76,7 @@ def input_gradient(dy: Tensor, w: Tensor, g: Geometry, size: Sequence[int]) -> T
 
 def weight_gradient(dy: Tensor, x: Tensor, g: Geometry) -> Tensor:
     """[N, O, *outputs], [N, C, *size] -> [O, C / groups, *kernel]."""
-    flat = kernels.matmul(_channels(dy, g), _windows(x, g).transpose(1, 2))
+    flat = kernels.matmul(_channels(dy, g), _windows(x, g, dy.shape[2:]).transpose(1, 2))
     return flat.reshape(dy.shape[1], x.shape[1] // g.groups, *g.kernel)
 
 
@@ -91,9 +91,8 @@ def _channels(y: Tensor, g: Geometry) -> Tensor:
     return y.transpose(0, 1).reshape(g.groups, y.shape[1] // g.groups, count)
 
 
-def _windows(x: Tensor, g: Geometry) -> Tensor:
-    """[N, C, *size] -> [groups, C / groups · kernel, N · outputs]."""
-    places = g.outputs(x.shape[2:])
+def _windows(x: Tensor, g: Geometry, places: Sequence[int]) -> Tensor:
+    """[N, C, *size] -> [groups, C / groups · kernel, N · places]: the first places that the kernel has, or all."""
     padded = pad(x, [p for p in reversed(g.padding) for _ in range(2)]).contiguous()
     batch, channel, *steps = padded.stride()
     within = [step * d for step, d in zip(steps, g.dilation, strict=True)]
