@@ -145,7 +145,8 @@ def group_norm_backward(
         inner = grad
         if weight is not None:
             inner = finish(multiply(grad, weight.reshape(channels, 1)), grad.dtype, grad)
-        grouped = arithmetic(as_secret(inner)).move(lambda t: t.reshape(n, groups, channels // groups * size), view=False)
+        shape = (n, groups, channels // groups * size)
+        grouped = arithmetic(as_secret(inner)).move(lambda t: t.reshape(shape), view=False)
         share = standardized_backward(grouped, of, of.inverse)[0]
         dx = secret(share.move(lambda t: t.reshape(x.shape), view=False), x.dtype)
     if mask[1] and weight is not None:
