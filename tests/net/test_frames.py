@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tacit.errors import NetworkError, TacitError
 from tacit.net.courier import Courier
 from tacit.net.framing import HEADER_BYTES, LIMITS, Kind, pack_header, printable, unpack_header
-from tacit.net.link import RECORD_BYTES, Link, LinkDown
+from tacit.net.link import SMALL_BYTES, Link, LinkDown
 from tacit.net.parting import Cause, search
 from tacit.net.tcp import Tcp
 from tacit.net.transcript import Transcript
@@ -107,7 +107,7 @@ def test_a_length_is_refused_before_memory_is_taken() -> None:
 
 
 @fast
-@given(st.lists(st.integers(0, 3 * RECORD_BYTES), min_size=1, max_size=12))
+@given(st.lists(st.integers(0, 3 * SMALL_BYTES), min_size=1, max_size=12))
 def test_frames_arrive_in_order_however_they_were_joined(sizes: list[int]) -> None:
     with link_pair() as (link, there):
         other = Link("alice", "127.0.0.1:2", there.dup(), bytes(32), same_script=True)

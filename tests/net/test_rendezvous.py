@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import shutil
 import socket
-import ssl
 import threading
 import time
 from pathlib import Path
@@ -260,19 +259,6 @@ def test_something_else_at_the_address_is_named(net: Net) -> None:
     thread.join()
 
     assert "something that is not Tacit answers there" in str(results["bob"])
-
-
-def test_the_connection_is_tls_1_3_and_encrypts(net: Net) -> None:
-    def look(transport: Tcp) -> object:
-        sock = transport._links["bob"]._socket
-        assert isinstance(sock, ssl.SSLSocket)
-        return sock.version(), sock.cipher()
-
-    results = net.run({**EVERYBODY, "alice": look})
-
-    version, cipher = results["alice"]
-    assert version == "TLSv1.3"
-    assert cipher[0].startswith("TLS_")
 
 
 def test_plaintext_needs_stronger_words_beyond_loopback(net: Net) -> None:

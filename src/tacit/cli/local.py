@@ -1,4 +1,4 @@
-"""`tacit local`: all roles of a run on this machine, each in a process of its own, over real sockets with TLS."""
+"""`tacit local`: all roles of a run on this machine, each in a process of its own, over real sockets, encrypted."""
 
 from __future__ import annotations
 

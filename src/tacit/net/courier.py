@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 from tacit.errors import NetworkError
 from tacit.net.framing import Kind
-from tacit.net.link import RECORD_BYTES, Link, LinkDown
+from tacit.net.link import SMALL_BYTES, Link, LinkDown
 
 __all__ = ["Courier"]
 
@@ -91,7 +91,7 @@ class Courier:
         rung = any(number == self._ears for number, _ in poll.poll(max(seconds, 0) * 1000))
         if rung:
             os.read(self._ears, 64)
-            if not busy and sum(link.queued for link in self._links) < RECORD_BYTES:
+            if not busy and sum(link.queued for link in self._links) < SMALL_BYTES:
                 time.sleep(COALESCE)
 
     def _guarded(self, link: Link, act: Callable[[Link], object]) -> None:
@@ -121,13 +121,15 @@ class Courier:
         if not link.reading.acquire(blocking=False):
             return
         try:
-            while link.fill() or link.peek():
+            while True:
                 while link.skip_alive():
                     pass
                 header = link.peek()
-                if header is not None:
+                if header is not None and header.kind is not Kind.ALIVE:
                     if header.kind in (Kind.ABORT, Kind.DIVERGED):
                         self._report(link)
+                    break
+                if not link.fill():
                     break
         finally:
             link.reading.release()

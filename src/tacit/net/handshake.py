@@ -4,7 +4,8 @@
    words whom they refuse, and a stray caller be turned away.
 2. TLS 1.3, each end with its pinned certificate (`certificates.py`).
 3. A *hello* inside TLS: versions, the shared part of the config, a digest of the script, and 32 fresh random bytes.
-   The random bytes of both ends become the key that only the two of them have.
+   The random bytes of both ends become the keys that only the two of them have.
+4. The end of TLS, agreed by both. From then on the connection carries records sealed with those keys (`records.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import socket
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from cryptography.hazmat.primitives import hashes
@@ -24,16 +25,18 @@ from tacit.errors import AuthenticationError, ConfigError, NetworkError, TacitEr
 from tacit.net.certificates import Identity
 from tacit.net.framing import printable
 from tacit.net.link import describe
+from tacit.net.records import Sealed, Wire
 
 __all__ = ["WIRE_VERSION", "Endpoint", "Secured", "Stray", "greet", "secure"]
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 """Of preamble, hello and frames. Two versions do not talk to each other, so there is nothing to negotiate."""
 
 MAGIC = b"TACIT"
 NONCE_BYTES = 32
 HELLO_LIMIT = 1 << 20
-CONTEXT = b"tacit pair key"
+PAIR_KEY, RECORDS = b"tacit pair key", b"tacit records"
+"""What the keys are for; names of roles follow, so that no two keys are alike."""
 
 
 class Stray(Exception):
@@ -56,7 +59,9 @@ class Endpoint:
     listen: tuple[str, int] | None = None
     connect_timeout: float = 60.0
     timeout: float = 60.0
-    outbox_bytes: int = field(default=1 << 28)
+    outbox_bytes: int = 1 << 28
+    spin: float = 0.0
+    """Seconds to look for an answer again and again before sleeping."""
 
     def show(self, role: str) -> str:
         """A role's address, for messages."""
@@ -68,6 +73,8 @@ class Secured(NamedTuple):
     """A connection whose other end is the role it says it is, and runs with the same config."""
 
     socket: socket.socket
+    wire: Wire
+    """What is sent and received on the socket: sealed, unless the config has asked for no encryption."""
     pair_key: bytes
     same_script: bool
 
@@ -145,16 +152,25 @@ def secure(sock: socket.socket, me: Endpoint, peer: str, *, server: bool) -> Sec
         sock.sendall(_hello(me, nonce))
         theirs = _read_hello(sock, peer)
         _compare(me, peer, theirs)
+        if isinstance(sock, ssl.SSLSocket):
+            sock = socket.socket(fileno=sock.unwrap().detach())
     except OSError as error:
         sock.close()
         raise _refused(me, peer, error) from None
     except TacitError:
         sock.close()
         raise
-    pair = sorted(((me.role, nonce), (peer, bytes.fromhex(theirs["nonce"]))), key=lambda end: me.roles.index(end[0]))
-    info = b"\0".join((CONTEXT, pair[0][0].encode(), pair[1][0].encode()))
-    key = HKDF(hashes.SHA256(), 32, salt=None, info=info).derive(pair[0][1] + pair[1][1])
-    return Secured(sock, key, theirs["script"] == me.script)
+    nonces = sorted(((me.role, nonce), (peer, bytes.fromhex(theirs["nonce"]))), key=lambda end: me.roles.index(end[0]))
+    fresh = b"".join(nonce for _, nonce in nonces)
+    wire: Wire = sock
+    if me.identity is not None:
+        wire = Sealed(sock, _key(fresh, RECORDS, me.role, peer), _key(fresh, RECORDS, peer, me.role), peer)
+    pair_key = _key(fresh, PAIR_KEY, *(role for role, _ in nonces))
+    return Secured(sock, wire, pair_key, theirs["script"] == me.script)
+
+
+def _key(fresh: bytes, purpose: bytes, *roles: str) -> bytes:
+    return HKDF(hashes.SHA256(), 32, salt=None, info=b"\0".join((purpose, *map(str.encode, roles)))).derive(fresh)
 
 
 def _refused(me: Endpoint, peer: str, error: OSError) -> NetworkError:

@@ -1,8 +1,8 @@
 """One connection to one peer: frames in and out of a non-blocking socket.
 
 Two threads use a link, the program's and the courier's (`courier.py`). `reading` is held while somebody is in the
-middle of an incoming frame; `_calls` for single calls into the socket, because TLS must not be entered twice at once;
-`_order` while a frame is numbered and queued. Nothing here waits: whoever calls decides how.
+middle of an incoming frame, `_sending` while something goes out, `_order` while a frame is numbered and queued. Nothing
+here waits: whoever calls decides how.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-import ssl
 import struct
 import sys
 import threading
@@ -19,19 +18,21 @@ from collections import deque
 from collections.abc import Callable
 
 from tacit.net.framing import HEADER_BYTES, Header, Kind, pack_header, unpack_header
+from tacit.net.records import PIECE_BYTES, Wire
 
 __all__ = ["Link", "LinkDown", "Wait", "describe"]
 
-RECORD_BYTES = 1 << 14
-"""What one TLS record holds. Small frames are joined up to this size; larger reads go straight to their tensor."""
+SMALL_BYTES = 1 << 14
+"""Frames up to this size travel together; a longer payload travels by itself, from its tensor and into its tensor.
+Longer frames would gain nothing from company, and would be copied once more at each end."""
 
 BUFFER_BYTES = 1 << 16
-"""Room for incoming frames that nobody has asked for yet. More saves nothing: a read returns one record at most."""
+"""Room for incoming small frames that nobody has asked for yet. More would save system calls in plaintext only."""
 
-RECORDS_AT_ONCE = 64
-"""Records of 16 KiB that one `flush` writes. More starves whoever wants to read the same connection meanwhile."""
+PIECES_AT_ONCE = 4
+"""Pieces that one `flush` writes. More starves whoever wants to read the same connection meanwhile."""
 
-_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError, InterruptedError)
+_NOT_NOW = (BlockingIOError, InterruptedError)
 
 Wait = Callable[["Link"], None]
 """Block until the link may have something to read, or raise."""
@@ -49,7 +50,16 @@ class LinkDown(Exception):
 class Link:
     """Frames to and from one peer. `sent` and `received` count whole numbered frames: data, announcements, the bye."""
 
-    def __init__(self, peer: str, address: str, sock: socket.socket, pair_key: bytes, *, same_script: bool) -> None:
+    def __init__(
+        self,
+        peer: str,
+        address: str,
+        sock: socket.socket,
+        pair_key: bytes,
+        *,
+        same_script: bool,
+        wire: Wire | None = None,
+    ) -> None:
         self.peer, self.address, self.pair_key, self.same_script = peer, address, pair_key, same_script
         self.sent = self.received = 0
         self.received_bytes = 0
@@ -60,11 +70,14 @@ class Link:
         self.reading = threading.RLock()
         sock.setblocking(False)
         self._socket = sock
-        self._calls = threading.Lock()
+        self._wire: Wire = sock if wire is None else wire
+        self._sending = threading.Lock()
         self._order = threading.Lock()
         self._pushed = self._written = 0
-        self._frames: deque[bytes | tuple[bytes, memoryview]] = deque()
-        self._writing: deque[memoryview] = deque()
+        self._frames: deque[bytes | memoryview] = deque()
+        """What nobody has begun to send: small frames and headers as bytes, long payloads as views of their tensors."""
+        self._writing = memoryview(b"")
+        """What is being sent."""
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
         self._low = self._high = 0
         self._torn = False
@@ -85,33 +98,32 @@ class Link:
         return self._pushed - self._written
 
     def push(self, kind: Kind, payload: bytes | memoryview, digest: bytes) -> None:
-        """Queue a frame; a large payload is not copied and must stay as it is until `queued` is zero."""
+        """Queue a frame; a long payload is not copied and must stay as it is until `queued` is zero."""
         size = len(payload)
         numbered = kind in _NUMBERED
         with self._order:
             header = pack_header(kind, self.sent if numbered else 0, size, digest)
-            self._frames.append(header + payload if size <= RECORD_BYTES else (header, memoryview(payload)))
+            if size <= SMALL_BYTES:
+                self._frames.append(header + payload)
+            else:
+                self._frames += (header, memoryview(payload))
             self._pushed += HEADER_BYTES + size
             self.sent += numbered
 
     def flush(self) -> bool:
         """Give the socket what it takes, up to a limit that lets others have their turn; return whether all is gone."""
         try:
-            for _ in range(RECORDS_AT_ONCE):
-                with self._calls:
-                    if not (self._writing or self._frames):
-                        return True
+            with self._sending:
+                for _ in range(PIECES_AT_ONCE):
                     self._torn = True
                     if not self._writing:
-                        self._gather()
-                    segment = self._writing[0]
-                    done = self._socket.send(segment)
+                        if not self._frames:
+                            break
+                        self._writing = self._gather()
+                    done = self._wire.send(self._writing)
                     self._written += done
-                    if done == len(segment):
-                        self._writing.popleft()
-                    else:
-                        self._writing[0] = segment[done:]
-                    self._torn = False
+                    self._writing = self._writing[done:]
+                self._torn = False
         except _NOT_NOW:
             self._torn = False
             return False
@@ -119,37 +131,35 @@ class Link:
             raise LinkDown(self, error) from None
         return not self.queued
 
-    def _gather(self) -> None:
-        """Turn queued frames into what to write next: small ones joined, a large one as its head and its rest."""
-        joined: list[bytes | memoryview] = []
-        rest, size = None, 0
-        while self._frames and rest is None:
-            frame = self._frames[0]
-            if isinstance(frame, tuple):
-                split = max(RECORD_BYTES - size - HEADER_BYTES, 0)
-                joined += (frame[0], frame[1][:split])
-                rest = frame[1][split:]
-            elif joined and size + len(frame) > RECORD_BYTES:
-                break
-            else:
-                joined.append(frame)
-                size += len(frame)
-            self._frames.popleft()
-        self._writing.append(memoryview(b"".join(joined) if len(joined) > 1 else joined[0]))
-        if rest is not None:
-            self._writing.append(rest)
+    def _gather(self) -> memoryview:
+        """Take what to send next off the queue: a long payload, or as many small frames as may travel together."""
+        frames = self._frames
+        first = frames.popleft()
+        if isinstance(first, memoryview):
+            return first
+        joined, size = [first], len(first)
+        while frames and isinstance(frames[0], bytes) and size + len(frames[0]) <= SMALL_BYTES:
+            frame = frames.popleft()
+            assert isinstance(frame, bytes)
+            joined.append(frame)
+            size += len(frame)
+        return memoryview(first if len(joined) == 1 else b"".join(joined))
 
     def drop_queue(self) -> None:
         """Forget frames that have not begun to travel: the run is over, and bad news should not stand behind them.
 
         If a Ctrl-C has hit the middle of a write, nobody knows what is gone, so nothing more can be said on this link.
         """
-        with self._calls, self._order:
+        with self._sending, self._order:
+            begun = self._frames and isinstance(self._frames[0], memoryview)
+            rest = [self._frames[0]] if begun else []
             self._frames.clear()
+            self._frames += rest
             if self._torn:
-                self._writing.clear()
+                self._frames.clear()
+                self._writing = self._writing[:0]
                 self.half_close()
-            self._pushed = self._written + sum(map(len, self._writing))
+            self._pushed = self._written + len(self._writing) + sum(map(len, self._frames))
 
     # --- receiving -------------------------------------------------------------------------------------------------
 
@@ -160,25 +170,22 @@ class Link:
         """
         if self._low == self._high:
             self._low = self._high = 0
-        elif BUFFER_BYTES - self._high < RECORD_BYTES:
+        elif BUFFER_BYTES - self._high < SMALL_BYTES + HEADER_BYTES:
             size = self._high - self._low
             self._buffer[:size] = bytes(self._buffer[self._low : self._high])
             self._low, self._high = 0, size
-            if BUFFER_BYTES - size < RECORD_BYTES:
-                return False
         count = self._read(self._buffer[self._high :])
         self._high += count
         return count > 0
 
     def _read(self, view: memoryview) -> int:
         """Read some bytes, or none if there are none yet."""
-        with self._calls:
-            try:
-                count = self._socket.recv_into(view)
-            except _NOT_NOW:
-                return 0
-            except (OSError, ValueError) as error:
-                raise LinkDown(self, error) from None
+        try:
+            count = self._wire.recv_into(view)
+        except _NOT_NOW:
+            return 0
+        except (OSError, ValueError) as error:
+            raise LinkDown(self, error) from None
         if count == 0:
             raise LinkDown(self, None)
         self.heard = time.monotonic()
@@ -202,11 +209,21 @@ class Link:
         self._low += size
         return True
 
+    def take(self, header: bytes, length: int) -> bool:
+        """Take the next frame's header if it has come and is exactly this one: the short way for what goes well."""
+        if self._high - self._low < HEADER_BYTES and not self.fill():
+            return False
+        end = self._low + HEADER_BYTES
+        if self._high < end or self._buffer[self._low : end] != header:
+            return False
+        self._low, self._rest = end, length
+        return True
+
     def next_header(self, wait: Wait) -> Header:
         """Wait for the next frame's header and take it."""
         while self._high - self._low < HEADER_BYTES:
-            wait(self)
-            self.fill()
+            if not self.fill():
+                wait(self)
         header = unpack_header(self._buffer, self._low, self.peer)
         self._low += HEADER_BYTES
         self._rest = header.length
@@ -216,18 +233,23 @@ class Link:
         """Fill the target with the payload of the frame whose header was taken: the whole of it, or its next part."""
         at, size = 0, len(target)
         while at < size:
-            part = min(size - at, self._high - self._low)
-            if part:
-                target[at : at + part] = self._buffer[self._low : self._low + part]
-                self._low += part
-            elif size - at >= RECORD_BYTES:
-                part = self._read(target[at:])
-                if not part:
-                    wait(self)
-            elif not self.fill():
+            part = self._read_part(target[at:] if at else target)
+            if not part:
                 wait(self)
             at += part
-            self._rest -= part
+
+    def _read_part(self, target: memoryview) -> int:
+        """Read the next part of the current frame's payload, or nothing if nothing has come."""
+        part = min(len(target), self._high - self._low)
+        if part:
+            target[:part] = self._buffer[self._low : self._low + part]
+            self._low += part
+        elif self._rest > SMALL_BYTES:
+            part = self._read(target)
+        elif self.fill():
+            return self._read_part(target)
+        self._rest -= part
+        return part
 
     def take_payload(self, wait: Wait) -> bytes:
         """Return the payload of the frame whose header was taken; `unpack_header` has bounded its size."""
@@ -237,9 +259,10 @@ class Link:
 
     def skip_payload(self, wait: Wait) -> None:
         """Read the rest of the current frame and forget it."""
-        waste = memoryview(bytearray(min(self._rest, BUFFER_BYTES)))
+        waste = memoryview(bytearray(min(self._rest, PIECE_BYTES)))
         while self._rest:
-            self.read_payload(waste[: self._rest], wait)
+            if not self._read_part(waste[: self._rest]):
+                wait(self)
 
     # --- the end ---------------------------------------------------------------------------------------------------
 

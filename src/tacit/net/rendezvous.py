@@ -43,6 +43,7 @@ def connect(me: Endpoint, transcript: Transcript) -> Tcp:
         transcript,
         timeout=me.timeout,
         outbox_bytes=me.outbox_bytes,
+        spin=me.spin,
     )
 
 
@@ -131,7 +132,7 @@ class Rendezvous:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             role = greet(sock, self._me, peer)
             secured = secure(sock, self._me, role, server=peer is None)
-            self._keep(role, secured)
+            self._keep(role, secured, keeper)
         except Stray as error:
             if peer is not None:
                 self._troubles[peer] = str(error)
@@ -146,12 +147,20 @@ class Rendezvous:
             keeper.close()
         return secured is not None
 
-    def _keep(self, role: str, secured: Secured) -> None:
-        link = Link(role, self._me.show(role), secured.socket, secured.pair_key, same_script=secured.same_script)
+    def _keep(self, role: str, secured: Secured, keeper: socket.socket) -> None:
+        link = Link(
+            role,
+            self._me.show(role),
+            secured.socket,
+            secured.pair_key,
+            same_script=secured.same_script,
+            wire=secured.wire,
+        )
         with self._changed:
             if role in self._links:
                 link.close()
                 raise NetworkError(f"{role} has connected twice: is it running twice?")
+            self._sockets.discard(keeper)  # before anybody is told: `_stop` shuts down what is in there
             self._links[role] = link
             self._changed.notify_all()
 
@@ -226,8 +235,10 @@ def _look(link: Link, here: str) -> None:
     """Raise if a peer that is connected already has stopped."""
     try:
         with link.reading:
-            link.fill()
             header = link.peek()
+            if header is None:
+                link.fill()
+                header = link.peek()
             well = not link.hung_up and (header is None or header.kind is not Kind.ABORT)
     except LinkDown:
         well = False

@@ -1,6 +1,6 @@
 """What the protocols ask of a network: move tensors between roles, and small public messages from one role to all.
 
-Two implementations: `InProcess` (all roles live in this process) and `Tcp` (one role here, TLS to the others).
+Two implementations: `InProcess` (all roles live in this process) and `Tcp` (one role here, links to the others).
 """
 
 from __future__ import annotations

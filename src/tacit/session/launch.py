@@ -17,7 +17,7 @@ from tacit.errors import ConfigError
 from tacit.net.certificates import Identity
 from tacit.net.handshake import Endpoint
 from tacit.net.rendezvous import connect as meet
-from tacit.net.tcp import Tcp
+from tacit.net.tcp import SPIN, SPIN_ALONE, Tcp
 from tacit.net.transcript import FAR_HISTORY, Transcript
 from tacit.session.config import Config
 
@@ -78,6 +78,7 @@ def connect(launch: Launch, transcript: Transcript) -> Tcp:
     if role == config.producer:
         transcript.keep(FAR_HISTORY)
     peers = tuple(peer for peer in config.roles if peer != role)
+    roles_here = len(config.roles) if config.on_one_machine else 1
     endpoint = Endpoint(
         role=role,
         roles=config.roles,
@@ -90,5 +91,6 @@ def connect(launch: Launch, transcript: Transcript) -> Tcp:
         connect_timeout=config.connect_timeout,
         timeout=config.timeout,
         outbox_bytes=config.outbox_bytes,
+        spin=SPIN_ALONE if (os.cpu_count() or 1) > roles_here else SPIN,
     )
     return meet(endpoint, transcript)
