@@ -173,7 +173,7 @@ def test_two_versions_are_refused_at_both_ends(net: Net, monkeypatch: pytest.Mon
 
 
 def test_the_third_role_hears_why_the_others_will_not_come(net: Net) -> None:
-    alice, bob = net.config(frac_bits=16), net.config(frac_bits=20)
+    alice, bob = (net.config(frac_bits=bits, connect_timeout=6) for bits in (16, 20))
     began = time.monotonic()
 
     results = net.run(EVERYBODY, {"alice": alice, "bob": bob, "crypto-producer": alice})
