@@ -1,10 +1,12 @@
 """A real federation on this machine: a SuperLink, a SuperNode for each site, TLS, and nodes that must be registered.
 
+The sites mask their updates for each other or, with `--parties 2`, share them to computing parties, each a process.
 Makes a certificate authority and a certificate for the SuperLink, a node key for each SuperNode and an identity for
 each site; starts the processes; registers the node keys; runs the app with `flwr run`; prints the accuracy of the model
 that the server wrote; and stops everything. On real machines each step is the same command, each where its key lives.
 
     python examples/federated/deploy.py --sites 5 --rounds 2 --directory tacit-run/federation
+    python examples/federated/deploy.py --sites 5 --rounds 2 --parties 2
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from cryptography import x509
@@ -25,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tacit.federated import Identity, Roster
+from tacit.federated.on_this_machine import establish, parties_on_this_machine
 
 HERE = Path(__file__).resolve().parent
 BIN = Path(sys.executable).parent
@@ -94,8 +98,8 @@ def free_ports(count: int) -> list[int]:
 class Federation:
     """The processes, started and stopped together."""
 
-    def __init__(self, folder: Path, sites: int) -> None:
-        self.folder, self.sites = folder, sites
+    def __init__(self, folder: Path, sites: int, parties: int) -> None:
+        self.folder, self.sites, self.parties = folder, sites, parties
         self.port, *self.node_ports = free_ports(sites + 1)
         self.running: list[subprocess.Popen[bytes]] = []
         self.environment = os.environ | {
@@ -162,6 +166,8 @@ class Federation:
                 f'partition-id={i} num-partitions={self.sites} '
                 f'identity="{self.folder / f"site-{i}.pem"}" roster="{self.folder / "roster.json"}"'
             )  # fmt: skip
+            if self.parties:
+                config += f' aggregators="{self.folder / "aggregators.json"}"'
             self.start(
                 "flower-supernode", f"node-{i}.log",
                 "--superlink", f"{HOST}:{self.port}", "--root-certificates", "ca.crt",
@@ -181,6 +187,8 @@ class Federation:
             f'data="{data}" rounds={rounds} sites={self.sites} '
             f'roster="{self.folder / "roster.json"}" model="{model}"'
         )  # fmt: skip
+        if self.parties:
+            config += f' aggregators="{self.folder / "aggregators.json"}" certs="{self.folder / "certs"}"'
         self.flwr("run", str(HERE), "here", "--run-config", config)
         end = time.monotonic() + seconds
         while not model.exists():
@@ -195,6 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sites", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--parties", type=int, default=0, help="share updates to so many computing parties")
     parser.add_argument("--data", choices=["drawn", "real"], default="real")
     parser.add_argument("--directory", type=Path, default=Path("tacit-run") / "federation")
     options = parser.parse_args()
@@ -203,7 +212,11 @@ def main() -> None:
         raise SystemExit(f"{folder} is there already: it holds keys, and none is overwritten")
     folder.mkdir(parents=True)
     make_files(folder, options.sites)
-    with Federation(folder, options.sites) as federation:
+    with Federation(folder, options.sites, options.parties) as federation, ExitStack() as stack:
+        if options.parties:
+            establish(folder, [f"aggregator-{i + 1}" for i in range(options.parties)])
+            rules = HERE / "digits" / "parties.py"
+            stack.enter_context(parties_on_this_machine(folder, rules, folder / "roster.json"))
         federation.start_superlink()
         federation.start_nodes()
         model = federation.train(options.data, options.rounds)

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp.strategy import FedAvg
 from scipy.optimize import minimize_scalar
 
-from tacit.federated import PairwiseMasks, Privacy, Settings
+from tacit.federated import (
+    ClippedMean,
+    InsecureEmbeddedParties,
+    LocalGrid,
+    PairwiseMasks,
+    Privacy,
+    SecureAggregation,
+    SecureAggregationMod,
+    Settings,
+    enroll,
+)
+from tacit.federated.errors import FederatedError
 from tacit.federated.privacy import Accountant
 from tacit.federated.secagg.encoding import Encoding
 from tacit.federated.update import Layout, Update
 
-from .apps import CLIENTS, initial, secure
+from .apps import CLIENTS, client_app, initial, secure
 from .rounds import run
 
 
@@ -94,3 +107,69 @@ def test_what_would_void_the_guarantee_is_refused():
         Privacy(clip=1.0, noise_multiplier=0.0, honest=3)
     with pytest.raises(ValueError, match="survivors"):
         Settings(minimum=3, privacy=Privacy(clip=1.0, noise_multiplier=1.0, honest=4))
+
+
+FORMS = {
+    "masks": lambda privacy: PairwiseMasks(Settings(minimum=6, privacy=privacy)),
+    "parties": lambda privacy: InsecureEmbeddedParties(ClippedMean(1.0), minimum=6, privacy=privacy),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("kept", ["in the node's state", "in a file"])
+def test_clients_refuse_the_round_that_would_cost_more_than_their_budget(name, kept, tmp_path):
+    bare = Privacy(clip=1.0, noise_multiplier=1.0, honest=1)
+    epsilons = [Accountant(1e-5).spend(n * bare.rho(19, 40)) for n in (1, 2, 3)]
+    form = FORMS[name](replace(bare, budget=(epsilons[1] + epsilons[2]) / 2))
+    strategy, grid = secure(FedAvg(fraction_evaluate=0), form)
+    if kept == "in a file":
+        for node, context in grid.contexts.items():
+            context.node_config["spent"] = str(tmp_path / f"spent-{node}.json")
+
+    strategy.start(grid, initial(), num_rounds=4)
+
+    assert [line.error is None for line in strategy.report] == [True, True, False, False]
+    refusals = [reply.error.reason for reply in ask_again(strategy, grid)]
+    assert all("privacy budget is spent: another round would bring it to epsilon" in reason for reason in refusals)
+    if kept == "in a file":  # a new run does not start anew
+        again, other = secure(FedAvg(fraction_evaluate=0), form)
+        for node, context in other.contexts.items():
+            context.node_config["spent"] = str(tmp_path / f"spent-{node}.json")
+        with pytest.raises(FederatedError, match="no round could be aggregated"):
+            again.start(other, initial(), num_rounds=1)
+        (tmp_path / "spent-2.json").write_text("{")
+        assert "cannot be read" in next(iter(ask_again(again, other))).error.reason
+
+
+def ask_again(strategy, grid):
+    """What clients answer to the first message of another round of training."""
+    content = RecordDict({"arrays": initial(), "config": ConfigRecord({"server-round": 9}),
+                          "tacit": ConfigRecord({"stage": 1, "number": 99})})  # fmt: skip
+    return grid.send_and_receive([Message(content, dst_node_id=2, message_type="train")])
+
+
+def test_one_client_may_have_a_smaller_budget_than_the_others():
+    """The budget is the client's own: it stops, the others go on."""
+    common = Privacy(clip=1.0, noise_multiplier=1.0, honest=1)
+    small = PairwiseMasks(Settings(minimum=6, privacy=replace(common, budget=1e-3)))
+    form = PairwiseMasks(Settings(minimum=6, privacy=common))
+    roster, identities = enroll(f"site-{i}" for i in range(CLIENTS))
+
+    def mod(message, context, call_next):
+        partition = context.node_config["partition-id"]
+        own = SecureAggregationMod(
+            small if partition == 3 else form, lambda c: (identities[f"site-{partition}"], roster)
+        )
+        return own(message, context, call_next)
+
+    strategy = SecureAggregation(FedAvg(fraction_evaluate=0), roster, form)
+    strategy.start(LocalGrid(client_app([mod]), CLIENTS), initial(), num_rounds=1)
+
+    assert strategy.report[0].survivors == CLIENTS - 1
+    (reason,) = strategy.report[0].failures.values()
+    assert "budget is spent" in reason
+
+
+def test_a_budget_must_be_positive():
+    with pytest.raises(ValueError, match="a budget must be positive"):
+        Privacy(clip=1.0, noise_multiplier=1.0, honest=3, budget=0.0)

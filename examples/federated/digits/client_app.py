@@ -8,11 +8,13 @@ from functools import cache
 import numpy as np
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import ClientAppCallable
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from digits.data import CLASSES, FEATURES, load, split
-from digits.settings import FORM
+from digits.parties import FORM as PARTIES
+from digits.settings import FORM as MASKS
 from tacit.federated import SecureAggregationMod
 from tacit.federated.parameters import get_model_params, set_initial_params, set_model_params
 
@@ -21,7 +23,14 @@ REGULARISATION = 100.0
 LOCAL_ITERATIONS = 4
 """Steps a round. More: fewer rounds, but sites with unlike digits pull the model apart."""
 
-app = ClientApp(mods=[SecureAggregationMod(FORM)])
+
+def aggregation(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    """Let the site decide, by its own node's config, and nobody else: computing parties if it knows some, or masks."""
+    form = PARTIES if "aggregators" in context.node_config else MASKS
+    return SecureAggregationMod(form)(message, context, call_next)
+
+
+app = ClientApp(mods=[aggregation])
 
 
 @cache

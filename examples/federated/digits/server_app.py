@@ -10,7 +10,8 @@ from flwr.serverapp.strategy import FedAvg
 from sklearn.linear_model import LogisticRegression
 
 from digits.data import CLASSES, FEATURES, load
-from digits.settings import FORM
+from digits.parties import FORM as PARTIES
+from digits.settings import FORM as MASKS
 from tacit.federated import Roster, SecureAggregation
 from tacit.federated.parameters import get_model_params, save_arrays, set_initial_params, set_model_params
 
@@ -36,7 +37,9 @@ def main(grid: Grid, context: Context) -> None:
 
     sites = int(config["sites"])
     everyone = FedAvg(fraction_evaluate=0, min_train_nodes=sites, min_available_nodes=sites)
-    strategy = SecureAggregation(everyone, Roster.load(str(config["roster"])), FORM)
+    aggregators, certs = str(config.get("aggregators", "")), str(config.get("certs", ""))
+    form = PARTIES.at(aggregators, certs) if aggregators else MASKS
+    strategy = SecureAggregation(everyone, Roster.load(str(config["roster"])), form)
     result = strategy.start(
         grid,
         ArrayRecord(get_model_params(model_of())),

@@ -21,6 +21,7 @@ COMMANDS = {
     "submit": ("tacit.cli.submit:submit", "Share a file with the servers of a deployment."),
     "receive": ("tacit.cli.receive:receive", "Take in, as one party, what clients submit."),
     "datasets": ("tacit.cli.receive:datasets", "List the data sets that a party holds."),
+    "aggregate": ("tacit.cli.aggregate:aggregate", "Be one of the servers of federated learning that see no update."),
     "serve-fhe": ("tacit.cli.serve_fhe:serve_fhe", "Answer encrypted queries over HTTP."),
     "demo": ("tacit.cli.demo:demo", "See a worked example."),
     "bench": ("tacit.cli.bench:bench", "Measure how fast Tacit is on this machine."),

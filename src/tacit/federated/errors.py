@@ -8,6 +8,7 @@
         ├── ForgeryError               a key, ciphertext or share that is not from whom it says
         ├── RoundError                 a message of an old round, at the wrong stage, or twice
         ├── UpdateError                an update of the wrong shape, or that is not finite
+        ├── BudgetError                a client has spent its privacy budget, and takes no part
         └── ThresholdError             too few clients: nothing was unmasked
 
 A message names clients and stages. It never holds a key, a mask or a value of an update.
@@ -17,7 +18,15 @@ from __future__ import annotations
 
 from tacit.errors import TacitError
 
-__all__ = ["FederatedError", "ForgeryError", "RosterError", "RoundError", "ThresholdError", "UpdateError"]
+__all__ = [
+    "BudgetError",
+    "FederatedError",
+    "ForgeryError",
+    "RosterError",
+    "RoundError",
+    "ThresholdError",
+    "UpdateError",
+]
 
 
 class FederatedError(TacitError):
@@ -38,6 +47,10 @@ class RoundError(FederatedError):
 
 class UpdateError(FederatedError):
     """An update has the wrong shape or is not finite."""
+
+
+class BudgetError(FederatedError):
+    """A client has spent its privacy budget."""
 
 
 class ThresholdError(FederatedError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
@@ -40,9 +41,10 @@ class LocalGrid(Grid):
         configs: Sequence[UserConfig] = (
             [{"partition-id": i, "num-partitions": nodes} for i in range(nodes)] if isinstance(nodes, int) else nodes
         )
-        self._app, self._network, self._run = app, network, Run.create_empty(run_id=1)
+        run_id = secrets.randbits(63)  # as Flower draws it; what clients sign is bound to it
+        self._app, self._network, self._run = app, network, Run.create_empty(run_id=run_id)
         self.contexts = {
-            node: Context(1, node, config, RecordDict(), run_config or {})
+            node: Context(run_id, node, config, RecordDict(), run_config or {})
             for node, config in enumerate(configs, start=SERVER + 1)
         }
         self.to_clients: Counter[int] = Counter()
@@ -51,7 +53,7 @@ class LocalGrid(Grid):
         """Bytes that each node sent."""
         self._replies: dict[str, Message] = {}
         self._messages = 0
-        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, SERVER, 0
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run_id, SERVER, 0
 
     def set_run(self, run: Run) -> None:
         """Replace the run."""

@@ -15,7 +15,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid
 
-from tacit.federated import wire
+from tacit.federated import budget, wire
 from tacit.federated.aggregation import Aggregate, Aggregation, Credentials
 from tacit.federated.errors import FederatedError, ForgeryError, RoundError, ThresholdError
 from tacit.federated.identity import Roster
@@ -56,6 +56,8 @@ class PairwiseMasks(Aggregation):
         if stage == Stage.ADVERTISED:
             if number <= last:
                 raise RoundError(f"session {number} is over: this client took part in session {last}")
+            if self.privacy is not None and message.metadata.message_type.startswith("train"):
+                budget.check(context, self.privacy)
             member = Member(roster.index(identity), roster, self.settings, _session(context.run_id, number))
             content = wire.put(RecordDict(), keys=member.advertise(identity).pack())
         else:
@@ -76,6 +78,8 @@ class PairwiseMasks(Aggregation):
             incoming = dict(zip(wire.get_all(get, "clients", int), wire.get_all(get, "boxes", bytes), strict=False))
             update = contribution(message, context, train, metrics=self.settings.privacy is None)
             encoding = self.settings.encoding(len(member.roster))
+            if self.privacy is not None and update.layout.arrays:
+                budget.charge(context, self.privacy, self.privacy.rho(update.layout.count, encoding.frac_bits))
             masked = member.mask(self.encode(update, encoding), incoming, encoding)
             return wire.put_vector(wire.put(RecordDict(), layout=update.layout.pack()), masked)
         if stage == Stage.UNMASKED:
@@ -145,7 +149,7 @@ class _Session:
         self.settings, self.grid, self.timeout, self.number = form.settings, grid, timeout, number
         self.instructions = {message.metadata.dst_node_id: message for message in messages}
         self.encoding = self.settings.encoding(len(roster))
-        self.collector = Collector(roster, self.settings, _session(messages[0].metadata.run_id, number))
+        self.collector = Collector(roster, self.settings, _session(grid.run.run_id, number))
         self.nodes: dict[int, int] = {}
         """The node of each client; which it is, its signature says."""
         self.failures: dict[str, str] = {}

@@ -1,9 +1,10 @@
 """Form 2: several computing parties that do not collude. Clients share their updates to them, and under multi-party
 computation they clip, sort and average what none of them sees (`tacit.federated.robust`).
 
-A client needs one message: it splits its vector into additive shares mod 2^64, one for each party, and encrypts each
-share for its party. All shares but the first are seeds of 32 bytes. Flower's server passes the boxes on.
+A client needs one message: its vector in shares, each sealed for its party (`tacit.federated.sealed`). Flower's server
+passes the boxes on, and gets the parties' shares of the result (`tacit.federated.computation`).
 
+`ComputingParties` asks parties that are processes of their own, wherever they run (`tacit.federated.aggregator`).
 `InsecureEmbeddedParties` runs all parties in the server's process, which so holds all their keys: it computes what
 separate parties would compute, message for message, and protects nothing from that process. It is for tests, for
 notebooks, and for choosing a rule.
@@ -11,59 +12,53 @@ notebooks, and for choosing a rule.
 
 from __future__ import annotations
 
-import os
-import struct
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-import numpy as np
-import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid
 
-import tacit
-from tacit.api import active_protocol
-from tacit.federated import wire
+from tacit.api import embedded
+from tacit.federated import budget, wire
 from tacit.federated.aggregation import Aggregate, Aggregation, Credentials
-from tacit.federated.errors import FederatedError, ForgeryError, RoundError, ThresholdError
+from tacit.federated.aggregators import Aggregators
+from tacit.federated.calls import call_roles
+from tacit.federated.computation import FRAC_BITS, Outcome, Terms, Work, compute, open_boxes
+from tacit.federated.errors import FederatedError, ForgeryError, RosterError, RoundError, ThresholdError
 from tacit.federated.identity import Roster
 from tacit.federated.masked import contribution
 from tacit.federated.privacy import Privacy
 from tacit.federated.robust import Rule
+from tacit.federated.sealed import Submission, seal_shares, session_name
 from tacit.federated.secagg import keys
-from tacit.federated.secagg.encoding import Floats
-from tacit.federated.update import Layout
-from tacit.ring.prg import Stream, derive_key
-from tacit.tensor import SecretTensor
+from tacit.session.config import Config
 
-__all__ = ["InsecureEmbeddedParties"]
+__all__ = ["ComputingParties", "InsecureEmbeddedParties"]
 
-FRAC_BITS = 16
-"""Of the updates under computation, as in all of Tacit: an error of 2^-17 for each coordinate."""
-
-LIMIT = 64.0
-"""The largest magnitude of a coordinate: squares of a million of them stay within fixed point."""
-
-SEED_BYTES = 32
-KEY_BYTES = 32
+Boxes = dict[int, list[bytes]]
+"""Each client's boxes, one for each party."""
 
 
-class InsecureEmbeddedParties(Aggregation):
-    """Aggregation by computing parties, all of them in this process."""
+class SharedUpdates(Aggregation):
+    """Aggregation by computing parties, wherever they run."""
 
-    def __init__(
-        self, rule: Rule, *, minimum: int = 3, parties: Sequence[str] = ("aggregator-1", "aggregator-2")
-    ) -> None:
-        if minimum < rule.fewest():
-            raise ValueError(f"{rule} needs {rule.fewest()} clients or more, and minimum is {minimum}")
-        self.rule, self.minimum, self.parties = rule, minimum, tuple(parties)
-        self._private = [keys.fresh_key() for _ in self.parties]
-        self._public = [keys.public_key(key) for key in self._private]
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
 
     @property
     def privacy(self) -> Privacy | None:
-        """No noise is added in this form."""
-        return None
+        """The noise that the parties add."""
+        return self.terms.privacy
+
+    @abstractmethod
+    def _keys(self, context: Context) -> Sequence[bytes]:
+        """Return the parties' public keys, at a client."""
+
+    @abstractmethod
+    def _compute(self, work: Work, boxes: Boxes, timeout: float | None) -> Outcome:
+        """Let the parties compute; return all their shares of the result."""
 
     # the client
 
@@ -76,144 +71,172 @@ class InsecureEmbeddedParties(Aggregation):
     ) -> RecordDict:
         """Train, and share the update to the parties."""
         identity, roster = credentials(context)
-        number = wire.get(message.content, "number", int)
+        number, privacy = wire.get(message.content, "number", int), self.terms.privacy
         kept = context.state.config_records.get(wire.RECORD)
         last = -1 if kept is None else wire.get(context.state, "number", int)
         if number <= last:
             raise RoundError(f"session {number} is over: this client took part in session {last}")
-        index = roster.index(identity)
-        update = contribution(message, context, train)
-        beyond = int((np.abs(update.values) > LIMIT).sum())
-        values = np.rint(np.clip(update.values, -LIMIT, LIMIT) * 2.0**FRAC_BITS).astype(np.int64)
-        session = _session(context.run_id, number, update.layout)
-        boxes = self._split(np.concatenate([[beyond], values]).view(np.uint64), index, session)
+        client, public_keys = roster.index(identity), self._keys(context)
+        if privacy is not None and message.metadata.message_type.startswith("train"):
+            budget.check(context, privacy)
+        update = contribution(message, context, train, metrics=privacy is None)
+        rho = self.terms.rho(update.layout)
+        if privacy is not None and rho is not None and update.layout.arrays:
+            budget.charge(context, privacy, rho)
         context.state[wire.RECORD] = ConfigRecord({"number": number})
-        signature = identity.sign(_signed(session, index, boxes))
-        return wire.put(RecordDict(), index=index, layout=update.layout.pack(), boxes=boxes, signature=signature)
+        session = session_name(context.run_id, number)
+        boxes = seal_shares(self.terms.encode(update), public_keys, client, session)
+        submission = Submission.of(identity, client, update.layout, session, boxes)
+        return wire.put(
+            RecordDict(),
+            client=client,
+            layout=update.layout.pack(),
+            digests=list(submission.digests),
+            signature=submission.signature,
+            boxes=boxes,
+        )
 
-    def _split(self, vector: np.ndarray, index: int, session: bytes) -> list[bytes]:
-        seeds = [os.urandom(SEED_BYTES) for _ in self.parties[1:]]
-        first = vector.copy()
-        for seed in seeds:
-            first -= _expand(seed, vector.size)
-        boxes = []
-        for party, content in enumerate([first.tobytes(), *seeds]):
-            ephemeral = keys.fresh_key()
-            box = keys.seal_box(ephemeral, self._public[party], (index, party), session, content)
-            boxes.append(keys.public_key(ephemeral) + box)
-        return boxes
-
-    # the server and the parties
+    # the server
 
     def aggregate(
         self, grid: Grid, messages: list[Message], timeout: float | None, number: int, roster: Roster
     ) -> Aggregate:
         """Collect one message from each client, and let the parties compute."""
+        intake = Intake(grid.run.run_id, number, roster)
+        intake.collect(grid, messages, timeout)
+        work = intake.work()
+        if len(work.clients) < self.terms.minimum:
+            raise ThresholdError(
+                f"{len(work.clients)} of {len(roster)} clients sent an update, {self.terms.minimum} are needed"
+            )
+        begun = time.perf_counter()
+        outcome = self._compute(work, {client: intake.boxes[client] for client in work.clients}, timeout)
+        survivors = len(work.clients) - len(outcome.excluded)
+        intake.failures.update(
+            {roster.names[client]: "a share of it does not open at its party" for client in outcome.excluded}
+        )
+        mean, examples, saturated = self.terms.read(list(outcome.shares.values()), work.layout, survivors)
+        return Aggregate(
+            work.layout, mean, examples, len(messages), survivors, intake.failures, saturated,
+            intake.seconds + time.perf_counter() - begun,
+            rho=self.terms.rho(work.layout), error=2.0 ** -(FRAC_BITS + 1),
+        )  # fmt: skip
+
+
+class ComputingParties(SharedUpdates):
+    """Aggregation by parties that are processes of their own, started by `tacit aggregate`, on machines of their own.
+
+    A client needs the public keys of `aggregators`; without, it reads the file that its node's config names
+    `aggregators`. The server needs their addresses and, in the folder `certs`, their certificates and its own key,
+    under the name `aggregators.server`; see `at`.
+    """
+
+    def __init__(self, terms: Terms, aggregators: Aggregators | None = None, certs: str | Path | None = None) -> None:
+        super().__init__(terms)
+        self.aggregators, self._certs = aggregators, certs
+
+    def at(self, aggregators: str | Path, certs: str | Path) -> ComputingParties:
+        """Return the same for the server: with the file of the parties, and the folder of keys and certificates."""
+        return ComputingParties(self.terms, Aggregators.load(aggregators), certs)
+
+    def _keys(self, context: Context) -> Sequence[bytes]:
+        if self.aggregators is not None:
+            return list(self.aggregators.keys.values())
+        if "aggregators" not in context.node_config:
+            raise RosterError("the node's config lacks aggregators, the path of the file with the parties' keys")
+        return list(Aggregators.load(str(context.node_config["aggregators"])).keys.values())
+
+    def _compute(self, work: Work, boxes: Boxes, timeout: float | None) -> Outcome:
+        if self.aggregators is None or self._certs is None:
+            raise RosterError("the server has to know the parties: write form.at(aggregators, certs)")
+        return call_roles(self.aggregators, Path(self._certs), work, boxes, timeout)
+
+
+class InsecureEmbeddedParties(SharedUpdates):
+    """Aggregation by computing parties, all of them in this process."""
+
+    def __init__(
+        self,
+        rule: Rule,
+        *,
+        parties: Sequence[str] = ("aggregator-1", "aggregator-2"),
+        minimum: int = 3,
+        limit: float = 64.0,
+        max_examples: int = 10_000,
+        privacy: Privacy | None = None,
+    ) -> None:
+        super().__init__(Terms(rule, minimum, limit, max_examples, privacy))
+        self.parties = tuple(parties)
+        self._private = [keys.fresh_key() for _ in self.parties]
+        self._public = [keys.public_key(key) for key in self._private]
+
+    def _keys(self, context: Context) -> Sequence[bytes]:
+        return self._public
+
+    def _compute(self, work: Work, boxes: Boxes, timeout: float | None) -> Outcome:
+        opened = {
+            name: open_boxes(self._private[party], party, work, [boxes[client][party] for client in work.clients])
+            for party, name in enumerate(self.parties)
+        }
+        with embedded(Config.embedded(self.parties, frac_bits=FRAC_BITS)):
+            return compute(self.terms, work, opened)
+
+
+class Intake:
+    """The server's end of one session: what came from clients, in boxes that it cannot open."""
+
+    def __init__(self, run: int, number: int, roster: Roster) -> None:
+        self.run, self.number, self.roster = run, number, roster
+        self.submissions: dict[int, Submission] = {}
+        self.boxes: Boxes = {}
+        self.failures: dict[str, str] = {}
+        self.seconds = 0.0
+
+    def collect(self, grid: Grid, messages: list[Message], timeout: float | None) -> None:
+        """Ask each client once; who fails is noted."""
+        outgoing = []
         for message in messages:
-            wire.put(message.content, number=number)
-        failures: dict[str, str] = {}
-        accepted: dict[int, tuple[Layout, list[bytes]]] = {}
+            content = wire.put(RecordDict(dict(message.content)), number=self.number)
+            outgoing.append(Message(content, message.metadata.dst_node_id, message.metadata.message_type))
         silent = {message.metadata.dst_node_id for message in messages}
-        start = 0.0
-        for reply in grid.send_and_receive(_separate(messages), timeout=timeout):
+        for reply in grid.send_and_receive(outgoing, timeout=timeout):
             node, begun = reply.metadata.src_node_id, time.perf_counter()
             silent.discard(node)
             try:
                 if reply.has_error():
                     raise FederatedError(str(reply.error.reason))
-                self._accept(reply, messages[0].metadata.run_id, number, roster, accepted)
+                self._accept(reply.content)
             except FederatedError as error:
-                failures[f"node {node}"] = str(error)
-            start += time.perf_counter() - begun
-        failures.update({f"node {node}": "vanished before it had shared" for node in silent})
-        layout, chosen = self._same_layout(accepted, failures, roster)
-        if len(chosen) < self.minimum:
-            raise ThresholdError(f"{len(chosen)} of {len(roster)} clients sent an update, {self.minimum} are needed")
-        begun = time.perf_counter()
-        mean, saturated = self._compute(layout, chosen, _session(messages[0].metadata.run_id, number, layout))
-        seconds = start + time.perf_counter() - begun
-        return Aggregate(
-            layout, mean, float(len(chosen)), len(messages), len(chosen), failures, saturated, seconds,
-            error=2.0 ** -(FRAC_BITS + 1),
-        )  # fmt: skip
+                self.failures[f"node {node}"] = str(error)
+            self.seconds += time.perf_counter() - begun
+        self.failures.update({f"node {node}": "vanished before it had shared" for node in silent})
 
-    def _accept(
-        self,
-        reply: Message,
-        run: int,
-        number: int,
-        roster: Roster,
-        accepted: dict[int, tuple[Layout, list[bytes]]],
-    ) -> None:
-        index, boxes = wire.get(reply.content, "index", int), wire.get_all(reply.content, "boxes", bytes)
-        layout = Layout.unpack(wire.get(reply.content, "layout", str))
-        signed = _signed(_session(run, number, layout), index, boxes)
-        roster.verify(index, signed, wire.get(reply.content, "signature", bytes))
-        if index in accepted:
-            raise RoundError(f"{roster.names[index]} sent an update twice")
-        if len(boxes) != len(self.parties):
-            raise ForgeryError(f"{roster.names[index]} did not send a share for each party")
-        accepted[index] = layout, boxes
+    def _accept(self, content: RecordDict) -> None:
+        boxes = wire.get_all(content, "boxes", bytes)
+        submission = Submission.parse(
+            {
+                "client": wire.get(content, "client", int),
+                "layout": wire.get(content, "layout", str),
+                "digests": [digest.hex() for digest in wire.get_all(content, "digests", bytes)],
+                "signature": wire.get(content, "signature", bytes).hex(),
+            }
+        )
+        submission.verify(self.roster, session_name(self.run, self.number), len(boxes))
+        name = self.roster.names[submission.client]
+        if not all(submission.fits(party, box) for party, box in enumerate(boxes)):
+            raise ForgeryError(f"the boxes of {name} are not those that it signed for")
+        if submission.client in self.submissions:
+            raise RoundError(f"{name} sent an update twice")
+        self.submissions[submission.client], self.boxes[submission.client] = submission, boxes
 
-    def _same_layout(
-        self, accepted: dict[int, tuple[Layout, list[bytes]]], failures: dict[str, str], roster: Roster
-    ) -> tuple[Layout, dict[int, list[bytes]]]:
-        if not accepted:
-            raise ThresholdError(f"0 of {len(roster)} clients sent an update, {self.minimum} are needed")
-        layouts = [layout for layout, _ in accepted.values()]
+    def work(self) -> Work:
+        """Return the round of all clients whose updates look like those of most."""
+        layouts = [submission.layout for submission in self.submissions.values()]
+        if not layouts:
+            raise ThresholdError(f"0 of {len(self.roster)} clients sent an update")
         common = max(layouts, key=layouts.count)
-        for index, (layout, _) in accepted.items():
-            if layout != common:
-                failures[roster.names[index]] = "its metrics or arrays differ from those of most clients"
-        return common, {index: boxes for index, (layout, boxes) in sorted(accepted.items()) if layout == common}
-
-    def _compute(self, layout: Layout, chosen: dict[int, list[bytes]], session: bytes) -> tuple[Floats, int]:
-        """Each party opens its own boxes; from there on there are only secrets, and their result."""
-        count = layout.count + 1
-        with tacit.session(parties=self.parties, frac_bits=FRAC_BITS):
-            protocol = active_protocol()
-            total = None
-            for party, name in enumerate(self.parties):
-                rows = [self._own(party, index, boxes[party], session, count) for index, boxes in chosen.items()]
-                held = torch.from_numpy(np.stack(rows).view(np.int64))
-                shared = protocol.share(held, name, held.shape, FRAC_BITS)
-                total = shared if total is None else total + shared
-            assert total is not None
-            x = SecretTensor(total, torch.float64)
-            metrics = len(layout.metrics)
-            saturated = tacit.reveal(x[:, 0].sum(), name="saturated coordinates")
-            parts = [tacit.reveal(x[:, 1 : 1 + metrics].mean(dim=0), name="average metrics")] if metrics else []
-            if layout.arrays:
-                parts.append(tacit.reveal(self.rule(x[:, 1 + metrics :]), name="aggregated update"))
-        mean = torch.cat(parts).double().numpy() if parts else np.zeros(0)
-        return mean, round(float(saturated) * 2**FRAC_BITS)
-
-    def _own(self, party: int, index: int, box: bytes, session: bytes, count: int) -> np.ndarray:
-        """Open a client's box for a party: that party's share of the client's vector."""
-        public, sealed = box[:KEY_BYTES], box[KEY_BYTES:]
-        content = keys.open_box(self._private[party], public, (index, party), session, sealed)
-        if party:
-            return _expand(content, count)
-        if len(content) != 8 * count:
-            raise ForgeryError(f"the share of client {index} has the wrong length")
-        return np.frombuffer(content, dtype=np.uint64)
-
-
-def _separate(messages: list[Message]) -> list[Message]:
-    return [
-        Message(RecordDict(dict(m.content)), m.metadata.dst_node_id, m.metadata.message_type) for m in messages
-    ]  # fmt: skip
-
-
-def _expand(seed: bytes, count: int) -> np.ndarray:
-    stream: np.ndarray = Stream(derive_key(seed, "share of an update")).bytes(8 * count).numpy().view(np.uint64)
-    return stream
-
-
-def _session(run: int, number: int, layout: Layout) -> bytes:
-    return b"parties %d/%d " % (run, number) + layout.pack().encode()
-
-
-def _signed(session: bytes, index: int, boxes: list[bytes]) -> bytes:
-    parts = [session, struct.pack(">I", index), *boxes]
-    return b"tacit shares" + b"".join(struct.pack(">Q", len(part)) + part for part in parts)
+        for client, submission in self.submissions.items():
+            if submission.layout != common:
+                self.failures[self.roster.names[client]] = "its metrics or arrays differ from those of most clients"
+        chosen = tuple(s for _, s in sorted(self.submissions.items()) if s.layout == common)
+        return Work(self.run, self.number, common, chosen)

@@ -1,8 +1,8 @@
-"""Differential privacy for clients: each clips its update and adds its part of the noise before it is masked.
+"""Differential privacy for clients: each clips its update, and noise that nobody knows is in the sum.
 
-The server sees the sum, and in it noise that no single client chose. Clients add discrete Gaussians to integers, so no
-floating-point artefact leaks: with n of them the sum is, for the scales used here, indistinguishable from one discrete
-Gaussian of n times the variance. Ref: [KLS21] Sec. 3, [CKS20].
+With pairwise masks every client adds its part of the noise before it masks; with computing parties every party adds its
+part. Discrete Gaussians are added to integers, so no floating-point artefact leaks: the sum of n of them is, for the
+scales used here, indistinguishable from one discrete Gaussian of n times the variance. Ref: [KLS21] Sec. 3, [CKS20].
 """
 
 from __future__ import annotations
@@ -33,18 +33,22 @@ class Privacy:
     `clip`: the largest Euclidean norm of a client's update. Smaller: less noise is needed; larger: less is cut off.
     `noise_multiplier`: the standard deviation of the noise in the sum over `clip`, when the fewest honest clients add
     it. Larger: smaller epsilon, larger error.
-    `honest`: so many of the survivors add their noise and do not tell it to the server. Each adds
-    noise_multiplier * clip / sqrt(honest), so the sum has enough whoever else drops out or colludes.
+    `honest`: so many of those who add noise, the survivors or the computing parties, do so and do not tell it to the
+    server. Each adds noise_multiplier * clip / sqrt(honest), so the sum has enough whoever else drops out or colludes.
+    `budget`: the largest epsilon, at `delta`, that a client spends; before it spends more, it refuses to take part.
     """
 
     clip: float
     noise_multiplier: float
     honest: int
     delta: float = 1e-5
+    budget: float = math.inf
 
     def __post_init__(self) -> None:
         if not (self.clip > 0 and self.noise_multiplier > 0 and self.honest >= 1 and 0 < self.delta < 1):
             raise ValueError("clip, noise_multiplier and honest must be positive, and delta between 0 and 1")
+        if not self.budget > 0:
+            raise ValueError("a budget must be positive: with none left nobody could take part")
 
     @property
     def scale(self) -> float:
@@ -74,7 +78,10 @@ class Privacy:
 
         Rounding to multiples of 2^-f lengthens an update by at most sqrt(d) 2^(-f-1). Ref: [KLS21] Prop. 14.
         """
-        sensitivity = self.clip + math.sqrt(count) * 2.0 ** -(frac_bits + 1)
+        return self.loss(self.clip + math.sqrt(count) * 2.0 ** -(frac_bits + 1))
+
+    def loss(self, sensitivity: float) -> float:
+        """Return the zero-concentrated privacy loss of one round whose sum a client moves by at most so much."""
         return sensitivity**2 / (2 * self.honest * self.scale**2)
 
 
