@@ -106,7 +106,7 @@ def test_one_round_forward_and_the_gradient_deals_no_powers_again(session):
     backward = session.meter.cost - before
 
     assert (forward.rounds, forward.online["bob"], forward.producer) == (1, 8 * count, 9 * 16 * count)
-    assert (backward.rounds, backward.producer) == (3, (9 * 16 + 2 * 16) * count)
+    assert (backward.rounds, backward.producer) == (3, (9 * 16 + 18) * count)
 
 
 def test_a_product_is_opened_as_it_is(session):

@@ -95,6 +95,7 @@ def _flatten(obj: Any, place: str, leaves: dict[str, Tensor]) -> Entry:
     if isinstance(obj, SecretTensor):
         leaves[place] = obj
         share = obj.share
+        share.unmask()  # at every role, the producer too, which keeps no shares
         entry = {"kind": "bits" if isinstance(share, Binary) else "secret", "place": place, "dtype": _name(obj.dtype)}
         return entry | {"shape": list(obj.shape), "scale": share.storage.frac_bits, "precise": share.storage.precise}
     if isinstance(obj, Tensor):

@@ -47,7 +47,7 @@ class SecretTensor(Tensor):
     ) -> Self:
         """Wrap a share; a deferred one names its protocol and shape."""
         if isinstance(share, Share):
-            tensor = share.tensors[0]
+            tensor = share.raw[0]
             self = Tensor._make_wrapper_subclass(
                 cls, tensor.shape, strides=tensor.stride(), storage_offset=tensor.storage_offset(), dtype=dtype
             )

@@ -55,6 +55,114 @@ def test_matrix_products_are_exact_in_the_ring(world: World, shapes: tuple[tuple
     assert torch.equal(world.ring(product), (a // 2) @ (b // 2))
 
 
+PREMASKED: dict[str, Callable[[Arithmetic, Arithmetic], Arithmetic]] = {
+    "as it is": lambda z, p: z,
+    "plus a secret": lambda z, p: z + p,
+    "a secret minus it": lambda z, p: p - z,
+    "plus itself": lambda z, p: z + z,
+    "plus another": lambda z, p: z + z.protocol.multiply(p, p),
+    "plus a part of it": lambda z, p: z + z.move(lambda t: t[:1], view=True),
+    "part of a secret plus it": lambda z, p: p.move(lambda t: t[:1], view=True) + z,
+    "in another shape, plus a secret": lambda z, p: (
+        z.move(lambda t: t.view(1, *t.shape), view=True) + p.move(lambda t: t.unsqueeze(0), view=True)
+    ),
+    "negated": lambda z, p: -z,
+    "times 3": lambda z, p: z.times_integer(3),
+    "times 6, plus a secret": lambda z, p: z.times_integer(6) + p,
+    "plus a number": lambda z, p: z.plus(torch.tensor(7)),
+    "plus numbers in a larger shape": lambda z, p: z.plus(torch.arange(3).view(3, 1, 1)),
+    "half of it": lambda z, p: z.move(lambda t: t[::2], view=True),
+    "repeated": lambda z, p: z.move(lambda t: t[[0, 1, 1, 0, 2, 3]], view=False),
+    "expanded": lambda z, p: z.move(lambda t: t.expand(3, *t.shape), view=False),
+    "transposed": lambda z, p: z.move(lambda t: t.t(), view=False),
+    "summed": lambda z, p: z.sum([0]),
+    "summed over nothing": lambda z, p: z.move(lambda t: t[:0], view=True).sum([0]),
+    "cumulated": lambda z, p: z.linear(lambda t: t.cumsum(0)),
+    "spread": lambda z, p: z.linear(lambda t: t.expand(2, *t.shape)),
+    "lifted": lambda z, p: z.lifted(z.frac_bits + 3),
+    "copied": lambda z, p: z.fork(),
+}
+
+
+@pytest.mark.parametrize("name", PREMASKED)
+def test_linear_operations_on_products_that_are_short_of_a_mask(world: World, name: str) -> None:
+    op = PREMASKED[name]
+    a, b, c = (torch.randint(-(1 << 20), 1 << 20, (6, 5)) for _ in range(3))
+
+    def result() -> tuple[Arithmetic, Arithmetic, torch.Tensor]:
+        z, p, public = (
+            world.protocol.multiply(world.share(a, 0), world.share(b, 0)),
+            world.share(c, 0),
+            world.share(c, 0),
+        )
+        exact = world.protocol.public(a * b, 0)
+        return op(z, p), z, world.ring(op(exact, public))
+
+    for settled_first in (False, True):
+        y, z, want = result()
+        for v in (y, z):
+            v.storage.frac_bits = 8
+        if settled_first:
+            assert set((world.ring(y.settle(0)) - (want >> 8)).flatten().tolist()) <= {0, 1}
+            assert set((world.ring(z.settle(0)) - (a * b >> 8)).flatten().tolist()) <= {0, 1}
+        assert torch.equal(world.ring(y), want)
+        assert torch.equal(world.ring(z), a * b)
+        assert set((world.ring(y.settle(0)) - (want >> 8)).flatten().tolist()) <= {0, 1}
+
+
+@pytest.mark.parametrize(("parts", "dealt"), [([0, 1, 2], 3 * 10), ([2, 0], 2 * 10 + 3 * 8), ([1], 10)])
+def test_parts_of_a_product_are_opened_together(world: World, parts: list[int], dealt: int) -> None:
+    a, b = torch.randn(3, 5), torch.randn(3, 5)
+    z = world.protocol.multiply(world.share(a), world.share(b))
+    rows = [z.move(lambda t, k=k: t[k], view=True) for k in parts]
+    before = world.session.meter.cost
+
+    settled = world.protocol.settle_all(rows)
+
+    cost = world.session.meter.cost - before
+    assert (cost.rounds, cost.producer) == (1, dealt * 5)
+    for k, row in zip(parts, settled, strict=True):
+        assert (world.value(row) - (a * b)[k]).abs().max() < 1e-3
+
+
+def test_writing_to_a_product_that_is_short_of_a_mask(world: World) -> None:
+    a, b, c = (torch.randint(-(1 << 20), 1 << 20, (6, 5)) for _ in range(3))
+    z = world.protocol.multiply(world.share(a, 0), world.share(b, 0))
+    view, whole = z.move(lambda t: t[1], view=True), z.move(lambda t: t.t(), view=True)
+    z.settle(0)
+
+    view.write(world.share(c[1], 0))
+    assert torch.equal(world.ring(z), torch.cat([(a * b)[:1], c[1:2], (a * b)[2:]]))
+    assert torch.equal(world.ring(whole), world.ring(z).t())
+
+    target = world.share(b, 0)
+    part, turned = target.move(lambda t: t[2:], view=True), target.move(lambda t: t.t(), view=True)
+    turned.write(world.protocol.multiply(world.share(a.t(), 0), world.share(c.t(), 0)))
+    assert torch.equal(world.ring((part + part).times_integer(3)), 6 * (a * c)[2:])
+    assert torch.equal(world.ring(target), a * c)
+    target.write(world.protocol.multiply(world.share(a, 0), world.share(a, 0)))
+    assert set((world.ring(target.rescaled(4).settle(0)) - (a * a >> 4)).flatten().tolist()) <= {0, 1}
+    assert torch.equal(world.ring(turned + turned), 2 * (a * a).t())
+
+    other = world.protocol.multiply(world.share(a, 0), world.share(c, 0))
+    seen = other.move(lambda t: t[2:], view=True)
+    other.write(world.share(b, 0))
+    assert torch.equal(world.ring(seen), b[2:])
+    assert torch.equal(world.ring(other), b)
+
+
+@pytest.mark.parametrize("width", range(1, 9))
+def test_few_bytes_are_dealt_of_multiples_of_large_powers_of_two(world: World, width: int) -> None:
+    value = torch.randint(-(1 << 62), 1 << 62, (3, 5)) << 8 * (8 - width)
+    before = world.session.meter.cost
+
+    (odd, dealt) = world.protocol._dealing.ring([(3,), (3, 5)], lambda: [value[:, 0] * 0, value], [width, width])
+
+    assert torch.equal(sum(dealt.parts), value)
+    assert torch.equal(sum(odd.parts), value[:, 0] * 0)
+    assert (world.session.meter.cost - before).producer == 18 * width
+
+
 @pytest.mark.parametrize("bits", [1, 8, 16, 32, 61])
 def test_truncation_is_off_by_at_most_one_unit(world: World, ends: torch.Tensor, bits: int) -> None:
     x = world.share(ends, 0)
@@ -277,6 +385,11 @@ def _truncate(w: World) -> Callable[[], object]:
     return lambda: x.settle(16)
 
 
+def _multiply_and_truncate(w: World) -> Callable[[], object]:
+    x, y = w.share(torch.zeros(N)), w.share(torch.zeros(N))
+    return lambda: w.protocol.multiply(x, y).settle()
+
+
 def _scale(w: World) -> Callable[[], object]:
     x = w.share(torch.zeros(N), 32)
     return lambda: w.protocol.scale(x, 0.1)
@@ -320,6 +433,7 @@ def _to_arithmetic(w: World) -> Callable[[], object]:
 RUNS: dict[str, Run] = {
     "multiply": _multiply,
     "truncate": _truncate,
+    "multiply and truncate": _multiply_and_truncate,
     "scale": _scale,
     "polynomials": _polynomials,
     "less": _less,

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from tacit.correlated.dealing import Dealing, Dealt
+from tacit.correlated.masks import Premask
 from tacit.protocols.base import Harmonics, Polynomial
 from tacit.protocols.dealer import Dealer
 
@@ -59,6 +60,25 @@ def _own_product(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
 def _matrix_product(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     a, b = _shares(w, x.view(-1, 100), y.view(100, -1))
     return w.protocol.bilinear(a, b, torch.matmul)
+
+
+def _product_of_products(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    a, b = _shares(w, x, y)
+    z = w.protocol.multiply(a, b).settle()
+    return w.protocol.multiply(z, z).settle()
+
+
+def _sums_of_products(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    """All that a premask goes through, with values that share one: each must be opened under a mask of its own."""
+    a, b = _shares(w, x, y)
+    z, other = w.protocol.multiply(a, b), w.protocol.multiply(a, a)
+    bias = w.share(y, 32)
+    sums = [z, z + bias, z - other, z.times_integer(2) + bias, z.times_integer(3).plus(torch.tensor(5)), z + z]
+    rows = z.move(lambda t: t.view(100, -1), view=True)
+    halves = [rows.move(lambda t, k=k: t[k : k + 50], view=True) + w.share(y.view(100, -1)[:50], 32) for k in (0, 50)]
+    repeated = z.move(lambda t: t[:2].expand(N // 2, 2).reshape(-1), view=False) + bias
+    sums += [*halves, rows.sum([0]), repeated, (z.lifted(40) + bias.lifted(40)).rescaled(32)]
+    return [s.settle() for s in sums]
 
 
 def _truncation(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
@@ -108,6 +128,8 @@ PRIMITIVES: dict[str, Primitive] = {
     "reveal of bits": _reveal_bits,
     "product": _product,
     "product of own values": _own_product,
+    "product of products": _product_of_products,
+    "sums of products": _sums_of_products,
     "matrix product": _matrix_product,
     "truncation": _truncation,
     "scaling": _scaling,
@@ -134,10 +156,20 @@ def chi_square(data: torch.Tensor) -> float:
     return float(((counts - expected) ** 2 / expected).sum())
 
 
+def differences(world: World) -> list[torch.Tensor]:
+    """All differences of two opened values of one length: uniform, too, unless they had a mask in common."""
+    words = [
+        w for v in world.watched.opened.get("opened", []) if v.numel() >= 8 * N // 2 for w in [v.view(torch.int64)]
+    ]
+    pairs = [(a, b) for k, a in enumerate(words) for b in words[:k] if a.numel() == b.numel()]
+    return [(a - b).view(torch.uint8) for a, b in pairs]
+
+
 def worst(world: World) -> float:
     """The largest deviation of anything that anybody saw: whole, and in each of the eight byte positions of a word."""
     statistics = []
-    for seen in [*world.transport.received.values(), *world.watched.opened.values()]:
+    apart = [[d] for d in differences(world)]
+    for seen in [*world.transport.received.values(), *world.watched.opened.values(), *apart]:
         data = torch.cat(seen)[:1_000_000]
         if data.numel() < 20_000:
             continue
@@ -184,6 +216,35 @@ def test_a_protocol_without_masks_is_found_out(name: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(Dealing, "random_ring", unmasked)
 
     assert worst(run(PRIMITIVES[name], SECRETS["zeros"], 2)) > CHI_SQUARE
+
+
+def test_a_premask_that_is_used_twice_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Premask, "spend", lambda self: None)
+
+    assert worst(run(_sums_of_products, SECRETS["zeros"], 2)) > CHI_SQUARE
+
+
+def test_a_premask_with_too_few_values_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def doubled(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+        a, b = _shares(w, x, y)
+        return (w.protocol.multiply(a, b).times_integer(2) + w.share(y, 32)).settle()
+
+    assert worst(run(doubled, SECRETS["zeros"], 2)) < CHI_SQUARE
+    monkeypatch.setattr(Premask, "onto", True)
+
+    assert worst(run(doubled, SECRETS["zeros"], 2)) > CHI_SQUARE
+
+
+def test_elements_of_a_premask_that_are_repeated_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def repeated(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+        a, b = _shares(w, x, y)
+        z = w.protocol.multiply(a, b).move(lambda t: t[:1].expand(N).contiguous(), view=False)
+        return (z + w.share(y, 32)).settle()
+
+    assert worst(run(repeated, SECRETS["zeros"], 2)) < CHI_SQUARE
+    monkeypatch.setattr(Premask, "onto", True)
+
+    assert worst(run(repeated, SECRETS["zeros"], 2)) > CHI_SQUARE
 
 
 def test_a_protocol_that_opens_bits_unmasked_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

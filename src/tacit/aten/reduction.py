@@ -33,7 +33,7 @@ def total(
 
 def sum_over(x: Arithmetic, dims: list[int], keepdim: bool) -> Arithmetic:
     """The sum of shares over dimensions."""
-    return x.linear(lambda t: t.sum(dims, keepdim=keepdim))
+    return x.sum(dims, keepdim=keepdim)
 
 
 @implements(aten.mean.default, aten.mean.dim)

@@ -52,7 +52,7 @@ def secret(share: Share, dtype: torch.dtype | None = None) -> SecretTensor:
     """
     if dtype is None:
         dtype = torch.bool if isinstance(share, Binary) else torch.get_default_dtype()
-    share.tensors = [t.contiguous() for t in share.tensors]
+    share.pack()
     return SecretTensor(share, dtype)
 
 

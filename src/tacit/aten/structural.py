@@ -38,7 +38,7 @@ def view(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> SecretTensor:
 @implements(aten.view.default)
 def reshape(func: Any, x: SecretTensor, size: Sequence[int]) -> SecretTensor:
     """A view in another shape, where the strides of the shares allow it; those of masks may differ."""
-    for t in x.share.tensors:
+    for t in x.share.raw:
         func(t, size)
     return SecretTensor(x.share.move(lambda t: t.reshape(size), view=True), x.dtype)
 
@@ -138,7 +138,7 @@ def alias(func: Any, x: SecretTensor) -> SecretTensor:
 def divide(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> list[SecretTensor]:
     """Several views of one secret."""
     share = x.share
-    count = len(func(share.tensors[0], *args, **kwargs))
+    count = len(func(share.raw[0], *args, **kwargs))
 
     def part(k: int) -> SecretTensor:
         return SecretTensor(share.move(lambda t: func(t, *args, **kwargs)[k], view=True), x.dtype)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from operator import sub, xor
 
 import torch
@@ -18,7 +19,9 @@ from torch import Tensor
 from tacit.net.transport import Parcel
 from tacit.session.session import Session
 
-__all__ = ["Dealing", "Dealt"]
+__all__ = ["RING_BYTES", "Dealing", "Dealt", "narrow", "widen", "width"]
+
+RING_BYTES = 8
 
 Shape = Sequence[int]
 Combine = Callable[[Tensor, Tensor], Tensor]
@@ -68,13 +71,18 @@ class Dealing:
         """Uniform bytes of shared bits (XOR) that nobody but the producer knows. No bytes on the wire."""
         return self._random(lambda stream: stream.bytes(math.prod(shape)).view(tuple(shape)), torch.bitwise_xor)
 
-    def ring(self, shapes: Sequence[Shape], make: Callable[[], Sequence[Tensor]]) -> list[Dealt]:
-        """Deal ring tensors made at the producer by `make`, in one frame. 8 bytes an element."""
-        return self._deal(shapes, make, torch.int64, sub)
+    def ring(
+        self, shapes: Sequence[Shape], make: Callable[[], Sequence[Tensor]], widths: Sequence[int] | None = None
+    ) -> list[Dealt]:
+        """Deal ring tensors made at the producer by `make`, in one frame. 8 bytes an element.
+
+        `widths` says where fewer bytes will do: of multiples of 2^(64 - 8 w) only the top w bytes are shared and sent.
+        """
+        return self._deal(shapes, make, widths or [RING_BYTES] * len(shapes), widen, narrow, sub)
 
     def bits(self, shapes: Sequence[Shape], make: Callable[[], Sequence[Tensor]]) -> list[Dealt]:
         """Deal bytes of bits (XOR shares) made at the producer by `make`, in one frame. 1 byte an element."""
-        return self._deal(shapes, make, torch.uint8, xor)
+        return self._deal(shapes, make, [1] * len(shapes), _same, _same, xor)
 
     def _random(self, draw: Callable[..., Tensor], combine: Combine) -> Dealt:
         parts = [draw(self._ends[i]) for i, _ in self._hosted]
@@ -86,38 +94,83 @@ class Dealing:
         return Dealt(parts, plain)
 
     def _deal(
-        self, shapes: Sequence[Shape], make: Callable[[], Sequence[Tensor]], dtype: torch.dtype, without: Combine
+        self,
+        shapes: Sequence[Shape],
+        make: Callable[[], Sequence[Tensor]],
+        widths: Sequence[int],
+        read: Callable[[Tensor, int], Tensor],
+        write: Callable[[Tensor, int], Tensor],
+        without: Combine,
     ) -> list[Dealt]:
+        """Deal values of so many bytes an element; `read` and `write` are between bytes and tensors."""
         session = self._session
         session.check_open()
-        sizes = [math.prod(shape) for shape in shapes]
+        counts = [math.prod(shape) for shape in shapes]
+        runs = [(w, list(run)) for w, run in groupby(range(len(counts)), key=widths.__getitem__)]  # handled as one
+        sizes = [w * sum(counts[k] for k in run) for w, run in runs]
         total = sum(sizes)
-        width = torch.empty(0, dtype=dtype).element_size()
         corrected = self._turn % len(session.parties)
         self._turn += 1
-        session.meter.dealt(total * width)
+        session.meter.dealt(total)
+
+        def words(data: Tensor) -> list[Tensor]:
+            pieces = data.split(sizes) if len(runs) > 1 else (data,)
+            return [read(piece, w) for piece, (w, _) in zip(pieces, runs, strict=True)]
 
         plain: Sequence[Tensor | None] = [None] * len(shapes)
         if self._at_producer:
-            plain = make()
-            correction = torch.cat([v.reshape(-1) for v in plain])
+            plain = made = make()
+            rest = [_flat([made[k] for k in run]) for _, run in runs]
             for i, stream in enumerate(self._at_producer):
                 if i != corrected:
-                    correction = without(correction, stream.bytes(total * width).view(dtype))
+                    rest = [without(v, share) for v, share in zip(rest, words(stream.bytes(total)), strict=True)]
             if total:
-                session.transport.send(Parcel(session.producer, session.parties[corrected], correction))
+                frame = _flat([write(v, w) for v, (w, _) in zip(rest, runs, strict=True)])
+                session.transport.send(Parcel(session.producer, session.parties[corrected], frame))
 
-        flats = []
+        hosted: list[list[Tensor]] = []
         for i, role in self._hosted:
-            if i != corrected:
-                flats.append(self._ends[i].bytes(total * width).view(dtype))
-                continue
-            flat = torch.empty(total, dtype=dtype)
-            if total:
-                session.transport.receive(Parcel(session.producer, role, flat))
-            flats.append(flat)
-        split = [torch.split(flat, sizes) for flat in flats]
-        return [
-            Dealt([pieces[k].view(tuple(shape)) for pieces in split], plain[k])
-            for k, shape in enumerate(map(tuple, shapes))
-        ]
+            data = self._ends[i].bytes(total) if i != corrected else torch.empty(total, dtype=torch.uint8)
+            if i == corrected and total:
+                session.transport.receive(Parcel(session.producer, role, data))
+            split = [flat.split([counts[k] for k in run]) for flat, (_, run) in zip(words(data), runs, strict=True)]
+            hosted.append([piece for pieces in split for piece in pieces])
+        return [Dealt([p[k].view(tuple(s)) for p in hosted], plain[k]) for k, s in enumerate(shapes)]
+
+
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([t.reshape(-1) for t in tensors]) if len(tensors) > 1 else tensors[0].reshape(-1)
+
+
+_WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, RING_BYTES: torch.int64}
+
+
+def width(zeros: int) -> int:
+    """The bytes that a share of a multiple of 2^zeros has."""
+    return (64 - zeros + 7) // 8
+
+
+def widen(data: Tensor, width: int) -> Tensor:
+    """Bytes as ring elements, each with `width` bytes at its top and zeros below."""
+    dtype = _WORDS.get(width)
+    if dtype is None:
+        words = torch.zeros(data.numel() // width, RING_BYTES, dtype=torch.uint8)
+        words[:, RING_BYTES - width :] = data.view(-1, width)
+        return words.view(-1).view(torch.int64)
+    if data.storage_offset() % width:
+        data = data.clone()
+    words = data.view(dtype)
+    return words if width == RING_BYTES else words.to(torch.int64) << 8 * (RING_BYTES - width)
+
+
+def narrow(words: Tensor, width: int) -> Tensor:
+    """The top `width` bytes of ring elements."""
+    dtype = _WORDS.get(width)
+    if dtype is None:
+        return words.contiguous().view(-1).view(torch.uint8).view(-1, RING_BYTES)[:, RING_BYTES - width :].reshape(-1)
+    top = words if width == RING_BYTES else (words >> 8 * (RING_BYTES - width)).to(dtype)
+    return top.contiguous().view(-1).view(torch.uint8)
+
+
+def _same(data: Tensor, width: int) -> Tensor:
+    return data

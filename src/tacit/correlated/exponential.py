@@ -43,7 +43,7 @@ def powers_of_two(dealing: Dealing, y: Mask, frac_bits: int, indices: Sequence[i
     Producer: 128 bytes an element.
     """
     secret = y.secret
-    shape = (secret.parts[0] if secret.parts else secret.plain).shape  # type: ignore[union-attr]
+    shape = y.shape
 
     def make() -> list[Tensor]:
         assert secret.plain is not None

@@ -38,7 +38,7 @@ def waves(
     """
     secret = x.secret
     terms = max(len(c) for pair in series for c in pair)
-    shape = (secret.parts[0] if secret.parts else secret.plain).shape  # type: ignore[union-attr]
+    shape = x.shape
 
     def make() -> list[Tensor]:
         assert secret.plain is not None

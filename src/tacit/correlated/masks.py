@@ -15,7 +15,7 @@ from torch import Tensor
 from tacit.correlated.dealing import Dealing, Dealt
 from tacit.ring import kernels
 
-__all__ = ["BitMask", "Mask", "Secret", "Term"]
+__all__ = ["BitMask", "Draw", "Mask", "Premask", "Secret", "Term"]
 
 TensorOp = Callable[[Tensor], Tensor]
 
@@ -24,14 +24,45 @@ class Secret(Dealt):
     """A mask a, with the tables that comparisons look digits up in, dealt when first asked for.
 
     `holder` is the party that knows a, if one does: the owner of what it masks. The other shares of a are zero.
+    Where the parties have no shares of a yet, for what it masks was masked from its beginning (see `Premask`), `deal`
+    gives them some.
     """
 
-    __slots__ = ("_tables", "holder")
+    __slots__ = ("_shape", "_source", "_tables", "dealt", "holder")
 
     def __init__(self, dealt: Dealt, holder: int | None = None) -> None:
         super().__init__(dealt.parts, dealt.plain)
         self.holder = holder
+        self.dealt = True
+        self._shape = torch.Size()
+        self._source: tuple[Secret, TensorOp] | None = None
         self._tables: tuple[Dealt, Dealt] | None = None
+
+    @classmethod
+    def withheld(cls, plain: Tensor | None, shape: torch.Size, source: tuple[Secret, TensorOp] | None = None) -> Secret:
+        """A mask of which the parties have no shares yet; they follow from those of `source`, if that is no larger."""
+        secret = cls(Dealt([], plain))
+        secret.dealt, secret._shape, secret._source = False, shape, source
+        return secret
+
+    def deal(self, dealing: Dealing) -> Secret:
+        """Give the parties shares of a, if they have none yet. 8 bytes an element."""
+        if not self.dealt:
+            self.dealt = True
+            if self._source is not None:
+                source, op = self._source
+                self.parts = [op(part) for part in source.deal(dealing).parts]
+            else:
+                (mine,) = dealing.ring([self._shape], lambda: [] if self.plain is None else [self.plain])
+                self.parts = mine.parts
+        return self
+
+    def mapped(self, op: TensorOp, shape: torch.Size) -> Secret:
+        """The mask of op(x), for an op that is linear, and the shape of that."""
+        plain = None if self.plain is None else op(self.plain)
+        if self.dealt:
+            return Secret(Dealt([op(part) for part in self.parts], plain), self.holder)
+        return Secret.withheld(plain, shape, (self, op) if self._shape.numel() <= shape.numel() else None)
 
     def known_to(self, index: int) -> bool:
         """Whether a party's share of a may differ from zero."""
@@ -52,11 +83,79 @@ class Secret(Dealt):
         return self._tables
 
 
+class Draw:
+    """One use of `Dealing.random_ring` for premasks: it may mask one opening in its life."""
+
+    __slots__ = ("spent",)
+
+    def __init__(self) -> None:
+        self.spent = False
+
+
+class Premask:
+    """A mask that is in the shares of x from their beginning: they add up to x - a, and only the producer knows a.
+
+    A product leaves its result so, see `product`. Linear operations keep it so, and do the same to a. To open x, the
+    parties send their shares as they are; should x itself be needed, they add shares of a, which are dealt then.
+
+    a is a linear image of uniform draws. If that is `onto`, so that all values of a are equally likely, and none of the
+    draws has masked an opening before, then opening x - a shows a uniform number, independent of all that was opened.
+    Each draw is spent by one opening: two values with the same a, say x and x + y, would show y between them.
+    """
+
+    __slots__ = ("_onto", "draws", "secret")
+
+    def __init__(self, secret: Secret, draws: frozenset[Draw], onto: bool | Callable[[], bool] = True) -> None:
+        self.secret = secret
+        self.draws = draws
+        self._onto = onto
+
+    @property
+    def onto(self) -> bool:
+        """Whether all values of a are equally likely."""
+        if callable(self._onto):
+            self._onto = self._onto()
+        return self._onto
+
+    @property
+    def fresh(self) -> bool:
+        """Whether x may be opened under a."""
+        return not any(draw.spent for draw in self.draws) and self.onto
+
+    def spend(self) -> None:
+        """Say that x is opened under a."""
+        for draw in self.draws:
+            draw.spent = True
+
+    def map(self, op: TensorOp, shape: torch.Size, onto: bool | Callable[[], bool]) -> Premask:
+        """The premask of op(x), for an op that is linear; `onto` if op takes every value, whatever its shape."""
+        if self._onto is False:
+            onto = False
+        elif callable(onto):
+            mine, its = self._onto, onto
+            onto = its if mine is True else lambda: self.onto and its()
+        elif onto:
+            onto = self._onto
+        return Premask(self.secret.mapped(op, shape), self.draws, onto)
+
+    def plus(self, other: Premask, shape: torch.Size) -> Premask:
+        """The premask of the sum of two values."""
+        mine, its = self.secret.plain, other.secret.plain
+        plain = None if mine is None or its is None else mine + its
+        apart = self.draws.isdisjoint(other.draws)
+        return Premask(Secret.withheld(plain, shape), self.draws | other.draws, apart and (self.onto or other.onto))
+
+    def __repr__(self) -> str:
+        return "Premask(<hidden>)"
+
+
 class Term(NamedTuple):
     """One Q_k s_k of a masked secret; `factor` None stands for 1 (and at the producer, who does not need it)."""
 
     factor: Tensor | None
     secret: Dealt
+    zeros: int = 0
+    """Low bits of s_k that are zero, always."""
 
 
 class Mask:
@@ -80,12 +179,25 @@ class Mask:
         assert isinstance(secret, Secret)
         return secret
 
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of x."""
+        known = self.opened if self.opened is not None else self.terms[0].secret.plain
+        assert known is not None
+        return known.shape
+
+    def deal(self, dealing: Dealing) -> None:
+        """Give the parties shares of the mask of the simple form, if they have none yet."""
+        for term in self.terms:
+            if isinstance(term.secret, Secret):
+                term.secret.deal(dealing)
+
     def parts(self, indices: Sequence[int]) -> list[Tensor]:
         """The additive shares of x that this form gives to the hosted parties; party 0 adds the public E."""
         out = []
         for k, index in enumerate(indices):
             total: Tensor | None = self.opened if index == 0 else None
-            for factor, secret in self.terms:
+            for factor, secret, _ in self.terms:
                 part = secret.parts[k] if factor is None else factor * secret.parts[k]
                 total = part if total is None else total + part
             assert total is not None
@@ -94,7 +206,8 @@ class Mask:
 
     def map(self, op: TensorOp) -> Mask:
         """The masked form of op(x), for an op that only moves elements (a view, an index, an expansion)."""
-        return Mask(_apply(op, self.opened), [_map_term(term, op) for term in self.terms])
+        opened = _apply(op, self.opened)
+        return Mask(opened, [_map_term(term, op, opened) for term in self.terms])
 
     def add_public(self, c: Tensor) -> Mask:
         """The masked form of x + c; the masks, and with them their tables, stay."""
@@ -137,8 +250,11 @@ def _apply(op: TensorOp, tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else op(tensor)
 
 
-def _map_term(term: Term, op: TensorOp) -> Term:
-    secret = term.secret.map(op)
-    if isinstance(term.secret, Secret):
-        secret = Secret(secret, term.secret.holder)
-    return Term(_apply(op, term.factor), secret)
+def _map_term(term: Term, op: TensorOp, opened: Tensor | None) -> Term:
+    factor, secret, zeros = term
+    if not isinstance(secret, Secret):
+        return Term(_apply(op, factor), secret.map(op), zeros)
+    if opened is None:  # at the producer, so the mask is here
+        assert secret.plain is not None
+        opened = op(secret.plain)
+    return Term(_apply(op, factor), secret.mapped(op, opened.shape), zeros)

@@ -52,7 +52,7 @@ class Powers(NamedTuple):
 def powers(dealing: Dealing, x: Mask, frac_bits: int, window: int, degree: int) -> Powers:
     """The powers of x / window up to a degree, for -window <= x < window. Producer: 16 bytes an element and degree."""
     secret = x.secret
-    shape = (secret.parts[0] if secret.parts else secret.plain).shape  # type: ignore[union-attr]
+    shape = x.shape
 
     def make() -> list[Tensor]:
         assert secret.plain is not None

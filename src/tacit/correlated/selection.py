@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tacit.correlated.dealing import Dealing, Dealt
+from tacit.correlated.dealing import Dealing, Dealt, width
 from tacit.correlated.masks import BitMask, Mask
 from tacit.ring import kernels
 
@@ -32,21 +32,24 @@ def draw_bit_mask(dealing: Dealing, shape: torch.Size) -> tuple[Dealt, BitMask]:
 
 
 def selected(dealing: Dealing, bit: BitMask, x: Mask, parts: Sequence[Tensor], shape: Sequence[int]) -> list[Tensor]:
-    """Shares of b x, from the masked bit, the masked x and the shares of x. Producer: 8 bytes an element and term."""
+    """Shares of b x, from the masked bit, the masked x and the shares of x.
+
+    Producer: 8 bytes an element, and for the second term of a truncation by s bits ceil(s / 8).
+    """
 
     def make() -> list[Tensor]:
         beta = bit.beta.plain
         assert beta is not None
         return [beta * term.secret.plain for term in x.terms if term.secret.plain is not None]
 
-    products = dealing.ring([shape] * len(x.terms), make)
+    products = dealing.ring([shape] * len(x.terms), make, [width(term.zeros) for term in x.terms])
     out = []
     for k, part in enumerate(parts):
         assert bit.opened is not None
         assert x.opened is not None
         c = bit.opened.to(torch.int64)
         inner = x.opened * bit.ring.parts[k]
-        for (factor, _), dealt in zip(x.terms, products, strict=True):
+        for (factor, *_), dealt in zip(x.terms, products, strict=True):
             inner += dealt.parts[k] if factor is None else dealt.parts[k] * factor
         inner *= 1 - 2 * c
         inner += c * part

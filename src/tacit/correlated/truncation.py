@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tacit.correlated.dealing import Dealing
+from tacit.correlated.dealing import RING_BYTES, Dealing, width
 from tacit.correlated.masks import Mask, Term
 from tacit.ring import kernels
 
@@ -29,23 +29,25 @@ __all__ = ["SMALLEST_DROP", "scaled", "truncated"]
 
 
 def truncated(dealing: Dealing, z: Mask, bits: int) -> Mask:
-    """The masked form of z >> bits, from the simple form of z. Producer: 16 bytes an element."""
+    """The masked form of z >> bits, from the simple form of z. Producer: 8 + ceil(bits / 8) bytes an element.
+
+    msb(a) 2^(64-bits) matters modulo 2^64 only, so its shares have no more than their top `bits` bits.
+    """
     a = z.secret
 
     def make() -> list[Tensor]:
         assert a.plain is not None
         return [kernels.logical_shift(a.plain, bits), (a.plain < 0).to(torch.int64) << (64 - bits)]
 
-    shape = (a.parts[0] if a.parts else a.plain).shape  # type: ignore[union-attr]
-    shifted, wrap = dealing.ring([shape, shape], make)
+    shifted, wrap = dealing.ring([z.shape] * 2, make, [RING_BYTES, width(64 - bits)])
     if z.opened is None:
-        return Mask(None, [Term(None, shifted), Term(None, wrap)])
+        return Mask(None, [Term(None, shifted), Term(None, wrap, 64 - bits)])
     shifted_up = z.opened + (1 << 62)  # E'
     negative = (shifted_up < 0).to(torch.int64)  # msb(E')
     public = kernels.logical_shift(shifted_up, bits)
     public += 1 - (1 << (62 - bits))
     public -= negative << (64 - bits)
-    return Mask(public, [Term(None, shifted), Term(negative - 1, wrap)])
+    return Mask(public, [Term(None, shifted), Term(negative - 1, wrap, 64 - bits)])
 
 
 def scaled(dealing: Dealing, z: Mask, factor: float) -> Mask:
@@ -65,8 +67,7 @@ def scaled(dealing: Dealing, z: Mask, factor: float) -> Mask:
         assert a.plain is not None
         return [_times(a.plain, factor), (a.plain < 0).to(torch.int64) * turn]
 
-    shape = (a.parts[0] if a.parts else a.plain).shape  # type: ignore[union-attr]
-    product, wrap = dealing.ring([shape, shape], make)
+    product, wrap = dealing.ring([z.shape] * 2, make)
     if z.opened is None:
         return Mask(None, [Term(None, product), Term(None, wrap)])
     shifted_up = z.opened + (1 << 62)  # E'

@@ -39,7 +39,7 @@ class Softmax(NamedTuple):
         return cls(difference, exp(difference), dim)
 
     def _total(self) -> Arithmetic:
-        return self.power.linear(lambda t: t.sum(self.dim, keepdim=True))
+        return self.power.sum([self.dim], keepdim=True)
 
     def value(self) -> Arithmetic:
         """Return exp(x - max x) / Σ exp(x - max x); the sum lies in [1, n].

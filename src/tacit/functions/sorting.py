@@ -139,4 +139,4 @@ def _exchange(x: Arithmetic, step: Arithmetic, lower: Tensor, upper: Tensor) -> 
 def count_below(x: Arithmetic, thresholds: Sequence[int]) -> Arithmetic:
     """The number of thresholds that are at most x: Σ (1 - [x < t]). 4 rounds."""
     below = Binary.stack(x.protocol.less(x, thresholds)).arithmetic()
-    return (-below.linear(lambda t: t.sum(0))).plus(torch.tensor(len(thresholds)))
+    return (-below.sum([0])).plus(torch.tensor(len(thresholds)))

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from tacit.correlated.masks import Premask
 from tacit.protocols.share import Arithmetic, Binary, Share
 from tacit.session.session import Session
 
@@ -103,6 +104,10 @@ class Protocol(ABC):
     @abstractmethod
     def mask(self, *shares: Share) -> None:
         """Open those of the shares that are not open yet, under fresh masks, in one round."""
+
+    @abstractmethod
+    def unmask(self, tensors: Sequence[Tensor], premask: Premask) -> None:
+        """Add shares of a premask, in place, to shares that are short of it; see `Share.tensors`."""
 
     @abstractmethod
     def multiply(self, x: Arithmetic, y: Arithmetic) -> Arithmetic:

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from tacit.correlated import comparison, exponential, harmonics, powers, product, selection, truncation
 from tacit.correlated.dealing import Dealing
-from tacit.correlated.masks import Mask
+from tacit.correlated.masks import Mask, Premask
 from tacit.errors import ConfigError
 from tacit.net.transport import Parcel
 from tacit.protocols.base import DeclaredCost, Harmonics, Polynomial, Protocol
@@ -34,8 +34,11 @@ class Dealer(Protocol):
     """Semi-honest security against any one role, with a producer that colludes with no party; see docs/protocols.md."""
 
     costs: ClassVar = {
-        "multiply": DeclaredCost(1, lambda n: 128 * (n - 1), 64, "64 bits for each operand not opened before"),
-        "truncate": DeclaredCost(1, lambda n: 64 * (n - 1), 128),
+        "multiply": DeclaredCost(
+            1, lambda n: 128 * (n - 1), 0, "64 bits for each operand not opened before; the producer's follow if needed"
+        ),
+        "truncate": DeclaredCost(1, lambda n: 64 * (n - 1), 64 + 16),
+        "multiply and truncate": DeclaredCost(2, lambda n: 192 * (n - 1), 64 + 16),
         "scale": DeclaredCost(1, lambda n: 64 * (n - 1), 128),
         "polynomials": DeclaredCost(1, lambda n: 64 * (n - 1), 9 * 128, "of degree 9: 128 bits for each degree"),
         "less": DeclaredCost(
@@ -164,6 +167,11 @@ class Dealer(Protocol):
         self._masking.mask(*shares)
 
     @override
+    def unmask(self, tensors: Sequence[Tensor], premask: Premask) -> None:
+        for t, a in zip(tensors, premask.secret.deal(self._dealing).parts, strict=False):  # the producer has none
+            t += a
+
+    @override
     def multiply(self, x: Arithmetic, y: Arithmetic) -> Arithmetic:
         self.mask(*(v for v in (x, y) if masked_form(v.facts) is None))
         shape = torch.broadcast_shapes(x.shape, y.shape)
@@ -171,15 +179,17 @@ class Dealer(Protocol):
         right = left if x is y else masked_form(y.facts)
         assert left is not None
         assert right is not None
-        parts = product.elementwise(self._dealing, left, right, shape, self._indices)
-        return self._arithmetic(parts, shape, x.frac_bits + y.frac_bits)
+        return self._product(product.elementwise(self._dealing, left, right, shape, self._indices), x, y)
 
     @override
     def bilinear(self, x: Arithmetic, y: Arithmetic, op: Callable[[Tensor, Tensor], Tensor]) -> Arithmetic:
         self.mask(x, y)
         left, right = simple_mask(x.facts), simple_mask(y.facts)
-        parts, shape = product.bilinear(self._dealing, left, right, op, self._indices)
-        return self._arithmetic(parts, shape, x.frac_bits + y.frac_bits)
+        return self._product(product.bilinear(self._dealing, left, right, op, self._indices), x, y)
+
+    def _product(self, result: product.Product, x: Arithmetic, y: Arithmetic) -> Arithmetic:
+        parts, shape, premask = result
+        return self._arithmetic(parts, shape, x.frac_bits + y.frac_bits).premasked(premask)
 
     @override
     def truncate(self, x: Arithmetic, bits: int) -> Arithmetic:

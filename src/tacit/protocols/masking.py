@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tacit.correlated import selection
 from tacit.correlated.dealing import Dealing
-from tacit.correlated.masks import BitMask, Mask, Secret
+from tacit.correlated.masks import BitMask, Mask, Premask, Secret
 from tacit.correlated.parts import OpenedParts, draw_mask
 from tacit.protocols.share import Binary, Facts, Owned, Share
 from tacit.ring import kernels
@@ -59,6 +59,9 @@ class Masking:
                     roots.append(root)
         if not roots:
             return
+        roots = _joined(roots)
+        for root in roots:
+            self._claim(root)
         pending = [self._begin(root) for root in roots]
         opened = self.open([p.opening for p in pending])
         for root, p, value in zip(roots, pending, opened, strict=True):
@@ -75,6 +78,8 @@ class Masking:
             whole = lineage.parent
             if whole.storage.lasting and whole.facts is lineage.facts:
                 return self._begin_part(share, whole, lineage.move)
+        if share.premask is not None:
+            return self._begin_premasked(share, share.premask)
         known = owned(share.facts)
         holder = None if known is None else known.party
         secret = Secret(draw_mask(self._dealing, share.shape, holder), holder)
@@ -82,6 +87,21 @@ class Masking:
         return Pending(
             Opening(tensors, share.shape, 8 * share.numel, add, holder), lambda opened: Mask.simple(opened, secret)
         )
+
+    def _claim(self, share: Share) -> None:
+        """Decide whether a share is opened under the premask that is in it; if not, it is taken out."""
+        premask = share.premask
+        if premask is not None:
+            if premask.fresh:
+                premask.spend()
+            else:
+                share.unmask()  # all views of its storage, those claimed before as well
+
+    def _begin_premasked(self, share: Share, premask: Premask) -> Pending:
+        """Open shares under the mask that is in them."""
+        tensors = share.raw if self._session.party_indices else []
+        opening = Opening(tensors, share.shape, 8 * share.numel, add)
+        return Pending(opening, lambda opened: Mask.simple(opened, premask.secret))
 
     def _masked(self, tensors: Sequence[Tensor], known: Owned | None, masks: Sequence[Tensor]) -> list[Tensor]:
         """What is opened of x under a mask a: every party's share of x - a, or its owner's x - a."""
@@ -117,7 +137,8 @@ class Masking:
         masks = books.draw(self._dealing, closed)
         if known is not None and known.value is not None:
             known = Owned(known.party, known.value.reshape(-1)[closed])
-        tensors = self._masked([t.reshape(-1)[closed] for t in whole.tensors] if masks else [], known, masks)
+        held = whole.tensors
+        tensors = self._masked([t.reshape(-1)[closed] for t in held] if masks else [], known, masks)
 
         def finish(opened: Tensor | None) -> Mask:
             books.store(closed, opened)
@@ -173,6 +194,26 @@ class Masking:
     def open_bits(self, tensors: Sequence[Tensor], size: int) -> Tensor | None:
         """Open bytes of masked bits, so many for each party."""
         return self.open([Opening(tensors, tensors[0].shape if tensors else torch.Size((size,)), size, xor)])[0]
+
+
+def _joined(shares: Sequence[Share]) -> list[Share]:
+    """The shares, with the parts of a premasked product replaced by the product, whose mask serves one opening only."""
+    wholes = [_product_of(share) for share in shares]
+    asked = [sum(s.numel for s, w in zip(shares, wholes, strict=True) if w is whole) for whole in wholes]
+    out = [
+        whole if whole is not None and count >= whole.numel else share
+        for share, whole, count in zip(shares, wholes, asked, strict=True)
+    ]
+    return list({id(share): share for share in out}.values())
+
+
+def _product_of(share: Share) -> Share | None:
+    """The product that may be opened as it is, of which this is a part."""
+    lineage = share.facts.lineage
+    if lineage is None or lineage.move is None or lineage.parent.facts is not lineage.facts:
+        return None
+    premask = lineage.parent.premask
+    return lineage.parent if premask is not None and premask.fresh else None
 
 
 def simple_mask(facts: Facts) -> Any:

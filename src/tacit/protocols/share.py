@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from tacit.correlated.masks import BitMask, Mask
+from tacit.correlated.masks import BitMask, Mask, Premask
 
 if TYPE_CHECKING:
     from tacit.protocols.base import Protocol
@@ -50,9 +50,12 @@ stack more than a handful of views between two operations."""
 class Storage:
     """What views of one secret have in common: how often it was written, its size, its fixed-point scale."""
 
-    __slots__ = ("frac_bits", "lasting", "numel", "precise", "version")
+    __slots__ = ("frac_bits", "lasting", "numel", "precise", "premask", "version", "whole")
 
     def __init__(self, numel: int, frac_bits: int = 0) -> None:
+        self.premask: Premask | None = None
+        """The mask that is in the shares, `whole`, of all its views, until somebody needs true shares."""
+        self.whole: list[Tensor] = []
         self.version = 0
         self.numel = numel
         self.frac_bits = frac_bits
@@ -104,24 +107,61 @@ class Facts:
 class Share:
     """A secret of some shape: one tensor for each party hosted here, or a single meta tensor at the producer."""
 
-    __slots__ = ("_facts", "_version", "protocol", "storage", "tensors")
+    __slots__ = ("_facts", "_premask", "_version", "protocol", "raw", "storage")
 
     def __init__(self, protocol: Protocol, tensors: Sequence[Tensor], storage: Storage) -> None:
         self.protocol = protocol
-        self.tensors = list(tensors)
+        self.raw = list(tensors)
+        """What the parties hold: shares, or shares that are short of a premask."""
         self.storage = storage
+        self._premask: tuple[Premask, Premask] | None = None
+        """The storage's premask, and what this view has of it."""
         self._facts = Facts()
         self._version = storage.version
 
     @property
+    def tensors(self) -> list[Tensor]:
+        """True shares, one for each party hosted here. Every role asks for them at the same point of the program."""
+        self.unmask()
+        return self.raw
+
+    def unmask(self) -> None:
+        """Make true shares of premasked ones, for all views of the storage. The producer deals 8 bytes an element."""
+        storage = self.storage
+        if storage.premask is not None:
+            self.protocol.unmask(storage.whole, storage.premask)
+            storage.premask = None
+
+    @property
+    def premask(self) -> Premask | None:
+        """The mask that is in the shares, where it has not been taken out."""
+        whole = self.storage.premask
+        if self._premask is not None and self._premask[0] is whole:
+            return self._premask[1]
+        if whole is not None:  # written to the storage after this view of it was made
+            self.unmask()
+        return None
+
+    def premasked(self, premask: Premask) -> Self:
+        """Say that these shares, all of their storage, are short of a mask."""
+        self.storage.premask = premask
+        self.storage.whole = self.raw
+        self._premask = premask, premask
+        return self
+
+    def pack(self) -> None:
+        """Make the shares of a result, not of a view, contiguous."""
+        self.raw[:] = [t.contiguous() for t in self.raw]
+
+    @property
     def shape(self) -> torch.Size:
         """The logical shape, the same at every role."""
-        return self.tensors[0].shape
+        return self.raw[0].shape
 
     @property
     def numel(self) -> int:
         """The number of elements."""
-        return self.tensors[0].numel()
+        return self.raw[0].numel()
 
     @property
     def facts(self) -> Facts:
@@ -141,7 +181,19 @@ class Share:
 
     def move(self, op: TensorOp, *, view: bool) -> Self:
         """Apply an operation that only moves, repeats or drops elements; `view` if the result aliases this storage."""
-        out = self._like([op(t) for t in self.tensors], self.storage if view else None)
+        premask = self.premask
+        moved = [op(t) for t in self.raw]
+        if premask is None:
+            out = self._like(moved, self.storage if view else None)
+        else:
+            shape = self.shape
+            whole = self.storage.premask
+            premask = premask.map(op, moved[0].shape, lambda: _keeps_apart(op, shape))
+            if view and whole is not None:
+                out = self._like(moved, self.storage)
+                out._premask = whole, premask
+            else:
+                out = self._like(_unaliased(moved, self.raw)).premasked(premask)
         out._descend(self, lambda mask: mask.map(op), op)
         public = self.facts.public
         if public is not None:
@@ -163,9 +215,10 @@ class Share:
 
     def fork(self) -> Self:
         """A copy with the same facts: what a caller gets of a memoised share, which must never be written to."""
-        out = self._like([t.clone() for t in self.tensors])
+        premask = self.premask
+        out = self._like([t.clone() for t in self.raw])
         out._descend(self, lambda mask: mask, lambda t: t)
-        return out
+        return out if premask is None else out.premasked(premask)
 
     def joined(self, other: Self, dim: int = 0) -> Self:
         """This and another share of the same scale, one after the other along a dimension. Local."""
@@ -234,27 +287,43 @@ class Arithmetic(Share):
 
     def rescaled(self, frac_bits: int) -> Arithmetic:
         """The same ring elements read at another scale: multiplies the value by a power of two. Local, exact."""
-        out = self._like([t.clone() for t in self.tensors])
+        premask = self.premask
+        out = self._like([t.clone() for t in self.raw])
         out.storage.frac_bits = frac_bits
         out._descend(self, lambda mask: mask, None)
-        return out
+        return out if premask is None else out.premasked(premask)
 
     def lifted(self, frac_bits: int) -> Arithmetic:
         """The same value with more fractional bits. Local."""
         bits = frac_bits - self.frac_bits
         if bits == 0:
             return self
-        out = self._like([t << bits for t in self.tensors])
+        out = self.linear(lambda t: t << bits)
         out.storage.frac_bits = frac_bits
         out._descend(self, lambda mask: mask.map(lambda t: t << bits), None)
         return out
 
-    def linear(self, op: TensorOp) -> Arithmetic:
-        """Apply an operation that is linear over the ring (a sum, a product with public integers). Local."""
-        return self._like([op(t) for t in self.tensors])
+    def linear(self, op: TensorOp, *, onto: bool = False) -> Arithmetic:
+        """Apply an operation that is linear over the ring (a sum, a product with public integers). Local.
+
+        `onto` says that the operation takes every value there is of the result's shape, so that a uniform mask of the
+        operand becomes one of the result; see `Premask`.
+        """
+        premask = self.premask
+        out = [op(t) for t in self.raw]
+        if premask is None:
+            return self._like(out)
+        if out[0].numel() > self.numel:
+            return self._like([op(t) for t in self.tensors])
+        return self._like(_unaliased(out, self.raw)).premasked(premask.map(op, out[0].shape, onto))
+
+    def sum(self, dims: Sequence[int], *, keepdim: bool = False) -> Arithmetic:
+        """The sum over dimensions. Local."""
+        onto = all(self.shape[d] for d in dims)  # the sum of nothing is zero
+        return self.linear(lambda t: t.sum(tuple(dims), keepdim=keepdim), onto=onto) if dims else self.fork()
 
     def __neg__(self) -> Arithmetic:
-        out = self._like([-t for t in self.tensors])
+        out = self.linear(torch.neg, onto=True)
         out._descend(self, lambda mask: mask.map(torch.neg), None)
         return out
 
@@ -262,13 +331,27 @@ class Arithmetic(Share):
         x, y = _aligned(self, other)
         return x.added(y)
 
-    def added(self, other: Arithmetic) -> Arithmetic:
-        """The sum of two shares of one scale, whatever that scale is. Local."""
-        return self._like([a + b for a, b in zip(self.tensors, other.tensors, strict=True)])
-
     def __sub__(self, other: Arithmetic) -> Arithmetic:
         x, y = _aligned(self, other)
-        return x._like([a - b for a, b in zip(x.tensors, y.tensors, strict=True)])
+        if x.premask is not None or y.premask is not None:
+            return x.added(-y)
+        return x._like([a - b for a, b in zip(x.raw, y.raw, strict=True)])
+
+    def added(self, other: Arithmetic) -> Arithmetic:
+        """The sum of two shares of one scale, whatever that scale is. Local."""
+        shape = torch.broadcast_shapes(self.shape, other.shape)
+        for x in (self, other):
+            if x.shape.numel() != shape.numel() or x.premask is None:
+                x.unmask()
+        premasks = [
+            p if x.shape == shape else p.map(lambda t: t.reshape(shape), shape, onto=True)
+            for x in (self, other)
+            if (p := x.premask) is not None
+        ]
+        out = self._like([a + b for a, b in zip(self.raw, other.raw, strict=True)])
+        if not premasks:
+            return out
+        return out.premasked(premasks[0] if len(premasks) == 1 else premasks[0].plus(premasks[1], shape))
 
     def __mul__(self, other: Arithmetic) -> Arithmetic:
         return self.protocol.multiply(*factors(self, other))
@@ -276,14 +359,17 @@ class Arithmetic(Share):
     def plus(self, c: Tensor) -> Arithmetic:
         """Add public ring elements of the same scale, with broadcasting. Local."""
         shape = torch.broadcast_shapes(self.shape, c.shape)
-        out = self._like([t + c if i == 0 else t.expand(shape).clone() for i, t in self.protocol.indexed(self.tensors)])
+        if shape != self.shape:
+            self.unmask()
+        premask = self.premask
+        out = self._like([t + c if i == 0 else t.expand(shape).clone() for i, t in self.protocol.indexed(self.raw)])
         if shape == self.shape:
             out._descend(self, lambda mask: mask.add_public(c), None)
-        return out
+        return out if premask is None else out.premasked(premask)
 
     def times_integer(self, k: int) -> Arithmetic:
         """Multiply by a public integer. Local, exact."""
-        out = self._like([t * k for t in self.tensors])
+        out = self.linear(lambda t: t * k, onto=bool(k % 2))
         out._descend(self, lambda mask: mask.scale(k), None)
         return out
 
@@ -293,7 +379,8 @@ class Arithmetic(Share):
         If all of it is written the scale may become finer. `precise` keeps `PRECISE_BITS` more than the session's
         fractional bits, then and for every later write: running averages of squared gradients would vanish otherwise.
         """
-        if self.numel == self.storage.numel:
+        whole = self.numel == self.storage.numel
+        if whole:
             self.storage.precise |= precise
             finest = self.protocol.frac_bits + (PRECISE_BITS if self.storage.precise else SLACK_BITS)
             if source.frac_bits > max(self.frac_bits, finest):
@@ -301,10 +388,37 @@ class Arithmetic(Share):
             source = source.lifted(max(self.frac_bits, source.frac_bits))
         else:
             source = source.settle(self.frac_bits).lifted(self.frac_bits)
-        for mine, theirs in zip(self.tensors, source.tensors, strict=True):
+        premask = source.premask if whole else None
+        written = source.raw if premask is not None else source.tensors
+        if whole:
+            self.storage.premask = None
+        for mine, theirs in zip(self.tensors, written, strict=True):
             mine.copy_(theirs)
         self.storage.frac_bits = source.frac_bits
         self.storage.version += 1
+        if premask is not None:
+            self.premasked(premask)
+
+
+def _keeps_apart(op: TensorOp, shape: torch.Size) -> bool:
+    """Whether a move takes no element of a tensor of this shape to two places."""
+    count = shape.numel()
+    places = op(torch.arange(count).view(shape)).reshape(-1)
+    if places.numel() > count:
+        return False
+    seen = torch.zeros(count, dtype=torch.bool)
+    seen[places] = True
+    return int(seen.sum()) == places.numel()
+
+
+def _unaliased(results: list[Tensor], operands: list[Tensor]) -> list[Tensor]:
+    """Results in memory of their own: a mask is taken out of shares in place, and out of these only."""
+    return [
+        r.clone(memory_format=torch.contiguous_format)
+        if r.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+        else r
+        for r, x in zip(results, operands, strict=True)
+    ]
 
 
 def factors(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
