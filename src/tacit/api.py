@@ -309,7 +309,7 @@ def reveal(x: Any, to: str | Sequence[str] = "all", *, name: str | None = None) 
     return ring.to(torch.bool) if isinstance(held, Binary) else decode(ring, held.storage.frac_bits, x.dtype)
 
 
-def release(x: SecretTensor, to: str, *, name: str | None = None) -> dict[str, Tensor]:
+def release(x: SecretTensor, to: str | Sequence[str], *, name: str | None = None) -> dict[str, Tensor]:
     """Give the shares of the parties in this process, to be handed to somebody who plays no role in this session.
 
     The shares of all parties sum up, mod 2^64, to the value as fixed point with the session's fractional bits, and are
@@ -317,7 +317,8 @@ def release(x: SecretTensor, to: str, *, name: str | None = None) -> dict[str, T
 
     Args:
         x: a secret of numbers.
-        to: what the ledger calls the receiver.
+        to: what the ledger calls the receiver, or several of them. The parties must know them; a role that holds no
+            share, the crypto-producer, writes no line where it names nobody.
         name: what the ledger calls the value.
 
     Raises:
@@ -327,10 +328,14 @@ def release(x: SecretTensor, to: str, *, name: str | None = None) -> dict[str, T
     opened = protocol.session
     opened.check_open()
     held = x.share
-    if not isinstance(held, Arithmetic) or to in (*opened.transport.roles, "all"):
+    receivers = (to,) if isinstance(to, str) else tuple(to)
+    if not isinstance(held, Arithmetic) or not {*opened.transport.roles, "all"}.isdisjoint(receivers):
         raise RevealError("tacit.api.release gives numbers to somebody outside; for roles there is tacit.reveal")
-    opened.transcript.record(f"tacit.api.release({name}: {tuple(x.shape)}, to={to})")
-    opened.ledger.write(name or "unnamed", x.shape, (to,))
+    if opened.party_indices and not receivers:
+        raise RevealError("tacit.api.release needs at least one receiver")
+    opened.transcript.record(f"tacit.api.release({name}: {tuple(x.shape)})")
+    if receivers:
+        opened.ledger.write(name or "unnamed", x.shape, receivers)
     shares = protocol.refresh(held.settle().lifted(protocol.frac_bits))
     return {opened.parties[i]: t for i, t in zip(opened.party_indices, shares, strict=True)}
 

@@ -3,5 +3,6 @@
 from tacit.serve.client import Client, Receipt
 from tacit.serve.dataset import SecretDataset, open_dataset
 from tacit.serve.door import Doors
+from tacit.serve.service import Service
 
-__all__ = ["Client", "Doors", "Receipt", "SecretDataset", "open_dataset"]
+__all__ = ["Client", "Doors", "Receipt", "SecretDataset", "Service", "open_dataset"]

@@ -11,9 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tacit.errors import AuthenticationError, ConfigError, ConnectError, NetworkError, PeerLost, Refused
+import torch
+from torch import Tensor
+
+from tacit.errors import AuthenticationError, ConfigError, ConnectError, DataError, NetworkError, PeerLost, Refused
+from tacit.ring.fixed_point import decode
 from tacit.serve.deployment import Deployment, Server, client_identity
-from tacit.serve.layout import NAME, Cut, Layout, bytes_of, cut
+from tacit.serve.desk import INPUT, Plan
+from tacit.serve.layout import NAME, Cut, Layout, bytes_of, cut, from_bytes
 from tacit.serve.loop import Loop
 from tacit.serve.wire import BUFFER_BYTES, PROTOCOL, Connection
 from tacit.session.config import Config
@@ -21,6 +26,10 @@ from tacit.session.config import Config
 __all__ = ["Client", "Receipt"]
 
 T = TypeVar("T")
+
+ANSWER_BYTES = 1 << 30
+"""The largest share of a result that a client takes from a server."""
+
 Progress = Callable[[int, int], None]
 """Called with the number of bytes that have been sent, and of those that there are."""
 
@@ -149,6 +158,67 @@ class Client:
         if lacking:
             raise Refused(f"{' and '.join(lacking)} lost the submission before it counted: submit it again")
 
+    # --- predictions -----------------------------------------------------------------------------------------------
+
+    def predict(self, inputs: Any) -> Tensor:
+        """Ask the service for its model's results on inputs that only this client sees, as it alone sees the results.
+
+        Args:
+            inputs: one input of the service's shape, or several of shape [n, *shape], of any n.
+
+        Returns the results of shape […] or [n, …].
+
+        Cost: two round trips to the servers beside what they compute; 8 bytes an element of inputs to one of them, and
+        of results from each.
+
+        Raises:
+            DataError: for inputs of another shape.
+            Overloaded: if all places are taken. Nothing was accepted: ask again later.
+            Refused: for another reason that the message gives.
+            ConnectError, AuthenticationError, PeerLost, PeerStalled: if a server does not answer.
+        """
+        return self._run(lambda: self._predict(torch.as_tensor(inputs)))
+
+    async def _predict(self, inputs: Tensor) -> Tensor:
+        connections = await self._connected()
+        plan = _common_plan(connections)
+        if plan.torch_dtype.is_floating_point:
+            inputs = inputs.to(torch.float64)
+        single = tuple(inputs.shape) == plan.shape
+        rows = inputs[None] if single else inputs
+        if tuple(rows.shape[1:]) != plan.shape or not len(rows):
+            raise DataError(f"the service takes inputs of shape {plan.shape}, not {tuple(inputs.shape)}")
+        results = [await self._ask(connections, chunk) for chunk in rows.split(plan.batch)]
+        return results[0][0] if single else torch.cat(results)
+
+    async def _ask(self, connections: list[Connection], rows: Tensor) -> Tensor:
+        """One request: share, make sure that all servers hold it, let them go ahead, and put the answers together."""
+        shares = cut({INPUT: rows}, self.deployment.frac_bits, len(connections))
+        head = {"do": "predict", "id": os.urandom(16).hex(), "layout": shares.layout.literal()}
+
+        async def hold(place: int) -> None:
+            connection, seed = connections[place], shares.seeds[place]
+            await connection.send(**head, form="share" if seed is None else "seed")
+            await connection.send_body([memoryview(seed)] if seed else map(bytes_of, shares.remainder()))
+            await connection.receive()
+
+        async def go(place: int) -> tuple[Layout, Tensor]:
+            await connections[place].send(do="go")
+            answer = await connections[place].receive()
+            layout = Layout.parse(answer.get("layout"))
+            if layout.rows != len(rows) or layout.nbytes > ANSWER_BYTES:
+                raise Refused(f"the answer of {connections[place].peer} does not fit the request")
+            return layout, from_bytes(await connections[place].whole(layout.nbytes))
+
+        await self._at_all(hold)
+        answers = await self._at_all(go)
+        layout = answers[0][0]
+        if any(other != layout for other, _ in answers):
+            raise Refused("the servers' answers do not belong together")
+        total = torch.stack([share for _, share in answers]).sum(0)
+        (field,) = layout.fields
+        return decode(total, self.deployment.frac_bits, field.torch_dtype).view(len(rows), *field.shape)
+
     # --- connections -----------------------------------------------------------------------------------------------
 
     def _run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -201,7 +271,8 @@ class Client:
             tls = writer.get_extra_info("ssl_object")
             if not server.is_pinned(None if tls is None else tls.getpeercert(binary_form=True)):
                 raise AuthenticationError(f"{where} presents a certificate that is not the one in the config")
-            self._check(server, await _greeting(connection, identified=self._identity is not None))
+            connection.greeting = await _greeting(connection, identified=self._identity is not None)
+            self._check(server, connection.greeting)
         except BaseException:
             await connection.close()
             raise
@@ -218,6 +289,21 @@ class Client:
     async def _hang_up(self) -> None:
         await asyncio.gather(*(connection.close() for connection in self._connections))
         self._connections = []
+
+
+def _common_plan(connections: list[Connection]) -> Plan:
+    """What the servers say that they compute."""
+    plans = []
+    for connection in connections:
+        if not isinstance(connection.greeting.get("serves"), dict):
+            raise Refused(f"{connection.peer} takes data in but answers no requests")
+        try:
+            plans.append(Plan.parse(connection.greeting["serves"]))
+        except (KeyError, TypeError, ValueError):
+            raise Refused(f"{connection.peer} says nothing sensible of what it serves") from None
+    if len(set(plans)) != 1:
+        raise Refused("the servers do not serve the same model")
+    return plans[0]
 
 
 async def _greeting(connection: Connection, *, identified: bool) -> dict[str, Any]:

@@ -11,15 +11,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from tacit.errors import ConfigError, ConnectError, DataError, NetworkError, Refused
+import torch
+from torch import Tensor
+
+from tacit.errors import ConfigError, ConnectError, DataError, NetworkError, PeerLost, PeerStalled, Refused
 from tacit.serve.deployment import server_context
-from tacit.serve.layout import SEED_BYTES, Layout, bytes_of, expanded
+from tacit.serve.desk import Answer, Desk, Request
+from tacit.serve.layout import SEED_BYTES, Layout, bytes_of, expanded, from_bytes
 from tacit.serve.loop import Loop
-from tacit.serve.store import Limits, Staged, Store
+from tacit.serve.store import Limits, Staged, Store, checked_identity
 from tacit.serve.wire import BUFFER_BYTES, PROTOCOL, Connection, refusal
 from tacit.session.config import Config
 
@@ -34,6 +39,13 @@ IDLE_SECONDS = 300.0
 """Seconds a client may be connected and silent between two requests. Longer saves it handshakes."""
 
 HANDSHAKE_SECONDS = 10.0
+HOLD_SECONDS = 10.0
+"""Seconds that a request may wait for its client to hear from the other servers. Longer: clients on slow lines get
+through; shorter: a client that goes to one server only takes a place for less time."""
+
+PARTING_SECONDS = 2.0
+"""Seconds that a closing door waits for what is under way."""
+
 PATIENCE = 30.0
 """Seconds to wait for the next bytes in the middle of a message."""
 
@@ -42,7 +54,13 @@ class Door:
     """The server of one party. `log` is told what comes in, one line each, with nothing secret in it."""
 
     def __init__(
-        self, config: Config, role: str, *, limits: Limits | None = None, log: Callable[[str], None] | None = None
+        self,
+        config: Config,
+        role: str,
+        *,
+        desk: Desk | None = None,
+        limits: Limits | None = None,
+        log: Callable[[str], None] | None = None,
     ) -> None:
         if role not in config.parties:
             raise ConfigError(f"clients come to the computing parties, {', '.join(config.parties)}, not to {role}")
@@ -50,10 +68,12 @@ class Door:
             raise ConfigError('the config names no addresses for clients: set "clients" under "tacit"')
         self.role = role
         self.store = Store(Path(config.data) / role, limits)
+        self.desk = desk
         self._config = config
         self._context, self._known = server_context(config, role)
         self._log = log or LOG.info
         self._connections: set[Connection] = set()
+        self._acting: set[asyncio.Future[None]] = set()
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
@@ -70,9 +90,11 @@ class Door:
             raise ConnectError(f"{self.role} cannot listen for clients at {host}:{port}: {error.strerror}") from None
 
     async def close(self) -> None:
-        """Stop to listen, and hang up on everybody."""
+        """Stop to listen, give answers that are on their way a moment, and hang up on everybody."""
         if self._server is not None:
             self._server.close()
+        if self._acting:
+            await asyncio.wait(self._acting, timeout=PARTING_SECONDS)
         for connection in tuple(self._connections):
             connection.drop()
 
@@ -89,10 +111,10 @@ class Door:
             await connection.send(**self._greeting())
             while True:
                 head = await connection.receive(IDLE_SECONDS)
-                try:
-                    await self._act(connection, provider, head)
-                except (Refused, DataError) as error:
-                    await connection.send(**refusal(error))
+                act = asyncio.ensure_future(self._act(connection, provider, head))
+                self._acting.add(act)
+                act.add_done_callback(self._acting.discard)
+                await act
         except NetworkError as error:
             LOG.debug("%s: %s", self.role, error)
         finally:
@@ -109,12 +131,22 @@ class Door:
         return name
 
     def _greeting(self) -> dict[str, Any]:
-        return {"tacit": PROTOCOL, "role": self.role, "frac_bits": self._config.frac_bits}
+        greeting = {"tacit": PROTOCOL, "role": self.role, "frac_bits": self._config.frac_bits}
+        return greeting | ({} if self.desk is None else {"serves": self.desk.plan.literal()})
 
     async def _act(self, connection: Connection, provider: str, head: dict[str, Any]) -> None:
+        """Do what a client asks for, or say why not."""
+        try:
+            await self._do(connection, provider, head)
+        except (Refused, DataError) as error:
+            await connection.send(**refusal(error))
+
+    async def _do(self, connection: Connection, provider: str, head: dict[str, Any]) -> None:
         do = head.get("do")
         if do == "submit":
             await self._submit(connection, provider, head)
+        elif do == "predict":
+            await self._predict(connection, provider, head)
         elif do == "status":
             name, identity = str(head.get("dataset")), str(head.get("id"))
             await connection.send(held=any(entry.id == identity for entry in self.store.entries(name)))
@@ -152,6 +184,57 @@ class Door:
             async for piece in pieces:
                 staged.write(piece)
 
+    # --- predictions -----------------------------------------------------------------------------------------------
+
+    async def _predict(self, connection: Connection, provider: str, head: dict[str, Any]) -> None:
+        if self.desk is None:
+            raise Refused(f"{self.role} takes data in but answers no requests")
+        layout = Layout.parse(head.get("layout"))
+        self.desk.plan.check(layout)
+        identity = checked_identity(head.get("id"))
+        share = await self._collect(connection, layout, seeded=head.get("form") == "seed")
+        client = identity[:8] if provider == "anonymous" else f"{provider} {identity[:8]}"
+        request = Request(identity, client, share)
+        self.desk.hold(request)
+        try:
+            await connection.send(ok="held")
+            await self._until_ready(connection)
+            self.desk.ready(request)
+            answer = await _first(request, connection)
+            await connection.send(ok="answer", layout=answer.layout.literal())
+            await connection.send_body([bytes_of(answer.share)])
+        finally:
+            self.desk.drop(request)
+
+    async def _collect(self, connection: Connection, layout: Layout, *, seeded: bool) -> Tensor:
+        """A share that is small enough for memory."""
+        if seeded:
+            flat = torch.cat(list(expanded(await connection.whole(SEED_BYTES), layout)))
+        else:
+            flat = from_bytes(await connection.whole(layout.nbytes))
+        return flat.view(layout.rows, *layout.fields[0].shape)
+
+    async def _until_ready(self, connection: Connection) -> None:
+        """Wait until the client knows that all servers hold its request."""
+        try:
+            if (await connection.receive(HOLD_SECONDS)).get("do") != "go":
+                raise Refused("a request that is held can go ahead, or be left alone")
+        except PeerStalled:
+            raise Refused(f"the other servers have not held this request within {HOLD_SECONDS:g} s") from None
+
+
+async def _first(request: Request, connection: Connection) -> Answer:
+    """The answer to a request, or `PeerLost` if the client goes away before it comes."""
+    gone = asyncio.ensure_future(connection.ended())
+    try:
+        either: set[asyncio.Future[Any]] = {gone, request.answer}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not request.answer.done():
+            raise PeerLost("the client went away before its answer came")
+        return request.answer.result()
+    finally:
+        gone.cancel()
+
 
 def _write_expanded(staged: Staged, seed: bytes) -> None:
     for piece in expanded(seed, staged.layout):
@@ -162,9 +245,16 @@ class Doors:
     """The doors of one or several parties, in a thread beside the program: use it in a `with` statement."""
 
     def __init__(
-        self, config: Config, *roles: str, limits: Limits | None = None, log: Callable[[str], None] | None = None
+        self,
+        config: Config,
+        *roles: str,
+        desks: Sequence[Desk] = (),
+        limits: Limits | None = None,
+        log: Callable[[str], None] | None = None,
     ) -> None:
-        self.each = [Door(config, role, limits=limits, log=log) for role in roles]
+        self.each = [
+            Door(config, role, desk=desk, limits=limits, log=log) for role, desk in zip_longest(roles, desks)
+        ]  # fmt: skip
         self._loop: Loop | None = None
 
     def __enter__(self) -> Doors:
@@ -181,7 +271,7 @@ class Doors:
         self.close()
 
     def close(self) -> None:
-        """Hang up on all clients."""
+        """Finish what has come in, within a moment, and hang up on all clients."""
         if self._loop is not None:
             for door in self.each:
                 self._loop.call(door.close())

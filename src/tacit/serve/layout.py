@@ -26,7 +26,7 @@ from tacit.errors import DataError
 from tacit.ring.fixed_point import encode
 from tacit.ring.prg import Stream, derive_key
 
-__all__ = ["NAME", "SEED_BYTES", "Cut", "Field", "Layout", "bytes_of", "cut", "encoded", "expanded"]
+__all__ = ["NAME", "SEED_BYTES", "Cut", "Field", "Layout", "bytes_of", "cut", "encoded", "expanded", "from_bytes"]
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}", re.ASCII)
 """Of data sets and their tensors; both become names of files or keys in them."""
@@ -180,6 +180,11 @@ def expanded(seed: bytes, layout: Layout) -> Iterator[Tensor]:
     stream = Stream(derive_key(seed, PURPOSE))
     for _, part in layout.pieces():
         yield stream.ring((part.stop - part.start,))
+
+
+def from_bytes(data: bytes) -> Tensor:
+    """Ring elements as they came over the wire."""
+    return torch.frombuffer(bytearray(data), dtype=torch.int64)
 
 
 def bytes_of(piece: Tensor) -> memoryview:

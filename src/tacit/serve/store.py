@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -28,12 +29,11 @@ from safetensors import SafetensorError, safe_open
 from tacit.errors import DataError, Refused
 from tacit.serve.layout import NAME, Field, Layout, bytes_of
 
-__all__ = ["Entry", "Limits", "Staged", "Store", "write_share"]
+__all__ = ["Entry", "Limits", "Staged", "Store", "checked_identity", "write_share"]
 
 FORMAT = "tacit-dataset-1"
 STAGING = ".staging"
 SHARE, MANIFEST, DATASET = "share.safetensors", "manifest.json", "dataset.json"
-ID_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +110,7 @@ class Store:
 
     def stage(self, identity: str, name: str, layout: Layout, frac_bits: int, provider: str) -> Staged:
         """Begin a submission, or raise `Refused`."""
-        if len(identity) != 2 * ID_BYTES or set(identity) - set("0123456789abcdef"):
-            raise Refused("a submission needs an identity of 32 hexadecimal digits")
+        checked_identity(identity)
         if not NAME.fullmatch(name):
             raise Refused("the name of a data set is up to 63 letters, digits, '-', '_' and '.'")
         if identity in self._staged or (self.folder / name / identity).exists():
@@ -197,6 +196,13 @@ def _read(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
     return literal if isinstance(literal, dict) else None
+
+
+def checked_identity(identity: Any) -> str:
+    """Return what a client calls its submission or request, 32 hexadecimal digits, or raise `Refused`."""
+    if not isinstance(identity, str) or not re.fullmatch("[0-9a-f]{32}", identity):
+        raise Refused("an identity has 32 hexadecimal digits")
+    return identity
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

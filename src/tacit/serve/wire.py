@@ -36,6 +36,8 @@ class Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str, timeout: float) -> None:
         self._reader, self._writer = reader, writer
         self.peer, self.timeout = peer, timeout
+        self.greeting: dict[str, Any] = {}
+        """What a server said first, at the client's end."""
         writer.transport.set_write_buffer_limits(high=BUFFER_BYTES)
 
     @property

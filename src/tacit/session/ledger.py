@@ -43,7 +43,7 @@ class Ledger:
     def write(self, name: str, shape: Sequence[int], receivers: Sequence[str]) -> Entry:
         """Record a reveal that is about to happen, or raise `RevealError` if this role's policy forbids it."""
         line = source_line()
-        self._check(name, receivers, line)
+        self.check(name, receivers, line)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         entry = Entry(name, tuple(shape), tuple(receivers), line, now)
         self.entries.append(entry)
@@ -52,21 +52,27 @@ class Ledger:
                 file.write(json.dumps({"role": self._role, **asdict(entry)}) + "\n")
         return entry
 
-    def _check(self, name: str, receivers: Sequence[str], line: str) -> None:
+    def check(self, name: str, receivers: Sequence[str], line: str | None = None) -> None:
+        """Raise `RevealError` if this role's policy forbids a reveal; `line` is where the program asks for it."""
         if self._policy is None:
             return
         for receiver in receivers:
             if not any(fnmatchcase(name, rule.name) and _includes(rule, receiver) for rule in self._policy):
-                to = CLIENTS if receiver.startswith("client ") else receiver
+                to = CLIENTS if _is_client(receiver) else receiver
+                where = line or source_line()
                 raise RevealError(
-                    f"{self._role} refuses to reveal {name!r} to {receiver} ({line}): its reveal policy does not "
+                    f"{self._role} refuses to reveal {name!r} to {receiver} ({where}): its reveal policy does not "
                     f'allow it; add {{"name": {name!r}, "to": [{to!r}]}} to the policy if it should'
                 )
 
 
+def _is_client(receiver: str) -> bool:
+    return receiver == "client" or receiver.startswith("client ")
+
+
 def _includes(rule: RevealRule, receiver: str) -> bool:
-    """Whether a rule allows this receiver: a role, or "client …", who is none of "all" roles."""
-    if receiver.startswith("client "):
+    """Whether a rule allows this receiver: a role, or "client", "client …", who is none of "all" roles."""
+    if _is_client(receiver):
         return CLIENTS in rule.to
     return "all" in rule.to or receiver in rule.to
 

@@ -1,0 +1,93 @@
+"""`tacit serve`: one role of a prediction service."""
+
+from __future__ import annotations
+
+import runpy
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+import torch
+
+import tacit
+from tacit.errors import ConfigError
+from tacit.serve import Service
+from tacit.serve.store import Limits
+from tacit.session.config import Config
+from tacit.session.launch import Launch, script_digest, start
+
+__all__ = ["serve"]
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--config", "config_path", required=True, type=click.Path(path_type=Path), help="The config of the run.")
+@click.option("--as", "role", required=True, metavar="ROLE", help="The role that this machine plays.")
+@click.option("--batch", type=click.IntRange(1, 255), default=8, show_default=True, help="Inputs computed at once.")
+@click.option("--wait", type=click.FloatRange(0, 10_000), default=2.0, show_default=True, help="ms to fill a batch.")
+@click.option("--places", type=click.IntRange(min=1), default=64, show_default=True, help="Requests that may wait.")
+@click.option("--largest", type=click.IntRange(min=1), default=4096, show_default=True, help="Largest share, in MiB.")
+def serve(
+    model: Path, config_path: Path, role: str, batch: int, wait: float, places: int, largest: int
+) -> None:  # fmt: skip
+    """Answer clients' requests with the model in MODEL, until interrupted; all roles run this, with the same options.
+
+    MODEL is a Python file with INPUT, the shape of one input, and load(), which every role calls in the session and
+    which returns the model; DTYPE, if it is there, is the dtype of inputs. Clients may submit data as well, as to
+    `tacit receive`. An interrupt at the first party lets it answer what it has accepted; one at another role ends the
+    service at once.
+    """
+    config = Config.load(config_path)
+    config.check_role(role)
+    load, shape, dtype = _read_model(model)
+    start(Launch(config, role, script_digest(model)))
+    signal.signal(signal.SIGTERM, _interrupt)
+    with tacit.session() as session:
+        service = Service(
+            load(), shape, dtype=dtype, batch=batch, wait=wait / 1000, places=places,
+            limits=Limits(submission_bytes=largest << 20), log=click.echo,
+        )  # fmt: skip
+        if role == session.parties[0]:
+            _stop_gently(service)
+        service.run(lambda: click.echo(_greeting(config, role, service)))
+    if role in config.parties:
+        done = f"{service.answered} requests in {service.batches} batches"
+        click.echo(f"{role} answered {done}, and refused {service.refused}")
+
+
+def _read_model(path: Path) -> tuple[Callable[[], Any], Sequence[int], torch.dtype]:
+    if not path.is_file():
+        raise ConfigError(f"there is no file {path}")
+    sys.path.insert(0, str(path.resolve().parent))
+    names = runpy.run_path(str(path), run_name="served_model")
+    if not callable(names.get("load")) or "INPUT" not in names:
+        raise ConfigError(f"{path} must define INPUT, the shape of one input, and load(), which returns the model")
+    return names["load"], names["INPUT"], names.get("DTYPE", torch.float32)
+
+
+def _stop_gently(service: Service) -> None:
+    """Let the first interrupt end the service in order, and the second one at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, _interrupt)
+        service.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _greeting(config: Config, role: str, service: Service) -> str:
+    plan = service.plan
+    if role not in config.parties:
+        return f"{role} makes correlated randomness ahead"
+    address = config.clients[config.parties.index(role)]
+    return f"{role} answers at {address}: up to {plan.batch} inputs of shape {plan.shape} at once"

@@ -1,0 +1,204 @@
+"""Requests for predictions at one party, between the thread that talks to clients and the one that computes.
+
+A request is *held* from when its share has come, *ready* from when its client knows that all servers hold it, and
+leaves when it is answered, or when its client goes away. There are only so many places; one request too many is refused
+at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tacit.errors import Overloaded, Refused, TacitError
+from tacit.serve.layout import DTYPES, Field, Layout
+
+__all__ = ["INPUT", "Answer", "Desk", "Plan", "Request"]
+
+INPUT, OUTPUT = "x", "y"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a service computes each time: `batch` rows, each of this shape and dtype."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    batch: int = 8
+
+    @property
+    def field(self) -> Field:
+        """The input as a tensor of a layout."""
+        return Field(INPUT, self.dtype, self.shape)
+
+    def check(self, layout: Layout) -> None:
+        """Raise `Refused` for a request that does not fit."""
+        if layout.fields != (self.field,):
+            found = " and ".join(map(str, layout.fields))
+            raise Refused(f"this service takes {self.field}; the request is {found}")
+        if layout.rows > self.batch:
+            raise Refused(f"this service takes up to {self.batch} rows at once, not {layout.rows}")
+
+    def literal(self) -> dict[str, Any]:
+        """A form for JSON."""
+        return {"shape": list(self.shape), "dtype": self.dtype, "batch": self.batch}
+
+    @staticmethod
+    def parse(literal: dict[str, Any]) -> Plan:
+        """Read what a server has sent."""
+        plan = Plan(tuple(map(int, literal["shape"])), str(literal["dtype"]), int(literal["batch"]))
+        Layout.parse({"rows": plan.batch, "fields": [[INPUT, plan.dtype, list(plan.shape)]]})
+        return plan
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype of the secret input."""
+        return DTYPES[self.dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One party's fresh share of a result: ring elements at the session's fractional bits, and the value's dtype."""
+
+    share: Tensor
+    dtype: str
+
+    @property
+    def layout(self) -> Layout:
+        """What the client is told of it."""
+        return Layout(len(self.share), (Field(OUTPUT, self.dtype, tuple(self.share.shape[1:])),))
+
+    def __repr__(self) -> str:
+        return f"Answer(<hidden>, shape={tuple(self.share.shape)})"
+
+
+class Request:
+    """One party's share of a request, and the place where its answer will be put."""
+
+    def __init__(self, identity: str, client: str, share: Tensor) -> None:
+        self.id, self.client, self.share = identity, client, share
+        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    @property
+    def rows(self) -> int:
+        """How many inputs it holds."""
+        return len(self.share)
+
+    def resolve(self, answer: Answer | TacitError) -> None:
+        """Put an answer into its place, from any thread; nobody may be there to take it any more."""
+        loop = self.answer.get_loop()
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(self._resolve, answer)
+
+    def _resolve(self, answer: Answer | TacitError) -> None:
+        if not self.answer.done():
+            if isinstance(answer, Answer):
+                self.answer.set_result(answer)
+            else:
+                self.answer.set_exception(answer)
+                self.answer.exception()  # it counts as seen: its client may have gone
+
+
+class Desk:
+    """The places of one party. Methods may be called from any thread."""
+
+    def __init__(self, plan: Plan, places: int) -> None:
+        self.plan, self.places = plan, places
+        self._changed = threading.Condition()
+        self._held: dict[str, Request] = {}
+        self._ready: list[Request] = []
+        self._closed: str | None = None
+        self.refused = 0
+        """Requests turned away because all places were taken."""
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    # --- clients ---------------------------------------------------------------------------------------------------
+
+    def hold(self, request: Request) -> None:
+        """Give a request a place, or raise `Overloaded`."""
+        with self._changed:
+            if self._closed is not None:
+                raise Refused(self._closed)
+            if request.id in self._held:
+                raise Refused("a request of this identity is here already")
+            if len(self._held) >= self.places:
+                self.refused += 1
+                raise Overloaded(f"all {self.places} places are taken: ask again later")
+            self._held[request.id] = request
+
+    def ready(self, request: Request) -> None:
+        """Put a request that all servers hold into the queue."""
+        with self._changed:
+            if request.id in self._held:
+                self._ready.append(request)
+                self._changed.notify_all()
+
+    def drop(self, request: Request) -> None:
+        """Forget a request, unless it is being computed already."""
+        with self._changed:
+            if self._held.get(request.id) is request:
+                del self._held[request.id]
+                self._ready = [other for other in self._ready if other is not request]
+
+    # --- the program -----------------------------------------------------------------------------------------------
+
+    def next(self, wait: float, idle: float) -> list[Request]:
+        """The requests at the front of the queue that fit into one batch; none after `idle` seconds without any.
+
+        From the first one, wait up to `wait` seconds for others to fill the batch.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._closed is not None, idle)
+            deadline = time.monotonic() + wait
+            while self._ready and sum(r.rows for r in self._ready) < self.plan.batch and self._closed is None:
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._changed.wait(left):
+                    break
+            chosen: list[Request] = []
+            for request in self._ready:
+                if sum(r.rows for r in chosen) + request.rows > self.plan.batch:
+                    break
+                chosen.append(request)
+            return chosen
+
+    def take(self, named: Sequence[tuple[str, int]]) -> list[Request | None]:
+        """Take requests off their places by identity and number of rows; None for what is not here."""
+        with self._changed:
+            taken: list[Request | None] = []
+            for identity, rows in named:
+                request = self._held.get(identity)
+                if request is not None and request.rows == rows:
+                    del self._held[identity]
+                    self._ready = [other for other in self._ready if other is not request]
+                    taken.append(request)
+                else:
+                    taken.append(None)
+            return taken
+
+    def close(self, why: str) -> None:
+        """Take no more requests; those in the queue will still be computed."""
+        with self._changed:
+            self._closed = why
+            self._changed.notify_all()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits in the queue."""
+        return not self._ready
+
+    def dismiss(self, why: str) -> None:
+        """Close, and tell everybody who still waits."""
+        self.close(why)
+        with self._changed:
+            waiting, self._held, self._ready = list(self._held.values()), {}, []
+        for request in waiting:
+            request.resolve(Refused(why))

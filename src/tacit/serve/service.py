@@ -1,0 +1,215 @@
+"""The prediction service: one model, loaded once, that answers clients who alone see the predictions.
+
+All roles run it. Clients leave shares of their inputs at the parties' doors. The first party puts requests into
+batches and tells the other parties their identities; the parties compute the batch under secret sharing, and each
+hands its fresh share of every result to the client that asked. The weights are opened (under their masks) once.
+
+Every batch is padded with zeros to the same number of rows, so that all batches are one and the same computation: the
+crypto-producer needs not know who asks when. It makes the correlated randomness of batches to come while nobody asks,
+until `outbox_bytes` of it wait for each party.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tacit.api import active_protocol, release
+from tacit.errors import ConfigError, DataError, PeerAborted, Refused, TacitError
+from tacit.protocols.share import Arithmetic, Storage
+from tacit.serve.desk import Answer, Desk, Plan, Request
+from tacit.serve.door import Doors
+from tacit.serve.store import Limits
+from tacit.tensor import SecretTensor
+
+__all__ = ["Service"]
+
+IDLE_SECONDS = 5.0
+"""Seconds without requests after which the parties make sure of each other. Longer notices a dead one later."""
+
+STOPPED = "the service has been stopped"
+LEDGER_ENTRIES = 10_000
+"""Ledger entries kept in memory; a service that should remember all of them has a ledger file."""
+
+ID_BYTES = 16
+NAMED_BYTES = ID_BYTES + 1
+MOST_ROWS = 255
+STOP = 255
+
+
+class Service:
+    """Serves one model in the innermost session, which ends with it.
+
+    Args:
+        model: from a secret of shape [batch, *shape] to one of shape [batch, …], a module as a rule.
+        shape: of one input.
+        dtype: of inputs, torch.float32 or torch.int64.
+        batch: rows computed at once; each batch costs as much as a full one, whoever asks.
+        wait: seconds that the first request of a batch waits for others.
+        places: requests that may wait at each party; one more is refused with `Overloaded`.
+        name: what the ledger calls results, and the reveal policy is asked about, with "clients" as receivers.
+        limits: of data that is submitted at the same doors.
+        log: told what comes in.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[Any], Any],
+        shape: Sequence[int],
+        *,
+        dtype: torch.dtype = torch.float32,
+        batch: int = 8,
+        wait: float = 0.002,
+        places: int = 64,
+        name: str = "prediction",
+        limits: Limits | None = None,
+        log: Callable[[str], None] | None = None,
+    ) -> None:
+        if not 1 <= batch <= MOST_ROWS or places < 1:
+            raise ConfigError(f"a service has batches of 1 to {MOST_ROWS} rows, and at least one place")
+        if dtype not in (torch.float32, torch.int64):
+            raise ConfigError(f"inputs are torch.float32 or torch.int64, not {dtype}")
+        self.plan = Plan(tuple(shape), str(dtype).removeprefix("torch."), batch)
+        self.answered = self.batches = 0
+        """Requests answered and batches computed so far."""
+        self._model, self._wait, self._name = model, wait, name
+        self._protocol = active_protocol()
+        self._session = self._protocol.session
+        self._indices = self._session.party_indices
+        self._desks = [Desk(self.plan, places) for _ in self._indices]
+        parties = [self._session.parties[index] for index in self._indices]
+        self._doors = Doors(self._session.config, *parties, desks=self._desks, limits=limits, log=log)
+        self._stop = threading.Event()
+        self._dtype = ""
+
+    @property
+    def refused(self) -> int:
+        """Requests turned away for want of a place."""
+        return sum(desk.refused for desk in self._desks)
+
+    def stop(self) -> None:
+        """Answer what has been accepted, then end the service at all roles. Call it at the first party, any thread."""
+        self._stop.set()
+        for desk in self._desks:
+            desk.close(STOPPED)
+
+    def run(self, started: Callable[[], None] | None = None) -> None:
+        """Serve until stopped. `started` is called when the model has run once and the doors are open.
+
+        Raises what ends a session: a role that died, diverged, or was interrupted. Clients that wait are told.
+        """
+        session = self._session
+        session.ledger.check(self._name, ["client"])
+        session.transcript.record(f"tacit.serve({self._name}: {self.plan})")
+        error: BaseException = TacitError(STOPPED)
+        try:
+            with torch.no_grad(), ExitStack() as stack:
+                y = self._compute([torch.zeros(self._shape, dtype=torch.int64) for _ in self._indices])
+                self._dtype = "float32" if y.dtype.is_floating_point else "int64"
+                stack.enter_context(self._doors)
+                stack.callback(self._dismiss)
+                if started is not None:
+                    started()
+                self._serve()
+        except BaseException as caught:
+            error = caught
+            if not (isinstance(caught, PeerAborted) and STOPPED in str(caught)):
+                raise
+        finally:
+            session.end(error)
+
+    def _dismiss(self) -> None:
+        for desk in self._desks:
+            desk.dismiss(STOPPED)
+
+    @property
+    def _shape(self) -> torch.Size:
+        return torch.Size((self.plan.batch, *self.plan.shape))
+
+    def _serve(self) -> None:
+        """Batch after batch: at the parties those that they agree on, at the producer one after the other."""
+        while True:
+            agreed = self._agree() if self._indices else []
+            if agreed is None:
+                return
+            if self._indices and not agreed[0]:
+                continue
+            tensors = []
+            for requests in agreed:
+                tensor = torch.zeros(self._shape, dtype=torch.int64)
+                rows = torch.cat([request.share for request in requests])
+                tensor[: len(rows)] = rows
+                tensors.append(tensor)
+            clients = [f"client {request.client}" for request in agreed[0]] if agreed else []
+            shares = release(self._compute(tensors), clients, name=self._name)
+            del self._session.ledger.entries[:-LEDGER_ENTRIES]
+            for requests, share in zip(agreed, shares.values(), strict=True):
+                self._answer(requests, share)
+            self.answered += len(clients)
+            self.batches += 1
+
+    def _compute(self, tensors: list[Tensor]) -> SecretTensor:
+        """Run the model on a batch of which each hosted party has a share."""
+        tensors = tensors or [torch.empty(self._shape, dtype=torch.int64, device="meta")]
+        frac_bits = self._protocol.frac_bits if self.plan.torch_dtype.is_floating_point else 0
+        x = SecretTensor(
+            Arithmetic(self._protocol, tensors, Storage(self._shape.numel(), frac_bits)), self.plan.torch_dtype
+        )
+        y = self._model(x)
+        if not isinstance(y, SecretTensor) or y.dim() == 0 or len(y) != self.plan.batch:
+            raise DataError(f"a served model gives a secret tensor of {self.plan.batch} rows, one for each input")
+        return y.to(torch.int64) if y.dtype == torch.bool else y  # type: ignore[return-value]
+
+    def _answer(self, requests: Sequence[Request], share: Tensor) -> None:
+        at = 0
+        for request in requests:
+            request.resolve(Answer(share[at : at + request.rows].clone(), self._dtype))
+            at += request.rows
+
+    # --- agreement among the parties -------------------------------------------------------------------------------
+
+    def _agree(self) -> list[list[Request]] | None:
+        """The requests of the next batch at each hosted party; None when the service is to end.
+
+        The first party names identities and rows, and every party says which of them it holds: what all hold counts.
+        An honest client has made sure of that before, so nobody waits here; what a party lacks was cut off since.
+        """
+        named = self._announced()
+        if named is None:
+            return None
+        taken = [desk.take(named) for desk in self._desks]
+        marks = [torch.tensor([request is not None for request in row], dtype=torch.uint8) for row in taken]
+        if not named:
+            return [[] for _ in taken]
+        everywhere = torch.stack(self._session.gather(marks)[self._indices[0]]).amin(0).bool().tolist()
+        agreed: list[list[Request]] = []
+        for row in taken:
+            for request, good in zip(row, everywhere, strict=True):
+                if request is not None and not good:
+                    request.resolve(Refused("another server does not hold this request any more: ask again"))
+            agreed.append([request for request, good in zip(row, everywhere, strict=True) if request and good])
+        return agreed
+
+    def _announced(self) -> list[tuple[str, int]] | None:
+        """Identities and rows, from the first party to all parties; the producer need not know."""
+        size = 1 + self.plan.batch * NAMED_BYTES
+        sent = [torch.empty(0, dtype=torch.uint8) for _ in self._indices]
+        if self._indices[0] == 0:
+            sent[0] = torch.frombuffer(bytearray(self._message().ljust(size, b"\0")), dtype=torch.uint8)
+        sizes = [size, *(0 for _ in self._session.parties[1:])]
+        data = bytes(self._session.gather(sent, sizes)[self._indices[0]][0].numpy())
+        if data[0] == STOP:
+            return None
+        entries = [data[1 + i * NAMED_BYTES : 1 + (i + 1) * NAMED_BYTES] for i in range(data[0])]
+        return [(entry[:ID_BYTES].hex(), entry[ID_BYTES]) for entry in entries]
+
+    def _message(self) -> bytes:
+        chosen = self._desks[0].next(self._wait, IDLE_SECONDS)
+        if not chosen and self._stop.is_set():
+            return bytes([STOP])
+        return bytes([len(chosen)]) + b"".join(bytes.fromhex(r.id) + bytes([r.rows]) for r in chosen)
