@@ -193,9 +193,9 @@ def relay(port: int, target: int, delay: float) -> threading.Thread:
 
 def test_a_tensor_on_a_slow_line_is_not_mistaken_for_waiting_for_each_other(net: Net) -> None:
     size = 1 << 17
-    config = net.config(timeout=1)
+    config = net.config(timeout=2)
     real = free_ports(1)[0]
-    alice = net.config(timeout=1, listen=f"127.0.0.1:{real}")
+    alice = net.config(timeout=2, listen=f"127.0.0.1:{real}")
 
     def send(transport: Tcp) -> None:
         transport.exchange([Parcel("alice", "bob", torch.zeros(size, dtype=torch.int64))], [])

@@ -1,4 +1,4 @@
-"""`tacit local`: all roles of a run on this machine, each in a process of its own, over real sockets, encrypted."""
+"""`tacit local`: all roles of a run on this machine, each in a process of its own, over real sockets with TLS."""
 
 from __future__ import annotations
 

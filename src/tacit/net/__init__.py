@@ -1,1 +1,1 @@
-"""Links between roles: within one process, or over TCP with mutual authentication and encryption."""
+"""Links between roles: within one process, or over TCP with mutual TLS."""

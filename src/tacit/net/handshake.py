@@ -4,8 +4,7 @@
    words whom they refuse, and a stray caller be turned away.
 2. TLS 1.3, each end with its pinned certificate (`certificates.py`).
 3. A *hello* inside TLS: versions, the shared part of the config, a digest of the script, and 32 fresh random bytes.
-   The random bytes of both ends become the keys that only the two of them have.
-4. The end of TLS, agreed by both. From then on the connection carries records sealed with those keys (`records.py`).
+   The random bytes of both ends become the key that only the two of them have.
 """
 
 from __future__ import annotations
@@ -19,13 +18,12 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from typing_extensions import override
 
 from tacit.errors import AuthenticationError, ConfigError, NetworkError, TacitError
 from tacit.net.certificates import Identity
 from tacit.net.framing import printable
 from tacit.net.link import describe
-from tacit.net.records import Sealed, Wire
+from tacit.net.tls import Tls, Wire
 
 __all__ = ["WIRE_VERSION", "Endpoint", "Secured", "Stray", "greet", "secure"]
 
@@ -35,8 +33,7 @@ WIRE_VERSION = 2
 MAGIC = b"TACIT"
 NONCE_BYTES = 32
 HELLO_LIMIT = 1 << 20
-PAIR_KEY, RECORDS = b"tacit pair key", b"tacit records"
-"""What the keys are for; names of roles follow, so that no two keys are alike."""
+CONTEXT = b"tacit pair key"
 
 
 class Stray(Exception):
@@ -74,7 +71,7 @@ class Secured(NamedTuple):
 
     socket: socket.socket
     wire: Wire
-    """What is sent and received on the socket: sealed, unless the config has asked for no encryption."""
+    """What sends and receives on the socket: TLS, unless the config has asked for no encryption."""
     pair_key: bytes
     same_script: bool
 
@@ -121,56 +118,31 @@ def _read_preamble(sock: socket.socket) -> tuple[int, bool, str, str]:
     return version, bool(mode), names[:caller], names[caller:]
 
 
-class _ClosesOnError(ssl.SSLSocket):
-    """An `SSLSocket` that is closed if its peer resets the connection before `wrap_socket` can hand it out.
-
-    CPython looks with `recv` whether a connection without a peer holds bytes, and leaves the socket open if that fails.
-    """
-
-    @override
-    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
-        try:
-            return super().recv(buflen, flags)
-        except OSError:
-            self.close()
-            raise
-
-
 # --- inside TLS ------------------------------------------------------------------------------------------------------
 
 
 def secure(sock: socket.socket, me: Endpoint, peer: str, *, server: bool) -> Secured:
     """Authenticate the peer, compare configs and agree on a key; raise an error that both ends understand alike."""
+    wire: Wire = sock
     try:
         if me.identity is not None:
-            context = me.identity.context(peer, server=server)
-            context.sslsocket_class = _ClosesOnError
-            sock = context.wrap_socket(sock, server_side=server)
-            if not me.identity.is_pinned(peer, sock.getpeercert(binary_form=True)):
+            wire = tls = Tls(sock, me.identity.context(peer, server=server), peer, server=server)
+            if not me.identity.is_pinned(peer, tls.shake_hands()):
                 raise ssl.SSLCertVerificationError("another certificate")
         nonce = os.urandom(NONCE_BYTES)
-        sock.sendall(_hello(me, nonce))
-        theirs = _read_hello(sock, peer)
+        _send(wire, _hello(me, nonce))
+        theirs = _read_hello(wire, peer)
         _compare(me, peer, theirs)
-        if isinstance(sock, ssl.SSLSocket):
-            sock = socket.socket(fileno=sock.unwrap().detach())
     except OSError as error:
         sock.close()
         raise _refused(me, peer, error) from None
     except TacitError:
         sock.close()
         raise
-    nonces = sorted(((me.role, nonce), (peer, bytes.fromhex(theirs["nonce"]))), key=lambda end: me.roles.index(end[0]))
-    fresh = b"".join(nonce for _, nonce in nonces)
-    wire: Wire = sock
-    if me.identity is not None:
-        wire = Sealed(sock, _key(fresh, RECORDS, me.role, peer), _key(fresh, RECORDS, peer, me.role), peer)
-    pair_key = _key(fresh, PAIR_KEY, *(role for role, _ in nonces))
-    return Secured(sock, wire, pair_key, theirs["script"] == me.script)
-
-
-def _key(fresh: bytes, purpose: bytes, *roles: str) -> bytes:
-    return HKDF(hashes.SHA256(), 32, salt=None, info=b"\0".join((purpose, *map(str.encode, roles)))).derive(fresh)
+    pair = sorted(((me.role, nonce), (peer, bytes.fromhex(theirs["nonce"]))), key=lambda end: me.roles.index(end[0]))
+    info = b"\0".join((CONTEXT, pair[0][0].encode(), pair[1][0].encode()))
+    key = HKDF(hashes.SHA256(), 32, salt=None, info=info).derive(pair[0][1] + pair[1][1])
+    return Secured(sock, wire, key, theirs["script"] == me.script)
 
 
 def _refused(me: Endpoint, peer: str, error: OSError) -> NetworkError:
@@ -198,12 +170,12 @@ def _hello(me: Endpoint, nonce: bytes) -> bytes:
     return len(text).to_bytes(4, "little") + text
 
 
-def _read_hello(sock: socket.socket, peer: str) -> dict[str, str]:
-    size = int.from_bytes(_read(sock, 4), "little")
+def _read_hello(wire: Wire, peer: str) -> dict[str, str]:
+    size = int.from_bytes(_read(wire, 4), "little")
     if size > HELLO_LIMIT:
         raise NetworkError(f"{peer} sent a greeting of {size} bytes, which is not Tacit's")
     try:
-        hello = json.loads(_read(sock, size))
+        hello = json.loads(_read(wire, size))
         texts = {key: str(hello[key]) for key in ("tacit", "script", "nonce")}
         shared = {str(key): str(value) for key, value in hello["shared"].items()}
         if len(bytes.fromhex(texts["nonce"])) != NONCE_BYTES:
@@ -228,12 +200,18 @@ def _compare(me: Endpoint, peer: str, theirs: dict[str, str]) -> None:
             )
 
 
-def _read(sock: socket.socket, size: int) -> bytes:
+def _send(wire: Wire, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[wire.send(left) :]
+
+
+def _read(wire: Wire, size: int) -> bytes:
     """Read exactly this many bytes, or raise `OSError`."""
-    data = bytearray()
-    while len(data) < size:
-        part = sock.recv(size - len(data))
+    data, at = bytearray(size), 0
+    while at < size:
+        part = wire.recv_into(memoryview(data)[at:])
         if not part:
             raise ConnectionResetError("the connection was closed")
-        data += part
+        at += part
     return bytes(data)

@@ -18,11 +18,11 @@ from collections import deque
 from collections.abc import Callable
 
 from tacit.net.framing import HEADER_BYTES, Header, Kind, pack_header, unpack_header
-from tacit.net.records import PIECE_BYTES, Wire
+from tacit.net.tls import PIECE_BYTES, RECORD_BYTES, Wire
 
 __all__ = ["Link", "LinkDown", "Wait", "describe"]
 
-SMALL_BYTES = 1 << 14
+SMALL_BYTES = RECORD_BYTES
 """Frames up to this size travel together; a longer payload travels by itself, from its tensor and into its tensor.
 Longer frames would gain nothing from company, and would be copied once more at each end."""
 
@@ -174,7 +174,7 @@ class Link:
             size = self._high - self._low
             self._buffer[:size] = bytes(self._buffer[self._low : self._high])
             self._low, self._high = 0, size
-        count = self._read(self._buffer[self._high :])
+        count = self._read(self._buffer[self._high : self._high + RECORD_BYTES])
         self._high += count
         return count > 0
 
