@@ -126,6 +126,30 @@ def test_more_parties(tmp_path: Path) -> None:
     assert lines.of == {role: ["4"] for role in ("a", "b", "c", "crypto-producer")}
 
 
+LINKED = """
+import time
+import torch, tacit
+with tacit.session() as session:
+    x = tacit.share(torch.ones(3), owner="alice", shape=(3,))
+    start = time.perf_counter()
+    for _ in range(5):
+        tacit.reveal(x + x)
+    print(torch.get_num_threads(), time.perf_counter() - start)
+"""
+
+
+def test_an_emulated_link_makes_a_round_take_half_its_round_trip(tmp_path: Path) -> None:
+    lines = Lines()
+
+    code = launch_local(script(tmp_path, LINKED), wan="100ms,350mbit", threads=2, on_line=lines)
+
+    assert code == 0, lines.of
+    for role in ("alice", "bob"):
+        threads, seconds = lines.of[role][0].split()
+        assert threads == "2"
+        assert float(seconds) >= 0.19  # a round less than five, if the peer was ahead
+
+
 def test_wrong_input_is_refused_before_anything_starts(tmp_path: Path) -> None:
     path = script(tmp_path, "")
 
@@ -135,6 +159,8 @@ def test_wrong_input_is_refused_before_anything_starts(tmp_path: Path) -> None:
         launch_local(path, parties=("alice",))
     with pytest.raises(ConfigError, match=r"'tacit\.frac_bits'"):
         launch_local(path, settings={"frac_bits": 99})
+    with pytest.raises(ConfigError, match="is not a link such as 40ms,350mbit"):
+        launch_local(path, wan="slow")
 
 
 def test_lines_are_printed_behind_the_name_of_their_role(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -20,7 +21,8 @@ from rich.console import Console
 from rich.text import Text
 
 from tacit.errors import ConfigError
-from tacit.session.config import PRODUCER, Config
+from tacit.net.emulation import Conditions, Relay
+from tacit.session.config import PRODUCER, SETTINGS, Config
 from tacit.session.trial import write_trial
 
 __all__ = ["OnLine", "launch_local", "local"]
@@ -37,16 +39,19 @@ GRACE = 5.0
 @click.command()
 @click.argument("script", type=click.Path(path_type=Path))
 @click.option("--parties", default="alice,bob", show_default=True, help="The computing parties, separated by commas.")
+@click.option("--threads", type=click.IntRange(1, 4096), help="Threads of each role.  [default: cores / roles]")
+@click.option("--wan", metavar="LINK", help="Emulate a wide-area link, say 40ms,350mbit (round trip, each direction).")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def local(script: Path, parties: str, arguments: tuple[str, ...]) -> None:
+def local(script: Path, parties: str, threads: int | None, wan: str | None, arguments: tuple[str, ...]) -> None:
     """Run SCRIPT as all roles, each in a process on this machine, and merge what they print.
 
     What stands after `--` is for the script.
     """
     names = tuple(filter(None, (name.strip() for name in parties.split(","))))
     signal.signal(signal.SIGTERM, _terminated)
+    show = printer((*names, PRODUCER))
     try:
-        sys.exit(launch_local(script, parties=names, args=arguments, on_line=printer((*names, PRODUCER))))
+        sys.exit(launch_local(script, parties=names, args=arguments, threads=threads, wan=wan, on_line=show))
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -74,6 +79,8 @@ def launch_local(
     args: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
     settings: Mapping[str, object] | None = None,
+    threads: int | None = None,
+    wan: str | None = None,
     on_line: OnLine | None = None,
 ) -> int:
     """Run a script as all roles, and return 0, or the exit code of the role that failed first.
@@ -84,25 +91,52 @@ def launch_local(
         args: arguments of the program.
         env: environment variables beside this process's.
         settings: what the config holds under the key "tacit".
+        threads: threads of each role; without it, roles share the cores evenly.
+        wan: the link to emulate between each two roles, say "40ms,350mbit": a round trip, and a rate in each direction.
         on_line: called with each line that a role prints; printed here if not given.
     """
     if not Path(script).is_file():
         raise ConfigError(f"there is no script {script}")
+    conditions = None if wan is None else _conditions(wan)
     roles = Config.embedded(parties).roles
-    with tempfile.TemporaryDirectory(prefix="tacit-") as folder:
-        here = {"data": str(Path.cwd() / "data")}
+    with tempfile.TemporaryDirectory(prefix="tacit-") as folder, contextlib.ExitStack() as relays:
+        here = {"data": str(Path.cwd() / "data")} | ({} if threads is None else {"threads": threads})
         config = write_trial(folder, parties, {**here, **(settings or {})})
-        environment = {**os.environ, **_threads(len(roles)), "PYTHONUNBUFFERED": "1", **(env or {})}
-        command = [sys.executable, "-m", "tacit", "run", str(script), "--config", str(config), "--as"]
-        with _processes({role: [*command, role, "--", *args] for role in roles}, environment) as processes:
+        configs = dict.fromkeys(roles, config) if conditions is None else _relayed(config, conditions, relays)
+        environment = {**os.environ, **_threads(len(roles), threads), "PYTHONUNBUFFERED": "1", **(env or {})}
+        commands = {
+            role: [sys.executable, "-m", "tacit", "run", str(script), "--config", str(path), "--as", role, "--", *args]
+            for role, path in configs.items()
+        }
+        with _processes(commands, environment) as processes:
             return _follow(processes, on_line or printer(roles))
 
 
-def _threads(roles: int) -> dict[str, str]:
+def _conditions(wan: str) -> Conditions:
+    try:
+        return Conditions.parse(wan)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _relayed(config: Path, conditions: Conditions, relays: contextlib.ExitStack) -> dict[str, Path]:
+    """Put a relay before every role, and write each role's config: others call the relay, it listens behind it."""
+    literal, checked = json.loads(config.read_text(encoding="utf-8")), Config.load(config)
+    for role in checked.roles:
+        relay = relays.enter_context(Relay(conditions, checked.address(role).port))
+        literal[role] = f"127.0.0.1:{relay.port}"
+    paths = {role: config.with_name(f"{role}.json") for role in checked.roles}
+    for role, path in paths.items():
+        own = {**literal[SETTINGS], "listen": str(checked.address(role))}
+        path.write_text(json.dumps({**literal, SETTINGS: own}), encoding="utf-8")
+    return paths
+
+
+def _threads(roles: int, threads: int | None) -> dict[str, str]:
     """Share the cores among the roles, unless the user has decided."""
-    if "OMP_NUM_THREADS" in os.environ:
+    if threads is None and "OMP_NUM_THREADS" in os.environ:
         return {}
-    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // roles))}
+    return {"OMP_NUM_THREADS": str(threads or max(1, (os.cpu_count() or 1) // roles))}
 
 
 @contextlib.contextmanager
