@@ -71,6 +71,8 @@ COVERS = {
     *(getattr(aten, f.__name__ + twin).default for f in ROUNDINGS for twin in ("", "_")),
     aten._cdist_backward.default,
     aten.multi_margin_loss_backward.default,
+    aten.multilabel_margin_loss_forward.default,
+    aten.multilabel_margin_loss_backward.default,
 }
 
 
@@ -156,3 +158,16 @@ def test_variances_that_are_not_numbers_are_refused(session):
         tacit.share(torch.ones(1)).var()
     with pytest.raises(DataError, match=r"write x.float"):
         torch.ops.aten.var.correction(tacit.share(torch.arange(3)), None)
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_margins_of_several_labels_agree_with_pytorch(reduction, session, random):
+    x = torch.randn(5, 4, generator=random)
+    target = torch.tensor([[0, 2, -1, 1], [1, -1, 0, 0], [3, 2, 1, 0], [-1, -1, -1, -1], [2, 2, -1, 0]])
+
+    def loss(x, target):
+        return F.multilabel_margin_loss(x, target, reduction=reduction)
+
+    agree(loss(tacit.share(x), target), loss(x, target), 2**-12)
+    agree_on_gradients(loss, ([x, target], {}), ([tacit.share(x), target], {}), 2**-12)
+    agree(loss(tacit.share(x[0]), target[0]), loss(x[0], target[0]), 2**-12)

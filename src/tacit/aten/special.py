@@ -150,3 +150,31 @@ def multi_margin_loss_backward(
     if reduction == MEAN:
         slopes = slopes / len(rows)
     return (slopes - hot * slopes.sum(1, keepdim=True)).reshape(x.shape)
+
+
+def _labelled(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """z_ij = 1 - x_i + x_j of each row, how often i is among its labels where j is not, and [i is a label]."""
+    rows, labels = torch.atleast_2d(x), torch.atleast_2d(target)
+    listed = (labels >= 0).cumprod(1)  # a list of labels ends at its first negative number
+    often = torch.zeros(rows.shape).scatter_add(1, labels.clamp(min=0), listed.float())
+    pairs = often.unsqueeze(2) * (often == 0).unsqueeze(1)
+    return 1 - rows.unsqueeze(2) + rows.unsqueeze(1), pairs, (often > 0).float().reshape(x.shape)
+
+
+@implements(aten.multilabel_margin_loss_forward.default)
+def multilabel_margin_loss(func: Any, x: SecretTensor, target: Tensor, reduction: int) -> tuple[Tensor, Tensor]:
+    """Σ max(0, z_ij) / C over labels i and others j of a row of C classes. PyTorch's own decomposition is wrong."""
+    z, pairs, is_target = _labelled(x, target)
+    loss = (z.relu() * (pairs / z.shape[-1])).sum((1, 2)).reshape(x.shape[:-1])
+    return (loss.mean() if reduction == MEAN else loss.sum() if reduction else loss), is_target
+
+
+@implements(aten.multilabel_margin_loss_backward.default)
+def multilabel_margin_loss_backward(
+    func: Any, grad: Operand, x: SecretTensor, target: Tensor, reduction: int, is_target: Tensor
+) -> Tensor:
+    """[z_ij > 0] / C, to j and with a minus to i."""
+    z, pairs, _ = _labelled(x, target)
+    factor = pairs / z.shape[-1] / (len(z) if reduction == MEAN else 1)
+    slopes = (z > 0) * (grad.reshape(-1, 1, 1) * factor)
+    return (slopes.sum(1) - slopes.sum(2)).reshape(x.shape)
