@@ -67,7 +67,7 @@ CLAIMS: dict[str, Claim] = {
         "nn.functional.max_unpool3d nn.functional.mse_loss nn.functional.multi_margin_loss "
         "nn.functional.multilabel_margin_loss nn.functional.pad "
         "nn.functional.pixel_shuffle nn.functional.pixel_unshuffle nn.functional.relu nn.functional.relu6 "
-        "nn.functional.softshrink nn.functional.threshold nn.functional.unfold nn.functional.upsample_nearest "
+        "nn.functional.softshrink nn.functional.threshold "
         "ones_like permute put quantile ravel repeat repeat_interleave reshape reshape_as roll rot90 rsub scatter "
         "scatter_add scatter_reduce select select_scatter sgn sign slice sort split split_with_sizes square "
         "squeeze stack sub sum sum_to_size t take take_along_dim tensor_split tensordot tile topk trace transpose "
@@ -78,7 +78,7 @@ CLAIMS: dict[str, Claim] = {
     **each(
         "addcdiv addcmul addr cos cov cumulative_trapezoid einsum erf erfc gradient kron ldexp log_softmax "
         "logaddexp2 logsumexp matmul mean mul "
-        "nn.functional.adaptive_avg_pool1d nn.functional.adaptive_avg_pool3d nn.functional.avg_pool1d "
+        "nn.functional.adaptive_avg_pool1d nn.functional.avg_pool1d "
         "nn.functional.avg_pool2d nn.functional.avg_pool3d nn.functional.bilinear nn.functional.celu "
         "nn.functional.conv3d nn.functional.cosine_similarity nn.functional.cross_entropy nn.functional.elu "
         "nn.functional.group_norm nn.functional.hardswish nn.functional.huber_loss nn.functional.instance_norm "
@@ -86,8 +86,8 @@ CLAIMS: dict[str, Claim] = {
         "nn.functional.logsigmoid nn.functional.margin_ranking_loss nn.functional.multilabel_soft_margin_loss "
         "nn.functional.prelu nn.functional.selu nn.functional.smooth_l1_loss nn.functional.softmin "
         "nn.functional.softsign nn.functional.triplet_margin_loss nn.functional.triplet_margin_with_distance_loss "
-        "nn.functional.upsample_bilinear "
-        "outer sin sinc softmax var_mean",
+        ""
+        " outer sin sinc softmax var_mean",
         Claim(CLOSE),
     ),
     **each(

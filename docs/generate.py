@@ -12,6 +12,7 @@ import ast
 import importlib
 import inspect
 import json
+import math
 import pkgutil
 import re
 import sys
@@ -21,6 +22,8 @@ from pathlib import Path
 import activations
 import click
 import support
+import yardstick
+from claims import CLAIMS
 
 import tacit.aten
 import tacit.functions
@@ -28,6 +31,7 @@ from tacit import errors
 from tacit.cli.main import COMMANDS, cli
 from tacit.protocols.dealer import Dealer
 from tacit.session import config
+from tacit.session.meter import Cost
 from tacit.tensor import HANDLERS
 
 PAGES = Path(__file__).parent
@@ -40,7 +44,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def operators() -> str:
+def overloads() -> str:
     """Return every ATen operator with a secret counterpart, a line for each module of `tacit.aten`."""
     families: dict[str, set[str]] = {}
     for overload, handler in HANDLERS.items():
@@ -48,6 +52,44 @@ def operators() -> str:
         families.setdefault(module, set()).add(str(overload).removeprefix("aten.").rsplit(".", 1)[0])
     rows = [[f"`aten/{module}.py`", ", ".join(f"`{name}`" for name in sorted(families[module]))] for module in families]
     return f"{len(HANDLERS)} overloads.\n\n" + table(["family", "operators"], sorted(rows))
+
+
+def operators() -> str:
+    """Return what is claimed of each operator, and what it costs; those that cost nothing in one sentence."""
+    domains = {name: _facts(inspect.getdoc(function) or "").get("Domain", "") for name, function in _functions()}
+    found = support.operators()
+    free = [name for name, one in found.items() if one.passes is not None and one.passes.free]
+    rows = []
+    for name in [name for name in found if name not in free]:
+        claim = CLAIMS[name]
+        domain = domains[claim.function] if claim.function else ""
+        walked = str(claim.between) if claim.between else ""
+        rows.append([f"`{name}`", domain, walked, f"2^{math.log2(claim.error):g}", *_cost(found[name])])
+    local = f"These {len(free)} are exact and need no other role: " + ", ".join(f"`{name}`" for name in free)
+    head = ["operator", "domain", "walked", "error", *COST]
+    return f"{local}.\n\nThese {len(rows)} take rounds:\n\n" + table(head, rows)
+
+
+COST = ["run on", "rounds", "bytes", "producer"]
+
+
+def _cost(found: support.Support) -> list[str]:
+    """Shapes, rounds and bytes for each number; forward, and what the backward pass adds."""
+    if found.passes is None:
+        return [", ".join(found.shapes), "", "", ""]
+    passes, elements = found.passes, found.passes.elements
+    costs = [cost for cost in (passes.forward, passes.backward) if cost is not None]
+
+    def cell(read: Callable[[Cost], float]) -> str:
+        numbers = [read(cost) for cost in costs]
+        return " + ".join(f"{n:.3g}" if n < 100 else f"{n:,.0f}" for n in numbers) if any(numbers) else "0"
+
+    return [
+        ", ".join(found.shapes),
+        cell(lambda cost: cost.rounds),
+        cell(lambda cost: max(cost.online.values()) / elements),
+        cell(lambda cost: cost.producer / elements),
+    ]
 
 
 def costs() -> str:
@@ -63,13 +105,18 @@ def costs() -> str:
 def functions() -> str:
     """Return what the docstrings of interactive functions say of domain, error and cost."""
     rows = []
+    for name, function in _functions():
+        facts = _facts(inspect.getdoc(function) or "")
+        if "Cost" in facts:
+            rows.append([f"`{name}`", *(facts.get(key, "") for key in ("Domain", "Error", "Cost"))])
+    return table(["function", "domain", "error", "cost"], sorted(rows))
+
+
+def _functions() -> Iterator[tuple[str, object]]:
+    """The public names of all modules of `tacit.functions`."""
     for info in pkgutil.iter_modules(tacit.functions.__path__):
         module = importlib.import_module(f"tacit.functions.{info.name}")
-        for name in module.__all__:
-            facts = _facts(inspect.getdoc(getattr(module, name)) or "")
-            if "Cost" in facts:
-                rows.append([f"`{name}`", *(facts.get(key, "") for key in ("Domain", "Error", "Cost"))])
-    return table(["function", "domain", "error", "cost"], sorted(rows))
+        yield from ((name, getattr(module, name)) for name in module.__all__)
 
 
 def forms() -> str:
@@ -86,12 +133,12 @@ def forms() -> str:
 
 
 def modules() -> str:
-    """Return which modules and losses work, by running each beside plain PyTorch."""
-    found = support.modules()
-    if wrong := found.pop("wrong"):
-        raise AssertionError(f"these do not compute what PyTorch does: {', '.join(wrong)}")
-    rows = [[how, ", ".join(f"`{name}`" for name in names)] for how, names in found.items() if names]
-    return table(["on secrets", "modules and losses of `torch.nn`"], rows)
+    """Return which modules and losses work, by running each beside plain PyTorch, and what they cost."""
+    parts = []
+    for family, found in support.modules().items():
+        rows = [[f"`{name}`", one.how, *_cost(one)] for name, one in found.items()]
+        parts.append(f"### {family}\n\n" + table(["module", "on secrets", *COST], rows))
+    return "\n\n".join(parts)
 
 
 def _facts(docstring: str) -> dict[str, str]:
@@ -99,6 +146,28 @@ def _facts(docstring: str) -> dict[str, str]:
     text = " ".join(docstring.split())
     parts = re.split(r"(?:^|(?<=\.) )(Shape|Domain|Error|Cost|Reveals|Ref): ", text)
     return {key: value.split("   ")[0].strip().rstrip(".") for key, value in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def steps() -> str:
+    """Return what each phase of a step of training costs, for the networks of the yardstick."""
+    rows = []
+    for name in yardstick.NETWORKS:
+        costs = list(yardstick.costs(name, "SGD").values())
+        whole = costs[0] + costs[1] + costs[2]
+        sent = [f"{cost.online['each party'] / 1e6:.3g}" for cost in (*costs, whole)]
+        rows.append([name, *(str(cost.rounds) for cost in (*costs, whole)), *sent, f"{whole.producer / 1e6:.3g}"])
+    parts = ["forward", "backward", "update", "together"]
+    head = ["network", *(f"{part}, rounds" for part in parts), *(f"{part}, MB" for part in parts), "producer, MB"]
+    return table(head, rows)
+
+
+def optimizers() -> str:
+    """Return what a step of each optimizer costs."""
+    rows = []
+    for name in yardstick.UPDATES:
+        rounds, online, producer = yardstick.update(name)
+        rows.append([f"`{name}`", str(rounds), f"{online:.3g}", f"{producer:.3g}"])
+    return table(["optimizer", "rounds", "bytes", "producer"], rows)
 
 
 def settings() -> str:
@@ -157,7 +226,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "functions": functions,
     "modules": modules,
     "operators": operators,
+    "optimizers": optimizers,
+    "overloads": overloads,
     "settings": settings,
+    "steps": steps,
 }
 
 

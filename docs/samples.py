@@ -43,7 +43,9 @@ class Call(NamedTuple):
             return made
 
         args, kwargs = tree_map_only(Tensor, make, self.arguments)
-        results = [r for r in tree_flatten(self.function(*args, **kwargs))[0] if isinstance(r, Tensor)]
+        with warnings.catch_warnings():  # of deprecated forms, which are still to work
+            warnings.simplefilter("ignore")
+            results = [r for r in tree_flatten(self.function(*args, **kwargs))[0] if isinstance(r, Tensor)]
         return results, leaves
 
 

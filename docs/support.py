@@ -1,104 +1,189 @@
-"""Which modules and losses of `torch.nn` work on secrets: found out by running each, forward and backward."""
+"""What of PyTorch works on secrets, and what it costs: found out by running it, forward and backward."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
+from typing import Any, NamedTuple
 
 import torch
+from claims import CLAIMS, Claim
+from modules import CASES, Case
+from samples import REFUSALS, Call, calls, hidden
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
 
 import tacit
+from tacit import SecretTensor
 from tacit.errors import TacitError
+from tacit.protocols.share import Arithmetic
+from tacit.session.meter import Cost
+from tacit.session.session import Session
 
-CLOSE = 2.0**-7
-"""How far a result may be from plain PyTorch's on these small inputs to count as working."""
+__all__ = ["Passes", "Support", "module_support", "operator_support"]
 
-MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "Linear": (lambda: nn.Linear(6, 3), (4, 6)),
-    "Bilinear": (lambda: _Twice(nn.Bilinear(6, 6, 3)), (4, 6)),
-    "Conv1d": (lambda: nn.Conv1d(2, 3, 3), (2, 2, 8)),
-    "Conv2d": (lambda: nn.Conv2d(2, 3, 3), (2, 2, 6, 6)),
-    "MaxPool2d": (lambda: nn.MaxPool2d(2), (2, 2, 6, 6)),
-    "AvgPool2d": (lambda: nn.AvgPool2d(2), (2, 2, 6, 6)),
-    "BatchNorm1d": (lambda: nn.BatchNorm1d(6), (8, 6)),
-    "LayerNorm": (lambda: nn.LayerNorm(6), (4, 6)),
-    "Dropout": (lambda: nn.Dropout(0.0), (4, 6)),
-    "Flatten": (lambda: nn.Flatten(), (4, 2, 3)),
-    "ReLU": (nn.ReLU, (4, 6)),
-    "LeakyReLU": (nn.LeakyReLU, (4, 6)),
-    "ELU": (nn.ELU, (4, 6)),
-    "GELU": (nn.GELU, (4, 6)),
-    "SiLU": (nn.SiLU, (4, 6)),
-    "Softplus": (nn.Softplus, (4, 6)),
-    "Sigmoid": (nn.Sigmoid, (4, 6)),
-    "Tanh": (nn.Tanh, (4, 6)),
-    "Hardtanh": (nn.Hardtanh, (4, 6)),
-    "Softmax": (lambda: nn.Softmax(dim=1), (4, 6)),
-    "LogSoftmax": (lambda: nn.LogSoftmax(dim=1), (4, 6)),
-    "RNN": (lambda: _First(nn.RNN(6, 3)), (4, 2, 6)),
-    "LSTM": (lambda: _First(nn.LSTM(6, 3)), (4, 2, 6)),
-    "GRU": (lambda: _First(nn.GRU(6, 3)), (4, 2, 6)),
-    "TransformerEncoderLayer": (lambda: nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0), (4, 2, 6)),
-}
-LOSSES: dict[str, tuple[nn.Module, Callable[[], Tensor]]] = {
-    "MSELoss": (nn.MSELoss(), lambda: torch.randn(4, 3)),
-    "L1Loss": (nn.L1Loss(), lambda: torch.randn(4, 3)),
-    "SmoothL1Loss": (nn.SmoothL1Loss(), lambda: torch.randn(4, 3)),
-    "HuberLoss": (nn.HuberLoss(), lambda: torch.randn(4, 3)),
-    "BCEWithLogitsLoss": (nn.BCEWithLogitsLoss(), lambda: torch.randint(0, 2, (4, 3)).float()),
-    "CrossEntropyLoss": (nn.CrossEntropyLoss(), lambda: torch.softmax(torch.randn(4, 3), dim=1)),
-    "NLLLoss": (nn.NLLLoss(), lambda: torch.randint(0, 3, (4,))),
-    "KLDivLoss": (nn.KLDivLoss(reduction="batchmean"), lambda: torch.softmax(torch.randn(4, 3), dim=1)),
-}
+CLOSE = 2.0**-9
+"""How far the results and gradients of a module may be from plain PyTorch's on the small inputs of `modules.py`."""
+SAMPLES, LARGEST = 12, 420
+"""Samples of an operator to choose from, and the numbers one may have: the largest is run."""
+FAILURES = (*REFUSALS, TacitError, NotImplementedError, RuntimeError, TypeError, ValueError, IndexError)
 
 
-class _Twice(nn.Module):
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
+class Passes(NamedTuple):
+    """The cost of a forward pass and, where there is one, of a backward pass."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.inner(x, x)
+    forward: Cost
+    backward: Cost | None
+    elements: int
+    """Of the largest tensor that goes in or comes out."""
 
-
-class _First(nn.Module):
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.inner(x)[0]
+    @property
+    def free(self) -> bool:
+        """Whether nobody sends anything."""
+        costs = [cost for cost in (self.forward, self.backward) if cost is not None]
+        return not any(cost.rounds or cost.producer for cost in costs)
 
 
-def _agree(secret: Tensor, plain: Tensor) -> bool:
-    return bool((tacit.reveal(secret.detach()) - plain.detach()).abs().max() < CLOSE)
+class Support(NamedTuple):
+    """How far something works on secrets."""
+
+    how: str
+    """"forward and backward", "forward", or "not yet"."""
+    shapes: list[str]
+    """Of the tensors that it was run on."""
+    passes: Passes | None = None
 
 
-def _try(module: nn.Module, x: Tensor, *target: Tensor) -> str:
-    """Run a module on a secret and on plain numbers, forward and backward."""
-    weights, shared = tacit.share(module), tacit.share(x, owner="alice").requires_grad_()
-    plain = x.clone().requires_grad_()
+def _settle(tensors: list[Tensor]) -> None:
+    """Do the truncations that were put off, so that they count where they belong."""
+    for x in tensors:
+        if isinstance(x, SecretTensor) and isinstance(x.share, Arithmetic):
+            x.share.settle()
+
+
+def _measured(
+    session: Session, run: Callable[[], tuple[list[Tensor], list[Tensor]]], inputs: list[Tensor]
+) -> tuple[Passes, list[Tensor], list[Tensor]]:
+    """Run forward, and backward from secret gradients; return costs, results, and the tensors with gradients."""
+    meter = session.meter
+    start = meter.cost
+    results, leaves = run()
+    _settle(results)
+    forward = meter.cost - start
+    elements = max(x.numel() for x in [*inputs, *results])
+    ends = [r for r in results if r.requires_grad]
+    if not ends or not leaves:
+        return Passes(forward, None, elements), results, leaves
+    torch.manual_seed(2)
+    gradients = [tacit.share(torch.randn(r.shape)) for r in ends]
+    start = meter.cost
+    torch.autograd.backward(ends, gradients)
+    _settle([x.grad for x in leaves if x.grad is not None])
+    return Passes(forward, meter.cost - start, elements), results, leaves
+
+
+# --- operators --------------------------------------------------------------------------------------------------------
+
+
+def operator_support(name: str, claim: Claim) -> Support:
+    """Run the largest of an operator's samples that runs."""
+    torch.manual_seed(0)
+    found = [(call, _tensors(call.arguments)) for call in islice(calls(name, claim, LARGEST), SAMPLES)]
+    full = [(call, inputs) for call, inputs in found if all(x.numel() for x in inputs)]
+    for call, inputs in sorted(full, key=lambda one: -max(x.numel() for x in one[1])):
+        with tacit.session(seed=1) as session:
+            try:
+                passes, results, _ = _measured(session, _runner(call), inputs)
+            except FAILURES:
+                continue
+            if any(isinstance(r, SecretTensor) for r in results):
+                how = "forward" if passes.backward is None else "forward and backward"
+                return Support(how, [_shape(x) for x in inputs if x.is_floating_point()], passes)
+    raise AssertionError(f"{name} is claimed, but none of its samples runs")
+
+
+def operators() -> dict[str, Support]:
+    """All operators that are claimed, by name."""
+    return {name: operator_support(name, CLAIMS[name]) for name in sorted(CLAIMS, key=_plain_name)}
+
+
+def _runner(call: Call) -> Callable[[], tuple[list[Tensor], list[Tensor]]]:
+    return lambda: call.run(hidden)
+
+
+def _plain_name(name: str) -> str:
+    return name.rsplit(".", 1)[-1].strip("_")
+
+
+def _tensors(arguments: Any) -> list[Tensor]:
+    return [x for x in tree_flatten(arguments)[0] if isinstance(x, Tensor)]
+
+
+def _shape(x: Tensor) -> str:
+    return "×".join(map(str, x.shape)) or "1"
+
+
+# --- modules ----------------------------------------------------------------------------------------------------------
+
+
+def module_support(case: Case) -> Support:
+    """Run a module on secrets and on plain numbers, forward and backward; it must come to the same."""
+    torch.manual_seed(0)
+    module, inputs = case.make(), [draw() for draw in case.inputs]
+    shapes = [_shape(x) for x in inputs]
+    plain, leaves = _run(module, inputs, Tensor.clone)
+    with tacit.session(seed=1) as session:
+        shared = tacit.share(module)
+        try:
+            passes, results, secret_leaves = _measured(session, lambda: _run(shared, inputs, hidden), inputs)
+        except FAILURES:
+            return _without_gradients(module, inputs, session)
+        _agree(results, plain)
+        if passes.backward is not None:
+            torch.manual_seed(2)
+            ends = [r for r in plain if r.requires_grad]
+            torch.autograd.backward(ends, [torch.randn(r.shape) for r in ends])
+            _agree([x.grad for x in secret_leaves], [x.grad for x in leaves])
+    return Support("forward and backward" if passes.backward else "forward", shapes, passes)
+
+
+def _without_gradients(module: nn.Module, inputs: list[Tensor], session: Session) -> Support:
+    shapes = [_shape(x) for x in inputs]
     try:
-        out = weights(shared, *(tacit.share(t, owner="bob") if t.is_floating_point() else t for t in target))
-        expected = module(plain, *target)
-        if not _agree(out, expected):
-            return "wrong"
-    except (TacitError, NotImplementedError, TypeError, RuntimeError, ValueError, IndexError):
-        return "not yet"
-    try:
-        out.square().sum().backward()
-        expected.square().sum().backward()
-        return "forward and backward" if _agree(shared.grad, plain.grad) else "wrong"
-    except (TacitError, NotImplementedError, TypeError, RuntimeError, ValueError, IndexError):
-        return "forward"
+        with torch.no_grad():
+            plain, _ = _run(module, inputs, Tensor.clone)
+            passes, results, _ = _measured(session, lambda: _run(tacit.share(module), inputs, hidden), inputs)
+    except FAILURES:
+        return Support("not yet", shapes)
+    _agree(results, plain)
+    return Support("forward", shapes, passes)
 
 
-def modules() -> dict[str, list[str]]:
-    """Return names of modules by how far they work."""
-    found: dict[str, list[str]] = {"forward and backward": [], "forward": [], "not yet": [], "wrong": []}
-    with tacit.session(seed=1):
-        for name, (make, shape) in MODULES.items():
-            found[_try(make(), torch.randn(shape))].append(name)
-        for name, (loss, target) in LOSSES.items():
-            found[_try(loss, torch.randn(4, 3), target())].append(name)
-    return found
+def _run(
+    module: nn.Module, inputs: list[Tensor], leaf: Callable[[Tensor], Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the results, and what has a gradient: inputs and parameters."""
+    torch.manual_seed(1)  # of dropout
+    leaves = [leaf(x) for x in inputs]
+    for x in leaves:
+        if x.is_floating_point() and torch.is_grad_enabled():
+            x.requires_grad_()
+    results = [r for r in tree_flatten(module(*leaves))[0] if isinstance(r, Tensor)]
+    return results, [x for x in [*leaves, *module.parameters()] if x.requires_grad]
+
+
+def _agree(got: list[Tensor], want: list[Tensor]) -> None:
+    """Raise an error if secrets are not what they should be."""
+    for g, w in zip(got, want, strict=True):
+        if g is not None and w is not None and w.is_floating_point() and w.numel():
+            found, w = tacit.reveal(g.detach()) if isinstance(g, SecretTensor) else g.detach(), w.detach()
+            off = float((found - w).abs().max())
+            if not off <= CLOSE * max(1.0, float(w.abs().max())):
+                raise AssertionError(f"off by {off}")
+
+
+def modules() -> dict[str, dict[str, Support]]:
+    """All modules and losses of `torch.nn`, by family and name."""
+    return {
+        family: {name: module_support(case) for name, case in sorted(cases.items())} for family, cases in CASES.items()
+    }

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 import pytest
+from claims import CLAIMS
+from modules import CASES, everything
 
 from tacit.cli.main import cli
 
@@ -98,6 +100,25 @@ def test_generated_parts_are_current():
     done = subprocess.run([sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
+
+
+def test_the_table_lists_the_operators_that_the_samples_confirm():
+    page = (ROOT / "docs" / "operators.md").read_text()
+    part = page.split("<!-- generated: operators -->")[1].split("<!-- end -->")[0]
+
+    free, costly = part.split("| operator |")
+    errors = dict(re.findall(r"^\| `([\w.]+)` \|.*?\| 2\^-(\d+) \|", costly, re.MULTILINE))
+    listed = {*re.findall(r"`([\w.]+)`", free), *errors}
+
+    assert listed == set(CLAIMS)  # which tests/aten/test_samples.py walks
+    assert all(2.0 ** -int(error) == CLAIMS[name].error for name, error in errors.items())
+
+
+def test_the_table_lists_every_module_of_pytorch():
+    listed = [name for family in CASES.values() for name in family]
+
+    assert len(listed) == len(set(listed))
+    assert set(listed) == everything()
 
 
 def test_the_site_builds_without_a_warning(tmp_path):

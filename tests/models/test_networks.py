@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import copy
-from functools import partial
 
 import pytest
 import torch
 from torch.nn import functional as F
+from yardstick import BATCH, NETWORKS, OPTIMIZERS, step
 
 import tacit
 
-from .networks import NETWORKS
-
-OPTIMIZERS = {
-    "SGD": partial(torch.optim.SGD, lr=0.01, momentum=0.9),
-    "Adam": partial(torch.optim.Adam, lr=0.001),
-}
-BATCH = 128
 POINT = 0.01
-
-STEP = {  # rounds, and megabytes that each of two parties sends, for one step of SGD on 128 images
-    "A": (66, 4.1),
-    "B": (94, 57),
-    "C": (94, 90),
-    "D": (66, 7.7),
-}
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +29,7 @@ def train(model, x, y, optimizer, epochs=1, batch=BATCH):
     order = torch.Generator().manual_seed(5)
     for _ in range(epochs):
         for rows in torch.randperm(len(y), generator=order).split(batch):
-            optimizer.zero_grad()
-            F.cross_entropy(model(x[rows]), y[rows]).backward()
-            optimizer.step()
+            step(model, x[rows], y[rows], optimizer)
     return model
 
 
@@ -84,9 +68,10 @@ def agree_on_accuracy(name, optimizer, count, epochs, images):
     train(plain, x, y, OPTIMIZERS[optimizer], epochs)
     train(secret, tacit.share(x), tacit.share(y), OPTIMIZERS[optimizer], epochs)
 
-    want = accuracy(plain, *held_out)
+    want, got = accuracy(plain, *held_out), accuracy(secret, *map(tacit.share, held_out))
+    print(f"{name}, {optimizer}, {epochs} epochs of {count}: {want:.1%} plain, {got:.1%} on secrets")
     assert want > 0.3  # it has learned something
-    assert abs(accuracy(secret, *map(tacit.share, held_out)) - want) <= POINT
+    assert abs(got - want) <= POINT
 
 
 def test_accuracy_is_within_a_point(images, session):
@@ -102,24 +87,9 @@ def test_accuracy_is_within_a_point_after_more_training(name, images, session):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", ["A", "D"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_accuracy_is_within_a_point_with_adam(name, images, session):
     agree_on_accuracy(name, "Adam", 1280, 1, images)
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_step_costs_no_more_than_it_did(name, images, session):
-    x, y = map(tacit.share, images(2 * BATCH, seed=1))
-    _, secret = twins(name)
-    train(secret, x[:BATCH], y[:BATCH], OPTIMIZERS["SGD"])
-
-    before = session.meter.cost
-    train(secret, x[BATCH:], y[BATCH:], OPTIMIZERS["SGD"])
-    cost = session.meter.cost - before
-
-    rounds, megabytes = STEP[name]
-    assert cost.rounds <= rounds
-    assert cost.online["alice"] <= megabytes * 1e6
 
 
 @pytest.mark.parametrize("name", NETWORKS)
