@@ -6,6 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUN    := $(VENV)/.stamp-run
 DEV    := $(VENV)/.stamp-dev
+NATIVE := $(wildcard src/tacit/ring/native/*.[ch]pp) src/tacit/ring/native/CMakeLists.txt
 
 # The environment variable, unlike --constraint, also reaches the isolated environment that builds Tacit itself.
 export PIP_CONSTRAINT := $(abspath constraints.txt)
@@ -47,12 +48,13 @@ docs: $(DEV)  ## render what is generated from the code, and build the documenta
 
 clean:  ## remove .venv and everything generated
 	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	git clean -fdXq src/tacit/ring
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tacit needs Python 3.11 or newer: make PYTHON=/path/to/python")'
 	$(PYTHON) -m venv $(VENV)
 
-$(RUN): pyproject.toml constraints.txt | $(BIN)/python
+$(RUN): pyproject.toml constraints.txt $(NATIVE) | $(BIN)/python
 	$(PIP) --editable .
 	touch $@
 

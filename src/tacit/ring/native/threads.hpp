@@ -1,0 +1,29 @@
+// Work shared among threads that live for one call: starting one takes some 15 µs, so callers ask for more than one only
+// where each has at least a few hundred microseconds to do. There is no pool to survive a fork or to shut down.
+#pragma once
+#include <algorithm>
+#include <thread>
+#include <vector>
+
+#include "isa.hpp"
+
+namespace tacit {
+
+// How many threads `work` units are worth, at `grain` units or more each.
+inline int worth(double work, double grain, int threads) {
+    return std::max(1, std::min(threads, static_cast<int>(work / grain)));
+}
+
+// Call body(begin, end) on up to `threads` consecutive parts of [0, count), whose bounds are multiples of `step`.
+template <class Body>
+void parallel(i64 count, i64 step, int threads, const Body& body) {
+    const i64 steps = (count + step - 1) / step;
+    const i64 parts = std::max<i64>(1, std::min<i64>(threads, steps));
+    const auto bound = [&](i64 part) { return std::min(count, steps * part / parts * step); };
+    std::vector<std::jthread> others;
+    for (i64 part = 1; part < parts; ++part)
+        others.emplace_back([&, part] { body(bound(part), bound(part + 1)); });
+    body(0, bound(1));
+}
+
+}  // namespace tacit

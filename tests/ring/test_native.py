@@ -1,0 +1,110 @@
+"""The native kernels against the portable ones: every instruction set, any layout, no elements, one thread and two."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from tacit.ring import reference
+
+native = pytest.importorskip("tacit.ring.native", reason="the native kernels are not built")
+
+ISAS = ["portable", "avx2", "avx512"]
+
+
+@pytest.fixture(params=ISAS)
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    try:
+        native.use_isa(request.param)
+    except ValueError:
+        pytest.skip(f"this machine has no {request.param}")
+    yield request.param
+    native.use_isa("best")
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def ring(*shape: int) -> torch.Tensor:
+    return torch.randint(-(2**63), 2**63 - 1, shape)
+
+
+MATRICES = [
+    (0, 3, 4), (3, 0, 4), (3, 4, 0), (1, 1, 1), (1, 700, 300), (2, 33, 1100), (4, 5, 6000), (5, 400, 3), (700, 300, 1),
+    (8, 8, 24), (9, 25, 25), (13, 193, 7), (31, 64, 100), (61, 500, 10), (257, 385, 49), (130, 200, 130),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", MATRICES)
+@pytest.mark.usefixtures("isa", "threads")
+def test_matrix_products_of_any_layout(shape: tuple[int, int, int]) -> None:
+    m, k, n = shape
+    lefts = [ring(m, k), ring(k, m).T, ring(m, 2 * k + 1)[:, 1::2], ring(m + 1, k + 3)[1:, 3:]]
+    rights = [ring(k, n), ring(n, k).T, ring(2 * k, n)[::2], ring(1, n).expand(k, n)]
+
+    products = [(native.matmul(x, y), x, y) for x in lefts for y in rights]
+
+    for z, x, y in products:
+        assert torch.equal(z, reference.matmul(x, y))
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ((7,), (7,)), ((90,), (90, 200)), ((200, 90), (90,)), ((3, 20, 30), (30, 40)), ((3, 20, 30), (30,)),
+        ((4, 20, 30), (4, 30, 40)), ((2, 1, 20, 30), (3, 30, 40)), ((20, 30), (5, 30, 40)), ((0, 20, 30), (0, 30, 40)),
+        ((2, 3, 0), (2, 0, 4)), ((0, 5), (2, 5, 3)), ((64, 1, 300), (64, 300, 50)), ((0, 3, 4), (4, 2)),
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("isa", "threads")
+def test_batches_of_products_broadcast(left: tuple[int, ...], right: tuple[int, ...]) -> None:
+    x, y = ring(*left), ring(*right)
+
+    z = native.matmul(x, y)
+
+    want = reference.matmul(x, y)
+    assert z.shape == want.shape
+    assert torch.equal(z, want)
+
+
+@pytest.mark.usefixtures("isa", "threads")
+def test_random_products() -> None:
+    for _ in range(60):
+        m, k, n = (int(size) for size in torch.randint(0, 90, (3,)))
+        x, y = ring(m, k), ring(k, n)
+
+        assert torch.equal(native.matmul(x, y), reference.matmul(x, y))
+
+
+def test_sizes_that_do_not_fit_are_refused_as_by_pytorch() -> None:
+    with pytest.raises(RuntimeError):
+        native.matmul(ring(3, 4), ring(5, 6))
+
+
+def test_an_unknown_instruction_set_is_refused() -> None:
+    with pytest.raises(ValueError, match="no such instruction set"):
+        native.use_isa("abacus")
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_the_backend_can_be_chosen(backend: str) -> None:
+    program = "from tacit.ring import kernels; print(kernels.BACKEND, kernels.matmul.__module__)"
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "TACIT_KERNELS": backend},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+    assert run.stdout.split() == [backend, f"tacit.ring.{backend}"], run.stderr
