@@ -31,7 +31,7 @@ def run(
     vanish: Mapping[int, Collection[int]] | None = None,
     session: bytes = SESSION,
 ) -> Round:
-    """Aggregate integer vectors; `vanish[s]` are the clients that send nothing from stage s (0 to 3) on."""
+    """Aggregate integer vectors; `vanish[s]` are the clients that send nothing from stage s (0 to 4) on."""
     gone = {stage: set(clients) for stage, clients in (vanish or {}).items()}
     roster, identities = enroll(f"client-{i:04d}" for i in range(len(inputs)))
     encoding, collector = settings.encoding(len(roster)), Collector(roster, settings, session)
@@ -54,5 +54,11 @@ def run(
     collector.close_vectors()
     absent = absent | gone.get(3, set())
     for i in inputs.keys() - absent:
-        collector.accept_revealed(i, [r.pack() for r in members[i].unmask(collector.survivors_for(i))])
+        signature = members[i].confirm(collector.survivors, identities[roster.names[i]])
+        collector.accept_confirmation(i, signature)
+    collector.close_confirmations()
+    absent = absent | gone.get(4, set())
+    for i in inputs.keys() - absent:
+        members[i] = Member.load(members[i].dump(), roster, settings)
+        collector.accept_revealed(i, [r.pack() for r in members[i].unmask(collector.confirmations_for(i))])
     return Round(collector, members, encoding.signed(collector.sum(encoding)), encoding, vectors)

@@ -13,10 +13,11 @@ from flwr.serverapp.strategy import FedAvg, FedAvgM
 from tacit.federated import PairwiseMasks, Settings
 from tacit.federated.errors import FederatedError
 from tacit.federated.secagg.member import Stage
+from tacit.federated.wire import pack_indices
 
 from .apps import CLIENTS, initial, secure, step
 
-STAGES = {1: Stage.ADVERTISED, 2: Stage.SHARED, 3: Stage.MASKED, 4: Stage.UNMASKED}
+STAGES = {stage.value: stage for stage in Stage}
 
 
 def train_only(**kwargs):
@@ -54,7 +55,7 @@ def test_a_round_survives_clients_that_vanish_at_any_stage(stage, gone):
 
     result = strategy.start(grid, initial(), num_rounds=1)
 
-    lost = gone if stage < Stage.UNMASKED else set()
+    lost = gone if stage <= Stage.MASKED else set()
     assert strategy.report[0].survivors == CLIENTS - len(lost)
     assert len(strategy.report[0].failures) == len(gone)
     assert all("vanished before it had" in reason for reason in strategy.report[0].failures.values())
@@ -166,14 +167,16 @@ def garbage(content: RecordDict):
 
 TAMPERED = {
     "boxes of another type": (2, words("boxes"), "is no list of bytes", 9),
-    "shares of another type": (4, words("shares"), "is no list of bytes", 10),
+    "shares of another type": (5, words("shares"), "is no list of bytes", 10),
     "a vector of garbage": (3, garbage, "the vector of a message of secure aggregation is damaged", 9),
     "a forged key": (1, flip("keys"), "forged, or of another round", 9),
     "no keys": (1, nothing, "has no field 'keys'", 9),
     "no boxes": (2, nothing, "has no field 'clients'", 9),
     "a vector of wrong length": (3, short_vector, "where uint64 [19] is due", 9),
     "another layout": (3, another_layout, "differ from those of most clients", 9),
-    "no shares": (4, nothing, "has no field 'shares'", 10),
+    "a forged confirmation": (4, flip("signature"), "forged, or of another round", 10),
+    "no confirmation": (4, nothing, "has no field 'signature'", 10),
+    "no shares": (5, nothing, "has no field 'shares'", 10),
 }
 
 
@@ -198,10 +201,55 @@ def test_shares_damaged_on_the_way_are_noticed_by_who_gets_them():
     assert strategy.report[0].failures == {"site-0": "the shares from client 2 to client 0 are forged or damaged"}
 
 
-def test_a_wrong_share_fails_the_round_and_never_spoils_the_model():
-    strategy, grid = secure(train_only(), network=tamper(4, 2, flip("shares")))
+def wrong_shares(partitions):
+    """A network on which some clients reveal shares that are off by one."""
 
-    with pytest.raises(FederatedError, match="a share of the self-mask of site-2 is wrong"):
+    def network(message):
+        if not message.metadata.reply_to_message_id:
+            network.stage = message.content["tacit"]["stage"]
+        elif network.stage == Stage.UNMASKED and message.metadata.src_node_id - 2 in partitions:
+            shares = message.content["tacit"]["shares"]
+            message.content["tacit"]["shares"] = [share[:-1] + bytes([share[-1] ^ 1]) for share in shares]
+        return message
+
+    return network
+
+
+@pytest.mark.parametrize("gone", [set(), {7}])
+def test_a_client_that_reveals_wrong_shares_is_named_and_the_round_goes_on(gone):
+    spoil, vanish = wrong_shares({2}), Vanishing(gone, Stage.MASKED)
+    strategy, grid = secure(train_only(), network=lambda message: vanish(message) and spoil(message))
+
+    result = strategy.start(grid, initial(), num_rounds=1)
+
+    line = strategy.report[0]
+    assert line.error is None
+    assert set(line.failures) == {"site-2", *(f"site-{i}" for i in gone)}
+    assert re.search(r"its share of a secret of site-\d is wrong, and was left out", line.failures["site-2"])
+    assert result.arrays["b"].numpy() == pytest.approx(average_without(gone), abs=1e-9)
+
+
+def test_more_wrong_shares_than_can_be_corrected_fail_the_round_and_never_spoil_the_model():
+    strategy, grid = secure(train_only(), network=wrong_shares({1, 2, 3}))
+
+    with pytest.raises(
+        FederatedError, match=r"self-mask of site-\d cannot be found: more than 1 of 10 shares are wrong"
+    ):
+        strategy.start(grid, initial(), num_rounds=1)
+
+
+def test_a_server_that_tells_clients_different_survivors_gets_no_shares():
+    """It wants the sum of fewer: half of the clients hear that one more has vanished."""
+
+    def network(message):
+        to_client, odd = not message.metadata.reply_to_message_id, message.metadata.dst_node_id % 2
+        if to_client and odd and message.content["tacit"]["stage"] == Stage.CONFIRMED:
+            message.content["tacit"]["survivors"] = pack_indices([i for i in range(CLIENTS) if i != 4])
+        return message
+
+    strategy, grid = secure(train_only(), network=network)
+
+    with pytest.raises(FederatedError, match=r"5 of 10 clients confirmed the survivors, 7 are needed"):
         strategy.start(grid, initial(), num_rounds=1)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from flwr.serverapp.strategy import FedAvg
 
 from tacit.federated.secagg import Settings, keys
@@ -58,33 +59,53 @@ def test_after_unmasking_the_pairwise_masks_still_hide_each_survivor():
 
     bare = []
     for i, vector in round_.vectors.items():
-        seed = round_.collector._seed(i, held)
-        bare.append(vector - keys.self_mask(seed, round_.collector.session, COUNT, round_.encoding))
+        key = keys.self_key(round_.collector._seed(i, held), round_.collector.session)
+        bare.append(vector.copy())
+        keys.add_mask(bare[-1], key, -1)
 
     assert max(chi_square(vector.view(np.uint8)) for vector in bare) < CHI_SQUARE
     assert not sum(bare).any()
 
 
 def test_without_pairwise_masks_it_is_found_out(monkeypatch):
-    monkeypatch.setattr(
-        keys, "pairwise", lambda *args: np.zeros(COUNT, dtype=np.uint32)
-    )  # fmt: skip
+    real, pairwise = keys.add_mask, keys.pairwise_key
+    known = set()
+    monkeypatch.setattr(keys, "pairwise_key", lambda *args: known.add(key := pairwise(*args)) or key)
+    monkeypatch.setattr(keys, "add_mask", lambda y, key, sign=1: None if key in known else real(y, key, sign))
 
     with pytest.raises(AssertionError):
         test_after_unmasking_the_pairwise_masks_still_hide_each_survivor()
 
 
 def test_without_any_masks_it_is_found_out(monkeypatch):
-    monkeypatch.setattr(keys, "mask", lambda *args: np.zeros(COUNT, dtype=np.uint32))
+    monkeypatch.setattr(keys, "add_mask", lambda y, key, sign=1: None)
 
     assert worst(UPDATES["typical"]) > CHI_SQUARE
 
 
 def test_a_mask_that_were_used_twice_is_found_out(monkeypatch):
     fixed = np.frombuffer(RNG.bytes(4 * COUNT), dtype=np.uint32)
-    monkeypatch.setattr(keys, "mask", lambda *args: fixed.copy())
+
+    def add(y, key, sign=1):
+        y += fixed * np.uint32(sign % 2**32)
+
+    monkeypatch.setattr(keys, "add_mask", add)
 
     assert worst(UPDATES["zeros"]) > CHI_SQUARE
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.uint64])
+@pytest.mark.parametrize("count", [0, 1, 5, keys.PIECE, keys.PIECE + 1, 3 * keys.PIECE + 1000])
+def test_a_mask_is_the_key_stream_whatever_the_pieces(dtype, count):
+    key, y = RNG.bytes(16), RNG.integers(0, 2**32, count).astype(dtype)
+    masked = y.copy()
+
+    keys.add_mask(masked, key)
+
+    whole = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor().update(bytes(y.nbytes))
+    assert (masked == y + np.frombuffer(whole, dtype=dtype)).all()
+    keys.add_mask(masked, key, -1)
+    assert (masked == y).all()
 
 
 def messages(change):

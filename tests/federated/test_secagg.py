@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -27,9 +29,11 @@ PATTERNS = [
     {1: {9}},
     {2: {4}},
     {3: {5}},
+    {4: {5}},
     {2: {0, 5, 9}},
     {0: {1}, 1: {2}, 2: {3}},
     {1: {1}, 2: {3}, 3: {8}},
+    {2: {3}, 3: {8}, 4: {1}},
 ]
 
 
@@ -44,7 +48,7 @@ def test_the_sum_is_that_of_the_survivors(vanish, bits):
     assert (round_.total == sum(x[i] for i in x if i not in gone)).all()
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("stage", [0, 1, 2, 3, 4])
 def test_fewer_survivors_than_the_threshold_unmask_nothing(stage):
     with pytest.raises(ThresholdError, match=r"6 of 10 clients .*, 7 are needed"):
         run(inputs(10), Settings(minimum=7), {stage: {0, 1, 2, 3}})
@@ -99,6 +103,9 @@ def a_member(stage, clients=5, settings=None):
         for i, member in enumerate(members):
             vector = member.mask(encoding.ring(np.arange(4)), collector.boxes_for(i), encoding)
             collector.accept_vector(i, vector, 4, encoding)
+    if stage >= Stage.CONFIRMED:
+        for i, member in enumerate(members):
+            collector.accept_confirmation(i, member.confirm(collector.survivors, identities[roster.names[i]]))
     return members, collector, identities
 
 
@@ -151,12 +158,14 @@ def test_a_share_that_was_tampered_with_is_refused():
 
 
 def test_each_stage_comes_once():
-    members, collector, _ = a_member(Stage.MASKED)
+    members, collector, identities = a_member(Stage.CONFIRMED)
     member, encoding = members[0], members[0].settings.encoding(5)
-    member.unmask(collector.survivors_for(0))
+    member.unmask(collector.confirmations_for(0))
 
     with pytest.raises(RoundError, match="each stage comes once"):
-        member.unmask(collector.survivors_for(0))
+        member.unmask(collector.confirmations_for(0))
+    with pytest.raises(RoundError, match="each stage comes once"):
+        member.confirm(collector.survivors, identities["c0"])
     with pytest.raises(RoundError, match="each stage comes once"):
         member.mask(encoding.ring(np.arange(4)), collector.boxes_for(0), encoding)
     with pytest.raises(RoundError, match="each stage comes once"):
@@ -164,13 +173,15 @@ def test_each_stage_comes_once():
 
 
 def test_no_client_reveals_both_secrets_of_anybody():
-    members, _, _ = a_member(Stage.MASKED)
+    members, _, identities = a_member(Stage.MASKED)
+    alive = [0, 1, 2, 3]
+    signatures = {i: members[i].confirm(alive, identities[f"c{i}"]) for i in alive}
 
-    for member in members:
-        revealed = member.unmask([i for i in range(5) if i != (member.index + 1) % 5])
+    for member in members[:4]:
+        revealed = member.unmask({v: s for v, s in signatures.items() if v != member.index})
 
         assert sorted(share.index for share in revealed) == list(range(5))
-        assert all(share.survived == (share.index != (member.index + 1) % 5) for share in revealed)
+        assert all(share.survived == (share.index != 4) for share in revealed)
         assert not any([member.held, member.own_share, member.seed, member.mask_key])
 
 
@@ -183,24 +194,46 @@ def test_a_server_that_tells_two_stories_learns_both_secrets_of_nobody():
         assert 2 * needed > clients + colluders
 
 
-def test_a_client_refuses_to_unmask_for_too_few_or_for_strangers():
-    members, _, _ = a_member(Stage.MASKED)
+def test_a_client_refuses_to_confirm_too_few_or_strangers():
+    members, _, identities = a_member(Stage.MASKED)
 
     with pytest.raises(ThresholdError, match="3 of this client's neighbourhood survive, 4 are needed"):
-        members[0].unmask([0, 1, 2])
+        members[0].confirm([0, 1, 2], identities["c0"])
     with pytest.raises(ForgeryError, match="never shared"):
-        members[1].unmask([0, 1, 2, 3, 4, 5])
+        members[1].confirm([0, 1, 2, 3, 4, 5], identities["c1"])
     with pytest.raises(RoundError, match="too late"):
-        members[2].unmask([0, 1, 3, 4])
+        members[2].confirm([0, 1, 3, 4], identities["c2"])
+
+
+def test_a_client_s_minimum_holds_however_the_server_counts():
+    """4 of 5 is above the threshold of 2/3, but not what this client asks for."""
+    members, _, identities = a_member(Stage.MASKED, settings=Settings(minimum=5))
+
+    with pytest.raises(ThresholdError, match="4 clients survive; this one asks for 5"):
+        members[0].confirm([0, 1, 2, 3], identities["c0"])
+
+
+def test_a_client_unmasks_only_what_enough_neighbours_have_confirmed():
+    members, _, identities = a_member(Stage.MASKED)
+    stories = {0: range(5), 1: range(5), 2: range(5), 3: range(4), 4: range(5)}
+    signatures = {i: members[i].confirm(alive, identities[f"c{i}"]) for i, alive in stories.items()}
+
+    with pytest.raises(ThresholdError, match="2 neighbours confirm the survivors, 3 are needed"):
+        members[0].unmask({i: signatures[i] for i in (1, 2)})
+    with pytest.raises(ForgeryError, match="c3 is forged"):
+        members[1].unmask({i: signatures[i] for i in (0, 2, 3)})
+    with pytest.raises(ForgeryError, match="no neighbour, or did not survive"):
+        members[3].unmask(signatures)
+    assert len(members[2].unmask({i: signatures[i] for i in (0, 1, 4)})) == 5
 
 
 # what the server refuses
 
 
 def test_the_server_refuses_twice():
-    members, collector, _ = a_member(Stage.MASKED)
+    members, collector, _ = a_member(Stage.CONFIRMED)
     encoding = collector.settings.encoding(5)
-    revealed = [share.pack() for share in members[0].unmask(collector.survivors_for(0))]
+    revealed = [share.pack() for share in members[0].unmask(collector.confirmations_for(0))]
     collector.accept_revealed(0, revealed)
 
     with pytest.raises(RoundError, match="twice"):
@@ -209,6 +242,8 @@ def test_the_server_refuses_twice():
         collector.accept_shares(1, collector.boxes[1])
     with pytest.raises(RoundError, match="twice"):
         collector.accept_vector(1, encoding.ring(np.arange(4)), 4, encoding)
+    with pytest.raises(RoundError, match="twice"):
+        collector.accept_confirmation(1, collector.confirmed[1])
     with pytest.raises(RoundError, match="twice"):
         collector.accept_revealed(0, revealed)
 
@@ -222,15 +257,42 @@ def test_a_wrong_shape_is_refused_and_not_added():
     assert not collector.survivors
 
 
-def test_a_wrong_share_is_noticed_never_summed():
-    members, collector, _ = a_member(Stage.MASKED)
+def revealing(liars, clients=10):
+    """A server after the last stage, at which some clients revealed shares that are off."""
+    members, collector, _ = a_member(Stage.CONFIRMED, clients)
     for i, member in enumerate(members):
-        packets = [share.pack() for share in member.unmask(collector.survivors_for(i))]
-        if i == 2:
+        packets = [share.pack() for share in member.unmask(collector.confirmations_for(i))]
+        if i in liars:
             packets = [packet[:-1] + bytes([packet[-1] ^ 1]) for packet in packets]
         collector.accept_revealed(i, packets)
+    return collector, collector.settings.encoding(clients)
 
-    with pytest.raises(ForgeryError, match="self-mask of c0 is wrong"):
+
+@pytest.mark.parametrize("liar", [0, 3, 9])
+def test_wrong_shares_are_corrected_and_who_revealed_them_is_named(liar):
+    collector, encoding = revealing({liar})
+
+    total = collector.sum(encoding)
+
+    assert encoding.signed(total).tolist() == [0, 10, 20, 30]
+    assert {v for v, _ in collector.wrong} <= {liar}
+    assert bool(collector.wrong) == (liar < 7)  # shares beyond those needed are not looked at
+
+
+def test_more_wrong_shares_than_can_be_corrected_are_noticed_never_summed():
+    collector, encoding = revealing({0, 1, 2})
+
+    with pytest.raises(ForgeryError, match="self-mask of c0 cannot be found: more than 1 of 10 shares are wrong"):
+        collector.sum(encoding)
+
+
+def test_who_shares_another_secret_than_it_committed_itself_to_is_named():
+    members, collector, _ = a_member(Stage.CONFIRMED)
+    for i, member in enumerate(members):
+        collector.accept_revealed(i, [share.pack() for share in member.unmask(collector.confirmations_for(i))])
+    collector.advertised[2] = replace(collector.advertised[2], commitment=bytes(32))
+
+    with pytest.raises(ForgeryError, match="c2 shared another self-mask than it committed itself to"):
         collector.sum(collector.settings.encoding(5))
 
 

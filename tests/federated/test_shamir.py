@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tacit.federated.errors import ForgeryError, ThresholdError
-from tacit.federated.secagg.shamir import PRIME, SHARE_BYTES, combine, split
+from tacit.federated.secagg.shamir import PRIME, SHARE_BYTES, combine, correct, split
 
 
 @pytest.mark.parametrize("secret", [bytes(32), b"\xff" * 32, os.urandom(32)])
@@ -67,3 +67,22 @@ def test_what_is_no_share_is_refused():
 def test_bad_points_are_refused(points):
     with pytest.raises(ValueError, match="points must be"):
         split(bytes(32), points, 2)
+
+
+@given(st.binary(min_size=32, max_size=32), st.integers(1, 12), st.integers(0, 5), st.integers(0, 1), st.randoms())
+def test_as_many_wrong_shares_as_there_is_room_for_are_found(secret, threshold, errors, spare, random):
+    n = threshold + 2 * errors + spare
+    shares = split(secret, random.sample(range(1, 1000), n), threshold)
+    lies = random.sample(sorted(shares), errors)
+    spoilt = shares | {x: os.urandom(32).rjust(SHARE_BYTES, b"\0") for x in lies}
+
+    assert correct(spoilt, threshold) == (secret, set(lies))
+
+
+def test_more_wrong_shares_than_that_are_refused_and_never_give_another_secret():
+    secret = os.urandom(32)
+    shares = split(secret, range(1, 11), 7)
+
+    for lies in (2, 3, 4):
+        with pytest.raises(ForgeryError, match="more than 1 of 10 shares are wrong"):
+            correct(shares | {x: os.urandom(32).rjust(SHARE_BYTES, b"\0") for x in range(1, lies + 1)}, 7)

@@ -1,6 +1,6 @@
 """Form 1: one server, and masks between pairs of clients (`tacit.federated.secagg`), as Flower messages.
 
-The four stages are four messages of the type that the strategy sends, so they reach the same function of the ClientApp
+The five stages are five messages of the type that the strategy sends, so they reach the same function of the ClientApp
 and the same mod. Only the third carries the model, and only then does the ClientApp train.
 """
 
@@ -64,7 +64,11 @@ class PairwiseMasks(Aggregation):
             if number != last:
                 raise RoundError(f"a message of session {number} came to a client in session {last}")
             member = Member.load(kept, roster, self.settings)
-            content = self._later(stage, member, message, context, train)
+            if stage == Stage.CONFIRMED:
+                survivors = wire.indices(wire.get(message.content, "survivors", bytes))
+                content = wire.put(RecordDict(), signature=member.confirm(survivors, identity))
+            else:
+                content = self._later(stage, member, message, context, train)
         context.state[wire.RECORD] = ConfigRecord({"number": number, "member": member.dump()})
         return content
 
@@ -83,7 +87,8 @@ class PairwiseMasks(Aggregation):
             masked = member.mask(self.encode(update, encoding), incoming, encoding)
             return wire.put_vector(wire.put(RecordDict(), layout=update.layout.pack()), masked)
         if stage == Stage.UNMASKED:
-            revealed = member.unmask(wire.indices(wire.get(get, "survivors", bytes)))
+            signatures = zip(wire.get_all(get, "clients", int), wire.get_all(get, "signatures", bytes), strict=False)
+            revealed = member.unmask(dict(signatures))
             return wire.put(RecordDict(), shares=[share.pack() for share in revealed])
         raise RoundError(f"there is no stage {stage}")
 
@@ -91,21 +96,25 @@ class PairwiseMasks(Aggregation):
         """Return a client's vector: how many coordinates saturated, its weight, and all values times the weight."""
         weight, privacy = min(update.examples / self.settings.max_examples, 1.0), self.settings.privacy
         beyond = int(update.examples > self.settings.max_examples)
-        values, noise = update.values, np.zeros(update.values.size, dtype=np.int64)
+        values = update.values
         if privacy is not None:
             weight, beyond, values = 1.0, 0, privacy.clipped(values)
-            noise = privacy.noise(values.size, encoding.frac_bits)
         values, saturated = encoding.clamp(values, "the update")
-        scaled = encoding.integers(np.concatenate([[weight], weight * values]))
-        scaled[1:] += noise
-        return encoding.ring(np.concatenate([[beyond + saturated], scaled]))
+        scaled = np.empty(values.size + _HEAD)
+        scaled[0], scaled[1] = 0, weight
+        np.multiply(values, weight, out=scaled[_HEAD:])
+        vector = encoding.integers(scaled)
+        vector[0] = beyond + saturated
+        if privacy is not None:
+            vector[_HEAD:] += privacy.noise(values.size, encoding.frac_bits)
+        return encoding.ring(vector)
 
     # the server
 
     def aggregate(
         self, grid: Grid, messages: list[Message], timeout: float | None, number: int, roster: Roster
     ) -> Aggregate:
-        """Lead the clients that the messages go to through the four stages."""
+        """Lead the clients that the messages go to through the five stages."""
         return _Session(self, grid, messages, timeout, number, roster).run()
 
 
@@ -157,7 +166,7 @@ class _Session:
         self.layouts: dict[int, Layout] = {}
 
     def run(self) -> Aggregate:
-        """Lead the clients through the four stages, and return the sum."""
+        """Lead the clients through the five stages, and return the sum."""
         c = self.collector
         empty = {node: wire.put(RecordDict()) for node in self.instructions}
         self._exchange(Stage.ADVERTISED, empty, self._accept_keys)
@@ -168,12 +177,16 @@ class _Session:
         asked = {self.nodes[i]: self._model_for(i) for i in sorted(c.boxes)}
         layout = self._exchange_vectors(asked)
         self._timed(c.close_vectors)
-        asked = {
-            self.nodes[i]: wire.put(RecordDict(), survivors=wire.pack_indices(c.survivors_for(i)))
-            for i in sorted(c.survivors)
-        }
+        survivors = wire.pack_indices(sorted(c.survivors))
+        asked = {self.nodes[i]: wire.put(RecordDict(), survivors=survivors) for i in sorted(c.survivors)}
+        self._exchange(Stage.CONFIRMED, asked, self._accept_confirmation)
+        self._timed(c.close_confirmations)
+        asked = {self.nodes[i]: self._confirmations_for(i) for i in sorted(c.confirmed)}
         self._exchange(Stage.UNMASKED, asked, self._accept_shares)
         total: Ring = self._timed(lambda: c.sum(self.encoding))
+        for v, u in sorted(c.wrong):
+            holder, dealer = c.roster.names[v], c.roster.names[u]
+            self.failures[holder] = f"its share of a secret of {dealer} is wrong, and was left out: one of both lied"
         return self._decode(layout, total)
 
     def _decode(self, layout: Layout, total: Ring) -> Aggregate:
@@ -232,6 +245,13 @@ class _Session:
 
     def _accept_vector(self, node: int, vector: Ring, layout: Layout) -> None:
         self.collector.accept_vector(self._client(node), vector, layout.count + _HEAD, self.encoding)
+
+    def _accept_confirmation(self, node: int, content: RecordDict) -> None:
+        self.collector.accept_confirmation(self._client(node), wire.get(content, "signature", bytes))
+
+    def _confirmations_for(self, client: int) -> RecordDict:
+        signatures = self.collector.confirmations_for(client)
+        return wire.put(RecordDict(), clients=list(signatures), signatures=list(signatures.values()))
 
     def _accept_shares(self, node: int, content: RecordDict) -> None:
         self.collector.accept_revealed(self._client(node), wire.get_all(content, "shares", bytes))

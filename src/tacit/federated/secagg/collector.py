@@ -1,11 +1,11 @@
 """The server's part: it passes on what clients send each other, adds up, and unmasks the sum.
 
-A client whose message is refused counts as one that vanished; `refused` says why. What is raised ends the round.
+A client whose message is refused counts as one that vanished. What is raised ends the round.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tacit.federated.errors import FederatedError, ForgeryError, RoundError, ThresholdError, UpdateError
@@ -13,7 +13,7 @@ from tacit.federated.identity import Roster
 from tacit.federated.secagg import keys, shamir
 from tacit.federated.secagg.encoding import Encoding, Ring
 from tacit.federated.secagg.graph import neighbours
-from tacit.federated.secagg.packets import Advertisement, Revealed
+from tacit.federated.secagg.packets import Advertisement, Revealed, signed_survivors
 from tacit.federated.secagg.settings import Settings
 
 __all__ = ["Collector"]
@@ -30,7 +30,9 @@ class Collector:
     boxes: dict[int, dict[int, bytes]] = field(default_factory=dict)
     survivors: set[int] = field(default_factory=set)
     revealed: dict[int, list[Revealed]] = field(default_factory=dict)
-    refused: dict[int, str] = field(default_factory=dict)
+    confirmed: dict[int, bytes] = field(default_factory=dict)
+    wrong: set[tuple[int, int]] = field(default_factory=set)
+    """Pairs (v, u): the share of u's secret that v revealed is not of the polynomial that u's other shares are of."""
     _graph: dict[int, tuple[int, ...]] = field(default_factory=dict, repr=False)
     _sum: Ring | None = field(default=None, repr=False)
 
@@ -87,16 +89,32 @@ class Collector:
             raise UpdateError(
                 f"{self._name(client)} sent {vector.dtype} {list(vector.shape)} where {encoding.dtype} [{count}] is due"
             )
-        self._sum = vector.copy() if self._sum is None else self._sum + vector
+        if self._sum is None:
+            self._sum = vector.copy()
+        else:
+            self._sum += vector
         self.survivors.add(client)
-
-    def survivors_for(self, client: int) -> list[int]:
-        """Return which of a client's neighbourhood survived."""
-        return [v for v in sorted((client, *self._graph[client])) if v in self.survivors]
 
     def close_vectors(self) -> None:
         """Refuse to go on with too few."""
         self._enough(len(self.survivors), "sent an update")
+
+    # round 3
+
+    def accept_confirmation(self, client: int, signature: bytes) -> None:
+        """Take a client's signature over the survivors."""
+        if client in self.confirmed:
+            raise RoundError(f"{self._name(client)} confirmed twice")
+        self.roster.verify(client, signed_survivors(self.survivors, self.session), signature)
+        self.confirmed[client] = signature
+
+    def confirmations_for(self, client: int) -> dict[int, bytes]:
+        """Return the signatures of a client's neighbours."""
+        return {v: self.confirmed[v] for v in self._graph[client] if v in self.confirmed}
+
+    def close_confirmations(self) -> None:
+        """Refuse to go on with too few."""
+        self._enough(len(self.confirmed), "confirmed the survivors")
 
     # round 4
 
@@ -120,39 +138,53 @@ class Collector:
             for share in shares:
                 held.setdefault(share.index, {})[client + 1] = share.share
         for u in sorted(self.survivors):
-            total -= keys.self_mask(self._seed(u, held), self.session, len(total), encoding)
+            keys.add_mask(total, keys.self_key(self._seed(u, held), self.session), -1)
         for u in sorted(set(self.boxes) - self.survivors):
             beside = [v for v in self._graph[u] if v in self.survivors]
             if not beside:
                 continue
             private = self._mask_key(u, held)
             for v in beside:
-                public = self.advertised[v].mask_key
-                pair = keys.pairwise(private, public, (u, v), self.session, len(total), encoding)
-                if v < u:
-                    total -= pair
-                else:
-                    total += pair
+                key = keys.pairwise_key(private, self.advertised[v].mask_key, (u, v), self.session)
+                keys.add_mask(total, key, -1 if v < u else 1)
         return total
 
     def _seed(self, u: int, held: Mapping[int, dict[int, bytes]]) -> bytes:
-        seed = self._combine(u, held)
-        if keys.commitment(seed, self.session) != self.advertised[u].commitment:
-            raise ForgeryError(f"a share of the self-mask of {self._name(u)} is wrong")
-        return seed
+        committed = self.advertised[u].commitment
+        return self._secret(u, held, lambda seed: keys.commitment(seed, self.session) == committed, "self-mask")
 
     def _mask_key(self, u: int, held: Mapping[int, dict[int, bytes]]) -> bytes:
-        key = self._combine(u, held)
-        if keys.public_key(key) != self.advertised[u].mask_key:
-            raise ForgeryError(f"a share of the mask key of {self._name(u)} is wrong")
-        return key
+        public = self.advertised[u].mask_key
+        return self._secret(u, held, lambda key: keys.public_key(key) == public, "mask key")
 
-    def _combine(self, u: int, held: Mapping[int, dict[int, bytes]]) -> bytes:
-        needed = self.settings.needed(len(self._graph[u]) + 1)
+    def _secret(
+        self, u: int, held: Mapping[int, dict[int, bytes]], is_right: Callable[[bytes], bool], what: str
+    ) -> bytes:
+        """Return a secret of u, which u has bound itself to; wrong shares of it are found and left out.
+
+        With t of n shares needed and m revealed, (m - t) / 2 may be wrong. Clients that were wrong once are not asked
+        again while others are enough.
+        """
+        needed, shares = self.settings.needed(len(self._graph[u]) + 1), held.get(u, {})
+        doubtful = {v + 1 for v, _ in self.wrong}
+        trusted = {x: share for x, share in shares.items() if x not in doubtful}
+        chosen = trusted if len(trusted) >= needed else shares
         try:
-            return shamir.combine(held.get(u, {}), needed)
+            secret = shamir.combine(chosen, needed)
+            if is_right(secret):
+                return secret
+        except ForgeryError:
+            pass  # not of one polynomial: some share is wrong
         except FederatedError as error:
             raise type(error)(f"the masks of {self._name(u)} cannot be removed: {error}") from None
+        try:
+            secret, wrong = shamir.correct(shares, needed)
+        except ForgeryError as error:
+            raise ForgeryError(f"the {what} of {self._name(u)} cannot be found: {error}") from None
+        if not is_right(secret):
+            raise ForgeryError(f"{self._name(u)} shared another {what} than it committed itself to")
+        self.wrong |= {(x - 1, u) for x in wrong}
+        return secret
 
     def _name(self, client: int) -> str:
         return self.roster.names[client]

@@ -70,11 +70,12 @@ class Encoding:
 
     def integers(self, x: Floats) -> npt.NDArray[np.int64]:
         """Return round(x 2^f), for x within the limit."""
-        return np.rint(x * 2.0**self.frac_bits).astype(np.int64)
+        scaled = x * 2.0**self.frac_bits
+        return np.rint(scaled, out=scaled).astype(np.int64)
 
     def ring(self, v: npt.NDArray[np.int64]) -> Ring:
         """Return integers as ring elements."""
-        return v.astype(self.dtype)
+        return v.view(np.uint64).astype(self.dtype, copy=False)
 
     def signed(self, v: Ring) -> npt.NDArray[np.int64]:
         """Return ring elements as the integers in two's complement."""

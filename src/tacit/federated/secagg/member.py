@@ -1,10 +1,11 @@
-"""A client's part: four stages, each done once per session.
+"""A client's part: five stages, each done once per session.
 
 ::
 
     advertise    fresh keys, signed
     share        both secrets, shared and encrypted for each neighbour
     mask         the vector, masked
+    confirm      the survivors, as the server tells them, signed
     unmask       for each neighbour, one share: of the seed if it survived, of the key if it did not; never both
 
 Between stages a member is a record of bytes (`dump`, `Member.load`): with Flower, each stage may run in a process of
@@ -25,7 +26,7 @@ from tacit.federated.identity import Identity, Roster
 from tacit.federated.secagg import keys, shamir
 from tacit.federated.secagg.encoding import Encoding, Ring
 from tacit.federated.secagg.graph import neighbours
-from tacit.federated.secagg.packets import Advertisement, Revealed, pack_shares, unpack_shares
+from tacit.federated.secagg.packets import Advertisement, Revealed, pack_shares, signed_survivors, unpack_shares
 from tacit.federated.secagg.settings import Settings
 
 __all__ = ["Member", "Stage"]
@@ -37,7 +38,8 @@ class Stage(IntEnum):
     ADVERTISED = 1
     SHARED = 2
     MASKED = 3
-    UNMASKED = 4
+    CONFIRMED = 4
+    UNMASKED = 5
 
 
 @dataclass
@@ -56,6 +58,10 @@ class Member:
     held: dict[int, bytes] = field(default_factory=dict, repr=False)
     """The encrypted shares of those neighbours whose masks are in this client's vector."""
     own_share: bytes = field(default=b"", repr=False)
+    members: set[int] = field(default_factory=set)
+    """Everyone who takes part."""
+    alive: set[int] = field(default_factory=set)
+    """The survivors that this client has signed for."""
 
     def advertise(self, identity: Identity) -> Advertisement:
         """Return fresh public keys, signed. [BIKMMPRSS17] Fig. 4, round 0."""
@@ -68,7 +74,7 @@ class Member:
     def share(self, participants: Iterable[int], advertised: Iterable[Advertisement]) -> dict[int, bytes]:
         """Return both secrets, shared and encrypted, for each neighbour. Round 1."""
         self._advance(Stage.SHARED)
-        members = set(participants)
+        self.members = members = set(participants)
         if len(members) < self.settings.minimum or self.index not in members:
             raise ThresholdError(f"{len(members)} clients take part; this one asks for {self.settings.minimum}")
         if not all(0 <= v < len(self.roster) for v in members):
@@ -104,30 +110,43 @@ class Member:
         for v, box in incoming.items():
             self._open(v, box)
         self.held = dict(incoming)
-        y = vector + keys.self_mask(self.seed, self.session, len(vector), encoding)
+        y = vector.copy()
+        keys.add_mask(y, keys.self_key(self.seed, self.session))
         for v in incoming:
-            key = self.peers[v].mask_key
-            pair = keys.pairwise(self.mask_key, key, (self.index, v), self.session, len(vector), encoding)
-            if self.index < v:
-                y += pair
-            else:
-                y -= pair
+            key = keys.pairwise_key(self.mask_key, self.peers[v].mask_key, (self.index, v), self.session)
+            keys.add_mask(y, key, 1 if self.index < v else -1)
         return y
 
-    def unmask(self, survivors: Iterable[int]) -> list[Revealed]:
-        """Return one share for each client whose shares are here. Once, and for one story only. Round 4."""
-        self._advance(Stage.UNMASKED)
-        alive = set(survivors)
-        if self.index not in alive:
+    def confirm(self, survivors: Iterable[int], identity: Identity) -> bytes:
+        """Sign who survived, as the server tells it, if so many may be summed. Round 3."""
+        self._advance(Stage.CONFIRMED)
+        self.alive = set(survivors)
+        around = self.alive & {*self.peers, self.index}
+        if self.index not in self.alive:
             raise RoundError("this client is not among the survivors: its vector came too late")
-        if not alive <= {*self.held, self.index}:
+        if not self.alive <= self.members or not around <= {*self.held, self.index}:
             raise ForgeryError("the server named a survivor whose secrets were never shared")
-        if len(alive) < self._needed:
-            raise ThresholdError(f"{len(alive)} of this client's neighbourhood survive, {self._needed} are needed")
+        if len(around) < self._needed:
+            raise ThresholdError(f"{len(around)} of this client's neighbourhood survive, {self._needed} are needed")
+        if len(self.alive) < self.settings.minimum:
+            raise ThresholdError(f"{len(self.alive)} clients survive; this one asks for {self.settings.minimum}")
+        return identity.sign(signed_survivors(self.alive, self.session))
+
+    def unmask(self, signatures: Mapping[int, bytes]) -> list[Revealed]:
+        """Return one share for each client whose shares are here, if enough neighbours signed for the same. Round 4."""
+        self._advance(Stage.UNMASKED)
+        if not set(signatures) <= self.alive & set(self.peers):
+            raise ForgeryError(
+                "the server passed on a confirmation of a client that is no neighbour, or did not survive"
+            )
+        for v, signature in signatures.items():
+            self.roster.verify(v, signed_survivors(self.alive, self.session), signature)
+        if len(signatures) + 1 < self._needed:
+            raise ThresholdError(f"{len(signatures)} neighbours confirm the survivors, {self._needed - 1} are needed")
         revealed = [Revealed(self.index, True, self.own_share)]
         for v, box in self.held.items():
             mask_share, seed_share = unpack_shares(self._open(v, box))
-            revealed.append(Revealed(v, v in alive, seed_share if v in alive else mask_share))
+            revealed.append(Revealed(v, v in self.alive, seed_share if v in self.alive else mask_share))
         self.held, self.own_share = {}, b""
         self.box_key = self.mask_key = self.seed = b""
         return revealed
@@ -155,6 +174,8 @@ class Member:
             "mask_key": self.mask_key.hex(),
             "seed": self.seed.hex(),
             "own_share": self.own_share.hex(),
+            "members": sorted(self.members),
+            "alive": sorted(self.alive),
             "peers": [peer.pack().hex() for peer in self.peers.values()],
             "held": {v: box.hex() for v, box in self.held.items()},
         }
@@ -177,4 +198,6 @@ class Member:
             {peer.index: peer for peer in peers},
             {int(v): bytes.fromhex(box) for v, box in record["held"].items()},
             bytes.fromhex(record["own_share"]),
+            set(record["members"]),
+            set(record["alive"]),
         )

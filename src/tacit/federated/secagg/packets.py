@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
 from tacit.federated.errors import ForgeryError
 from tacit.federated.secagg.shamir import SHARE_BYTES
 
-__all__ = ["Advertisement", "Revealed", "pack_shares", "unpack_shares"]
+__all__ = ["Advertisement", "Revealed", "pack_shares", "signed_survivors", "unpack_shares"]
 
 _ADVERTISEMENT = struct.Struct(">I32s32s32s64s")
 _REVEALED = struct.Struct(f">IB{SHARE_BYTES}s")
@@ -66,6 +67,13 @@ class Revealed:
         except struct.error:
             raise ForgeryError("a revealed share is damaged") from None
         return cls(index, bool(survived), share)
+
+
+def signed_survivors(survivors: Iterable[int], session: bytes) -> bytes:
+    """Return what a client signs to confirm who survived. [BIKMMPRSS17] Fig. 4, round 3."""
+    clients = sorted(survivors)
+    packed = struct.pack(f">I{len(clients)}I", len(clients), *clients)
+    return b"tacit survivors" + struct.pack(">I", len(session)) + session + packed
 
 
 def pack_shares(mask_key: bytes, seed: bytes) -> bytes:
