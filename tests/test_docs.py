@@ -82,7 +82,7 @@ def test_tacit_commands_parse(line):
     command, arguments = cli, [word.strip('"') for word in line.split()[1:]]
     context = click.Context(cli)
 
-    while isinstance(command, click.Group):
+    while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
         command = command.get_command(context, arguments.pop(0))
         assert command is not None
     context = command.make_context("tacit", arguments)

@@ -9,23 +9,29 @@ from pathlib import Path
 
 import click
 
+from tacit.cli.bench_serve import bench_serve
 from tacit.cli.repository import find
 from tacit.errors import ConfigError
 
 __all__ = ["bench"]
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--only", default="", metavar="REGEX", help="Tasks whose name matches, say 'train|op.mul'.")
 @click.option("--peers", type=click.Path(path_type=Path), help="Folder with virtual environments crypten/ and spu/.")
 @click.option("--passes", type=click.IntRange(min=1), default=1, show_default=True, help="How often to go through all.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of each process.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where results go.  [default: benchmarks/results]")
-def bench(only: str, peers: Path | None, passes: int, threads: int, folder: Path | None) -> None:
+@click.pass_context
+def bench(
+    context: click.Context, only: str, peers: Path | None, passes: int, threads: int, folder: Path | None
+) -> None:
     """Time training, inference and single operators, in three processes over TLS on loopback.
 
     Writes rows.jsonl, table.md and plot.svg. With `--peers` other frameworks do the same tasks in turn.
     """
+    if context.invoked_subcommand is not None:
+        return
     scripts = find("benchmarks")
     try:
         re.compile(only)
@@ -40,3 +46,6 @@ def bench(only: str, peers: Path | None, passes: int, threads: int, folder: Path
     except FileNotFoundError as error:
         raise ConfigError(str(error)) from None
     click.echo(table.read_text())
+
+
+bench.add_command(bench_serve)

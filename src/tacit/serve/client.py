@@ -179,6 +179,14 @@ class Client:
         """
         return self._run(lambda: self._predict(torch.as_tensor(inputs)))
 
+    @property
+    def plan(self) -> Plan:
+        """What the servers serve: the shape and dtype of inputs, and how many they compute at once."""
+        return self._run(self._ask_plan)
+
+    async def _ask_plan(self) -> Plan:
+        return _common_plan(await self._connected())
+
     async def _predict(self, inputs: Tensor) -> Tensor:
         connections = await self._connected()
         plan = _common_plan(connections)
