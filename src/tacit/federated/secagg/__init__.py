@@ -11,7 +11,7 @@ Ref: [BIKMMPRSS17] Fig. 4, [BBGLR20] Alg. 2.
 ::
 
     settings.py    what clients and server agree on in advance
-    member.py      a client's four stages          collector.py   the server's
+    member.py      a client's five stages          collector.py   the server's
     packets.py     what they send each other       keys.py        agreement, masks, encryption
     shamir.py  graph.py  encoding.py
 """

@@ -1,0 +1,1 @@
+"""quickstart: a Flower app for the tests."""
