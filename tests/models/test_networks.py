@@ -12,6 +12,8 @@ from yardstick import BATCH, NETWORKS, OPTIMIZERS, step
 import tacit
 
 POINT = 0.01
+ADAM_EPOCHS = {"A": 3, "B": 3, "C": 1, "D": 3}
+"""Of ten steps each, which take C minutes: it has 430,000 weights, and Adam divides by a root for each of them."""
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,7 @@ def test_accuracy_is_within_a_point_after_more_training(name, images, session):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_accuracy_is_within_a_point_with_adam(name, images, session):
-    agree_on_accuracy(name, "Adam", 1280, 1, images)
+    agree_on_accuracy(name, "Adam", 1280, ADAM_EPOCHS[name], images)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

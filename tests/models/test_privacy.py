@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -73,6 +75,54 @@ def test_a_public_operand_costs_no_opening(x, session):
     assert public_model == truncation
     assert public_data == truncation
     assert neither == truncation + BYTES * (x.numel() + w.numel())
+
+
+def test_each_owner_opens_what_it_knows_and_nothing_else(x, session):
+    w = torch.randn(WIDE, NARROW)
+    secret_x, secret_w = tacit.share(x, owner="alice"), tacit.share(w, owner="bob")
+    before = session.meter.cost
+
+    (secret_x @ secret_w).share.settle()
+
+    cost = session.meter.cost - before
+    truncation = BYTES / 2 * ROWS * NARROW  # of a result that nobody knows, both send their part
+    assert cost.rounds == 2
+    assert cost.online == {
+        "alice": BYTES / 2 * x.numel() + truncation,
+        "bob": BYTES / 2 * w.numel() + truncation,
+    }
+
+
+@pytest.mark.parametrize("layer", ["linear", "convolution"])
+def test_a_step_of_training_opens_a_public_operand_in_neither_pass(layer, session):
+    make, shape = {
+        "linear": (lambda: nn.Linear(WIDE, NARROW, bias=False), (ROWS, WIDE)),
+        "convolution": (lambda: nn.Conv2d(2, 3, 3, bias=False), (ROWS, 2, 5, 5)),
+    }[layer]
+    model, data = make(), torch.randn(shape)
+    size, outputs = sum(p.numel() for p in model.parameters()), model(data).numel()
+    gradient = torch.randn(model(data).shape)
+
+    def backward(module, x):
+        y = module(x)
+        y.backward(tacit.share(gradient))
+        for p in [x, *module.parameters()]:
+            if isinstance(p.grad, tacit.SecretTensor):
+                p.grad.share.settle()
+        return y
+
+    on_secret_data = tacit.share(data).requires_grad_()
+    public_model = online(session, lambda: backward(copy.deepcopy(model).requires_grad_(False), on_secret_data))[1]
+    public_data = online(session, lambda: backward(tacit.share(copy.deepcopy(model)), data.clone()))[1]
+    neither = online(session, lambda: backward(tacit.share(copy.deepcopy(model)), tacit.share(data).requires_grad_()))[
+        1
+    ]
+
+    truncated = {"output": outputs, "gradient of data": data.numel(), "gradient of weights": size}
+    assert public_model == BYTES * (truncated["output"] + truncated["gradient of data"])
+    assert public_data == BYTES * (truncated["output"] + truncated["gradient of weights"])
+    opened = size + data.numel() + outputs  # weights and data once for both passes, and what arrives from above
+    assert neither == BYTES * (sum(truncated.values()) + opened)
 
 
 def test_sums_and_choices_with_public_operands_are_free(x, session):

@@ -69,6 +69,9 @@ def wav2vec2():
     return transformers.Wav2Vec2ForCTC(config), {"input_values": torch.randn(2, 800)}
 
 
+SCALE = 64
+"""Of a loss: the small gradients of random weights would vanish in fixed point, as they would in half precision."""
+
 MODELS = (bert, bert_of_secret_embeddings, roberta, distilbert, gpt2, llama, t5, vit, resnet, wav2vec2)
 
 
@@ -99,8 +102,8 @@ def test_models_have_the_plain_gradients(make, session):
     shared = tacit.share(model)
 
     for m, given in ((model, inputs), (shared, secretly(inputs))):
-        m(**given)[0].square().sum().backward()
+        (SCALE * m(**given)[0].square().sum()).backward()
 
     for got, want in zip(shared.parameters(), model.parameters(), strict=True):
         if want.grad is not None:
-            assert (tacit.reveal(got.grad) - want.grad).norm() <= 5e-3 + 5e-2 * want.grad.norm()
+            assert (tacit.reveal(got.grad) - want.grad).norm() <= 2e-3 * SCALE + 5e-3 * want.grad.norm()
