@@ -44,7 +44,7 @@ class Aggregate:
     saturated: int
     """Coordinates, over all clients, that were larger than the limit."""
     seconds: float
-    """The server's own work."""
+    """The server's own work; of the processor where the work is done in this process."""
     rho: float | None = None
     """The privacy loss of this round, in zero-concentrated differential privacy."""
     error: float = 0.0

@@ -26,7 +26,7 @@ from tacit.federated.secagg.member import Stage
 from tacit.federated.secagg.packets import Advertisement
 from tacit.federated.update import Layout, Update
 
-__all__ = ["PairwiseMasks"]
+__all__ = ["PairwiseMasks", "Session", "contribution"]
 
 _HEAD = 2
 """Coordinates before the values: how many saturated, and the weight."""
@@ -115,7 +115,7 @@ class PairwiseMasks(Aggregation):
         self, grid: Grid, messages: list[Message], timeout: float | None, number: int, roster: Roster
     ) -> Aggregate:
         """Lead the clients that the messages go to through the five stages."""
-        return _Session(self, grid, messages, timeout, number, roster).run()
+        return Session(self, grid, messages, timeout, number, roster).run()
 
 
 def contribution(message: Message, context: Context, train: Train, *, metrics: bool = True) -> Update:
@@ -143,7 +143,7 @@ def _session(run: int, number: int) -> bytes:
     return b"%d/%d" % (run, number)
 
 
-class _Session:
+class Session:
     """The server in one session."""
 
     def __init__(
@@ -169,21 +169,21 @@ class _Session:
         """Lead the clients through the five stages, and return the sum."""
         c = self.collector
         empty = {node: wire.put(RecordDict()) for node in self.instructions}
-        self._exchange(Stage.ADVERTISED, empty, self._accept_keys)
-        self._timed(c.close_advertisements)
-        asked = {self.nodes[i]: self._keys_for(i) for i in c.participants}
-        self._exchange(Stage.SHARED, asked, self._accept_boxes)
-        self._timed(c.close_shares)
-        asked = {self.nodes[i]: self._model_for(i) for i in sorted(c.boxes)}
+        self._exchange(Stage.ADVERTISED, empty, self.accept_keys)
+        self.timed(c.close_advertisements)
+        asked = {self.nodes[i]: self.keys_for(i) for i in c.participants}
+        self._exchange(Stage.SHARED, asked, self.accept_boxes)
+        self.timed(c.close_shares)
+        asked = {self.nodes[i]: self.model_for(i) for i in sorted(c.boxes)}
         layout = self._exchange_vectors(asked)
-        self._timed(c.close_vectors)
+        self.timed(c.close_vectors)
         survivors = wire.pack_indices(sorted(c.survivors))
         asked = {self.nodes[i]: wire.put(RecordDict(), survivors=survivors) for i in sorted(c.survivors)}
-        self._exchange(Stage.CONFIRMED, asked, self._accept_confirmation)
-        self._timed(c.close_confirmations)
-        asked = {self.nodes[i]: self._confirmations_for(i) for i in sorted(c.confirmed)}
-        self._exchange(Stage.UNMASKED, asked, self._accept_shares)
-        total: Ring = self._timed(lambda: c.sum(self.encoding))
+        self._exchange(Stage.CONFIRMED, asked, self.accept_confirmation)
+        self.timed(c.close_confirmations)
+        asked = {self.nodes[i]: self.confirmations_for(i) for i in sorted(c.confirmed)}
+        self._exchange(Stage.UNMASKED, asked, self.accept_shares)
+        total: Ring = self.timed(lambda: c.sum(self.encoding))
         for v, u in sorted(c.wrong):
             holder, dealer = c.roster.names[v], c.roster.names[u]
             self.failures[holder] = f"its share of a secret of {dealer} is wrong, and was left out: one of both lied"
@@ -206,18 +206,22 @@ class _Session:
             error=survivors * self.encoding.error / weight,
         )
 
-    def _accept_keys(self, node: int, content: RecordDict) -> None:
+    def accept_keys(self, node: int, content: RecordDict) -> None:
+        """Take a node's keys; which client it is, they say."""
         self.nodes[self.collector.accept_advertisement(wire.get(content, "keys", bytes))] = node
 
-    def _keys_for(self, client: int) -> RecordDict:
+    def keys_for(self, client: int) -> RecordDict:
+        """Return what a client needs to share its secrets."""
         keys = [advertised.pack() for advertised in self.collector.advertisements_for(client)]
         return wire.put(RecordDict(), keys=keys, participants=wire.pack_indices(self.collector.participants))
 
-    def _accept_boxes(self, node: int, content: RecordDict) -> None:
+    def accept_boxes(self, node: int, content: RecordDict) -> None:
+        """Take a node's encrypted shares."""
         clients, boxes = wire.get_all(content, "clients", int), wire.get_all(content, "boxes", bytes)
         self.collector.accept_shares(self._client(node), dict(zip(clients, boxes, strict=False)))
 
-    def _model_for(self, client: int) -> RecordDict:
+    def model_for(self, client: int) -> RecordDict:
+        """Return the model, and the shares that neighbours sent."""
         boxes = self.collector.boxes_for(client)
         content = RecordDict(dict(self.instructions[self.nodes[client]].content))
         return wire.put(content, clients=list(boxes), boxes=list(boxes.values()))
@@ -240,20 +244,24 @@ class _Session:
             if own != layout:
                 self._fail(node, "its metrics or arrays differ from those of most clients")
                 continue
-            self._checked(node, lambda node=node, vector=vector: self._accept_vector(node, vector, layout))  # type: ignore[misc]
+            self._checked(node, lambda node=node, vector=vector: self.accept_vector(node, vector, layout))  # type: ignore[misc]
         return layout
 
-    def _accept_vector(self, node: int, vector: Ring, layout: Layout) -> None:
+    def accept_vector(self, node: int, vector: Ring, layout: Layout) -> None:
+        """Take a node's masked vector."""
         self.collector.accept_vector(self._client(node), vector, layout.count + _HEAD, self.encoding)
 
-    def _accept_confirmation(self, node: int, content: RecordDict) -> None:
+    def accept_confirmation(self, node: int, content: RecordDict) -> None:
+        """Take a node's signature over the survivors."""
         self.collector.accept_confirmation(self._client(node), wire.get(content, "signature", bytes))
 
-    def _confirmations_for(self, client: int) -> RecordDict:
+    def confirmations_for(self, client: int) -> RecordDict:
+        """Return the signatures of a client's neighbours."""
         signatures = self.collector.confirmations_for(client)
         return wire.put(RecordDict(), clients=list(signatures), signatures=list(signatures.values()))
 
-    def _accept_shares(self, node: int, content: RecordDict) -> None:
+    def accept_shares(self, node: int, content: RecordDict) -> None:
+        """Take the shares that a node reveals."""
         self.collector.accept_revealed(self._client(node), wire.get_all(content, "shares", bytes))
 
     def _client(self, node: int) -> int:
@@ -281,7 +289,7 @@ class _Session:
 
     def _checked(self, node: int, accept: Callable[[], None]) -> None:
         try:
-            self._timed(accept)
+            self.timed(accept)
         except FederatedError as error:
             self._fail(node, str(error))
 
@@ -289,9 +297,10 @@ class _Session:
         client = next((self.collector.roster.names[i] for i, own in self.nodes.items() if own == node), f"node {node}")
         self.failures[client] = reason.strip().splitlines()[-1] if reason.strip() else "failed"
 
-    def _timed(self, work: Callable[[], Any]) -> Any:
-        start = time.perf_counter()
+    def timed(self, work: Callable[[], Any]) -> Any:
+        """Do some of the server's own work, and count its seconds."""
+        start = time.process_time()
         try:
             return work()
         finally:
-            self.seconds += time.perf_counter() - start
+            self.seconds += time.process_time() - start
