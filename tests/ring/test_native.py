@@ -108,3 +108,80 @@ def test_the_backend_can_be_chosen(backend: str) -> None:
     )
 
     assert run.stdout.split() == [backend, f"tacit.ring.{backend}"], run.stderr
+
+
+SIZES = [0, 1, 7, 63, 64, 65, 129, 1000, 200_001]
+
+
+def bits(*shape: int) -> torch.Tensor:
+    return torch.randint(0, 2, shape, dtype=torch.uint8)
+
+
+def planes(*shape: int) -> torch.Tensor:
+    return torch.randint(0, 256, shape, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.usefixtures("isa", "threads")
+def test_bits_are_packed_alike(size: int) -> None:
+    dense, apart = bits(size + 3)[3:], bits(size, 3)[:, 1]
+    plane = planes((size + 7) // 8 + 1)[1:]
+
+    for b in (dense, apart):
+        assert torch.equal(native.pack_bits(b), reference.pack_bits(b))
+    assert torch.equal(native.unpack_bits(plane, size), reference.unpack_bits(plane, size))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.usefixtures("isa", "threads")
+def test_tables_are_alike_and_looked_up_alike(size: int) -> None:
+    a = ring(size, 2)[:, 1]
+    tables = torch.randint(-(2**15), 2**15, (reference.CHUNKS, size), dtype=torch.int16)
+
+    for thresholds in (1, 3):
+        u = ring(thresholds, size)
+        for leader in (False, True):
+            found, want = (k.lookup(tables, u, leader=leader) for k in (native, reference))
+            assert torch.equal(found[0], want[0])
+            assert torch.equal(found[1], want[1])
+    assert torch.equal(native.thermometer(a), reference.thermometer(a))
+
+
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 100, 50_001])
+@pytest.mark.parametrize("top", [False, True])
+@pytest.mark.usefixtures("isa", "threads")
+def test_nodes_are_alike(size: int, top: bool) -> None:
+    nodes, inputs, products = (1, 6, 15) if top else (4, 7, 22)
+    opened, masks = planes(inputs, nodes, size), planes(inputs, size, nodes).transpose(1, 2)
+    monomials, less = planes(products, nodes, size), planes(4, nodes, size + 1)[3, :, 1:]
+
+    assert torch.equal(native.node_expand(masks, top=top), reference.node_expand(masks, top=top))
+    for leader in (False, True):
+        found, want = (
+            k.node_evaluate(opened, masks, monomials, less, top=top, leader=leader) for k in (native, reference)
+        )
+        assert torch.equal(found[0], want[0])
+        assert found[1] is want[1] is None if top else torch.equal(found[1], want[1])
+
+
+@pytest.mark.usefixtures("isa", "threads")
+def test_key_streams_are_alike_wherever_a_request_begins_and_ends() -> None:
+    key = os.urandom(16)
+    here, there = native.key_stream(key), reference.key_stream(key)
+    sizes = [1, 15, 16, 17, 5000, 8192, 3, 100_001, 8, 3 << 20]
+
+    for size in sizes:
+        assert torch.equal(here.next(size), there.next(size))
+        for combine in ("add_to", "subtract_from", "xor_into"):
+            values = planes(size) if combine == "xor_into" else ring(size // 8 + 1)
+            copy = values.clone()
+            getattr(here, combine)(values)
+            getattr(there, combine)(copy)
+            assert torch.equal(values, copy)
+
+
+def test_a_key_of_another_size_is_refused() -> None:
+    if not native.has_aes():
+        pytest.skip("this machine has no AES instructions")
+    with pytest.raises(ValueError, match="16 bytes"):
+        native.KeyStream(bytes(32))

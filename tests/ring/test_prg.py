@@ -71,3 +71,18 @@ def test_a_stream_cannot_be_copied_and_hides_its_key() -> None:
         with pytest.raises(TypeError, match="never be used twice"):
             use(stream)
     assert "0123" not in repr(stream)
+
+
+@pytest.mark.parametrize("size", [5, SMALL_BYTES // 8, SMALL_BYTES])
+def test_a_stream_is_combined_with_what_is_there(size: int) -> None:
+    drawn, combined = Stream(b"c" * 16), Stream(b"c" * 16)
+    values = torch.arange(size) << 40
+    data = torch.arange(size).to(torch.uint8)
+    want = [values + drawn.ring((size,)), values - drawn.ring((size,)), data ^ drawn.bytes(size)]
+
+    total, difference, masked = values.clone(), values.clone(), data.clone()
+    combined.add_to(total)
+    combined.subtract_from(difference)
+    combined.xor_into(masked)
+
+    assert all(torch.equal(x, y) for x, y in zip((total, difference, masked), want, strict=True))

@@ -11,22 +11,12 @@ import logging
 import os
 
 from tacit.errors import ConfigError
-from tacit.ring.reference import (
-    CHUNKS,
-    logical_shift,
-    lookup,
-    matmul,
-    node_evaluate,
-    node_expand,
-    node_inputs,
-    pack_bits,
-    thermometer,
-    unpack_bits,
-)
+from tacit.ring.reference import CHUNKS, logical_shift, node_inputs
 
 __all__ = [
     "BACKEND",
     "CHUNKS",
+    "key_stream",
     "logical_shift",
     "lookup",
     "matmul",
@@ -38,24 +28,50 @@ __all__ = [
     "unpack_bits",
 ]
 
-_asked = os.environ.get("TACIT_KERNELS", "")
-if _asked not in ("", "native", "reference"):
-    raise ConfigError(f"TACIT_KERNELS is {_asked!r}: say native or reference, or leave it out for the best there is")
 
-BACKEND = "reference"
-"""Which kernels are in use: "native" or "reference"."""
-
-if _asked != "reference":
+def _backend() -> str:
+    asked = os.environ.get("TACIT_KERNELS", "")
+    if asked not in ("", "native", "reference"):
+        raise ConfigError(f"TACIT_KERNELS is {asked!r}: say native or reference, or leave it out for the best there is")
+    if asked == "reference":
+        return asked
     try:
-        from tacit.ring.native import matmul
+        import tacit.ring.native  # noqa: F401
     except ImportError as missing:
-        if _asked == "native":
+        if asked == "native":
             raise ConfigError(
                 "TACIT_KERNELS asks for the native kernels, which this installation lacks: install Tacit again with "
                 "a C++20 compiler on PATH"
             ) from missing
         logging.getLogger("tacit").info(
-            "the native kernels are not installed: matrix products, convolutions and comparisons are slower"
+            "the native kernels are not installed: matrix products, key streams and comparisons are slower"
         )
-    else:
-        BACKEND = "native"
+        return "reference"
+    return "native"
+
+
+BACKEND = _backend()
+"""Which kernels are in use: "native" or "reference"."""
+
+if BACKEND == "native":
+    from tacit.ring.native import (
+        key_stream,
+        lookup,
+        matmul,
+        node_evaluate,
+        node_expand,
+        pack_bits,
+        thermometer,
+        unpack_bits,
+    )
+else:
+    from tacit.ring.reference import (
+        key_stream,
+        lookup,
+        matmul,
+        node_evaluate,
+        node_expand,
+        pack_bits,
+        thermometer,
+        unpack_bits,
+    )

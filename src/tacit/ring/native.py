@@ -5,18 +5,39 @@ The C++ side sees addresses and steps, so what a tensor is gets checked here, an
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from tacit.ring import _native, reference
+from tacit.ring.reference import CHUNKS
 
-__all__ = ["isa", "matmul", "use_isa"]
+__all__ = [
+    "KeyStream",
+    "has_aes",
+    "isa",
+    "key_stream",
+    "lookup",
+    "matmul",
+    "node_evaluate",
+    "node_expand",
+    "pack_bits",
+    "thermometer",
+    "unpack_bits",
+    "use_isa",
+]
 
 SMALL = 1 << 13
 """Up to this many products, PyTorch's loops are done before the checks here are: a call takes 6 µs, against 2."""
 
-isa, use_isa = _native.isa, _native.use_isa
-"""The instruction set in use, "avx512", "avx2" or "portable"; and how to choose another, or the "best"."""
+isa, use_isa, has_aes = _native.isa, _native.use_isa, _native.KeyStream.available
+"""The instruction set in use, "avx512", "avx2" or "portable"; how to choose one, or the "best"; whether it has AES."""
+
+HUGE_BYTES = 1 << 22
+"""From this size on, NumPy asks the system for huge pages. Smaller ones come out of memory used before, anyway."""
 
 
 def matmul(x: Tensor, y: Tensor) -> Tensor:
@@ -31,14 +52,14 @@ def matmul(x: Tensor, y: Tensor) -> Tensor:
     if left.dim() == 2 and right.dim() == 2:
         if rows * inner * columns <= SMALL:
             return reference.matmul(x, y)
-        z = torch.empty(rows, columns, dtype=torch.int64)
+        z = _space((rows, columns), torch.int64)
         _fill(z, left.unsqueeze(0), right.unsqueeze(0))
     elif right.dim() == 2:
-        z = torch.empty(*left.shape[:-1], columns, dtype=torch.int64)
+        z = _space((*left.shape[:-1], columns), torch.int64)
         _fill(z, left.flatten(0, -2).unsqueeze(0), right.unsqueeze(0))
     else:
         batch = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
-        z = torch.empty(*batch, rows, columns, dtype=torch.int64)
+        z = _space((*batch, rows, columns), torch.int64)
         _fill(z, *(t.expand(*batch, *t.shape[-2:]).reshape(batch.numel(), *t.shape[-2:]) for t in (left, right)))
     if x.dim() == 1:
         z = z.squeeze(-2)
@@ -53,6 +74,124 @@ def _fill(z: Tensor, x: Tensor, y: Tensor) -> None:
         return
     places = x.data_ptr(), x.stride(), y.data_ptr(), y.stride(), z.data_ptr(), (rows * columns, columns, 1)
     _native.matmul(*places, batch, rows, inner, columns, torch.get_num_threads())
+
+
+def thermometer(a: Tensor) -> Tensor:
+    """Tables T_k[j] = [j < digit k of a], j = 0..14, over the low 63 bits of a: [n] -> int16 [16, n]."""
+    a = a.contiguous()
+    out = _space((CHUNKS, a.numel()), torch.int16)
+    _native.thermometer(a.data_ptr(), a.numel(), out.data_ptr(), torch.get_num_threads())
+    return out
+
+
+def lookup(tables: Tensor, public: Tensor, *, leader: bool) -> tuple[Tensor, Tensor]:
+    """Look public digits up in shared tables: shares of [u_k < a_k] and [u_k = a_k] for every digit k, as planes.
+
+    `tables` int16 [16, n], `public` int64 [..., n] -> two uint8 [4 digits, 4 nodes, ceil(numel / 8)], where digit p of
+    node q is digit 4 q + p of the number.
+    """
+    tables, public = tables.contiguous(), public.contiguous()
+    width, count = tables.shape[1], public.numel()
+    less, equal = _space((2, 4, 4, (count + 7) // 8), torch.uint8)
+    places = public.data_ptr(), count, leader, less.data_ptr(), equal.data_ptr()
+    if width:
+        _native.lookup(tables.data_ptr(), width, *places, torch.get_num_threads())
+    return less, equal
+
+
+def node_expand(masks: Tensor, *, top: bool) -> Tensor:
+    """Monomials of mask bits: [7 | 6, nodes, bytes] -> [22 | 15, nodes, bytes]."""
+    masks = masks.contiguous()
+    nodes, width = masks.shape[1:]
+    out = _space((15 if top else 22, nodes, width), torch.uint8)
+    _native.node_expand(masks.data_ptr(), nodes * width, top, out.data_ptr(), torch.get_num_threads())
+    return out
+
+
+def node_evaluate(
+    opened: Tensor, masks: Tensor, monomials: Tensor, less3: Tensor, *, top: bool, leader: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Shares of a level's outputs (less, equal), [nodes, bytes] each; no `equal` at the top."""
+    opened, masks, monomials, less3 = (t.contiguous() for t in (opened, masks, monomials, less3))
+    less = torch.empty_like(less3)
+    equal = None if top else torch.empty_like(less)
+    _native.node_evaluate(
+        opened.data_ptr(),
+        masks.data_ptr(),
+        monomials.data_ptr(),
+        less3.data_ptr(),
+        less.numel(),
+        top,
+        leader,
+        less.data_ptr(),
+        0 if equal is None else equal.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return less, equal
+
+
+def pack_bits(bits: Tensor) -> Tensor:
+    """Bits, one to a byte, any shape -> a plane, eight to a byte."""
+    bits = bits.contiguous()
+    plane = torch.empty((bits.numel() + 7) // 8, dtype=torch.uint8)
+    _native.pack_bits(bits.data_ptr(), bits.numel(), plane.data_ptr(), torch.get_num_threads())
+    return plane
+
+
+def unpack_bits(plane: Tensor, count: int) -> Tensor:
+    """A plane -> `count` bits, one to a byte."""
+    plane = plane.contiguous()
+    bits = _space((count,), torch.uint8)
+    _native.unpack_bits(plane.data_ptr(), count, bits.data_ptr(), torch.get_num_threads())
+    return bits
+
+
+class KeyStream:
+    """The key stream of AES-128 in counter mode, by the processor's own instructions: see `reference.KeyStream`."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, key: bytes) -> None:
+        self._stream = _native.KeyStream(key)
+
+    def next(self, count: int) -> Tensor:
+        """The next `count` bytes."""
+        out = _space((count,), torch.uint8)
+        self._write(out, "store")
+        return out
+
+    def add_to(self, out: Tensor) -> None:
+        """out += the next ring elements."""
+        self._write(out, "add")
+
+    def subtract_from(self, out: Tensor) -> None:
+        """out -= the next ring elements."""
+        self._write(out, "subtract")
+
+    def xor_into(self, out: Tensor) -> None:
+        """out ^= the next bytes."""
+        self._write(out, "xor")
+
+    def _write(self, out: Tensor, how: str) -> None:
+        self._stream.write(out.data_ptr(), out.nbytes, _INTO[how], torch.get_num_threads())
+
+
+def key_stream(key: bytes) -> KeyStream | reference.KeyStream:
+    """The key stream of a key of 16 bytes, by the processor's instructions if it has them."""
+    return KeyStream(key) if has_aes() else reference.key_stream(key)
+
+
+_INTO = {"store": 0, "add": 1, "subtract": 2, "xor": 3}
+
+
+def _space(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """An empty tensor. NumPy asks for huge pages where they pay: filling fresh small ones takes three times as long."""
+    if math.prod(shape) * dtype.itemsize < HUGE_BYTES:
+        return torch.empty(shape, dtype=dtype)
+    return torch.from_numpy(np.empty(shape, dtype=_NUMPY[dtype]))
+
+
+_NUMPY = {torch.int64: np.int64, torch.int16: np.int16, torch.uint8: np.uint8}
 
 
 def _is_ring(t: Tensor) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from tacit.ring import kernels
 
 __all__ = ["Stream", "derive_key"]
 
@@ -19,8 +19,6 @@ pinned by a long-lived slice. At 64 KiB a call costs 15 µs and serves 64 reques
 
 SMALL_BYTES = 1 << 13
 """Requests up to this size are slices of a block; larger ones are generated in place, with no copy."""
-
-_ZEROS = bytes(1 << 20)
 
 
 def derive_key(secret: bytes, purpose: str) -> bytes:
@@ -35,10 +33,10 @@ class Stream:
     one run, so no part of a stream is ever used twice.
     """
 
-    __slots__ = ("_at", "_block", "_cipher")
+    __slots__ = ("_at", "_block", "_source")
 
     def __init__(self, key: bytes) -> None:
-        self._cipher = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+        self._source = kernels.key_stream(key)
         self._block = torch.empty(0, dtype=torch.uint8)
         self._at = 0
 
@@ -51,10 +49,10 @@ class Stream:
     def bytes(self, count: int) -> torch.Tensor:
         """The next `count` bytes, as a fresh uint8 tensor that starts at a multiple of 8 in memory."""
         if count > SMALL_BYTES:
-            return self._generate(count)
+            return self._source.next(count)
         end = self._at + count
         if end > self._block.numel():
-            self._block, self._at, end = self._generate(BLOCK_BYTES), 0, count
+            self._block, self._at, end = self._source.next(BLOCK_BYTES), 0, count
         out = self._block[self._at : end]
         self._at = (end + 7) & ~7
         return out
@@ -63,10 +61,23 @@ class Stream:
         """The next ring elements: int64, uniform over all 2^64 values."""
         return self.bytes(8 * math.prod(shape)).view(torch.int64).view(tuple(shape))
 
-    def _generate(self, count: int) -> torch.Tensor:
-        out = np.empty(count, dtype=np.uint8)
-        view = memoryview(out.data)
-        for at in range(0, count, len(_ZEROS)):
-            size = min(len(_ZEROS), count - at)
-            self._cipher.update_into(memoryview(_ZEROS)[:size], view[at : at + size])
-        return torch.from_numpy(out)
+    def add_to(self, out: torch.Tensor) -> None:
+        """Add the next ring elements, those of `ring(out.shape)`, to a contiguous tensor, in one pass."""
+        if out.nbytes > SMALL_BYTES:
+            self._source.add_to(out)
+        else:
+            out += self.ring(out.shape)
+
+    def subtract_from(self, out: torch.Tensor) -> None:
+        """Subtract the next ring elements, those of `ring(out.shape)`, from a contiguous tensor, in one pass."""
+        if out.nbytes > SMALL_BYTES:
+            self._source.subtract_from(out)
+        else:
+            out -= self.ring(out.shape)
+
+    def xor_into(self, out: torch.Tensor) -> None:
+        """XOR the next bytes, those of `bytes(out.numel())`, into a contiguous uint8 tensor, in one pass."""
+        if out.nbytes > SMALL_BYTES:
+            self._source.xor_into(out)
+        else:
+            out ^= self.bytes(out.numel()).view(out.shape)

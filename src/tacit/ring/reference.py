@@ -1,12 +1,14 @@
 """The portable kernels, in PyTorch and NumPy: what every other backend is tested against.
 
-Tensors are int64 (ring elements) or uint8 (bits, eight to a byte, called planes). Shapes are those of the façade.
+Tensors are int64 (ring elements) or uint8 (bits, eight to a byte, the first one lowest, called planes). Shapes
+are those of the façade.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -14,6 +16,8 @@ from tacit.ring.radix4 import Radix4
 
 __all__ = [
     "CHUNKS",
+    "KeyStream",
+    "key_stream",
     "logical_shift",
     "lookup",
     "matmul",
@@ -33,6 +37,7 @@ BLOCK = 8192
 """Elements that a pass over the tables works on at a time, a multiple of 8. More: fewer NumPy calls; fewer: the block,
 32 bytes an element, stays in the cache of a core. Measured flat between 4096 and 32768."""
 
+_ZEROS = bytes(1 << 20)
 _LOW_63 = np.uint64((1 << 63) - 1)
 _SHIFTS = np.arange(0, 4 * CHUNKS, 4, dtype=np.uint64)[:, None]
 _ONE, _DIGIT = np.uint16(1), np.uint64(15)
@@ -76,9 +81,9 @@ def lookup(tables: Tensor, public: Tensor, *, leader: bool) -> tuple[Tensor, Ten
         below = part >> digits & _ONE  # [u_k < a_k]
         upto = (part << _ONE | np.uint16(leader)) >> digits & _ONE  # [u_k <= a_k]
         planes = slice(at // 8, at // 8 + (digits.shape[1] + 7) // 8)
-        less[:, planes] = np.packbits(below.astype(np.uint8), axis=1)
+        less[:, planes] = np.packbits(below.astype(np.uint8), axis=1, bitorder="little")
         upto ^= below
-        equal[:, planes] = np.packbits(upto.astype(np.uint8), axis=1)
+        equal[:, planes] = np.packbits(upto.astype(np.uint8), axis=1, bitorder="little")
     return _by_digit(less), _by_digit(equal)
 
 
@@ -114,13 +119,51 @@ def node_evaluate(
 
 def pack_bits(bits: Tensor) -> Tensor:
     """Bits, one to a byte, any shape -> a plane, eight to a byte."""
-    return torch.from_numpy(np.packbits(bits.contiguous().numpy().reshape(-1)))
+    return torch.from_numpy(np.packbits(bits.contiguous().numpy().reshape(-1), bitorder="little"))
 
 
 def unpack_bits(plane: Tensor, count: int) -> Tensor:
     """A plane -> `count` bits, one to a byte."""
-    return torch.from_numpy(np.unpackbits(plane.contiguous().numpy().reshape(-1), count=count))
+    return torch.from_numpy(np.unpackbits(plane.contiguous().numpy().reshape(-1), count=count, bitorder="little"))
 
 
 def _unsigned(a: Tensor) -> NDArray[np.uint64]:
     return np.ascontiguousarray(a.numpy()).reshape(-1).view(np.uint64)
+
+
+class KeyStream:
+    """The key stream of AES-128 in counter mode, the counter from zero on: taken, or combined with a contiguous tensor.
+
+    To add and to subtract, the tensor holds int64; to XOR, bytes.
+    """
+
+    __slots__ = ("_cipher",)
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+
+    def next(self, count: int) -> Tensor:
+        """The next `count` bytes."""
+        out = np.empty(count, dtype=np.uint8)
+        view = memoryview(out.data)
+        for at in range(0, count, len(_ZEROS)):
+            size = min(len(_ZEROS), count - at)
+            self._cipher.update_into(memoryview(_ZEROS)[:size], view[at : at + size])
+        return torch.from_numpy(out)
+
+    def add_to(self, out: Tensor) -> None:
+        """out += the next ring elements."""
+        out += self.next(out.nbytes).view(torch.int64).view(out.shape)
+
+    def subtract_from(self, out: Tensor) -> None:
+        """out -= the next ring elements."""
+        out -= self.next(out.nbytes).view(torch.int64).view(out.shape)
+
+    def xor_into(self, out: Tensor) -> None:
+        """out ^= the next bytes."""
+        out ^= self.next(out.nbytes).view(out.shape)
+
+
+def key_stream(key: bytes) -> KeyStream:
+    """The key stream of a key of 16 bytes."""
+    return KeyStream(key)

@@ -7,6 +7,8 @@
 
 #include "contract.hpp"
 #include "isa.hpp"
+#include "keystream.hpp"
+#include "planes.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -37,6 +39,41 @@ NB_MODULE(_native, m) {
                        i64 columns, int threads) {
         matmul(strided<const u64>(x, xs), strided<const u64>(y, ys), strided<u64>(z, zs), batch, rows, inner, columns,
                threads);
+    }, unlocked);
+
+    nb::class_<KeyStream>(m, "KeyStream")
+        .def("__init__", [](KeyStream* self, nb::bytes key) {
+            if (key.size() != 16) throw std::invalid_argument("a key of AES-128 has 16 bytes");
+            new (self) KeyStream(reinterpret_cast<const u8*>(key.c_str()));
+        })
+        .def_static("available", &KeyStream::available)
+        .def("write", [](KeyStream& self, Address out, u64 count, int how, int threads) {
+            const u64 position = self.take(count);  // under the lock, so that no two threads get the same bytes
+            nb::gil_scoped_release unlock;
+            self.write(position, pointer<u8>(out), count, static_cast<Into>(how), threads);
+        });
+
+    m.def("thermometer", [](Address a, u64 count, Address out, int threads) {
+        thermometer(pointer<u64>(a), count, pointer<u16>(out), threads);
+    }, unlocked);
+    m.def("lookup", [](Address tables, u64 width, Address numbers, u64 count, bool leader, Address less, Address equal,
+                       int threads) {
+        lookup(pointer<u16>(tables), width, pointer<u64>(numbers), count, leader, pointer<u8>(less), pointer<u8>(equal),
+               threads);
+    }, unlocked);
+    m.def("node_expand", [](Address masks, u64 bytes, bool top, Address out, int threads) {
+        node_expand(pointer<u8>(masks), bytes, top, pointer<u8>(out), threads);
+    }, unlocked);
+    m.def("node_evaluate", [](Address opened, Address masks, Address monomials, Address less3, u64 bytes, bool top,
+                              bool leader, Address less, Address equal, int threads) {
+        node_evaluate(pointer<u8>(opened), pointer<u8>(masks), pointer<u8>(monomials), pointer<u8>(less3), bytes, top,
+                      leader, pointer<u8>(less), pointer<u8>(equal), threads);
+    }, unlocked);
+    m.def("pack_bits", [](Address bits, u64 count, Address plane, int threads) {
+        pack_bits(pointer<u8>(bits), count, pointer<u8>(plane), threads);
+    }, unlocked);
+    m.def("unpack_bits", [](Address plane, u64 count, Address bits, int threads) {
+        unpack_bits(pointer<u8>(plane), count, pointer<u8>(bits), threads);
     }, unlocked);
 }
 

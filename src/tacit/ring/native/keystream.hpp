@@ -1,0 +1,30 @@
+// AES-128 in counter mode, written, added, subtracted or XORed into memory in one pass.
+#pragma once
+#include "isa.hpp"
+
+namespace tacit {
+
+enum class Into { store, add, subtract, exclusive_or };  // the values that Python passes
+
+// The key stream of one key: block i is AES(key, i), i as 128 bits, big end first, as in NIST SP 800-38A.
+class KeyStream {
+public:
+    explicit KeyStream(const u8* key);
+    ~KeyStream();
+    KeyStream(const KeyStream&) = delete;
+    KeyStream& operator=(const KeyStream&) = delete;
+
+    static bool available();  // whether the instruction set in use has AES
+
+    // Set `count` bytes apart, never to be given again, and return where in the stream they begin.
+    u64 take(u64 count);
+
+    // Put the bytes from `position` on into `out`; to add and to subtract, `count` is a multiple of 8.
+    void write(u64 position, u8* out, u64 count, Into how, int threads) const;
+
+private:
+    alignas(16) u8 round_keys_[11][16];
+    u64 position_ = 0;
+};
+
+}  // namespace tacit

@@ -1,0 +1,232 @@
+#include "planes.hpp"
+
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include "threads.hpp"
+
+namespace tacit {
+namespace {
+
+constexpr u64 BLOCK = 64;         // elements at a time: one word of a plane
+constexpr double GRAIN = 1 << 16;  // elements, or bytes of a plane, that a thread should have at least
+
+// The node of tacit.ring.radix4,
+//     L = l3 + q3 (l2 + q2 (l1 + q1 l0))        Q = q3 q2 q1 q0
+// as sets of input bits, which are opened under masks: sets of masks are the monomials whose shares are dealt.
+using Set = unsigned;
+constexpr Set L0 = 1, L1 = 2, L2 = 4, Q0 = 8, Q1 = 16, Q2 = 32, Q3 = 64;
+constexpr std::array<Set, 7> INPUTS = {L2, L1, L0, Q3, Q2, Q1, Q0};  // rows of opened bits and of their masks
+constexpr std::array<Set, 4> PRODUCTS = {Q3 | L2, Q3 | Q2 | L1, Q3 | Q2 | Q1 | L0, Q3 | Q2 | Q1 | Q0};
+
+constexpr int size(Set s) { return __builtin_popcount(s); }
+
+// The order of names written out: the first bit in which two sets of one size differ decides.
+constexpr bool before(Set a, Set b) {
+    if (size(a) != size(b)) return size(a) < size(b);
+    const Set differ = a ^ b;
+    return (a & differ & (~differ + 1)) != 0;
+}
+
+constexpr bool inside(Set s, bool top) {
+    for (int p = 0; p < (top ? 3 : 4); ++p)
+        if ((s & ~PRODUCTS[p]) == 0) return true;
+    return false;
+}
+
+template <bool TOP>
+constexpr auto monomials() {
+    std::array<Set, TOP ? 15 : 22> list{};
+    std::size_t count = 0;
+    for (Set s = 1; s < 128; ++s) {
+        if (size(s) < 2 || !inside(s, TOP)) continue;
+        std::size_t at = count++;
+        for (; at > 0 && before(s, list[at - 1]); --at) list[at] = list[at - 1];
+        list[at] = s;
+    }
+    return list;
+}
+
+template <bool TOP>
+constexpr auto MONOMIALS = monomials<TOP>();
+
+template <class List>
+constexpr int row_of(const List& list, Set s) {
+    for (std::size_t i = 0; i < list.size(); ++i)
+        if (list[i] == s) return static_cast<int>(i);
+    return -1;
+}
+
+constexpr Set lowest(Set s) { return s & (~s + 1); }
+
+typedef u64 Wide __attribute__((vector_size(64)));  // a cache line of each row at a time
+
+struct Pair {
+    u64 less, equal;
+};
+
+namespace portable {
+inline u64 pack_block(const u8* bits) {
+    u64 word = 0;
+    for (int i = 0; i < 8; ++i) {
+        u64 x;
+        std::memcpy(&x, bits + 8 * i, 8);
+        word |= (x * 0x0102040810204080u >> 56) << 8 * i;  // the low bits of 8 bytes, gathered to one
+    }
+    return word;
+}
+
+inline void unpack_block(u64 word, u8* bits) {
+    for (int i = 0; i < 8; ++i, word >>= 8) {
+        const u64 one_of_each = (word & 0xFF) * 0x0101010101010101u & 0x8040201008040201u;
+        const u64 x = (one_of_each + 0x00406070787C7E7Fu) >> 7 & 0x0101010101010101u;
+        std::memcpy(bits + 8 * i, &x, 8);
+    }
+}
+
+inline Pair look_up(const u16* row, const u16* digits, bool leader) {
+    u8 below[BLOCK], same[BLOCK];
+    for (u64 i = 0; i < BLOCK; ++i) {
+        const unsigned table = row[i], digit = digits[i];
+        below[i] = static_cast<u8>(table >> digit & 1);
+        same[i] = static_cast<u8>(((table << 1 | leader) >> digit & 1) ^ below[i]);
+    }
+    return {pack_block(below), pack_block(same)};
+}
+#include "planes_impl.hpp"
+}  // namespace portable
+
+#if TACIT_X86
+TACIT_BEGIN_TARGET(TACIT_AVX2)
+namespace avx2 {
+inline u64 pack_block(const u8* bits) {
+    u64 word = 0;
+    for (int i = 0; i < 2; ++i) {
+        const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bits + 32 * i));
+        word |= u64{static_cast<unsigned>(_mm256_movemask_epi8(_mm256_slli_epi16(x, 7)))} << 32 * i;
+    }
+    return word;
+}
+using portable::unpack_block;
+
+inline Pair look_up(const u16* row, const u16* digits, bool leader) {
+    const auto read = [](const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); };
+    const __m256i low = _mm256_broadcastsi128_si256(_mm_set_epi64x(0, i64(0x8040201008040201)));  // bytes of 2^digit
+    const __m256i high = _mm256_broadcastsi128_si256(_mm_set_epi64x(i64(0x8040201008040201), 0));
+    Pair out{0, 0};
+    for (int i = 0; i < 2; ++i) {
+        __m256i less[2], equal[2];
+        for (int half = 0; half < 2; ++half) {
+            const __m256i table = read(row + 32 * i + 16 * half), digit = read(digits + 32 * i + 16 * half);
+            const __m256i bit = _mm256_or_si256(
+                _mm256_shuffle_epi8(low, _mm256_or_si256(digit, _mm256_set1_epi16(i16(0x8000)))),
+                _mm256_shuffle_epi8(high, _mm256_or_si256(_mm256_slli_epi16(digit, 8), _mm256_set1_epi16(0x0080))));
+            const __m256i under = _mm256_srli_epi16(bit, 1);  // none for digit 0, where the leader's public 1 stands
+            const __m256i first = _mm256_cmpeq_epi16(under, _mm256_setzero_si256());
+            __m256i upto = _mm256_cmpeq_epi16(_mm256_and_si256(table, under), under);
+            if (!leader) upto = _mm256_andnot_si256(first, upto);
+            less[half] = _mm256_cmpeq_epi16(_mm256_and_si256(table, bit), bit);
+            equal[half] = _mm256_xor_si256(upto, less[half]);
+        }
+        const auto bits = [](const __m256i* halves) {  // the halves' words, in order, to bytes, to bits
+            const __m256i bytes = _mm256_permute4x64_epi64(_mm256_packs_epi16(halves[0], halves[1]), 0xD8);
+            return u64{static_cast<unsigned>(_mm256_movemask_epi8(bytes))};
+        };
+        out.less |= bits(less) << 32 * i;
+        out.equal |= bits(equal) << 32 * i;
+    }
+    return out;
+}
+#include "planes_impl.hpp"
+}  // namespace avx2
+TACIT_END_TARGET
+
+TACIT_BEGIN_TARGET(TACIT_AVX512)
+namespace avx512 {
+inline u64 pack_block(const u8* bits) {
+    return _mm512_test_epi8_mask(_mm512_loadu_si512(bits), _mm512_set1_epi8(1));
+}
+
+inline void unpack_block(u64 word, u8* bits) { _mm512_storeu_si512(bits, _mm512_maskz_set1_epi8(word, 1)); }
+
+inline Pair look_up(const u16* row, const u16* digits, bool leader) {
+    Pair out{0, 0};
+    for (int i = 0; i < 2; ++i) {
+        const __m512i table = _mm512_loadu_si512(row + 32 * i);
+        const __m512i bit = _mm512_sllv_epi16(_mm512_set1_epi16(1), _mm512_loadu_si512(digits + 32 * i));
+        const __m512i under = _mm512_srli_epi16(bit, 1);  // none for digit 0, where the leader's public 1 stands
+        const u64 below = _mm512_test_epi16_mask(table, bit);
+        const u64 upto = _mm512_test_epi16_mask(table, under);
+        const u64 first = leader ? u64{_mm512_testn_epi16_mask(under, under)} : 0;
+        out.less |= below << 32 * i;
+        out.equal |= (below ^ upto ^ first) << 32 * i;
+    }
+    return out;
+}
+#include "planes_impl.hpp"
+}  // namespace avx512
+TACIT_END_TARGET
+#endif
+
+}  // namespace
+
+#if TACIT_X86
+#define TACIT_CALL(function, ...)                                               \
+    switch (isa()) {                                                            \
+        case Isa::avx512: avx512::function(__VA_ARGS__); break;                 \
+        case Isa::avx2: avx2::function(__VA_ARGS__); break;                     \
+        case Isa::portable: portable::function(__VA_ARGS__); break;             \
+    }
+#else
+#define TACIT_CALL(function, ...) portable::function(__VA_ARGS__);
+#endif
+
+void thermometer(const u64* a, u64 count, u16* out, int threads) {
+    parallel(i64(count), BLOCK, worth(double(count), GRAIN, threads), [&](i64 begin, i64 end) {
+        TACIT_CALL(thermometer, a, count, out, u64(begin), u64(end))
+    });
+}
+
+void lookup(const u16* tables, u64 width, const u64* numbers, u64 count, bool leader, u8* less, u8* equal,
+            int threads) {
+    parallel(i64(count), BLOCK, worth(double(count), GRAIN, threads), [&](i64 begin, i64 end) {
+        TACIT_CALL(lookup, tables, width, numbers, count, leader, less, equal, u64(begin), u64(end))
+    });
+}
+
+void node_expand(const u8* masks, u64 bytes, bool top, u8* out, int threads) {
+    parallel(i64(bytes), BLOCK, worth(double(bytes), GRAIN, threads), [&](i64 begin, i64 end) {
+        if (top) {
+            TACIT_CALL(expand<true>, masks, bytes, out, u64(begin), u64(end))
+        } else {
+            TACIT_CALL(expand<false>, masks, bytes, out, u64(begin), u64(end))
+        }
+    });
+}
+
+void node_evaluate(const u8* opened, const u8* masks, const u8* monomials, const u8* less3, u64 bytes, bool top,
+                   bool leader, u8* less, u8* equal, int threads) {
+    const u8 one = leader ? 0xFF : 0;
+    parallel(i64(bytes), BLOCK, worth(double(bytes), GRAIN, threads), [&](i64 begin, i64 end) {
+        if (top) {
+            TACIT_CALL(evaluate<true>, opened, masks, monomials, less3, bytes, one, less, equal, u64(begin), u64(end))
+        } else {
+            TACIT_CALL(evaluate<false>, opened, masks, monomials, less3, bytes, one, less, equal, u64(begin), u64(end))
+        }
+    });
+}
+
+void pack_bits(const u8* bits, u64 count, u8* plane, int threads) {
+    parallel(i64(count), BLOCK, worth(double(count) / 4, GRAIN, threads), [&](i64 begin, i64 end) {
+        TACIT_CALL(pack, bits, plane, u64(begin), u64(end))
+    });
+}
+
+void unpack_bits(const u8* plane, u64 count, u8* bits, int threads) {
+    parallel(i64(count), BLOCK, worth(double(count) / 4, GRAIN, threads), [&](i64 begin, i64 end) {
+        TACIT_CALL(unpack, plane, bits, u64(begin), u64(end))
+    });
+}
+
+}  // namespace tacit
