@@ -467,26 +467,30 @@ def test_nothing_secret_is_logged_or_shown(deploy: Deploy, caplog: pytest.LogCap
 # --- a process a role -------------------------------------------------------------------------------------------------
 
 MODEL = """
-import tacit, torch
+import tacit
 from torch import nn
 INPUT = (4,)
 def load():
-    torch.manual_seed(5)
-    return tacit.share(nn.Linear(4, 2), owner="server0")
+    model = nn.Linear(4, 2)
+    model.load_state_dict(tacit.load("checkpoint"), assign=True)
+    return model
 """
 
 
 @pytest.fixture
-def processes(deploy: Deploy, tmp_path: Path) -> Iterator[tuple[Config, dict[str, subprocess.Popen[str]]]]:
-    """A service of three processes over TLS."""
+def processes(deploy: Deploy, tmp_path: Path) -> Iterator[tuple[Config, dict[str, subprocess.Popen[str]], nn.Module]]:
+    """A service of three processes over TLS, of a model from a checkpoint."""
     config = deploy()
+    plain = nn.Linear(4, 2).requires_grad_(False)
+    with tacit.session(parties=config.parties):
+        tacit.save(tacit.share(plain).state_dict(), tmp_path / "checkpoint")
     (tmp_path / "model.py").write_text(MODEL)
     command = [sys.executable, "-m", "tacit", "serve", str(tmp_path / "model.py")]
     command += ["--config", str(tmp_path / "config.json"), "--batch", "2", "--as"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     running = {
         role: subprocess.Popen(
-            [*command, role], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env
+            [*command, role], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env
         )
         for role in config.roles
     }  # fmt: skip
@@ -495,7 +499,7 @@ def processes(deploy: Deploy, tmp_path: Path) -> Iterator[tuple[Config, dict[str
             assert process.stdout is not None
             line = process.stdout.readline()
             assert ("answers at" if role in config.parties else "ahead") in line
-        yield config, running
+        yield config, running, plain
     finally:
         for process in running.values():
             process.kill()
@@ -507,9 +511,8 @@ def endings(running: dict[str, subprocess.Popen[str]]) -> dict[str, tuple[int, s
 
 
 def test_three_processes_answer_and_end_in_order(processes: Any) -> None:
-    config, running = processes
-    torch.manual_seed(5)
-    plain, x = nn.Linear(4, 2), torch.randn(5, 4)
+    config, running, plain = processes
+    x = torch.randn(5, 4)
 
     result = predict(config, x)
     time.sleep(0.3)  # idle, while the producer goes ahead
@@ -524,7 +527,7 @@ def test_three_processes_answer_and_end_in_order(processes: Any) -> None:
 
 
 def test_a_party_that_dies_ends_the_service_everywhere_and_clients_are_told(processes: Any) -> None:
-    config, running = processes
+    config, running, _ = processes
 
     with Client(config) as client:
         client.predict(torch.ones(4))

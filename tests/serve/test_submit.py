@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
+import shutil
+import threading
 from collections.abc import Callable, Coroutine
 from itertools import combinations
 from pathlib import Path
@@ -128,6 +131,37 @@ def test_batches_and_loaders_open_every_row_once(deploy: Deploy) -> None:
     assert "hidden" in repr(data["x"])
 
 
+def test_what_is_not_remembered_is_opened_in_every_epoch(deploy: Deploy) -> None:
+    config = deploy()
+    x = torch.randn(10, 3)
+    with Doors(config, *config.parties), Client(config) as client:
+        client.submit(x, "rows")
+
+    with tacit.session(parties=config.parties) as session:
+        data = tacit.open_dataset("rows", config.data, remember=False)
+        before, total = session.meter.cost, 0.0
+        for (xb,) in data.batches(5, epochs=3):
+            total = total + (xb * xb).sum()
+        cost = session.meter.cost - before
+        norm = tacit.reveal(total)
+
+    assert cost.online["server0"] == 3 * 8 * x.numel()
+    assert norm == pytest.approx(3 * float(x.square().sum()), rel=1e-3)
+
+
+def test_a_submission_withdrawn_at_one_server_does_not_count(deploy: Deploy) -> None:
+    config = deploy()
+    with Doors(config, *config.parties), Client(config) as client:
+        receipts = [client.submit(torch.full((2,), float(i)), "d") for i in range(3)]
+    assert len(opened(config, "d")["x"]) == 6
+
+    shutil.rmtree(Path(config.data) / "server1" / "d" / receipts[1].id)
+
+    assert opened(config, "d")["x"].tolist() == [0, 0, 2, 2]
+    joined = [path for path in files(config) if "joined" in path]
+    assert len(joined) == 2  # one at each server: the old ones are gone
+
+
 def test_data_that_cannot_be_shared_is_refused_before_anything_is_sent(deploy: Deploy) -> None:
     client = Client(deploy())  # no server listens
 
@@ -148,6 +182,18 @@ def test_data_that_cannot_be_shared_is_refused_before_anything_is_sent(deploy: D
     with pytest.raises(ConnectError, match=r"server0 .* cannot be reached"):
         client.submit(torch.zeros(2), "d")
     client.close()
+
+
+def test_a_client_that_is_forgotten_hangs_up(deploy: Deploy) -> None:
+    config = deploy()
+
+    with Doors(config, *config.parties) as doors:
+        Client(config).submit(torch.ones(1), "d")
+        gc.collect()
+        wait_until(lambda: not any(door._connections for door in doors.each))
+        wait_until(lambda: all(thread.name != "tacit-client" for thread in threading.enumerate()))
+
+    assert len(opened(config, "d")["x"]) == 1
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------

@@ -6,8 +6,10 @@ import asyncio
 import os
 import ssl
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,7 +92,6 @@ class Client:
         """Hang up. The client connects again if it is used again."""
         with self._lock:
             if self._loop is not None:
-                self._loop.call(self._hang_up())
                 self._loop.close()
                 self._loop = None
 
@@ -148,7 +149,7 @@ class Client:
 
     async def _find_out(self, dataset: str, identity: str) -> None:
         """Ask whether a submission counts whose confirmation was lost; raise if it does not."""
-        await self._hang_up()
+        await _hang_up(self._connections)
         connections = await self._connected()
         lacking = []
         for connection in connections:
@@ -233,11 +234,12 @@ class Client:
         """Do something with the servers; after any trouble, begin with fresh connections the next time."""
         with self._lock:
             if self._loop is None:
-                self._loop = Loop("tacit-client")
+                self._loop = Loop("tacit-client", partial(_hang_up, self._connections))
+                weakref.finalize(self, self._loop.close)
             try:
                 return self._loop.call(work())
             except BaseException:
-                self._loop.call(self._hang_up())
+                self._loop.call(_hang_up(self._connections))
                 raise
 
     async def _at_all(self, step: Callable[[int], Coroutine[Any, Any, T]]) -> list[T]:
@@ -251,9 +253,9 @@ class Client:
     async def _connected(self) -> list[Connection]:
         """Connections to all servers."""
         if not self._connections or not all(connection.fresh for connection in self._connections):
-            await self._hang_up()
+            await _hang_up(self._connections)
             results = await asyncio.gather(*map(self._connect, self.deployment.servers), return_exceptions=True)
-            self._connections = [result for result in results if isinstance(result, Connection)]
+            self._connections += [result for result in results if isinstance(result, Connection)]
             for error in results:
                 if isinstance(error, BaseException):
                     raise error
@@ -294,9 +296,10 @@ class Client:
         if greeting.get("frac_bits") != self.deployment.frac_bits:
             raise ConfigError(f"{server.name} computes with other fractional bits than the config says")
 
-    async def _hang_up(self) -> None:
-        await asyncio.gather(*(connection.close() for connection in self._connections))
-        self._connections = []
+
+async def _hang_up(connections: list[Connection]) -> None:
+    await asyncio.gather(*(connection.close() for connection in connections))
+    connections.clear()
 
 
 def _common_plan(connections: list[Connection]) -> Plan:

@@ -32,7 +32,7 @@ class SecretDataset(Dataset[Any]):
     """The tensors of a data set, all with the same rows: by name, as batches, or through a `DataLoader`.
 
     `data["x"]` is a secret tensor over a file that is mapped into memory, so rows are read from disk when they are
-    used, and every row is opened (under its mask) once, however many epochs use it.
+    used; see `open_dataset`.
     """
 
     def __init__(self, name: str, tensors: dict[str, SecretTensor]) -> None:
@@ -68,7 +68,7 @@ class SecretDataset(Dataset[Any]):
         )
 
 
-def open_dataset(name: str, folder: str | Path | None = None) -> SecretDataset:
+def open_dataset(name: str, folder: str | Path | None = None, *, remember: bool = True) -> SecretDataset:
     """Open a data set that clients have submitted to the parties of this session.
 
     The parties tell each other which submissions they hold, and all of them take those that every party has, in the
@@ -77,6 +77,9 @@ def open_dataset(name: str, folder: str | Path | None = None) -> SecretDataset:
     Args:
         name: its name.
         folder: where this role keeps its shares, one folder a role; at first what the config says.
+        remember: whether every row is opened (under its mask) once, however many epochs use it, which takes 25 bytes
+            of memory an element. Without it only a batch at a time is in memory, and each epoch opens all rows anew,
+            8 bytes an element: for data sets that are larger than memory.
 
     Reveals: to all roles, identities, sizes and names of the submissions' tensors.
 
@@ -92,7 +95,7 @@ def open_dataset(name: str, folder: str | Path | None = None) -> SecretDataset:
     layout = Layout(sum(rows), fields)
     session.transcript.record(f"tacit.open_dataset({name}: {len(agreed)} submissions)", b"".join(agreed))
     shares = [_load(store, name, _chosen(entries, agreed), layout) for store, entries in zip(stores, held, strict=True)]
-    tensors = {field.name: _secret(protocol, field, layout.rows, shares) for field in fields}
+    tensors = {field.name: _secret(protocol, field, layout.rows, shares, remember) for field in fields}
     return SecretDataset(name, tensors)
 
 
@@ -164,12 +167,14 @@ def _load(store: Store, name: str, entries: Sequence[Entry], layout: Layout) -> 
         raise DataError(f"{path} cannot be read: {error}") from None
 
 
-def _secret(protocol: Protocol, field: Field, rows: int, shares: Sequence[dict[str, Tensor]]) -> SecretTensor:
+def _secret(
+    protocol: Protocol, field: Field, rows: int, shares: Sequence[dict[str, Tensor]], remember: bool
+) -> SecretTensor:
     shape = torch.Size((rows, *field.shape))
     tensors = [share[field.name] for share in shares] or [torch.empty(shape, dtype=torch.int64, device="meta")]
     if any(tensor.shape != shape or tensor.dtype != torch.int64 for tensor in tensors):
         raise DataError(f"the share of {field.name} does not have the shape that its manifest says")
     real = field.torch_dtype.is_floating_point
     storage = Storage(shape.numel(), protocol.frac_bits if real else 0)
-    storage.lasting = True
+    storage.lasting = remember
     return SecretTensor(Arithmetic(protocol, tensors, storage), field.torch_dtype)

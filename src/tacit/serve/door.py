@@ -36,7 +36,7 @@ CONNECTIONS = 512
 """Clients that may be connected at once. More: more patience with strangers; fewer: less memory, 2 MiB each at most."""
 
 IDLE_SECONDS = 300.0
-"""Seconds a client may be connected and silent between two requests. Longer saves it handshakes."""
+"""Seconds a client may be connected and silent after a request. Longer saves it handshakes."""
 
 HANDSHAKE_SECONDS = 10.0
 HOLD_SECONDS = 10.0
@@ -109,8 +109,10 @@ class Door:
         try:
             provider = self._provider(writer)
             await connection.send(**self._greeting())
+            patience = PATIENCE
             while True:
-                head = await connection.receive(IDLE_SECONDS)
+                head = await connection.receive(patience)
+                patience = IDLE_SECONDS
                 act = asyncio.ensure_future(self._act(connection, provider, head))
                 self._acting.add(act)
                 act.add_done_callback(self._acting.discard)
@@ -258,7 +260,7 @@ class Doors:
         self._loop: Loop | None = None
 
     def __enter__(self) -> Doors:
-        self._loop = Loop("tacit-doors")
+        self._loop = Loop("tacit-doors", self._close)
         try:
             for door in self.each:
                 self._loop.call(door.open())
@@ -273,7 +275,8 @@ class Doors:
     def close(self) -> None:
         """Finish what has come in, within a moment, and hang up on all clients."""
         if self._loop is not None:
-            for door in self.each:
-                self._loop.call(door.close())
             self._loop.close()
             self._loop = None
+
+    async def _close(self) -> None:
+        await asyncio.gather(*(door.close() for door in self.each))

@@ -16,8 +16,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -208,23 +209,25 @@ def checked_identity(identity: Any) -> str:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def write_share(path: Path, parts: Iterable[Entry], layout: Layout) -> None:
-    """Write the rows of several submissions as one file, field by field, in pieces; in place when it is complete."""
-    parts = list(parts)
-    partial = path.with_name(path.name + ".partial")
-    partial.unlink(missing_ok=True)
-    with _create(partial) as file:
-        file.write(_header(layout))
-        for field in layout.fields:
-            for entry in parts:
-                for piece in _stored(entry, field):
-                    file.write(piece)
-        _synchronise(file)
-    partial.replace(path)
-    _synchronise_folder(path.parent)
+def write_share(path: Path, parts: Sequence[Entry], layout: Layout) -> None:
+    """Write the rows of several submissions as one file, field by field; in place when it is complete."""
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    try:
+        with _create(partial) as file:
+            file.write(_header(layout))
+            for field in layout.fields:
+                for entry in parts:
+                    file.write(_stored(entry, field))
+            _synchronise(file)
+        partial.replace(path)
+        _synchronise_folder(path.parent)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror}") from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
-def _stored(entry: Entry, field: Field) -> Iterator[memoryview]:
+def _stored(entry: Entry, field: Field) -> memoryview:
     """A submission's share of one tensor, straight from the mapped file."""
     try:
         with safe_open(entry.folder / SHARE, framework="pt") as file:
@@ -233,7 +236,7 @@ def _stored(entry: Entry, field: Field) -> Iterator[memoryview]:
         raise DataError(f"the share of submission {entry.id} cannot be read: {error}") from None
     if tuple(tensor.shape) != (entry.layout.rows, *field.shape):
         raise DataError(f"the share of submission {entry.id} does not have the shape that its manifest says")
-    yield bytes_of(tensor)
+    return bytes_of(tensor)
 
 
 def _header(layout: Layout) -> bytes:
