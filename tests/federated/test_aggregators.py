@@ -11,8 +11,10 @@ import signal
 import grpc
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from flwr.serverapp.strategy import FedAvg
 
+from tacit.cli.main import cli
 from tacit.errors import ConfigError
 from tacit.federated import (
     Aggregators,
@@ -242,3 +244,41 @@ def test_a_work_that_does_not_add_up_is_refused():
     for bad in [None, {}, {"run": 1, "number": 1, "submissions": []}, {"run": 1, "number": 1, "submissions": [{}]}]:
         with pytest.raises(ForgeryError):
             Work.parse(bad)
+
+
+def test_the_command_makes_keys_once_and_refuses_what_it_cannot_use(tmp_path):
+    establish(tmp_path)
+    (tmp_path / "certs" / "aggregator-1.box").unlink()
+    config = ["aggregate", "--config", str(tmp_path / "config.json"), "--as", "aggregator-1"]
+    files = ["--aggregators", str(tmp_path / "aggregators.json"), "--roster", str(tmp_path / "roster.json")]
+    enroll(["a", "b"])[0].save(tmp_path / "roster.json")
+    (tmp_path / "settings.py").write_text("FORM = 'masks'\n")
+    run = CliRunner().invoke
+
+    made = run(cli, [*config, "--new-key"])
+    again, bare = run(cli, [*config, "--new-key"]), run(cli, config)
+    other = run(cli, [*config, str(tmp_path / "settings.py"), *files])
+
+    assert len(bytes.fromhex(made.output.strip())) == 32
+    assert "cannot be written" in str(again.exception)
+    assert "SETTINGS, --aggregators and --roster are needed" in bare.output
+    assert "does not define FORM" in str(other.exception)
+
+
+def test_an_aggregator_fits_its_config(tmp_path):
+    aggregators = establish(tmp_path)
+    roster, rounds = enroll(["a", "b", "c"])[0], Rounds(tmp_path / "rounds.json")
+    literal = json.loads((tmp_path / "config.json").read_text())
+
+    def aggregator(change, role="aggregator-1"):
+        config = Config.parse(json.dumps(change(dict(literal))), folder=tmp_path)
+        return Aggregator(TERMS, config, role, aggregators, roster, rounds)
+
+    assert "_private" not in repr(aggregator(lambda c: c))
+    assert not aggregator(lambda c: c, "crypto-producer").is_party
+    with pytest.raises(ConfigError, match="16 fractional bits"):
+        aggregator(lambda c: c | {"tacit": {**c["tacit"], "frac_bits": 20}})
+    with pytest.raises(ConfigError, match="needs certificates"):
+        aggregator(lambda c: c | {"tacit": {"tls": "insecure-plaintext"}})
+    with pytest.raises(ConfigError, match="they must be the same, in this order"):
+        aggregator(lambda c: {"aggregator-2": c["aggregator-2"], **{k: v for k, v in c.items() if k != "aggregator-2"}})
