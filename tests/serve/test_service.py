@@ -157,6 +157,18 @@ def test_numbers_at_the_ends_of_the_range_come_through(deploy: Deploy) -> None:
     assert torch.equal(result, x + 0.5)
 
 
+def test_modules_are_served_in_evaluation_mode(deploy: Deploy) -> None:
+    config = deploy()
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5)).requires_grad_(False)
+    model(3 * torch.randn(100, 3) + 1)
+    x = torch.randn(5, 3)
+
+    with Served(config, model, (3,), batch=4):
+        result = predict(config, x)
+
+    assert (result - model.eval()(x)).abs().max() < 1e-3
+
+
 def test_many_clients_at_once_each_get_their_own(deploy: Deploy, network: nn.Module) -> None:
     config = deploy()
     inputs = torch.randn(12, 5, 3, 4)
@@ -448,6 +460,8 @@ def test_shares_of_inputs_and_results_are_uniform_and_fresh(
     for shares in (*inputs, *results):
         assert all(uniform(share.contiguous().numpy().tobytes()) for share in shares)
         assert uniform((shares[0] - shares[1]).numpy().tobytes())
+    for x, y in zip(inputs, results, strict=True):
+        assert uniform((y[0] - 2 * x[0]).contiguous().numpy().tobytes())  # no function of what came in
     for held in (inputs, results):
         assert uniform((held[0][0] + held[1][0]).contiguous().numpy().tobytes())
 

@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,11 @@ from tacit.errors import (
     Refused,
 )
 from tacit.net.certificates import make_certificate
-from tacit.serve import Client
+from tacit.serve import Client, door, layout
 from tacit.serve.client import Connection
 from tacit.serve.deployment import Deployment
 from tacit.serve.door import Doors
-from tacit.serve.layout import Layout
+from tacit.serve.layout import Layout, expanded
 from tacit.serve.store import Limits, Store
 from tacit.session.config import Config
 
@@ -523,23 +523,45 @@ def integers(data: bytes) -> torch.Tensor:
     return torch.frombuffer(bytearray(data), dtype=torch.int64)
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, 1234.5])
-def test_each_servers_share_is_uniform_whatever_it_is_a_share_of(deploy: Deploy, value: float) -> None:
-    config = deploy(3)
+def private(config: Config, value: float) -> bool:
+    """Whether what each server keeps of four equal submissions, and any two servers together, is uniform and fresh."""
     with Doors(config, *config.parties), Client(config) as client:
         for _ in range(4):
             client.submit(torch.full((4000,), value), "d")
-
-    held: list[torch.Tensor] = []
+    held = {}
     for party in config.parties:
         shares = [entry.folder / "share.safetensors" for entry in Store(Path(config.data) / party).entries("d")]
-        contents = [path.read_bytes()[-32_000:] for path in shares]
-        assert all(map(uniform, contents))
-        assert len(set(contents)) == 4
-        assert uniform((integers(contents[0]) - integers(contents[1])).numpy().tobytes())
-        held.append(integers(contents[0]))
-    assert all(uniform((a + b).numpy().tobytes()) for a, b in combinations(held, 2))
-    assert torch.equal(sum(held), torch.full((4000,), int(value * 2**16)))
+        held[party] = [integers(path.read_bytes()[-32_000:]) for path in shares]
+    total = sum(shares[0] for shares in held.values())
+    assert torch.equal(torch.as_tensor(total), torch.full((4000,), int(value * 2**16)))
+    seen = [share for shares in held.values() for share in shares]
+    seen += [a - b for shares in held.values() for a, b in combinations(shares, 2)]
+    seen += [a[0] + b[0] for a, b in combinations(held.values(), 2)]
+    return all(uniform(share.numpy().tobytes()) for share in seen)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, 1234.5])
+def test_what_servers_keep_says_nothing_of_what_was_submitted(deploy: Deploy, value: float) -> None:
+    assert private(deploy(3), value)
+
+
+def zeros(seed: bytes, layout: Layout) -> Iterator[torch.Tensor]:
+    for _, part in layout.pieces():
+        yield torch.zeros(part.stop - part.start, dtype=torch.int64)
+
+
+def one_stream(seed: bytes, layout: Layout) -> Iterator[torch.Tensor]:
+    return expanded(bytes(16), layout)
+
+
+@pytest.mark.parametrize("mutant", [zeros, one_stream])
+def test_the_privacy_test_convicts_shares_that_are_not_masked_or_not_fresh(
+    deploy: Deploy, monkeypatch: pytest.MonkeyPatch, mutant: Any
+) -> None:  # fmt: skip
+    for module in (layout, door):
+        monkeypatch.setattr(module, "expanded", mutant)
+
+    assert not private(deploy(3), 1234.5)
 
 
 def test_nothing_secret_is_logged(settled: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tacit.api import active_protocol, release
 from tacit.errors import ConfigError, DataError, PeerAborted, Refused, TacitError
@@ -46,7 +46,8 @@ class Service:
     """Serves one model in the innermost session, which ends with it.
 
     Args:
-        model: from a secret of shape [batch, *shape] to one of shape [batch, …], a module as a rule.
+        model: from a secret of shape [batch, *shape] to one of shape [batch, …], a module as a rule, which is put into
+            evaluation mode. It must treat rows alike and apart: those of a batch belong to different clients.
         shape: of one input.
         dtype: of inputs, torch.float32 or torch.int64.
         batch: rows computed at once; each batch costs as much as a full one, whoever asks.
@@ -77,7 +78,8 @@ class Service:
         self.plan = Plan(tuple(shape), str(dtype).removeprefix("torch."), batch)
         self.answered = self.batches = 0
         """Requests answered and batches computed so far."""
-        self._model, self._wait, self._name = model, wait, name
+        self._model = model.eval() if isinstance(model, nn.Module) else model
+        self._wait, self._name = wait, name
         self._protocol = active_protocol()
         self._session = self._protocol.session
         self._indices = self._session.party_indices
