@@ -23,6 +23,7 @@ from tacit.api import embedded
 from tacit.errors import DataError, Overloaded, Refused, RevealError, TacitError
 from tacit.serve import Client, Service, door
 from tacit.serve.layout import cut
+from tacit.serve.service import MOST_ROWS, STOP
 from tacit.serve.wire import Connection
 from tacit.session.config import Config
 from tacit.session.session import Session
@@ -167,6 +168,20 @@ def test_modules_are_served_in_evaluation_mode(deploy: Deploy) -> None:
         result = predict(config, x)
 
     assert (result - model.eval()(x)).abs().max() < 1e-3
+
+
+def test_the_largest_batch_of_requests_is_no_order_to_stop(deploy: Deploy) -> None:
+    config = deploy()
+
+    with Served(config, lambda x: x * 2, (1,), batch=MOST_ROWS) as served:
+        assert served.service is not None
+        requests = [(f"{i:032x}", 1) for i in range(MOST_ROWS)]
+        message = served.service._message(requests)
+        result = predict(config, torch.arange(3.0)[:, None])
+
+    assert message[0] == MOST_ROWS != STOP
+    assert len(message) == 1 + MOST_ROWS * 17
+    assert result.tolist() == [[0], [2], [4]]
 
 
 def test_many_clients_at_once_each_get_their_own(deploy: Deploy, network: nn.Module) -> None:

@@ -149,6 +149,20 @@ def test_what_is_not_remembered_is_opened_in_every_epoch(deploy: Deploy) -> None
     assert norm == pytest.approx(3 * float(x.square().sum()), rel=1e-3)
 
 
+def test_fractional_bits_belong_to_a_data_set(deploy: Deploy) -> None:
+    config = deploy(frac_bits=20)
+    x = torch.randn(5, 3)
+    with Doors(config, *config.parties), Client(config) as client:
+        client.submit(x, "d")
+
+    with tacit.session(parties=config.parties, frac_bits=20):
+        back = tacit.reveal(tacit.open_dataset("d", config.data)["x"])
+
+    assert (back - x).abs().max() <= 2**-20
+    with pytest.raises(DataError, match="submitted with 20 fractional bits, but this session has 16"):
+        opened(config, "d")
+
+
 def test_a_submission_withdrawn_at_one_server_does_not_count(deploy: Deploy) -> None:
     config = deploy()
     with Doors(config, *config.parties), Client(config) as client:

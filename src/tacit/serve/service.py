@@ -27,7 +27,7 @@ from tacit.serve.door import Doors
 from tacit.serve.store import Limits
 from tacit.tensor import SecretTensor
 
-__all__ = ["Service"]
+__all__ = ["MOST_ROWS", "Service"]
 
 IDLE_SECONDS = 5.0
 """Seconds without requests after which the parties make sure of each other. Longer notices a dead one later."""
@@ -38,8 +38,9 @@ LEDGER_ENTRIES = 10_000
 
 ID_BYTES = 16
 NAMED_BYTES = ID_BYTES + 1
-MOST_ROWS = 255
 STOP = 255
+"""Where a number of requests stands otherwise: the service ends."""
+MOST_ROWS = STOP - 1
 
 
 class Service:
@@ -141,19 +142,20 @@ class Service:
                 return
             if self._indices and not agreed[0]:
                 continue
-            tensors = []
-            for requests in agreed:
-                tensor = torch.zeros(self._shape, dtype=torch.int64)
-                rows = torch.cat([request.share for request in requests])
-                tensor[: len(rows)] = rows
-                tensors.append(tensor)
             clients = [f"client {request.client}" for request in agreed[0]] if agreed else []
-            shares = release(self._compute(tensors), clients, name=self._name)
+            shares = release(self._compute(list(map(self._padded, agreed))), clients, name=self._name)
             del self._session.ledger.entries[:-LEDGER_ENTRIES]
             for requests, share in zip(agreed, shares.values(), strict=True):
                 self._answer(requests, share)
             self.answered += len(clients)
             self.batches += 1
+
+    def _padded(self, requests: Sequence[Request]) -> Tensor:
+        """One party's share of a batch; its shares of the rows that nobody asked for are zero."""
+        tensor = torch.zeros(self._shape, dtype=torch.int64)
+        rows = torch.cat([request.share for request in requests])
+        tensor[: len(rows)] = rows
+        return tensor
 
     def _compute(self, tensors: list[Tensor]) -> SecretTensor:
         """Run the model on a batch of which each hosted party has a share."""
@@ -202,7 +204,7 @@ class Service:
         size = 1 + self.plan.batch * NAMED_BYTES
         sent = [torch.empty(0, dtype=torch.uint8) for _ in self._indices]
         if self._indices[0] == 0:
-            sent[0] = torch.frombuffer(bytearray(self._message().ljust(size, b"\0")), dtype=torch.uint8)
+            sent[0] = torch.frombuffer(bytearray(self._message(self._next()).ljust(size, b"\0")), dtype=torch.uint8)
         sizes = [size, *(0 for _ in self._session.parties[1:])]
         data = bytes(self._session.gather(sent, sizes)[self._indices[0]][0].numpy())
         if data[0] == STOP:
@@ -210,8 +212,12 @@ class Service:
         entries = [data[1 + i * NAMED_BYTES : 1 + (i + 1) * NAMED_BYTES] for i in range(data[0])]
         return [(entry[:ID_BYTES].hex(), entry[ID_BYTES]) for entry in entries]
 
-    def _message(self) -> bytes:
+    def _next(self) -> list[tuple[str, int]] | None:
+        """At the first party: what to compute next, perhaps nothing, or None to end the service."""
         chosen = self._desks[0].next(self._wait, IDLE_SECONDS)
-        if not chosen and self._stop.is_set():
+        return None if not chosen and self._stop.is_set() else [(request.id, request.rows) for request in chosen]
+
+    def _message(self, named: Sequence[tuple[str, int]] | None) -> bytes:
+        if named is None:
             return bytes([STOP])
-        return bytes([len(chosen)]) + b"".join(bytes.fromhex(r.id) + bytes([r.rows]) for r in chosen)
+        return bytes([len(named)]) + b"".join(bytes.fromhex(identity) + bytes([rows]) for identity, rows in named)

@@ -23,7 +23,7 @@ __all__ = ["BUFFER_BYTES", "PROTOCOL", "REFUSALS", "Connection", "refusal"]
 PROTOCOL = 1
 """Version of what client and server say to each other."""
 
-HEAD_BYTES = 1 << 16
+HEAD_BYTES = 1 << 18
 BUFFER_BYTES = 1 << 20
 """Bytes that one connection buffers in each direction: more moves large shares with fewer wake-ups of the loop."""
 
