@@ -13,7 +13,7 @@ from tacit.errors import ConfigError
 from tacit.net.certificates import make_certificate
 from tacit.session.config import PRODUCER, SETTINGS, Config
 
-__all__ = ["write_trial"]
+__all__ = ["free_ports", "write_trial"]
 
 PORTS = range(20000, 32768)
 """Below what operating systems give to outgoing connections, so that none of those can take a port meanwhile."""
@@ -35,7 +35,7 @@ def write_trial(
     roles = Config.embedded(parties).roles
     for role in roles:
         make_certificate(folder / "certs", role)
-    addresses = [f"127.0.0.1:{port}" for port in _free_ports(len(roles) + len(parties))]
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(len(roles) + len(parties))]
     literal: dict[str, object] = dict(zip([*parties, PRODUCER], addresses, strict=False))
     clients = dict(zip(parties, addresses[len(roles) :], strict=True))
     literal[SETTINGS] = {"clients": clients, **(settings or {})}
@@ -46,7 +46,7 @@ def write_trial(
     return path
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Choose ports that nobody listens at."""
     free: list[int] = []
     for port in random.SystemRandom().sample(PORTS, len(PORTS)):
