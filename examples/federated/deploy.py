@@ -29,6 +29,7 @@ from cryptography.x509.oid import NameOID
 
 from tacit.federated import Identity, Roster
 from tacit.federated.on_this_machine import establish, parties_on_this_machine
+from tacit.session.trial import free_ports
 
 HERE = Path(__file__).resolve().parent
 BIN = Path(sys.executable).parent
@@ -84,15 +85,6 @@ def make_files(folder: Path, sites: int) -> None:
         write_private(folder / f"node-{i}", node.private_bytes(*ssh))
         public = (serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
         (folder / f"node-{i}.pub").write_bytes(node.public_key().public_bytes(*public) + b"\n")
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on."""
-    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 class Federation:

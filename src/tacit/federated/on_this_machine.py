@@ -18,6 +18,7 @@ from tacit.errors import ConnectError
 from tacit.federated.aggregators import SERVER, Aggregators, make_box_key
 from tacit.net.certificates import make_certificate
 from tacit.session.config import PRODUCER, SETTINGS
+from tacit.session.trial import free_ports
 
 __all__ = ["establish", "parties_on_this_machine"]
 
@@ -30,7 +31,7 @@ def establish(folder: Path, parties: Sequence[str] = ("aggregator-1", "aggregato
     certs, roles = folder / "certs", (*parties, PRODUCER)
     for role in (*roles, SERVER):
         make_certificate(certs, role)
-    ports = [f"{HOST}:{port}" for port in _free_ports(2 * len(roles))]
+    ports = [f"{HOST}:{port}" for port in free_ports(2 * len(roles))]
     config = {**dict(zip(roles, ports, strict=False)), SETTINGS: {"tls": "certs", "connect_timeout": START_SECONDS}}
     (folder / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
     keys = {party: make_box_key(certs, party) for party in parties}
@@ -80,11 +81,3 @@ def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None
         except OSError:
             time.sleep(0.1)
     raise ConnectError(f"a role did not start; {log} says why")
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
-    ports: list[int] = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
