@@ -11,15 +11,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
 
 import measure
 import numpy as np
 import tasks
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, conv2d, cross_entropy, max_pool2d, relu
 
 import tacit
+from tacit.ring import kernels
+from tacit.session.config import PRODUCER
 from tacit.session.session import Session
 
 Program = Callable[..., list[Tensor]]
@@ -33,25 +37,26 @@ def tell(session: Session, source: str, message: bytes = b"") -> bytes:
 def time_task(session: Session, prepare: Callable[[], Sequence[Tensor]], program: Program) -> tuple[dict, list[Tensor]]:
     """Time a program on freshly prepared inputs; return the row and the last outputs."""
     outputs: list[Tensor] = []
-    cost = session.meter.cost
+    cost, work = session.meter.cost, 0.0
 
     def once() -> float:
-        nonlocal outputs, cost
+        nonlocal outputs, cost, work
         inputs = prepare()
         tell(session, "bob")
         before = session.meter.cost
-        start = measure.time.perf_counter()
+        start, worked = measure.time.perf_counter(), measure.time.process_time()
         tell(session, "alice")
         outputs = program(*inputs)
         for output in outputs:
             output.share.settle()
         tell(session, "bob")
         seconds = measure.time.perf_counter() - start
-        cost = session.meter.cost - before
+        cost, work = session.meter.cost - before, measure.time.process_time() - worked
         return seconds
 
     row = measure.timed(once, lambda count: int(tell(session, "alice", str(count).encode())))
-    row |= {"rounds": cost.rounds, "party_bytes": cost.online["alice"], "producer_bytes": cost.producer}
+    row |= {"rounds": cost.rounds, "party_bytes": cost.online["alice"], "online_bytes": sum(cost.online.values())}
+    row |= {"producer_bytes": cost.producer, "producer_cpu_seconds": float(tell(session, PRODUCER, str(work).encode()))}
     return row, outputs
 
 
@@ -87,6 +92,79 @@ def train(session: Session, task: str) -> tuple[dict, dict[str, float]]:
     return row, tasks.judge_training(w, b, epochs)
 
 
+class Network(nn.Sequential):
+    """One of the four networks by which the field measures secure training, for images of 28 x 28 pixels."""
+
+    def __init__(self, letter: str) -> None:
+        convolutions = {"B": (16, 16), "C": (20, 50)}
+        layers: list[nn.Module] = []
+        if letter == "D":
+            layers += [nn.Conv2d(1, 5, 5, stride=2, padding=2), nn.ReLU()]
+        for inputs, outputs in pairwise((1, *convolutions.get(letter, ()))):
+            layers += [nn.Conv2d(inputs, outputs, 5), nn.ReLU(), nn.MaxPool2d(2)]
+        layers.append(nn.Flatten())
+        widths = {"A": (784, 128, 128, 10), "B": (256, 100, 10), "C": (800, 500, 10), "D": (980, 100, 10)}
+        for inputs, outputs in pairwise(widths[letter]):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        torch.manual_seed(0)
+        super().__init__(*layers[:-1])
+        if letter == "A":
+            linear = [layer for layer in self if isinstance(layer, nn.Linear)]
+            values = iter(map(torch.from_numpy, tasks.perceptron_parameters()))
+            with torch.no_grad():
+                for layer in linear:
+                    layer.weight.copy_(next(values).T)
+                    layer.bias.copy_(next(values))
+
+
+def steps_of(model: nn.Module, x: Tensor, y: Tensor, steps: int) -> list[Tensor]:
+    """Train on one batch a step, written as anybody would, and return the parameters."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=tasks.LEARNING_RATE)
+    for step in range(steps):
+        rows = slice(step * tasks.BATCH, (step + 1) * tasks.BATCH)
+        optimizer.zero_grad()
+        cross_entropy(model(x[rows]), y[rows]).backward()
+        optimizer.step()
+    return [parameter.detach() for parameter in model.parameters()]
+
+
+def train_network(session: Session, task: str) -> tuple[dict, dict[str, float]]:
+    """Time steps of training."""
+    letter, steps = tasks.NETWORKS[task]
+    images, labels = tasks.network_data(steps)
+    if letter != "A":
+        images = images.reshape(-1, 1, 28, 28)
+
+    def prepare() -> Sequence[Any]:
+        return share(images, "alice"), share(labels, "bob"), tacit.share(Network(letter), owner="alice")
+
+    row, outputs = time_task(session, prepare, lambda x, y, model: steps_of(model, x, y, steps))
+    found = [tacit.reveal(output).numpy() for output in outputs]
+    plain = steps_of(Network(letter), torch.from_numpy(images), torch.from_numpy(labels), steps)
+    if letter == "A":
+        expected = tasks.perceptron_trained(steps)
+        plain = [torch.from_numpy(value.T if value.ndim == 2 else value) for value in expected]
+    return row, tasks.judge_parameters(found, [value.numpy() for value in plain])
+
+
+def classify(session: Session, task: str) -> tuple[dict, dict[str, float]]:
+    """Time LeNet."""
+    images = tasks.lenet_images(tasks.LENET[task])
+
+    def prepare() -> Sequence[Tensor]:
+        return [share(images, "alice"), *(share(value, "bob") for value in tasks.lenet_parameters())]
+
+    def program(x: Tensor, *parameters: Tensor) -> list[Tensor]:
+        c1, e1, c2, e2, w1, b1, w2, b2 = parameters
+        h = max_pool2d(relu(conv2d(x, c1, e1)), 2)
+        h = max_pool2d(relu(conv2d(h, c2, e2)), 2)
+        return [relu(h.flatten(1) @ w1 + b1) @ w2 + b2]
+
+    with torch.no_grad():
+        row, (scores,) = time_task(session, prepare, program)
+    return row, tasks.judge_scores(tacit.reveal(scores).numpy(), images)
+
+
 def infer(session: Session, task: str) -> tuple[dict, dict[str, float]]:
     """Time the multilayer perceptron."""
     images = tasks.images(tasks.INFERENCE[task])
@@ -109,6 +187,7 @@ def operate(session: Session, task: str) -> tuple[dict, dict[str, float]]:
         "op.matmul.1024": torch.matmul,
         "op.relu.1e6": torch.relu,
         "op.sigmoid.1e5": torch.sigmoid,
+        "op.softmax.1000x100": lambda x: x.softmax(dim=1),
         "op.argmax.1000x100": lambda x: x.argmax(dim=1),
         "op.mul.1e6": torch.mul,
         "op.square.1e6": torch.square,
@@ -130,14 +209,14 @@ def main() -> None:
     with tacit.session() as session:
         rows = measure.Rows(
             options.out,
-            system="tacit",
             version=tacit.__version__,
             threads=torch.get_num_threads(),
             frac_bits=session.config.frac_bits,
+            kernels=getattr(kernels, "BACKEND", "reference"),
         )
         for task in tasks.chosen(options.only):
-            kind = {"train": train, "infer": infer, "op": operate}[task.split(".")[0]]
-            row, quality = kind(session, task)
+            run = {"logreg": train, "network": train_network, "mlp": infer, "lenet": classify, "operator": operate}
+            row, quality = run[tasks.kind(task)](session, task)
             if tacit.is_role("alice"):
                 rows.write(task=task, **row, **quality)
 

@@ -9,6 +9,7 @@ already, up to outputs that are not yet opened, between two barriers.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -62,15 +63,15 @@ class Party:
 
         self.communicator = crypten.communicator.get()
         self.rank = rank
-        self.rows = measure.Rows(
-            options.out if rank == 0 else None, system="crypten", version="0.4.1", threads=options.threads
-        )
+        self.rows = measure.Rows(options.out if rank == 0 else None, version="0.4.1", threads=options.threads)
 
     def share(self, value: np.ndarray, owner: int) -> Any:
         """Share an array that one party knows."""
         return self.crypten.cryptensor(self.torch.from_numpy(np.ascontiguousarray(value)), src=owner)
 
-    def time(self, task: str, run: Callable[[], Any], judge: Callable[[Any], dict[str, float]]) -> None:
+    def time(
+        self, task: str, run: Callable[[], Any], judge: Callable[[Any], dict[str, float]], *, gradients: bool = False
+    ) -> None:
         """Time a function, let `judge` open and judge its last result, and write a row at the first party."""
         result = None
 
@@ -78,7 +79,7 @@ class Party:
             nonlocal result
             self.communicator.barrier()
             start = measure.time.perf_counter()
-            with self.crypten.no_grad():
+            with contextlib.nullcontext() if gradients else self.crypten.no_grad():
                 result = run()
             self.communicator.barrier()
             return measure.time.perf_counter() - start
@@ -120,6 +121,54 @@ def train(party: Party, task: str) -> None:
     party.time(task, run, judge)
 
 
+def train_network(party: Party, task: str) -> None:
+    """Time steps of training network A."""
+    _, steps = tasks.NETWORKS[task]
+    nn, torch = party.crypten.nn, party.torch
+    images, labels = (party.share(value, owner) for owner, value in enumerate(tasks.network_data(steps)))
+    parameters = tasks.perceptron_parameters()
+
+    def linears(model: Any) -> list[Any]:
+        return [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+
+    def run() -> Any:
+        model = nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10))
+        for layer, weight, bias in zip(linears(model), parameters[::2], parameters[1::2], strict=True):
+            layer.set_parameter("weight", torch.from_numpy(weight.T.copy()))
+            layer.set_parameter("bias", torch.from_numpy(bias))
+        model = model.encrypt(src=0)
+        model.train()
+        loss, optimizer = nn.CrossEntropyLoss(), party.crypten.optim.SGD(model.parameters(), lr=tasks.LEARNING_RATE)
+        for step in range(steps):
+            rows = slice(step * tasks.BATCH, (step + 1) * tasks.BATCH)
+            optimizer.zero_grad()
+            loss(model(images[rows]), labels[rows]).backward()
+            optimizer.step()
+        return model
+
+    def judge(model: Any) -> dict[str, float]:
+        found = []
+        for layer in linears(model):
+            found += [layer.weight.get_plain_text().numpy().T, layer.bias.get_plain_text().numpy()]
+        return tasks.judge_parameters(found, tasks.perceptron_trained(steps))
+
+    party.time(task, run, judge, gradients=True)
+
+
+def classify(party: Party, task: str) -> None:
+    """Time LeNet."""
+    plain = tasks.lenet_images(tasks.LENET[task])
+    c1, e1, c2, e2, w1, b1, w2, b2 = (party.share(value, 1) for value in tasks.lenet_parameters())
+    x = party.share(plain, 0)
+
+    def run() -> Any:
+        h = (x.conv2d(c1) + e1.view(1, -1, 1, 1)).relu().max_pool2d(2, stride=2)
+        h = (h.conv2d(c2) + e2.view(1, -1, 1, 1)).relu().max_pool2d(2, stride=2)
+        return (h.flatten(start_dim=1).matmul(w1) + b1).relu().matmul(w2) + b2
+
+    party.time(task, run, lambda scores: tasks.judge_scores(scores.get_plain_text().numpy(), plain))
+
+
 def infer(party: Party, task: str) -> None:
     """Time the multilayer perceptron."""
     w1, b1, w2, b2 = (party.share(value, 1) for value in tasks.mlp_parameters())
@@ -139,6 +188,7 @@ def operate(party: Party, task: str) -> None:
         "op.matmul.1024": lambda: x.matmul(*more),
         "op.relu.1e6": lambda: x.relu(),
         "op.sigmoid.1e5": lambda: x.sigmoid(),
+        "op.softmax.1000x100": lambda: x.softmax(1),
         "op.argmax.1000x100": lambda: x.argmax(dim=1, one_hot=True),
         "op.mul.1e6": lambda: x.mul(*more),
         "op.square.1e6": lambda: x.square(),
@@ -155,7 +205,10 @@ def play(rank: int, meeting_point: str, options: argparse.Namespace) -> None:
     """Be one party and run the chosen tasks."""
     party = Party(rank, meeting_point, options)
     for task in tasks.chosen(options.only):
-        {"train": train, "infer": infer, "op": operate}[task.split(".")[0]](party, task)
+        if task in tasks.TACIT_ONLY:
+            continue
+        run = {"logreg": train, "network": train_network, "mlp": infer, "lenet": classify, "operator": operate}
+        run[tasks.kind(task)](party, task)
     party.crypten.uninit()
 
 

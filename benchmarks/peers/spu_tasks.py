@@ -1,6 +1,8 @@
-"""The tasks in SPU (SEMI2K): two parties over brpc on loopback, correlated randomness by a trusted first party.
+"""The tasks in SPU: SEMI2K (two parties, correlated randomness by a trusted first one) or ABY3 (three parties).
 
-    python benchmarks/peers/spu_tasks.py --only op.mul --out rows.jsonl
+    python benchmarks/peers/spu_tasks.py --protocol SEMI2K --only op.mul --out rows.jsonl
+
+Parties talk over brpc on loopback; with --wan, each calls the others through a relay that emulates the link.
 
 Runs in an environment of its own, which benchmarks/README.md describes. The driver compiles the JAX function, makes the
 shares and sends both to the parties before the clock starts; the clock covers `Runtime.run`, from the earliest start to
@@ -10,6 +12,7 @@ the latest end.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import multiprocessing
 import os
 import socket
@@ -26,15 +29,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import measure
 import tasks
 
-PARTIES = 2
+PARTIES = {"SEMI2K": 2, "ABY3": 3}
 TIMEOUT = 600
 
 
-def runtime_config(threads: int) -> Any:
+def runtime_config(protocol: str, threads: int) -> Any:
     """Return SPU's configuration."""
     import spu
 
-    config = spu.RuntimeConfig(protocol=spu.ProtocolKind.SEMI2K, field=spu.FieldType.FM64)
+    config = spu.RuntimeConfig(protocol=getattr(spu.ProtocolKind, protocol), field=spu.FieldType.FM64)
     config.max_concurrency = threads
     return config
 
@@ -53,8 +56,11 @@ def unpack(packed: tuple[bytes, list[bytes]]) -> Any:
     return share
 
 
-def play(rank: int, ports: list[int], threads: int, driver: Connection, log: str) -> None:
-    """Be one party: load programs, run them, and hand back shares of their results, as the driver says."""
+def play(rank: int, ports: list[int], protocol: str, threads: int, driver: Connection, log: str) -> None:
+    """Be one party: load programs, run them, and hand back shares of their results, as the driver says.
+
+    `ports` are where this party listens and where it calls the others.
+    """
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -65,7 +71,7 @@ def play(rank: int, ports: list[int], threads: int, driver: Connection, log: str
     for party, port in enumerate(ports):
         link_config.add_party(f"p{party}", f"127.0.0.1:{port}")
     link = spu.link.create_brpc(link_config, rank)
-    runtime = spu.Runtime(link, runtime_config(threads))
+    runtime = spu.Runtime(link, runtime_config(protocol, threads))
     program = spu.Executable()
     driver.send("ready")
     while (message := driver.recv())[0] != "stop":
@@ -87,21 +93,25 @@ def play(rank: int, ports: list[int], threads: int, driver: Connection, log: str
 class Cluster:
     """The parties' processes, driven through pipes."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, protocol: str, threads: int, wan: str | None) -> None:
         import spu
 
         context = multiprocessing.get_context("spawn")
-        ports = [free_port() for _ in range(PARTIES)]
+        parties = PARTIES[protocol]
+        ports = [free_port() for _ in range(parties)]
+        self._relays = [] if wan is None else relays(wan, ports)
+        doors = [relay.port for relay in self._relays] or ports
         self._pipes, self._processes = [], []
-        for rank in range(PARTIES):
+        for rank in range(parties):
             mine, theirs = context.Pipe()
             log = str(Path(tempfile.gettempdir()) / f"spu-{os.getpid()}-{rank}.log")
-            process = context.Process(target=play, args=(rank, ports, threads, theirs, log), daemon=True)
+            seen = [*doors[:rank], ports[rank], *doors[rank + 1 :]]
+            process = context.Process(target=play, args=(rank, seen, protocol, threads, theirs, log), daemon=True)
             process.start()
             self._pipes.append(mine)
             self._processes.append(process)
         self._answers()
-        self._io = spu.Io(PARTIES, runtime_config(threads))
+        self._io = spu.Io(parties, runtime_config(protocol, threads))
 
     def _answers(self) -> list[Any]:
         answers = []
@@ -156,6 +166,21 @@ class Cluster:
         """End the parties' processes."""
         for process in self._processes:
             process.kill()
+        for relay in self._relays:
+            relay.close()
+
+
+def relays(wan: str, ports: list[int]) -> list[Any]:
+    """Start a relay before each port. Tacit is not installed where SPU is, so its file is loaded by its path."""
+    path = Path(__file__).parents[2] / "src" / "tacit" / "net" / "emulation.py"
+    spec = importlib.util.spec_from_file_location("emulation", path)
+    assert spec is not None
+    assert spec.loader is not None
+    emulation = importlib.util.module_from_spec(spec)
+    sys.modules["emulation"] = emulation
+    spec.loader.exec_module(emulation)
+    conditions = emulation.Conditions.parse(wan)
+    return [emulation.Relay(conditions, port) for port in ports]
 
 
 def free_port() -> int:
@@ -191,6 +216,44 @@ def training(epochs: int) -> Callable[..., Any]:
     return train
 
 
+def training_network(steps: int) -> Callable[..., Any]:
+    """Return steps of training network A as a JAX function.
+
+    The gradient is written out, which is twice as fast in SPU as differentiating the loss.
+    """
+    import jax
+
+    def train(images: Any, labels: Any, *parameters: Any) -> tuple[Any, ...]:
+        for step in range(steps):
+            w1, b1, w2, b2, w3, b3 = parameters
+            rows = slice(step * tasks.BATCH, (step + 1) * tasks.BATCH)
+            x, y = images[rows], labels[rows]
+            a1 = x @ w1 + b1
+            h1 = a1 * (a1 > 0)
+            a2 = h1 @ w2 + b2
+            h2 = a2 * (a2 > 0)
+            d3 = (jax.nn.softmax(h2 @ w3 + b3, axis=1) - y) / tasks.BATCH
+            d2 = (d3 @ w3.T) * (a2 > 0)
+            d1 = (d2 @ w2.T) * (a1 > 0)
+            gradients = x.T @ d1, d1.sum(0), h1.T @ d2, d2.sum(0), h2.T @ d3, d3.sum(0)
+            parameters = tuple(p - tasks.LEARNING_RATE * g for p, g in zip(parameters, gradients, strict=True))
+        return parameters
+
+    return train
+
+
+def lenet(x: Any, c1: Any, e1: Any, c2: Any, e2: Any, w1: Any, b1: Any, w2: Any, b2: Any) -> Any:
+    """Return LeNet's scores, of images with the channel last."""
+    import jax.numpy as jnp
+    from jax import lax
+
+    for weight, bias in ((c1, e1), (c2, e2)):
+        x = lax.conv_general_dilated(x, weight, (1, 1), [(0, 0)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")) + bias
+        x = lax.reduce_window(jnp.maximum(x, 0), -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    x = jnp.transpose(x, (0, 3, 1, 2)).reshape(x.shape[0], -1)
+    return jnp.maximum(x @ w1 + b1, 0) @ w2 + b2
+
+
 def prepare(task: str) -> tuple[Callable[..., Any], list[np.ndarray], Callable[[list[np.ndarray]], dict[str, float]]]:
     """Return a task as a JAX function, its arguments, and what judges its results."""
     import jax
@@ -210,10 +273,23 @@ def prepare(task: str) -> tuple[Callable[..., Any], list[np.ndarray], Callable[[
 
         expected = tasks.mlp_plain(plain)
         return mlp, [plain, *tasks.mlp_parameters()], lambda out: {"accuracy": float((out[0] == expected).mean())}
+    if task in tasks.NETWORKS:
+        _, steps = tasks.NETWORKS[task]
+        arguments = [*tasks.network_data(steps), *tasks.perceptron_parameters()]
+        return (
+            training_network(steps),
+            arguments,
+            lambda out: tasks.judge_parameters(out, tasks.perceptron_trained(steps)),
+        )
+    if task in tasks.LENET:
+        plain = tasks.lenet_images(tasks.LENET[task])
+        last = [v.transpose(2, 3, 1, 0) if v.ndim == 4 else v for v in tasks.lenet_parameters()]
+        return lenet, [plain.transpose(0, 2, 3, 1), *last], lambda out: tasks.judge_scores(out[0], plain)
     function = {
         "op.matmul.1024": jnp.matmul,
         "op.relu.1e6": lambda x: jnp.maximum(x, 0),
         "op.sigmoid.1e5": jax.nn.sigmoid,
+        "op.softmax.1000x100": lambda x: jax.nn.softmax(x, axis=1),
         "op.argmax.1000x100": lambda x: jnp.argmax(x, axis=1),
         "op.mul.1e6": jnp.multiply,
         "op.square.1e6": jnp.square,
@@ -227,12 +303,16 @@ def main() -> None:
     parser.add_argument("--only", default="", help="regular expression on the name of the task")
     parser.add_argument("--out", help="file to append rows to")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--protocol", choices=PARTIES, default="SEMI2K")
+    parser.add_argument("--wan", help="link to emulate, say 40ms,350mbit")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
-    rows = measure.Rows(options.out, system="spu", version="0.9.5", threads=options.threads)
+    rows = measure.Rows(options.out, version="0.9.5", threads=options.threads)
     for task in tasks.chosen(options.only):
+        if task in tasks.TACIT_ONLY:
+            continue
         function, arrays, judge = prepare(task)
-        cluster = Cluster(options.threads)
+        cluster = Cluster(options.protocol, options.threads, options.wan)
         try:
             cluster.load(function, arrays)
             row = measure.timed(cluster.run)

@@ -1,0 +1,153 @@
+"""`tacit bench` runs its tasks, measures what it says, and writes a table that holds together."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def bench(folder: Path, *options: str) -> str:
+    command = [sys.executable, "-m", "tacit", "bench", "--tiny", "--folder", str(folder), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=170)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Import a file of the benchmark at tiny sizes, and forget it afterwards."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setenv("TACIT_BENCH_TINY", "1")
+    before = set(sys.modules)
+
+    def load(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    yield load
+    for name in set(sys.modules) - before:
+        if (BENCHMARKS / f"{name}.py").exists():
+            del sys.modules[name]
+
+
+def test_tasks_run_with_and_without_tls_and_give_a_table(tmp_path: Path) -> None:
+    printed = bench(tmp_path, "--only", "op.mul|netD")
+
+    machine, *rows = rows_of(tmp_path / "rows.jsonl")
+    assert machine["tiny"] is True
+    assert {"cores", "rtt_us", "bandwidth_gb_s", "gmac_s", "copy_gb_s"} <= machine.keys()
+    assert [(row["task"], row["system"]) for row in rows] == [
+        (task, system) for task in ("train.netD.1step", "op.mul.1e6") for system in ("tacit", "tacit-plain")
+    ]
+    for row in rows:
+        assert row["max_abs_err"] < 1e-3
+        assert row["seconds"] > 0
+        assert row["frac_bits"] == 16
+        assert row["kernels"] in ("native", "reference")
+    product = rows[-1]
+    assert (product["rounds"], product["online_bytes"]) == (2, 2 * 16_000)
+    assert "| `op.mul.1e6` |" in printed
+    assert (tmp_path / "plot.svg").stat().st_size > 1000
+
+
+def test_under_an_emulated_link_a_task_takes_at_least_its_rounds(tmp_path: Path) -> None:
+    bench(tmp_path, "--only", "op.mul", "--wan", "60ms,350mbit")
+
+    machine, *rows = rows_of(tmp_path / "wan.jsonl")
+    assert (machine["wan"], machine["wan_round_trip"]) == ("60 ms, 350 Mbit/s", 0.06)
+    for row in rows:
+        assert row["seconds"] >= row["rounds"] * 0.03
+    assert "60 ms, 350 Mbit/s" in (tmp_path / "wan-table.md").read_text()
+
+
+@pytest.mark.slow
+def test_every_task_and_every_growth_study_runs(tmp_path: Path) -> None:
+    bench(tmp_path)
+    bench(tmp_path, "--growth")
+
+    rows = rows_of(tmp_path / "rows.jsonl")[1:]
+    assert not [row for row in rows if "failed" in row]
+    assert len(rows) == 2 * 13
+    growth = rows_of(tmp_path / "growth.jsonl")
+    assert {row["study"] for row in growth} == {"batch", "width", "depth", "parties"}
+    assert all(row["max_abs_err"] < 1e-3 for row in growth)
+    assert len(list(tmp_path.glob("growth-*.svg"))) == 4
+
+
+MACHINE = {
+    "system": "machine", "time": "2026-01-01T00:00:00", "processor": "P", "cores": 2, "memory_gb": 8.0,
+    "isolated_loopback": True, "calibration_ms": 3.0, "rtt_us": 20.0, "bandwidth_gb_s": 4.0, "gmac_s": 10.0,
+    "copy_gb_s": 8.0, "tiny": True,
+}  # fmt: skip
+ROW = {"task": "op.mul.1e6", "version": "1", "threads": 1, "foreign_cpus": 0.0, "max_abs_err": 1e-4}
+OWN = {"rounds": 2, "online_bytes": 8_000_000, "producer_bytes": 4_000_000, "producer_cpu_seconds": 0.1}
+
+
+def test_the_table_compares_like_with_like_and_the_better_of_spu(module: Any) -> None:
+    seconds = {"tacit": 2.0, "tacit-plain": 1.0, "crypten": 10.0, "spu-semi2k": 6.0, "spu-aby3": 4.0}
+    rows = [MACHINE, *({**ROW, **OWN, "system": system, "seconds": value} for system, value in seconds.items())]
+
+    head, _, line = module("report").table(rows).splitlines()
+
+    cells = dict(zip(map(str.strip, head.split("|")), map(str.strip, line.split("|")), strict=True))
+    assert cells["times CrypTen's speed"] == "10 (5 with TLS)"
+    assert cells["times SPU's speed"] == "4 (2 with TLS)"
+    assert (cells["rounds"], cells["online, MB"], cells["producer, MB"]) == ("2", "8", "4")
+
+
+def test_a_floor_adds_up_what_a_task_needs_at_least(module: Any) -> None:
+    floor = module("floor")
+
+    parts = floor.seconds({**ROW, **OWN}, MACHINE)
+    apart = floor.seconds({**ROW, **OWN}, {**MACHINE, "wan_rate": 1e6, "wan_round_trip": 0.04})
+
+    assert parts["arithmetic"] == 0
+    assert parts["wire"] == pytest.approx(12e6 / 4e9)
+    assert parts["rounds"] == pytest.approx(2 * 10e-6)
+    assert parts["memory"] == pytest.approx((16 * 3_000 + 24e6) / 8e9)
+    assert (apart["wire"], apart["rounds"]) == pytest.approx((4.0, 0.04))
+
+
+def test_the_plain_references_are_those_of_pytorch(module: Any) -> None:
+    import torch
+    from torch.nn.functional import conv2d, max_pool2d, relu
+
+    tasks, own = module("tasks"), module("tacit_tasks")
+    x = tasks.lenet_images(2)
+    c1, e1, c2, e2, w1, b1, w2, b2 = map(torch.from_numpy, tasks.lenet_parameters())
+    h = max_pool2d(relu(conv2d(torch.from_numpy(x), c1, e1)), 2)
+    h = max_pool2d(relu(conv2d(h, c2, e2)), 2)
+    scores = relu(h.flatten(1) @ w1 + b1) @ w2 + b2
+    images, labels = map(torch.from_numpy, tasks.network_data(2))
+    trained = own.steps_of(own.Network("A"), images, labels, 2)
+
+    expected = tasks.perceptron_trained(2)
+
+    assert np.abs(tasks.lenet_plain(x) - scores.numpy()).max() < 1e-4
+    for found, value in zip(trained, expected, strict=True):
+        assert np.abs(found.numpy().T - value).max() < 1e-5
+
+
+def test_sizes_are_those_of_the_names_unless_tiny(module: Any) -> None:
+    code = (
+        "import tasks; print(tasks.multiply_adds('op.matmul.1024'), tasks.values('op.relu.1e6'), len(tasks.chosen('')))"
+    )
+    environment = {**os.environ, "TACIT_BENCH_TINY": "0"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=BENCHMARKS, env=environment, capture_output=True, text=True)
+
+    assert done.stdout.split() == [str(1024**3), "2000000", "13"]
+    assert module("tasks").multiply_adds("op.matmul.1024") < 1024**2
