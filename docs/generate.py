@@ -218,7 +218,25 @@ def _help(name: str, command: click.Command) -> str:
     return f"### {name}\n\n```text\n{command.get_help(context)}\n```"
 
 
+def benchmarks() -> str:
+    """Return the newest results of the benchmark that are kept, without their headings and plots."""
+    titles = {
+        "table": "On one machine",
+        "wan-table": "Over an emulated wide-area link",
+        "growth-table": "How cost grows",
+    }
+    parts = []
+    for name, title in titles.items():
+        path = PAGES.parent / "benchmarks" / "results" / f"{name}.md"
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines()[1:]
+            text = "\n".join(line for line in lines if not line.startswith("![")).strip()
+            parts.append(f"## {title}\n\n{text}")
+    return "\n\n".join(parts)
+
+
 PARTS: dict[str, Callable[[], str]] = {
+    "benchmarks": benchmarks,
     "commands": commands,
     "costs": costs,
     "exceptions": exceptions,

@@ -45,14 +45,12 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_tasks_run_with_and_without_tls_and_give_a_table(tmp_path: Path) -> None:
-    printed = bench(tmp_path, "--only", "op.mul|netD")
+    printed = bench(tmp_path, "--only", "op.mul")
 
     machine, *rows = rows_of(tmp_path / "rows.jsonl")
     assert machine["tiny"] is True
     assert {"cores", "rtt_us", "bandwidth_gb_s", "gmac_s", "copy_gb_s"} <= machine.keys()
-    assert [(row["task"], row["system"]) for row in rows] == [
-        (task, system) for task in ("train.netD.1step", "op.mul.1e6") for system in ("tacit", "tacit-plain")
-    ]
+    assert [(row["task"], row["system"]) for row in rows] == [("op.mul.1e6", "tacit"), ("op.mul.1e6", "tacit-plain")]
     for row in rows:
         assert row["max_abs_err"] < 1e-3
         assert row["seconds"] > 0
