@@ -32,9 +32,7 @@ ENDING_SECONDS = 10.0
 @click.option("--to", "config", type=click.Path(path_type=Path), help="Ask this service instead (a public file).")
 @click.option("--clients", default="1,4,16", show_default=True, metavar="N,…", help="How many ask at once, in turn.")
 @click.option("--requests", type=click.IntRange(min=1), default=50, show_default=True, help="Of each client.")
-@click.option(
-    "--batch", type=click.IntRange(1, MOST_ROWS), default=8, show_default=True, help="Inputs at once."
-)
+@click.option("--batch", type=click.IntRange(1, MOST_ROWS), default=8, show_default=True, help="Inputs at once.")
 @click.option("--wait", type=click.FloatRange(0, 10_000), default=2.0, show_default=True, help="ms to fill a batch.")
 @click.option("--places", type=click.IntRange(min=1), default=64, show_default=True, help="Requests that may wait.")
 def bench_serve(

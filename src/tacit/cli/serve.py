@@ -28,9 +28,7 @@ __all__ = ["serve"]
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--config", "config_path", required=True, type=click.Path(path_type=Path), help="The config of the run.")
 @click.option("--as", "role", required=True, metavar="ROLE", help="The role that this machine plays.")
-@click.option(
-    "--batch", type=click.IntRange(1, MOST_ROWS), default=8, show_default=True, help="Inputs at once."
-)
+@click.option("--batch", type=click.IntRange(1, MOST_ROWS), default=8, show_default=True, help="Inputs at once.")
 @click.option("--wait", type=click.FloatRange(0, 10_000), default=2.0, show_default=True, help="ms to fill a batch.")
 @click.option("--places", type=click.IntRange(min=1), default=64, show_default=True, help="Requests that may wait.")
 @click.option("--largest", type=click.IntRange(min=1), default=4096, show_default=True, help="Largest share, in MiB.")
