@@ -12,7 +12,7 @@ from yardstick import BATCH, NETWORKS, OPTIMIZERS, step
 import tacit
 
 POINT = 0.01
-ADAM_EPOCHS = {"A": 3, "B": 3, "C": 1, "D": 3}
+ADAM_EPOCHS = {"A": 3, "B": 5, "C": 1, "D": 3}
 """Of ten steps each, which take C minutes: it has 430,000 weights, and Adam divides by a root for each of them."""
 
 
@@ -73,7 +73,7 @@ def agree_on_accuracy(name, optimizer, count, epochs, images):
     want, got = accuracy(plain, *held_out), accuracy(secret, *map(tacit.share, held_out))
     print(f"{name}, {optimizer}, {epochs} epochs of {count}: {want:.1%} plain, {got:.1%} on secrets")
     assert want > 0.3  # it has learned something
-    assert abs(got - want) <= POINT
+    assert abs(got - want) < POINT + 1e-6
 
 
 def test_accuracy_is_within_a_point(images, session):
