@@ -393,7 +393,7 @@ def test_clients_of_a_service_that_fails_are_told(deploy: Deploy) -> None:
             raise ValueError("the secret is 42")
         return x
 
-    with Served(config, fails, (2,)) as served, pytest.raises(TacitError) as told:
+    with Served(config, fails, (2,)) as served, pytest.raises(Refused, match="the service has been stopped") as told:
         predict(config, torch.ones(2))
 
     assert isinstance(served.ended, ValueError)

@@ -114,6 +114,8 @@ class Desk:
         self._changed = threading.Condition()
         self._held: dict[str, Request] = {}
         self._ready: list[Request] = []
+        self._taken: list[Request] = []
+        """Those of the latest batch, which may not have been answered yet."""
         self._closed: str | None = None
         self.refused = 0
         """Requests turned away because all places were taken."""
@@ -182,6 +184,7 @@ class Desk:
                     taken.append(request)
                 else:
                     taken.append(None)
+            self._taken = [request for request in taken if request is not None]
             return taken
 
     def close(self, why: str) -> None:
@@ -200,5 +203,5 @@ class Desk:
         self.close(why)
         with self._changed:
             waiting, self._held, self._ready = list(self._held.values()), {}, []
-        for request in waiting:
+        for request in (*waiting, *self._taken):  # one that has its answer keeps it
             request.resolve(Refused(why))
