@@ -131,12 +131,12 @@ def test_a_secret_index_is_refused(x):
         torch.arange(3)[x.argmax()]
 
 
-def test_fused_and_foreach_optimizers_say_what_to_do(x):
+def test_fused_optimizers_say_what_to_do(x):
     p = nn.Parameter(x)
     p.grad = torch.ones_like(p)
 
-    with pytest.raises(UnsupportedOperator, match="without foreach=True"):
-        torch.optim.SGD([p], lr=0.1, foreach=True).step()
+    with pytest.raises(UnsupportedOperator, match="without fused=True"):
+        torch.optim.SGD([p], lr=0.1, fused=True).step()
 
 
 MISFITS: dict[str, tuple[Callable[[Any], Any], str]] = {

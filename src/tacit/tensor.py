@@ -240,8 +240,8 @@ def _no_counterpart(func: Any) -> UnsupportedOperator:
     siblings = sorted(str(other) for other in HANDLERS if str(other).rsplit(".", 1)[0] == packet)
     if packet in ALTERNATIVES:
         hint = ALTERNATIVES[packet]
-    elif packet.startswith(("aten._foreach_", "aten._fused_")):
-        hint = "construct the optimizer without foreach=True and fused=True; its default works"
+    elif packet.startswith("aten._fused_"):
+        hint = "construct the optimizer without fused=True; its default works"
     elif siblings:
         hint = f"what works is {', '.join(siblings)}"
     else:

@@ -230,7 +230,7 @@ def test_a_premask_with_too_few_values_is_found_out(monkeypatch: pytest.MonkeyPa
         return (w.protocol.multiply(a, b).times_integer(2) + w.share(y, 32)).settle()
 
     assert worst(run(doubled, SECRETS["zeros"], 2)) < CHI_SQUARE
-    monkeypatch.setattr(Premask, "onto", True)
+    monkeypatch.setattr(Premask, "fresh", property(lambda self: not any(draw.spent for draw in self.draws)))
 
     assert worst(run(doubled, SECRETS["zeros"], 2)) > CHI_SQUARE
 
@@ -242,7 +242,7 @@ def test_elements_of_a_premask_that_are_repeated_are_found_out(monkeypatch: pyte
         return (z + w.share(y, 32)).settle()
 
     assert worst(run(repeated, SECRETS["zeros"], 2)) < CHI_SQUARE
-    monkeypatch.setattr(Premask, "onto", True)
+    monkeypatch.setattr(Premask, "fresh", property(lambda self: not any(draw.spent for draw in self.draws)))
 
     assert worst(run(repeated, SECRETS["zeros"], 2)) > CHI_SQUARE
 

@@ -62,8 +62,8 @@ def copy_(func: Any, x: Tensor, source: Tensor, non_blocking: bool = False) -> T
     return x
 
 
-def write(x: SecretTensor, source: SecretTensor, *, precise: bool = False) -> None:
-    """x[...] = source, with broadcasting; a public source is remembered as such. `precise`: see `Arithmetic.write`."""
+def write(x: SecretTensor, source: SecretTensor, **scale: bool) -> None:
+    """x[...] = source, with broadcasting; a public source is remembered as such. For `scale` see `Arithmetic.write`."""
     if source.dtype != x.dtype:
         source = HANDLERS[aten._to_copy.default](aten._to_copy.default, source, dtype=x.dtype)
     mine = x.share
@@ -81,7 +81,7 @@ def write(x: SecretTensor, source: SecretTensor, *, precise: bool = False) -> No
     else:
         assert isinstance(mine, Arithmetic)
         assert isinstance(other, Arithmetic)
-        mine.write(other, precise=precise)
+        mine.write(other, **scale)
     if known is not None:
         mine.facts.public = known.expand(mine.shape).to(x.dtype)
 

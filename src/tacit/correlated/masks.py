@@ -100,43 +100,36 @@ class Premask:
 
     a is a linear image of uniform draws. If that is `onto`, so that all values of a are equally likely, and none of the
     draws has masked an opening before, then opening x - a shows a uniform number, independent of all that was opened.
-    Each draw is spent by one opening: two values with the same a, say x and x + y, would show y between them.
+    Each draw is spent by one opening: two values with the same a, say x and x + y, would show y between them. Where a
+    is not fresh in this sense, the parties take another draw t off their shares before they open: a + t is (`renewed`).
     """
 
-    __slots__ = ("_onto", "draws", "secret")
+    __slots__ = ("draws", "onto", "secret")
 
-    def __init__(self, secret: Secret, draws: frozenset[Draw], onto: bool | Callable[[], bool] = True) -> None:
+    def __init__(self, secret: Secret, draws: frozenset[Draw], onto: bool = True) -> None:
         self.secret = secret
         self.draws = draws
-        self._onto = onto
-
-    @property
-    def onto(self) -> bool:
-        """Whether all values of a are equally likely."""
-        if callable(self._onto):
-            self._onto = self._onto()
-        return self._onto
+        self.onto = onto
 
     @property
     def fresh(self) -> bool:
         """Whether x may be opened under a."""
-        return not any(draw.spent for draw in self.draws) and self.onto
+        return self.onto and not any(draw.spent for draw in self.draws)
 
     def spend(self) -> None:
         """Say that x is opened under a."""
         for draw in self.draws:
             draw.spent = True
 
-    def map(self, op: TensorOp, shape: torch.Size, onto: bool | Callable[[], bool]) -> Premask:
-        """The premask of op(x), for an op that is linear; `onto` if op takes every value, whatever its shape."""
-        if self._onto is False:
-            onto = False
-        elif callable(onto):
-            mine, its = self._onto, onto
-            onto = its if mine is True else lambda: self.onto and its()
-        elif onto:
-            onto = self._onto
-        return Premask(self.secret.mapped(op, shape), self.draws, onto)
+    def map(self, op: TensorOp, shape: torch.Size, *, onto: bool) -> Premask:
+        """The premask of op(x), for an op that is linear; `onto` if op takes every value of the result's shape."""
+        return Premask(self.secret.mapped(op, shape), self.draws, self.onto and onto)
+
+    def renewed(self, t: Dealt, shape: torch.Size) -> Premask:
+        """The premask a + t of shares that t, drawn for this and nothing else, was taken off."""
+        mine = self.secret.plain
+        plain = None if mine is None or t.plain is None else mine + t.plain
+        return Premask(Secret.withheld(plain, shape), frozenset((Draw(),)))
 
     def plus(self, other: Premask, shape: torch.Size) -> Premask:
         """The premask of the sum of two values."""
@@ -144,6 +137,20 @@ class Premask:
         plain = None if mine is None or its is None else mine + its
         apart = self.draws.isdisjoint(other.draws)
         return Premask(Secret.withheld(plain, shape), self.draws | other.draws, apart and (self.onto or other.onto))
+
+    @staticmethod
+    def end_to_end(premasks: Sequence[Premask | None], shapes: Sequence[torch.Size]) -> Premask:
+        """The premask of several values, one after the other, some of which have none."""
+        found = [p for p in premasks if p is not None]
+        plain = None
+        if found[0].secret.plain is not None:
+            zero = torch.zeros((), dtype=torch.int64)
+            rows = [zero.expand(n) if p is None else p.secret.plain for p, n in zip(premasks, shapes, strict=True)]
+            plain = torch.cat([row.reshape(-1) for row in rows if row is not None])
+        count = torch.Size((sum(shape.numel() for shape in shapes),))
+        draws = frozenset[Draw]().union(*(p.draws for p in found))
+        apart = len(found) == len(premasks) and len(draws) == sum(len(p.draws) for p in found)
+        return Premask(Secret.withheld(plain, count), draws, apart and all(p.onto for p in found))
 
     def __repr__(self) -> str:
         return "Premask(<hidden>)"

@@ -59,9 +59,6 @@ class Masking:
                     roots.append(root)
         if not roots:
             return
-        roots = _joined(roots)
-        for root in roots:
-            self._claim(root)
         pending = [self._begin(root) for root in roots]
         opened = self.open([p.opening for p in pending])
         for root, p, value in zip(roots, pending, opened, strict=True):
@@ -78,8 +75,9 @@ class Masking:
             whole = lineage.parent
             if whole.storage.lasting and whole.facts is lineage.facts:
                 return self._begin_part(share, whole, lineage.move)
-        if share.premask is not None:
-            return self._begin_premasked(share, share.premask)
+        premask = share.premask
+        if premask is not None:
+            return self._begin_premasked(share, premask)
         known = owned(share.facts)
         holder = None if known is None else known.party
         secret = Secret(draw_mask(self._dealing, share.shape, holder), holder)
@@ -88,18 +86,14 @@ class Masking:
             Opening(tensors, share.shape, 8 * share.numel, add, holder), lambda opened: Mask.simple(opened, secret)
         )
 
-    def _claim(self, share: Share) -> None:
-        """Decide whether a share is opened under the premask that is in it; if not, it is taken out."""
-        premask = share.premask
-        if premask is not None:
-            if premask.fresh:
-                premask.spend()
-            else:
-                share.unmask()  # all views of its storage, those claimed before as well
-
     def _begin_premasked(self, share: Share, premask: Premask) -> Pending:
-        """Open shares under the mask that is in them."""
+        """Open shares under the mask that is in them, or that and another draw, if it would not be fresh."""
         tensors = share.raw if self._session.party_indices else []
+        if not premask.fresh:
+            t = self._dealing.random_ring(share.shape)
+            tensors = [x - own for x, own in zip(tensors, t.parts, strict=True)]
+            premask = premask.renewed(t, share.shape)
+        premask.spend()
         opening = Opening(tensors, share.shape, 8 * share.numel, add)
         return Pending(opening, lambda opened: Mask.simple(opened, premask.secret))
 
@@ -194,26 +188,6 @@ class Masking:
     def open_bits(self, tensors: Sequence[Tensor], size: int) -> Tensor | None:
         """Open bytes of masked bits, so many for each party."""
         return self.open([Opening(tensors, tensors[0].shape if tensors else torch.Size((size,)), size, xor)])[0]
-
-
-def _joined(shares: Sequence[Share]) -> list[Share]:
-    """The shares, with the parts of a premasked product replaced by the product, whose mask serves one opening only."""
-    wholes = [_product_of(share) for share in shares]
-    asked = [sum(s.numel for s, w in zip(shares, wholes, strict=True) if w is whole) for whole in wholes]
-    out = [
-        whole if whole is not None and count >= whole.numel else share
-        for share, whole, count in zip(shares, wholes, asked, strict=True)
-    ]
-    return list({id(share): share for share in out}.values())
-
-
-def _product_of(share: Share) -> Share | None:
-    """The product that may be opened as it is, of which this is a part."""
-    lineage = share.facts.lineage
-    if lineage is None or lineage.move is None or lineage.parent.facts is not lineage.facts:
-        return None
-    premask = lineage.parent.premask
-    return lineage.parent if premask is not None and premask.fresh else None
 
 
 def simple_mask(facts: Facts) -> Any:

@@ -186,9 +186,8 @@ class Share:
         if premask is None:
             out = self._like(moved, self.storage if view else None)
         else:
-            shape = self.shape
             whole = self.storage.premask
-            premask = premask.map(op, moved[0].shape, lambda: _keeps_apart(op, shape))
+            premask = premask.map(op, moved[0].shape, onto=False)  # elements may be repeated
             if view and whole is not None:
                 out = self._like(moved, self.storage)
                 out._premask = whole, premask
@@ -315,7 +314,7 @@ class Arithmetic(Share):
             return self._like(out)
         if out[0].numel() > self.numel:
             return self._like([op(t) for t in self.tensors])
-        return self._like(_unaliased(out, self.raw)).premasked(premask.map(op, out[0].shape, onto))
+        return self._like(_unaliased(out, self.raw)).premasked(premask.map(op, out[0].shape, onto=onto))
 
     def sum(self, dims: Sequence[int], *, keepdim: bool = False) -> Arithmetic:
         """The sum over dimensions. Local."""
@@ -353,6 +352,20 @@ class Arithmetic(Share):
             return out
         return out.premasked(premasks[0] if len(premasks) == 1 else premasks[0].plus(premasks[1], shape))
 
+    @staticmethod
+    def end_to_end(shares: Sequence[Arithmetic]) -> Arithmetic:
+        """The elements of all shares, one after the other, at the largest of their scales. Local."""
+        frac_bits = max(x.frac_bits for x in shares)
+        rows = [x.lifted(frac_bits) for x in shares]
+        premasks = [x.premask for x in rows]
+        out = rows[0]._like(
+            [torch.cat([t.reshape(-1) for t in row]) for row in zip(*(x.raw for x in rows), strict=True)]
+        )
+        out.storage.precise = all(x.storage.precise for x in shares)
+        if not any(premasks):
+            return out
+        return out.premasked(Premask.end_to_end(premasks, [x.shape for x in rows]))
+
     def __mul__(self, other: Arithmetic) -> Arithmetic:
         return self.protocol.multiply(*factors(self, other))
 
@@ -373,21 +386,29 @@ class Arithmetic(Share):
         out._descend(self, lambda mask: mask.scale(k), None)
         return out
 
-    def write(self, source: Arithmetic, *, precise: bool = False) -> None:
+    def scale_for(self, source: Arithmetic, *, precise: bool) -> int:
+        """The most fractional bits of a source that is written here: it is truncated to them before, if it has more."""
+        if self.numel != self.storage.numel:
+            return self.frac_bits
+        precise |= self.storage.precise
+        finest = self.protocol.frac_bits + (PRECISE_BITS if precise else SLACK_BITS)
+        if not precise and self.frac_bits > finest:  # an untruncated product may take the place of another
+            finest += self.protocol.frac_bits
+        if source.frac_bits <= max(self.frac_bits, finest):
+            return source.frac_bits
+        return finest if precise else max(self.frac_bits, self.protocol.frac_bits)
+
+    def write(self, source: Arithmetic, *, precise: bool = False, untruncated: bool = False) -> None:
         """Overwrite the content in place; every view sees it.
 
-        If all of it is written the scale may become finer. `precise` keeps `PRECISE_BITS` more than the session's
-        fractional bits, then and for every later write: running averages of squared gradients would vanish otherwise.
+        If all of it is written the scale may become finer, with `untruncated` as fine as the source's. `precise` keeps
+        `PRECISE_BITS` more than the session's fractional bits, then and for every later write: running averages of
+        squared gradients would vanish otherwise.
         """
         whole = self.numel == self.storage.numel
-        if whole:
-            self.storage.precise |= precise
-            finest = self.protocol.frac_bits + (PRECISE_BITS if self.storage.precise else SLACK_BITS)
-            if source.frac_bits > max(self.frac_bits, finest):
-                source = source.settle(finest if self.storage.precise else max(self.frac_bits, self.protocol.frac_bits))
-            source = source.lifted(max(self.frac_bits, source.frac_bits))
-        else:
-            source = source.settle(self.frac_bits).lifted(self.frac_bits)
+        scale = source.frac_bits if whole and untruncated else self.scale_for(source, precise=precise)
+        self.storage.precise |= precise and whole
+        source = source.settle(scale).lifted(max(scale, self.frac_bits) if whole else scale)
         premask = source.premask if whole else None
         written = source.raw if premask is not None else source.tensors
         if whole:
@@ -398,17 +419,6 @@ class Arithmetic(Share):
         self.storage.version += 1
         if premask is not None:
             self.premasked(premask)
-
-
-def _keeps_apart(op: TensorOp, shape: torch.Size) -> bool:
-    """Whether a move takes no element of a tensor of this shape to two places."""
-    count = shape.numel()
-    places = op(torch.arange(count).view(shape)).reshape(-1)
-    if places.numel() > count:
-        return False
-    seen = torch.zeros(count, dtype=torch.bool)
-    seen[places] = True
-    return int(seen.sum()) == places.numel()
 
 
 def _unaliased(results: list[Tensor], operands: list[Tensor]) -> list[Tensor]:

@@ -1,0 +1,250 @@
+"""Operators on lists of tensors, `torch._foreach_*`: what optimizers and clipping do to all parameters, at once.
+
+The tensors of a list are laid end to end, the operator is applied to that one tensor, and its result is cut up again.
+So a step of an optimizer needs as many rounds as for a single parameter, however many there are.
+
+PyTorch's optimizers choose these operators by themselves on GPUs only; `prefer_foreach` has them do so for secrets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.utils._foreach_utils as foreach_utils
+from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from tacit.aten.creation import write
+from tacit.aten.registry import implements, plain, protocol_of, public_secret
+from tacit.errors import TacitError
+from tacit.protocols.share import Arithmetic
+from tacit.tensor import SecretTensor
+
+aten = torch.ops.aten
+List = Sequence[Tensor]
+
+BINARY = {"add": aten.add.Tensor, "sub": aten.sub.Tensor, "mul": aten.mul.Tensor, "div": aten.div.Tensor}
+CLAMPS = {
+    "maximum": (aten.clamp_min.default, aten.maximum.default),
+    "minimum": (aten.clamp_max.default, aten.minimum.default),
+    "clamp_min": (aten.clamp_min.default, aten.maximum.default),
+    "clamp_max": (aten.clamp_max.default, aten.minimum.default),
+}
+"""By numbers, and by tensors."""
+
+ONE_BY_ONE = {
+    torch.optim.Adagrad: "on lists it multiplies gradients by the learning rate before it divides, which costs bits",
+    torch.optim.RAdam: "on lists it divides by zero and takes the inverse of that, and fixed point has no infinity",
+}
+"""Optimizers whose form for lists of tensors is worse on secrets, and why."""
+
+END_TO_END = "end to end"
+"""The memo under which the first of a list keeps all of them end to end, with what becomes known of that: what momentum
+was opened for in one step serves the next."""
+
+UNARY = ("sqrt", "rsqrt", "neg", "abs", "sign", "reciprocal", "exp", "sigmoid", "tanh", "log")
+
+
+def prefer_foreach(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """Before a step: take operators on lists for secret parameters, unless the user has decided otherwise."""
+    if isinstance(optimizer, tuple(ONE_BY_ONE)):
+        return
+    for group in optimizer.param_groups:
+        secrets = [isinstance(p, SecretTensor) for p in group["params"]]
+        undecided = "foreach" in group and group["foreach"] is None and not group.get("fused")
+        if undecided and not group.get("differentiable") and secrets and all(secrets):
+            group["foreach"] = True
+
+
+def apply(op: Callable[..., Tensor], operands: Sequence[List], each: Sequence[dict[str, Any]]) -> list[Tensor]:
+    """op(*operands, **each) for every place of the lists, with one call for all places whose tensors go together."""
+    groups: dict[Any, list[int]] = {}
+    for place, column in enumerate(zip(*operands, strict=True)):
+        alike = all(t.shape == column[0].shape for t in column)
+        kinds = tuple(_kind(t) for t in column) if alike else (place,)
+        groups.setdefault((kinds, tuple(each[place].items())), []).append(place)
+    out: dict[int, Tensor] = {}
+    for places in groups.values():
+        if len(places) == 1:
+            out[places[0]] = op(*(column[places[0]] for column in operands), **each[places[0]])
+            continue
+        flats: dict[tuple[int, ...], Tensor] = {}  # a list that is given twice is laid out once, so a square stays one
+        columns = [[column[k] for k in places] for column in operands]
+        ends = [flats.setdefault(tuple(map(id, column)), _flat(column)) for column in columns]
+        result = op(*ends, **each[places[0]])
+        shapes = [columns[0][k].shape for k in range(len(places))]
+        out.update(zip(places, _cut(result, shapes), strict=True))
+    return [out[place] for place in range(len(operands[0]))]
+
+
+def _kind(x: Tensor) -> Any:
+    """Tensors of one kind can be laid end to end."""
+    if not isinstance(x, SecretTensor):
+        return x.dtype
+    known = plain(x) is not None
+    return x.dtype, known, _precise(x) and not known
+
+
+def _precise(x: Tensor) -> bool:
+    return isinstance(x, SecretTensor) and x.share.storage.precise
+
+
+def _flat(column: List) -> Tensor:
+    """Tensors of one kind, end to end."""
+    first = column[0]
+    if not isinstance(first, SecretTensor):
+        return torch.cat([t.reshape(-1) for t in column])
+    if plain(first) is not None:
+        return public_secret(protocol_of(first), torch.cat([plain(t).reshape(-1) for t in column]))
+    shares = [t.share for t in column]  # type: ignore[attr-defined]
+    if not all(isinstance(share, Arithmetic) for share in shares):
+        return torch.cat([t.reshape(-1) for t in column])
+    facts = [share.facts for share in shares]
+    known, flat = facts[0].memo.get(END_TO_END, ((), None))
+    if flat is None or len(known) != len(facts) or any(a is not b for a, b in zip(known, facts, strict=True)):
+        flat = Arithmetic.end_to_end(shares)
+        facts[0].memo[END_TO_END] = facts, flat
+    return SecretTensor(flat, first.dtype)
+
+
+def _cut(flat: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
+    """The tensors that lie end to end in a result."""
+    sizes = [shape.numel() for shape in shapes]
+    return [piece.view(shape) for piece, shape in zip(flat.split(sizes), shapes, strict=True)]
+
+
+def _overwrite(targets: List, results: List, *, precise: bool = False) -> None:
+    """Write each result into its target. If all of them have to be truncated for that, they are opened in one round."""
+    pairs = []
+    for x, result in zip(targets, results, strict=True):
+        if not isinstance(x, SecretTensor):
+            raise TacitError("a secret cannot be written into a plain tensor: make it with torch.zeros_like(secret)")
+        pairs.append((x, result if isinstance(result, SecretTensor) else public_secret(x._protocol, result)))
+    finer = [
+        theirs
+        for x, result in pairs
+        if isinstance(mine := x.share, Arithmetic)
+        and isinstance(theirs := result.share, Arithmetic)
+        and theirs.frac_bits > mine.scale_for(theirs, precise=precise)
+    ]
+    untruncated = 0 < len(finer) < len(pairs)  # what some of the targets keep as it is, the others keep as well
+    if finer and not untruncated:
+        protocol_of(*targets).mask(*finer)
+    for x, result in pairs:
+        write(x, result, precise=precise, untruncated=untruncated)
+
+
+def _register(name: str, overload: str, handler: Callable[..., list[Tensor]], *, precise: bool = False) -> None:
+    """Register an operator and its twin that overwrites the first list."""
+    packet, twin = (getattr(aten, f"_foreach_{n}", None) for n in (name, f"{name}_"))
+    if packet is not None and overload in packet.overloads():
+
+        @implements(getattr(packet, overload))
+        def out_of_place(func: Any, *args: Any, **kwargs: Any) -> list[Tensor]:
+            return [t.clone() for t in handler(*args, **kwargs)]  # of their own, no parts of one another
+
+    if twin is not None and overload in twin.overloads():
+
+        @implements(getattr(twin, overload))
+        def in_place(func: Any, *args: Any, **kwargs: Any) -> None:
+            kept = precise or (name in CLAMPS and isinstance(args[1], list) and any(map(_precise, args[1])))
+            _overwrite(args[0], handler(*args, **kwargs), precise=kept)
+
+
+def _binary(name: str, op: Any) -> None:
+    def scalar(xs: List, value: Any) -> list[Tensor]:
+        return apply(lambda x, value: op(x, value), [xs], [{"value": value}] * len(xs))
+
+    def scalars(xs: List, values: Sequence[Any]) -> list[Tensor]:
+        return apply(lambda x, value: op(x, value), [xs], [{"value": v} for v in values])
+
+    def lists(xs: List, ys: List, **alpha: Any) -> list[Tensor]:
+        return apply(op, [xs, ys], [alpha] * len(xs))
+
+    def tensor(xs: List, y: Tensor, **alpha: Any) -> list[Tensor]:
+        return apply(lambda x: op(x, y, **alpha), [xs], [{}] * len(xs))
+
+    for overload, handler in (("Scalar", scalar), ("ScalarList", scalars), ("List", lists), ("Tensor", tensor)):
+        _register(name, overload, handler)
+
+
+def _ternary(name: str, op: Any, *, precise: bool) -> None:
+    def scalar(xs: List, ys: List, zs: List, value: float = 1) -> list[Tensor]:
+        return apply(op, [xs, ys, zs], [{"value": value}] * len(xs))
+
+    def scalars(xs: List, ys: List, zs: List, values: Any) -> list[Tensor]:
+        each = values.tolist() if isinstance(values, Tensor) else values
+        return apply(op, [xs, ys, zs], [{"value": v} for v in each])
+
+    for overload, handler in (("Scalar", scalar), ("ScalarList", scalars), ("Tensor", scalars)):
+        _register(name, overload, handler, precise=precise)
+
+
+def _clamp(name: str, by_number: Any, by_tensor: Any) -> None:
+    def scalar(xs: List, value: float) -> list[Tensor]:
+        return apply(lambda x, value: by_number(x, value), [xs], [{"value": value}] * len(xs))
+
+    def scalars(xs: List, values: Sequence[float]) -> list[Tensor]:
+        return apply(lambda x, value: by_number(x, value), [xs], [{"value": v} for v in values])
+
+    def lists(xs: List, ys: List) -> list[Tensor]:
+        return apply(by_tensor, [xs, ys], [{}] * len(xs))
+
+    for overload, handler in (("Scalar", scalar), ("ScalarList", scalars), ("List", lists)):
+        _register(name, overload, handler)
+
+
+def _lerp(xs: List, ys: List, weight: Any) -> list[Tensor]:
+    weights = weight if isinstance(weight, list | tuple) else [weight] * len(xs)
+    return apply(lambda x, y, weight: aten.lerp.Scalar(x, y, weight), [xs, ys], [{"weight": w} for w in weights])
+
+
+def _power(xs: List, exponent: Any) -> list[Tensor]:
+    exponents = exponent if isinstance(exponent, list | tuple) else [exponent] * len(xs)
+    return apply(lambda x, exponent: aten.pow.Tensor_Scalar(x, exponent), [xs], [{"exponent": e} for e in exponents])
+
+
+@implements(aten._foreach_norm.Scalar)
+def norm(func: Any, xs: List, order: float = 2, dtype: torch.dtype | None = None) -> list[Tensor]:
+    """The norm of each tensor. Of order 2: sums of squares, and one root for all of them."""
+    if order != 2 or len(xs) < 2:
+        return [aten.linalg_vector_norm.default(x, order) for x in xs]
+    squares = apply(aten.mul.Tensor, [xs, xs], [{}] * len(xs))
+    return list(torch.stack([s.sum() for s in squares]).sqrt().unbind())
+
+
+@implements(aten._foreach_copy_.default)
+def copy_(func: Any, xs: List, sources: List, non_blocking: bool = False) -> None:
+    """Overwrite each tensor by another."""
+    _overwrite(xs, list(sources))
+
+
+@implements(aten._foreach_zero_.default)
+def zero_(func: Any, xs: List) -> None:
+    """Overwrite with zeros."""
+    for x in xs:
+        x.zero_()
+
+
+def _register_all() -> None:
+    for name, op in BINARY.items():
+        _binary(name, op)
+    for name, (by_number, by_tensor) in CLAMPS.items():
+        _clamp(name, by_number, by_tensor)
+    _ternary("addcmul", aten.addcmul.default, precise=True)
+    _ternary("addcdiv", aten.addcdiv.default, precise=False)
+    for overload in ("Scalar", "ScalarList"):
+        _register("lerp", overload, _lerp)
+        _register("pow", overload, _power)
+    for name in UNARY:
+        op = getattr(aten, name).default
+        _register(name, "default", lambda xs, op=op: apply(op, [xs], [{}] * len(xs)))
+
+
+_register_all()
+register_optimizer_step_pre_hook(prefer_foreach)
+supported: list[type[Tensor]] = foreach_utils._foreach_supported_types
+if SecretTensor not in supported:
+    supported.append(SecretTensor)  # for clipping; PyTorch does the same for its own DTensor
