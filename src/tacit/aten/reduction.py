@@ -77,7 +77,9 @@ def vector_norm(
     size = x.abs()
     if math.isinf(order):
         return size.amax(dims, keepdim) if order > 0 else size.amin(dims, keepdim)  # type: ignore[return-value]
-    return (size if order == 1 else (size**order)).sum(dims, keepdim) ** (1 / order)  # type: ignore[return-value]
+    if order == 1 or not x.numel():  # the sum of nothing is 0, which has no logarithm
+        return size.sum(dims, keepdim)  # type: ignore[return-value]
+    return (size**order).sum(dims, keepdim) ** (1 / order)  # type: ignore[return-value]
 
 
 def _dims(x: Tensor, dim: Dims) -> list[int]:
