@@ -1,6 +1,8 @@
 """The C++ module (native/module.cpp). Tensors are addresses and steps, in elements."""
 
 Steps = tuple[int, ...]
+Table = tuple[int, int]  # the address and the length of an int64 tensor
+Tables = tuple[Table, Table, Table]
 
 def isa() -> str: ...
 def use_isa(name: str) -> None: ...
@@ -17,6 +19,7 @@ def matmul(
     columns: int,
     threads: int,
 ) -> None: ...
+def contract(x: int, x_at: Tables, y: int, y_at: Tables, z: int, z_at: Tables, threads: int) -> None: ...
 def thermometer(a: int, count: int, out: int, threads: int) -> None: ...
 def lookup(
     tables: int, width: int, numbers: int, count: int, leader: bool, less: int, equal: int, threads: int

@@ -4,7 +4,8 @@ A convolution and its two gradients are the same sum of products, read three way
 
     y[o] = Σ w[k] x[window k of o]        dx[window k of o] += w[k] dy[o]        dw[k] = Σ dy[o] x[window k of o]
 
-A transposed convolution is the second of them. All work modulo 2^64, on shares without values, and on floats.
+A transposed convolution is the second of them. All work modulo 2^64, on shares without values, and on floats; with the
+native kernels, `windows` does it for shares, and writes no window to memory.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from collections.abc import Sequence
 from itertools import product
 from typing import NamedTuple, Self
 
+import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tacit.ring import kernels
+from tacit.ring import kernels, windows
 
 __all__ = ["Geometry", "convolve", "input_gradient", "weight_gradient"]
 
@@ -62,6 +64,8 @@ class Geometry(NamedTuple):
 def convolve(x: Tensor, w: Tensor, g: Geometry, places: Sequence[int] | None = None) -> Tensor:
     """[N, C, *size], [O, C / groups, *kernel] -> [N, O, *outputs], or the first `places` of them."""
     places = g.outputs(x.shape[2:]) if places is None else places
+    if _gathered(x, w):
+        return windows.convolve(x, w, g, places)
     flat = kernels.matmul(_weight(w, g), _windows(x, g, places))
     y = flat.view(w.shape[0], x.shape[0], *places).transpose(0, 1)
     return y.contiguous()
@@ -69,6 +73,8 @@ def convolve(x: Tensor, w: Tensor, g: Geometry, places: Sequence[int] | None = N
 
 def input_gradient(dy: Tensor, w: Tensor, g: Geometry, size: Sequence[int]) -> Tensor:
     """[N, O, *outputs], [O, C / groups, *kernel] -> [N, C, *size]; also a transposed convolution of dy."""
+    if _gathered(dy, w):
+        return windows.input_gradient(dy, w, g, size)
     columns = kernels.matmul(_weight(w, g).transpose(1, 2), _channels(dy, g))
     shape = (g.groups * w.shape[1], math.prod(g.kernel), dy.shape[0], *dy.shape[2:])
     return _fold(columns.view(shape), g, size)
@@ -76,8 +82,14 @@ def input_gradient(dy: Tensor, w: Tensor, g: Geometry, size: Sequence[int]) -> T
 
 def weight_gradient(dy: Tensor, x: Tensor, g: Geometry) -> Tensor:
     """[N, O, *outputs], [N, C, *size] -> [O, C / groups, *kernel]."""
+    if _gathered(dy, x):
+        return windows.weight_gradient(dy, x, g)
     flat = kernels.matmul(_channels(dy, g), _windows(x, g, dy.shape[2:]).transpose(1, 2))
     return flat.reshape(dy.shape[1], x.shape[1] // g.groups, *g.kernel)
+
+
+def _gathered(*operands: Tensor) -> bool:
+    return kernels.BACKEND == "native" and all(t.dtype is torch.int64 and t.device.type == "cpu" for t in operands)
 
 
 def _weight(w: Tensor, g: Geometry) -> Tensor:

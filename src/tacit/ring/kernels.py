@@ -11,11 +11,13 @@ import logging
 import os
 
 from tacit.errors import ConfigError
-from tacit.ring.reference import CHUNKS, logical_shift, node_inputs
+from tacit.ring.reference import CHUNKS, Places, logical_shift, node_inputs
 
 __all__ = [
     "BACKEND",
     "CHUNKS",
+    "Places",
+    "contract",
     "key_stream",
     "logical_shift",
     "lookup",
@@ -55,6 +57,7 @@ BACKEND = _backend()
 
 if BACKEND == "native":
     from tacit.ring.native import (
+        contract,
         key_stream,
         lookup,
         matmul,
@@ -66,6 +69,7 @@ if BACKEND == "native":
     )
 else:
     from tacit.ring.reference import (
+        contract,
         key_stream,
         lookup,
         matmul,

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from tacit.ring import _native, reference
-from tacit.ring.reference import CHUNKS
+from tacit.ring.reference import CHUNKS, Places
 
 __all__ = [
     "KeyStream",
+    "contract",
     "has_aes",
     "isa",
     "key_stream",
@@ -74,6 +75,20 @@ def _fill(z: Tensor, x: Tensor, y: Tensor) -> None:
         return
     places = x.data_ptr(), x.stride(), y.data_ptr(), y.stride(), z.data_ptr(), (rows * columns, columns, 1)
     _native.matmul(*places, batch, rows, inner, columns, torch.get_num_threads())
+
+
+def contract(x: Tensor, x_at: Places, y: Tensor, y_at: Places, z: Tensor, z_at: Places) -> None:
+    """z[i, j] = Σ_k x[i, k] y[k, j] modulo 2^64, for matrices that lie anywhere in contiguous tensors: see `Places`."""
+    if not (z_at.rows.numel() and z_at.columns.numel() and x_at.columns.numel()):
+        reference.contract(x, x_at, y, y_at, z, z_at)
+        return
+    places = x.data_ptr(), _tables(x_at), y.data_ptr(), _tables(y_at), z.data_ptr(), _tables(z_at)
+    _native.contract(*places, torch.get_num_threads())
+
+
+def _tables(at: Places) -> _native.Tables:
+    first, rows, columns = ((t.data_ptr(), t.numel()) for t in at)
+    return first, rows, columns
 
 
 def thermometer(a: Tensor) -> Tensor:

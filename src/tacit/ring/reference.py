@@ -6,6 +6,8 @@ are those of the façade.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -17,6 +19,8 @@ from tacit.ring.radix4 import Radix4
 __all__ = [
     "CHUNKS",
     "KeyStream",
+    "Places",
+    "contract",
     "key_stream",
     "logical_shift",
     "lookup",
@@ -47,6 +51,23 @@ _NODES = {True: Radix4(equal=True), False: Radix4(equal=False)}
 def matmul(x: Tensor, y: Tensor) -> Tensor:
     """Matrix product modulo 2^64, with torch.matmul's shapes and broadcasting."""
     return torch.matmul(x, y)
+
+
+class Places(NamedTuple):
+    """Where matrices lie in a contiguous tensor: element (i, j) of matrix b is at first[b] + rows[i] + columns[j]."""
+
+    first: Tensor
+    rows: Tensor
+    columns: Tensor
+
+    def all(self) -> Tensor:
+        """The position of every element: [matrices, rows, columns]."""
+        return self.first.view(-1, 1, 1) + self.rows.view(-1, 1) + self.columns
+
+
+def contract(x: Tensor, x_at: Places, y: Tensor, y_at: Places, z: Tensor, z_at: Places) -> None:
+    """z[i, j] = Σ_k x[i, k] y[k, j] modulo 2^64, for matrices that lie anywhere in contiguous tensors."""
+    z.view(-1)[z_at.all()] = torch.matmul(x.view(-1)[x_at.all()], y.view(-1)[y_at.all()])
 
 
 def logical_shift(x: Tensor, bits: int) -> Tensor:

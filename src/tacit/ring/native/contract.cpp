@@ -5,6 +5,7 @@
 #include <array>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "threads.hpp"
 
@@ -51,7 +52,7 @@ private:
     }
 
     std::vector<u64> x_, y_;
-    std::array<Axis, 33> steps_;  // by width, which is at most VECTORS WIDTH
+    std::array<std::vector<i64>, 33> steps_;  // by width, which is at most VECTORS WIDTH
 };
 
 namespace portable {
@@ -134,8 +135,8 @@ Thin thin_of(Isa isa) {
     return portable::thin;
 }
 
-Axis steps(i64 count, i64 step) {
-    Axis axis(count);
+std::vector<i64> steps(i64 count, i64 step) {
+    std::vector<i64> axis(count);
     for (i64 i = 0; i < count; ++i) axis[i] = i * step;
     return axis;
 }
@@ -187,8 +188,10 @@ void matmul(Strided<const u64> x, Strided<const u64> y, Strided<u64> z, i64 batc
         }
         return;
     }
-    contract({x.data, y.data, z.data, steps(m, x.row), steps(k, x.column), steps(k, y.row), steps(n, y.column),
-              steps(m, z.row), steps(n, z.column), steps(batch, x.batch), steps(batch, y.batch), steps(batch, z.batch)},
+    const auto x_rows = steps(m, x.row), x_inner = steps(k, x.column), x_first = steps(batch, x.batch);
+    const auto y_inner = steps(k, y.row), y_columns = steps(n, y.column), y_first = steps(batch, y.batch);
+    const auto z_rows = steps(m, z.row), z_columns = steps(n, z.column), z_first = steps(batch, z.batch);
+    contract({x.data, y.data, z.data, x_rows, x_inner, y_inner, y_columns, z_rows, z_columns, x_first, y_first, z_first},
              threads);
 }
 

@@ -1,13 +1,13 @@
 // Sums of products modulo 2^64 over tensors of any layout: matrix products and convolutions with one kernel.
 #pragma once
-#include <vector>
+#include <span>
 
 #include "isa.hpp"
 
 namespace tacit {
 
 // Where the rows, or the columns, of a matrix lie in memory: an offset in elements for each.
-using Axis = std::vector<i64>;
+using Axis = std::span<const i64>;
 
 // z[i, j] = sum over k of x[i, k] y[k, j], where x[i, k] = *(x + x_rows[i] + x_inner[k]) and so on. A window of a
 // convolution, and a tap of its kernel, are such offsets too, so no matrix of patches is ever written to memory: tensors

@@ -17,6 +17,8 @@ namespace tacit {
 namespace {
 
 using Address = std::uintptr_t;
+using Table = std::tuple<Address, std::size_t>;
+using Tables = std::tuple<Table, Table, Table>;  // first, rows, columns
 using Steps = std::tuple<i64, i64, i64>;
 
 template <class T>
@@ -27,6 +29,8 @@ Strided<T> strided(Address address, const Steps& steps) {
     const auto& [batch, row, column] = steps;
     return {pointer<T>(address), batch, row, column};
 }
+
+Axis axis(const Table& table) { return {pointer<const i64>(std::get<0>(table)), std::get<1>(table)}; }
 
 }  // namespace
 
@@ -39,6 +43,14 @@ NB_MODULE(_native, m) {
                        i64 columns, int threads) {
         matmul(strided<const u64>(x, xs), strided<const u64>(y, ys), strided<u64>(z, zs), batch, rows, inner, columns,
                threads);
+    }, unlocked);
+
+    m.def("contract", [](Address x, Tables x_at, Address y, Tables y_at, Address z, Tables z_at, int threads) {
+        const auto [x_first, x_rows, x_inner] = x_at;
+        const auto [y_first, y_inner, y_columns] = y_at;
+        const auto [z_first, z_rows, z_columns] = z_at;
+        contract({pointer<u64>(x), pointer<u64>(y), pointer<u64>(z), axis(x_rows), axis(x_inner), axis(y_inner),
+                  axis(y_columns), axis(z_rows), axis(z_columns), axis(x_first), axis(y_first), axis(z_first)}, threads);
     }, unlocked);
 
     nb::class_<KeyStream>(m, "KeyStream")
