@@ -62,9 +62,9 @@ def test_a_federated_network_predicts_under_mpc_as_in_clear(example):
     import cnn
 
     with threadpool_limits(1):
-        result = cnn.walk("real", rounds=25, secret=20)
+        result = cnn.walk("real", rounds=40, secret=20)
 
-    assert result["federated"] > result["pooled"] - 0.01  # four of 449 images; the documentation has five seeds
-    assert result["federated"] > 0.955
+    assert result["federated"] > result["pooled"] - 0.01  # four of 449 images; the documentation has several seeds
+    assert result["federated"] > 0.96
     assert result["secret"] == result["same images in clear"]
     assert result["largest difference of a score"] < 5e-3
