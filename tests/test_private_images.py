@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import os
 import runpy
 import subprocess
 import sys
@@ -88,6 +90,23 @@ def _serve(config):
         thread.join(60)
 
     return stop
+
+
+def test_the_notebook_is_that_of_its_script_and_runs(tmp_path):
+    small = {**os.environ, "IMAGES": "40", "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
+    cells = json.loads((EXAMPLE / "walk.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    (tmp_path / "cells.py").write_text(
+        code.replace('"walk.py"', repr(str(EXAMPLE / "walk.py"))).replace("__file__", "_")
+    )
+
+    check = subprocess.run([sys.executable, EXAMPLE / "notebook.py", "--check"], capture_output=True, text=True)
+    command = [sys.executable, "-W", "ignore:FigureCanvasAgg", tmp_path / "cells.py"]
+    done = subprocess.run(command, env=small, capture_output=True, text=True, timeout=150)
+
+    assert check.returncode == 0, check.stderr
+    assert done.returncode == 0, done.stderr
+    assert "confusion matrix (5, 5)" in done.stdout
 
 
 @pytest.mark.slow
