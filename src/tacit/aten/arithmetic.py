@@ -193,7 +193,7 @@ def addcmul(func: Any, x: Operand, left: Operand, right: Operand, *, value: floa
     if isinstance(product, Tensor):
         total = base + product if isinstance(base, Tensor) else add_public(base, product)
     else:
-        product = product.settle(product.protocol.frac_bits + PRECISE_BITS)
+        product = product.settle(max(PRECISE_BITS, product.protocol.frac_bits))
         total = add_public(product, base) if isinstance(base, Tensor) else finest_sum(product, base)
     return finish(total, x.dtype, x, left, right)
 

@@ -39,7 +39,7 @@ def argument(x: Arithmetic) -> Arithmetic:
 
 def finest_sum(x: Arithmetic, y: Arithmetic) -> Arithmetic:
     """x + y at the finer of both scales, up to that of a precise storage, which `x + y` would truncate. Local."""
-    frac_bits = min(max(x.frac_bits, y.frac_bits), x.protocol.frac_bits + PRECISE_BITS)
+    frac_bits = min(max(x.frac_bits, y.frac_bits), max(PRECISE_BITS, x.protocol.frac_bits))
     x, y = (v.settle(frac_bits).lifted(frac_bits) for v in (x, y))
     return x.added(y)
 
@@ -47,23 +47,23 @@ def finest_sum(x: Arithmetic, y: Arithmetic) -> Arithmetic:
 def add_public(x: Arithmetic, c: Tensor) -> Arithmetic:
     """x + c. Local.   Error: that of rounding c to the scale of x, 2^-(f+1).
 
-    Minus infinity masks out, see `masking`; plus infinity is an error.
+    Minus infinity masks out, see `masking`. No sum masks anything in, so plus infinity is an error, as NaN is.
     """
-    if not bool((c > UNREACHABLE).any()):
-        c = masking(c)
+    c = masking(c, above=False)
     if c.dtype.is_floating_point:
         x = fractional(x)
     return x.plus(encode(c, x.frac_bits, name="a public summand"))
 
 
-def masking(c: Tensor) -> Tensor:
-    """c, with ±2^15 in the place of infinities and numbers as large, by which attention masks scores out.
+def masking(c: Tensor, *, above: bool = True) -> Tensor:
+    """c, with -2^15 in the place of minus infinity and numbers as low, by which attention masks scores out.
 
-    exp of the difference to the largest score is zero for either.
+    exp of the difference to the largest score is zero for either. With `above`, 2^15 stands for plus infinity likewise:
+    what a minimum leaves out.
     """
     if not c.dtype.is_floating_point or not c.numel():
         return c
-    beyond = c.abs() > UNREACHABLE  # not where c is NaN, which remains an error
+    beyond = (c.abs() if above else -c) > UNREACHABLE  # not where c is NaN, which remains an error
     return torch.where(beyond, c.sign() * FAR, c) if bool(beyond.any()) else c
 
 

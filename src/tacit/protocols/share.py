@@ -38,9 +38,9 @@ SLACK_BITS = 12
 precision into the next product; fewer: larger products fit. Such a factor is smaller by the same 12 bits, so the range
 stays."""
 
-PRECISE_BITS = 24
-"""Further fractional bits of a precise storage. With 24, the square of the smallest gradient times Adam's 1 - β₂ is
-still a unit, and values up to 2^6 keep room for a public factor (at 16 fractional bits); more would narrow that."""
+PRECISE_BITS = 40
+"""Fractional bits of a precise storage, whatever the session's. With 40, the square of a gradient of 2^-15 times Adam's
+1 - β₂ is still a unit, and values up to 2^6 keep room for a public factor of 16 bits; more would narrow that."""
 
 MAX_DEPTH = 16
 """Moves a fact is followed through. Longer chains (a loop of x = x + 1) would keep every ancestor alive; models hardly
@@ -62,7 +62,7 @@ class Storage:
         self.lasting = False
         """Whether it is data or a parameter, of which one part after the other will be opened: see `Part`."""
         self.precise = False
-        """Whether it keeps `PRECISE_BITS` more fractional bits: an optimizer's running squares, see `write`."""
+        """Whether it keeps `PRECISE_BITS` fractional bits: an optimizer's running squares, see `write`."""
 
 
 class Lineage(NamedTuple):
@@ -391,7 +391,7 @@ class Arithmetic(Share):
         if self.numel != self.storage.numel:
             return self.frac_bits
         precise |= self.storage.precise
-        finest = self.protocol.frac_bits + (PRECISE_BITS if precise else SLACK_BITS)
+        finest = max(PRECISE_BITS, self.protocol.frac_bits) if precise else self.protocol.frac_bits + SLACK_BITS
         if not precise and self.frac_bits > finest:  # an untruncated product may take the place of another
             finest += self.protocol.frac_bits
         if source.frac_bits <= max(self.frac_bits, finest):
@@ -402,8 +402,8 @@ class Arithmetic(Share):
         """Overwrite the content in place; every view sees it.
 
         If all of it is written the scale may become finer, with `untruncated` as fine as the source's. `precise` keeps
-        `PRECISE_BITS` more than the session's fractional bits, then and for every later write: running averages of
-        squared gradients would vanish otherwise.
+        `PRECISE_BITS` fractional bits, then and for every later write: running averages of squared gradients would
+        vanish otherwise.
         """
         whole = self.numel == self.storage.numel
         scale = source.frac_bits if whole and untruncated else self.scale_for(source, precise=precise)
@@ -444,7 +444,7 @@ def factors(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
 
 def _aligned(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
     """Both at the larger of the two scales, after truncating a scale too large to be shared."""
-    limit = 2 * x.protocol.frac_bits + 8
+    limit = max(2 * x.protocol.frac_bits + 8, PRECISE_BITS)
     x, y = (v if v.frac_bits <= limit else v.settle() for v in (x, y))
     frac_bits = max(x.frac_bits, y.frac_bits)
     return x.lifted(frac_bits), y.lifted(frac_bits)
