@@ -247,6 +247,13 @@ def test_elements_of_a_premask_that_are_repeated_are_found_out(monkeypatch: pyte
     assert worst(run(repeated, SECRETS["zeros"], 2)) > CHI_SQUARE
 
 
+@pytest.mark.parametrize("name", ["product of products", "sums of products"])
+def test_products_without_premasks_are_found_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Dealing, "add_random", lambda self, parts, value, shape: (list(parts), value))
+
+    assert worst(run(PRIMITIVES[name], SECRETS["zeros"], 2)) > CHI_SQUARE
+
+
 def test_a_protocol_that_opens_bits_unmasked_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def unmasked(self: Dealing, shape: tuple[int, ...]) -> Dealt:
         zero = torch.zeros(tuple(shape), dtype=torch.uint8)

@@ -67,6 +67,26 @@ class Dealing:
         parts = [self._ends[i].ring(shape) if i == holder else zero for i, _ in self._hosted]
         return Dealt(parts, self._at_producer[holder].ring(shape) if self._at_producer else None)
 
+    def add_random(
+        self, parts: Sequence[Tensor | None], value: Tensor | None, shape: Shape
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """Add a uniform t that nobody but the producer knows to shares (None is zero); `value` - t there. No bytes.
+
+        In one pass over the memory of each, which is overwritten.
+        """
+        shares = []
+        for (i, _), part in zip(self._hosted, parts, strict=True):
+            if part is None:
+                shares.append(self._ends[i].ring(shape))
+            else:
+                shares.append(part.contiguous())
+                self._ends[i].add_to(shares[-1])
+        if value is not None:
+            value = value.contiguous()
+            for stream in self._at_producer:
+                stream.subtract_from(value)
+        return shares, value
+
     def random_bits(self, shape: Shape) -> Dealt:
         """Uniform bytes of shared bits (XOR) that nobody but the producer knows. No bytes on the wire."""
         return self._random(lambda stream: stream.bytes(math.prod(shape)).view(tuple(shape)), torch.bitwise_xor)
@@ -114,8 +134,7 @@ class Dealing:
         session.meter.dealt(total)
 
         def words(data: Tensor) -> list[Tensor]:
-            pieces = data.split(sizes) if len(runs) > 1 else (data,)
-            return [read(piece, w) for piece, (w, _) in zip(pieces, runs, strict=True)]
+            return [read(piece, w) for piece, (w, _) in zip(_parted(data, sizes), runs, strict=True)]
 
         plain: Sequence[Tensor | None] = [None] * len(shapes)
         if self._at_producer:
@@ -133,9 +152,13 @@ class Dealing:
             data = self._ends[i].bytes(total) if i != corrected else torch.empty(total, dtype=torch.uint8)
             if i == corrected and total:
                 session.transport.receive(Parcel(session.producer, role, data))
-            split = [flat.split([counts[k] for k in run]) for flat, (_, run) in zip(words(data), runs, strict=True)]
-            hosted.append([piece for pieces in split for piece in pieces])
-        return [Dealt([p[k].view(tuple(s)) for p in hosted], plain[k]) for k, s in enumerate(shapes)]
+            flats = zip(words(data), runs, strict=True)
+            hosted.append([piece for flat, (_, run) in flats for piece in _parted(flat, [counts[k] for k in run])])
+        return [Dealt([p[k].view(s) for p in hosted], plain[k]) for k, s in enumerate(shapes)]
+
+
+def _parted(flat: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:
+    return (flat,) if len(sizes) == 1 else flat.split_with_sizes(sizes)
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:

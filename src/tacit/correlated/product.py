@@ -115,9 +115,7 @@ def elementwise(dealing: Dealing, x: Mask, y: Mask, shape: torch.Size, indices: 
 
 def _premasked(dealing: Dealing, parts: Sequence[Tensor | None], product: Tensor | None, shape: torch.Size) -> Product:
     """Add a random t to shares that lack a product of masks."""
-    t = dealing.random_ring(shape)
-    shares = [own if part is None else part.add_(own) for part, own in zip(parts, t.parts, strict=True)]
-    plain = None if product is None or t.plain is None else product.sub_(t.plain)
+    shares, plain = dealing.add_random(parts, product, shape)
     return shares, shape, Premask(Secret.withheld(plain, shape), frozenset((Draw(),)))
 
 
