@@ -17,9 +17,9 @@ import pytest
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-def bench(folder: Path, *options: str) -> str:
+def bench(folder: Path, *options: str, seconds: float = 170) -> str:
     command = [sys.executable, "-m", "tacit", "bench", "--tiny", "--folder", str(folder), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=170)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -73,9 +73,10 @@ def test_under_an_emulated_link_a_task_takes_at_least_its_rounds(tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_every_task_and_every_growth_study_runs(tmp_path: Path) -> None:
-    bench(tmp_path)
-    bench(tmp_path, "--growth")
+    bench(tmp_path, seconds=1700)
+    bench(tmp_path, "--growth", seconds=1700)
 
     rows = rows_of(tmp_path / "rows.jsonl")[1:]
     assert not [row for row in rows if "failed" in row]
