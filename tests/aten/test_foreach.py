@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn, optim
 
 import tacit
+from tacit.tensor import HANDLERS
 
 SHAPES = [(3, 4), (4,), (), (2, 1, 3)]
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
@@ -87,6 +88,50 @@ def test_lists_give_what_plain_tensors_give(name, session):
 
     for g, w in zip(got, want, strict=True):
         assert g.shape == w.shape
+        assert (tacit.reveal(g) - w).abs().max() < 1e-3
+
+
+COVERS = sorted((overload for overload in HANDLERS if overload.__name__.startswith("_foreach_")), key=str)
+POSITIVE = ("sqrt", "rsqrt", "reciprocal", "log")
+
+
+def arguments(overload: Any) -> list[Any]:
+    """A list for each list of tensors, with divisors and roots' arguments above zero, and a number for each number."""
+    positive = any(f"_foreach_{name}" in (overload.__name__.split(".")[0].rstrip("_"),) for name in POSITIVE)
+    x, y, z = drawn(3)
+    lists = iter([z, y, x] if positive else [x, y, z] if "addc" in overload.__name__ else [x, z, y])
+    numbers = {"Scalar": 0.5, "Scalar[]": [0.5, 0.5, 1.5, 2.0], "number": 0.5, "List[number]": [0.5, 0.5, 1.5, 2.0]}
+    out: list[Any] = []
+    for argument in overload._schema.arguments:
+        kind = str(argument.type)
+        if kind == "List[Tensor]":
+            out.append(next(lists))
+        elif kind == "Tensor":
+            out.append(torch.tensor([0.5, 0.5, 1.5, 2.0]) if "addc" in overload.__name__ else torch.tensor(0.5))
+        elif not argument.kwarg_only and argument.name in ("scalar", "scalars", "other", "weight", "exponent"):
+            out.append(numbers[kind])
+    return [2 if overload.__name__.startswith("_foreach_pow") and a == 0.5 else a for a in out]
+
+
+@pytest.mark.parametrize("overload", [o for o in COVERS if "pow" not in str(o) or "List" not in str(o)], ids=str)
+def test_every_operator_on_lists_gives_what_it_gives_on_plain_tensors(overload, session):
+    plain = arguments(overload)
+    secret = [[tacit.share(t) for t in a] if isinstance(a, list) and isinstance(a[0], Tensor) else a for a in plain]
+
+    got, want = overload(*secret), overload(*plain)
+
+    got, want = (secret[0], plain[0]) if want is None else (got, want)
+    for g, w in zip(got, want, strict=True):
+        assert g.shape == w.shape
+        assert (tacit.reveal(g) - w).abs().max() < 2e-3 * max(1.0, float(w.abs().max()))
+
+
+def test_powers_by_list_are_whole_numbers_of_their_own(session):
+    x = [torch.rand(3) + 0.5, torch.rand(2)]
+
+    got = torch._foreach_pow([tacit.share(t) for t in x], [2, 3])
+
+    for g, w in zip(got, torch._foreach_pow(x, [2, 3]), strict=True):
         assert (tacit.reveal(g) - w).abs().max() < 1e-3
 
 
