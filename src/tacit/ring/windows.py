@@ -22,11 +22,15 @@ from tacit.ring.kernels import Places
 if TYPE_CHECKING:
     from tacit.ring.convolution import Geometry
 
-__all__ = ["convolve", "input_gradient", "weight_gradient"]
+__all__ = ["convolve", "input_gradient", "weight_gradient", "worth"]
 
 KEPT = 64
 """Shapes whose tables are kept. More: deeper networks make theirs once; fewer: less memory, for a table has 8 bytes for
 each place of the output's channels."""
+
+LEAST_CHANNELS, MOST_WORK = 8, 1.5
+"""When to gather for an input's gradient: with channels to fill a tile, and up to so many products for one of the sum,
+for windows that hang over the edges of dy are multiplied, too. Else its windows are written and added up."""
 
 Size = tuple[int, ...]
 
@@ -58,6 +62,12 @@ def input_gradient(dy: Tensor, w: Tensor, g: Geometry, size: Sequence[int]) -> T
     for phase in phases:
         kernels.contract(w, phase.weight, dy, phase.outputs, dx, phase.inputs)
     return dx
+
+
+def worth(dy: Tensor, w: Tensor, g: Geometry, size: Sequence[int]) -> bool:
+    """Whether `input_gradient` is faster than a matrix of windows; measured by benchmarks/kernels.py."""
+    work = math.prod(size) / max(math.prod(dy.shape[2:]) * math.prod(g.stride), 1)
+    return w.shape[1] >= LEAST_CHANNELS and work <= MOST_WORK
 
 
 def _padded(x: Tensor, g: Geometry) -> Tensor:

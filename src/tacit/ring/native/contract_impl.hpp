@@ -67,8 +67,10 @@ inline void settle(const u64* tile, i64 padded, u64* z, const i64* rows, i64 m, 
         u64* line = z + rows[r];
         if (together) {
             line += columns[0];
-            if (first)
-                std::memcpy(line, tile, 8 * n);
+            if (first && n == padded)
+                for (i64 j = 0; j < n; j += WIDTH) store(line + j, load(tile + j));
+            else if (first)
+                for (i64 j = 0; j < n; ++j) line[j] = tile[j];
             else
                 for (i64 j = 0; j < n; ++j) line[j] += tile[j];
         } else {
