@@ -35,6 +35,7 @@ Axis axis(const Table& table) { return {pointer<const i64>(std::get<0>(table)), 
 }  // namespace
 
 NB_MODULE(_native, m) {
+    nb::set_leak_warnings(false);  // a key stream may live until the interpreter ends
     const auto unlocked = nb::call_guard<nb::gil_scoped_release>();
     m.def("isa", &isa_name);
     m.def("use_isa", &use_isa, "name"_a);
