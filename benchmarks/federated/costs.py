@@ -40,6 +40,7 @@ from tacit.federated.secagg import Member, keys
 from tacit.federated.secagg.encoding import Ring
 from tacit.federated.secagg.graph import plan
 from tacit.federated.secagg.member import Stage
+from tacit.federated.secagg.shamir import _weights_at_zero
 from tacit.federated.update import Layout, Update
 
 CLIENTS = [10, 100, 1000]
@@ -188,6 +189,7 @@ def other_masks(member: Member, vector: Ring, boxes: dict[int, bytes], gone: set
 
 def measure(prepared: Prepared, parameters: int, dropped: float) -> Cost:
     """Go on from there with a model, and run a round without secure aggregation."""
+    _weights_at_zero.cache_clear()  # else lines after the first would not pay for it
     first, session, members = prepared.again(parameters)
     c, form, clients = session.collector, first.form, len(members) + 1
     gone = set(range(1, 1 + round(dropped * clients)))
