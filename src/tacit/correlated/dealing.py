@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from tacit.net.transport import Parcel
+from tacit.ring.prg import Stream
 from tacit.session.session import Session
 
 __all__ = ["RING_BYTES", "Dealing", "Dealt", "narrow", "widen", "width"]
@@ -59,7 +60,7 @@ class Dealing:
 
     def random_ring(self, shape: Shape) -> Dealt:
         """A uniform ring tensor that nobody but the producer knows. No bytes."""
-        return self._random(lambda stream: stream.ring(shape), torch.add)
+        return self._random(lambda stream: stream.ring(shape), Stream.add_to)
 
     def private_ring(self, shape: Shape, holder: int) -> Dealt:
         """A uniform ring tensor that one party and the producer know; the other parties' shares are zero. No bytes."""
@@ -89,7 +90,7 @@ class Dealing:
 
     def random_bits(self, shape: Shape) -> Dealt:
         """Uniform bytes of shared bits (XOR) that nobody but the producer knows. No bytes on the wire."""
-        return self._random(lambda stream: stream.bytes(math.prod(shape)).view(tuple(shape)), torch.bitwise_xor)
+        return self._random(lambda stream: stream.bytes(math.prod(shape)).view(tuple(shape)), Stream.xor_into)
 
     def ring(
         self, shapes: Sequence[Shape], make: Callable[[], Sequence[Tensor]], widths: Sequence[int] | None = None
@@ -104,13 +105,13 @@ class Dealing:
         """Deal bytes of bits (XOR shares) made at the producer by `make`, in one frame. 1 byte an element."""
         return self._deal(shapes, make, [1] * len(shapes), _same, _same, xor)
 
-    def _random(self, draw: Callable[..., Tensor], combine: Combine) -> Dealt:
+    def _random(self, draw: Callable[[Stream], Tensor], join: Callable[[Stream, Tensor], None]) -> Dealt:
         parts = [draw(self._ends[i]) for i, _ in self._hosted]
         plain = None
         if self._at_producer:
             plain = draw(self._at_producer[0])
             for stream in self._at_producer[1:]:
-                plain = combine(plain, draw(stream))
+                join(stream, plain)
         return Dealt(parts, plain)
 
     def _deal(
