@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
+
+import tacit
+from tacit.session.session import Session
 
 
 @pytest.fixture
@@ -12,3 +16,10 @@ def random() -> torch.Generator:
     seed = int(os.environ.get("TACIT_TEST_SEED", int.from_bytes(os.urandom(4), "little")))
     print(f"TACIT_TEST_SEED={seed}")
     return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def session_of_all() -> Iterator[Session]:
+    """All roles in this process."""
+    with tacit.session(seed=1) as opened:
+        yield opened

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import tacit
-from tacit.functions.exponential import exp, exp_within
+from tacit.functions.exponential import exp, exp_nonpositive, exp_within
 from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import quotient, reciprocal
 from tacit.functions.roots import rsqrt, sqrt
@@ -110,9 +110,9 @@ def test_quotient_keeps_its_promise(random):
     y = n / x
     share_of_bound = (got - y).abs() / (2**-20 * y.abs() + 2**-22)
     assert 0.25 <= share_of_bound.max() <= 1
-    assert (cost.rounds, public.rounds) == (15, 14)
+    assert (cost.rounds, public.rounds) == (11, 10)
     assert "Error: <= 2^-20 |y| + 2^-22." in quotient.__doc__
-    assert "Cost: 15 rounds, 14 for a public n." in quotient.__doc__
+    assert "Cost: 11 rounds, 10 for a public n." in quotient.__doc__
 
 
 def test_error_is_the_same_among_five_parties(random):
@@ -142,6 +142,37 @@ def test_a_number_below_the_exponential_s_domain_is_zero():
     assert run(exp, torch.tensor([-30.5, -100.0, -30000.0])).value.abs().max() == 0
 
 
+def test_the_exponential_of_what_is_not_positive_keeps_its_promise(random):
+    x = -torch.rand(20000, generator=random, dtype=torch.float64) * 40
+    x = torch.cat([(x * 2**16).round() / 2**16, torch.tensor([0.0, -(2.0**-16), -30.0, -(2.0**40)])])
+
+    got, cost = run(exp_nonpositive, x)
+
+    assert (got - x.exp()).abs().max() <= 2**-15
+    assert "Error: <= 2^(1 - f)." in exp_nonpositive.__doc__
+    assert cost.rounds == 4
+
+
+def test_a_number_beyond_the_exponential_s_domain_stays_at_its_end():
+    got = run(exp, torch.tensor([11.0, 11.1, 12.0, 100.0, 2.0**40])).value
+
+    torch.testing.assert_close(got, torch.full((5,), math.e**11, dtype=torch.float64), atol=0, rtol=2**-20)
+
+
+@pytest.mark.parametrize("threshold", [-20.0, -1.5, 0.25, 3.0, 20.0])
+def test_softplus_and_its_derivative_are_linear_beyond_the_threshold(threshold, session_of_all):
+    x = torch.linspace(-40, 40, 2001)
+    want, got = x.clone().requires_grad_(), tacit.share(x).requires_grad_()
+
+    y, z = (torch.nn.functional.softplus(v, 1.0, threshold) for v in (want, got))
+    y.sum().backward()
+    z.sum().backward()
+
+    far = (x - threshold).abs() > 2**-10
+    torch.testing.assert_close(tacit.reveal(z.detach())[far], y.detach()[far], atol=2**-14, rtol=0)
+    torch.testing.assert_close(tacit.reveal(got.grad)[far], want.grad[far], atol=2**-13, rtol=0)
+
+
 def test_integers_have_reciprocals_roots_and_logarithms(random):
     n = torch.randint(1, 1000, (200,), generator=random)
 
@@ -165,6 +196,6 @@ def test_softmax_keeps_its_promise(count, random):
         bound = (count + 2) * 2**-16
         assert (tacit.reveal(SecretTensor(value, torch.float32)) - x.softmax(1)).abs().max() <= bound
         assert (tacit.reveal(SecretTensor(logarithm, torch.float32)) - x.log_softmax(1)).abs().max() <= bound
-    assert rounds[0] <= 15
+    assert rounds[0] <= 11
     assert rounds[1] == 11
     assert "(n + 2) 2^-f" in Softmax.value.__doc__

@@ -133,9 +133,9 @@ def hyperbolic(func: Any, x: SecretTensor) -> SecretTensor:
 
 @implements(aten.softplus.default)
 def soft(func: Any, x: SecretTensor, beta: float = 1, threshold: float = 20) -> SecretTensor:
-    """log(1 + exp(beta x)) / beta; the threshold only guards against overflow, which fixed point does not have."""
+    """log(1 + exp(beta x)) / beta, and x where beta x > threshold."""
     scaled = arithmetic(x) if beta == 1 else times_public(arithmetic(x), torch.tensor(float(beta)))
-    out = softplus(scaled)
+    out = softplus(scaled, threshold)
     return secret(out if beta == 1 else times_public(out, torch.tensor(1 / beta)), x.dtype)
 
 
@@ -197,10 +197,10 @@ def tanh_backward(func: Any, grad: Operand, y: Tensor) -> SecretTensor:
 
 @implements(aten.softplus_backward.default)
 def softplus_backward(func: Any, grad: Operand, x: Tensor, beta: float, threshold: float) -> SecretTensor:
-    """grad sigmoid(beta x)."""
+    """grad sigmoid(beta x), and grad where beta x > threshold."""
     x = as_secret(x, grad)
     scaled = arithmetic(x) if beta == 1 else times_public(arithmetic(x), torch.tensor(float(beta)))
-    return finish(multiply(grad, secret(sigmoid(scaled), x.dtype)), x.dtype, x)
+    return finish(multiply(grad, secret(sigmoid(scaled, threshold), x.dtype)), x.dtype, x)
 
 
 @implements(aten.log_sigmoid_forward.default)

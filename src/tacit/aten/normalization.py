@@ -66,7 +66,7 @@ def _summed(grad: Tensor, normalized: Tensor, dims: Sequence[int], like: Operand
 def layer_norm(
     func: Any, x: Tensor, shape: Sequence[int], weight: Operand, bias: Operand, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows with mean 0 and variance 1, times weight plus bias; see `functions.standardize`. 24 rounds, or 25."""
+    """Rows with mean 0 and variance 1, times weight plus bias; see `functions.standardize`. 15 rounds, or 16."""
     if not isinstance(x, SecretTensor) or plain(x) is not None:
         return in_terms_of_others(func)(x, shape, weight, bias, eps)  # type: ignore[no-any-return]
     dims = range(x.dim() - len(shape), x.dim())
@@ -111,7 +111,7 @@ def layer_norm_backward(
 def group_norm(
     func: Any, x: Tensor, weight: Operand, bias: Operand, n: int, channels: int, size: int, groups: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Groups of channels with mean 0 and variance 1, times weight plus bias. 25 rounds, or 26."""
+    """Groups of channels with mean 0 and variance 1, times weight plus bias. 16 rounds, or 17."""
     if not isinstance(x, SecretTensor) or plain(x) is not None:
         return in_terms_of_others(func)(x, weight, bias, n, channels, size, groups, eps)  # type: ignore[no-any-return]
     grouped = arithmetic(x).move(lambda t: t.reshape(n, groups, channels // groups * size), view=False)
@@ -174,7 +174,7 @@ def batch_norm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Channels with mean 0 and variance 1 over a batch, or with those of the running statistics.
 
-    26 or 27 rounds in training; in evaluation one, which costs nothing for a public module.
+    17 or 18 rounds in training; in evaluation one, which costs nothing for a public module.
     """
     if not isinstance(x, SecretTensor) or plain(x) is not None:
         return in_terms_of_others(func)(  # type: ignore[no-any-return]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tacit.aten.arithmetic import finish, multiply
 from tacit.aten.registry import arithmetic, as_secret, implements, plain, public_secret, secret
-from tacit.functions.exponential import exp
+from tacit.functions.exponential import exp, exp_nonpositive
 from tacit.functions.linear import add_public, times_public
 from tacit.functions.logarithm import log
 from tacit.functions.sigmoid import erf, sigmoid
@@ -127,7 +127,7 @@ def gelu_backward(func: Any, grad: Operand, x: Tensor, *, approximate: str = "no
     share = arithmetic(x).settle()
     phi = _gaussian(share, approximate)
     if approximate == "none":
-        density = exp(-(share * share).settle().rescaled(share.frac_bits + 1))
+        density = exp_nonpositive(-(share * share).settle().rescaled(share.frac_bits + 1))
         slope = phi + (share * times_public(density, torch.tensor(1 / math.sqrt(2 * math.pi)))).settle()
     else:
         square = (share * share).settle()

@@ -11,6 +11,7 @@ from tacit.aten.arithmetic import combine, finish, multiply
 from tacit.aten.comparison import compare
 from tacit.aten.reduction import total
 from tacit.aten.registry import arithmetic, implements, plain, public_secret, secret
+from tacit.functions.exponential import exp_nonpositive
 from tacit.functions.softmax import Softmax
 from tacit.protocols.share import Arithmetic, Share
 from tacit.tensor import SecretTensor
@@ -85,9 +86,7 @@ def softmax_behind(y: SecretTensor) -> Arithmetic:
     found = y.share.facts.memo.get("log-softmax")
     if isinstance(found, LogSoftmax):
         return found.softmax()
-    from tacit.functions.exponential import exp
-
-    return exp(arithmetic(y))
+    return exp_nonpositive(arithmetic(y))
 
 
 @implements(aten._log_softmax_backward_data.default)

@@ -45,7 +45,7 @@ def hyperbolic(func: Any, x: SecretTensor) -> Tensor:
 
 @implements(aten.tan.default)
 def tangent(func: Any, x: SecretTensor) -> Tensor:
-    """sin x / cos x, both from one opening. 16 rounds."""
+    """sin x / cos x, both from one opening. 12 rounds."""
     return x.sin() / x.cos()
 
 

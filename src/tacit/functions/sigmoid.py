@@ -5,6 +5,8 @@ One opening of x serves the series and both comparisons that tell where x is; on
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from tacit.functions.linear import fractional
@@ -58,14 +60,14 @@ ERF = Harmonics(
 """Closest to erf on [-3, 3] in the same way, of period 8: error 1.5e-5, and beyond 3 the limit is off by 2.2e-5."""
 
 
-def sigmoid(x: Arithmetic) -> Arithmetic:
-    """Return 1 / (1 + exp(-x)).
+def sigmoid(x: Arithmetic, threshold: float = math.inf) -> Arithmetic:
+    """Return 1 / (1 + exp(-x)), and 1 for x > threshold: the derivative of `softplus`.
 
     Shape: any.   Domain: |x| < 2^(61 - f).   Error: <= 2^-14 + 2^-f.
     Cost: 4 rounds, 8 + 8.5 + 8.25 bytes an element and party; 3 fewer rounds' openings where x is open already.
     Reveals: nothing.   Ref: [ZZL23] for the use of a Fourier series.
     """
-    low, high = _bounds(x, SIGMOID_BOUND)
+    low, high = _bounds(x, SIGMOID_BOUND, threshold)
     (series,) = x.protocol.harmonics(x, [SIGMOID])
     inside = low ^ high  # [x < -B] implies [x < B]
     above = high.invert()
@@ -111,12 +113,12 @@ def erf(x: Arithmetic) -> Arithmetic:
     return selected + above.arithmetic() - low.arithmetic()
 
 
-def softplus(x: Arithmetic) -> Arithmetic:
-    """Return log(1 + exp(x)) = x/2 + log(2 cosh(x/2)), whose second term is even.
+def softplus(x: Arithmetic, threshold: float = math.inf) -> Arithmetic:
+    """Return log(1 + exp(x)) = x/2 + log(2 cosh(x/2)), whose second term is even; and x for x > threshold.
 
     Shape: any.   Domain: |x| < 2^(61 - f).   Error: <= 2^-15 + 2^-f.   Cost: 4 rounds.   Reveals: nothing.
     """
-    low, high = _bounds(x, SOFTPLUS_BOUND)
+    low, high = _bounds(x, SOFTPLUS_BOUND, threshold)
     (even,) = x.protocol.harmonics(x, [SOFTPLUS_EVEN])
     series = even.added(x.rescaled(x.frac_bits + 1).lifted(even.frac_bits))
     inside, above = low ^ high, high.invert()
@@ -124,8 +126,9 @@ def softplus(x: Arithmetic) -> Arithmetic:
     return middle + upper
 
 
-def _bounds(x: Arithmetic, bound: int) -> tuple[Binary, Binary]:
-    """[x < -bound] and [x < bound]."""
+def _bounds(x: Arithmetic, bound: int, threshold: float = math.inf) -> tuple[Binary, Binary]:
+    """[x < -bound] and [x < bound]; or [x <= threshold] in the place of both where that is less."""
     edge = bound << x.frac_bits
-    low, high = x.protocol.less(x, [-edge, edge])
+    upper = edge if threshold >= bound else math.floor(threshold * 2**x.frac_bits) + 1
+    low, high = x.protocol.less(x, [min(-edge, upper), upper])
     return low, high

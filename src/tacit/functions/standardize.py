@@ -38,7 +38,7 @@ def standardized(x: Arithmetic, dims: Sequence[int], eps: float) -> Standardized
     it is  1 / √(variance + eps) = √ρ / √(q + ρ eps).
     Shape: any.   Domain: variance < 2^20, Σ c² < 2^30 and n |x| < 2^30 at 16 fractional bits.
     Error: <= 2^-14 / √variance + 2^-15 |result|; constant rows give 0.
-    Cost: 23 rounds, one more unless n is a power of two; 16 bytes an element and party, and some 500 a row.
+    Cost: 14 rounds, one more unless n is a power of two; 16 bytes an element and party, and some 500 a row.
     Reveals: nothing.
     """
     protocol = x.protocol
