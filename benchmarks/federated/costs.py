@@ -259,7 +259,7 @@ def plot(costs: list[Cost], path: Path) -> None:
         for n, colour in zip(CLIENTS, ("C0", "C1", "C2"), strict=True):
             for dropped, style in ((0.0, "o-"), (0.3, "^:")):
                 chosen = [c for c in costs if c.clients == n and c.dropped == dropped]
-                if dropped and axes is not right:
+                if not chosen or (dropped and axes is not right):
                     continue
                 note = f"{n:,} clients" + (", 30 % dropped" if dropped else "")
                 axes.loglog([c.parameters for c in chosen], [value(c) for c in chosen], style, color=colour, label=note)
