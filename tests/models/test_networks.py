@@ -12,7 +12,7 @@ from yardstick import BATCH, NETWORKS, OPTIMIZERS, step
 import tacit
 
 POINT = 0.01
-ADAM_EPOCHS = {"A": 3, "B": 5, "C": 1, "D": 3}
+ADAM_EPOCHS = {"A": 3, "B": 3, "C": 1, "D": 3}
 """Of ten steps each, which take C minutes: it has 430,000 weights, and Adam divides by a root for each of them."""
 
 
