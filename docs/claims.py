@@ -48,13 +48,14 @@ UNITS, CLOSE, FAIR, ROUGH = 2.0**-14, 2.0**-12, 2.0**-10, 2.0**-7
 
 CLAIMS: dict[str, Claim] = {
     **each(
-        "__getitem__ abs add addbmm addmm addmv amax amin aminmax argmax argmin argsort atleast_1d atleast_2d "
+        "__getitem__ abs add addbmm addmm addmv all amax amin aminmax any argmax argmin argsort atleast_1d atleast_2d "
         "atleast_3d baddbmm block_diag bmm broadcast_tensors broadcast_to cartesian_prod cat chunk clamp clamp_max "
         "clamp_min clone column_stack constant_pad_nd contiguous count_nonzero cross cummax cummin cumsum diag "
         "diag_embed diagflat diagonal diff dot dsplit dstack eq expand expand_as fill flatten flip fliplr flipud "
         "fmax fmin full_like gather ge gt heaviside hsplit hstack index_add index_copy index_fill index_put "
         "index_select inner isclose isfinite isinf isnan kthvalue le lerp linalg.cross linalg.diagonal "
-        "linalg.matrix_power linalg.multi_dot linalg.vander linalg.vecdot lt masked_fill max maximum median "
+        "linalg.matrix_power linalg.multi_dot linalg.vander linalg.vecdot logical_and logical_not logical_or "
+        "logical_xor lt masked_fill max maximum median "
         "meshgrid min minimum mm movedim msort mv nan_to_num nanmean nanmedian nansum narrow ne neg new_full "
         "new_ones new_zeros "
         "nn.functional.adaptive_avg_pool2d nn.functional.adaptive_max_pool1d nn.functional.adaptive_max_pool2d "

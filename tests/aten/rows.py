@@ -296,12 +296,18 @@ REDUCTIONS = [
     *(row(op, real(3, 6), dim) for op in (aten.argmax.default, aten.argmin.default) for dim in (0, 1, None)),
     *(row(op, bits(3, 4)) for op in (aten.all.default, aten.any.default)),
     *(row(op, bits(3, n), 1) for op in (aten.all.dim, aten.any.dim) for n in (1, 2, 5)),
+    *(row(op, x, grad=False) for op in (aten.all.default, aten.any.default) for x in (place(3, 3), real(2, 2))),
+    *(row(op, x, 1) for op in (aten.all.dim, aten.any.dim) for x in (place(2, 4, 2), bits(3, 0))),
 ]
 
 LOGIC = [
     *(row(op, bits(*A), bits(*A)) for op in (
         aten.logical_and.default, aten.logical_or.default, aten.logical_xor.default,
         aten.bitwise_and.Tensor, aten.bitwise_or.Tensor, aten.bitwise_xor.Tensor)),
+    *(row(op, place(2, *A), y, grad=False)
+      for op in (aten.logical_and.default, aten.logical_or.default, aten.logical_xor.default)
+      for y in (place(3, 4), bits(*A), real(*A))),
+    *(row(aten.logical_not.default, x, grad=False) for x in (place(2, *A), real(*A))),
     row(aten.logical_xor.default, bits(3, 1), bits(4)),
     row(aten.bitwise_and.Tensor, bits(3, 1), bits(4)),
     row(aten.logical_not.default, bits(*A)),
@@ -395,6 +401,7 @@ IN_PLACE = [
     *(row(getattr(aten, f"{k}_").Tensor, X, real(4), grad=False) for k in COMPARISONS),
     *(row(getattr(aten, f"{name}_").default, bits(*A), bits(*A))
       for name in ("logical_and", "logical_or", "logical_xor")),
+    row(aten.logical_or_.default, X, place(2, *A), grad=False),
     *(row(getattr(aten, f"{name}_").Tensor, bits(*A), bits(*A))
       for name in ("bitwise_and", "bitwise_or", "bitwise_xor")),
     *(row(getattr(aten, f"{name}_").default, bits(*A)) for name in ("logical_not", "bitwise_not")),

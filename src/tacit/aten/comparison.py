@@ -106,25 +106,45 @@ def relation(x: Arithmetic, threshold: int, kind: str) -> Binary:
     return equal if kind == "eq" else equal.invert()
 
 
-@implements(aten.logical_not.default, aten.bitwise_not.default)
+def truth(x: Operand) -> Operand:
+    """x as bits: of numbers, whether they are not zero, which is a comparison of 3 rounds."""
+    if isinstance(x, SecretTensor) and x.dtype != torch.bool:
+        return compare(aten.ne.Scalar, x, 0)
+    return x.to(torch.bool) if isinstance(x, Tensor) else x
+
+
+@implements(aten.logical_not.default)
+def negation(func: Any, x: SecretTensor) -> SecretTensor:
+    """Whether x is false, or 0. Local; see `truth` for numbers."""
+    return invert(aten.bitwise_not.default, truth(x))
+
+
+@implements(aten.logical_and.default, aten.logical_or.default, aten.logical_xor.default)
+def connective(func: Any, x: Operand, y: Operand) -> SecretTensor:
+    """x and y, x or y, either of the two, where a number other than 0 counts as true; see `truth`."""
+    combined = {"and": conjunction, "or": disjunction, "xor": difference}[func.__name__.split(".")[0].split("_")[1]]
+    return combined(func, truth(x), truth(y))
+
+
+@implements(aten.bitwise_not.default)
 def invert(func: Any, x: SecretTensor) -> SecretTensor:
     """not x. Local."""
     return secret(as_bits(x).invert())
 
 
-@implements(aten.logical_and.default, aten.bitwise_and.Tensor)
+@implements(aten.bitwise_and.Tensor)
 def conjunction(func: Any, x: Operand, y: Operand) -> SecretTensor:
     """x and y. One round."""
     return secret(as_bits(x, y) & as_bits(y, x))
 
 
-@implements(aten.logical_or.default, aten.bitwise_or.Tensor)
+@implements(aten.bitwise_or.Tensor)
 def disjunction(func: Any, x: Operand, y: Operand) -> SecretTensor:
     """x or y. One round."""
     return secret(as_bits(x, y) | as_bits(y, x))
 
 
-@implements(aten.logical_xor.default, aten.bitwise_xor.Tensor)
+@implements(aten.bitwise_xor.Tensor)
 def difference(func: Any, x: Operand, y: Operand) -> SecretTensor:
     """Either x or y. Local."""
     a, b = as_bits(x, y), as_bits(y, x)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tacit.aten.comparison import truth
 from tacit.aten.registry import arithmetic, bits, implements, plain, public_secret, secret
 from tacit.errors import DataError
 from tacit.functions.extremum import Extremum, extremum
@@ -150,12 +151,15 @@ def _keep(x: Arithmetic, dim: int, keepdim: bool) -> Arithmetic:
 
 @implements(aten.all.default, aten.any.default, aten.all.dim, aten.any.dim)
 def quantify(func: Any, x: SecretTensor, dim: int | None = None, keepdim: bool = False) -> SecretTensor:
-    """Whether all (any) of the bits are set, by a tree of conjunctions."""
+    """Whether all (any) of the bits are set, or of numbers not zero, by a tree of conjunctions."""
     universal = "all" in func.__name__
-    known = plain(x)
+    known = plain(x) if x.numel() else torch.zeros(tuple(x.shape), dtype=x.dtype)
     if known is not None:
         return public_secret(x._protocol, func(known) if dim is None else func(known, dim, keepdim))
-    b = bits(x) if universal else bits(x).invert()
+    set_bits = bits(truth(x))
+    b = set_bits if universal else set_bits.invert()
+    if not x.dim():
+        dim = None
     if dim is None:
         b, place = b.move(lambda t: t.reshape(-1), view=False), 0
     else:
