@@ -5,9 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.utils.rnn import (
+    pack_padded_sequence,
+    pack_sequence,
+    pad_packed_sequence,
+    pad_sequence,
+    unpack_sequence,
+)
 
 import tacit
-from tacit.errors import UnsupportedOperator
+from tacit.errors import DataError, UnsupportedOperator
 
 from .test_operators import agree
 
@@ -15,7 +23,6 @@ aten = torch.ops.aten
 COVERS = {
     aten.mkldnn_rnn_layer.default,
     aten.mkldnn_rnn_layer_backward.default,
-    aten._pack_padded_sequence.default,
 }
 FORMS = {
     "plain": {},
@@ -108,6 +115,78 @@ def test_all_gates_of_a_step_take_one_sigmoid(session, random):
     assert rounds[1] - rounds[0] == 13
 
 
-def test_packing_is_refused_with_an_alternative(session):
-    with pytest.raises(UnsupportedOperator, match="run the padded ones"):
-        nn.utils.rnn.pack_padded_sequence(tacit.share(torch.ones(3, 2, 1)), torch.tensor([3, 2]))
+class OverPacked(nn.Module):
+    """A recurrent layer over sequences of public lengths: outputs, padded, and last states."""
+
+    def __init__(self, layer, lengths):
+        super().__init__()
+        self.layer, self.lengths = layer, lengths
+
+    def forward(self, x):
+        first = self.layer.batch_first
+        packed = pack_padded_sequence(x, self.lengths, batch_first=first, enforce_sorted=False)
+        out, state = self.layer(packed)
+        return pad_packed_sequence(out, batch_first=first, padding_value=0.5, total_length=6)[0], state
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_layers_agree_over_packed_sequences(kind, form, session, random):
+    layer = kind(5, 3, **FORMS[form])
+    x = torch.randn(*((3, 5) if layer.batch_first else (5, 3)), 5, generator=random)
+
+    sequences_agree(OverPacked(layer, torch.tensor([2, 5, 1])), x)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_sequences_are_padded_and_packed_one_by_one(side, session, random):
+    plain = [torch.randn(n, 2, generator=random).requires_grad_() for n in (4, 2, 1)]
+    secret = [tacit.share(x.detach()).requires_grad_() for x in plain]
+
+    for sequences in (plain, secret):
+        pad_sequence(sequences, True, -1.5, side).square().sum().backward()
+
+    for got, want in zip(secret, plain, strict=True):
+        agree(got.grad, want.grad, 2**-12)
+    agree(pad_sequence(secret, True, -1.5, side), pad_sequence(plain, True, -1.5, side), 2**-12)
+    agree(pack_sequence(secret).data, pack_sequence(plain).data, 2**-12)
+    for got, want in zip(unpack_sequence(pack_sequence(secret)), plain, strict=True):
+        agree(got, want, 2**-12)
+
+
+def test_packing_opens_nothing(session, random):
+    x = tacit.share(torch.randn(4, 2, 3, generator=random))
+    before = session.meter.cost
+
+    padded, lengths = pad_packed_sequence(pack_padded_sequence(x, [4, 3]))
+
+    spent = session.meter.cost - before
+    assert spent.rounds == 0
+    assert not any(spent.online.values())
+    assert padded.shape == x.shape
+    assert lengths.tolist() == [4, 3]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [([1, 2], "enforce_sorted"), ([5, 1], "between 1 and 4"), ([2, 0], "between"), ([2], "batch")],
+)
+def test_lengths_that_pytorch_refuses_are_refused(lengths, message, session):
+    with pytest.raises(DataError, match=message):
+        pack_padded_sequence(tacit.share(torch.ones(4, 2, 1)), lengths)
+
+
+def test_secret_lengths_are_refused_with_an_alternative(session):
+    with pytest.raises(UnsupportedOperator, match="mask what is beyond"):
+        pack_padded_sequence(torch.ones(3, 2, 1), tacit.share(torch.tensor([3, 2])))
+
+
+def test_other_tensors_are_packed_by_pytorch(random):
+    x = torch.randn(4, 2, 3, generator=random)
+
+    rows = [x[0], x[1, :1]]
+
+    with FakeTensorMode() as mode:
+        padded = pad_sequence([mode.from_tensor(row) for row in rows])
+
+    assert padded.shape == (2, 2, 3)

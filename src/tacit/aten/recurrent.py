@@ -1,4 +1,5 @@
-"""The LSTM layer, which PyTorch runs as one operator. RNN and GRU reach secrets step by step, as ordinary operators.
+"""The LSTM layer, which PyTorch runs as one operator. RNN and GRU reach secrets step by step, as ordinary operators,
+and so does an LSTM over packed sequences.
 
     i, f, o = sigmoid(x W_ihᵀ + h W_hhᵀ + b),  g = tanh(the same),  c = f c + i g,  h = o tanh(c)
 
@@ -13,8 +14,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tacit.aten.registry import arithmetic, implements, protocol_of
+from tacit.errors import DataError
 from tacit.protocols.share import Share
 from tacit.tensor import SecretTensor, unsupported
 
@@ -179,7 +182,70 @@ def _settled(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [SecretTensor(next(done), t.dtype) if isinstance(t, SecretTensor) else t for t in tensors]
 
 
-@implements(aten._pack_padded_sequence.default)
-def pack_padded_sequence(func: Any, x: SecretTensor, lengths: Tensor, batch_first: bool) -> None:
-    """PyTorch packs and unpacks by writing into plain tensors of its own."""
-    raise unsupported("packing sequences", "run the padded ones, and take each at its last step by its length")
+# --- sequences of several lengths, which are public -------------------------------------------------------------------
+
+
+def pack(x: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Tensor, Tensor]:
+    """The steps of all sequences that last so long, one step after the other, and how many those are. Local."""
+    if isinstance(lengths, SecretTensor):
+        raise unsupported("packing sequences of secret lengths", "pad them to one length, and mask what is beyond")
+    check_lengths(x, lengths, batch_first)
+    steps = x.transpose(0, 1) if batch_first else x
+    sizes = (lengths > torch.arange(int(lengths[0])).unsqueeze(1)).sum(1)
+    return torch.cat([step[:n] for step, n in zip(steps.unbind(0), sizes.tolist(), strict=False)]), sizes
+
+
+def check_lengths(x: Tensor, lengths: Tensor, batch_first: bool) -> None:
+    """Refuse what PyTorch's own packing refuses."""
+    batch, longest = x.shape[:2] if batch_first else x.shape[1::-1]
+    if lengths.shape != (batch,) or not batch:
+        raise DataError(f"{lengths.numel()} lengths for a batch of {batch} sequences")
+    if int(lengths.min()) < 1 or int(lengths.max()) > longest:
+        raise DataError(f"the lengths of sequences padded to {longest} must be between 1 and {longest}")
+    if bool((lengths.diff() > 0).any()):
+        raise DataError("sequences are not sorted by falling length: pass enforce_sorted=False")
+
+
+def pad(data: Tensor, sizes: Tensor, batch_first: bool, value: float, length: int) -> tuple[Tensor, Tensor]:
+    """Packed sequences, padded to one length with a public value, and their lengths. Local."""
+    batch = int(sizes[0])
+    inner = (0,) * (2 * (data.dim() - 1))
+    steps = [F.pad(step, (*inner, 0, batch - len(step)), value=value) for step in data.split(sizes.tolist())]
+    padded = F.pad(torch.stack(steps), (*inner, 0, 0, 0, length - len(steps)), value=value)
+    lengths = (sizes.unsqueeze(1) > torch.arange(batch)).sum(0)
+    return padded.transpose(0, 1) if batch_first else padded, lengths
+
+
+def pad_sequence(
+    sequences: Sequence[Tensor], batch_first: bool = False, value: float = 0.0, side: str = "right"
+) -> Tensor:
+    """Sequences of several lengths, padded to the longest with a public value. Local."""
+    inner, longest = (0,) * (2 * (sequences[0].dim() - 1)), max(map(len, sequences))
+    missing = [(0, longest - len(s)) if side == "right" else (longest - len(s), 0) for s in sequences]
+    padded = [F.pad(s, (*inner, *rim), value=value) for s, rim in zip(sequences, missing, strict=True)]
+    return torch.stack(padded, 0 if batch_first else 1)
+
+
+LIBRARY = torch.library.Library("aten", "IMPL")
+"""PyTorch packs and pads by writing into new plain tensors, before autograd or in its formulas: no handler sees that.
+
+A kernel under the key that only tensors with a dispatch in Python have comes first, and is differentiated as it runs.
+"""
+KEY = torch._C.DispatchKey.PythonTLSSnapshot
+
+
+def before_autograd(overload: Any, function: Any) -> None:
+    """Answer for an operator before autograd does, if there is a secret among its operands."""
+
+    def kernel(keys: Any, x: Tensor | Sequence[Tensor], *args: Any) -> Any:
+        operands = (*([x] if isinstance(x, Tensor) else x), *args)
+        if any(isinstance(t, SecretTensor) for t in operands):
+            return function(x, *args)
+        return overload.redispatch(keys & torch._C._dispatch_keyset_full_after(KEY), x, *args)
+
+    LIBRARY.impl(overload, kernel, KEY.name, with_keyset=True)
+
+
+before_autograd(aten._pack_padded_sequence.default, pack)
+before_autograd(aten._pad_packed_sequence.default, pad)
+before_autograd(aten.pad_sequence.default, pad_sequence)
