@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -117,7 +118,10 @@ def test_one_command_runs_all_steps_with_a_process_for_every_role(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=500)
 
     assert done.returncode == 0, done.stderr
-    assert "of 20 recognised" in done.stdout
+    recognised = re.search(r"(\d+) of 20 recognised", done.stdout)
+    assert recognised
+    assert int(recognised[1]) >= 12  # chance is 4
+    assert "plain PyTorch, same weights: the same answer 20 of 20 times" in done.stdout
     assert "server1 answered 3 requests" in done.stdout
 
 

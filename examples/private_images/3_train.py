@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--rate", type=float, default=0.01)
     parser.add_argument("--out", default="checkpoint")
+    parser.add_argument("--reveal", metavar="FILE", help="give server0 the trained weights: for a rehearsal only")
     options = parser.parse_args()
     start = time.perf_counter()
     with tacit.session() as session:
@@ -74,7 +75,12 @@ def main() -> None:
             if tacit.is_role(owner):
                 seconds = time.perf_counter() - start
                 print(f"epoch {epoch}: {count / len(y_test):.1%} of {len(y_test)} recognised after {seconds:.0f} s")
-        tacit.save(nn.Sequential(layers, head).state_dict(), options.out)
+        trained = nn.Sequential(layers, head).state_dict()
+        tacit.save(trained, options.out)
+        if options.reveal:
+            shown = {name: tacit.reveal(weights, to=owner, name=name) for name, weights in trained.items()}
+            if tacit.is_role(owner):
+                save_file(shown, options.reveal)
         if tacit.is_role(owner):
             print(f"{len(y)} images: {session.meter.cost}")
 

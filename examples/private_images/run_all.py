@@ -1,9 +1,10 @@
 """The whole story on this machine, with a process for every role: pre-train, submit, train, serve, predict.
 
 Two servers and a crypto-producer, each a process of its own, speak TLS; four providers and a client come and go.
+This is a rehearsal: it also reveals the trained weights, to compare the service's answers with plain PyTorch's.
 
     python examples/private_images/run_all.py                # some minutes
-    python examples/private_images/run_all.py --small        # to see that it runs
+    python examples/private_images/run_all.py --small        # about a minute
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ HERE = Path(__file__).resolve().parent
 CONFIG, TO = ("--config", "config.json"), ("--to", "public.json")
 PATIENCE = 120
 """Seconds until a server answers its door, or ends after an interrupt."""
+
+FULL = (500, 500, 32, ("--images", 2000), ("--epochs", 4))
+SMALL = (100, 100, 8, ("--images", 1000), ("--epochs", 5, "--rate", 0.03))
+"""Images of a provider, held-out images, channels, and options of the two trainings. So SMALL still recognises most."""
 
 Processes = list[subprocess.Popen[bytes]]
 
@@ -88,20 +93,20 @@ def main() -> None:
     parser.add_argument("--at-home", action="store_true", help="providers apply the feature layers themselves")
     parser.add_argument("--folder", type=Path, help="where everything is written; a new one if not given")
     options = parser.parse_args()
-    images, held_out, epochs, width = (60, 40, 1, 4) if options.small else (500, 500, 4, 32)
+    images, held_out, width, pretrain, train = SMALL if options.small else FULL
     folder = options.folder or Path(tempfile.mkdtemp(prefix="private-images-"))
     servers = Deployment(folder)
 
     servers.run("-m", "tacit", "keygen", *CONFIG, "--public", "public.json")
-    servers.run(HERE / "1_pretrain.py", "--images", 4 * images, "--width", width)
+    servers.run(HERE / "1_pretrain.py", *pretrain, "--width", width)
     submit = [HERE / "2_submit.py", *TO, *(["--features", "features.safetensors"] if options.at_home else [])]
     with servers.open_doors(servers.config.parties, "receive"):
         for seed in (11, 12, 13):
             servers.run(*submit, "--images", images, "--seed", seed)
         servers.run(*submit, "--images", held_out, "--seed", 14, "--dataset", "held-out")
-    servers.run_as_all("3_train.py", "--epochs", epochs, "--width", width)
+    servers.run_as_all("3_train.py", *train, "--width", width, "--reveal", "trained.safetensors")
     with servers.open_doors(servers.config.roles, "serve", HERE / "4_serve.py"):
-        servers.run(HERE / "5_predict.py", *TO)
+        servers.run(HERE / "5_predict.py", *TO, "--beside", "trained.safetensors")
     print(f"everything is in {folder}")
 
 
