@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from operator import sub, xor
+from operator import isub, ixor
 
 import torch
 from torch import Tensor
 
 from tacit.net.transport import Parcel
+from tacit.ring import kernels
 from tacit.ring.prg import Stream
 from tacit.session.session import Session
 
@@ -99,11 +100,11 @@ class Dealing:
 
         `widths` says where fewer bytes will do: of multiples of 2^(64 - 8 w) only the top w bytes are shared and sent.
         """
-        return self._deal(shapes, make, widths or [RING_BYTES] * len(shapes), widen, narrow, sub)
+        return self._deal(shapes, make, widths or [RING_BYTES] * len(shapes), widen, narrow, isub, Stream.subtract_from)
 
     def bits(self, shapes: Sequence[Shape], make: Callable[[], Sequence[Tensor]]) -> list[Dealt]:
         """Deal bytes of bits (XOR shares) made at the producer by `make`, in one frame. 1 byte an element."""
-        return self._deal(shapes, make, [1] * len(shapes), _same, _same, xor)
+        return self._deal(shapes, make, [1] * len(shapes), _same, _same, ixor, Stream.xor_into)
 
     def _random(self, draw: Callable[[Stream], Tensor], join: Callable[[Stream, Tensor], None]) -> Dealt:
         parts = [draw(self._ends[i]) for i, _ in self._hosted]
@@ -122,8 +123,12 @@ class Dealing:
         read: Callable[[Tensor, int], Tensor],
         write: Callable[[Tensor, int], Tensor],
         without: Combine,
+        take_from: Callable[[Stream, Tensor], None],
     ) -> list[Dealt]:
-        """Deal values of so many bytes an element; `read` and `write` are between bytes and tensors."""
+        """Deal values of so many bytes an element; `read` and `write` are between bytes and tensors.
+
+        `without` and `take_from` take a share, and the next one of a stream, off a tensor of whole elements in place.
+        """
         session = self._session
         session.check_open()
         counts = [math.prod(shape) for shape in shapes]
@@ -140,9 +145,14 @@ class Dealing:
         plain: Sequence[Tensor | None] = [None] * len(shapes)
         if self._at_producer:
             plain = made = make()
-            rest = [_flat([made[k] for k in run]) for _, run in runs]
+            rest = [_copied([made[k] for k in run]) for _, run in runs]
+            whole = len(rest) == 1 and rest[0].nbytes == total
             for i, stream in enumerate(self._at_producer):
-                if i != corrected:
+                if i == corrected:
+                    continue
+                if whole:
+                    take_from(stream, rest[0])
+                else:
                     rest = [without(v, share) for v, share in zip(rest, words(stream.bytes(total)), strict=True)]
             if total:
                 frame = _flat([write(v, w) for v, (w, _) in zip(rest, runs, strict=True)])
@@ -150,7 +160,7 @@ class Dealing:
 
         hosted: list[list[Tensor]] = []
         for i, role in self._hosted:
-            data = self._ends[i].bytes(total) if i != corrected else torch.empty(total, dtype=torch.uint8)
+            data = self._ends[i].bytes(total) if i != corrected else kernels.space((total,), torch.uint8)
             if i == corrected and total:
                 session.transport.receive(Parcel(session.producer, role, data))
             flats = zip(words(data), runs, strict=True)
@@ -160,6 +170,11 @@ class Dealing:
 
 def _parted(flat: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:
     return (flat,) if len(sizes) == 1 else flat.split_with_sizes(sizes)
+
+
+def _copied(tensors: Sequence[Tensor]) -> Tensor:
+    flat = [t.reshape(-1) for t in tensors]
+    return torch.cat(flat, out=kernels.space((sum(t.numel() for t in flat),), flat[0].dtype))
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:

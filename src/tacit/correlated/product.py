@@ -100,8 +100,7 @@ def elementwise(dealing: Dealing, x: Mask, y: Mask, shape: torch.Size, indices: 
         if index == 0 or _held(y, index):
             z = E * (right[place] + F if index == 0 else right[place])
         if _held(x, index):
-            other = F * left[place]
-            z = other if z is None else z.add_(other)
+            z = F * left[place] if z is None else z.addcmul_(F, left[place])
         for (k, j), c in zip(pairs, cross, strict=True):
             part = c.parts[place]
             for factor in (x.terms[k].factor, y.terms[j].factor):

@@ -47,12 +47,15 @@ def selected(dealing: Dealing, bit: BitMask, x: Mask, parts: Sequence[Tensor], s
     for k, part in enumerate(parts):
         assert bit.opened is not None
         assert x.opened is not None
-        c = bit.opened.to(torch.int64)
         inner = x.opened * bit.ring.parts[k]
         for (factor, *_), dealt in zip(x.terms, products, strict=True):
-            inner += dealt.parts[k] if factor is None else dealt.parts[k] * factor
-        inner *= 1 - 2 * c
-        inner += c * part
+            if factor is None:
+                inner += dealt.parts[k]
+            else:
+                inner.addcmul_(dealt.parts[k], factor)
+        ones = bit.opened.to(torch.int64).neg_()  # all bits of an element are c, by which -v = (v ^ ones) - ones
+        inner.bitwise_xor_(ones).sub_(ones)
+        inner += ones.bitwise_and_(part) if ones.shape == part.shape else ones & part
         out.append(inner)
     return out
 

@@ -43,11 +43,10 @@ def truncated(dealing: Dealing, z: Mask, bits: int) -> Mask:
     if z.opened is None:
         return Mask(None, [Term(None, shifted), Term(None, wrap, 64 - bits)])
     shifted_up = z.opened + (1 << 62)  # E'
-    negative = (shifted_up < 0).to(torch.int64)  # msb(E')
-    public = kernels.logical_shift(shifted_up, bits)
+    factor = _factor(shifted_up)
+    public = shifted_up.bitwise_right_shift_(bits)  # with signs moving in, which is (E' >> s) - msb(E') 2^(64-s)
     public += 1 - (1 << (62 - bits))
-    public -= negative << (64 - bits)
-    return Mask(public, [Term(None, shifted), Term(negative - 1, wrap, 64 - bits)])
+    return Mask(public, [Term(None, shifted), Term(factor, wrap, 64 - bits)])
 
 
 def scaled(dealing: Dealing, z: Mask, factor: float) -> Mask:
@@ -71,11 +70,15 @@ def scaled(dealing: Dealing, z: Mask, factor: float) -> Mask:
     if z.opened is None:
         return Mask(None, [Term(None, product), Term(None, wrap)])
     shifted_up = z.opened + (1 << 62)  # E'
-    negative = (shifted_up < 0).to(torch.int64)  # msb(E')
     public = _times(shifted_up, factor)
     public -= round(2.0**62 * factor)
-    public -= negative * turn
-    return Mask(public, [Term(None, product), Term(negative - 1, wrap)])
+    public -= (shifted_up < 0) * turn
+    return Mask(public, [Term(None, product), Term(_factor(shifted_up), wrap)])
+
+
+def _factor(shifted_up: Tensor) -> Tensor:
+    """msb(E') - 1, by which the dealt part of the wrap enters."""
+    return (shifted_up >> 63).bitwise_not_()
 
 
 def _times(v: Tensor, factor: float) -> Tensor:

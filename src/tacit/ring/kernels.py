@@ -26,6 +26,7 @@ __all__ = [
     "node_expand",
     "node_inputs",
     "pack_bits",
+    "space",
     "thermometer",
     "unpack_bits",
 ]
@@ -64,6 +65,7 @@ if BACKEND == "native":
         node_evaluate,
         node_expand,
         pack_bits,
+        space,
         thermometer,
         unpack_bits,
     )
@@ -76,6 +78,7 @@ else:
         node_evaluate,
         node_expand,
         pack_bits,
+        space,
         thermometer,
         unpack_bits,
     )

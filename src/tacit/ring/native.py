@@ -26,6 +26,7 @@ __all__ = [
     "node_evaluate",
     "node_expand",
     "pack_bits",
+    "space",
     "thermometer",
     "unpack_bits",
     "use_isa",
@@ -53,14 +54,14 @@ def matmul(x: Tensor, y: Tensor) -> Tensor:
     if left.dim() == 2 and right.dim() == 2:
         if rows * inner * columns <= SMALL:
             return reference.matmul(x, y)
-        z = _space((rows, columns), torch.int64)
+        z = space((rows, columns), torch.int64)
         _fill(z, left.unsqueeze(0), right.unsqueeze(0))
     elif right.dim() == 2:
-        z = _space((*left.shape[:-1], columns), torch.int64)
+        z = space((*left.shape[:-1], columns), torch.int64)
         _fill(z, left.flatten(0, -2).unsqueeze(0), right.unsqueeze(0))
     else:
         batch = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
-        z = _space((*batch, rows, columns), torch.int64)
+        z = space((*batch, rows, columns), torch.int64)
         _fill(z, *(t.expand(*batch, *t.shape[-2:]).reshape(batch.numel(), *t.shape[-2:]) for t in (left, right)))
     if x.dim() == 1:
         z = z.squeeze(-2)
@@ -94,7 +95,7 @@ def _tables(at: Places) -> _native.Tables:
 def thermometer(a: Tensor) -> Tensor:
     """Tables T_k[j] = [j < digit k of a], j = 0..14, over the low 63 bits of a: [n] -> int16 [16, n]."""
     a = a.contiguous()
-    out = _space((CHUNKS, a.numel()), torch.int16)
+    out = space((CHUNKS, a.numel()), torch.int16)
     _native.thermometer(a.data_ptr(), a.numel(), out.data_ptr(), torch.get_num_threads())
     return out
 
@@ -107,7 +108,7 @@ def lookup(tables: Tensor, public: Tensor, *, leader: bool) -> tuple[Tensor, Ten
     """
     tables, public = tables.contiguous(), public.contiguous()
     width, count = tables.shape[1], public.numel()
-    less, equal = _space((2, 4, 4, (count + 7) // 8), torch.uint8)
+    less, equal = space((2, 4, 4, (count + 7) // 8), torch.uint8)
     places = public.data_ptr(), count, leader, less.data_ptr(), equal.data_ptr()
     if width:
         _native.lookup(tables.data_ptr(), width, *places, torch.get_num_threads())
@@ -118,7 +119,7 @@ def node_expand(masks: Tensor, *, top: bool) -> Tensor:
     """Monomials of mask bits: [7 | 6, nodes, bytes] -> [22 | 15, nodes, bytes]."""
     masks = masks.contiguous()
     nodes, width = masks.shape[1:]
-    out = _space((15 if top else 22, nodes, width), torch.uint8)
+    out = space((15 if top else 22, nodes, width), torch.uint8)
     _native.node_expand(masks.data_ptr(), nodes * width, top, out.data_ptr(), torch.get_num_threads())
     return out
 
@@ -156,7 +157,7 @@ def pack_bits(bits: Tensor) -> Tensor:
 def unpack_bits(plane: Tensor, count: int) -> Tensor:
     """A plane -> `count` bits, one to a byte."""
     plane = plane.contiguous()
-    bits = _space((count,), torch.uint8)
+    bits = space((count,), torch.uint8)
     _native.unpack_bits(plane.data_ptr(), count, bits.data_ptr(), torch.get_num_threads())
     return bits
 
@@ -171,7 +172,7 @@ class KeyStream:
 
     def next(self, count: int) -> Tensor:
         """The next `count` bytes."""
-        out = _space((count,), torch.uint8)
+        out = space((count,), torch.uint8)
         self._write(out, "store")
         return out
 
@@ -199,7 +200,7 @@ def key_stream(key: bytes) -> KeyStream | reference.KeyStream:
 _INTO = {"store": 0, "add": 1, "subtract": 2, "xor": 3}
 
 
-def _space(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+def space(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """An empty tensor. NumPy asks for huge pages where they pay: filling fresh small ones takes three times as long."""
     if math.prod(shape) * dtype.itemsize < HUGE_BYTES:
         return torch.empty(shape, dtype=dtype)

@@ -6,6 +6,7 @@ are those of the façade.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ __all__ = [
     "node_expand",
     "node_inputs",
     "pack_bits",
+    "space",
     "thermometer",
     "unpack_bits",
 ]
@@ -73,6 +75,11 @@ def contract(x: Tensor, x_at: Places, y: Tensor, y_at: Places, z: Tensor, z_at: 
 def logical_shift(x: Tensor, bits: int) -> Tensor:
     """x >> bits with zeros moving in, for 1 <= bits <= 63."""
     return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
+
+
+def space(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """An empty tensor."""
+    return torch.empty(tuple(shape), dtype=dtype)
 
 
 def thermometer(a: Tensor) -> Tensor:
