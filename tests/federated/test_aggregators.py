@@ -55,6 +55,9 @@ def parties(tmp_path_factory):
     roster.save(folder / "roster.json")
     (folder / "settings.py").write_text(SETTINGS.format("Terms(Median(), minimum=6)"))
     establish(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["tacit"]["connect_timeout"] = 15  # how long the others wait for a party that has died
+    (folder / "config.json").write_text(json.dumps(config))
     with parties_on_this_machine(folder, folder / "settings.py", folder / "roster.json") as processes:
         yield folder, roster, identities, processes
 
