@@ -13,7 +13,8 @@ from tacit.correlated import selection
 from tacit.correlated.dealing import Dealing
 from tacit.correlated.masks import BitMask, Mask, Premask, Secret
 from tacit.correlated.parts import OpenedParts, draw_mask
-from tacit.protocols.share import Binary, Facts, Owned, Share
+from tacit.protocols.facts import Facts, Owned
+from tacit.protocols.share import Binary, Share
 from tacit.ring import kernels
 from tacit.session.session import Session
 

@@ -1,19 +1,18 @@
-"""Secret-shared tensors: what a role holds of a secret, and what has been found out about it so far.
+"""Secret-shared tensors: what a role holds of a secret, and local operations on it.
 
-A share knows facts about its content (a mask it was opened under, its truncated form, comparisons already made), so
-that no later operation pays for them again. Facts follow a secret through views, indexing and other moves, in both
-directions: opening `w.t()` opens `w`, and a batch of an opened data set is open.
+The facts that a share knows about its content are in `tacit.protocols.facts`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
 
-from tacit.correlated.masks import BitMask, Mask, Premask
+from tacit.correlated.masks import BitMask, Premask
+from tacit.protocols.facts import Facts, Lineage, Storage, TensorOp
 
 if TYPE_CHECKING:
     from tacit.protocols.base import Protocol
@@ -23,15 +22,9 @@ __all__ = [
     "SLACK_BITS",
     "Arithmetic",
     "Binary",
-    "Facts",
-    "Lineage",
-    "Owned",
     "Share",
-    "Storage",
     "factors",
 ]
-
-TensorOp = Callable[[Tensor], Tensor]
 
 SLACK_BITS = 12
 """Fractional bits a factor may have beyond the session's. More: a mean over a batch (a scale by 2^-7) keeps its
@@ -45,63 +38,6 @@ PRECISE_BITS = 40
 MAX_DEPTH = 16
 """Moves a fact is followed through. Longer chains (a loop of x = x + 1) would keep every ancestor alive; models hardly
 stack more than a handful of views between two operations."""
-
-
-class Storage:
-    """What views of one secret have in common: how often it was written, its size, its fixed-point scale."""
-
-    __slots__ = ("frac_bits", "lasting", "numel", "precise", "premask", "version", "whole")
-
-    def __init__(self, numel: int, frac_bits: int = 0) -> None:
-        self.premask: Premask | None = None
-        """The mask that is in the shares, `whole`, of all its views, until somebody needs true shares."""
-        self.whole: list[Tensor] = []
-        self.version = 0
-        self.numel = numel
-        self.frac_bits = frac_bits
-        self.lasting = False
-        """Whether it is data or a parameter, of which one part after the other will be opened: see `Part`."""
-        self.precise = False
-        """Whether it keeps `PRECISE_BITS` fractional bits: an optimizer's running squares, see `write`."""
-
-
-class Lineage(NamedTuple):
-    """Where a share's content came from: `parent` by an operation that maps masks to masks."""
-
-    parent: Share
-    facts: Facts
-    mask: Callable[[Any], Any]
-    """From a masked form of the parent to one of the child."""
-    move: TensorOp | None
-    """The operation itself, where it only moves elements."""
-    depth: int
-
-
-class Owned(NamedTuple):
-    """A content that one party knows: its index and, in that party's process, the ring elements."""
-
-    party: int
-    value: Tensor | None
-
-
-class Facts:
-    """What is known of one version of a share's content. Every role knows the same facts at the same time."""
-
-    __slots__ = ("form", "lineage", "mask", "memo", "owned", "parts", "public")
-
-    def __init__(self) -> None:
-        self.owned: Owned | None = None
-        """Who shared the content, and knows it, if it is one party's."""
-        self.parts: Any = None
-        """Of lasting data: what has been opened of it, element by element, by the protocol that keeps it."""
-        self.mask: Any = None
-        """The simple `Mask` of an arithmetic share, the `BitMask` of a binary one."""
-        self.form: Mask | None = None
-        """A masked form with more than one term, left by a truncation."""
-        self.public: Tensor | None = None
-        """The content itself, where it is made of public values only."""
-        self.memo: dict[Hashable, Any] = {}
-        self.lineage: Lineage | None = None
 
 
 class Share:

@@ -1,0 +1,79 @@
+"""What has been found out about a secret so far, and what its views have in common.
+
+A share knows facts about its content (a mask it was opened under, its truncated form, comparisons already made), so
+that no later operation pays for them again. Facts follow a secret through views, indexing and other moves, in both
+directions: opening `w.t()` opens `w`, and a batch of an opened data set is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor
+
+from tacit.correlated.masks import Mask, Premask
+
+if TYPE_CHECKING:
+    from tacit.protocols.share import Share
+
+__all__ = ["Facts", "Lineage", "Owned", "Storage", "TensorOp"]
+
+TensorOp = Callable[[Tensor], Tensor]
+
+
+class Storage:
+    """What views of one secret have in common: how often it was written, its size, its fixed-point scale."""
+
+    __slots__ = ("frac_bits", "lasting", "numel", "precise", "premask", "version", "whole")
+
+    def __init__(self, numel: int, frac_bits: int = 0) -> None:
+        self.premask: Premask | None = None
+        """The mask that is in the shares, `whole`, of all its views, until somebody needs true shares."""
+        self.whole: list[Tensor] = []
+        self.version = 0
+        self.numel = numel
+        self.frac_bits = frac_bits
+        self.lasting = False
+        """Whether it is data or a parameter, of which one part after the other will be opened: see `Part`."""
+        self.precise = False
+        """Whether it keeps `PRECISE_BITS` fractional bits: an optimizer's running squares, see `write`."""
+
+
+class Lineage(NamedTuple):
+    """Where a share's content came from: `parent` by an operation that maps masks to masks."""
+
+    parent: Share
+    facts: Facts
+    mask: Callable[[Any], Any]
+    """From a masked form of the parent to one of the child."""
+    move: TensorOp | None
+    """The operation itself, where it only moves elements."""
+    depth: int
+
+
+class Owned(NamedTuple):
+    """A content that one party knows: its index and, in that party's process, the ring elements."""
+
+    party: int
+    value: Tensor | None
+
+
+class Facts:
+    """What is known of one version of a share's content. Every role knows the same facts at the same time."""
+
+    __slots__ = ("form", "lineage", "mask", "memo", "owned", "parts", "public")
+
+    def __init__(self) -> None:
+        self.owned: Owned | None = None
+        """Who shared the content, and knows it, if it is one party's."""
+        self.parts: Any = None
+        """Of lasting data: what has been opened of it, element by element, by the protocol that keeps it."""
+        self.mask: Any = None
+        """The simple `Mask` of an arithmetic share, the `BitMask` of a binary one."""
+        self.form: Mask | None = None
+        """A masked form with more than one term, left by a truncation."""
+        self.public: Tensor | None = None
+        """The content itself, where it is made of public values only."""
+        self.memo: dict[Hashable, Any] = {}
+        self.lineage: Lineage | None = None
