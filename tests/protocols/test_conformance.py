@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 
 import pytest
 import torch
@@ -187,22 +188,38 @@ def test_truncation_is_off_by_at_most_one_unit(world: World, ends: torch.Tensor,
     assert set(error.tolist()) <= {0, 1}
 
 
-@pytest.mark.parametrize("factor", [0.1, -0.3, 1 / 3, 3.0, 1e-3, -1e-9])
-def test_scaling_is_off_by_at_most_two_units(world: World, ends: torch.Tensor, factor: float) -> None:
+@pytest.mark.parametrize("frac_bits", [16, 42, 48])
+@pytest.mark.parametrize("factor", [0.1, -0.3, 1 / 3, 0.999, -(2.0**-13), 1e-3])
+def test_scaling_is_off_by_at_most_two_units(world: World, ends: torch.Tensor, factor: float, frac_bits: int) -> None:
     x = world.share(ends, 0)
     x.storage.frac_bits = 48
 
-    scaled = world.protocol.scale(x, factor)
+    scaled = world.protocol.scale(x, factor, frac_bits)
 
     assert scaled is not None
-    wide = [int(v) * round(factor * 2**80) for v in ends]  # exact: ends × factor × 2^80
-    error = [int(got) - want / 2 ** (80 + 32) for got, want in zip(world.ring(scaled), wide, strict=True)]
+    assert scaled.frac_bits == frac_bits
+    exact = [int(v) * Fraction(factor) / 2 ** (48 - frac_bits) for v in ends]
+    error = [int(got) - want for got, want in zip(world.ring(scaled), exact, strict=True)]
     assert max(map(abs, error)) <= 2
 
 
-def test_scaling_by_too_large_a_factor_is_declined(two: World) -> None:
-    assert two.protocol.scale(two.share(torch.ones(3), 24), 0.5) is None
-    assert two.protocol.scale(two.share(torch.ones(3), 32), 0.0) is None
+@pytest.mark.parametrize(("factor", "frac_bits"), [(1.0, 48), (3.0, 47), (-2.0, 48), (2.0**-15, 0), (0.0, 16)])
+def test_factors_that_are_too_large_or_too_small_are_refused(two: World, factor: float, frac_bits: int) -> None:
+    x = two.share(torch.ones(3), 48)
+    before = two.session.meter.cost
+
+    assert two.protocol.scale(x, factor, frac_bits) is None
+    assert (two.session.meter.cost - before).rounds == 0
+
+
+def test_scaling_rounds_without_bias(two: World) -> None:
+    x = two.share(torch.full((1 << 14,), 5), 0)
+    x.storage.frac_bits = 48
+
+    scaled = two.ring(two.protocol.scale(x, 0.05, 48))
+
+    assert set(scaled.tolist()) == {0, 1}
+    assert abs(float(scaled.double().mean()) - 0.25) < 0.02  # four standard deviations are 0.014
 
 
 def test_truncation_is_unbiased(two: World) -> None:

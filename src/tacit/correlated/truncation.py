@@ -14,6 +14,8 @@ of them for terms. [EGKRS20] give truncation with a dealt wrap bit; the form her
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import torch
 from torch import Tensor
 
@@ -21,11 +23,7 @@ from tacit.correlated.dealing import RING_BYTES, Dealing, width
 from tacit.correlated.masks import Mask, Term
 from tacit.ring import kernels
 
-SMALLEST_DROP = 14
-"""A public factor times 2^-s must be at most 2^-14, so that the error of a 64-bit number as a float, 2^10, stays below
-a sixteenth of a unit."""
-
-__all__ = ["SMALLEST_DROP", "scaled", "truncated"]
+__all__ = ["scaled", "truncated"]
 
 
 def truncated(dealing: Dealing, z: Mask, bits: int) -> Mask:
@@ -50,29 +48,29 @@ def truncated(dealing: Dealing, z: Mask, bits: int) -> Mask:
 
 
 def scaled(dealing: Dealing, z: Mask, factor: float) -> Mask:
-    """The masked form of z k for a public 0 < k <= 2^-14: a truncation and a product with a public number in one.
+    """The masked form of z k for a public 2^-62 <= k < 1: a truncation and a product with a public number in one.
 
-    With E' and a unsigned, z' = z + 2^62 = E' + a - w 2^64 as in the truncation above, so
+    Let m = k 2^64, a multiple of 4. With E' and a unsigned, z' = z + 2^62 = E' + a - w 2^64 as in the truncation above,
 
-        z k  =  round(E' k) + [round(a k)] - [w] round(2^64 k) - round(2^62 k)        off by at most two units
+        z k  =  floor(E' m / 2^64) + [floor(a m / 2^64)] + {0, 1} - [w] m - m / 4
 
-    in floating point, for a 64-bit number loses only its low bits there. A conversion, an addition and a product, each
-    rounded as IEEE says, are the same at all parties. Producer: 16 bytes an element.
+    where half a unit is what rounding k may cost, and the rest is unbiased: off by one and a half units at most.
+    Producer: 16 bytes an element.
     """
     a = z.secret
-    turn = round(2.0**64 * factor)
+    m = _signed(4 * round(2**62 * Fraction(factor)))
 
     def make() -> list[Tensor]:
         assert a.plain is not None
-        return [_times(a.plain, factor), (a.plain < 0).to(torch.int64) * turn]
+        return [_high_product(a.plain, m), (a.plain < 0).to(torch.int64) * m]
 
     product, wrap = dealing.ring([z.shape] * 2, make)
     if z.opened is None:
         return Mask(None, [Term(None, product), Term(None, wrap)])
     shifted_up = z.opened + (1 << 62)  # E'
-    public = _times(shifted_up, factor)
-    public -= round(2.0**62 * factor)
-    public -= (shifted_up < 0) * turn
+    public = _high_product(shifted_up, m)
+    public += 1 - ((m % (1 << 64)) >> 2)
+    public -= (shifted_up < 0) * m
     return Mask(public, [Term(None, product), Term(_factor(shifted_up), wrap)])
 
 
@@ -81,8 +79,16 @@ def _factor(shifted_up: Tensor) -> Tensor:
     return (shifted_up >> 63).bitwise_not_()
 
 
-def _times(v: Tensor, factor: float) -> Tensor:
-    """round(v factor), with v unsigned."""
-    unsigned = v.to(torch.float64)
-    unsigned = torch.where(v < 0, unsigned + 2.0**64, unsigned)
-    return (unsigned * factor).round_().to(torch.int64)
+def _high_product(v: Tensor, m: int) -> Tensor:
+    """floor(v m / 2^64), both unsigned: the upper half of a product of 128 bits, by halves of 32."""
+    mask = (1 << 32) - 1
+    m_low, m_high = m & mask, (m >> 32) & mask
+    low, high = v & mask, kernels.logical_shift(v, 32)
+    middle = high * m_low + kernels.logical_shift(low * m_low, 32)
+    other = low * m_high + (middle & mask)
+    return high * m_high + kernels.logical_shift(middle, 32) + kernels.logical_shift(other, 32)
+
+
+def _signed(v: int) -> int:
+    """What int64 holds for v modulo 2^64."""
+    return (v + (1 << 63)) % (1 << 64) - (1 << 63)

@@ -122,8 +122,8 @@ class Protocol(ABC):
         """floor(x / 2^bits) or that plus one (unbiased), for |x| < 2^62; the scale drops by `bits`."""
 
     @abstractmethod
-    def scale(self, x: Arithmetic, factor: float) -> Arithmetic | None:
-        """x times a public factor at the session's fractional bits, truncated in the same round; off by two units.
+    def scale(self, x: Arithmetic, factor: float, frac_bits: int | None = None) -> Arithmetic | None:
+        """x times a public factor, truncated to `frac_bits` (the session's) in the same round; off by two units.
 
         None if the factor is too large for the fractional bits that x has to lose, and nothing has happened.
         """

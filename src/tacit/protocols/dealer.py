@@ -223,13 +223,14 @@ class Dealer(Protocol):
         return out
 
     @override
-    def scale(self, x: Arithmetic, factor: float) -> Arithmetic | None:
-        drop = abs(factor) * 2.0 ** (self.frac_bits - x.frac_bits)
-        if not 0 < drop <= 2.0**-truncation.SMALLEST_DROP:
+    def scale(self, x: Arithmetic, factor: float, frac_bits: int | None = None) -> Arithmetic | None:
+        target = self.frac_bits if frac_bits is None else frac_bits
+        drop = abs(factor) * 2.0 ** (target - x.frac_bits)
+        if not 2.0**-62 <= drop < 1 - 2.0**-62:
             return None
         self.mask(x)
         form = truncation.scaled(self._dealing, simple_mask(x.facts), drop)
-        out = self._arithmetic(form.parts(self._indices), x.shape, self.frac_bits)
+        out = self._arithmetic(form.parts(self._indices), x.shape, target)
         out.facts.form = form
         return out if factor > 0 else -out
 
