@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import Any, NoReturn, Self
 
@@ -172,12 +173,12 @@ def _describe(func: Any, args: Any, kwargs: Any) -> tuple[Any, str, bytes]:
     found = None
     for x in _leaves(args, kwargs):
         if isinstance(x, SecretTensor):
-            names.append(f"secret {_shape(x)}")
+            names.append("secret " + _shape(x.shape))
             if found is not None and x._protocol is not found._protocol:
                 raise TacitError(f"{func} of secrets of two sessions ({source_line()}): share both in the same one")
             found = x
         elif isinstance(x, Tensor):
-            names.append(f"public {_shape(x)}")
+            names.append("public " + _shape(x.shape))
             public.append(fingerprint(x))
         elif not isinstance(x, torch.Generator):  # whose repr is an address, another one at each role
             public.append(repr(x).encode())
@@ -185,20 +186,28 @@ def _describe(func: Any, args: Any, kwargs: Any) -> tuple[Any, str, bytes]:
         raise TacitError("an operator on secrets without a secret among its operands")
     session = found._protocol.session
     session.check_open()
-    return session.transcript, f"{func}({', '.join(names)})", b"|".join(public)
+    return session.transcript, f"{_name(func)}({', '.join(names)})", b"|".join(public)
 
 
-def _leaves(args: Any, kwargs: Any) -> Iterator[Any]:
+@cache
+def _name(func: Any) -> str:
+    return str(func)
+
+
+def _leaves(args: Any, kwargs: Any) -> list[Any]:
     """Operands, with those in lists: ATen nests no deeper."""
+    leaves: list[Any] = []
     for x in (*args, *kwargs.values()) if kwargs else args:
-        if isinstance(x, list | tuple):
-            yield from x
+        if isinstance(x, (list, tuple)):
+            leaves += x
         else:
-            yield x
+            leaves.append(x)
+    return leaves
 
 
-def _shape(x: Tensor) -> str:
-    return "×".join(map(str, x.shape)) or "scalar"
+@lru_cache(maxsize=1024)
+def _shape(shape: torch.Size) -> str:
+    return "×".join(map(str, shape)) or "scalar"
 
 
 def fingerprint(x: Tensor) -> bytes:

@@ -27,6 +27,7 @@ from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import quotient, reciprocal
 from tacit.functions.roots import rsqrt, sqrt
 from tacit.protocols.share import PRECISE_BITS, Arithmetic
+from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor
 
 aten = torch.ops.aten
@@ -68,7 +69,7 @@ def _selection(x: Operand, y: Operand) -> Arithmetic | None:
         x, y = y, x
     if x.dtype != torch.bool or y.dtype == torch.bool:
         return None
-    shape = torch.broadcast_shapes(x.shape, y.shape)
+    shape = broadcast(x.shape, y.shape)
     b, v = (s if s.shape == shape else s.move(lambda t: t.expand(shape), view=False) for s in (bits(x), arithmetic(y)))
     return b.protocol.select([(b, v)])[0]  # type: ignore[list-item]
 

@@ -25,6 +25,7 @@ from tacit.aten.registry import (
 from tacit.functions.linear import fractional, masking
 from tacit.protocols.share import Arithmetic, Binary
 from tacit.ring.fixed_point import VALUE_BITS
+from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor
 
 aten = torch.ops.aten
@@ -148,7 +149,7 @@ def disjunction(func: Any, x: Operand, y: Operand) -> SecretTensor:
 def difference(func: Any, x: Operand, y: Operand) -> SecretTensor:
     """Either x or y. Local."""
     a, b = as_bits(x, y), as_bits(y, x)
-    shape = torch.broadcast_shapes(a.shape, b.shape)
+    shape = broadcast(a.shape, b.shape)
     a, b = (s.move(lambda t: t.expand(shape), view=False) for s in (a, b))
     return secret(a ^ b)
 
@@ -172,7 +173,7 @@ def where(func: Any, condition: Tensor, x: Operand, y: Operand) -> SecretTensor:
     change = combine(x, y, -1)
     if isinstance(change, Tensor):
         change = arithmetic(public_secret(condition._protocol, change.to(dtype)))
-    shape = torch.broadcast_shapes(condition.shape, change.shape)
+    shape = broadcast(condition.shape, change.shape)
     b = bits(condition).move(lambda t: t.expand(shape), view=False)
     change = change.move(lambda t: t.expand(shape), view=False)
     (step,) = change.protocol.select([(b, change)])
@@ -188,7 +189,7 @@ def where(func: Any, condition: Tensor, x: Operand, y: Operand) -> SecretTensor:
 def _times_mask(x: Arithmetic | Tensor, mask: Tensor) -> Arithmetic | Tensor:
     if isinstance(x, Tensor):
         return x * mask
-    shape = torch.broadcast_shapes(x.shape, mask.shape)
+    shape = broadcast(x.shape, mask.shape)
     return x.linear(lambda t: (t * mask.to(t.device)).expand(shape).contiguous())
 
 

@@ -9,6 +9,8 @@ PyTorch's optimizers choose these operators by themselves on GPUs only; `prefer_
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -112,7 +114,17 @@ def _flat(column: List) -> Tensor:
 def _cut(flat: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
     """The tensors that lie end to end in a result."""
     sizes = [shape.numel() for shape in shapes]
-    return [piece.view(shape) for piece, shape in zip(flat.split(sizes), shapes, strict=True)]
+    if not isinstance(flat, SecretTensor):
+        return [piece.view(shape) for piece, shape in zip(flat.split(sizes), shapes, strict=True)]
+    out: list[Tensor] = []
+    for stop, size, shape in zip(accumulate(sizes), sizes, shapes, strict=True):
+        place = slice(stop - size, stop)
+        out.append(SecretTensor(flat.share.move(partial(_piece, place=place, shape=shape), view=True), flat.dtype))
+    return out
+
+
+def _piece(t: Tensor, place: slice, shape: torch.Size) -> Tensor:
+    return t[place].reshape(shape)
 
 
 def _overwrite(targets: List, results: List, *, precise: bool = False) -> None:

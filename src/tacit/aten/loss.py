@@ -17,6 +17,7 @@ from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import reciprocal
 from tacit.functions.sigmoid import softplus
 from tacit.protocols.share import Share
+from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor
 
 aten = torch.ops.aten
@@ -61,7 +62,7 @@ def mse_loss(func: Any, x: Operand, y: Operand, reduction: int = MEAN) -> Secret
 
     if not isinstance(x, SecretTensor):
         x, y = y, x
-    return deferred((x, y), reduction, torch.broadcast_shapes(x.shape, y.shape), value)
+    return deferred((x, y), reduction, broadcast(x.shape, y.shape), value)
 
 
 @implements(aten.mse_loss_backward.default)

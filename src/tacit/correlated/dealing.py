@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import groupby
 from operator import isub, ixor
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -131,21 +133,18 @@ class Dealing:
         """
         session = self._session
         session.check_open()
-        counts = [math.prod(shape) for shape in shapes]
-        runs = [(w, list(run)) for w, run in groupby(range(len(counts)), key=widths.__getitem__)]  # handled as one
-        sizes = [w * sum(counts[k] for k in run) for w, run in runs]
-        total = sum(sizes)
+        runs, sizes, total = _layout(tuple(shapes), tuple(widths))
         corrected = self._turn % len(session.parties)
         self._turn += 1
         session.meter.dealt(total)
 
         def words(data: Tensor) -> list[Tensor]:
-            return [read(piece, w) for piece, (w, _) in zip(_parted(data, sizes), runs, strict=True)]
+            return [read(piece, run.width) for piece, run in zip(_parted(data, sizes), runs, strict=True)]
 
         plain: Sequence[Tensor | None] = [None] * len(shapes)
         if self._at_producer:
             plain = made = make()
-            rest = [_copied([made[k] for k in run]) for _, run in runs]
+            rest = [_copied(made[run.start : run.stop]) for run in runs]
             whole = len(rest) == 1 and rest[0].nbytes == total
             for i, stream in enumerate(self._at_producer):
                 if i == corrected:
@@ -155,7 +154,7 @@ class Dealing:
                 else:
                     rest = [without(v, share) for v, share in zip(rest, words(stream.bytes(total)), strict=True)]
             if total:
-                frame = _flat([write(v, w) for v, (w, _) in zip(rest, runs, strict=True)])
+                frame = _flat([write(v, run.width) for v, run in zip(rest, runs, strict=True)])
                 session.transport.send(Parcel(session.producer, session.parties[corrected], frame))
 
         hosted: list[list[Tensor]] = []
@@ -164,8 +163,28 @@ class Dealing:
             if i == corrected and total:
                 session.transport.receive(Parcel(session.producer, role, data))
             flats = zip(words(data), runs, strict=True)
-            hosted.append([piece for flat, (_, run) in flats for piece in _parted(flat, [counts[k] for k in run])])
+            hosted.append([piece for flat, run in flats for piece in _parted(flat, run.counts)])
         return [Dealt([p[k].view(s) for p in hosted], plain[k]) for k, s in enumerate(shapes)]
+
+
+class _Run(NamedTuple):
+    """Neighbouring values of one width, which are handled as one: their places, and the elements of each."""
+
+    width: int
+    start: int
+    stop: int
+    counts: tuple[int, ...]
+
+
+@lru_cache(maxsize=1024)
+def _layout(shapes: tuple[Shape, ...], widths: tuple[int, ...]) -> tuple[list[_Run], list[int], int]:
+    """The runs of a dealing, their bytes, and the bytes of all."""
+    runs = []
+    for w, places in groupby(range(len(shapes)), key=widths.__getitem__):
+        start, *_ = run = list(places)
+        runs.append(_Run(w, start, start + len(run), tuple(math.prod(shapes[k]) for k in run)))
+    sizes = [run.width * sum(run.counts) for run in runs]
+    return runs, sizes, sum(sizes)
 
 
 def _parted(flat: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:

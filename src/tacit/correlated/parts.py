@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,12 +11,19 @@ from torch import Tensor
 from tacit.correlated.dealing import Dealing, Dealt
 from tacit.correlated.masks import Mask, Secret
 
-__all__ = ["OpenedParts", "draw_mask"]
+__all__ = ["OpenedParts", "Places", "draw_mask"]
 
 
 def draw_mask(dealing: Dealing, shape: torch.Size, holder: int | None) -> Dealt:
     """A fresh mask, known to the producer and, where one party owns what it masks, to that party."""
     return dealing.random_ring(shape) if holder is None else dealing.private_ring(shape, holder)
+
+
+class Places(NamedTuple):
+    """Flat positions, to index with, and the shape of what lies there. Neighbours are a slice, which copies nothing."""
+
+    at: Tensor | slice
+    shape: torch.Size
 
 
 class OpenedParts:
@@ -35,33 +43,46 @@ class OpenedParts:
         self._masks = [torch.zeros(count, dtype=torch.int64) for _ in range(hosted)]
         self._plain = torch.zeros(count, dtype=torch.int64) if producer else None
 
-    def places(self, move: Callable[[Tensor], Tensor]) -> Tensor:
-        """The positions of the elements that a move keeps, in the shape of its result."""
-        return move(self._positions)
+    def places(self, move: Callable[[Tensor], Tensor]) -> Places:
+        """The positions of the elements that a move keeps."""
+        kept = move(self._positions)
+        if kept.is_contiguous() and kept.untyped_storage().data_ptr() == self._positions.untyped_storage().data_ptr():
+            start = kept.storage_offset()
+            return Places(slice(start, start + kept.numel()), kept.shape)
+        return Places(kept.reshape(-1), kept.shape)
 
-    def closed(self, places: Tensor) -> Tensor:
+    def closed(self, places: Places) -> Places:
         """Those of the positions that are not open yet, each once."""
-        flat = places.reshape(-1)
-        missing = flat[~self._opened[flat]]
-        return torch.unique(missing) if missing.numel() else missing
+        index, opened = places.at, self._opened[places.at]
+        if isinstance(index, slice):
+            if not opened.any():
+                return Places(index, opened.shape)
+            index = torch.arange(index.start, index.stop)
+        missing = index[~opened]
+        missing = torch.unique(missing) if missing.numel() else missing
+        return Places(missing, missing.shape)
 
-    def draw(self, dealing: Dealing, places: Tensor) -> list[Tensor]:
+    def draw(self, dealing: Dealing, places: Places) -> list[Tensor]:
         """Fresh masks for these positions: the hosted parties' shares of them."""
-        dealt = draw_mask(dealing, places.shape, self.holder)
+        index, shape = places
+        dealt = draw_mask(dealing, shape, self.holder)
         for kept, part in zip(self._masks, dealt.parts, strict=True):
-            kept[places] = part
+            kept[index] = part
         if self._plain is not None and dealt.plain is not None:
-            self._plain[places] = dealt.plain
-        self._opened[places] = True
+            self._plain[index] = dealt.plain
+        self._opened[index] = True
         return dealt.parts
 
-    def store(self, places: Tensor, opened: Tensor | None) -> None:
+    def store(self, places: Places, opened: Tensor | None) -> None:
         """Keep what these positions were opened to."""
         if self._public is not None and opened is not None:
-            self._public[places] = opened
+            self._public[places.at] = opened
 
-    def mask(self, places: Tensor) -> Mask:
-        """The masked form of the part at these positions, all of which are open."""
-        dealt = Dealt([m[places] for m in self._masks], None if self._plain is None else self._plain[places])
-        secret = Secret(dealt, self.holder)
-        return Mask.simple(None if self._public is None else self._public[places], secret)
+    def mask(self, places: Places) -> Mask:
+        """The masked form of the part at these positions, all of which are open: so they will not change."""
+
+        def at(kept: Tensor) -> Tensor:
+            return kept[places.at].view(places.shape)
+
+        dealt = Dealt([at(m) for m in self._masks], None if self._plain is None else at(self._plain))
+        return Mask.simple(None if self._public is None else at(self._public), Secret(dealt, self.holder))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tacit.protocols.share import PRECISE_BITS, SLACK_BITS, Arithmetic
 from tacit.ring.fixed_point import encode, encode_public
+from tacit.ring.shapes import broadcast
 
 __all__ = ["add_public", "apply_public", "argument", "finest_sum", "fractional", "masking", "times_public"]
 
@@ -83,21 +84,21 @@ def times_public(x: Arithmetic, v: Tensor) -> Arithmetic:
             if scaled is None and not x.storage.precise and x.frac_bits > x.protocol.frac_bits + SLACK_BITS:
                 scaled = x.protocol.scale(x, first)
             if scaled is not None:
-                shape = torch.broadcast_shapes(x.shape, v.shape)
+                shape = broadcast(x.shape, v.shape)
                 return scaled if shape == x.shape else scaled.move(lambda t: t.expand(shape).contiguous(), view=False)
     ring, frac_bits = encode_public(v, name="a public factor")
     if frac_bits and not x.storage.precise and x.frac_bits > x.protocol.frac_bits + SLACK_BITS:
         x = x.settle()
     if frac_bits and x.storage.precise:
         x = x.settle(PRECISE_PRODUCT_BITS - frac_bits)
-    out = apply_public(x, ring, torch.mul)
+    out = apply_public(x, ring, torch.mul, broadcast(x.shape, ring.shape))
     out.storage.frac_bits = x.frac_bits + frac_bits
     return out
 
 
-def apply_public(x: Arithmetic, ring: Tensor, op: object) -> Arithmetic:
-    """op(x, ring) for a bilinear op and public ring elements, at the scale of x. Local."""
-    return x.linear(lambda t: op(t, ring.to(t.device)))  # type: ignore[operator]
+def apply_public(x: Arithmetic, ring: Tensor, op: object, shape: torch.Size | None = None) -> Arithmetic:
+    """op(x, ring) for a bilinear op and public ring elements, at the scale of x; `shape` as in `linear`. Local."""
+    return x.linear(lambda t: op(t, ring.to(t.device)), shape=shape)  # type: ignore[operator]
 
 
 def _times_power_of_two(x: Arithmetic, factor: float) -> Arithmetic | None:

@@ -23,6 +23,7 @@ from tacit.protocols.facts import Owned, Storage
 from tacit.protocols.masking import Masking, fold, masked_form, simple_mask
 from tacit.protocols.share import Arithmetic, Binary, Share
 from tacit.ring import kernels
+from tacit.ring.shapes import broadcast
 from tacit.session.session import Session
 
 __all__ = ["Dealer"]
@@ -175,7 +176,7 @@ class Dealer(Protocol):
     @override
     def multiply(self, x: Arithmetic, y: Arithmetic) -> Arithmetic:
         self.mask(*(v for v in (x, y) if masked_form(v.facts) is None))
-        shape = torch.broadcast_shapes(x.shape, y.shape)
+        shape = broadcast(x.shape, y.shape)
         left = masked_form(x.facts)
         right = left if x is y else masked_form(y.facts)
         assert left is not None
@@ -337,7 +338,7 @@ class Dealer(Protocol):
         """(c + β)(d + δ) = cd + c [δ] + d [β] + [βδ] over GF(2), from the masked forms of both."""
         self.mask(x, y)
         left, right = simple_mask(x.facts), simple_mask(y.facts)
-        shape = torch.broadcast_shapes(x.shape, y.shape)
+        shape = broadcast(x.shape, y.shape)
         count = shape.numel()
 
         def make() -> list[Tensor]:

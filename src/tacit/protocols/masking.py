@@ -131,15 +131,15 @@ class Masking:
         closed = books.closed(places)
         masks = books.draw(self._dealing, closed)
         if known is not None and known.value is not None:
-            known = Owned(known.party, known.value.reshape(-1)[closed])
+            known = Owned(known.party, known.value.reshape(-1)[closed.at])
         held = whole.tensors
-        tensors = self._masked([t.reshape(-1)[closed] for t in held] if masks else [], known, masks)
+        tensors = self._masked([t.reshape(-1)[closed.at] for t in held] if masks else [], known, masks)
 
         def finish(opened: Tensor | None) -> Mask:
             books.store(closed, opened)
             return books.mask(places)
 
-        return Pending(Opening(tensors, closed.shape, 8 * closed.numel(), add, holder), finish)
+        return Pending(Opening(tensors, closed.shape, 8 * closed.shape.numel(), add, holder), finish)
 
     def open(self, openings: Sequence[Opening]) -> list[Tensor | None]:
         """One round: send our shares of everything, receive everybody else's, combine. None where no party is hosted.

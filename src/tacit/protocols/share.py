@@ -6,6 +6,7 @@ The facts that a share knows about its content are in `tacit.protocols.facts`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import add, sub, xor
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from tacit.correlated.masks import BitMask, Premask
 from tacit.protocols.facts import Facts, Lineage, Storage, TensorOp
+from tacit.ring.shapes import broadcast
 
 if TYPE_CHECKING:
     from tacit.protocols.base import Protocol
@@ -183,7 +185,7 @@ class Binary(Share):
         return out
 
     def __xor__(self, other: Binary) -> Binary:
-        return self._like([a ^ b for a, b in zip(self.tensors, other.tensors, strict=True)])
+        return self._like(_pointwise(xor, broadcast(self.shape, other.shape), self.tensors, other.tensors))
 
     def __and__(self, other: Binary) -> Binary:
         return self.protocol.conjunction(self, other)
@@ -233,23 +235,23 @@ class Arithmetic(Share):
         bits = frac_bits - self.frac_bits
         if bits == 0:
             return self
-        out = self.linear(lambda t: t << bits)
+        out = self.linear(lambda t: t << bits, shape=self.shape)
         out.storage.frac_bits = frac_bits
         out._descend(self, lambda mask: mask.map(lambda t: t << bits), None)
         return out
 
-    def linear(self, op: TensorOp, *, onto: bool = False) -> Arithmetic:
+    def linear(self, op: TensorOp, *, onto: bool = False, shape: torch.Size | None = None) -> Arithmetic:
         """Apply an operation that is linear over the ring (a sum, a product with public integers). Local.
 
         `onto` says that the operation takes every value there is of the result's shape, so that a uniform mask of the
-        operand becomes one of the result; see `Premask`.
+        operand becomes one of the result; see `Premask`. `shape` is the result's, if the caller knows it.
         """
         premask = self.premask
-        out = [op(t) for t in self.raw]
+        out = [op(t) for t in self.raw] if shape is None else _pointwise(op, shape, self.raw)
         if premask is None:
             return self._like(out)
         if out[0].numel() > self.numel:
-            return self._like([op(t) for t in self.tensors])
+            return self._like(_pointwise(op, out[0].shape, self.tensors))
         return self._like(_unaliased(out, self.raw)).premasked(premask.map(op, out[0].shape, onto=onto))
 
     def sum(self, dims: Sequence[int], *, keepdim: bool = False) -> Arithmetic:
@@ -258,7 +260,7 @@ class Arithmetic(Share):
         return self.linear(lambda t: t.sum(tuple(dims), keepdim=keepdim), onto=onto) if dims else self.fork()
 
     def __neg__(self) -> Arithmetic:
-        out = self.linear(torch.neg, onto=True)
+        out = self.linear(torch.neg, onto=True, shape=self.shape)
         out._descend(self, lambda mask: mask.map(torch.neg), None)
         return out
 
@@ -270,11 +272,11 @@ class Arithmetic(Share):
         x, y = _aligned(self, other)
         if x.premask is not None or y.premask is not None:
             return x.added(-y)
-        return x._like([a - b for a, b in zip(x.raw, y.raw, strict=True)])
+        return x._like(_pointwise(sub, broadcast(x.shape, y.shape), x.raw, y.raw))
 
     def added(self, other: Arithmetic) -> Arithmetic:
         """The sum of two shares of one scale, whatever that scale is. Local."""
-        shape = torch.broadcast_shapes(self.shape, other.shape)
+        shape = broadcast(self.shape, other.shape)
         for x in (self, other):
             if x.shape.numel() != shape.numel() or x.premask is None:
                 x.unmask()
@@ -283,7 +285,7 @@ class Arithmetic(Share):
             for x in (self, other)
             if (p := x.premask) is not None
         ]
-        out = self._like([a + b for a, b in zip(self.raw, other.raw, strict=True)])
+        out = self._like(_pointwise(add, shape, self.raw, other.raw))
         if not premasks:
             return out
         return out.premasked(premasks[0] if len(premasks) == 1 else premasks[0].plus(premasks[1], shape))
@@ -294,9 +296,8 @@ class Arithmetic(Share):
         frac_bits = max(x.frac_bits for x in shares)
         rows = [x.lifted(frac_bits) for x in shares]
         premasks = [x.premask for x in rows]
-        out = rows[0]._like(
-            [torch.cat([t.reshape(-1) for t in row]) for row in zip(*(x.raw for x in rows), strict=True)]
-        )
+        count = torch.Size((sum(x.numel for x in rows),))
+        out = rows[0]._like(_pointwise(_end_to_end, count, *(x.raw for x in rows)))
         out.storage.precise = all(x.storage.precise for x in shares)
         if not any(premasks):
             return out
@@ -307,7 +308,7 @@ class Arithmetic(Share):
 
     def plus(self, c: Tensor) -> Arithmetic:
         """Add public ring elements of the same scale, with broadcasting. Local."""
-        shape = torch.broadcast_shapes(self.shape, c.shape)
+        shape = broadcast(self.shape, c.shape)
         if shape != self.shape:
             self.unmask()
         premask = self.premask
@@ -318,7 +319,7 @@ class Arithmetic(Share):
 
     def times_integer(self, k: int) -> Arithmetic:
         """Multiply by a public integer. Local, exact."""
-        out = self.linear(lambda t: t * k, onto=bool(k % 2))
+        out = self.linear(lambda t: t * k, onto=bool(k % 2), shape=self.shape)
         out._descend(self, lambda mask: mask.scale(k), None)
         return out
 
@@ -355,6 +356,22 @@ class Arithmetic(Share):
         self.storage.version += 1
         if premask is not None:
             self.premasked(premask)
+
+
+def _pointwise(op: Callable[..., Tensor], shape: torch.Size, *columns: Sequence[Tensor]) -> list[Tensor]:
+    """op on what each hosted party holds of some shares, whose result has this shape.
+
+    The producer holds meta tensors, on which PyTorch takes 70 µs for a sum. So where no strides have to be found, which
+    decide about views and must be the same at every role, the result is made here.
+    """
+    like = columns[0][0]
+    if like.is_meta and all(t.is_contiguous() for (t,) in columns):
+        return [torch.empty(shape, dtype=like.dtype, device="meta")]
+    return [op(*row) for row in zip(*columns, strict=True)]
+
+
+def _end_to_end(*tensors: Tensor) -> Tensor:
+    return torch.cat([t.reshape(-1) for t in tensors])
 
 
 def _unaliased(results: list[Tensor], operands: list[Tensor]) -> list[Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tacit.ring import _native, reference
 from tacit.ring.reference import CHUNKS, Places
+from tacit.ring.shapes import broadcast
 
 __all__ = [
     "KeyStream",
@@ -60,7 +61,7 @@ def matmul(x: Tensor, y: Tensor) -> Tensor:
         z = space((*left.shape[:-1], columns), torch.int64)
         _fill(z, left.flatten(0, -2).unsqueeze(0), right.unsqueeze(0))
     else:
-        batch = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+        batch = broadcast(left.shape[:-2], right.shape[:-2])
         z = space((*batch, rows, columns), torch.int64)
         _fill(z, *(t.expand(*batch, *t.shape[-2:]).reshape(batch.numel(), *t.shape[-2:]) for t in (left, right)))
     if x.dim() == 1:
