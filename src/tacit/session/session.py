@@ -10,6 +10,7 @@ import torch
 
 from tacit.errors import ConfigError, TacitError
 from tacit.net.transport import Parcel, Transport
+from tacit.ring.memory import keep_freed
 from tacit.ring.prg import Stream, derive_key
 from tacit.session.config import Config
 from tacit.session.ledger import Ledger
@@ -26,6 +27,7 @@ class Session:
     """
 
     def __init__(self, transport: Transport, config: Config) -> None:
+        keep_freed()
         self.transport = transport
         self.config = config
         self.parties: tuple[str, ...] = tuple(config.parties)
