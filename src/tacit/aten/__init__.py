@@ -24,8 +24,10 @@ from tacit.aten import (
     special,
     statistics,
     structural,
+    waiting,
 )
 
+waiting.register_waiting()
 creation.register_in_place()
 
 __all__ = [
@@ -52,4 +54,5 @@ __all__ = [
     "special",
     "statistics",
     "structural",
+    "waiting",
 ]

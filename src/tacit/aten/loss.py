@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 import torch
@@ -12,11 +11,11 @@ from torch import Tensor
 from tacit.aten.arithmetic import combine, finish, multiply
 from tacit.aten.reduction import mean, total
 from tacit.aten.registry import arithmetic, as_secret, implements, protocol_of, secret
+from tacit.aten.waiting import Once, held
 from tacit.functions.linear import add_public
 from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import reciprocal
 from tacit.functions.sigmoid import softplus
-from tacit.protocols.share import Share
 from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor
 
@@ -29,14 +28,10 @@ def deferred(
     operands: Sequence[Operand], reduction: int, shape: torch.Size, value: Callable[..., SecretTensor]
 ) -> SecretTensor:
     """A loss whose value waits until it is needed, of the operands as they are now, whatever is written to them."""
-    held = [v.detach().clone() if isinstance(v, Tensor) else v for v in operands]
+    now = [held(v) for v in operands]
     x = next(v for v in operands if isinstance(v, SecretTensor))
-
-    @cache
-    def compute() -> Share:
-        return reduce(value(*held), reduction).share
-
     shape = shape if reduction == NONE else torch.Size()
+    compute = Once(lambda: reduce(value(*now), reduction).share)
     return SecretTensor(compute, x.dtype, protocol=protocol_of(*operands), shape=shape)
 
 

@@ -109,7 +109,7 @@ def _arithmetic(share: Share) -> Arithmetic:
 
 def protocol_of(*operands: Any) -> Protocol:
     """The protocol of the first secret among the operands; all secrets of an operator live in one session."""
-    found = [x.share.protocol for x in operands if isinstance(x, SecretTensor)]
+    found = [x._protocol for x in operands if isinstance(x, SecretTensor)]
     if any(p is not found[0] for p in found):
         raise TacitError("two secrets of different sessions cannot be combined")
     return found[0]

@@ -11,6 +11,7 @@ from tacit.aten.arithmetic import combine, finish, multiply
 from tacit.aten.comparison import compare
 from tacit.aten.reduction import total
 from tacit.aten.registry import arithmetic, implements, plain, public_secret, secret
+from tacit.aten.waiting import Once, held
 from tacit.functions.exponential import exp_nonpositive
 from tacit.functions.softmax import Softmax
 from tacit.protocols.share import Arithmetic, Share
@@ -49,16 +50,18 @@ def softmax_backward(func: Any, grad: Operand, y: SecretTensor, dim: int, dtype:
     return finish(multiply(finish(combine(grad, inner, -1), y.dtype, y), y), y.dtype, y)
 
 
-class LogSoftmax:
+class LogSoftmax(Once):
     """A log-softmax whose logarithm waits until it is needed; its gradient needs only the softmax."""
 
+    __slots__ = ("_softmax", "_x", "dim")
+
     def __init__(self, x: SecretTensor, dim: int) -> None:
+        super().__init__(self._logarithm)
         self.dim = dim % max(x.dim(), 1)
         self._x: Any = x.detach().clone()
         self._softmax: Arithmetic | None = None
 
-    def __call__(self) -> Share:
-        """Compute the value."""
+    def _logarithm(self) -> Share:
         out = softmax_of(self._x, self.dim).log_value()
         out.facts.memo["log-softmax"] = self
         return out
@@ -80,9 +83,8 @@ def log_softmax(func: Any, x: SecretTensor, dim: int, half_to_float: bool) -> Se
 
 def softmax_behind(y: SecretTensor) -> Arithmetic:
     """The softmax of which y is the logarithm."""
-    held = y._share
-    if isinstance(held, LogSoftmax):
-        return held.softmax()
+    if isinstance(y._share, LogSoftmax):
+        return y._share.softmax()
     found = y.share.facts.memo.get("log-softmax")
     if isinstance(found, LogSoftmax):
         return found.softmax()
@@ -140,19 +142,19 @@ def nll_loss(
     """-Σ w_t x_t / Σ w_t, computed when its value is needed."""
     x = x if isinstance(x, SecretTensor) else public_secret(target._protocol, x)
     shape = target.shape if reduction == NONE else torch.Size()
-    held = x.detach()
+    scores, classes, weighting = held(x), held(target), held(weight)
 
     def value() -> Share:
-        weights, count = class_weights(held, target, weight, ignore)
-        picked = finish(multiply(multiply_operand(held, weights), -1), held.dtype, held)
-        along = 1 if held.dim() > 1 else 0
+        weights, count = class_weights(scores, classes, weighting, ignore)
+        picked = finish(multiply(multiply_operand(scores, weights), -1), scores.dtype, scores)
+        along = 1 if scores.dim() > 1 else 0
         loss = total(aten.sum.dim_IntList, picked, [along])
         if reduction == NONE:
             return loss.share
         out = total(aten.sum.default, loss)
         return out.share if reduction != MEAN else arithmetic(finish(multiply(out, mean_factor(count)), x.dtype, x))
 
-    loss = SecretTensor(value, x.dtype, protocol=x._protocol, shape=shape)
+    loss = SecretTensor(Once(value), x.dtype, protocol=x._protocol, shape=shape)
     return loss, public_secret(x._protocol, torch.zeros((), dtype=x.dtype))
 
 

@@ -1,0 +1,107 @@
+"""Values that wait until somebody needs them, and what is made of them: a loss nobody reveals costs nothing.
+
+PyTorch takes a loss apart into sums, products and means where it has no operator of its own for it: cross-entropy with
+probabilities for targets or with label smoothing, a sum of two losses, a penalty added to one. The gradient needs none
+of their values, so these operators wait as well where an operand does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tacit.errors import TacitError
+from tacit.protocols.share import Share
+from tacit.tensor import HANDLERS, SecretTensor
+
+__all__ = ["OPERATORS", "Once", "held", "register_waiting", "waits"]
+
+aten = torch.ops.aten
+NAMES = ("add", "sub", "mul", "div", "rsub")
+OPERATORS = (
+    *(overload for name in NAMES for overload in (getattr(aten, name).Tensor, getattr(aten, name).Scalar)),
+    *(aten.neg.default, aten.sum.default, aten.sum.dim_IntList, aten.mean.default, aten.mean.dim),
+)
+"""Operators with one result, which is no view of an operand."""
+
+
+DEEPEST = 16
+"""How many operators wait for one another. A sum of losses over an epoch would grow without end, so it is computed
+whenever it gets so deep. More: losses in more parts cost nothing; fewer: less memory is held."""
+
+
+class Once:
+    """A share that is computed when it is first asked for."""
+
+    __slots__ = ("_compute", "_share", "_version", "depth")
+
+    def __init__(self, compute: Callable[[], Share], depth: int = 0) -> None:
+        self.depth = depth
+        self._compute: Callable[[], Share] | None = compute
+        self._share: Share | None = None
+        self._version = 0
+
+    def __call__(self) -> Share:
+        """The share; whoever asks twice gets the same one."""
+        if self._compute is not None:
+            self._share = self._compute()
+            self._compute, self._version = None, self._share.storage.version  # what it was made of may go
+        assert self._share is not None
+        return self._share
+
+    def unchanged(self) -> Share:
+        """The share as it was computed."""
+        share = self()
+        if share.storage.version != self._version:
+            raise TacitError(
+                "a loss was overwritten in place before what was made of it has been computed: reveal that first, or "
+                "write loss = loss * 2 in the place of loss *= 2"
+            )
+        return share
+
+
+def waits(x: Any) -> bool:
+    """Whether a tensor has not been computed yet."""
+    return isinstance(x, SecretTensor) and not isinstance(x._share, Share)
+
+
+def held(x: Any) -> Any:
+    """An operand as it is now, whatever is written to it later."""
+    if not isinstance(x, Tensor):
+        return x
+    if not waits(x):
+        return x.detach().clone()
+    assert isinstance(x, SecretTensor)
+    unchanged = Once(x._share.unchanged, x._share.depth) if isinstance(x._share, Once) else x._share
+    return SecretTensor(unchanged, x.dtype, protocol=x._protocol, shape=x.shape)
+
+
+def register_waiting() -> None:
+    """Have the operators wait where an operand does."""
+    for overload in OPERATORS:
+        HANDLERS[overload] = patient(HANDLERS[overload])
+
+
+def patient(handler: Callable[..., SecretTensor]) -> Callable[..., SecretTensor]:
+    """A handler whose result is computed when it is needed, if one of the operands waits."""
+
+    @wraps(handler)
+    def waiting(func: Any, *args: Any, **kwargs: Any) -> SecretTensor:
+        found = [x for x in args if waits(x)]
+        depth = 1 + max((x._share.depth for x in found if isinstance(x._share, Once)), default=0)
+        if not found or depth > DEEPEST:
+            return handler(func, *args, **kwargs)
+        operands = [held(x) for x in args]
+        like = func(*(_without_values(x) for x in args), **kwargs)
+        value = Once(lambda: handler(func, *operands, **kwargs).share, depth)
+        return SecretTensor(value, like.dtype, protocol=found[0]._protocol, shape=like.shape)
+
+    return waiting
+
+
+def _without_values(x: Any) -> Any:
+    return torch.empty(x.shape, dtype=x.dtype, device="meta") if isinstance(x, Tensor) else x
