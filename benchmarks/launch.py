@@ -1,14 +1,23 @@
 """Run a program as all roles on this machine; with --plain over TCP without encryption, as the peers run.
 
 python benchmarks/launch.py [--plain] [--wan 40ms,350mbit] [--parties a,b,c] [--threads 1] program.py -- ...
+
+Under `wan.py` each role runs on a host of its own; `--wan` needs no such hosts, and relays connections.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
+import tempfile
 
-from tacit.cli.local import launch_local
+import hosts
+
+from tacit.cli.local import follow, launch_local
+from tacit.session.config import Config
+from tacit.session.trial import write_trial
 
 
 def main() -> int:
@@ -21,6 +30,8 @@ def main() -> int:
     parser.add_argument("script")
     parser.add_argument("arguments", nargs="*")
     options = parser.parse_args()
+    if hosts.namespaces():
+        return on_hosts(options)
     return launch_local(
         options.script,
         parties=options.parties.split(","),
@@ -28,8 +39,30 @@ def main() -> int:
         settings={"tls": "insecure-plaintext"} if options.plain else {},
         threads=options.threads,
         wan=options.wan,
-        on_line=lambda role, line: print(f"{role}: {line}", flush=True),
+        on_line=show,
     )
+
+
+def on_hosts(options: argparse.Namespace) -> int:
+    """Run each role on the host of its number."""
+    settings = {"threads": options.threads} | ({"tls": "insecure-plaintext-anywhere"} if options.plain else {})
+    with tempfile.TemporaryDirectory(prefix="tacit-") as folder:
+        path = write_trial(folder, options.parties.split(","), settings)
+        config, literal = Config.load(path), json.loads(path.read_text())
+        for host, role in enumerate(config.roles):
+            literal[role] = f"{hosts.address(host)}:{config.address(role).port}"
+        path.write_text(json.dumps(literal))
+        run = [sys.executable, "-m", "tacit", "run", options.script, "--config", str(path), "--as"]
+        commands = {
+            role: ["nsenter", f"--net={namespace}", *run, role, "--", *options.arguments]
+            for role, namespace in zip(config.roles, hosts.namespaces(), strict=False)
+        }
+        return follow(commands, {**os.environ, "OMP_NUM_THREADS": str(options.threads)}, show)
+
+
+def show(role: str, line: str) -> None:
+    """Print what a role has printed."""
+    print(f"{role}: {line}", flush=True)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ def table(rows: list[Row]) -> str:
     peers = {"CrypTen": ("crypten",), "SPU": ("spu-semi2k", "spu-aby3")}
     peers = {name: members for name, members in peers.items() if set(members) & set(systems)}
     machine = next(row for row in rows if row["system"] == "machine")
+    figures = not machine.get("tiny") and "wan" not in machine
     lines = []
     for task in dict.fromkeys(row["task"] for row in rows if "task" in row):
         of = {system: chosen[task, system] for system in systems if (task, system) in chosen}
@@ -67,12 +68,13 @@ def table(rows: list[Row]) -> str:
             for system in systems
         ]
         cells += [_ratio(of, members) for members in peers.values()]
-        figure = "" if machine.get("tiny") else FIGURES.get(task, "")
-        cells += [f"{figure:.3g}" if figure else "", *_own_cells(of, machine)]
+        if figures:
+            cells.append(f"{FIGURES[task]:.3g}" if task in FIGURES else "")
+        cells += _own_cells(of, machine)
         lines.append("| " + " | ".join(cells) + " |")
     head = ["task", *(f"{NAMES[system]}, s" for system in systems), *(f"times {name}'s speed" for name in peers)]
-    head += ["MP-SPDZ, s (figure, not run here)", "rounds", "online, MB", "producer, MB", "producer, CPU s"]
-    head += ["floor, s", "times the floor", "largest error"]
+    head += ["MP-SPDZ, s (figure, not run here)"] if figures else []
+    head += ["rounds", "online, MB", "producer, MB", "producer, CPU s", "floor, s", "times the floor", "largest error"]
     return "\n".join(["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1), *lines])
 
 
@@ -114,17 +116,30 @@ def describe(rows: list[Row]) -> str:
     systems = ", ".join(f"{labels[system]} {version}" for system, version in versions.items())
     own = next((row for row in rows if "frac_bits" in row), {})
     tiny = "**Tiny sizes: for trying the benchmark out, not for reading.** " if here.get("tiny") else ""
-    link = f"Links between roles: emulated, {here['wan']}. " if "wan" in here else ""
     return (
         f"{tiny}{systems}. {here['time'][:10]}, {here['processor']}, {here['cores']} cores, {here['memory_gb']} GB; "
-        f"all processes on this machine, threads per process: {', '.join(map(str, sorted(threads)))}. {link}Plain TCP "
-        f"over loopback: {here['rtt_us']} µs round trip, {here['bandwidth_gb_s']} GB/s; 64-bit matrix product: "
-        f"{here['gmac_s']} G multiply-adds/s a thread; copy in memory: {here['copy_gb_s']} GB/s read and written. "
-        f"Tacit: two parties and the crypto-producer, ring Z_2^64, {own.get('frac_bits', '?')} fractional bits, "
-        f"kernels: {own.get('kernels', '?')}, TLS 1.3 in the first column; CrypTen: two parties, 16 fractional bits; "
-        f"SPU: 18; both over plain TCP. Passes: {len(machines)}. Calibration at the beginning and at the end: "
-        f"{here['calibration_ms']} and {last['calibration_ms']} ms. At most {foreign} CPUs were used by others. "
-        f"Loopback device of its own: {'yes' if here['isolated_loopback'] else 'no'}."
+        f"all processes on this machine, threads per process: {', '.join(map(str, sorted(threads)))}. {_link(here)}"
+        f"Plain TCP over loopback: {here['rtt_us']} µs round trip, {here['bandwidth_gb_s']} GB/s; 64-bit matrix "
+        f"product: {here['gmac_s']} G multiply-adds/s a thread; copy in memory: {here['copy_gb_s']} GB/s read and "
+        "written. Tacit: two parties and the crypto-producer, ring Z_2^64, "
+        f"{own.get('frac_bits', '?')} fractional bits, kernels: {own.get('kernels', '?')}, TLS 1.3 in the first "
+        "column; CrypTen: two parties, 16 fractional bits; SPU: 18; both over plain TCP. "
+        f"Passes: {len(machines)}. Calibration at the beginning and at the end: "
+        f"{here['calibration_ms']} and {last['calibration_ms']} ms. At most {foreign} CPUs were used by others."
+        + ("" if "wan" in here else f" Loopback device of its own: {'yes' if here['isolated_loopback'] else 'no'}.")
+    )
+
+
+def _link(machine: Row) -> str:
+    """Describe the emulated link, if there is one."""
+    if "wan" not in machine:
+        return ""
+    if not machine["wan_hosts"]:
+        return f"Links between roles: emulated, {machine['wan']}, by relaying each connection. "
+    return (
+        f"Every party on a host of its own (a network namespace), links between hosts: emulated, {machine['wan']} each "
+        f"way; measured: {machine['wan_measured_ms']} ms, {machine['wan_one_way_mbit_s']} Mbit/s, and "
+        f"{machine['wan_both_ways_mbit_s']} each way when both ends send. "
     )
 
 
@@ -161,10 +176,10 @@ def page(path: Path) -> str:
     return f"{describe(rows)}\n\n{table(rows)}\n\n{READING}"
 
 
-READING = """Seconds are medians, of the fastest calm pass. The floor is the least work of the protocol at the rates
-above: ring products over the cores, every number and byte through memory once, every byte over the wire once, half a
-round trip a round. Rounds, bytes, the producer's work and the floor are those of Tacit over plain TCP; with TLS, rounds
-and bytes are the same."""
+READING = """Seconds are medians, of the fastest calm pass; what takes longer than half a minute was run once. The floor
+is the least work of the protocol at the rates above: ring products over the cores, every number and byte through memory
+once, every byte over the wire once, half a round trip a round. Rounds, bytes, the producer's work and the floor are
+those of Tacit over plain TCP; with TLS, rounds and bytes are the same."""
 
 
 def write(path: Path) -> Path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -23,9 +25,9 @@ TIMEOUT = 900
 """Seconds for one system on one task, warm-up and repetitions included."""
 
 
-def commands(peers: Path | None, threads: int, wan: str | None) -> dict[str, list[str]]:
-    """Return how to start each system that is there."""
-    link = [] if wan is None else ["--wan", wan]
+def commands(peers: Path | None, threads: int, relayed: str | None = None) -> dict[str, list[str]]:
+    """Return how to start each system that is there; a relayed link is one that Tacit emulates by itself."""
+    link = [] if relayed is None else ["--wan", relayed]
     here = [sys.executable, str(HERE / "launch.py"), "--threads", str(threads), *link]
     script = [str(HERE / "tacit_tasks.py"), "--"]
     found = {"tacit": [*here, *script], "tacit-plain": [*here, "--plain", *script]}
@@ -36,10 +38,9 @@ def commands(peers: Path | None, threads: int, wan: str | None) -> dict[str, lis
         if not python.exists():
             raise FileNotFoundError(f"there is no {python}: benchmarks/README.md says how to set up {name}")
     own = ["--threads", str(threads)]
-    if wan is None:  # CrypTen's parties find each other by themselves, so nothing can be put between them
-        found["crypten"] = [str(pythons["crypten"]), str(HERE / "peers" / "crypten_tasks.py"), *own]
+    found["crypten"] = [str(pythons["crypten"]), str(HERE / "peers" / "crypten_tasks.py"), *own]
     for protocol in ("SEMI2K", "ABY3"):
-        spu = [str(pythons["spu"]), str(HERE / "peers" / "spu_tasks.py"), "--protocol", protocol, *link, *own]
+        spu = [str(pythons["spu"]), str(HERE / "peers" / "spu_tasks.py"), "--protocol", protocol, *own]
         found[f"spu-{protocol.lower()}"] = spu
     return found
 
@@ -50,33 +51,66 @@ def isolation() -> list[str]:
     Nobody else's traffic is on that device then, so that its counter of bytes is that of the benchmark alone.
     """
     prefix = ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    return [] if _trouble(prefix) else prefix
+
+
+def emulation(wan: str) -> list[str]:
+    """Return what starts a command with three hosts and an emulated network between them, where this user may do that.
+
+    Otherwise say so: Tacit can still do its part, over connections that it relays by itself, but others cannot.
+    """
+    prefix = [sys.executable, str(HERE / "wan.py"), wan, "3"]
+    trouble = _trouble(prefix)
+    if trouble:
+        print(f"{trouble}. So connections are relayed instead, and Tacit runs alone.", file=sys.stderr, flush=True)
+    return [] if trouble else prefix
+
+
+def _trouble(prefix: Sequence[str]) -> str:
+    """Say why nothing can be started so; empty if it can."""
     try:
-        works = subprocess.run([*prefix, "true"], capture_output=True, timeout=10, check=False).returncode == 0
-    except OSError:
-        works = False
-    return prefix if works else []
+        done = subprocess.run([*prefix, "true"], capture_output=True, text=True, timeout=60, check=False)
+    except OSError as error:
+        return str(error)
+    return done.stderr.strip() or f"exit code {done.returncode}" if done.returncode else ""
 
 
-def machine(prefix: Sequence[str]) -> dict[str, object]:
-    """Describe the machine as it is now."""
+def machine(prefix: Sequence[str], wan: str | None = None) -> dict[str, object]:
+    """Describe the machine, and the emulated link, as they are now."""
     cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":", 1)[1].strip() for line in cpuinfo if "model name" in line), platform.processor())
+    loopback = limits([])
+    rates = {"rtt_us": loopback["round_trip"] * 1e6, "bandwidth_gb_s": loopback["one_way"] / 1e9}
     return {
         "system": "machine",
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": model,
         "cores": os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-        "isolated_loopback": bool(prefix),
+        "isolated_loopback": bool(prefix) and wan is None,
         "calibration_ms": round(measure.calibrate(), 2),
-        **{key: round(value, 2) for key, value in {**measure.loopback_limits(), **floor.arithmetic_limits()}.items()},
+        **{key: round(value, 2) for key, value in {**rates, **floor.arithmetic_limits()}.items()},
+        **({} if wan is None else link(wan, prefix)),
     }
 
 
-def link(wan: str) -> dict[str, object]:
-    """Describe the emulated link."""
+def link(wan: str, prefix: Sequence[str]) -> dict[str, object]:
+    """Describe the emulated link: what was asked for, and what plain TCP makes of it between two hosts."""
     conditions = Conditions.parse(wan)
-    return {"wan": str(conditions), "wan_round_trip": conditions.round_trip, "wan_rate": conditions.rate}
+    asked = {"wan": str(conditions), "wan_round_trip": conditions.round_trip, "wan_rate": conditions.rate}
+    if not prefix:
+        return {**asked, "wan_hosts": False}
+    found = limits(prefix)
+    rates = {f"wan_{way}_mbit_s": round(found[way] * 8 / 1e6, 1) for way in ("one_way", "both_ways")}
+    return {**asked, "wan_hosts": True, "wan_measured_ms": round(found["round_trip"] * 1e3, 2), **rates}
+
+
+def limits(prefix: Sequence[str]) -> dict[str, float]:
+    """Measure plain TCP between two processes of commands with this prefix."""
+    command = [*prefix, sys.executable, str(HERE / "links.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
 
 
 def measure_one(command: Sequence[str], task: str, threads: int, folder: Path, tiny: bool) -> list[dict[str, object]]:
@@ -85,21 +119,31 @@ def measure_one(command: Sequence[str], task: str, threads: int, folder: Path, t
     out.unlink(missing_ok=True)
     before = {"busy_cpus_before": round(measure.busy_cpus(), 2), "calibration_ms": round(measure.calibrate(), 2)}
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TACIT_BENCH_TINY": "1" if tiny else "0"}
-    try:
-        done = subprocess.run(
-            [*command, "--only", f"^{task}$", "--out", str(out)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
-        trouble = f"exit code {done.returncode}: {(done.stderr or done.stdout)[-300:]}"
-    except subprocess.TimeoutExpired:
-        trouble = f"took more than {TIMEOUT} s"
+    trouble = _finish([*command, "--only", f"^{task}$", "--out", str(out)], environment)
     rows = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     out.unlink(missing_ok=True)
     return [{**row, **before} for row in rows] or [{"task": task, "failed": trouble}]
+
+
+def _finish(command: Sequence[str], environment: dict[str, str]) -> str:
+    """Run a command to its end, and leave no process of it; return what it said last."""
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        try:
+            said, _ = process.communicate(timeout=TIMEOUT)
+            return f"exit code {process.returncode}: {said[-300:]}"
+        except subprocess.TimeoutExpired:
+            return f"took more than {TIMEOUT} s"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def run(
@@ -114,7 +158,8 @@ def run(
 ) -> Path:
     """Measure, write `folder`/rows.jsonl as it goes, then table.md and plot.svg; return the path of the table."""
     folder.mkdir(parents=True, exist_ok=True)
-    systems, prefix = commands(peers, threads, wan), isolation()
+    prefix = isolation() if wan is None else emulation(wan)
+    systems = commands(peers, threads) if wan is None or prefix else commands(None, threads, wan)
     path = folder / ("rows.jsonl" if wan is None else "wan.jsonl")
     with path.open("w") as file:
 
@@ -123,7 +168,7 @@ def run(
             file.flush()
 
         for number in range(passes):
-            keep({**machine(prefix), **({} if wan is None else link(wan)), "tiny": tiny})
+            keep({**machine(prefix, wan), "tiny": tiny})
             for task in tasks.chosen(only):
                 for system, command in systems.items():
                     if task in tasks.TACIT_ONLY and not system.startswith("tacit"):

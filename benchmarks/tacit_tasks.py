@@ -2,9 +2,9 @@
 
     tacit local benchmarks/tacit_tasks.py -- --only op.mul --out rows.jsonl
 
-The clock covers work on inputs that are shared already, up to settled outputs that are not yet revealed. The
-crypto-producer cannot start before the clock does, so its work is inside. Every repetition gets freshly shared inputs:
-a secret that was opened under a mask once would make the second run cheaper.
+The clock covers work on inputs that are shared already, up to settled outputs that are not yet revealed, of the party
+that is last. The crypto-producer cannot start before the clock does, so its work is inside. Every repetition gets
+freshly shared inputs: a secret that was opened under a mask once would make the second run cheaper.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ def time_task(session: Session, prepare: Callable[[], Sequence[Tensor]], program
         inputs = prepare()
         tell(session, "bob")
         before = session.meter.cost
-        start, worked = measure.time.perf_counter(), measure.time.process_time()
-        tell(session, "alice")
+        start = float(tell(session, "alice", str(measure.appointment()).encode()))
+        measure.wait_until(start)
+        worked = measure.time.process_time()
         outputs = program(*inputs)
         for output in outputs:
             output.share.settle()
-        tell(session, "bob")
-        seconds = measure.time.perf_counter() - start
-        cost, work = session.meter.cost - before, measure.time.process_time() - worked
-        return seconds
+        end, work = measure.time.perf_counter(), measure.time.process_time() - worked
+        cost = session.meter.cost - before
+        return max(float(tell(session, party, str(end).encode())) for party in session.parties) - start
 
     row = measure.timed(once, lambda count: int(tell(session, "alice", str(count).encode())))
     row |= {"rounds": cost.rounds, "party_bytes": cost.online["alice"], "online_bytes": sum(cost.online.values())}

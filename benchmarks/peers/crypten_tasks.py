@@ -1,9 +1,9 @@
-"""The tasks in CrypTen: two parties over gloo on loopback, correlated randomness by a trusted first party.
+"""The tasks in CrypTen: two parties over gloo, correlated randomness by a trusted first party.
 
     python benchmarks/peers/crypten_tasks.py --only op.mul --out rows.jsonl
 
 Runs in an environment of its own, which benchmarks/README.md describes. The clock covers work on inputs that are shared
-already, up to outputs that are not yet opened, between two barriers.
+already, up to outputs that are not yet opened, of the party that is last.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+import hosts
 import measure
 import tasks
 
@@ -52,7 +53,7 @@ class Party:
             "RANK": str(rank),
             "RENDEZVOUS": f"file://{meeting_point}",
             "DISTRIBUTED_BACKEND": "gloo",
-            "GLOO_SOCKET_IFNAME": "lo",
+            "GLOO_SOCKET_IFNAME": hosts.device(),
         }
         self.torch, self.crypten = load_crypten()
         self.torch.set_num_threads(options.threads)
@@ -69,6 +70,12 @@ class Party:
         """Share an array that one party knows."""
         return self.crypten.cryptensor(self.torch.from_numpy(np.ascontiguousarray(value)), src=owner)
 
+    def tell(self, source: int, number: float) -> float:
+        """Let the others wait for a number from one party."""
+        shared = self.torch.tensor([number], dtype=self.torch.float64)
+        self.torch.distributed.broadcast(shared, source, group=self.communicator.main_group)
+        return float(shared)
+
     def time(
         self, task: str, run: Callable[[], Any], judge: Callable[[Any], dict[str, float]], *, gradients: bool = False
     ) -> None:
@@ -78,18 +85,14 @@ class Party:
         def once() -> float:
             nonlocal result
             self.communicator.barrier()
-            start = measure.time.perf_counter()
+            start = self.tell(0, measure.appointment())
+            measure.wait_until(start)
             with contextlib.nullcontext() if gradients else self.crypten.no_grad():
                 result = run()
-            self.communicator.barrier()
-            return measure.time.perf_counter() - start
+            end = measure.time.perf_counter()
+            return max(self.tell(source, end) for source in range(PARTIES)) - start
 
-        def agree(count: int) -> int:
-            shared = self.torch.tensor([count])
-            self.torch.distributed.broadcast(shared, 0, group=self.communicator.main_group)
-            return int(shared)
-
-        row = measure.timed(once, agree)
+        row = measure.timed(once, lambda count: int(self.tell(0, count)))
         quality = judge(result)
         if self.rank == 0:
             self.rows.write(task=task, **row, **quality)
@@ -203,6 +206,7 @@ def operate(party: Party, task: str) -> None:
 
 def play(rank: int, meeting_point: str, options: argparse.Namespace) -> None:
     """Be one party and run the chosen tasks."""
+    hosts.enter(rank)
     party = Party(rank, meeting_point, options)
     for task in tasks.chosen(options.only):
         if task in tasks.TACIT_ONLY:

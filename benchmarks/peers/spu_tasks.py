@@ -2,7 +2,7 @@
 
     python benchmarks/peers/spu_tasks.py --protocol SEMI2K --only op.mul --out rows.jsonl
 
-Parties talk over brpc on loopback; with --wan, each calls the others through a relay that emulates the link.
+Parties talk over brpc.
 
 Runs in an environment of its own, which benchmarks/README.md describes. The driver compiles the JAX function, makes the
 shares and sends both to the parties before the clock starts; the clock covers `Runtime.run`, from the earliest start to
@@ -12,7 +12,6 @@ the latest end.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import multiprocessing
 import os
 import socket
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+import hosts
 import measure
 import tasks
 
@@ -57,10 +57,8 @@ def unpack(packed: tuple[bytes, list[bytes]]) -> Any:
 
 
 def play(rank: int, ports: list[int], protocol: str, threads: int, driver: Connection, log: str) -> None:
-    """Be one party: load programs, run them, and hand back shares of their results, as the driver says.
-
-    `ports` are where this party listens and where it calls the others.
-    """
+    """Be one party: load programs, run them, and hand back shares of their results, as the driver says."""
+    hosts.enter(rank)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -69,7 +67,7 @@ def play(rank: int, ports: list[int], protocol: str, threads: int, driver: Conne
     link_config = spu.link.Desc()
     link_config.recv_timeout_ms = link_config.http_timeout_ms = TIMEOUT * 1000
     for party, port in enumerate(ports):
-        link_config.add_party(f"p{party}", f"127.0.0.1:{port}")
+        link_config.add_party(f"p{party}", f"{hosts.address(party)}:{port}")
     link = spu.link.create_brpc(link_config, rank)
     runtime = spu.Runtime(link, runtime_config(protocol, threads))
     program = spu.Executable()
@@ -93,20 +91,17 @@ def play(rank: int, ports: list[int], protocol: str, threads: int, driver: Conne
 class Cluster:
     """The parties' processes, driven through pipes."""
 
-    def __init__(self, protocol: str, threads: int, wan: str | None) -> None:
+    def __init__(self, protocol: str, threads: int) -> None:
         import spu
 
         context = multiprocessing.get_context("spawn")
         parties = PARTIES[protocol]
         ports = [free_port() for _ in range(parties)]
-        self._relays = [] if wan is None else relays(wan, ports)
-        doors = [relay.port for relay in self._relays] or ports
         self._pipes, self._processes = [], []
         for rank in range(parties):
             mine, theirs = context.Pipe()
             log = str(Path(tempfile.gettempdir()) / f"spu-{os.getpid()}-{rank}.log")
-            seen = [*doors[:rank], ports[rank], *doors[rank + 1 :]]
-            process = context.Process(target=play, args=(rank, seen, protocol, threads, theirs, log), daemon=True)
+            process = context.Process(target=play, args=(rank, ports, protocol, threads, theirs, log), daemon=True)
             process.start()
             self._pipes.append(mine)
             self._processes.append(process)
@@ -166,21 +161,6 @@ class Cluster:
         """End the parties' processes."""
         for process in self._processes:
             process.kill()
-        for relay in self._relays:
-            relay.close()
-
-
-def relays(wan: str, ports: list[int]) -> list[Any]:
-    """Start a relay before each port. Tacit is not installed where SPU is, so its file is loaded by its path."""
-    path = Path(__file__).parents[2] / "src" / "tacit" / "net" / "emulation.py"
-    spec = importlib.util.spec_from_file_location("emulation", path)
-    assert spec is not None
-    assert spec.loader is not None
-    emulation = importlib.util.module_from_spec(spec)
-    sys.modules["emulation"] = emulation
-    spec.loader.exec_module(emulation)
-    conditions = emulation.Conditions.parse(wan)
-    return [emulation.Relay(conditions, port) for port in ports]
 
 
 def free_port() -> int:
@@ -304,7 +284,6 @@ def main() -> None:
     parser.add_argument("--out", help="file to append rows to")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--protocol", choices=PARTIES, default="SEMI2K")
-    parser.add_argument("--wan", help="link to emulate, say 40ms,350mbit")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     rows = measure.Rows(options.out, version="0.9.5", threads=options.threads)
@@ -312,7 +291,7 @@ def main() -> None:
         if task in tasks.TACIT_ONLY:
             continue
         function, arrays, judge = prepare(task)
-        cluster = Cluster(options.protocol, options.threads, options.wan)
+        cluster = Cluster(options.protocol, options.threads)
         try:
             cluster.load(function, arrays)
             row = measure.timed(cluster.run)

@@ -67,9 +67,23 @@ def test_under_an_emulated_link_a_task_takes_at_least_its_rounds(tmp_path: Path)
 
     machine, *rows = rows_of(tmp_path / "wan.jsonl")
     assert (machine["wan"], machine["wan_round_trip"]) == ("60 ms, 350 Mbit/s", 0.06)
+    assert len(rows) == 2
     for row in rows:
         assert row["seconds"] >= row["rounds"] * 0.03
     assert "60 ms, 350 Mbit/s" in (tmp_path / "wan-table.md").read_text()
+
+
+def test_without_namespaces_tacit_is_measured_alone_over_relays(
+    module: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    side_by_side = module("side_by_side")
+    monkeypatch.setattr(side_by_side, "HERE", BENCHMARKS / "nowhere")
+
+    prefix = side_by_side.emulation("40ms,350mbit")
+
+    assert prefix == []
+    assert "connections are relayed instead, and Tacit runs alone" in capsys.readouterr().err
+    assert all("--wan" in command for command in side_by_side.commands(None, 1, "1ms,1mbit").values())
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from tacit.net.emulation import Conditions, Relay
 from tacit.session.config import PRODUCER, SETTINGS, Config
 from tacit.session.trial import write_trial
 
-__all__ = ["OnLine", "launch_local", "local"]
+__all__ = ["OnLine", "follow", "launch_local", "local"]
 
 OnLine = Callable[[str, str], None]
 """Called with a role and a line that it printed, one call at a time."""
@@ -108,8 +108,13 @@ def launch_local(
             role: [sys.executable, "-m", "tacit", "run", str(script), "--config", str(path), "--as", role, "--", *args]
             for role, path in configs.items()
         }
-        with _processes(commands, environment) as processes:
-            return _follow(processes, on_line or printer(roles))
+        return follow(commands, environment, on_line or printer(roles))
+
+
+def follow(commands: Mapping[str, Sequence[str]], environment: Mapping[str, str], on_line: OnLine) -> int:
+    """Run each role's command, pass on what they print, and return 0, or the exit code of the one that failed first."""
+    with _processes(commands, environment) as processes:
+        return _follow(processes, on_line)
 
 
 def _conditions(wan: str) -> Conditions:
