@@ -2,6 +2,7 @@
 
     python benchmarks/private_images.py --act relu                      # the whole network, on all ten digits
     python benchmarks/private_images.py --logits revealed               # what the private softmax costs
+    python benchmarks/private_images.py --act relu --gradients          # of one step only: how far they are off
     python benchmarks/private_images.py --transfer images --images 1500 --epochs 4
     python benchmarks/private_images.py --transfer features --images 1500 --epochs 4
 
@@ -77,6 +78,22 @@ def accuracy(model: nn.Module, of: range) -> float:
     return float((model.eval()(x).argmax(1) == y).float().mean())
 
 
+def gradients(options: argparse.Namespace) -> None:
+    """Of one step on one batch, from equal weights: print ‖secret - plain‖ / ‖plain‖ of each weight."""
+    torch.manual_seed(3)
+    plain = network(options.act)
+    x, y = draw(options.batch, seed=1)
+    with tacit.session(seed=1):
+        model = tacit.share(copy.deepcopy(plain))
+        for each, a, b in ((plain, x, y), (model, tacit.share(x), tacit.share(y))):
+            torch.manual_seed(7)
+            F.cross_entropy(each(a), b).backward()
+        for (name, p), q in zip(plain.named_parameters(), model.parameters(), strict=True):
+            if p.dim() > 1:
+                off = (tacit.reveal(q.grad) - p.grad).norm() / p.grad.norm()
+                print(f"{options.act}, {options.batch} images: {name} {tuple(p.shape)}: {off:.2%}")
+
+
 class Watch:
     """Prints what a piece of work took."""
 
@@ -110,7 +127,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=0.01)
     parser.add_argument("--logits", choices=["secret", "revealed"], default="secret")
+    parser.add_argument("--gradients", action="store_true", help="compare the gradients of one step, and no more")
     options = parser.parse_args()
+    if options.gradients:
+        gradients(options)
+        return
     of = NEW if options.transfer else range(10)
     x, y = draw(options.images, seed=1, of=of)
     torch.manual_seed(3)

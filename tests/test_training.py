@@ -280,3 +280,78 @@ def test_a_fixed_model_is_opened_once_for_all_predictions(session):
 
     assert first.online["alice"] == 8 * (200 + 100)
     assert second.online["alice"] == 8 * 200
+
+
+def images(batch: int) -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(4)
+    return torch.rand(batch, 1, 10, 10, generator=random), torch.randint(5, (batch,), generator=random)
+
+
+def convolutional() -> nn.Module:
+    torch.manual_seed(6)
+    features = [nn.Conv2d(1, 8, 3), nn.Tanh(), nn.Conv2d(8, 8, 3), nn.Tanh(), nn.AvgPool2d(2), nn.Dropout(0.25)]
+    return nn.Sequential(*features, nn.Flatten(), nn.Linear(72, 64), nn.Tanh(), nn.Dropout(), nn.Linear(64, 5))
+
+
+def gradients(model: nn.Module, x: Any, y: Any, scale: float = 1) -> list[Tensor]:
+    """Of the mean over the batch, times a scale."""
+    torch.manual_seed(2)
+    (F.cross_entropy(model(x), y) * scale).backward()
+    return [p.grad for p in model.parameters() if p.dim() > 1]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("batch", "scale"), [(32, 1), (30, 1), (4, 1), (4, 64)])
+def test_gradients_of_a_mean_keep_as_many_digits_as_those_of_a_sum(batch, scale, session):
+    x, y = images(batch)
+    wanted = gradients(convolutional(), x, y)
+
+    found = gradients(tacit.share(convolutional()), tacit.share(x), tacit.share(y), scale)
+
+    for want, got in zip(wanted, found, strict=True):
+        assert (tacit.reveal(got) / scale - want).norm() < 4e-3 * want.norm()
+
+
+def test_gradients_of_a_mean_have_the_range_of_a_sum(session):
+    x = torch.full((64, 1), 2.0**12)
+    weight = tacit.share(torch.zeros(1, 1)).requires_grad_()
+
+    F.mse_loss(tacit.share(x) @ weight, tacit.share(torch.full((64, 1), -(2.0**10)))).backward()
+
+    assert float(tacit.reveal(weight.grad)) == 2.0**23  # the sum of 64 of them is 2^29
+
+
+def test_norms_of_gradients_have_the_range_of_other_norms(session):
+    weight = tacit.share(torch.zeros(64, 1)).requires_grad_()
+
+    (tacit.share(1000 * 8 * torch.eye(64)) @ weight).mean().backward()
+    norm = nn.utils.clip_grad_norm_([weight], 1.0)
+
+    assert abs(float(tacit.reveal(norm)) - 1000) < 1e-2
+    assert (tacit.reveal(weight.grad) - 1 / 8).abs().max() < 3e-3
+
+
+def test_a_gradient_scaler_scales_and_unscales_and_ends_at_a_scale_that_fits(session):
+    x, y = images(16)
+    plain = convolutional().eval()
+    secret = tacit.share(copy.deepcopy(plain))
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
+    kept = []
+
+    for model, a, b in ((plain, x, y), (secret, tacit.share(x), tacit.share(y))):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+        for step in range(4):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(a), b)
+            if model is plain:
+                if step < 2:
+                    loss.backward()
+                    optimizer.step()
+                continue
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            kept.append(scaler.get_scale())
+
+    assert kept == [2.0**11, 2.0**10, 2.0**10, 2.0**10]  # two steps were left out
+    for got, want in zip(secret.parameters(), plain.parameters(), strict=True):
+        assert (tacit.reveal(got.detach()) - want).abs().max() < 1e-3

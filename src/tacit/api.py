@@ -336,7 +336,7 @@ def release(x: SecretTensor, to: str | Sequence[str], *, name: str | None = None
     opened.transcript.record(f"tacit.api.release({name}: {tuple(x.shape)})")
     if receivers:
         opened.ledger.write(name or "unnamed", x.shape, receivers)
-    shares = protocol.refresh(held.settle().lifted(protocol.frac_bits))
+    shares = protocol.refresh(held.settle(protocol.frac_bits).lifted(protocol.frac_bits))
     return {opened.parties[i]: t for i, t in zip(opened.party_indices, shares, strict=True)}
 
 

@@ -98,7 +98,9 @@ def _flatten(obj: Any, place: str, leaves: dict[str, Tensor]) -> Entry:
         share = obj.share
         share.unmask()  # at every role, the producer too, which keeps no shares
         entry = {"kind": "bits" if isinstance(share, Binary) else "secret", "place": place, "dtype": _name(obj.dtype)}
-        return entry | {"shape": list(obj.shape), "scale": share.storage.frac_bits, "precise": share.storage.precise}
+        storage = share.storage
+        scale = {"scale": storage.frac_bits, "headroom": storage.headroom, "precise": storage.precise}
+        return entry | {"shape": list(obj.shape), **scale}
     if isinstance(obj, Tensor):
         leaves[place] = obj
         return {"kind": "public", "place": place, "digest": fingerprint(obj).hex()}
@@ -155,7 +157,7 @@ def _restored(protocol: Protocol, entry: Entry, files: list[dict[str, Tensor]]) 
     tensors = [data[name] for data in files[:hosted]] or [torch.empty(shape, dtype=width, device="meta")]
     if any(t.shape != shape or t.dtype != width for t in tensors):
         raise DataError(f"the share of {name} in the checkpoint does not have the shape that its metadata says")
-    storage = Storage(shape.numel(), entry["scale"])
+    storage = Storage(shape.numel(), entry["scale"], entry["headroom"])
     storage.precise, storage.lasting = entry["precise"], True
     kind: type[Share] = Binary if entry["kind"] == "bits" else Arithmetic
     return SecretTensor(kind(protocol, tensors, storage), getattr(torch, entry["dtype"]))

@@ -91,7 +91,9 @@ def test_lists_give_what_plain_tensors_give(name, session):
         assert (tacit.reveal(g) - w).abs().max() < 1e-3
 
 
-COVERS = sorted((overload for overload in HANDLERS if overload.__name__.startswith("_foreach_")), key=str)
+OPERATORS = sorted((overload for overload in HANDLERS if overload.__name__.startswith("_foreach_")), key=str)
+UNSCALE = aten._amp_foreach_non_finite_check_and_unscale_.default
+COVERS = [*OPERATORS, UNSCALE]
 POSITIVE = ("sqrt", "rsqrt", "reciprocal", "log")
 
 
@@ -113,7 +115,7 @@ def arguments(overload: Any) -> list[Any]:
     return [2 if overload.__name__.startswith("_foreach_pow") and a == 0.5 else a for a in out]
 
 
-@pytest.mark.parametrize("overload", [o for o in COVERS if "pow" not in str(o) or "List" not in str(o)], ids=str)
+@pytest.mark.parametrize("overload", [o for o in OPERATORS if "pow" not in str(o) or "List" not in str(o)], ids=str)
 def test_every_operator_on_lists_gives_what_it_gives_on_plain_tensors(overload, session):
     plain = arguments(overload)
     secret = [[tacit.share(t) for t in a] if isinstance(a, list) and isinstance(a[0], Tensor) else a for a in plain]
@@ -124,6 +126,18 @@ def test_every_operator_on_lists_gives_what_it_gives_on_plain_tensors(overload, 
     for g, w in zip(got, want, strict=True):
         assert g.shape == w.shape
         assert (tacit.reveal(g) - w).abs().max() < 2e-3 * max(1.0, float(w.abs().max()))
+
+
+@pytest.mark.parametrize("scale", [64.0, 2.0**10, 2.0**11])
+def test_gradients_are_unscaled_and_a_scale_that_is_too_large_is_an_overflow(scale, session):
+    x = drawn(1)[0]
+    secret, overflow = [tacit.share(t * scale) for t in x], torch.zeros(1)
+
+    UNSCALE(secret, overflow, torch.tensor([1 / scale]))
+
+    assert float(overflow) == (scale > 2.0**10)
+    for got, want in zip(secret, x, strict=True):
+        assert (tacit.reveal(got) - want).abs().max() <= 2.0**-16
 
 
 def test_powers_by_list_are_whole_numbers_of_their_own(session):

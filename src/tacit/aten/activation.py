@@ -174,7 +174,7 @@ def _smooth(function: Any, x: SecretTensor) -> SecretTensor:
         return public_secret(
             x._protocol, getattr(torch, function.__name__, torch.nn.functional.softplus)(known.to(dtype))
         )
-    return secret(function(arithmetic(x)), dtype)
+    return secret(function(arithmetic(x).without_headroom()), dtype)
 
 
 @implements(aten.sigmoid_backward.default)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from tacit.functions.linear import add_public, finest_sum, times_public
 from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import quotient, reciprocal
 from tacit.functions.roots import rsqrt, sqrt
-from tacit.protocols.share import PRECISE_BITS, Arithmetic
+from tacit.protocols.share import PRECISE_BITS, SLACK_BITS, Arithmetic
 from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor
 
@@ -37,8 +38,10 @@ Operand = Any
 def combine(x: Operand, y: Operand, alpha: float = 1) -> Arithmetic | Tensor:
     """x + alpha y, where either may be public."""
     a, b = number(x), number(y)
+    if alpha != 1 and isinstance(a, Arithmetic) and isinstance(b, Arithmetic) and not a.storage.headroom:
+        b = b.without_headroom()  # the sum has none
     if alpha != 1:
-        b = b * alpha if isinstance(b, Tensor) else times_public(b, torch.tensor(alpha))
+        b = b * alpha if isinstance(b, Tensor) else scaled(b, torch.tensor(alpha))
     if isinstance(a, Tensor):
         return a + b if isinstance(b, Tensor) else add_public(b, a)
     if isinstance(b, Tensor):
@@ -53,8 +56,19 @@ def multiply(x: Operand, y: Operand) -> Arithmetic | Tensor:
         return selected
     a, b = number(x), number(y)
     if isinstance(a, Tensor):
-        return a * b if isinstance(b, Tensor) else times_public(b, a)
-    return times_public(a, b) if isinstance(b, Tensor) else a * b
+        return a * b if isinstance(b, Tensor) else scaled(b, a)
+    return scaled(a, b) if isinstance(b, Tensor) else a * b
+
+
+def scaled(x: Arithmetic, v: Tensor) -> Arithmetic:
+    """x v for a public v. In a backward pass a factor below 1, such as a mean's 1/n, adds to the headroom of x."""
+    out = times_public(x, v)
+    out.storage.headroom = x.storage.headroom
+    if v.numel() and v.dtype.is_floating_point and torch._C._current_autograd_node() is not None:
+        mantissa, exponent = math.frexp(float(v.abs().max()))
+        gain = (mantissa == 0.5) - exponent  # the bits that every |v| is below 1 by
+        out.storage.headroom = min(x.storage.headroom + max(gain, 0), SLACK_BITS)
+    return out
 
 
 def _selection(x: Operand, y: Operand) -> Arithmetic | None:
@@ -129,7 +143,7 @@ def divide(func: Any, x: Operand, y: Operand) -> SecretTensor:
         if not bool(inverse.isfinite().all()):
             raise ZeroDivisionError("a secret divided by a public zero, NaN or infinity: fixed point holds no infinity")
         dividend = number(x)
-        result = dividend * inverse if isinstance(dividend, Tensor) else times_public(dividend, inverse)
+        result = dividend * inverse if isinstance(dividend, Tensor) else scaled(dividend, inverse)
         return finish(result, dtype, x, y)
     return finish(quotient(number(x), divisor), dtype, x, y)
 

@@ -86,7 +86,7 @@ def _difference(x: SecretTensor, y: Operand, kind: str) -> Arithmetic:
     """x - y. Whether two secrets are equal is asked of their truncated values, if their scales differ."""
     a, b = number(x), number(y)
     if kind in ("eq", "ne") and isinstance(a, Arithmetic) and isinstance(b, Arithmetic) and a.frac_bits != b.frac_bits:
-        a, b = a.protocol.settle_all([a, b])
+        a, b = a.protocol.settle_all([a, b], a.protocol.frac_bits)
         return a - b
     difference = combine(x, y, -1)
     assert isinstance(difference, Arithmetic)

@@ -46,6 +46,10 @@ END_TO_END = "end to end"
 """The memo under which the first of a list keeps all of them end to end, with what becomes known of that: what momentum
 was opened for in one step serves the next."""
 
+LARGEST_LOSS_SCALE = 2.0**10
+"""By how much a `torch.amp.GradScaler` may multiply a loss. Larger: smaller gradients count; smaller: the range of
+gradients, 2^18 at their finest, is narrowed less."""
+
 UNARY = ("sqrt", "rsqrt", "neg", "abs", "sign", "reciprocal", "exp", "sigmoid", "tanh", "log")
 
 
@@ -238,6 +242,16 @@ def zero_(func: Any, xs: List) -> None:
     """Overwrite with zeros."""
     for x in xs:
         x.zero_()
+
+
+@implements(aten._amp_foreach_non_finite_check_and_unscale_.default)
+def unscale_(func: Any, xs: List, found_inf: Tensor, inv_scale: Tensor) -> None:
+    """What `torch.amp.GradScaler` does before a step. Fixed point has no infinity that would tell of an overflow, so a
+    scale that is too large is reported as one: PyTorch leaves out the step then, and halves the scale.
+    """
+    aten._foreach_mul_.Scalar(xs, float(inv_scale))
+    if float(inv_scale) * LARGEST_LOSS_SCALE < 1:
+        found_inf.fill_(1.0)
 
 
 def _register_all() -> None:

@@ -48,6 +48,7 @@ def assemble(operands: Sequence[Tensor], op: Callable[..., Tensor]) -> SecretTen
     out = shares[0]._like([op(*column) for column in zip(*[s.tensors for s in shares], strict=True)])
     out.storage.frac_bits = frac_bits
     out.storage.lasting = all(s.storage.lasting for s in shares)
+    out.storage.headroom = min(s.storage.headroom for s in shares)
     return secret(out, dtype)
 
 

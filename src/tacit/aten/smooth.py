@@ -30,7 +30,7 @@ def apply(func: Any, x: SecretTensor, function: Function) -> SecretTensor:
     known = plain(x)
     if known is not None:
         return public_secret(x._protocol, func(known.to(dtype)))
-    share = arithmetic(x)
+    share = arithmetic(x).without_headroom()
     return secret(function(share.lifted(max(share.frac_bits, share.protocol.frac_bits))), dtype)
 
 

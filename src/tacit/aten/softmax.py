@@ -28,7 +28,7 @@ def softmax_of(x: SecretTensor, dim: int) -> Softmax:
     dim %= max(x.dim(), 1)
     memo = share.facts.memo
     if ("softmax", dim) not in memo:
-        memo["softmax", dim] = Softmax.of(share, dim)
+        memo["softmax", dim] = Softmax.of(share.without_headroom(), dim)
     found = memo["softmax", dim]
     assert isinstance(found, Softmax)
     return found

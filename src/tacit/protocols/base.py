@@ -133,7 +133,7 @@ class Protocol(ABC):
         """Truncate x to at most `frac_bits` fractional bits, once; see `Arithmetic.settle`."""
 
     @abstractmethod
-    def settle_all(self, shares: Sequence[Arithmetic]) -> list[Arithmetic]:
+    def settle_all(self, shares: Sequence[Arithmetic], frac_bits: int | None = None) -> list[Arithmetic]:
         """Settle independent shares in one round."""
 
     @abstractmethod

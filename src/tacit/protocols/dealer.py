@@ -191,7 +191,8 @@ class Dealer(Protocol):
 
     def _product(self, result: product.Product, x: Arithmetic, y: Arithmetic) -> Arithmetic:
         parts, shape, premask = result
-        return self._arithmetic(parts, shape, x.frac_bits + y.frac_bits).premasked(premask)
+        a, b = x.storage.headroom, y.storage.headroom
+        return self._arithmetic(parts, shape, x.frac_bits + y.frac_bits, 0 if a and b else a + b).premasked(premask)
 
     @override
     def truncate(self, x: Arithmetic, bits: int) -> Arithmetic:
@@ -199,7 +200,7 @@ class Dealer(Protocol):
 
     @override
     def settle(self, x: Arithmetic, frac_bits: int | None = None) -> Arithmetic:
-        target = self.frac_bits if frac_bits is None else frac_bits
+        target = x.settled_bits if frac_bits is None else frac_bits
         if x.frac_bits <= target:
             return x
         memo = x.facts.memo
@@ -218,29 +219,29 @@ class Dealer(Protocol):
         self.mask(x)
         mask, bits = simple_mask(x.facts), x.frac_bits - target
         form = truncation.truncated(self._dealing, mask, bits)
-        out = self._arithmetic(form.parts(self._indices), x.shape, target)
+        out = self._arithmetic(form.parts(self._indices), x.shape, target, x.storage.headroom)
         out.facts.form = form
         out.facts.memo["unsettled"] = (mask, bits)
         return out
 
     @override
     def scale(self, x: Arithmetic, factor: float, frac_bits: int | None = None) -> Arithmetic | None:
-        target = self.frac_bits if frac_bits is None else frac_bits
+        target = x.settled_bits if frac_bits is None else frac_bits
         drop = abs(factor) * 2.0 ** (target - x.frac_bits)
         if not 2.0**-62 <= drop < 1 - 2.0**-62:
             return None
         self.mask(x)
         form = truncation.scaled(self._dealing, simple_mask(x.facts), drop)
-        out = self._arithmetic(form.parts(self._indices), x.shape, target)
+        out = self._arithmetic(form.parts(self._indices), x.shape, target, x.storage.headroom)
         out.facts.form = form
         return out if factor > 0 else -out
 
     @override
-    def settle_all(self, shares: Sequence[Arithmetic]) -> list[Arithmetic]:
-        self.mask(
-            *(x for x in shares if x.frac_bits > self.frac_bits and ("settled", self.frac_bits) not in x.facts.memo)
-        )
-        return [self.settle(x) for x in shares]
+    def settle_all(self, shares: Sequence[Arithmetic], frac_bits: int | None = None) -> list[Arithmetic]:
+        targets = [x.settled_bits if frac_bits is None else frac_bits for x in shares]
+        pairs = list(zip(shares, targets, strict=True))
+        self.mask(*(x for x, t in pairs if x.frac_bits > t and ("settled", t) not in x.facts.memo))
+        return [self.settle(x, t) for x, t in pairs]
 
     @override
     def harmonics(self, x: Arithmetic, series: Sequence[Harmonics]) -> list[Arithmetic]:
@@ -321,7 +322,7 @@ class Dealer(Protocol):
     @override
     def select(self, pairs: Sequence[tuple[Binary, Arithmetic]]) -> list[Arithmetic]:
         unmasked: list[Share] = [b for b, _ in pairs]
-        unmasked += [x for _, x in pairs if x.frac_bits > self.frac_bits or masked_form(x.facts) is None]
+        unmasked += [x for _, x in pairs if x.frac_bits > x.settled_bits or masked_form(x.facts) is None]
         self.mask(*unmasked)
         out = []
         for b, x in pairs:
@@ -330,7 +331,7 @@ class Dealer(Protocol):
             assert form is not None
             tensors = [t for i, t in self.indexed(y.tensors) if i >= 0]
             parts = selection.selected(self._dealing, simple_mask(b.facts), form, tensors, y.shape)
-            out.append(self._arithmetic(parts, y.shape, y.frac_bits))
+            out.append(self._arithmetic(parts, y.shape, y.frac_bits, y.storage.headroom))
         return out
 
     @override
@@ -368,9 +369,9 @@ class Dealer(Protocol):
 
     # --- construction ----------------------------------------------------------------------------------------------
 
-    def _arithmetic(self, parts: Sequence[Tensor], shape: torch.Size, frac_bits: int) -> Arithmetic:
+    def _arithmetic(self, parts: Sequence[Tensor], shape: torch.Size, frac_bits: int, headroom: int = 0) -> Arithmetic:
         tensors = parts or [torch.empty(shape, dtype=torch.int64, device="meta")]
-        return Arithmetic(self, tensors, Storage(shape.numel(), frac_bits))
+        return Arithmetic(self, tensors, Storage(shape.numel(), frac_bits, headroom))
 
     def _binary(self, parts: Sequence[Tensor], shape: torch.Size) -> Binary:
         tensors = parts or [torch.empty(shape, dtype=torch.uint8, device="meta")]

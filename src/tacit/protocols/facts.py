@@ -25,15 +25,18 @@ TensorOp = Callable[[Tensor], Tensor]
 class Storage:
     """What views of one secret have in common: how often it was written, its size, its fixed-point scale."""
 
-    __slots__ = ("frac_bits", "lasting", "numel", "precise", "premask", "version", "whole")
+    __slots__ = ("frac_bits", "headroom", "lasting", "numel", "precise", "premask", "version", "whole")
 
-    def __init__(self, numel: int, frac_bits: int = 0) -> None:
+    def __init__(self, numel: int, frac_bits: int = 0, headroom: int = 0) -> None:
         self.premask: Premask | None = None
         """The mask that is in the shares, `whole`, of all its views, until somebody needs true shares."""
         self.whole: list[Tensor] = []
         self.version = 0
         self.numel = numel
         self.frac_bits = frac_bits
+        self.headroom = headroom
+        """Of a gradient: the bits that it is smaller by than that of a sum would be, for its loss is a mean; up to
+        `SLACK_BITS`. A truncation leaves that many fractional bits more, so the range stays that of a sum."""
         self.lasting = False
         """Whether it is data or a parameter, of which one part after the other will be opened: see `Part`."""
         self.precise = False

@@ -114,7 +114,7 @@ class Share:
     def _like(self, tensors: Sequence[Tensor], storage: Storage | None = None) -> Self:
         """A share of the same kind and scale around other tensors."""
         if storage is None:
-            storage = Storage(tensors[0].numel(), self.storage.frac_bits)
+            storage = Storage(tensors[0].numel(), self.storage.frac_bits, self.storage.headroom)
         return type(self)(self.protocol, tensors, storage)
 
     def move(self, op: TensorOp, *, view: bool) -> Self:
@@ -218,8 +218,13 @@ class Arithmetic(Share):
         """f, the number of fractional bits now."""
         return self.storage.frac_bits
 
+    @property
+    def settled_bits(self) -> int:
+        """The fractional bits that a truncation leaves: the session's, and those that a mean has made room for."""
+        return self.protocol.frac_bits + self.storage.headroom
+
     def settle(self, frac_bits: int | None = None) -> Arithmetic:
-        """The same value with at most `frac_bits` (default: the session's) fractional bits, truncated once."""
+        """The same value with at most `frac_bits` (default: `settled_bits`) fractional bits, truncated once."""
         return self.protocol.settle(self, frac_bits)
 
     def rescaled(self, frac_bits: int) -> Arithmetic:
@@ -229,6 +234,14 @@ class Arithmetic(Share):
         out.storage.frac_bits = frac_bits
         out._descend(self, lambda mask: mask, None)
         return out if premask is None else out.premasked(premask)
+
+    def without_headroom(self) -> Arithmetic:
+        """The same value, as an argument of a function, which may make large numbers of small ones. Local."""
+        if not self.storage.headroom:
+            return self
+        out = self.rescaled(self.frac_bits)
+        out.storage.headroom = 0
+        return out
 
     def lifted(self, frac_bits: int) -> Arithmetic:
         """The same value with more fractional bits. Local."""
@@ -272,7 +285,9 @@ class Arithmetic(Share):
         x, y = _aligned(self, other)
         if x.premask is not None or y.premask is not None:
             return x.added(-y)
-        return x._like(_pointwise(sub, broadcast(x.shape, y.shape), x.raw, y.raw))
+        out = x._like(_pointwise(sub, broadcast(x.shape, y.shape), x.raw, y.raw))
+        out.storage.headroom = min(x.storage.headroom, y.storage.headroom)
+        return out
 
     def added(self, other: Arithmetic) -> Arithmetic:
         """The sum of two shares of one scale, whatever that scale is. Local."""
@@ -286,6 +301,7 @@ class Arithmetic(Share):
             if (p := x.premask) is not None
         ]
         out = self._like(_pointwise(add, shape, self.raw, other.raw))
+        out.storage.headroom = min(self.storage.headroom, other.storage.headroom)
         if not premasks:
             return out
         return out.premasked(premasks[0] if len(premasks) == 1 else premasks[0].plus(premasks[1], shape))
@@ -299,6 +315,7 @@ class Arithmetic(Share):
         count = torch.Size((sum(x.numel for x in rows),))
         out = rows[0]._like(_pointwise(_end_to_end, count, *(x.raw for x in rows)))
         out.storage.precise = all(x.storage.precise for x in shares)
+        out.storage.headroom = min(x.storage.headroom for x in shares)
         if not any(premasks):
             return out
         return out.premasked(Premask.end_to_end(premasks, [x.shape for x in rows]))
@@ -353,6 +370,7 @@ class Arithmetic(Share):
         for mine, theirs in zip(self.tensors, written, strict=True):
             mine.copy_(theirs)
         self.storage.frac_bits = source.frac_bits
+        self.storage.headroom = min(source.storage.headroom, SLACK_BITS if whole else self.storage.headroom)
         self.storage.version += 1
         if premask is not None:
             self.premasked(premask)
@@ -385,13 +403,15 @@ def _unaliased(results: list[Tensor], operands: list[Tensor]) -> list[Tensor]:
 
 
 def factors(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
-    """Two factors, truncated (in one round) where their product would have too many fractional bits."""
+    """Two factors, truncated (in one round) where their product would have too many fractional bits.
+
+    Two gradients, multiplied for a norm, are truncated to the session's: small numbers twice would leave no range.
+    """
     protocol = x.protocol
-    if x.frac_bits + y.frac_bits <= 2 * protocol.frac_bits + SLACK_BITS:
+    gradients = x.storage.headroom > 0 and y.storage.headroom > 0
+    if x.frac_bits + y.frac_bits <= 2 * protocol.frac_bits + (0 if gradients else SLACK_BITS):
         return x, y
-    if x is y:
-        return (x.settle(),) * 2
-    settled = protocol.settle_all([x, y])
+    settled = protocol.settle_all([x, y], protocol.frac_bits if gradients else None)
     return settled[0], settled[1]
 
 
