@@ -212,7 +212,7 @@ def main() -> None:
             version=tacit.__version__,
             threads=torch.get_num_threads(),
             frac_bits=session.config.frac_bits,
-            kernels=getattr(kernels, "BACKEND", "reference"),
+            kernels=kernels.describe(),
         )
         for task in tasks.chosen(options.only):
             run = {"logreg": train, "network": train_network, "mlp": infer, "lenet": classify, "operator": operate}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -46,8 +48,19 @@ def test_help_lists_every_command_without_importing_it() -> None:
     assert all(f"\n  {name} " in result.output for name in COMMANDS)
 
 
-def test_version() -> None:
-    assert CliRunner().invoke(cli, ["--version"]).output == f"tacit {tacit.__version__}\n"
+@pytest.mark.parametrize("asked", ["", "reference"])
+def test_the_version_comes_with_the_kernels_in_use(asked: str) -> None:
+    native = not asked and importlib.util.find_spec("tacit.ring._native") is not None
+
+    done = subprocess.run(
+        [sys.executable, "-m", "tacit", "--version"],
+        env={**os.environ, "TACIT_KERNELS": asked},
+        capture_output=True,
+        text=True,
+    )
+
+    kernels = r"native \((avx512|avx2|portable)(, AES instructions)?\)" if native else "reference"
+    assert re.fullmatch(f"tacit {re.escape(tacit.__version__)}, kernels: {kernels}\n", done.stdout)
 
 
 def test_an_unknown_command_is_a_usage_error() -> None:

@@ -11,6 +11,7 @@ import click
 import tacit
 from tacit.cli.report import fail
 from tacit.errors import TacitError
+from tacit.ring import kernels
 
 __all__ = ["cli", "main"]
 
@@ -52,7 +53,7 @@ class LazyGroup(click.Group):
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(tacit.__version__, message="tacit %(version)s")
+@click.version_option(tacit.__version__, message=f"tacit %(version)s, kernels: {kernels.describe()}")
 def cli() -> None:
     """Run ordinary PyTorch programs on data that no single machine may see."""
 

@@ -18,6 +18,7 @@ __all__ = [
     "CHUNKS",
     "Places",
     "contract",
+    "describe",
     "key_stream",
     "logical_shift",
     "lookup",
@@ -55,6 +56,16 @@ def _backend() -> str:
 
 BACKEND = _backend()
 """Which kernels are in use: "native" or "reference"."""
+
+
+def describe() -> str:
+    """Say which kernels are in use, and with which instructions of this processor."""
+    if BACKEND == "reference":
+        return "reference"
+    from tacit.ring import native
+
+    return f"native ({native.isa()}{', AES instructions' if native.has_aes() else ''})"
+
 
 if BACKEND == "native":
     from tacit.ring.native import (
