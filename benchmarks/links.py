@@ -81,4 +81,4 @@ def _receive(link: socket.socket, bulk: int) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(limits(*((25, 100 << 20) if hosts.namespaces() else (5_000, 1 << 30)))))
+    print(json.dumps(limits(*((25, 64 << 20) if hosts.namespaces() else (5_000, 1 << 29)))))

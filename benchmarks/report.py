@@ -124,10 +124,20 @@ def describe(rows: list[Row]) -> str:
         "written. Tacit: two parties and the crypto-producer, ring Z_2^64, "
         f"{own.get('frac_bits', '?')} fractional bits, kernels: {own.get('kernels', '?')}, TLS 1.3 in the first "
         "column; CrypTen: two parties, 16 fractional bits; SPU: 18; both over plain TCP. "
-        f"Passes: {len(machines)}. Calibration at the beginning and at the end: "
+        f"Passes: {_passes(rows)}. Calibration at the beginning and at the end: "
         f"{here['calibration_ms']} and {last['calibration_ms']} ms. At most {foreign} CPUs were used by others."
         + ("" if "wan" in here else f" Loopback device of its own: {'yes' if here['isolated_loopback'] else 'no'}.")
     )
+
+
+def _passes(rows: list[Row]) -> str:
+    """Say how often tasks were gone through: each as often, or some less than others."""
+    passes: dict[tuple[str, str], set[int]] = {}
+    for row in rows:
+        if "task" in row:
+            passes.setdefault((row["task"], row["system"]), set()).add(row.get("pass", 0))
+    counts = sorted(map(len, passes.values())) or [0]
+    return f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
 
 
 def _link(machine: Row) -> str:

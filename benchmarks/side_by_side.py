@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -150,27 +151,31 @@ def run(
     *,
     folder: Path,
     only: str,
+    systems: str,
+    add: bool,
     peers: Path | None,
     passes: int,
     threads: int,
-    wan: str | None = None,
-    tiny: bool = False,
+    wan: str | None,
+    tiny: bool,
 ) -> Path:
     """Measure, write `folder`/rows.jsonl as it goes, then table.md and plot.svg; return the path of the table."""
     folder.mkdir(parents=True, exist_ok=True)
     prefix = isolation() if wan is None else emulation(wan)
-    systems = commands(peers, threads) if wan is None or prefix else commands(None, threads, wan)
+    found = commands(peers, threads) if wan is None or prefix else commands(None, threads, wan)
+    chosen = {system: command for system, command in found.items() if re.search(systems, system)}
     path = folder / ("rows.jsonl" if wan is None else "wan.jsonl")
-    with path.open("w") as file:
+    first = path.read_text().count('"system": "machine"') if add and path.exists() else 0
+    with path.open("a" if first else "w") as file:
 
         def keep(row: dict[str, object]) -> None:
             file.write(json.dumps(row) + "\n")
             file.flush()
 
-        for number in range(passes):
+        for number in range(first, first + passes):
             keep({**machine(prefix, wan), "tiny": tiny})
             for task in tasks.chosen(only):
-                for system, command in systems.items():
+                for system, command in chosen.items():
                     if task in tasks.TACIT_ONLY and not system.startswith("tacit"):
                         continue
                     for row in measure_one([*prefix, *command], task, threads, folder, tiny):

@@ -224,6 +224,7 @@ def benchmarks() -> str:
         "table": "On one machine",
         "wan-table": "Over an emulated wide-area link",
         "growth-table": "How cost grows",
+        "small-table": "One small operator",
     }
     parts = []
     for name, title in titles.items():

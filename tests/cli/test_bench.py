@@ -63,11 +63,14 @@ def test_tasks_run_with_and_without_tls_and_give_a_table(tmp_path: Path) -> None
 
 
 def test_under_an_emulated_link_a_task_takes_at_least_its_rounds(tmp_path: Path) -> None:
-    bench(tmp_path, "--only", "op.mul", "--wan", "60ms,350mbit")
+    for system in ("tacit", "tacit-plain"):
+        bench(tmp_path, "--only", "op.mul", "--wan", "60ms,350mbit", "--systems", f"^{system}$", "--add")
 
-    machine, *rows = rows_of(tmp_path / "wan.jsonl")
+    machine, first, again, second = rows_of(tmp_path / "wan.jsonl")
     assert (machine["wan"], machine["wan_round_trip"]) == ("60 ms, 350 Mbit/s", 0.06)
-    assert len(rows) == 2
+    assert again["system"] == "machine"
+    rows = [first, second]
+    assert [(row["system"], row["pass"]) for row in rows] == [("tacit", 0), ("tacit-plain", 1)]
     for row in rows:
         assert row["seconds"] >= row["rounds"] * 0.03
     assert "60 ms, 350 Mbit/s" in (tmp_path / "wan-table.md").read_text()
@@ -84,6 +87,20 @@ def test_without_namespaces_tacit_is_measured_alone_over_relays(
     assert prefix == []
     assert "connections are relayed instead, and Tacit runs alone" in capsys.readouterr().err
     assert all("--wan" in command for command in side_by_side.commands(None, 1, "1ms,1mbit").values())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_one_small_operator_is_measured_beside_its_floor(tmp_path: Path) -> None:
+    printed = bench(tmp_path, "--small", seconds=500)
+
+    rows = rows_of(tmp_path / "small.jsonl")
+    assert {row["where"] for row in rows} == {
+        "the floor, sleeping", "the floor, looking", "embedded", "plain TCP", "TLS 1.3"
+    }  # fmt: skip
+    assert {row.get("spin") for row in rows if row["where"] == "plain TCP"} == {0, 50, 500}
+    assert all(row["microseconds"] > 0 for row in rows)
+    assert "| plain TCP | 500 |" in printed
 
 
 @pytest.mark.slow
