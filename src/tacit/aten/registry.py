@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -117,13 +118,17 @@ def protocol_of(*operands: Any) -> Protocol:
 
 def result_dtype(*operands: Any) -> torch.dtype:
     """PyTorch's dtype for an arithmetic result of these operands, numbers included."""
-    stand_ins = [torch.empty((0,) * min(x.dim(), 1), dtype=x.dtype) if isinstance(x, Tensor) else x for x in operands]
-    dtype = stand_ins[0].dtype if isinstance(stand_ins[0], Tensor) else None
-    left = stand_ins[0]
-    for right in stand_ins[1:]:
-        dtype = torch.result_type(left, right)
-        left = torch.empty((0,), dtype=dtype)
-    assert dtype is not None
+    return _promoted(*((x.dtype, x.dim() > 0) if isinstance(x, Tensor) else type(x) for x in operands))
+
+
+@cache
+def _promoted(*kinds: Any) -> torch.dtype:
+    """The dtype that operands have together: tensors of a dtype, with dimensions or without, and types of numbers."""
+    first, *others = (torch.empty((0,) * k[1], dtype=k[0]) if isinstance(k, tuple) else k(1) for k in kinds)
+    for other in others:
+        first = torch.empty((0,), dtype=torch.result_type(first, other))
+    assert isinstance(first, Tensor)
+    dtype: torch.dtype = first.dtype
     return dtype
 
 
