@@ -118,7 +118,8 @@ def protocol_of(*operands: Any) -> Protocol:
 
 def result_dtype(*operands: Any) -> torch.dtype:
     """PyTorch's dtype for an arithmetic result of these operands, numbers included."""
-    return _promoted(*((x.dtype, x.dim() > 0) if isinstance(x, Tensor) else type(x) for x in operands))
+    kinds: list[Any] = [(x.dtype, x.dim() > 0) if isinstance(x, Tensor) else type(x) for x in operands]
+    return _promoted(*kinds)
 
 
 @cache
