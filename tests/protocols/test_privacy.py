@@ -13,6 +13,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from tacit.correlated import product
 from tacit.correlated.dealing import Dealing, Dealt
 from tacit.correlated.masks import Premask
 from tacit.protocols.base import Harmonics, Polynomial
@@ -249,7 +250,11 @@ def test_elements_of_a_premask_that_are_repeated_are_found_out(monkeypatch: pyte
 
 @pytest.mark.parametrize("name", ["product of products", "sums of products"])
 def test_products_without_premasks_are_found_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Dealing, "add_random", lambda self, parts, value, shape: (list(parts), value))
+    def undrawn(dealing: Dealing, shape: torch.Size) -> Dealt:
+        t = dealing.random_ring(shape)
+        return t.map(torch.zeros_like)
+
+    monkeypatch.setattr(product, "draw", undrawn)
 
     assert worst(run(PRIMITIVES[name], SECRETS["zeros"], 2)) > CHI_SQUARE
 

@@ -102,3 +102,47 @@ def test_a_tree_node_is_the_comparison_of_four_digits(top: bool, size: int) -> N
 def test_a_node_deals_the_monomials_that_the_costs_declare() -> None:
     assert (Radix4(equal=True).monomials, len(Radix4(equal=True).inputs)) == (22, 7)
     assert (Radix4(equal=False).monomials, len(Radix4(equal=False).inputs)) == (15, 6)
+
+
+@pytest.mark.parametrize("m", [1 << 48, 1 << 63, 4, 12345 << 40, 2**64 - 4])
+def test_shares_of_a_scaled_number_add_up_to_it(m: int) -> None:
+    z = torch.cat([torch.randint(-(2**62) + 1, 2**62, (500,)), torch.tensor([0, 1, -1, 2**62 - 1, -(2**62) + 1])])
+    a, high, wrap = ring(505), torch.empty(505, dtype=torch.int64), torch.empty(505, dtype=torch.int64)
+    kernels.scaled_parts(a, m, high, wrap)
+    masks = ring(505), ring(505)
+
+    shares = [
+        kernels.scaled_share(z - a, m, *masks, leader=True),
+        kernels.scaled_share(z - a, m, high - masks[0], wrap - masks[1], leader=False),
+    ]
+
+    for value, got in zip(z.tolist(), (shares[0] + shares[1]).tolist(), strict=True):
+        assert abs(got * 2**64 - value * m) <= 2**64
+
+
+@pytest.mark.parametrize("m", [0, 1 << 48, 12345 << 40])
+def test_shares_of_a_chosen_number_add_up_to_it_or_zero(m: int) -> None:
+    z, b = torch.randint(-(2**62) + 1, 2**62, (500,)), bits(500)
+    a, beta, high, wrap = ring(500), bits(500), torch.empty(500, dtype=torch.int64), torch.empty(500, dtype=torch.int64)
+    if m:
+        kernels.scaled_parts(a, m, high, wrap, beta)
+        share = kernels.scaled_share(z - a, m, *_parts(a, m), leader=True)
+    else:
+        high, share = a * beta, z
+    masks = [ring(500) for _ in range(4)]
+    opened = z - a
+
+    shares = [
+        kernels.selected(opened, b ^ beta, masks[0], masks[1], masks[2], m, masks[3] if m else None),
+        kernels.selected(
+            opened, b ^ beta, share - masks[0], beta - masks[1], high - masks[2], m, wrap - masks[3] if m else None
+        ),
+    ]
+
+    assert torch.equal(shares[0] + shares[1], share * b)
+
+
+def _parts(a: torch.Tensor, m: int) -> tuple[torch.Tensor, torch.Tensor]:
+    high, wrap = torch.empty_like(a), torch.empty_like(a)
+    kernels.scaled_parts(a, m, high, wrap)
+    return high, wrap

@@ -185,3 +185,80 @@ def test_a_key_of_another_size_is_refused() -> None:
         pytest.skip("this machine has no AES instructions")
     with pytest.raises(ValueError, match="16 bytes"):
         native.KeyStream(bytes(32))
+
+
+PASS_SIZES = [0, 1, 7, 64, 1000, 300_001]  # the last is worth two threads
+LAYOUTS = {
+    "dense": lambda shape: ring(*shape),
+    "apart": lambda shape: ring(*shape, 3)[..., 1],
+    "expanded": lambda shape: ring(*shape[:-1], 1).expand(shape),
+    "displaced": lambda shape: ring(torch.Size(shape).numel() + 1)[1:].view(shape),
+}
+MULTIPLIERS = [1 << 63, 1 << 48, 1 << 40, 1 << 57, 4, 12345 << 40, 3 << 62, 2**64 - 4]
+
+
+@pytest.mark.parametrize("size", PASS_SIZES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.usefixtures("isa", "threads")
+def test_products_are_added_alike(size: int, layout: str) -> None:
+    x, b, y, a = (LAYOUTS[layout]((2, size)) for _ in range(4))
+
+    for left in (None, a):
+        for right in (None, b):
+            for leader in (False, True):
+                for minus in (False, True):
+                    found = ring(2, size)
+                    want = found.clone()
+                    native.multiply_add(found, x, right, y, left, leader=leader, minus=minus)
+                    reference.multiply_add(want, x, right, y, left, leader=leader, minus=minus)
+                    assert torch.equal(found, want)
+
+
+@pytest.mark.usefixtures("isa")
+def test_products_are_added_with_broadcasting() -> None:
+    x, b, y, a = ring(5, 1), ring(5, 1), ring(7), ring(7)
+    found = torch.zeros(5, 7, dtype=torch.int64)
+
+    native.multiply_add(found, x, b, y, a, leader=True)
+
+    assert torch.equal(found, x * y + x * b + y * a)
+
+
+@pytest.mark.parametrize("size", PASS_SIZES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
+@pytest.mark.usefixtures("isa", "threads")
+def test_scaled_numbers_and_choices_of_them_are_alike(size: int, layout: str, dtype: torch.dtype) -> None:
+    shape = (1, size)
+    a, opened, x, beta, high = (LAYOUTS[layout](shape) for _ in range(5))
+    c, bit = bits(1, 2 * size)[:, ::2], bits(*shape)
+    wrap = LAYOUTS[layout](shape).to(dtype)
+
+    for m in MULTIPLIERS:
+        for chosen in (None, bit):
+            both = [(torch.empty(shape, dtype=torch.int64), torch.empty(shape, dtype=dtype)) for _ in range(2)]
+            for k, (product, turn) in zip((native, reference), both, strict=True):
+                k.scaled_parts(a, m, product, turn, chosen)
+            assert torch.equal(both[0][0], both[1][0])
+            assert torch.equal(both[0][1], both[1][1])
+        for leader in (False, True):
+            found, want = (k.scaled_share(opened, m, high, wrap, leader=leader) for k in (native, reference))
+            assert torch.equal(found, want)
+        found, want = (k.selected(opened, c, x, beta, high, m, wrap) for k in (native, reference))
+        assert torch.equal(found, want)
+    found, want = (k.selected(opened, c, x, beta, high) for k in (native, reference))
+    assert torch.equal(found, want)
+
+
+@pytest.mark.usefixtures("isa", "threads")
+def test_key_streams_are_subtracted_in_words_of_any_size() -> None:
+    key = os.urandom(16)
+    here, there = native.key_stream(key), reference.key_stream(key)
+
+    for size in (1, 100, 5000, 2_000_001):
+        for dtype in (torch.uint8, torch.int16, torch.int32, torch.int64):
+            found = ring(size).to(dtype)
+            want = found.clone()
+            here.subtract_from(found)
+            there.subtract_from(want)
+            assert torch.equal(found, want)

@@ -104,6 +104,52 @@ class Dealing:
         """
         return self._deal(shapes, make, widths or [RING_BYTES] * len(shapes), widen, narrow, isub, Stream.subtract_from)
 
+    def words(self, shape: Shape, widths: Sequence[int], fill: Callable[..., None]) -> list[list[Tensor]]:
+        """Deal integers of so many bytes, all of one shape, in one frame, which `fill` writes at the producer.
+
+        `fill` gets a tensor for each width, of the integers that have it, and their shares add up modulo their size.
+        Where no type has the width, they are the top bytes of ring elements. Returns the tensors of each hosted party.
+        """
+        if not _TYPED.issuperset(widths):
+            return self._wide_words(shape, widths, fill)
+        session = self._session
+        session.check_open()
+        count = math.prod(shape)
+        sizes = [width * count for width in widths]
+        total = sum(sizes)
+        corrected = self._turn % len(session.parties)
+        self._turn += 1
+        session.meter.dealt(total)
+
+        def rows(data: Tensor) -> list[Tensor]:
+            pieces = zip(_parted(data, sizes), widths, strict=True)
+            return [piece.view(_WORDS[width]).view(tuple(shape)) for piece, width in pieces]
+
+        if self._at_producer and total:
+            frame = kernels.space((total,), torch.uint8)
+            values = rows(frame)
+            fill(*values)
+            for i, stream in enumerate(self._at_producer):
+                if i != corrected:
+                    stream.subtract_words_from(values)
+            session.transport.send(Parcel(session.producer, session.parties[corrected], frame))
+        out = []
+        for i, role in self._hosted:
+            data = self._ends[i].bytes(total) if i != corrected else kernels.space((total,), torch.uint8)
+            if i == corrected and total:
+                session.transport.receive(Parcel(session.producer, role, data))
+            out.append(rows(data))
+        return out
+
+    def _wide_words(self, shape: Shape, widths: Sequence[int], fill: Callable[..., None]) -> list[list[Tensor]]:
+        def make() -> list[Tensor]:
+            values = [torch.empty(tuple(shape), dtype=torch.int64) for _ in widths]
+            fill(*values)
+            return values
+
+        dealt = self.ring([shape] * len(widths), make, widths)
+        return [list(row) for row in zip(*(d.parts for d in dealt), strict=True)]
+
     def bits(self, shapes: Sequence[Shape], make: Callable[[], Sequence[Tensor]]) -> list[Dealt]:
         """Deal bytes of bits (XOR shares) made at the producer by `make`, in one frame. 1 byte an element."""
         return self._deal(shapes, make, [1] * len(shapes), _same, _same, ixor, Stream.xor_into)
@@ -201,6 +247,7 @@ def _flat(tensors: Sequence[Tensor]) -> Tensor:
 
 
 _WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, RING_BYTES: torch.int64}
+_TYPED = frozenset(_WORDS)
 
 
 def width(zeros: int) -> int:

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tacit.correlated.dealing import Dealing, Dealt
+from tacit.correlated.dealing import RING_BYTES, Dealing, Dealt
 from tacit.ring import kernels
 
-__all__ = ["BitMask", "Draw", "Mask", "Premask", "Secret", "Term"]
+__all__ = ["BitMask", "Draw", "Form", "Mask", "Premask", "Scaled", "Secret", "Term"]
 
 TensorOp = Callable[[Tensor], Tensor]
 
@@ -53,8 +53,12 @@ class Secret(Dealt):
                 source, op = self._source
                 self.parts = [op(part) for part in source.deal(dealing).parts]
             else:
-                (mine,) = dealing.ring([self._shape], lambda: [] if self.plain is None else [self.plain])
-                self.parts = mine.parts
+
+                def fill(out: Tensor) -> None:
+                    assert self.plain is not None
+                    out.copy_(self.plain)
+
+                self.parts = [part for (part,) in dealing.words(self._shape, [RING_BYTES], fill)]
         return self
 
     def mapped(self, op: TensorOp, shape: torch.Size) -> Secret:
@@ -199,11 +203,11 @@ class Mask:
             if isinstance(term.secret, Secret):
                 term.secret.deal(dealing)
 
-    def parts(self, indices: Sequence[int]) -> list[Tensor]:
-        """The additive shares of x that this form gives to the hosted parties; party 0 adds the public E."""
+    def sums(self) -> list[Tensor]:
+        """The hosted parties' shares of Σ Q_k s_k, by which x is more than E."""
         out = []
-        for k, index in enumerate(indices):
-            total: Tensor | None = self.opened if index == 0 else None
+        for k in range(len(self.terms[0].secret.parts)):
+            total: Tensor | None = None
             for factor, secret, _ in self.terms:
                 part = secret.parts[k] if factor is None else factor * secret.parts[k]
                 total = part if total is None else total + part
@@ -216,6 +220,10 @@ class Mask:
         opened = _apply(op, self.opened)
         return Mask(opened, [_map_term(term, op, opened) for term in self.terms])
 
+    def written(self) -> Mask:
+        """This form, whose E and Q are written out already; see `Scaled`."""
+        return self
+
     def add_public(self, c: Tensor) -> Mask:
         """The masked form of x + c; the masks, and with them their tables, stay."""
         return Mask(None if self.opened is None else self.opened + c, self.terms)
@@ -226,6 +234,61 @@ class Mask:
 
     def __repr__(self) -> str:
         return "Mask(<hidden>)"
+
+
+class Scaled:
+    """The masked form of z k, k = m 2^-64, which a truncation of z = E + a leaves: see `truncation`.
+
+    Its E and its two terms follow from those of z, and from m. What is done with them most often, `parts` and a
+    selection, takes one pass over those of z, so they are written out only when somebody asks for them.
+    """
+
+    __slots__ = ("_written", "dealt", "multiplier", "z", "zeros")
+
+    def __init__(self, z: Mask, multiplier: int, zeros: int, dealt: Sequence[Sequence[Tensor]]) -> None:
+        self.z = z
+        self.multiplier = multiplier
+        self.zeros = zeros
+        """Low bits of the second term that are zero, always."""
+        self.dealt = dealt
+        """For each hosted party, its shares of the two terms: the second in integers as short as its zeros allow."""
+        self._written: Mask | None = None
+
+    def parts(self, indices: Sequence[int]) -> list[Tensor]:
+        """The additive shares of z k that this form gives to the hosted parties."""
+        opened = self.z.opened
+        if opened is None:
+            return []
+        rows = zip(indices, self.dealt, strict=True)
+        return [kernels.scaled_share(opened, self.multiplier, *row, leader=index == 0) for index, row in rows]
+
+    def map(self, op: TensorOp) -> Scaled:
+        """The masked form of op(z k), for an op that only moves elements."""
+        return Scaled(self.z.map(op), self.multiplier, self.zeros, [[op(t) for t in row] for row in self.dealt])
+
+    def written(self) -> Mask:
+        """The same form with E and its terms written out."""
+        if self._written is None:
+            opened, plain, m = self.z.opened, self.z.secret.plain, self.multiplier
+            terms: list[Tensor | None] = [None, None]
+            if plain is not None:
+                high, wrap = torch.empty_like(plain), torch.empty_like(plain)
+                kernels.scaled_parts(plain, m, high, wrap)
+                terms = [high, wrap]
+            first = Dealt([high for high, _ in self.dealt], terms[0])
+            second = Dealt([kernels.wrap_words(wrap) for _, wrap in self.dealt], terms[1])
+            public = factor = None
+            if opened is not None:
+                public, factor = kernels.scaled_public(opened, m), kernels.wrap_factor(opened)
+            self._written = Mask(public, [Term(None, first), Term(factor, second, self.zeros)])
+        return self._written
+
+    def __repr__(self) -> str:
+        return "Scaled(<hidden>)"
+
+
+Form = Mask | Scaled
+"""A masked form of a secret."""
 
 
 class BitMask:

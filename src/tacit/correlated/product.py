@@ -24,10 +24,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from tacit.correlated.dealing import Dealing, width
-from tacit.correlated.masks import Draw, Mask, Premask, Secret
+from tacit.correlated.dealing import Dealing, Dealt, width
+from tacit.correlated.masks import Draw, Form, Mask, Premask, Secret
+from tacit.ring import kernels
 
-__all__ = ["Product", "bilinear", "elementwise"]
+__all__ = ["Product", "bilinear", "draw", "elementwise"]
 
 Bilinear = Callable[[Tensor, Tensor], Tensor]
 Product = tuple[list[Tensor], torch.Size, Premask]
@@ -66,7 +67,7 @@ def bilinear(dealing: Dealing, x: Mask, y: Mask, op: Bilinear, indices: Sequence
     return _premasked(dealing, products, plain, shape)
 
 
-def elementwise(dealing: Dealing, x: Mask, y: Mask, shape: torch.Size, indices: Sequence[int]) -> Product:
+def elementwise(dealing: Dealing, x: Form, y: Form, shape: torch.Size, indices: Sequence[int]) -> Product:
     """x * y (with broadcasting), premasked, from masks of any form.
 
         (E + Σ Q_k s_k)(F + Σ R_l t_l)  =  E F + F Σ Q_k [s_k] + E Σ R_l [t_l] + Σ Q_k R_l s_k t_l
@@ -75,52 +76,67 @@ def elementwise(dealing: Dealing, x: Mask, y: Mask, shape: torch.Size, indices: 
     Producer: no bytes for simple masks. For what truncations by r and s bits have left, ceil(r / 8) + ceil(s / 8) bytes
     an element: the second terms are multiples of 2^(64-r) and 2^(64-s), and their product vanishes if r + s <= 64.
     """
-    x.deal(dealing)
-    y.deal(dealing)
     square = x is y
+    left = x.written()
+    right = left if square else y.written()
+    left.deal(dealing)
+    right.deal(dealing)
+    crossed = _crossed(dealing, left, right, shape, square=square)
+    t = draw(dealing, shape)
+    for place, index in enumerate(indices):
+        E, F, z = left.opened, right.opened, t.parts[place]  # noqa: N806 - the letters of the formula
+        assert E is not None
+        assert F is not None
+        kernels.multiply_add(z, E, _sum(right, place, index), F, _sum(left, place, index), leader=index == 0)
+        for (k, j), c in crossed:
+            part = c.parts[place]
+            for factor in (left.terms[k].factor, right.terms[j].factor):
+                part = part if factor is None else part * factor
+            z.add_(part, alpha=2 if square and j != k else 1)
+    if t.plain is not None:
+        a, b = _plain(left, 0), _plain(right, 0)
+        kernels.multiply_add(t.plain, a, b, b, None, leader=False, minus=True)  # a b - t
+    return t.parts, shape, _mask_of(t.plain, shape)
+
+
+def draw(dealing: Dealing, shape: torch.Size) -> Dealt:
+    """Shares of t, which what a product adds goes on top of."""
+    return dealing.random_ring(shape)
+
+
+def _crossed(
+    dealing: Dealing, x: Mask, y: Mask, shape: torch.Size, *, square: bool
+) -> list[tuple[tuple[int, int], Dealt]]:
+    """Deal the products of terms that no mask can hide; of a square, each of them once."""
     pairs = [
         (k, j)
         for k in range(len(x.terms))
         for j in range(k if square else 0, len(y.terms))
         if k + j and x.terms[k].zeros + y.terms[j].zeros < 64
     ]
-
-    def make() -> list[Tensor]:
-        return [_plain(x, k) * _plain(y, j) for k, j in pairs]
-
+    if not pairs:
+        return []
     widths = [width(x.terms[k].zeros + y.terms[j].zeros) for k, j in pairs]
-    cross = dealing.ring([shape] * len(pairs), make, widths) if pairs else []
-    left, right = x.parts([1] * len(indices)), y.parts([1] * len(indices))  # [Σ Q_k s_k] and [Σ R_l t_l]
-    out: list[Tensor | None] = []
-    for place, index in enumerate(indices):
-        E, F = x.opened, y.opened  # noqa: N806 - the letters of the formula
-        assert E is not None
-        assert F is not None
-        z: Tensor | None = None
-        if index == 0 or _held(y, index):
-            z = E * (right[place] + F if index == 0 else right[place])
-        if _held(x, index):
-            z = F * left[place] if z is None else z.addcmul_(F, left[place])
-        for (k, j), c in zip(pairs, cross, strict=True):
-            part = c.parts[place]
-            for factor in (x.terms[k].factor, y.terms[j].factor):
-                part = part if factor is None else part * factor
-            part = part * 2 if square and j != k else part
-            z = part if z is None else z.add_(part)
-        out.append(z)
-    plain = None if x.terms[0].secret.plain is None else _plain(x, 0) * _plain(y, 0)
-    return _premasked(dealing, out, plain, shape)
+    dealt = dealing.ring([shape] * len(pairs), lambda: [_plain(x, k) * _plain(y, j) for k, j in pairs], widths)
+    return list(zip(pairs, dealt, strict=True))
+
+
+def _sum(mask: Mask, place: int, index: int) -> Tensor | None:
+    """A party's share of Σ Q_k s_k, if it may differ from zero."""
+    first = mask.terms[0].secret
+    if isinstance(first, Secret):
+        return first.parts[place] if first.known_to(index) else None
+    return mask.sums()[place]
 
 
 def _premasked(dealing: Dealing, parts: Sequence[Tensor | None], product: Tensor | None, shape: torch.Size) -> Product:
     """Add a random t to shares that lack a product of masks."""
     shares, plain = dealing.add_random(parts, product, shape)
-    return shares, shape, Premask(Secret.withheld(plain, shape), frozenset((Draw(),)))
+    return shares, shape, _mask_of(plain, shape)
 
 
-def _held(mask: Mask, index: int) -> bool:
-    """Whether a party's shares of the terms may differ from zero."""
-    return any(not isinstance(term.secret, Secret) or term.secret.known_to(index) for term in mask.terms)
+def _mask_of(plain: Tensor | None, shape: torch.Size) -> Premask:
+    return Premask(Secret.withheld(plain, shape), frozenset((Draw(),)))
 
 
 def _plain(mask: Mask, k: int) -> Tensor:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tacit.correlated.dealing import Dealing, Dealt, width
-from tacit.correlated.masks import BitMask, Mask
+from tacit.correlated.dealing import RING_BYTES, Dealing, Dealt, width
+from tacit.correlated.masks import BitMask, Form, Scaled
 from tacit.ring import kernels
 
 __all__ = ["draw_bit_mask", "selected", "to_ring"]
@@ -23,40 +23,38 @@ def draw_bit_mask(dealing: Dealing, shape: torch.Size) -> tuple[Dealt, BitMask]:
     plane = dealing.random_bits(((count + 7) // 8,))
     beta = plane.map(lambda p: kernels.unpack_bits(p, count).view(shape))
 
-    def make() -> list[Tensor]:
+    def fill(out: Tensor) -> None:
         assert beta.plain is not None
-        return [beta.plain.to(torch.int64)]
+        out.copy_(beta.plain)
 
-    (ring,) = dealing.ring([shape], make)
-    return plane, BitMask(None, beta, ring)
+    parts = [part for (part,) in dealing.words(shape, [RING_BYTES], fill)]
+    return plane, BitMask(None, beta, Dealt(parts, None))
 
 
-def selected(dealing: Dealing, bit: BitMask, x: Mask, parts: Sequence[Tensor], shape: Sequence[int]) -> list[Tensor]:
+def selected(dealing: Dealing, bit: BitMask, x: Form, parts: Sequence[Tensor], shape: torch.Size) -> list[Tensor]:
     """Shares of b x, from the masked bit, the masked x and the shares of x.
 
     Producer: 8 bytes an element, and for the second term of a truncation by s bits ceil(s / 8).
     """
+    z = x.z if isinstance(x, Scaled) else x
+    a, beta = z.secret.plain, bit.beta.plain
 
-    def make() -> list[Tensor]:
-        beta = bit.beta.plain
+    def fill(high: Tensor, wrap: Tensor | None = None) -> None:
+        assert a is not None
         assert beta is not None
-        return [beta * term.secret.plain for term in x.terms if term.secret.plain is not None]
+        if wrap is None:
+            torch.mul(a, beta, out=high)
+        else:
+            kernels.scaled_parts(a, m, high, wrap, beta.expand(shape))
 
-    products = dealing.ring([shape] * len(x.terms), make, [width(term.zeros) for term in x.terms])
+    m, widths = (x.multiplier, [RING_BYTES, width(x.zeros)]) if isinstance(x, Scaled) else (0, [RING_BYTES])
+    rows = dealing.words(shape, widths, fill)
     out = []
-    for k, part in enumerate(parts):
+    for part, ring, (high, *wrap) in zip(parts, bit.ring.parts, rows, strict=True):
         assert bit.opened is not None
-        assert x.opened is not None
-        inner = x.opened * bit.ring.parts[k]
-        for (factor, *_), dealt in zip(x.terms, products, strict=True):
-            if factor is None:
-                inner += dealt.parts[k]
-            else:
-                inner.addcmul_(dealt.parts[k], factor)
-        ones = bit.opened.to(torch.int64).neg_()  # all bits of an element are c, by which -v = (v ^ ones) - ones
-        inner.bitwise_xor_(ones).sub_(ones)
-        inner += ones.bitwise_and_(part) if ones.shape == part.shape else ones & part
-        out.append(inner)
+        assert z.opened is not None
+        c = bit.opened.expand(shape)
+        out.append(kernels.selected(z.opened, c, part, ring.expand(shape), high, m, *wrap))
     return out
 
 

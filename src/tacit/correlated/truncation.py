@@ -16,79 +16,42 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-import torch
 from torch import Tensor
 
 from tacit.correlated.dealing import RING_BYTES, Dealing, width
-from tacit.correlated.masks import Mask, Term
+from tacit.correlated.masks import Mask, Scaled
 from tacit.ring import kernels
 
 __all__ = ["scaled", "truncated"]
 
 
-def truncated(dealing: Dealing, z: Mask, bits: int) -> Mask:
+def truncated(dealing: Dealing, z: Mask, bits: int) -> Scaled:
     """The masked form of z >> bits, from the simple form of z. Producer: 8 + ceil(bits / 8) bytes an element.
 
     msb(a) 2^(64-bits) matters modulo 2^64 only, so its shares have no more than their top `bits` bits.
     """
-    a = z.secret
-
-    def make() -> list[Tensor]:
-        assert a.plain is not None
-        return [kernels.logical_shift(a.plain, bits), (a.plain < 0).to(torch.int64) << (64 - bits)]
-
-    shifted, wrap = dealing.ring([z.shape] * 2, make, [RING_BYTES, width(64 - bits)])
-    if z.opened is None:
-        return Mask(None, [Term(None, shifted), Term(None, wrap, 64 - bits)])
-    shifted_up = z.opened + (1 << 62)  # E'
-    factor = _factor(shifted_up)
-    public = shifted_up.bitwise_right_shift_(bits)  # with signs moving in, which is (E' >> s) - msb(E') 2^(64-s)
-    public += 1 - (1 << (62 - bits))
-    return Mask(public, [Term(None, shifted), Term(factor, wrap, 64 - bits)])
+    return _dealt(dealing, z, 1 << (64 - bits), 64 - bits)
 
 
-def scaled(dealing: Dealing, z: Mask, factor: float) -> Mask:
+def scaled(dealing: Dealing, z: Mask, factor: float) -> Scaled:
     """The masked form of z k for a public 2^-62 <= k < 1: a truncation and a product with a public number in one.
 
     Let m = k 2^64, a multiple of 4. With E' and a unsigned, z' = z + 2^62 = E' + a - w 2^64 as in the truncation above,
 
         z k  =  floor(E' m / 2^64) + [floor(a m / 2^64)] + {0, 1} - [w] m - m / 4
 
-    where half a unit is what rounding k may cost, and the rest is unbiased: off by one and a half units at most.
-    Producer: 16 bytes an element.
+    where half a unit is what rounding k may cost, and the rest is unbiased: off by one and a half units at most. With
+    m = 2^(64-s) it is the truncation by s bits. Producer: 16 bytes an element.
     """
+    return _dealt(dealing, z, 4 * round(2**62 * Fraction(factor)), 0)
+
+
+def _dealt(dealing: Dealing, z: Mask, multiplier: int, zeros: int) -> Scaled:
     a = z.secret
-    m = _signed(4 * round(2**62 * Fraction(factor)))
 
-    def make() -> list[Tensor]:
+    def fill(high: Tensor, wrap: Tensor) -> None:
         assert a.plain is not None
-        return [_high_product(a.plain, m), (a.plain < 0).to(torch.int64) * m]
+        kernels.scaled_parts(a.plain, multiplier, high, wrap)
 
-    product, wrap = dealing.ring([z.shape] * 2, make)
-    if z.opened is None:
-        return Mask(None, [Term(None, product), Term(None, wrap)])
-    shifted_up = z.opened + (1 << 62)  # E'
-    public = _high_product(shifted_up, m)
-    public += 1 - ((m % (1 << 64)) >> 2)
-    public -= (shifted_up < 0) * m
-    return Mask(public, [Term(None, product), Term(_factor(shifted_up), wrap)])
-
-
-def _factor(shifted_up: Tensor) -> Tensor:
-    """msb(E') - 1, by which the dealt part of the wrap enters."""
-    return (shifted_up >> 63).bitwise_not_()
-
-
-def _high_product(v: Tensor, m: int) -> Tensor:
-    """floor(v m / 2^64), both unsigned: the upper half of a product of 128 bits, by halves of 32."""
-    mask = (1 << 32) - 1
-    m_low, m_high = m & mask, (m >> 32) & mask
-    low, high = v & mask, kernels.logical_shift(v, 32)
-    middle = high * m_low + kernels.logical_shift(low * m_low, 32)
-    other = low * m_high + (middle & mask)
-    return high * m_high + kernels.logical_shift(middle, 32) + kernels.logical_shift(other, 32)
-
-
-def _signed(v: int) -> int:
-    """What int64 holds for v modulo 2^64."""
-    return (v + (1 << 63)) % (1 << 64) - (1 << 63)
+    parts = dealing.words(z.shape, [RING_BYTES, width(zeros)], fill)
+    return Scaled(z, multiplier, zeros, parts)

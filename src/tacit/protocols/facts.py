@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
-from tacit.correlated.masks import Mask, Premask
+from tacit.correlated.masks import Form, Premask
 
 if TYPE_CHECKING:
     from tacit.protocols.share import Share
@@ -74,7 +74,7 @@ class Facts:
         """Of lasting data: what has been opened of it, element by element, by the protocol that keeps it."""
         self.mask: Any = None
         """The simple `Mask` of an arithmetic share, the `BitMask` of a binary one."""
-        self.form: Mask | None = None
+        self.form: Form | None = None
         """A masked form with more than one term, left by a truncation."""
         self.public: Tensor | None = None
         """The content itself, where it is made of public values only."""

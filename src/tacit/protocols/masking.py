@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tacit.correlated import selection
 from tacit.correlated.dealing import Dealing
-from tacit.correlated.masks import BitMask, Mask, Premask, Secret
+from tacit.correlated.masks import BitMask, Form, Mask, Premask, Secret
 from tacit.correlated.parts import OpenedParts, draw_mask
 from tacit.protocols.facts import Facts, Owned
 from tacit.protocols.share import Binary, Share
@@ -200,9 +200,9 @@ def simple_mask(facts: Facts) -> Any:
     return facts.mask
 
 
-def masked_form(facts: Facts) -> Mask | None:
+def masked_form(facts: Facts) -> Form | None:
     """A masked form of a content, if there is one: its simple mask, or what a truncation left."""
-    known: Mask | None = simple_mask(facts)
+    known: Form | None = simple_mask(facts)
     if known is not None:
         return known
     lineage = facts.lineage

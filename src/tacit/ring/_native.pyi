@@ -20,6 +20,26 @@ def matmul(
     threads: int,
 ) -> None: ...
 def contract(x: int, x_at: Tables, y: int, y_at: Tables, z: int, z_at: Tables, threads: int) -> None: ...
+def multiply_add(
+    x: int, b: int, y: int, a: int, leader: bool, minus: bool, count: int, out: int, threads: int
+) -> None: ...
+def scaled_parts(a: int, m: int, bit: int, count: int, high: int, wrap: int, bytes: int, threads: int) -> None: ...
+def scaled_share(
+    opened: int, m: int, high: int, wrap: int, bytes: int, leader: bool, count: int, out: int, threads: int
+) -> None: ...
+def selected(
+    opened: int,
+    m: int,
+    c: int,
+    x: int,
+    beta: int,
+    high: int,
+    wrap: int,
+    bytes: int,
+    count: int,
+    out: int,
+    threads: int,
+) -> None: ...
 def thermometer(a: int, count: int, out: int, threads: int) -> None: ...
 def lookup(
     tables: int, width: int, numbers: int, count: int, leader: bool, less: int, equal: int, threads: int

@@ -11,7 +11,7 @@ import logging
 import os
 
 from tacit.errors import ConfigError
-from tacit.ring.reference import CHUNKS, Places, logical_shift, node_inputs
+from tacit.ring.reference import CHUNKS, Places, logical_shift, node_inputs, scaled_public, wrap_factor, wrap_words
 
 __all__ = [
     "BACKEND",
@@ -23,13 +23,20 @@ __all__ = [
     "logical_shift",
     "lookup",
     "matmul",
+    "multiply_add",
     "node_evaluate",
     "node_expand",
     "node_inputs",
     "pack_bits",
+    "scaled_parts",
+    "scaled_public",
+    "scaled_share",
+    "selected",
     "space",
     "thermometer",
     "unpack_bits",
+    "wrap_factor",
+    "wrap_words",
 ]
 
 
@@ -73,9 +80,13 @@ if BACKEND == "native":
         key_stream,
         lookup,
         matmul,
+        multiply_add,
         node_evaluate,
         node_expand,
         pack_bits,
+        scaled_parts,
+        scaled_share,
+        selected,
         space,
         thermometer,
         unpack_bits,
@@ -86,9 +97,13 @@ else:
         key_stream,
         lookup,
         matmul,
+        multiply_add,
         node_evaluate,
         node_expand,
         pack_bits,
+        scaled_parts,
+        scaled_share,
+        selected,
         space,
         thermometer,
         unpack_bits,

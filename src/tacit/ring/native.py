@@ -24,9 +24,13 @@ __all__ = [
     "key_stream",
     "lookup",
     "matmul",
+    "multiply_add",
     "node_evaluate",
     "node_expand",
     "pack_bits",
+    "scaled_parts",
+    "scaled_share",
+    "selected",
     "space",
     "thermometer",
     "unpack_bits",
@@ -93,10 +97,54 @@ def _tables(at: Places) -> _native.Tables:
     return first, rows, columns
 
 
-def thermometer(a: Tensor) -> Tensor:
-    """Tables T_k[j] = [j < digit k of a], j = 0..14, over the low 63 bits of a: [n] -> int16 [16, n]."""
+def multiply_add(
+    out: Tensor, x: Tensor, b: Tensor | None, y: Tensor, a: Tensor | None, *, leader: bool, minus: bool = False
+) -> None:
+    """out = x b + y a (+ x y at the leader) + out, or - out; None is zero. `out` is contiguous."""
+    shape = out.shape
+    if not all(t is None or (t.shape == shape and t.is_contiguous()) for t in (x, b, y, a)):
+        reference.multiply_add(out, x, b, y, a, leader=leader, minus=minus)
+        return
+    b_at, a_at = (0 if t is None else t.data_ptr() for t in (b, a))
+    _native.multiply_add(
+        x.data_ptr(), b_at, y.data_ptr(), a_at, leader, minus, out.numel(), out.data_ptr(), torch.get_num_threads()
+    )
+
+
+def scaled_parts(a: Tensor, m: int, high: Tensor, wrap: Tensor, bit: Tensor | None = None) -> None:
+    """Write floor(a m / 2^64), a unsigned, and the top bytes of msb(a) m, times a bit: see `reference`."""
     a = a.contiguous()
-    out = space((CHUNKS, a.numel()), torch.int16)
+    bit = None if bit is None else bit.contiguous()
+    places = a.data_ptr(), m, 0 if bit is None else bit.data_ptr(), a.numel(), high.data_ptr(), wrap.data_ptr()
+    _native.scaled_parts(*places, wrap.itemsize, torch.get_num_threads())
+
+
+def scaled_share(opened: Tensor, m: int, high: Tensor, wrap: Tensor, *, leader: bool) -> Tensor:
+    """A share of z m 2^-64, from the opened E of z = E + a and shares of what `scaled_parts` makes of a."""
+    opened, high, wrap = opened.contiguous(), high.contiguous(), wrap.contiguous()
+    out = space(opened.shape, torch.int64)
+    places = opened.data_ptr(), m, high.data_ptr(), wrap.data_ptr(), wrap.itemsize
+    _native.scaled_share(*places, leader, opened.numel(), out.data_ptr(), torch.get_num_threads())
+    return out
+
+
+def selected(
+    opened: Tensor, c: Tensor, x: Tensor, beta: Tensor, high: Tensor, m: int = 0, wrap: Tensor | None = None
+) -> Tensor:
+    """A share of b x, b = c ^ beta, from the masked form of x, what is dealt for it, and its share: see `reference`."""
+    opened, c, x, beta, high = (t.contiguous() for t in (opened, c, x, beta, high))
+    out = space(opened.shape, torch.int64)
+    places = opened.data_ptr(), m, c.data_ptr(), x.data_ptr(), beta.data_ptr(), high.data_ptr()
+    kept = None if wrap is None else wrap.contiguous()
+    wrap_at = (0, 0) if kept is None else (kept.data_ptr(), kept.itemsize)
+    _native.selected(*places, *wrap_at, opened.numel(), out.data_ptr(), torch.get_num_threads())
+    return out
+
+
+def thermometer(a: Tensor, out: Tensor | None = None) -> Tensor:
+    """Tables T_k[j] = [j < digit k of a], j = 0..14, over the low 63 bits of a: [n] -> int16 [16, n], contiguous."""
+    a = a.contiguous()
+    out = space((CHUNKS, a.numel()), torch.int16) if out is None else out
     _native.thermometer(a.data_ptr(), a.numel(), out.data_ptr(), torch.get_num_threads())
     return out
 
@@ -174,23 +222,23 @@ class KeyStream:
     def next(self, count: int) -> Tensor:
         """The next `count` bytes."""
         out = space((count,), torch.uint8)
-        self._write(out, "store")
+        self._write(out, _STORE)
         return out
 
     def add_to(self, out: Tensor) -> None:
         """out += the next ring elements."""
-        self._write(out, "add")
+        self._write(out, _ADD)
 
     def subtract_from(self, out: Tensor) -> None:
-        """out -= the next ring elements."""
-        self._write(out, "subtract")
+        """out -= the next integers of its type."""
+        self._write(out, _SUBTRACT[out.itemsize])
 
     def xor_into(self, out: Tensor) -> None:
         """out ^= the next bytes."""
-        self._write(out, "xor")
+        self._write(out, _XOR)
 
-    def _write(self, out: Tensor, how: str) -> None:
-        self._stream.write(out.data_ptr(), out.nbytes, _INTO[how], torch.get_num_threads())
+    def _write(self, out: Tensor, how: int) -> None:
+        self._stream.write(out.data_ptr(), out.nbytes, how, torch.get_num_threads())
 
 
 def key_stream(key: bytes) -> KeyStream | reference.KeyStream:
@@ -198,7 +246,8 @@ def key_stream(key: bytes) -> KeyStream | reference.KeyStream:
     return KeyStream(key) if has_aes() else reference.key_stream(key)
 
 
-_INTO = {"store": 0, "add": 1, "subtract": 2, "xor": 3}
+_STORE, _ADD, _XOR = 0, 1, 3  # keystream.hpp
+_SUBTRACT = {8: 2, 1: 4, 2: 5, 4: 6}  # by the bytes of a word
 
 
 def space(shape: Sequence[int], dtype: torch.dtype) -> Tensor:

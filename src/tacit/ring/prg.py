@@ -75,6 +75,16 @@ class Stream:
         else:
             out -= self.ring(out.shape)
 
+    def subtract_words_from(self, rows: Sequence[torch.Tensor]) -> None:
+        """Subtract the next bytes, one request for all the rows, as integers of each row's type."""
+        sizes = [row.nbytes for row in rows]
+        if sum(sizes) > SMALL_BYTES:
+            for row in rows:
+                self._source.subtract_from(row)
+        else:
+            for row, piece in zip(rows, self.bytes(sum(sizes)).split_with_sizes(sizes), strict=True):
+                row -= piece.view(row.dtype).view(row.shape)
+
     def xor_into(self, out: torch.Tensor) -> None:
         """XOR the next bytes, those of `bytes(out.numel())`, into a contiguous uint8 tensor, in one pass."""
         if out.nbytes > SMALL_BYTES:

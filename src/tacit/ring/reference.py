@@ -26,13 +26,20 @@ __all__ = [
     "logical_shift",
     "lookup",
     "matmul",
+    "multiply_add",
     "node_evaluate",
     "node_expand",
     "node_inputs",
     "pack_bits",
+    "scaled_parts",
+    "scaled_public",
+    "scaled_share",
+    "selected",
     "space",
     "thermometer",
     "unpack_bits",
+    "wrap_factor",
+    "wrap_words",
 ]
 
 CHUNKS = 16
@@ -82,15 +89,101 @@ def space(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     return torch.empty(tuple(shape), dtype=dtype)
 
 
-def thermometer(a: Tensor) -> Tensor:
+def multiply_add(
+    out: Tensor, x: Tensor, b: Tensor | None, y: Tensor, a: Tensor | None, *, leader: bool, minus: bool = False
+) -> None:
+    """out = x b + y a (+ x y at the leader) + out, or - out; None is zero. `out` is contiguous."""
+    if minus:
+        out.neg_()
+    if leader:
+        out.addcmul_(x, y if b is None else y + b)
+    elif b is not None:
+        out.addcmul_(x, b)
+    if a is not None:
+        out.addcmul_(y, a)
+
+
+def scaled_parts(a: Tensor, m: int, high: Tensor, wrap: Tensor, bit: Tensor | None = None) -> None:
+    """Write floor(a m / 2^64), a unsigned, and the top bytes of msb(a) m, times a bit; see `scaled_share`.
+
+    `high` is int64; `wrap` has as many bytes an element as its type; `bit` is uint8, 0 or 1. All are contiguous.
+    """
+    product, turn = _high_product(a, m), (a < 0) * _signed(m)
+    if bit is not None:
+        product, turn = product * bit, turn * bit
+    high.copy_(product.view(high.shape))
+    wrap.copy_((turn >> (64 - 8 * wrap.itemsize)).view(wrap.shape))
+
+
+def scaled_share(opened: Tensor, m: int, high: Tensor, wrap: Tensor, *, leader: bool) -> Tensor:
+    """A share of z m 2^-64, from the opened E of z = E + a and shares of what `scaled_parts` makes of a.
+
+        high + (msb(E') - 1) wrap,  and at the leader  floor(E' m / 2^64) - msb(E') m + 1 - m / 4        E' = E + 2^62
+
+    with E' unsigned; `tacit.correlated.truncation` says why. m is a multiple of 4 below 2^64.
+    """
+    share = high + wrap_factor(opened) * wrap_words(wrap)
+    return share.add_(scaled_public(opened, m)) if leader else share
+
+
+def scaled_public(opened: Tensor, m: int) -> Tensor:
+    """What the leader adds: see `scaled_share`."""
+    shifted_up = opened + (1 << 62)
+    return _high_product(shifted_up, m) - (shifted_up < 0) * _signed(m) + (1 - (m >> 2))
+
+
+def wrap_factor(opened: Tensor) -> Tensor:
+    """msb(E') - 1."""
+    return ((opened + (1 << 62)) >> 63).bitwise_not_()
+
+
+def wrap_words(wrap: Tensor) -> Tensor:
+    """The top bytes of ring elements, one integer for each, as ring elements with zeros below."""
+    return wrap if wrap.itemsize == 8 else wrap.to(torch.int64) << (64 - 8 * wrap.itemsize)
+
+
+def selected(
+    opened: Tensor, c: Tensor, x: Tensor, beta: Tensor, high: Tensor, m: int = 0, wrap: Tensor | None = None
+) -> Tensor:
+    """A share of b x, b = c ^ beta: c [x] + (1 - 2 c) (E [beta] + [beta a]), for x = E + a and c of bytes 0 and 1.
+
+    For x = z m 2^-64, E is that of z, and `high` and `wrap` are shares of beta times what `scaled_parts` makes of a.
+    """
+    if wrap is None:
+        inner = opened * beta + high
+    else:
+        inner = scaled_public(opened, m) * beta + high + wrap_factor(opened) * wrap_words(wrap)
+    ones = c.to(torch.int64).neg_()  # all bits of an element are c, by which -v = (v ^ ones) - ones
+    return inner.bitwise_xor_(ones).sub_(ones).add_(ones & x)
+
+
+def _high_product(v: Tensor, m: int) -> Tensor:
+    """floor(v m / 2^64), both unsigned: the upper half of a product of 128 bits, by halves of 32."""
+    if m & (m - 1) == 0:
+        return logical_shift(v, 65 - m.bit_length())
+    mask = (1 << 32) - 1
+    m_low, m_high = m & mask, m >> 32
+    low, high = v & mask, logical_shift(v, 32)
+    middle = high * m_low + logical_shift(low * m_low, 32)
+    other = low * m_high + (middle & mask)
+    return high * m_high + logical_shift(middle, 32) + logical_shift(other, 32)
+
+
+def _signed(v: int) -> int:
+    """What int64 holds for 0 <= v < 2^64."""
+    return v - (v >> 63 << 64)
+
+
+def thermometer(a: Tensor, out: Tensor | None = None) -> Tensor:
     """Tables T_k[j] = [j < digit k of a], j = 0..14, over the low 63 bits of a: [n] -> int16 [16, n]."""
     words = _unsigned(a) & _LOW_63
-    out = np.empty((CHUNKS, words.size), dtype=np.uint16)
+    out = space((CHUNKS, words.size), torch.int16) if out is None else out
+    tables = out.numpy().view(np.uint16)
     for at in range(0, words.size, BLOCK):
         digits = _digits(words[at : at + BLOCK])
         np.left_shift(_ONE, digits, out=digits)
-        np.subtract(digits, _ONE, out=out[:, at : at + BLOCK])
-    return torch.from_numpy(out.view(np.int16))
+        np.subtract(digits, _ONE, out=tables[:, at : at + BLOCK])
+    return out
 
 
 def lookup(tables: Tensor, public: Tensor, *, leader: bool) -> tuple[Tensor, Tensor]:
@@ -162,7 +255,7 @@ def _unsigned(a: Tensor) -> NDArray[np.uint64]:
 class KeyStream:
     """The key stream of AES-128 in counter mode, the counter from zero on: taken, or combined with a contiguous tensor.
 
-    To add and to subtract, the tensor holds int64; to XOR, bytes.
+    To add, the tensor holds int64; to subtract, any integers; to XOR, bytes.
     """
 
     __slots__ = ("_cipher",)
@@ -184,8 +277,8 @@ class KeyStream:
         out += self.next(out.nbytes).view(torch.int64).view(out.shape)
 
     def subtract_from(self, out: Tensor) -> None:
-        """out -= the next ring elements."""
-        out -= self.next(out.nbytes).view(torch.int64).view(out.shape)
+        """out -= the next integers of its type."""
+        out -= self.next(out.nbytes).view(out.dtype).view(out.shape)
 
     def xor_into(self, out: Tensor) -> None:
         """out ^= the next bytes."""

@@ -116,6 +116,9 @@ void put(u8* out, const u8* stream, u64 count, Into how) {
         case Into::store: std::memcpy(out, stream, count); break;
         case Into::add: combine<u64>(out, stream, count, [](u64 v, u64 s) { return v + s; }); break;
         case Into::subtract: combine<u64>(out, stream, count, [](u64 v, u64 s) { return v - s; }); break;
+        case Into::subtract_1: combine<u8>(out, stream, count, [](u8 v, u8 s) { return v - s; }); break;
+        case Into::subtract_2: combine<u16>(out, stream, count, [](u16 v, u16 s) { return v - s; }); break;
+        case Into::subtract_4: combine<u32>(out, stream, count, [](u32 v, u32 s) { return v - s; }); break;
         case Into::exclusive_or: combine<u8>(out, stream, count, [](u8 v, u8 s) { return v ^ s; }); break;
     }
 }

@@ -4,7 +4,8 @@
 
 namespace tacit {
 
-enum class Into { store, add, subtract, exclusive_or };  // the values that Python passes
+// The values that Python passes; shorter words are subtracted modulo 2^8, 2^16 and 2^32.
+enum class Into { store, add, subtract, exclusive_or, subtract_1, subtract_2, subtract_4 };
 
 // The key stream of one key: block i is AES(key, i), i as 128 bits, big end first, as in NIST SP 800-38A.
 class KeyStream {
@@ -19,7 +20,7 @@ public:
     // Set `count` bytes apart, never to be given again, and return where in the stream they begin.
     u64 take(u64 count);
 
-    // Put the bytes from `position` on into `out`; to add and to subtract, `count` is a multiple of 8.
+    // Put the bytes from `position` on into `out`; to add and to subtract, `count` is a multiple of a word's.
     void write(u64 position, u8* out, u64 count, Into how, int threads) const;
 
 private:

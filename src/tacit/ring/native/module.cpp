@@ -8,6 +8,7 @@
 #include "contract.hpp"
 #include "isa.hpp"
 #include "keystream.hpp"
+#include "passes.hpp"
 #include "planes.hpp"
 
 namespace nb = nanobind;
@@ -65,6 +66,26 @@ NB_MODULE(_native, m) {
             nb::gil_scoped_release unlock;
             self.write(position, pointer<u8>(out), count, static_cast<Into>(how), threads);
         });
+
+    m.def("multiply_add", [](Address x, Address b, Address y, Address a, bool leader, bool minus, u64 count, Address out,
+                             int threads) {
+        multiply_add(pointer<u64>(x), pointer<u64>(b), pointer<u64>(y), pointer<u64>(a), leader, minus, count,
+                     pointer<u64>(out), threads);
+    }, unlocked);
+    m.def("scaled_parts", [](Address a, u64 m, Address bit, u64 count, Address high, Address wrap, int bytes,
+                             int threads) {
+        scaled_parts(pointer<u64>(a), m, pointer<u8>(bit), count, pointer<u64>(high), {pointer<u8>(wrap), bytes}, threads);
+    }, unlocked);
+    m.def("scaled_share", [](Address opened, u64 m, Address high, Address wrap, int bytes, bool leader, u64 count,
+                             Address out, int threads) {
+        scaled_share(pointer<u64>(opened), m, pointer<u64>(high), {pointer<u8>(wrap), bytes}, leader, count,
+                     pointer<u64>(out), threads);
+    }, unlocked);
+    m.def("selected", [](Address opened, u64 m, Address c, Address x, Address beta, Address high, Address wrap,
+                         int bytes, u64 count, Address out, int threads) {
+        selected(pointer<u64>(opened), bytes ? &m : nullptr, pointer<u8>(c), pointer<u64>(x), pointer<u64>(beta),
+                 pointer<u64>(high), {pointer<u8>(wrap), bytes}, count, pointer<u64>(out), threads);
+    }, unlocked);
 
     m.def("thermometer", [](Address a, u64 count, Address out, int threads) {
         thermometer(pointer<u64>(a), count, pointer<u16>(out), threads);
