@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +10,6 @@ from typing import Any
 import tasks
 
 Row = dict[str, Any]
-
-PRODUCTS = 5
-"""Ring products for one secret product of two parties: E x [b] and [a] x F at each, and a x b at the producer."""
 
 
 def arithmetic_limits() -> dict[str, float]:
@@ -46,21 +44,24 @@ def _best(run: Callable[[], object], times: int = 5) -> float:
 def seconds(row: Row, machine: Row) -> dict[str, float]:
     """Return the parts of a task's floor, in seconds; their sum is the floor.
 
-    arithmetic: `PRODUCTS` for each product of the plaintext program, on all cores that the three roles can use;
+    arithmetic: the ring products of `tasks.ring_multiply_adds`, on all cores that the three roles can use;
     memory:     every number in and out once at both parties, every byte sent written and read once;
-    wire:       every byte sent once, at the rate of one loopback connection, or of the emulated links;
-    rounds:     half a round trip each.
+    wire:       every byte sent once, at the rate of one loopback connection; or, over emulated links, the bytes of the
+                busiest one, if the producer's were spread evenly;
+    rounds:     half a round trip each, of processes that sleep or that look for the answer, whatever is shorter.
+
+    What each role draws from its key streams is left out: some 8 bytes for each that is sent, at tens of GB/s.
     """
     cores = min(machine["cores"], 3 * row.get("threads", 1))
     sent = row["online_bytes"] + row["producer_bytes"]
     parts = {
-        "arithmetic": PRODUCTS * tasks.multiply_adds(row["task"]) / (machine["gmac_s"] * 1e9 * cores),
+        "arithmetic": tasks.ring_multiply_adds(row["task"]) / (machine["gmac_s"] * 1e9 * cores),
         "memory": (2 * 8 * tasks.values(row["task"]) + 2 * sent) / (machine["copy_gb_s"] * 1e9),
     }
     if "wan_rate" not in machine:
         return parts | {
             "wire": sent / (machine["bandwidth_gb_s"] * 1e9),
-            "rounds": row["rounds"] * machine["rtt_us"] / 2 * 1e-6,
+            "rounds": row["rounds"] * min(machine["rtt_us"], machine.get("rtt_looking_us", math.inf)) / 2 * 1e-6,
         }
     largest = max(row["online_bytes"] / 2, row["producer_bytes"] / 2)  # each travels on a link of its own, at once
     return parts | {"wire": largest / machine["wan_rate"], "rounds": row["rounds"] * machine["wan_round_trip"] / 2}

@@ -119,15 +119,19 @@ def describe(rows: list[Row]) -> str:
     return (
         f"{tiny}{systems}. {here['time'][:10]}, {here['processor']}, {here['cores']} cores, {here['memory_gb']} GB; "
         f"all processes on this machine, threads per process: {', '.join(map(str, sorted(threads)))}. {_link(here)}"
-        f"Plain TCP over loopback: {here['rtt_us']} µs round trip, {here['bandwidth_gb_s']} GB/s; 64-bit matrix "
-        f"product: {here['gmac_s']} G multiply-adds/s a thread; copy in memory: {here['copy_gb_s']} GB/s read and "
-        "written. Tacit: two parties and the crypto-producer, ring Z_2^64, "
+        f"Plain TCP over loopback: {here['rtt_us']} µs round trip{_looking(here)}, {here['bandwidth_gb_s']} GB/s; "
+        f"64-bit matrix product: {here['gmac_s']} G multiply-adds/s a thread; copy in memory: {here['copy_gb_s']} GB/s "
+        "read and written. Tacit: two parties and the crypto-producer, ring Z_2^64, "
         f"{own.get('frac_bits', '?')} fractional bits, kernels: {own.get('kernels', '?')}, TLS 1.3 in the first "
         "column; CrypTen: two parties, 16 fractional bits; SPU: 18; both over plain TCP. "
         f"Passes: {_passes(rows)}. Calibration at the beginning and at the end: "
         f"{here['calibration_ms']} and {last['calibration_ms']} ms. At most {foreign} CPUs were used by others."
         + ("" if "wan" in here else f" Loopback device of its own: {'yes' if here['isolated_loopback'] else 'no'}.")
     )
+
+
+def _looking(machine: Row) -> str:
+    return f" ({machine['rtt_looking_us']} µs without sleeping)" if "rtt_looking_us" in machine else ""
 
 
 def _passes(rows: list[Row]) -> str:

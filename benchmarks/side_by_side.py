@@ -81,7 +81,8 @@ def machine(prefix: Sequence[str], wan: str | None = None) -> dict[str, object]:
     cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":", 1)[1].strip() for line in cpuinfo if "model name" in line), platform.processor())
     loopback = limits([])
-    rates = {"rtt_us": loopback["round_trip"] * 1e6, "bandwidth_gb_s": loopback["one_way"] / 1e9}
+    rates = {"rtt_us": loopback["round_trip"] * 1e6, "rtt_looking_us": loopback["round_trip_looking"] * 1e6}
+    rates["bandwidth_gb_s"] = loopback["one_way"] / 1e9
     return {
         "system": "machine",
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

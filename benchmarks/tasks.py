@@ -268,6 +268,26 @@ _LAYERS = {
 """Multiplications for one image, layer by layer."""
 
 
+def ring_multiply_adds(task: str) -> int:
+    """Return the multiplications modulo 2^64 that two parties and a producer need for them at least.
+
+    (E + a)(F + b): a party computes E [b] and [a] F, and one of them adds E F to either for nothing; the producer
+    computes a b: 5 in all. An owner's operand saves one of them, for the other party's share of its mask is zero.
+    """
+    family, all_, first = kind(task), multiply_adds(task), 0
+    if family == "logreg":
+        return 4 * all_  # the features have owners
+    if family == "network":
+        letter, steps = NETWORKS[task]
+        first = 2 * steps * BATCH * _LAYERS[letter][0]
+        return 4 * first + 5 * (all_ - first)  # the images have an owner, and the weights only at first
+    if family == "mlp":
+        first = INFERENCE[task] * 784 * 500
+    if family == "lenet":
+        first = LENET[task] * _LAYERS["C"][0]
+    return 3 * first + 4 * (all_ - first) if first else 3 * all_  # the weights have an owner, and so have the inputs
+
+
 def values(task: str) -> int:
     """Return how many numbers go into the task and come out of it."""
     family = kind(task)

@@ -143,13 +143,31 @@ def test_a_floor_adds_up_what_a_task_needs_at_least(module: Any) -> None:
     floor = module("floor")
 
     parts = floor.seconds({**ROW, **OWN}, MACHINE)
+    looking = floor.seconds({**ROW, **OWN}, {**MACHINE, "rtt_looking_us": 8.0})
     apart = floor.seconds({**ROW, **OWN}, {**MACHINE, "wan_rate": 1e6, "wan_round_trip": 0.04})
+    product = floor.seconds({**ROW, **OWN, "task": "op.matmul.1024"}, MACHINE)
 
     assert parts["arithmetic"] == 0
     assert parts["wire"] == pytest.approx(12e6 / 4e9)
     assert parts["rounds"] == pytest.approx(2 * 10e-6)
+    assert looking["rounds"] == pytest.approx(2 * 4e-6)
+    assert product["arithmetic"] == pytest.approx(3 * module("tasks").multiply_adds("op.matmul.1024") / 10e9 / 2)
     assert parts["memory"] == pytest.approx((16 * 3_000 + 24e6) / 8e9)
     assert (apart["wire"], apart["rounds"]) == pytest.approx((4.0, 0.04))
+
+
+def test_a_product_takes_five_ring_products_less_one_for_each_operand_with_an_owner(module: Any) -> None:
+    tasks = module("tasks")
+
+    per_product = {
+        task: tasks.ring_multiply_adds(task) / tasks.multiply_adds(task)
+        for task in tasks.TASKS
+        if tasks.multiply_adds(task)
+    }
+
+    assert (per_product["op.matmul.1024"], per_product["train.logreg.1epoch"]) == (3, 4)
+    assert all(3 < ratio < 4 for task, ratio in per_product.items() if task.startswith("infer"))
+    assert all(4 < ratio < 5 for task, ratio in per_product.items() if task.startswith("train.net"))
 
 
 def test_the_plain_references_are_those_of_pytorch(module: Any) -> None:
