@@ -372,6 +372,23 @@ def test_products_of_what_parties_know(world: World, ends: torch.Tensor, owners:
     assert (world.ring(x.settle(0)) - plain[0]).abs().max() == 0
 
 
+@pytest.mark.parametrize("owners", [(None, None), (None, 0), (None, 1), (0, None), (1, None), (0, 1), (1, 0), (0, 0)])
+def test_an_owner_of_an_operand_saves_a_ring_product(two: World, owners: tuple[int | None, int | None]) -> None:
+    plain = torch.randn(5, 7), torch.randn(7, 3)
+    x, y = (two.share(v, owner=owner or 0, known=owner is not None) for v, owner in zip(plain, owners, strict=True))
+    computed = []
+
+    def matmul(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        if a.device.type != "meta":
+            computed.append((a, b))
+        return a @ b
+
+    product = two.protocol.bilinear(x, y, matmul)
+
+    assert torch.equal(two.ring(product), two.ring(x) @ two.ring(y))
+    assert len(computed) == 5 - sum(owner is not None for owner in owners)
+
+
 def test_what_a_party_knows_is_opened_beside_what_nobody_knows(world: World) -> None:
     x, y, empty = torch.randn(7), torch.randn(5), torch.randn(0)
     known, nobody = world.share(x, known=True), world.share(y)

@@ -38,8 +38,9 @@ Product = tuple[list[Tensor], torch.Size, Premask]
 def bilinear(dealing: Dealing, x: Mask, y: Mask, op: Bilinear, indices: Sequence[int]) -> Product:
     """op(x, y), premasked, from two simple masks. Producer: no bytes.
 
-    A party computes two operations, for party 0 joins E∘F to E∘[b]; the producer computes one. The share of a mask that
-    another party holds alone is zero, so its operation falls away: if two parties own the operands, each computes one.
+    A party computes two operations, for party 0 joins E∘F to either of them; the producer computes one. The share of a
+    mask that another party holds alone is zero, so its operation falls away: beside the owner of one operand, others
+    compute one; if two parties own the operands, so do they.
     """
     x.deal(dealing)
     y.deal(dealing)
@@ -49,8 +50,8 @@ def bilinear(dealing: Dealing, x: Mask, y: Mask, op: Bilinear, indices: Sequence
         assert E is not None
         assert F is not None
         z: Tensor | None = None
-        if index == 0 and a.holder == index and not b.known_to(index):
-            z = op(E + a.parts[k], F)
+        if index == 0 and not b.known_to(index):
+            z = op(E + a.parts[k] if a.known_to(index) else E, F)
         else:
             if index == 0 or b.known_to(index):
                 z = op(E, b.parts[k] + F if index == 0 else b.parts[k])
