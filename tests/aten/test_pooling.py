@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import tacit
-from tacit.functions.tournament import Tournament
 from tacit.session.session import Session
 
 aten = torch.ops.aten
@@ -89,22 +88,6 @@ def test_indices_are_those_of_the_first_maximum(name: str, session: Session, ran
     assert torch.equal(tacit.reveal(indices), expected)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 9])
-def test_a_tournament_is_exact_over_the_whole_range(count: int, session: Session, random: torch.Generator) -> None:
-    ring = torch.randint(-(2**62) + 1, 2**62, (count, 50), generator=random)
-    ring[:, :10] = 2**62 - 1
-    ring[0, 10:20], ring[-1, 10:20] = 1 - 2**62, 2**62 - 1
-    x = tacit.share(ring, owner="alice").share
-
-    tournament = Tournament(x)  # type: ignore[arg-type]
-
-    largest = ring.max(0)
-    assert torch.equal(tacit.reveal(tacit.SecretTensor(tournament.values, torch.int64)), largest.values)
-    winner = tacit.reveal(tacit.SecretTensor(tournament.winner, torch.bool))
-    assert torch.equal(winner.int().argmax(0), largest.indices)
-    assert torch.equal(winner.sum(0), torch.ones(50, dtype=torch.int64))
-
-
 @pytest.mark.parametrize("parties", [("alice", "bob"), ("alice", "bob", "carol")])
 def test_the_backward_pass_selects_by_the_bits_of_the_forward_pass(
     parties: tuple[str, ...], random: torch.Generator
@@ -120,10 +103,10 @@ def test_the_backward_pass_selects_by_the_bits_of_the_forward_pass(
 
         forward, back = middle - start, session.meter.cost - middle
         peers, outputs = len(parties) - 1, grad.numel()
-        assert forward.rounds == 8
-        assert forward.online["alice"] <= 12.5 * 3 * outputs * peers
+        assert forward.rounds == 5  # all six pairs of a window at once, from one opening of its elements
+        assert forward.online["alice"] <= 60 * outputs * peers
         assert back.rounds == 1
-        assert back.online["alice"] == (8 + 4 / 8) * outputs * peers
+        assert back.online["alice"] == 8 * outputs * peers
 
 
 def test_averages_cost_nothing(session: Session, random: torch.Generator) -> None:

@@ -417,6 +417,22 @@ def test_batches_of_what_a_party_knows(two: World) -> None:
     assert (two.value(two.protocol.multiply(data, data)) - 4 * x**2).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 10, 11, 25])
+def test_a_conjunction_of_many_bits_is_exact(world: World, count: int) -> None:
+    value = torch.rand(count, 333) < 0.5 ** (1 / count)
+    shared = world.protocol.share_bits(value.to(torch.uint8), world.parties[1], value.shape)
+    bits = [shared.move(lambda t, k=k: t[k], view=True) for k in range(count)]
+    flips = (torch.rand(333) < 0.5).to(torch.uint8)
+    before = world.session.meter.cost
+
+    every, some = world.protocol.all_of(bits), world.protocol.all_of([bits[0].flipped(flips), *bits[1:]])
+
+    assert (world.session.meter.cost - before).rounds == (0 if count == 1 else 1 if count <= 10 else 2 + 1)
+    assert torch.equal(world.ring(every), value.all(0).to(torch.uint8))
+    value[0] ^= flips.bool()
+    assert torch.equal(world.ring(some), value.all(0).to(torch.uint8))
+
+
 # --- costs ------------------------------------------------------------------------------------------------------------
 
 N = 4096
@@ -473,6 +489,11 @@ def _conjunction(w: World) -> Callable[[], object]:
     return lambda: a & b
 
 
+def _all_of(w: World) -> Callable[[], object]:
+    bits = w.protocol.less(_bit(w), range(9))
+    return lambda: w.protocol.all_of(bits)
+
+
 def _to_arithmetic(w: World) -> Callable[[], object]:
     (b,) = w.protocol.less(_bit(w), [0])
     return lambda: b.arithmetic()
@@ -488,6 +509,7 @@ RUNS: dict[str, Run] = {
     "select": _select,
     "relu": _relu,
     "conjunction": _conjunction,
+    "all_of": _all_of,
     "to_arithmetic": _to_arithmetic,
 }
 

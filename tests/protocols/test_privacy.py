@@ -106,6 +106,11 @@ def _logic(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     return (low & high).arithmetic()
 
 
+def _conjunction_of_many(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    bits = w.protocol.less(w.share(x.repeat(2)), range(-3, 4))
+    return [(w.protocol.all_of(bits[:count]) & bits[0]).arithmetic() for count in (3, 7)]
+
+
 def _harmonics(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     return w.protocol.harmonics(w.share(x), [Harmonics(32, sine=(1.0, 0.5), cosine=(0.25,))])[0].settle()
 
@@ -137,6 +142,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "comparison": _comparison,
     "relu": _relu,
     "logic": _logic,
+    "conjunction of many": _conjunction_of_many,
     "harmonics": _harmonics,
     "polynomial": _polynomial,
     "parts of a data set": _parts,

@@ -144,9 +144,9 @@ def _tournament(x: SecretTensor, windows: Windows) -> Tournament:
     key = ("tournament", windows)
     memo = share.facts.memo
     if key not in memo:
-        settled = share.settle()
-        players = gathered(settled, windows)
-        if not bool(windows.inside.all()):
+        whole = bool(windows.inside.all())
+        players = gathered(share if whole else share.settle(), windows)
+        if not whole:
             lead = len(x.shape) - windows.dims
             outside = (~windows.inside).long() * LOWEST
             players = players.plus(outside.view(outside.shape[0], *[1] * lead, *outside.shape[1:]))

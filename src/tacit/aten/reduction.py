@@ -11,8 +11,8 @@ from torch import Tensor
 from tacit.aten.comparison import truth
 from tacit.aten.registry import arithmetic, bits, implements, plain, public_secret, secret
 from tacit.errors import DataError
-from tacit.functions.extremum import Extremum, extremum
 from tacit.functions.linear import times_public
+from tacit.functions.tournament import Tournament
 from tacit.protocols.share import Arithmetic, Binary
 from tacit.tensor import SecretTensor
 
@@ -98,10 +98,9 @@ class Pair(NamedTuple):
 
 @implements(aten.max.dim, aten.min.dim)
 def extremum_along(func: Any, x: SecretTensor, dim: int, keepdim: bool = False) -> Pair:
-    """The largest (smallest) element along a dimension, and the first index where it is; see `functions.extremum`."""
-    found = _extremum(x, dim, func is aten.max.dim, indices=True)
-    assert found.indices is not None
+    """The largest (smallest) element along a dimension, and the first index where it is; see `functions.tournament`."""
     keepdim = keepdim and x.dim() > 0
+    found = _tournament(x, dim, func is aten.max.dim)
     values, indices = _keep(found.values, dim, keepdim), _keep(found.indices, dim, keepdim)
     return Pair(secret(values, x.dtype), secret(indices, torch.int64))
 
@@ -112,7 +111,7 @@ def extremum_over(func: Any, x: SecretTensor, dim: Dims = (), keepdim: bool = Fa
     share = arithmetic(x)
     largest = func is aten.amax.default
     for d in sorted(_dims(x, list(dim)), reverse=True):
-        share = _keep(extremum(share, d, largest=largest, indices=False).values, d, keepdim)
+        share = _keep(_along(share, d, largest).values, d, keepdim)
     return secret(share, x.dtype)
 
 
@@ -120,7 +119,7 @@ def extremum_over(func: Any, x: SecretTensor, dim: Dims = (), keepdim: bool = Fa
 def extremum_of_all(func: Any, x: SecretTensor) -> SecretTensor:
     """The largest (smallest) element."""
     flat = SecretTensor(arithmetic(x).move(lambda t: t.reshape(-1), view=False), x.dtype)
-    return secret(_extremum(flat, 0, func is aten.max.default, indices=False).values, x.dtype)
+    return secret(_tournament(flat, 0, func is aten.max.default).values, x.dtype)
 
 
 @implements(aten.argmax.default, aten.argmin.default)
@@ -129,16 +128,21 @@ def position(func: Any, x: SecretTensor, dim: int | None = None, keepdim: bool =
     largest = func is aten.argmax.default
     if dim is None:
         x, dim = SecretTensor(arithmetic(x).move(lambda t: t.reshape(-1), view=False), x.dtype), 0
-    found = _extremum(x, dim, largest, indices=True)
-    assert found.indices is not None
+    found = _tournament(x, dim, largest)
     return secret(_keep(found.indices, dim, keepdim and x.dim() > 0), torch.int64)
 
 
-def _extremum(x: SecretTensor, dim: int, largest: bool, *, indices: bool) -> Extremum:
+def _tournament(x: SecretTensor, dim: int, largest: bool) -> Tournament:
     share = arithmetic(x)
     if not x.dim():
-        return Extremum(share.fork(), x._protocol.public(torch.zeros((), dtype=torch.int64), 0))
-    return extremum(share, dim % x.dim(), largest=largest, indices=indices)
+        return Tournament(share.move(lambda t: t.unsqueeze(0), view=False))
+    return _along(share, dim % x.dim(), largest)
+
+
+def _along(x: Arithmetic, dim: int, largest: bool) -> Tournament:
+    if not x.shape[dim]:
+        raise IndexError("max() and min() need at least one element along the dimension")
+    return Tournament(x.move(lambda t: t.movedim(dim, 0), view=False), largest=largest)
 
 
 def _keep(x: Arithmetic, dim: int, keepdim: bool) -> Arithmetic:

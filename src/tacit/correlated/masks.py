@@ -292,25 +292,57 @@ Form = Mask | Scaled
 
 
 class BitMask:
-    """A shared bit b = c ^ β with c public and β known to the producer; c and β are bytes of value 0 or 1.
+    """A shared bit b = c ^ β with c public and β known to the producer; c and β are bytes of value 0 or 1."""
 
-    `ring` are additive shares of β, by which a selection by b becomes local work.
-    """
+    __slots__ = ("_ring", "_source", "beta", "opened")
 
-    __slots__ = ("beta", "opened", "ring")
-
-    def __init__(self, opened: Tensor | None, beta: Dealt, ring: Dealt) -> None:
+    def __init__(
+        self,
+        opened: Tensor | None,
+        beta: Dealt,
+        ring: Dealt | None = None,
+        source: tuple[BitMask, TensorOp] | None = None,
+    ) -> None:
         self.opened = opened
         self.beta = beta
-        self.ring = ring
+        self._ring = ring
+        self._source = source
+
+    def ring(self, dealing: Dealing) -> Dealt:
+        """Additive shares of β, by which selections become local. 8 bytes an element, when first asked for."""
+        if self._ring is None:
+            if self._source is not None:
+                parent, op = self._source
+                self._ring = parent.ring(dealing).map(op)
+            else:
+                parts = [part for (part,) in dealing.words(self._shape, [RING_BYTES], self._write)]
+                self._ring = Dealt(parts, None)
+        return self._ring
+
+    def _write(self, out: Tensor) -> None:
+        assert self.beta.plain is not None
+        out.copy_(self.beta.plain)
+
+    @property
+    def _shape(self) -> torch.Size:
+        known = self.opened if self.beta.plain is None else self.beta.plain
+        assert known is not None
+        return known.shape
 
     def map(self, op: TensorOp) -> BitMask:
         """The masked form of op(b), for an op that only moves elements."""
-        return BitMask(_apply(op, self.opened), self.beta.map(op), self.ring.map(op))
+        opened, beta = _apply(op, self.opened), self.beta.map(op)
+        if self._ring is not None:
+            return BitMask(opened, beta, self._ring.map(op))
+        out = BitMask(opened, beta)
+        if self._shape.numel() <= out._shape.numel():
+            out._source = self, op
+        return out
 
-    def invert(self) -> BitMask:
-        """The masked form of 1 - b."""
-        return BitMask(_apply(lambda c: c ^ 1, self.opened), self.beta, self.ring)
+    def flip(self, bits: Tensor) -> BitMask:
+        """The masked form of b ^ public bits."""
+        opened = None if self.opened is None else self.opened ^ bits
+        return BitMask(opened, self.beta, self._ring, (self, lambda t: t))
 
     def __repr__(self) -> str:
         return "BitMask(<hidden>)"

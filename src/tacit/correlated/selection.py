@@ -22,13 +22,7 @@ def draw_bit_mask(dealing: Dealing, shape: torch.Size) -> tuple[Dealt, BitMask]:
     count = shape.numel()
     plane = dealing.random_bits(((count + 7) // 8,))
     beta = plane.map(lambda p: kernels.unpack_bits(p, count).view(shape))
-
-    def fill(out: Tensor) -> None:
-        assert beta.plain is not None
-        out.copy_(beta.plain)
-
-    parts = [part for (part,) in dealing.words(shape, [RING_BYTES], fill)]
-    return plane, BitMask(None, beta, Dealt(parts, None))
+    return plane, BitMask(None, beta)
 
 
 def selected(dealing: Dealing, bit: BitMask, x: Form, parts: Sequence[Tensor], shape: torch.Size) -> list[Tensor]:
@@ -48,9 +42,10 @@ def selected(dealing: Dealing, bit: BitMask, x: Form, parts: Sequence[Tensor], s
             kernels.scaled_parts(a, m, high, wrap, beta.expand(shape))
 
     m, widths = (x.multiplier, [RING_BYTES, width(x.zeros)]) if isinstance(x, Scaled) else (0, [RING_BYTES])
+    rings = bit.ring(dealing).parts
     rows = dealing.words(shape, widths, fill)
     out = []
-    for part, ring, (high, *wrap) in zip(parts, bit.ring.parts, rows, strict=True):
+    for part, ring, (high, *wrap) in zip(parts, rings, rows, strict=True):
         assert bit.opened is not None
         assert z.opened is not None
         c = bit.opened.expand(shape)
@@ -58,12 +53,13 @@ def selected(dealing: Dealing, bit: BitMask, x: Form, parts: Sequence[Tensor], s
     return out
 
 
-def to_ring(bit: BitMask, indices: Sequence[int]) -> list[Tensor]:
+def to_ring(dealing: Dealing, bit: BitMask, indices: Sequence[int]) -> list[Tensor]:
     """Additive shares of b = c + (1 - 2c) [β]. Local."""
+    ring = bit.ring(dealing)
     out = []
     for k, index in enumerate(indices):
         assert bit.opened is not None
         c = bit.opened.to(torch.int64)
-        part = (1 - 2 * c) * bit.ring.parts[k]
+        part = (1 - 2 * c) * ring.parts[k]
         out.append(part + c if index == 0 else part)
     return out

@@ -8,10 +8,10 @@ from typing import NamedTuple
 from torch import Tensor
 
 from tacit.functions.exponential import exp_nonpositive
-from tacit.functions.extremum import extremum
 from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import WORKING_BITS, inverse
 from tacit.functions.step import Steps
+from tacit.functions.tournament import Tournament
 from tacit.protocols.share import Arithmetic
 
 __all__ = ["Softmax"]
@@ -28,7 +28,7 @@ class Softmax(NamedTuple):
     def of(cls, x: Arithmetic, dim: int) -> Softmax:
         """Find the maximum (4 rounds for each of log2 n levels), subtract it, and exponentiate (4 rounds)."""
         count = x.shape[dim]
-        largest = extremum(x, dim, largest=True, indices=False).values
+        largest = Tournament(x.move(lambda t: t.movedim(dim, 0), view=False)).values
 
         def spread(t: Tensor) -> Tensor:
             t = t.unsqueeze(dim)

@@ -1,78 +1,224 @@
-"""A maximum whose choice is kept: who won each match says where the maximum was, for indices and for gradients."""
+"""The largest element along a dimension, which of them it is, and where."""
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
+from functools import cache, cached_property
+from itertools import groupby
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tacit.correlated.masks import BitMask
 from tacit.protocols.share import Arithmetic, Binary
 
 __all__ = ["Tournament"]
 
+ROUND = 200_000
+"""Bytes that a round is worth. More: larger groups, fewer rounds, more bytes. Over 350 Mbit/s with a round trip of 40
+ms, it takes as long as 875,000 bytes; on one machine, as long as the work for about 50,000. This is between."""
+
+COMPARED, CHOSEN = 50, 26
+"""Bytes of a comparison, and of a number multiplied by a bit: from the producer and online, of two parties."""
+
+LARGEST = 10
+"""Players of the largest group: a winner is the conjunction of so many bits less one, and tables double with each."""
+
+Sizes = tuple[int, ...]
+
+
+class Level(NamedTuple):
+    """One level of a tournament: who is ahead of its group, of `players` and of how many in each group."""
+
+    players: int
+    sizes: Sizes
+    won: Binary
+    """Of the players in groups; those after them meet nobody and go on."""
+    advance: Callable[[], Arithmetic]
+    """The values of those who go on: one more round."""
+
+    @property
+    def following(self) -> Tensor:
+        """The place in the next level of whoever goes on from each player's group."""
+        sizes = torch.tensor(self.sizes + (1,) * (self.players - sum(self.sizes)))
+        return torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+
 
 class Tournament:
-    """The largest of x along its first dimension, by rounds of matches between neighbours.
+    """The largest (smallest) of x along its first dimension, by levels of groups in which all pairs are compared.
 
-    d = right - left, and left + [d > 0] d goes on; at a tie it is the earlier one. Exact.
-    Shape: [n, ..] -> [..].   Domain: all of it.   Reveals: nothing.
-    Cost: 4 rounds for each of ceil(log2 n) levels; 12.4 bytes for each of n - 1 matches and party.
+    Who is ahead of all others in its group goes on; at a tie it is the earlier one. Groups of two need one comparison
+    for each player that leaves, and 4 rounds a level; larger ones need fewer levels, of 5 rounds, and more comparisons.
+    The cheapest sizes follow from the shape alone.
+
+    Exact; of an untruncated product the first level compares all bits, and further ones what is left of truncation.
+    Shape: [n, ..] -> [..].   Domain: differences below 2^62 in the ring.
+    Cost: 5 rounds for up to 10 elements of few rows, at most 4 for each of ceil(log2 n) levels and 1 more for an
+    untruncated product; 50 bytes, 5 of them online, for each comparison, of which there are n - 1 or more.
+    Reveals: nothing.
     """
 
-    def __init__(self, x: Arithmetic) -> None:
+    def __init__(self, x: Arithmetic, *, largest: bool = True) -> None:
         self._like = x
-        self._matches: list[Binary] = []
-        while (players := x.shape[0]) > 1:
-            half = players // 2
-            left, right, rest = (_slice(x, *s) for s in ((0, 2 * half, 2), (1, 2 * half, 2), (2 * half, players, 1)))
-            d = right - left
-            right_wins = d.protocol.less(d, [1])[0].invert()
-            (step,) = d.protocol.select([(right_wins, d)])
-            x = (left + step).joined(rest)
-            self._matches.append(right_wins)
-        self.values = x.move(lambda t: t[0], view=False)
+        self._largest = largest
+        x = x if largest else -x
+        self._levels: list[Level] = []
+        for sizes in _plan(x.shape[0], x.shape[1:].numel()):
+            x = self._levels[-1].advance() if self._levels else x
+            self._levels.append(_matches(x, sizes) if _alone(x, sizes) else _groups(x, sizes))
+        self._first = x
+
+    @cached_property
+    def values(self) -> Arithmetic:
+        """The largest. The last round is that of its selection."""
+        found = self._levels[-1].advance() if self._levels else self._first.settle()
+        found = found.move(lambda t: t[0], view=False)
+        return found if self._largest else -found
 
     @cached_property
     def winner(self) -> Binary:
-        """[element i is the first largest], of the shape of x: the matches that i, or whoever beat it, has won.
+        """[element i is the first largest], of the shape of x: i, or whoever was ahead of it, has won on each level.
 
-        Cost: the bits of matches are open already; ceil(log2 levels) - 1 rounds of one bit for two elements.
+        Cost: none after `values`, else the round of the last level's bits, if these are not the answer.
         """
-        if not self._matches:
+        if not self._levels:
             return self._like.protocol.public_bits(torch.ones(self._like.shape, dtype=torch.uint8))
         places = torch.arange(self._like.shape[0])
         won = []
-        for right_wins in self._matches:
-            half = right_wins.shape[0]
-            resting = places >= 2 * half
-            left = (places % 2 == 0) | resting
-            places = torch.where(resting, half, places // 2)
-            won.append(_spread(right_wins, places, left))
-        while len(won) > 1:
-            pairs = [won[k] & won[k + 1] for k in range(0, len(won) - 1, 2)]
-            won = pairs + won[2 * len(pairs) :]
-        return won[0]
+        for level in self._levels:
+            resting = places >= sum(level.sizes)
+            won.append(_picked(level.won, torch.where(resting, sum(level.sizes), places), resting))
+            places = level.following[places]
+        return self._like.protocol.all_of(won)
+
+    @cached_property
+    def indices(self) -> Arithmetic:
+        """The first place of the largest. One more round than `values`, and none if there is but one level."""
+        if not self._levels:
+            return self._like.protocol.public(torch.zeros(self._like.shape[1:], dtype=torch.int64), 0)
+        places = torch.arange(self._like.shape[0]).view(-1, *[1] * (len(self._like.shape) - 1))
+        return self.winner.arithmetic().linear(lambda t: (t * places.to(t.device)).sum(0))
 
 
-def _spread(bit: Binary, places: Tensor, flipped: Tensor) -> Binary:
-    """bit[places] ^ flipped, where one place beyond the end holds zeros. What is open stays open."""
-    flips = flipped.to(torch.uint8).view(-1, *[1] * (len(bit.shape) - 1))
+def _alone(x: Arithmetic, sizes: Sizes) -> bool:
+    """Whether only differences of neighbours need to be opened."""
+    return max(sizes) == 2 and x.frac_bits <= x.protocol.frac_bits
+
+
+def _matches(x: Arithmetic, sizes: Sizes) -> Level:
+    """Neighbours, with d = right - left: left + [d > 0] d goes on."""
+    half = len(sizes)
+    left, right, rest = (
+        x.move(_slice(*s), view=False) for s in ((0, 2 * half, 2), (1, 2 * half, 2), (2 * half, None, 1))
+    )
+    d = right - left
+    right_wins = d.protocol.less(d, [1])[0].invert()
+    players = torch.arange(2 * half)
+
+    def advance() -> Arithmetic:
+        (step,) = d.protocol.select([(right_wins, d)])
+        return (left + step).joined(rest)
+
+    return Level(x.shape[0], sizes, _picked(right_wins, players // 2, players % 2 == 0), advance)
+
+
+def _groups(x: Arithmetic, sizes: Sizes) -> Level:
+    """All pairs of a group, by one opening of its elements: E_j - E_i is x_j - x_i under the mask a_j - a_i."""
+    active = sum(sizes)
+    settled = x.settle()
+    x.protocol.mask(x)  # an untruncated product was opened to truncate it
+    pairs, winners = _pairs(sizes)
+    ahead = _differences(x, *pairs)  # [the later one is larger]
+    won = None
+    for opponents, earlier in winners:
+        bits = [_picked(ahead, k, first) for k, first in zip(opponents, earlier, strict=True)]
+        group = x.protocol.all_of(bits)
+        won = group if won is None else won.joined(group)
+    assert won is not None
+
+    def advance() -> Arithmetic:
+        playing, rest = (settled.move(_slice(*s), view=False) for s in ((0, active, 1), (active, None, 1)))
+        (chosen,) = x.protocol.select([(won, playing)])
+        return chosen.linear(lambda t: torch.stack([g.sum(0) for g in t.split(sizes)])).joined(rest)
+
+    return Level(x.shape[0], sizes, won, advance)
+
+
+def _differences(x: Arithmetic, first: Tensor, second: Tensor) -> Binary:
+    """[x_j > x_i] for pairs of elements i < j."""
+
+    def op(t: Tensor) -> Tensor:
+        return t[second.to(t.device)] - t[first.to(t.device)]
+
+    d = _taken(x, second).added(-_taken(x, first))
+    d._descend(x, lambda mask: mask.map(op), None)
+    return x.protocol.less(d, [1])[0].invert()
+
+
+def _pairs(sizes: Sizes) -> tuple[tuple[Tensor, Tensor], list[tuple[Tensor, Tensor]]]:
+    """The elements of all pairs; and for groups of one size, of each of their players, the pair in which it meets its
+    k-th opponent, and whether it is the earlier one there, both as [opponents, players]."""
+    firsts, seconds, winners = [], [], []
+    start = met = 0
+    for size, group in groupby(sizes):
+        count = len(list(group))
+        first, second = torch.triu_indices(size, size, 1)
+        number = torch.zeros(size, size, dtype=torch.int64)
+        number[first, second] = number[second, first] = torch.arange(len(first))
+        others = torch.tensor([[j for j in range(size) if j != i] for i in range(size)]).T  # [opponent, player]
+        pairs = number[others, torch.arange(size)]
+        earlier = others > torch.arange(size)
+        base = torch.arange(count)[:, None]
+        firsts.append((first + size * base + start).flatten())
+        seconds.append((second + size * base + start).flatten())
+        winners.append(((pairs[:, None] + len(first) * base + met).flatten(1), earlier.repeat(1, count)))
+        start, met = start + size * count, met + len(first) * count
+    return (torch.cat(firsts), torch.cat(seconds)), winners
+
+
+def _picked(bits: Binary, places: Tensor, flips: Tensor) -> Binary:
+    """bits[places] ^ flips, where one place beyond the end holds zeros. What is open stays open."""
 
     def op(t: Tensor) -> Tensor:
         padded: Tensor = pad(t, [0, 0] * (t.dim() - 1) + [0, 1])
         return padded[places.to(t.device)]
 
-    def masked(mask: BitMask) -> BitMask:
-        moved = mask.map(op)
-        return BitMask(None if moved.opened is None else moved.opened ^ flips, moved.beta, moved.ring)
-
-    out = bit._like([op(t) ^ flips if i == 0 else op(t) for i, t in bit.protocol.indexed(bit.tensors)])
-    out._descend(bit, masked, None)
-    return out
+    return bits.move(op, view=False).flipped(flips.to(torch.uint8).view(-1, *[1] * (len(bits.shape) - 1)))
 
 
-def _slice(x: Arithmetic, start: int, stop: int, step: int) -> Arithmetic:
-    return x.move(lambda t: t[start:stop:step], view=False)
+def _taken(x: Arithmetic, places: Tensor) -> Arithmetic:
+    return x.move(lambda t: t[places.to(t.device)], view=False)
+
+
+def _slice(start: int, stop: int | None, step: int) -> Callable[[Tensor], Tensor]:
+    return lambda t: t[start:stop:step]
+
+
+@cache
+def _plan(players: int, rows: int) -> tuple[Sizes, ...]:
+    """The sizes of the groups of each level, of those with more than one player."""
+    return _cheapest(players, rows)[1]
+
+
+@cache
+def _cheapest(players: int, rows: int) -> tuple[int, tuple[Sizes, ...]]:
+    if players <= 1:
+        return 0, ()
+    options = []
+    for most in range(2, min(players, LARGEST) + 1):
+        groups = -(-players // most)
+        size, larger = divmod(players, groups)
+        sizes = (size + 1,) * larger + (size,) * (groups - larger)
+        rest, plan = _cheapest(groups, rows)
+        options.append((_cost(sizes, rows) + rest, (tuple(s for s in sizes if s > 1), *plan)))
+    return min(options, key=lambda option: option[0])
+
+
+def _cost(sizes: Sizes, rows: int) -> int:
+    """What a level costs, in bytes."""
+    if max(sizes) == 2:
+        return 4 * ROUND + rows * (COMPARED + CHOSEN) * sizes.count(2)
+    compared = COMPARED * sum(s * (s - 1) // 2 for s in sizes)
+    tables = sum(s << (s - 1) for s in sizes) // 8
+    return 5 * ROUND + rows * (compared + tables + CHOSEN * sum(sizes))

@@ -166,5 +166,9 @@ class Protocol(ABC):
         """x and y."""
 
     @abstractmethod
+    def all_of(self, bits: Sequence[Binary]) -> Binary:
+        """The conjunction of bits of one shape, in one round for up to ten of them."""
+
+    @abstractmethod
     def to_arithmetic(self, b: Binary) -> Arithmetic:
         """The bits as integers."""

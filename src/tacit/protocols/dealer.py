@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from tacit.correlated import comparison, exponential, harmonics, powers, product, selection, truncation
+from tacit.correlated import comparison, conjunction, exponential, harmonics, powers, product, selection, truncation
 from tacit.correlated.dealing import Dealing
 from tacit.correlated.masks import Mask, Premask
 from tacit.errors import ConfigError
@@ -48,7 +48,8 @@ class Dealer(Protocol):
         ),
         "select": DeclaredCost(1, lambda n: (64 + 1) * (n - 1), 128, "a bit, and 64 if the operand is not open"),
         "relu": DeclaredCost(4, lambda n: (64 + 28 + 6 + 1) * (n - 1), 256 + 1 + 88 + 15 + 128),
-        "conjunction": DeclaredCost(1, lambda n: 2 * (n - 1), 2 * 64 + 1),
+        "conjunction": DeclaredCost(1, lambda n: 2 * (n - 1), 1),
+        "all_of": DeclaredCost(1, lambda n: 9 * (n - 1), 2**9, "of nine bits: a bit each, and 2^9 from the producer"),
         "to_arithmetic": DeclaredCost(1, lambda n: 1 * (n - 1), 64),
     }
 
@@ -336,33 +337,33 @@ class Dealer(Protocol):
 
     @override
     def conjunction(self, x: Binary, y: Binary) -> Binary:
-        """(c + β)(d + δ) = cd + c [δ] + d [β] + [βδ] over GF(2), from the masked forms of both."""
         self.mask(x, y)
-        left, right = simple_mask(x.facts), simple_mask(y.facts)
         shape = broadcast(x.shape, y.shape)
-        count = shape.numel()
+        left, right = simple_mask(x.facts), simple_mask(y.facts)
+        return self._binary(conjunction.both(self._dealing, left, right, shape, self._indices), shape)
 
-        def make() -> list[Tensor]:
-            return [kernels.pack_bits((left.beta.plain & right.beta.plain).expand(shape))]
+    @override
+    def all_of(self, bits: Sequence[Binary]) -> Binary:
+        while len(bits) > 2:
+            self.mask(*bits)
+            groups = [bits[k : k + conjunction.MOST] for k in range(0, len(bits), conjunction.MOST)]
+            bits = [self._all_of(group) for group in groups]
+        return bits[0] if len(bits) == 1 else self.conjunction(*bits)
 
-        (dealt,) = self._dealing.bits([((count + 7) // 8,)], make)
-        parts = []
-        for k, index in enumerate(self._indices):
-            c, d = left.opened, right.opened
-            part = (
-                (c & right.beta.parts[k])
-                ^ (d & left.beta.parts[k])
-                ^ kernels.unpack_bits(dealt.parts[k], count).view(shape)
-            )
-            parts.append(part ^ (c & d) if index == 0 else part)
-        return self._binary(parts, shape)
+    def _all_of(self, bits: Sequence[Binary]) -> Binary:
+        if len(bits) <= 2:
+            return bits[0] if len(bits) == 1 else self.conjunction(*bits)
+        parts = conjunction.all_of(self._dealing, [simple_mask(b.facts) for b in bits], bits[0].shape)
+        return self._binary(parts, bits[0].shape)
 
     @override
     def to_arithmetic(self, b: Binary) -> Arithmetic:
         memo = b.facts.memo
         if "arithmetic" not in memo:
             self.mask(b)
-            memo["arithmetic"] = self._arithmetic(selection.to_ring(simple_mask(b.facts), self._indices), b.shape, 0)
+            memo["arithmetic"] = self._arithmetic(
+                selection.to_ring(self._dealing, simple_mask(b.facts), self._indices), b.shape, 0
+            )
         found = memo["arithmetic"]
         assert isinstance(found, Arithmetic)
         return found

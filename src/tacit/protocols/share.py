@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor
 
-from tacit.correlated.masks import BitMask, Premask
+from tacit.correlated.masks import Premask
 from tacit.protocols.facts import Facts, Lineage, Storage, TensorOp
 from tacit.ring.shapes import broadcast
 
@@ -180,8 +180,12 @@ class Binary(Share):
 
     def invert(self) -> Binary:
         """Logical not. Local."""
-        out = self._like([t ^ 1 if i == 0 else t.clone() for i, t in self.protocol.indexed(self.tensors)])
-        out._descend(self, BitMask.invert, None)
+        return self.flipped(torch.ones((), dtype=torch.uint8))
+
+    def flipped(self, bits: Tensor) -> Binary:
+        """These bits ^ public ones, which broadcast to their shape. Local."""
+        out = self._like([t ^ bits if i == 0 else t.clone() for i, t in self.protocol.indexed(self.tensors)])
+        out._descend(self, lambda mask: mask.flip(bits), None)
         return out
 
     def __xor__(self, other: Binary) -> Binary:

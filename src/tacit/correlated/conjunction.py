@@ -1,0 +1,72 @@
+"""Whether several masked bits are all set, looked up in a table, in no round of its own. With b_i = c_i ^ β_i,
+
+    b_1 ∧ … ∧ b_k  =  [c = ¬β]        c and β read as numbers of k bits
+
+The producer deals XOR shares of a row of 2^k bits with a single one at place ¬β, whose public place c the parties
+look up: the one-time truth tables of [IKMOP13]. For two bits a product costs one dealt bit in the place of four.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tacit.correlated.dealing import Dealing
+from tacit.correlated.masks import BitMask
+from tacit.ring import kernels
+
+__all__ = ["MOST", "all_of", "both"]
+
+MOST = 10
+"""Bits that one table takes. More: fewer rounds for a conjunction of many; each doubles the producer's bytes, 128 for a
+conjunction of ten."""
+
+
+def both(dealing: Dealing, left: BitMask, right: BitMask, shape: torch.Size, indices: Sequence[int]) -> list[Tensor]:
+    """Shares of (c + β)(d + δ) = cd + c [δ] + d [β] + [βδ] over GF(2), with broadcasting. Producer: 1 bit."""
+    count = shape.numel()
+
+    def make() -> list[Tensor]:
+        assert left.beta.plain is not None
+        assert right.beta.plain is not None
+        return [kernels.pack_bits((left.beta.plain & right.beta.plain).expand(shape))]
+
+    (dealt,) = dealing.bits([((count + 7) // 8,)], make)
+    parts = []
+    for k, index in enumerate(indices):
+        c, d = left.opened, right.opened
+        assert c is not None
+        assert d is not None
+        product = kernels.unpack_bits(dealt.parts[k], count).view(shape)
+        part = (c & right.beta.parts[k]) ^ (d & left.beta.parts[k]) ^ product
+        parts.append(part ^ (c & d) if index == 0 else part)
+    return parts
+
+
+def all_of(dealing: Dealing, bits: Sequence[BitMask], shape: torch.Size) -> list[Tensor]:
+    """Shares of the conjunction of three bits or more, of one shape. Producer: 2^k bits an element."""
+    count, row = shape.numel(), (1 << len(bits)) // 8
+
+    def make() -> list[Tensor]:
+        place = _number([1 ^ b.beta.plain for b in bits if b.beta.plain is not None])
+        table = torch.zeros(count, row, dtype=torch.uint8)
+        table.scatter_(1, (place >> 3).view(-1, 1), (1 << (place & 7)).to(torch.uint8).view(-1, 1))
+        return [table.view(-1)]
+
+    (dealt,) = dealing.bits([(count * row,)], make)
+    opened = [b.opened for b in bits if b.opened is not None]
+    if not opened:
+        return []
+    place = _number(opened)
+    byte, bit = (place >> 3).view(-1, 1), (place & 7).to(torch.uint8)
+    return [(part.view(count, row).gather(1, byte).view(-1) >> bit & 1).view(shape) for part in dealt.parts]
+
+
+def _number(bits: Sequence[Tensor]) -> Tensor:
+    """Σ 2^i b_i, flat."""
+    number = torch.zeros(bits[0].numel(), dtype=torch.int64)
+    for i, b in enumerate(bits):
+        number += b.reshape(-1).to(torch.int64) << i
+    return number

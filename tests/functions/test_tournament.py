@@ -1,0 +1,95 @@
+"""The largest and the smallest, by groups of any size, with ties, of products, and at the ends of the range."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+import tacit
+from tacit.functions import tournament
+from tacit.functions.tournament import Tournament
+from tacit.protocols.share import Arithmetic, Share
+from tacit.session.session import Session
+
+MANY = 20_000
+"""Rows so many that neighbours are compared, for which a few form groups."""
+
+
+def revealed(x: Share) -> Tensor:
+    """Ring elements or bits."""
+    value = tacit.reveal(
+        tacit.SecretTensor(x.rescaled(0), torch.int64)
+        if isinstance(x, Arithmetic)
+        else tacit.SecretTensor(x, torch.bool)
+    )
+    assert value is not None
+    return value.to(torch.int64)
+
+
+@pytest.mark.parametrize("largest", [True, False], ids=["largest", "smallest"])
+@pytest.mark.parametrize("rows", [50, MANY])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 9, 10, 11, 23])
+def test_it_is_exact_over_the_whole_range(
+    count: int, rows: int, largest: bool, session_of_all: Session, random: torch.Generator
+) -> None:
+    ring = torch.randint(-(2**62) + 1, 2**62, (count, rows), generator=random)
+    ring[:, :10] = 2**62 - 1
+    ring[0, 10:20], ring[-1, 10:20] = 1 - 2**62, 2**62 - 1
+    ring[:, 20:40] = torch.randint(0, 3, (count, 20), generator=random)
+    x = tacit.share(ring, owner="alice").share
+    assert isinstance(x, Arithmetic)
+
+    found = Tournament(x, largest=largest)
+
+    expected = ring.max(0) if largest else ring.min(0)
+    first = (ring == expected.values).int().argmax(0)
+    assert torch.equal(revealed(found.indices), first)
+    assert torch.equal(revealed(found.values), expected.values)
+    assert torch.equal(revealed(found.winner), (torch.arange(count)[:, None] == first).long())
+
+
+@pytest.mark.parametrize("rows", [50, MANY])
+@pytest.mark.parametrize("count", [2, 5, 10, 13])
+def test_of_products_the_largest_wins_to_the_unit_of_its_truncation(
+    count: int, rows: int, session_of_all: Session, random: torch.Generator
+) -> None:
+    a, b = (torch.randint(-(2**18), 2**18, (count, rows), generator=random) for _ in range(2))
+    product = (tacit.share(a / 2**16, owner="alice") * tacit.share(b / 2**16, owner="bob")).share
+    assert isinstance(product, Arithmetic)
+
+    found = Tournament(product)
+    values, winner = revealed(found.values), revealed(found.winner)
+
+    assert torch.equal(winner.sum(0), torch.ones(rows, dtype=torch.int64))
+    best, chosen = (a * b).max(0).values, (a * b * winner).sum(0)
+    assert set((values - (chosen >> 16)).tolist()) <= {0, 1}
+    assert (best - chosen).max() <= (2**16 if count > 5 and rows == MANY else 0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "rounds"), [((10, 128), 5), ((4, 500), 5), ((2, 100), 4), ((8, MANY), 12), ((1, 5), 0)]
+)
+def test_rounds_follow_from_the_shape(shape: tuple[int, int], rounds: int, random: torch.Generator) -> None:
+    x = torch.randn(shape, generator=random)
+    for parties in (("alice", "bob"), ("alice", "bob", "carol")):
+        with tacit.session(parties=parties) as session:
+            secret = tacit.share(x)
+            before = session.meter.cost
+            secret.max(dim=0)
+            extra = 0 if rounds in (0, 4, 5) else 1  # the bits of several levels make one place
+
+            assert (session.meter.cost - before).rounds == rounds + extra
+
+
+@pytest.mark.parametrize("rows", [1, 30, 1000, 10**6])
+@pytest.mark.parametrize("players", [2, 3, 10, 11, 57, 100, 1000])
+def test_no_plan_needs_more_rounds_than_pairs_of_neighbours(players: int, rows: int) -> None:
+    plan = tournament._plan(players, rows)
+
+    left = players
+    for sizes in plan:
+        left -= sum(sizes) - len(sizes)
+        assert max(sizes) <= tournament.LARGEST
+    assert left == 1
+    assert sum(4 if max(sizes) == 2 else 5 for sizes in plan) <= 4 * (players - 1).bit_length()
