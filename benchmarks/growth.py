@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import measure
+
 HERE = Path(__file__).parent
 TIMEOUT = 600
 STUDIES: dict[str, tuple[int, ...]] = {
@@ -37,7 +39,9 @@ def run(*, folder: Path, threads: int, tiny: bool) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "growth.jsonl"
     path.unlink(missing_ok=True)
+    busy = 0.0
     for parties, points in launches(tiny).items():
+        busy = max(busy, measure.busy_cpus())
         command = [sys.executable, str(HERE / "launch.py"), "--threads", str(threads)]
         command += ["--parties", ",".join(NAMES[:parties]), str(HERE / "growth_tasks.py"), "--"]
         subprocess.run(
@@ -49,9 +53,20 @@ def run(*, folder: Path, threads: int, tiny: bool) -> str:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     for study in STUDIES:
         plot(study, [row for row in rows if row["study"] == study], folder / f"growth-{study}.svg")
-    text = table(rows)
+    text = f"{describe(rows, busy)}\n\n{table(rows)}"
     (folder / "growth-table.md").write_text(f"# How cost grows\n\n{text}\n")
     return text
+
+
+def describe(rows: list[dict[str, Any]], busy: float) -> str:
+    """Say what was measured, and how calm the machine was: `busy` CPUs before, others' share meanwhile."""
+    base = ", ".join(f"{name} {value}" for name, value in BASE.items())
+    others = max([busy, *(row["foreign_cpus"] for row in rows)])
+    return (
+        "Inference by a perceptron with ReLU, Bob's model on Alice's rows of 256 numbers, with TLS 1.3, all roles on one "
+        f"machine of {os.cpu_count()} cores. One thing changes at a time: its depth (hidden layers), their width, the "
+        f"batch, or the number of parties; the rest is {base}. At most {others:.2f} CPUs were used by others."
+    )
 
 
 def table(rows: list[dict[str, Any]]) -> str:
