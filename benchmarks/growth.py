@@ -63,8 +63,8 @@ def describe(rows: list[dict[str, Any]], busy: float) -> str:
     base = ", ".join(f"{name} {value}" for name, value in BASE.items())
     others = max([busy, *(row["foreign_cpus"] for row in rows)])
     return (
-        "Inference by a perceptron with ReLU, Bob's model on Alice's rows of 256 numbers, with TLS 1.3, all roles on one "
-        f"machine of {os.cpu_count()} cores. One thing changes at a time: its depth (hidden layers), their width, the "
+        "Inference by a perceptron with ReLU, Bob's model on Alice's rows of 256 numbers, with TLS 1.3, all roles on "
+        f"one machine of {os.cpu_count()} cores. One thing changes at a time: its depth (hidden layers), their width, the "
         f"batch, or the number of parties; the rest is {base}. At most {others:.2f} CPUs were used by others."
     )
 
