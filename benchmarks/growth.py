@@ -64,8 +64,8 @@ def describe(rows: list[dict[str, Any]], busy: float) -> str:
     others = max([busy, *(row["foreign_cpus"] for row in rows)])
     return (
         "Inference by a perceptron with ReLU, Bob's model on Alice's rows of 256 numbers, with TLS 1.3, all roles on "
-        f"one machine of {os.cpu_count()} cores. One thing changes at a time: its depth (hidden layers), their width, the "
-        f"batch, or the number of parties; the rest is {base}. At most {others:.2f} CPUs were used by others."
+        f"one machine of {os.cpu_count()} cores. One thing changes at a time: its depth (hidden layers), their width, "
+        f"the batch, or the number of parties; the rest is {base}. At most {others:.2f} CPUs were used by others."
     )
 
 
