@@ -417,6 +417,15 @@ def test_batches_of_what_a_party_knows(two: World) -> None:
     assert (two.value(two.protocol.multiply(data, data)) - 4 * x**2).abs().max() < 1e-3
 
 
+def test_products_of_transposed_products_are_right(world: World) -> None:
+    a, b = torch.randn(6, 5), torch.randn(6, 5)
+    z = world.protocol.multiply(world.share(a), world.share(b)).move(torch.t, view=True)
+
+    product = world.protocol.multiply(z.settle(), z.settle())
+
+    torch.testing.assert_close(world.value(product), (a * b).t().double() ** 2, atol=2**-11, rtol=0)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 10, 11, 25])
 def test_a_conjunction_of_many_bits_is_exact(world: World, count: int) -> None:
     value = torch.rand(count, 333) < 0.5 ** (1 / count)

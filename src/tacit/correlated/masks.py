@@ -272,7 +272,7 @@ class Scaled:
             opened, plain, m = self.z.opened, self.z.secret.plain, self.multiplier
             terms: list[Tensor | None] = [None, None]
             if plain is not None:
-                high, wrap = torch.empty_like(plain), torch.empty_like(plain)
+                high, wrap = (torch.empty(plain.shape, dtype=torch.int64) for _ in range(2))  # contiguous
                 kernels.scaled_parts(plain, m, high, wrap)
                 terms = [high, wrap]
             first = Dealt([high for high, _ in self.dealt], terms[0])
