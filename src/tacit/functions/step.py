@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from torch import Tensor
 
 from tacit.protocols.share import Arithmetic, Binary
 
@@ -20,21 +19,31 @@ class Steps:
     """
 
     def __init__(self, x: Arithmetic, thresholds: Sequence[int]) -> None:
-        self._bits = Binary.stack(x.protocol.less(x, thresholds)).arithmetic()
-        self._count = len(thresholds)
+        self._bits = Binary.stack(x.protocol.less(x, thresholds))
 
     def function(self, values: Sequence[float], frac_bits: int) -> Arithmetic:
         """The value v_i where t_i <= x < t_{i+1}:  v_m + Σ_i [x < t_i] (v_{i-1} - v_i), for t_1 … t_m and v_0 … v_m."""
         ring = [round(v * 2**frac_bits) for v in values]
-        jumps = torch.tensor([a - b for a, b in pairwise(ring)])
-        jumps = jumps.view(-1, *[1] * (len(self._bits.shape) - 1))
-
-        def op(t: Tensor) -> Tensor:
-            return (t * jumps.to(t.device)).sum(0)
-
-        out = self._bits.linear(op).plus(torch.tensor(ring[-1]))
+        out = self._weighted(self._bits.arithmetic(), ring).plus(torch.tensor(ring[-1]))
         out.storage.frac_bits = frac_bits
         return out
+
+    def times(self, x: Arithmetic, values: Sequence[float], frac_bits: int) -> Arithmetic:
+        """x times a step function, by a selection with each bit, in the round in which they are opened.
+
+        Producer: 8 bytes for each threshold and element.
+        """
+        ring = [round(v * 2**frac_bits) for v in values]
+        exact = x.rescaled(min(x.frac_bits, x.protocol.frac_bits))  # a selection would truncate what has more
+        spread = exact.move(lambda t: t.expand(self._bits.shape), view=False)
+        (chosen,) = x.protocol.select([(self._bits, spread)])
+        out = self._weighted(chosen, ring).rescaled(0).added(exact.times_integer(ring[-1]).rescaled(0))
+        return out.rescaled(x.frac_bits + frac_bits)
+
+    def _weighted(self, terms: Arithmetic, ring: Sequence[int]) -> Arithmetic:
+        """Σ_i terms_i (v_{i-1} - v_i)."""
+        jumps = torch.tensor([a - b for a, b in pairwise(ring)]).view(-1, *[1] * (len(terms.shape) - 1))
+        return terms.linear(lambda t: (t * jumps.to(t.device)).sum(0))
 
 
 def one_hot(index: Arithmetic, count: int, dim: int) -> Binary:
