@@ -3,6 +3,7 @@
     python benchmarks/private_images.py --act relu                      # the whole network, on all ten digits
     python benchmarks/private_images.py --logits revealed               # what the private softmax costs
     python benchmarks/private_images.py --act relu --gradients          # of one step only: how far they are off
+    python benchmarks/private_images.py --act polynomial --plain        # only the twin, and how large arguments get
     python benchmarks/private_images.py --transfer images --images 1500 --epochs 4
     python benchmarks/private_images.py --transfer features --images 1500 --epochs 4
 
@@ -27,20 +28,20 @@ import tacit
 import tacit.nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "private_images"))
-from network import NEW, OLD, Centred, classifier, draw, features
+from network import NEW, OLD, classifier, draw, features
 
 ACTS: dict[str, Callable[[], nn.Module]] = {
-    "fourier": lambda: Centred(tacit.nn.FourierSigmoid()),
-    "polynomial": lambda: Centred(tacit.nn.PolynomialSigmoid(9)),
-    "exact": lambda: Centred(nn.Sigmoid()),
+    "fourier": lambda: tacit.nn.FourierSigmoid(centred=True),
+    "polynomial": lambda: tacit.nn.PolynomialSigmoid(9, centred=True),
+    "tanh": nn.Tanh,
     "relu": nn.ReLU,
 }
 
 
-def network(act: str) -> nn.Sequential:
+def network(act: str, width: int) -> nn.Sequential:
     """The whole network for ten digits; ReLU comes with max-pooling."""
     pool = nn.MaxPool2d if act == "relu" else nn.AvgPool2d
-    return nn.Sequential(features(act=ACTS[act], pool=pool), classifier(10, act=ACTS[act]))
+    return nn.Sequential(features(width, ACTS[act], pool), classifier(10, width, ACTS[act]))
 
 
 def pretrained() -> nn.Module:
@@ -60,14 +61,16 @@ def revealing(logits: Tensor, labels: Tensor) -> Tensor:
 
 def fit(
     model: nn.Module, x: Tensor, y: Tensor, optimizer: torch.optim.Optimizer, epochs: int, batch: int,
-    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy, clip: float | None = None, seed: int = 7,
 ) -> None:  # fmt: skip
     """Train, the same program for both."""
-    torch.manual_seed(7)
+    torch.manual_seed(seed)
     model.train()
     for rows in (r for _ in range(epochs) for r in torch.randperm(len(y)).split(batch)):
         optimizer.zero_grad()
         loss(model(x[rows]), y[rows]).backward()
+        if clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
 
 
@@ -78,10 +81,24 @@ def accuracy(model: nn.Module, of: range) -> float:
     return float((model.eval()(x).argmax(1) == y).float().mean())
 
 
+def rehearse(options: argparse.Namespace) -> None:
+    """Train in the clear only; print the largest argument of an activation function, and the accuracy."""
+    torch.manual_seed(3)
+    plain = network(options.act, options.width)
+    x, y = draw(options.images, seed=1)
+    reach: list[float] = []
+    for act in (m for m in plain.modules() if isinstance(m, type(ACTS[options.act]()))):
+        act.register_forward_pre_hook(lambda _, args: reach.append(float(args[0].detach().abs().max())))
+    optimizer = torch.optim.SGD(plain.parameters(), lr=options.rate, momentum=0.9)
+    for epoch in range(1, options.epochs + 1):
+        fit(plain, x, y, optimizer, 1, options.batch, clip=options.clip, seed=6 + epoch)
+        print(f"epoch {epoch}: {accuracy(plain, range(10)):.3f}, arguments up to {max(reach):.1f}", flush=True)
+
+
 def gradients(options: argparse.Namespace) -> None:
     """Of one step on one batch, from equal weights: print ‖secret - plain‖ / ‖plain‖ of each weight."""
     torch.manual_seed(3)
-    plain = network(options.act)
+    plain = network(options.act, options.width)
     x, y = draw(options.batch, seed=1)
     with tacit.session(seed=1):
         model = tacit.share(copy.deepcopy(plain))
@@ -126,17 +143,19 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=0.01)
+    parser.add_argument("--width", type=int, default=32, help="channels of the convolutions of the whole network")
+    parser.add_argument("--clip", type=float, help="the largest norm of the gradients of a step")
     parser.add_argument("--logits", choices=["secret", "revealed"], default="secret")
+    parser.add_argument("--plain", action="store_true", help="train the plain twin only, and watch its arguments")
     parser.add_argument("--gradients", action="store_true", help="compare the gradients of one step, and no more")
     options = parser.parse_args()
-    if options.gradients:
-        gradients(options)
-        return
+    if options.gradients or options.plain:
+        return gradients(options) if options.gradients else rehearse(options)
     of = NEW if options.transfer else range(10)
     x, y = draw(options.images, seed=1, of=of)
     torch.manual_seed(3)
     layers = pretrained() if options.transfer else nn.Identity()
-    plain = classifier(len(NEW)) if options.transfer else network(options.act)
+    plain = classifier(len(NEW)) if options.transfer else network(options.act, options.width)
     loss = F.cross_entropy if options.logits == "secret" else revealing
     steps = options.epochs * -(-options.images // options.batch)
     with tacit.session(seed=1):
@@ -149,11 +168,11 @@ def main() -> None:
                 found = torch.cat([frozen(part) for part in found.split(50)])
             watch.report("features, an image", options.images)
         optimizer = torch.optim.SGD(model.parameters(), lr=options.rate, momentum=0.9)
-        fit(model, found, tacit.share(y, owner="alice"), optimizer, options.epochs, options.batch, loss)
+        fit(model, found, tacit.share(y, owner="alice"), optimizer, options.epochs, options.batch, loss, options.clip)
         watch.report("training, a step", steps)
         got = accuracy(nn.Sequential(layers, tacit.reveal(model, name="model")), of)
     optimizer = torch.optim.SGD(plain.parameters(), lr=options.rate, momentum=0.9)
-    fit(plain, layers(x), y, optimizer, options.epochs, options.batch)
+    fit(plain, layers(x), y, optimizer, options.epochs, options.batch, clip=options.clip)
     print(f"{options}: {got:.3f}, plain {accuracy(nn.Sequential(layers, plain), of):.3f}", flush=True)
 
 

@@ -17,7 +17,9 @@ MODULES = {
     "degree 7": (lambda: tacit.nn.PolynomialSigmoid(7), 16),
     "degree 9": (lambda: tacit.nn.PolynomialSigmoid(9), 16),
     "degree 9, tight": (lambda: tacit.nn.PolynomialSigmoid(9, window=8), 8),
+    "degree 9, centred": (lambda: tacit.nn.PolynomialSigmoid(9, window=8, centred=True), 8),
     "Fourier": (tacit.nn.FourierSigmoid, 1000),
+    "Fourier, centred": (lambda: tacit.nn.FourierSigmoid(centred=True), 1000),
     "tanh": (lambda: tacit.nn.Polynomial.fit(torch.tanh, degree=7, bound=3), 4),
     "square": (lambda: tacit.nn.Polynomial([0, 0, 1]), 16),
 }
@@ -149,3 +151,21 @@ def test_modules_refuse_what_cannot_work():
             tacit.nn.Polynomial(*arguments)
     with pytest.raises(ValueError, match="3, 5, 7 or 9"):
         tacit.nn.PolynomialSigmoid(4)
+
+
+@pytest.mark.parametrize("make", [tacit.nn.FourierSigmoid, tacit.nn.PolynomialSigmoid])
+def test_centred_sigmoids_are_four_times_the_sigmoid_less_two(make):
+    x = torch.linspace(-8, 8, 1001, dtype=torch.float64)
+
+    assert (make(centred=True)(x) - (4 * make()(x) - 2)).abs().max() < 1e-12
+    assert (make(centred=True)(x) - 2 * (x / 2).tanh()).abs().max() < 0.036
+    assert make(centred=True)(torch.zeros(1, dtype=torch.float64)).abs() < 1e-12
+
+
+@pytest.mark.parametrize("argument", [16.0, -16.01, 40.0])
+def test_plain_arguments_beyond_the_window_give_a_warning(argument):
+    module = tacit.nn.PolynomialSigmoid()
+    module(torch.tensor([-16.0, 15.99]))
+
+    with pytest.warns(UserWarning, match=r"window, \[-16, 16\).*clip_grad_norm_"):
+        module(torch.tensor([0.0, argument]))

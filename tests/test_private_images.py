@@ -161,7 +161,7 @@ def test_the_whole_network_trains_to_the_plain_weights(sigmoid, network):
     torch.manual_seed(1)
 
     def act():
-        return network["Centred"](getattr(tacit.nn, sigmoid)())
+        return getattr(tacit.nn, sigmoid)(centred=True)
 
     plain = nn.Sequential(network["features"](WIDTH, act), network["classifier"](10, WIDTH, act))
     start = copy.deepcopy(plain)

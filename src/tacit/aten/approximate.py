@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,10 +22,17 @@ from tacit.tensor import SecretTensor
 
 __all__ = ["fourier_sigmoid", "polynomial"]
 
+BEYOND = (
+    "a polynomial was given an argument outside of its window, [-{0}, {0}): on secrets its result would be wrong, and "
+    "nobody would notice. Clip gradients (torch.nn.utils.clip_grad_norm_), lower the learning rate, or widen the window"
+)
+
 
 @torch.library.custom_op("tacit::polynomial", mutates_args=())
 def polynomial(x: Tensor, coefficients: Sequence[float], window: int) -> Tensor:
-    """Σ_k c_k x^k; on secrets, for x in [-window, window)."""
+    """Σ_k c_k x^k; on secrets, for x in [-window, window), and plain tensors that leave it give a warning."""
+    if bool(((x < -window) | (x >= window)).any()):
+        warnings.warn(BEYOND.format(window), stacklevel=2)
     total = torch.full_like(x, coefficients[-1])
     for c in reversed(coefficients[:-1]):
         total.mul_(x).add_(c)
