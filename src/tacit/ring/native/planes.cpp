@@ -10,6 +10,9 @@ namespace tacit {
 namespace {
 
 constexpr u64 BLOCK = 64;         // elements at a time: one word of a plane
+// Elements for which one row of the tables is read or written before the next. Longer: memory sees fewer, longer streams
+// in place of 16 at once (a look-up takes 3.2 ns at 512, 4.5 at 64); shorter: the digits stay in the first-level cache.
+constexpr u64 RUN = 512;
 constexpr double GRAIN = 1 << 16;  // elements, or bytes of a plane, that a thread should have at least
 
 // The node of tacit.ring.radix4,

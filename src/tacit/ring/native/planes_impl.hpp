@@ -16,14 +16,18 @@ inline void digits_of(const u64* numbers, u64 count, u16 (*digits)[BLOCK]) {
 }
 
 inline void thermometer(const u64* a, u64 count, u16* out, u64 begin, u64 end) {
-    u16 digits[CHUNKS][BLOCK];
-    for (u64 at = begin; at < end; at += BLOCK) {
-        const u64 size = std::min(BLOCK, end - at);
-        digits_of(a + at, size, digits);
+    alignas(64) u16 digits[RUN / BLOCK][CHUNKS][BLOCK];
+    for (u64 at = begin; at < end; at += RUN) {
+        const u64 size = std::min(RUN, end - at);
+        for (u64 i = 0; i < size; i += BLOCK) digits_of(a + at + i, std::min(BLOCK, size - i), digits[i / BLOCK]);
         for (int k = 0; k < CHUNKS; ++k) {
-            u16 table[BLOCK];
-            for (u64 i = 0; i < BLOCK; ++i) table[i] = static_cast<u16>((1u << digits[k][i]) - 1);
-            std::memcpy(out + k * count + at, table, 2 * size);
+            for (u64 i = 0; i < size; i += BLOCK) {
+                __builtin_prefetch(out + k * count + at + i + RUN, 1);
+                __builtin_prefetch(out + k * count + at + i + RUN + BLOCK / 2, 1);
+                u16 table[BLOCK];
+                for (u64 j = 0; j < BLOCK; ++j) table[j] = static_cast<u16>((1u << digits[i / BLOCK][k][j]) - 1);
+                std::memcpy(out + k * count + at + i, table, 2 * std::min(BLOCK, size - i));
+            }
         }
     }
 }
@@ -31,26 +35,31 @@ inline void thermometer(const u64* a, u64 count, u16* out, u64 begin, u64 end) {
 inline void lookup(const u16* tables, u64 width, const u64* numbers, u64 count, bool leader, u8* less, u8* equal,
                    u64 begin, u64 end) {
     const u64 bytes = (count + 7) / 8;
-    u16 digits[CHUNKS][BLOCK], copy[BLOCK] = {};
-    for (u64 at = begin; at < end; at += BLOCK) {
-        const u64 size = std::min(BLOCK, end - at), column = at % width;
-        digits_of(numbers + at, size, digits);
+    alignas(64) u16 digits[RUN / BLOCK][CHUNKS][BLOCK];
+    u16 copy[BLOCK] = {};
+    for (u64 at = begin; at < end; at += RUN) {
+        const u64 run = std::min(RUN, end - at);
+        for (u64 i = 0; i < run; i += BLOCK) digits_of(numbers + at + i, std::min(BLOCK, run - i), digits[i / BLOCK]);
         for (int k = 0; k < CHUNKS; ++k) {
             const u16* row = tables + k * width;
-            if (column + BLOCK <= width) {
-                row += column;
-            } else {  // past the last column comes the first one again
-                for (u64 i = 0; i < size; ++i) copy[i] = row[(column + i) % width];
-                row = copy;
+            for (u64 i = 0; i < run; i += BLOCK) {
+                const u64 size = std::min(BLOCK, run - i), column = (at + i) % width;
+                const u16* part = row + column;
+                __builtin_prefetch(part + RUN);
+                __builtin_prefetch(part + RUN + BLOCK / 2);
+                if (column + BLOCK > width) {  // past the last column comes the first one again
+                    for (u64 j = 0; j < size; ++j) copy[j] = row[(column + j) % width];
+                    part = copy;
+                }
+                Pair found = look_up(part, digits[i / BLOCK][k], leader);
+                if (size < BLOCK) {
+                    found.less &= (u64{1} << size) - 1;
+                    found.equal &= (u64{1} << size) - 1;
+                }
+                const u64 place = (4 * (k % 4) + k / 4) * bytes + (at + i) / 8;
+                std::memcpy(less + place, &found.less, (size + 7) / 8);
+                std::memcpy(equal + place, &found.equal, (size + 7) / 8);
             }
-            Pair found = look_up(row, digits[k], leader);
-            if (size < BLOCK) {
-                found.less &= (u64{1} << size) - 1;
-                found.equal &= (u64{1} << size) - 1;
-            }
-            const u64 place = (4 * (k % 4) + k / 4) * bytes + at / 8;
-            std::memcpy(less + place, &found.less, (size + 7) / 8);
-            std::memcpy(equal + place, &found.equal, (size + 7) / 8);
         }
     }
 }
