@@ -73,12 +73,10 @@ def _deal_levels(dealing: Dealing, plane: int) -> list[tuple[Dealt, Dealt]]:
     """Masks of the bits that each tree level opens, and shares of their monomials; the monomials in one frame."""
     masks = [dealing.random_bits((_INPUTS[top], _NODES[top], plane)) for top in (False, True)]
 
-    def make() -> list[Tensor]:
-        return [
-            kernels.node_expand(m.plain, top=top)
-            for top, m in zip((False, True), masks, strict=True)
-            if m.plain is not None
-        ]
+    def fill(*monomials: Tensor) -> None:
+        for top, m, out in zip((False, True), masks, monomials, strict=True):
+            assert m.plain is not None
+            kernels.node_expand(m.plain, top=top, out=out)
 
-    monomials = dealing.bits([(_MONOMIALS[top], _NODES[top], plane) for top in (False, True)], make)
-    return list(zip(masks, monomials, strict=True))
+    rows = dealing.bits([(_MONOMIALS[top], _NODES[top], plane) for top in (False, True)], fill)
+    return [(m, Dealt([row[k] for row in rows], None)) for k, m in enumerate(masks)]

@@ -28,18 +28,18 @@ def both(dealing: Dealing, left: BitMask, right: BitMask, shape: torch.Size, ind
     """Shares of (c + β)(d + δ) = cd + c [δ] + d [β] + [βδ] over GF(2), with broadcasting. Producer: 1 bit."""
     count = shape.numel()
 
-    def make() -> list[Tensor]:
+    def fill(plane: Tensor) -> None:
         assert left.beta.plain is not None
         assert right.beta.plain is not None
-        return [kernels.pack_bits((left.beta.plain & right.beta.plain).expand(shape))]
+        plane.copy_(kernels.pack_bits((left.beta.plain & right.beta.plain).expand(shape)))
 
-    (dealt,) = dealing.bits([((count + 7) // 8,)], make)
+    dealt = [plane for (plane,) in dealing.bits([((count + 7) // 8,)], fill)]
     parts = []
     for k, index in enumerate(indices):
         c, d = left.opened, right.opened
         assert c is not None
         assert d is not None
-        product = kernels.unpack_bits(dealt.parts[k], count).view(shape)
+        product = kernels.unpack_bits(dealt[k], count).view(shape)
         part = (c & right.beta.parts[k]) ^ (d & left.beta.parts[k]) ^ product
         parts.append(part ^ (c & d) if index == 0 else part)
     return parts
@@ -49,19 +49,17 @@ def all_of(dealing: Dealing, bits: Sequence[BitMask], shape: torch.Size) -> list
     """Shares of the conjunction of three bits or more, of one shape. Producer: 2^k bits an element."""
     count, row = shape.numel(), (1 << len(bits)) // 8
 
-    def make() -> list[Tensor]:
+    def fill(table: Tensor) -> None:
         place = _number([1 ^ b.beta.plain for b in bits if b.beta.plain is not None])
-        table = torch.zeros(count, row, dtype=torch.uint8)
-        table.scatter_(1, (place >> 3).view(-1, 1), (1 << (place & 7)).to(torch.uint8).view(-1, 1))
-        return [table.view(-1)]
+        table.zero_().scatter_(1, (place >> 3).view(-1, 1), (1 << (place & 7)).to(torch.uint8).view(-1, 1))
 
-    (dealt,) = dealing.bits([(count * row,)], make)
+    dealt = [table for (table,) in dealing.bits([(count, row)], fill)]
     opened = [b.opened for b in bits if b.opened is not None]
     if not opened:
         return []
     place = _number(opened)
     byte, bit = (place >> 3).view(-1, 1), (place & 7).to(torch.uint8)
-    return [(part.view(count, row).gather(1, byte).view(-1) >> bit & 1).view(shape) for part in dealt.parts]
+    return [(table.gather(1, byte).view(-1) >> bit & 1).view(shape) for table in dealt]
 
 
 def _number(bits: Sequence[Tensor]) -> Tensor:

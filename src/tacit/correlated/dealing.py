@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import groupby
-from operator import isub, ixor
 from typing import NamedTuple
 
 import torch
@@ -28,7 +27,6 @@ __all__ = ["RING_BYTES", "Dealing", "Dealt", "narrow", "widen", "width"]
 RING_BYTES = 8
 
 Shape = Sequence[int]
-Combine = Callable[[Tensor, Tensor], Tensor]
 
 
 class Dealt:
@@ -102,90 +100,11 @@ class Dealing:
 
         `widths` says where fewer bytes will do: of multiples of 2^(64 - 8 w) only the top w bytes are shared and sent.
         """
-        return self._deal(shapes, make, widths or [RING_BYTES] * len(shapes), widen, narrow, isub, Stream.subtract_from)
-
-    def words(self, shape: Shape, widths: Sequence[int], fill: Callable[..., None]) -> list[list[Tensor]]:
-        """Deal integers of so many bytes, all of one shape, in one frame, which `fill` writes at the producer.
-
-        `fill` gets a tensor for each width, of the integers that have it, and their shares add up modulo their size.
-        Where no type has the width, they are the top bytes of ring elements. Returns the tensors of each hosted party.
-        """
-        if not _TYPED.issuperset(widths):
-            return self._wide_words(shape, widths, fill)
-        session = self._session
-        session.check_open()
-        count = math.prod(shape)
-        sizes = [width * count for width in widths]
-        total = sum(sizes)
-        corrected = self._turn % len(session.parties)
-        self._turn += 1
-        session.meter.dealt(total)
-
-        def rows(data: Tensor) -> list[Tensor]:
-            pieces = zip(_parted(data, sizes), widths, strict=True)
-            return [piece.view(_WORDS[width]).view(tuple(shape)) for piece, width in pieces]
-
-        if self._at_producer and total:
-            frame = kernels.space((total,), torch.uint8)
-            values = rows(frame)
-            fill(*values)
-            for i, stream in enumerate(self._at_producer):
-                if i != corrected:
-                    stream.subtract_words_from(values)
-            session.transport.send(Parcel(session.producer, session.parties[corrected], frame))
-        out = []
-        for i, role in self._hosted:
-            data = self._ends[i].bytes(total) if i != corrected else kernels.space((total,), torch.uint8)
-            if i == corrected and total:
-                session.transport.receive(Parcel(session.producer, role, data))
-            out.append(rows(data))
-        return out
-
-    def _wide_words(self, shape: Shape, widths: Sequence[int], fill: Callable[..., None]) -> list[list[Tensor]]:
-        def make() -> list[Tensor]:
-            values = [torch.empty(tuple(shape), dtype=torch.int64) for _ in widths]
-            fill(*values)
-            return values
-
-        dealt = self.ring([shape] * len(widths), make, widths)
-        return [list(row) for row in zip(*(d.parts for d in dealt), strict=True)]
-
-    def bits(self, shapes: Sequence[Shape], make: Callable[[], Sequence[Tensor]]) -> list[Dealt]:
-        """Deal bytes of bits (XOR shares) made at the producer by `make`, in one frame. 1 byte an element."""
-        return self._deal(shapes, make, [1] * len(shapes), _same, _same, ixor, Stream.xor_into)
-
-    def _random(self, draw: Callable[[Stream], Tensor], join: Callable[[Stream, Tensor], None]) -> Dealt:
-        parts = [draw(self._ends[i]) for i, _ in self._hosted]
-        plain = None
-        if self._at_producer:
-            plain = draw(self._at_producer[0])
-            for stream in self._at_producer[1:]:
-                join(stream, plain)
-        return Dealt(parts, plain)
-
-    def _deal(
-        self,
-        shapes: Sequence[Shape],
-        make: Callable[[], Sequence[Tensor]],
-        widths: Sequence[int],
-        read: Callable[[Tensor, int], Tensor],
-        write: Callable[[Tensor, int], Tensor],
-        without: Combine,
-        take_from: Callable[[Stream, Tensor], None],
-    ) -> list[Dealt]:
-        """Deal values of so many bytes an element; `read` and `write` are between bytes and tensors.
-
-        `without` and `take_from` take a share, and the next one of a stream, off a tensor of whole elements in place.
-        """
-        session = self._session
-        session.check_open()
-        runs, sizes, total = _layout(tuple(shapes), tuple(widths))
-        corrected = self._turn % len(session.parties)
-        self._turn += 1
-        session.meter.dealt(total)
+        runs, sizes, total = _layout(tuple(shapes), tuple(widths or [RING_BYTES] * len(shapes)))
+        corrected = self._next_correction(total)
 
         def words(data: Tensor) -> list[Tensor]:
-            return [read(piece, run.width) for piece, run in zip(_parted(data, sizes), runs, strict=True)]
+            return [widen(piece, run.width) for piece, run in zip(_parted(data, sizes), runs, strict=True)]
 
         plain: Sequence[Tensor | None] = [None] * len(shapes)
         if self._at_producer:
@@ -196,21 +115,105 @@ class Dealing:
                 if i == corrected:
                     continue
                 if whole:
-                    take_from(stream, rest[0])
+                    stream.subtract_from(rest[0])
                 else:
-                    rest = [without(v, share) for v, share in zip(rest, words(stream.bytes(total)), strict=True)]
+                    rest = [v.sub_(share) for v, share in zip(rest, words(stream.bytes(total)), strict=True)]
             if total:
-                frame = _flat([write(v, run.width) for v, run in zip(rest, runs, strict=True)])
-                session.transport.send(Parcel(session.producer, session.parties[corrected], frame))
-
+                frame = _flat([narrow(v, run.width) for v, run in zip(rest, runs, strict=True)])
+                self._session.transport.send(Parcel(self._session.producer, self._session.parties[corrected], frame))
         hosted: list[list[Tensor]] = []
         for i, role in self._hosted:
-            data = self._ends[i].bytes(total) if i != corrected else kernels.space((total,), torch.uint8)
-            if i == corrected and total:
-                session.transport.receive(Parcel(session.producer, role, data))
-            flats = zip(words(data), runs, strict=True)
+            flats = zip(words(self._share(i, role, total, corrected)), runs, strict=True)
             hosted.append([piece for flat, run in flats for piece in _parted(flat, run.counts)])
         return [Dealt([p[k].view(s) for p in hosted], plain[k]) for k, s in enumerate(shapes)]
+
+    def words(self, shape: Shape, widths: Sequence[int], fill: Callable[..., None]) -> list[list[Tensor]]:
+        """Deal integers of so many bytes, all of one shape, in one frame, which `fill` writes at the producer.
+
+        `fill` gets a tensor for each width, of the integers that have it, and their shares add up modulo their size.
+        Where no type has the width, they are the top bytes of ring elements. Returns the tensors of each hosted party.
+        """
+        if not _TYPED.issuperset(widths):
+            return self._wide_words(shape, widths, fill)
+        count, size = math.prod(shape), tuple(shape)
+        sizes = [width * count for width in widths]
+
+        def rows(data: Tensor) -> list[Tensor]:
+            pieces = zip(_parted(data, sizes), widths, strict=True)
+            return [piece.view(_WORDS[width]).view(size) for piece, width in pieces]
+
+        frames = self._framed(
+            sum(sizes),
+            lambda frame: fill(*rows(frame)),
+            lambda stream, frame: stream.subtract_words_from(rows(frame)),
+        )
+        return [rows(frame) for frame in frames]
+
+    def _wide_words(self, shape: Shape, widths: Sequence[int], fill: Callable[..., None]) -> list[list[Tensor]]:
+        def make() -> list[Tensor]:
+            values = [torch.empty(tuple(shape), dtype=torch.int64) for _ in widths]
+            fill(*values)
+            return values
+
+        dealt = self.ring([shape] * len(widths), make, widths)
+        return [list(row) for row in zip(*(d.parts for d in dealt), strict=True)]
+
+    def bits(self, shapes: Sequence[Shape], fill: Callable[..., None]) -> list[list[Tensor]]:
+        """Deal bytes of bits (XOR shares), in one frame, which `fill` writes at the producer. 1 byte an element.
+
+        `fill` gets a uint8 tensor for each shape. Returns the tensors of each hosted party.
+        """
+        sizes = [math.prod(shape) for shape in shapes]
+
+        def rows(data: Tensor) -> list[Tensor]:
+            return [piece.view(tuple(shape)) for piece, shape in zip(_parted(data, sizes), shapes, strict=True)]
+
+        frames = self._framed(sum(sizes), lambda frame: fill(*rows(frame)), Stream.xor_into)
+        return [rows(frame) for frame in frames]
+
+    def _framed(
+        self, total: int, fill: Callable[[Tensor], None], take_from: Callable[[Stream, Tensor], None]
+    ) -> list[Tensor]:
+        """Deal so many bytes, and return each hosted party's share of them.
+
+        At the producer `fill` writes them, and `take_from` takes the next share of a stream off them in place.
+        """
+        session = self._session
+        corrected = self._next_correction(total)
+        if self._at_producer and total:
+            frame = kernels.space((total,), torch.uint8)
+            fill(frame)
+            for i, stream in enumerate(self._at_producer):
+                if i != corrected:
+                    take_from(stream, frame)
+            session.transport.send(Parcel(session.producer, session.parties[corrected], frame))
+        return [self._share(i, role, total, corrected) for i, role in self._hosted]
+
+    def _next_correction(self, total: int) -> int:
+        """The party whose turn it is to be sent the next dealing, of so many bytes."""
+        self._session.check_open()
+        corrected = self._turn % len(self._session.parties)
+        self._turn += 1
+        self._session.meter.dealt(total)
+        return corrected
+
+    def _share(self, index: int, role: str, total: int, corrected: int) -> Tensor:
+        """A hosted party's share of a dealing: the next bytes of its stream, or the correction."""
+        if index != corrected:
+            return self._ends[index].bytes(total)
+        data = kernels.space((total,), torch.uint8)
+        if total:
+            self._session.transport.receive(Parcel(self._session.producer, role, data))
+        return data
+
+    def _random(self, draw: Callable[[Stream], Tensor], join: Callable[[Stream, Tensor], None]) -> Dealt:
+        parts = [draw(self._ends[i]) for i, _ in self._hosted]
+        plain = None
+        if self._at_producer:
+            plain = draw(self._at_producer[0])
+            for stream in self._at_producer[1:]:
+                join(stream, plain)
+        return Dealt(parts, plain)
 
 
 class _Run(NamedTuple):
@@ -275,7 +278,3 @@ def narrow(words: Tensor, width: int) -> Tensor:
         return words.contiguous().view(-1).view(torch.uint8).view(-1, RING_BYTES)[:, RING_BYTES - width :].reshape(-1)
     top = words if width == RING_BYTES else (words >> 8 * (RING_BYTES - width)).to(dtype)
     return top.contiguous().view(-1).view(torch.uint8)
-
-
-def _same(data: Tensor, width: int) -> Tensor:
-    return data

@@ -76,13 +76,14 @@ class Secret(Dealt):
         """Shares of the thermometer tables of a (int16 [16, n]) and of its sign (a plane). 32 1/8 bytes an element."""
         if self._tables is None:
 
-            def make() -> list[Tensor]:
+            def fill(tables: Tensor, sign: Tensor) -> None:
                 assert self.plain is not None
                 flat = self.plain.reshape(-1)
-                tables = kernels.thermometer(flat).view(-1).view(torch.uint8)
-                return [tables, kernels.pack_bits((flat < 0).view(torch.uint8))]
+                kernels.thermometer(flat, tables.view(torch.int16).view(kernels.CHUNKS, -1))
+                sign.copy_(kernels.pack_bits((flat < 0).view(torch.uint8)))
 
-            raw, sign = dealing.bits([(2 * kernels.CHUNKS * count,), ((count + 7) // 8,)], make)
+            rows = dealing.bits([(2 * kernels.CHUNKS * count,), ((count + 7) // 8,)], fill)
+            raw, sign = (Dealt([row[k] for row in rows], None) for k in range(2))
             self._tables = raw.map(lambda t: t.view(torch.int16).view(kernels.CHUNKS, -1)), sign
         return self._tables
 

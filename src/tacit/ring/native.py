@@ -164,11 +164,11 @@ def lookup(tables: Tensor, public: Tensor, *, leader: bool) -> tuple[Tensor, Ten
     return less, equal
 
 
-def node_expand(masks: Tensor, *, top: bool) -> Tensor:
-    """Monomials of mask bits: [7 | 6, nodes, bytes] -> [22 | 15, nodes, bytes]."""
+def node_expand(masks: Tensor, *, top: bool, out: Tensor | None = None) -> Tensor:
+    """Monomials of mask bits: [7 | 6, nodes, bytes] -> [22 | 15, nodes, bytes], contiguous."""
     masks = masks.contiguous()
     nodes, width = masks.shape[1:]
-    out = space((15 if top else 22, nodes, width), torch.uint8)
+    out = space((15 if top else 22, nodes, width), torch.uint8) if out is None else out
     _native.node_expand(masks.data_ptr(), nodes * width, top, out.data_ptr(), torch.get_num_threads())
     return out
 

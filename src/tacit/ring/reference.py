@@ -223,9 +223,10 @@ def node_inputs(less: Tensor, equal: Tensor, *, top: bool) -> Tensor:
     return torch.from_numpy(_NODES[not top].gather(less.numpy(), equal.numpy()))
 
 
-def node_expand(masks: Tensor, *, top: bool) -> Tensor:
-    """Monomials of mask bits: [7 | 6, nodes, bytes] -> [22 | 15, nodes, bytes]."""
-    return torch.from_numpy(_NODES[not top].expand(masks.numpy()))
+def node_expand(masks: Tensor, *, top: bool, out: Tensor | None = None) -> Tensor:
+    """Monomials of mask bits: [7 | 6, nodes, bytes] -> [22 | 15, nodes, bytes], contiguous."""
+    monomials = torch.from_numpy(_NODES[not top].expand(masks.numpy()))
+    return monomials if out is None else out.copy_(monomials)
 
 
 def node_evaluate(
