@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 
 from tacit.ring import convolution, kernels, reference, windows
+from tacit.ring.waves import Term, Waves
 
 Run = Callable[[], object]
 
@@ -97,6 +98,8 @@ def passes(native: object) -> list[Task]:
     opened, masks, monomials, less = planes(7, 4, plane), planes(7, 4, plane), planes(22, 4, plane), planes(4, plane)
     bits, share = torch.randint(0, 2, (n,), dtype=torch.uint8), ring(n)
     packed = reference.pack_bits(bits)
+    waves = Waves(27 << 38, odd=True, terms=[Term(3.0**-k, 0.0, 18 - k, 18 + k, 5 - k // 5) for k in range(9)])
+    words = planes(waves.width * n)
     here, there = native.key_stream(bytes(16)), reference.key_stream(bytes(16))
     both: list[tuple[str, float, Callable]] = [
         ("tables of masks", 40 * n, lambda k: k.thermometer(a)),
@@ -107,6 +110,10 @@ def passes(native: object) -> list[Task]:
             39 * 4 * plane,
             lambda k: k.node_evaluate(opened, masks, monomials, less, top=False, leader=True),
         ),
+        ("waves of a mask, 9 terms", (8 + waves.width) * n, lambda k: k.wave_table(waves, a, words)),
+        ("sum of waves, 9 terms", (16 + waves.width) * n, lambda k: k.wave_sum(waves, a, words)),
+        ("ring elements to words of 5 bytes", 13 * n, lambda k: k.narrow(a, 5, words[: 5 * n])),
+        ("words of 5 bytes to ring elements", 13 * n, lambda k: k.widen(words[: 5 * n], 5)),
         ("bits to planes", 1.125 * n, lambda k: k.pack_bits(bits)),
         ("planes to bits", 1.125 * n, lambda k: k.unpack_bits(packed, n)),
     ]

@@ -290,11 +290,59 @@ def test_harmonics(world: World) -> None:
     x = torch.linspace(-40, 40, 1001, dtype=torch.float64)
     series = Harmonics(32, sine=(0.5, -0.25), cosine=(0.125, 0.0, 1.0), constant=0.75)
 
-    (y,) = world.protocol.harmonics(world.share(x), [series])
+    y = world.protocol.harmonics(world.share(x), series)
 
     angle = 2 * torch.pi * x / 32
     want = 0.75 + 0.5 * angle.sin() - 0.25 * (2 * angle).sin() + 0.125 * angle.cos() + (3 * angle).cos()
     assert (world.value(y) - want).abs().max() < 2e-5
+
+
+@pytest.mark.parametrize("rounding", [2.0**-10, 2.0**-16, 2.0**-24])
+@pytest.mark.parametrize("odd", [False, True])
+def test_harmonics_keep_within_their_rounding(two: World, rounding: float, odd: bool) -> None:
+    p, q = (torch.randn(7, dtype=torch.float64) * 3.0 ** -torch.arange(7)).expand(2, 7) * torch.tensor([[1.0], [0.5]])
+    constant = float(torch.randn(()))
+    series = Harmonics(256, tuple(p.tolist()), tuple(q.tolist()), constant, turns=11, odd=odd, rounding=rounding)
+    x = torch.randint(-(2**40), 2**40, (5000,)).double() / 2**16
+
+    y = two.protocol.harmonics(two.share(x), series)
+
+    angles = 2 * torch.pi * 11 / 256 * (x % 256) * torch.tensor(series.multiples).view(-1, 1)
+    want = constant + p @ angles.sin() + q @ angles.cos()
+    assert (two.value(y) - want).abs().max() <= rounding + 1e-11
+    assert (two.value(y.settle()) - want).abs().max() <= rounding + 2.0**-16
+
+
+def test_harmonics_of_little_precision_cost_little(two: World) -> None:
+    x = two.share(torch.randn(N))
+    producer = []
+    for rounding in (2.0**-10, 2.0**-20, 2.0**-30):
+        before = two.session.meter.cost.producer
+        two.protocol.harmonics(x, Harmonics(8, sine=(1.0, 0.01), cosine=(0.0, 0.01), rounding=rounding))
+        producer.append((two.session.meter.cost.producer - before) / N)
+
+    assert producer == [14, 22, 32]
+
+
+def test_harmonics_of_what_was_truncated_open_it_again_only_if_they_must(two: World) -> None:
+    x = torch.linspace(-3, 3, 501, dtype=torch.float64)
+    z = two.share(x, 32).settle()
+    fine = two.protocol.harmonics(z, Harmonics(8, sine=(0.75,)))
+    opened = two.session.meter.cost.online
+
+    again = two.protocol.harmonics(z, Harmonics(8, cosine=(1.0,)))
+    assert two.session.meter.cost.online == opened
+    y = two.protocol.harmonics(fine.settle(), Harmonics(8, sine=(1.0,)))  # known modulo 4 only at its former scale
+
+    wave = 0.75 * (x * torch.pi / 4).sin()
+    assert (two.value(again) - (x * torch.pi / 4).cos()).abs().max() < 3e-5
+    assert (two.value(y) - (wave * torch.pi / 4).sin()).abs().max() < 5e-5
+
+
+def test_a_period_must_divide_the_ring(two: World) -> None:
+    for period, frac_bits in ((3, 16), (32, 60)):
+        with pytest.raises(ValueError, match=f"a period of {period}"):
+            two.protocol.harmonics(two.share(torch.zeros(3), frac_bits), Harmonics(period, sine=(1.0,)))
 
 
 @pytest.mark.parametrize(("window", "degree"), [(1, 1), (2, 9), (16, 0), (16, 3), (16, 9), (64, 5)])
@@ -474,6 +522,11 @@ def _polynomials(w: World) -> Callable[[], object]:
     return lambda: w.protocol.polynomials(x, [nine])
 
 
+def _harmonics(w: World) -> Callable[[], object]:
+    x = w.share(torch.zeros(N))
+    return lambda: w.protocol.harmonics(x, Harmonics(32, sine=(1.0,), rounding=2.0**-20))
+
+
 def _less(w: World) -> Callable[[], object]:
     x = w.share(torch.zeros(N))
     return lambda: w.protocol.less(x, [0])
@@ -513,6 +566,7 @@ RUNS: dict[str, Run] = {
     "truncate": _truncate,
     "multiply and truncate": _multiply_and_truncate,
     "scale": _scale,
+    "harmonics": _harmonics,
     "polynomials": _polynomials,
     "less": _less,
     "select": _select,
@@ -559,7 +613,7 @@ def test_a_secret_is_opened_once_whatever_is_done_with_it(two: World) -> None:
 
     two.protocol.bilinear(y.move(torch.t, view=True), x, torch.matmul)
     two.protocol.multiply(x, x.move(torch.t, view=True))
-    two.protocol.harmonics(-x, [Harmonics(32, sine=(1.0,))])
+    two.protocol.harmonics(-x, Harmonics(32, sine=(1.0,)))
     two.protocol.multiply(x.plus(torch.tensor(3)).lifted(20), y.rescaled(18))
 
     cost = two.session.meter.cost - before

@@ -18,6 +18,7 @@ from tacit.correlated.dealing import Dealing, Dealt
 from tacit.correlated.masks import Premask
 from tacit.protocols.base import Harmonics, Polynomial
 from tacit.protocols.dealer import Dealer
+from tacit.ring import kernels
 
 from .world import World
 
@@ -112,7 +113,7 @@ def _conjunction_of_many(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
 
 
 def _harmonics(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
-    return w.protocol.harmonics(w.share(x), [Harmonics(32, sine=(1.0, 0.5), cosine=(0.25,))])[0].settle()
+    return w.protocol.harmonics(w.share(x), Harmonics(32, sine=(1.0, 0.5), cosine=(0.25,))).settle()
 
 
 def _polynomial(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
@@ -252,6 +253,12 @@ def test_elements_of_a_premask_that_are_repeated_are_found_out(monkeypatch: pyte
     monkeypatch.setattr(Premask, "fresh", property(lambda self: not any(draw.spent for draw in self.draws)))
 
     assert worst(run(repeated, SECRETS["zeros"], 2)) > CHI_SQUARE
+
+
+def test_words_that_are_dealt_unmasked_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "subtract_words", lambda words, others, width: None)
+
+    assert worst(run(PRIMITIVES["harmonics"], SECRETS["zeros"], 2)) > CHI_SQUARE
 
 
 @pytest.mark.parametrize("name", ["product of products", "sums of products"])

@@ -8,6 +8,7 @@ import torch
 
 from tacit.ring import kernels
 from tacit.ring.radix4 import Radix4
+from tacit.ring.waves import Term, Waves
 
 SIZES = [0, 1, 3, 8, 9, 1000]
 
@@ -146,3 +147,35 @@ def _parts(a: torch.Tensor, m: int) -> tuple[torch.Tensor, torch.Tensor]:
     high, wrap = torch.empty_like(a), torch.empty_like(a)
     kernels.scaled_parts(a, m, high, wrap)
     return high, wrap
+
+
+@pytest.mark.parametrize("width", range(1, 9))
+@pytest.mark.parametrize("size", SIZES)
+def test_words_are_the_tops_of_ring_elements(size: int, width: int) -> None:
+    below = 64 - 8 * width
+    x, y = ring(size), ring(size) >> below << below
+    words, others = (torch.empty(width * size, dtype=torch.uint8) for _ in range(2))
+
+    kernels.narrow(x, width, words)
+    kernels.narrow(y, width, others)
+
+    assert torch.equal(kernels.widen(words, width), x >> below << below)
+    kernels.subtract_words(words, others, width)
+    assert torch.equal(kernels.widen(words, width), (x >> below << below) - y)
+
+
+@pytest.mark.parametrize("odd", [False, True])
+@pytest.mark.parametrize("size", SIZES)
+def test_waves_are_sines_and_cosines(size: int, odd: bool) -> None:
+    a, e, turn = ring(size), ring(size), 3 << 43
+    coefficients = [(0.5, 0.25), (-1.0, 0.0), (0.0, 2.0)]
+    waves = Waves(turn, odd=odd, terms=[Term(p, q, 20, 24, 6) for p, q in coefficients])
+    words = torch.empty(waves.width * size, dtype=torch.uint8)
+
+    kernels.wave_table(waves, a, words)
+    total = kernels.wave_sum(waves, e, words)
+
+    angle = torch.tensor([(int(v) * turn % 2**64) / 2**64 for v in e + a], dtype=torch.float64) * 2 * np.pi
+    multiples = (1, 3, 5) if odd else (1, 2, 3)
+    want = sum(p * (k * angle).sin() + q * (k * angle).cos() for k, (p, q) in zip(multiples, coefficients, strict=True))
+    assert ((total.double() * 2.0 ** -(20 + 24 + 16)) - want).abs().sum() <= size * 4e-6

@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 import torch
 
 from tacit.ring import reference
+from tacit.ring.waves import Term, Waves
 
 native = pytest.importorskip("tacit.ring.native", reason="the native kernels are not built")
 
@@ -178,6 +180,55 @@ def test_key_streams_are_alike_wherever_a_request_begins_and_ends() -> None:
             getattr(here, combine)(values)
             getattr(there, combine)(copy)
             assert torch.equal(values, copy)
+
+
+@pytest.mark.parametrize("width", range(1, 9))
+@pytest.mark.parametrize("size", [0, 1, 7, 65, 300_001])
+@pytest.mark.usefixtures("isa", "threads")
+def test_words_are_alike(size: int, width: int) -> None:
+    x, others = ring(size, 2)[:, 1], planes(width * size + 1)[1:]
+    found, want = (planes(width * size + 3)[3:] for _ in range(2))
+
+    native.narrow(x, width, found)
+    reference.narrow(x, width, want)
+
+    assert torch.equal(found, want)
+    assert torch.equal(native.widen(found, width), reference.widen(want, width))
+    for kernels, words in ((native, found), (reference, want)):
+        kernels.subtract_words(words, others, width)
+    assert torch.equal(found, want)
+
+
+def table(kernels: ModuleType, waves: Waves, a: torch.Tensor) -> torch.Tensor:
+    words = planes(waves.width * a.numel() + 1)[1:]
+    kernels.wave_table(waves, a, words)
+    return words
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 5000, 70_001])
+@pytest.mark.parametrize("odd", [False, True])
+@pytest.mark.usefixtures("isa", "threads")
+def test_waves_are_alike_to_the_last_bit(size: int, odd: bool) -> None:
+    widths = [8, 8, 7, 6, 5, 5, 4, 3, 2, 1]
+    p, q = torch.randn(2, len(widths)).tolist()
+    terms = [Term(p[k], q[k], 4 * w - 3 + k % 3, 4 * w - 2, w) for k, w in enumerate(widths)]
+    waves = Waves(int(ring(1)) % 2**64, odd=odd, terms=terms)
+    a, e = ring(size, 2)[:, 1], ring(size)
+    share = planes(waves.width * size + 1)[1:]
+
+    assert torch.equal(table(native, waves, a), table(reference, waves, a))
+    assert torch.equal(native.wave_sum(waves, e, share), reference.wave_sum(waves, e, share))
+
+
+@pytest.mark.usefixtures("isa")
+def test_waves_are_alike_where_a_quarter_of_a_turn_begins_and_where_factors_are_halves() -> None:
+    edges = torch.tensor([k << 60 for k in range(-8, 8)])
+    v = torch.cat([edges + d for d in (-1025, -1, 0, 1, 1025)])
+    waves = Waves(1, odd=False, terms=[Term(0.5, 0.0, 0, 0, 1), Term(0.5, 0.5, 1, 1, 1), Term(1.5, -0.5, 2, 0, 2)])
+    share = planes(waves.width * v.numel())
+
+    assert torch.equal(table(native, waves, v), table(reference, waves, v))
+    assert torch.equal(native.wave_sum(waves, v, share), reference.wave_sum(waves, v, share))
 
 
 def test_a_key_of_another_size_is_refused() -> None:

@@ -22,11 +22,13 @@ from tacit.ring import kernels
 from tacit.ring.prg import Stream
 from tacit.session.session import Session
 
-__all__ = ["RING_BYTES", "Dealing", "Dealt", "narrow", "widen", "width"]
+__all__ = ["RING_BYTES", "Dealing", "Dealt", "width"]
 
 RING_BYTES = 8
 
 Shape = Sequence[int]
+Run = tuple[int, int]
+"""Neighbouring words of one width in bytes, and how many they are."""
 
 
 class Dealt:
@@ -100,32 +102,28 @@ class Dealing:
 
         `widths` says where fewer bytes will do: of multiples of 2^(64 - 8 w) only the top w bytes are shared and sent.
         """
-        runs, sizes, total = _layout(tuple(shapes), tuple(widths or [RING_BYTES] * len(shapes)))
-        corrected = self._next_correction(total)
+        groups, runs = _layout(tuple(shapes), tuple(widths or [RING_BYTES] * len(shapes)))
+        made: Sequence[Tensor | None] = make() if self._at_producer else [None] * len(shapes)
+        hosted = []
+        for data in self.packed(runs, lambda frame: _narrow(made, groups, runs, frame)):
+            wide = [_widened(piece, width) for piece, (width, _) in zip(_cut(data, runs), runs, strict=True)]
+            hosted.append([t for v, group in zip(wide, groups, strict=True) for t in _parted(v, group.counts)])
+        return [Dealt([p[k].view(s) for p in hosted], made[k]) for k, s in enumerate(shapes)]
 
-        def words(data: Tensor) -> list[Tensor]:
-            return [widen(piece, run.width) for piece, run in zip(_parted(data, sizes), runs, strict=True)]
+    def packed(self, runs: Sequence[Run], fill: Callable[[Tensor], None]) -> list[Tensor]:
+        """Deal runs of words in one frame, which `fill` writes at the producer; each hosted party's bytes."""
+        whole = all(width == RING_BYTES for width, _ in runs)
+        total = sum(width * count for width, count in runs)
 
-        plain: Sequence[Tensor | None] = [None] * len(shapes)
-        if self._at_producer:
-            plain = made = make()
-            rest = [_copied(made[run.start : run.stop]) for run in runs]
-            whole = len(rest) == 1 and rest[0].nbytes == total
-            for i, stream in enumerate(self._at_producer):
-                if i == corrected:
-                    continue
-                if whole:
-                    stream.subtract_from(rest[0])
-                else:
-                    rest = [v.sub_(share) for v, share in zip(rest, words(stream.bytes(total)), strict=True)]
-            if total:
-                frame = _flat([narrow(v, run.width) for v, run in zip(rest, runs, strict=True)])
-                self._session.transport.send(Parcel(self._session.producer, self._session.parties[corrected], frame))
-        hosted: list[list[Tensor]] = []
-        for i, role in self._hosted:
-            flats = zip(words(self._share(i, role, total, corrected)), runs, strict=True)
-            hosted.append([piece for flat, run in flats for piece in _parted(flat, run.counts)])
-        return [Dealt([p[k].view(s) for p in hosted], plain[k]) for k, s in enumerate(shapes)]
+        def take_from(stream: Stream, frame: Tensor) -> None:
+            if whole:
+                stream.subtract_from(frame.view(torch.int64))
+                return
+            share = stream.bytes(total)
+            for (width, _), mine, its in zip(runs, _cut(frame, runs), _cut(share, runs), strict=True):
+                kernels.subtract_words(mine, its, width)
+
+        return self._framed(total, fill, take_from)
 
     def words(self, shape: Shape, widths: Sequence[int], fill: Callable[..., None]) -> list[list[Tensor]]:
         """Deal integers of so many bytes, all of one shape, in one frame, which `fill` writes at the producer.
@@ -216,37 +214,50 @@ class Dealing:
         return Dealt(parts, plain)
 
 
-class _Run(NamedTuple):
+class _Group(NamedTuple):
     """Neighbouring values of one width, which are handled as one: their places, and the elements of each."""
 
-    width: int
     start: int
     stop: int
     counts: tuple[int, ...]
 
 
 @lru_cache(maxsize=1024)
-def _layout(shapes: tuple[Shape, ...], widths: tuple[int, ...]) -> tuple[list[_Run], list[int], int]:
-    """The runs of a dealing, their bytes, and the bytes of all."""
-    runs = []
-    for w, places in groupby(range(len(shapes)), key=widths.__getitem__):
+def _layout(shapes: tuple[Shape, ...], widths: tuple[int, ...]) -> tuple[list[_Group], list[Run]]:
+    """The groups of values of a dealing, and the runs of words that they are."""
+    groups, runs = [], []
+    for width, places in groupby(range(len(shapes)), key=widths.__getitem__):
         start, *_ = run = list(places)
-        runs.append(_Run(w, start, start + len(run), tuple(math.prod(shapes[k]) for k in run)))
-    sizes = [run.width * sum(run.counts) for run in runs]
-    return runs, sizes, sum(sizes)
+        groups.append(_Group(start, start + len(run), tuple(math.prod(shapes[k]) for k in run)))
+        runs.append((width, sum(groups[-1].counts)))
+    return groups, runs
 
 
 def _parted(flat: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:
     return (flat,) if len(sizes) == 1 else flat.split_with_sizes(sizes)
 
 
-def _copied(tensors: Sequence[Tensor]) -> Tensor:
-    flat = [t.reshape(-1) for t in tensors]
-    return torch.cat(flat, out=kernels.space((sum(t.numel() for t in flat),), flat[0].dtype))
+def _cut(data: Tensor, runs: Sequence[Run]) -> Sequence[Tensor]:
+    """Bytes cut into runs of words."""
+    return _parted(data, [width * count for width, count in runs])
 
 
-def _flat(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.cat([t.reshape(-1) for t in tensors]) if len(tensors) > 1 else tensors[0].reshape(-1)
+def _narrow(values: Sequence[Tensor | None], groups: Sequence[_Group], runs: Sequence[Run], frame: Tensor) -> None:
+    """Write the tops of ring elements to a frame, those of each run one after the other."""
+    for group, (width, count), piece in zip(groups, runs, _cut(frame, runs), strict=True):
+        flat = [t.reshape(-1) for t in values[group.start : group.stop] if t is not None]
+        if width == RING_BYTES and piece.storage_offset() % RING_BYTES == 0:
+            torch.cat(flat, out=piece.view(torch.int64))
+        else:
+            joined = flat[0] if len(flat) == 1 else torch.cat(flat, out=kernels.space((count,), torch.int64))
+            kernels.narrow(joined, width, piece)
+
+
+def _widened(words: Tensor, width: int) -> Tensor:
+    """Ring elements with words at their tops and zeros below."""
+    if width == RING_BYTES and words.storage_offset() % RING_BYTES == 0:
+        return words.view(torch.int64)
+    return kernels.widen(words, width)
 
 
 _WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, RING_BYTES: torch.int64}
@@ -256,25 +267,3 @@ _TYPED = frozenset(_WORDS)
 def width(zeros: int) -> int:
     """The bytes that a share of a multiple of 2^zeros has."""
     return (64 - zeros + 7) // 8
-
-
-def widen(data: Tensor, width: int) -> Tensor:
-    """Bytes as ring elements, each with `width` bytes at its top and zeros below."""
-    dtype = _WORDS.get(width)
-    if dtype is None:
-        words = torch.zeros(data.numel() // width, RING_BYTES, dtype=torch.uint8)
-        words[:, RING_BYTES - width :] = data.view(-1, width)
-        return words.view(-1).view(torch.int64)
-    if data.storage_offset() % width:
-        data = data.clone()
-    words = data.view(dtype)
-    return words if width == RING_BYTES else words.to(torch.int64) << 8 * (RING_BYTES - width)
-
-
-def narrow(words: Tensor, width: int) -> Tensor:
-    """The top `width` bytes of ring elements."""
-    dtype = _WORDS.get(width)
-    if dtype is None:
-        return words.contiguous().view(-1).view(torch.uint8).view(-1, RING_BYTES)[:, RING_BYTES - width :].reshape(-1)
-    top = words if width == RING_BYTES else (words >> 8 * (RING_BYTES - width)).to(dtype)
-    return top.contiguous().view(-1).view(torch.uint8)

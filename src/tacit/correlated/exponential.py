@@ -20,15 +20,16 @@ from torch import Tensor
 from tacit.correlated.dealing import Dealing
 from tacit.correlated.masks import Mask
 
-__all__ = ["HIGHEST", "LOWEST", "SCALE", "powers_of_two"]
+__all__ = ["HIGHEST", "LOWEST", "PERIOD", "SCALE", "powers_of_two"]
 
 DIGIT = 4
 """Octaves in the low part. More: a shorter table (64 / DIGIT entries of 8 bytes from the producer), but the window
 narrows by DIGIT octaves, and the table's rounding error grows by 2^DIGIT."""
 
-ENTRIES = 64 // DIGIT
+PERIOD = 64
+ENTRIES = PERIOD // DIGIT
 OFFSET = 48
-LOWEST, HIGHEST = DIGIT - OFFSET, 64 - OFFSET
+LOWEST, HIGHEST = DIGIT - OFFSET, PERIOD - OFFSET
 """The window of exponents, [-44, 16): below, a power is less than any unit; above, it would not fit with `SCALE`."""
 
 TABLE_BITS, FACTOR_BITS = 24, 22
@@ -64,7 +65,7 @@ def powers_of_two(dealing: Dealing, y: Mask, frac_bits: int, indices: Sequence[i
 def _digits(v: Tensor, frac_bits: int) -> tuple[Tensor, Tensor]:
     """The high digit, 0..15, and the rest in [0, 4), of v 2^-S mod 64."""
     step = DIGIT << frac_bits
-    v = v & (64 << frac_bits) - 1
+    v = v & (PERIOD << frac_bits) - 1
     high = v >> int(math.log2(step))
     return high, (v & (step - 1)).to(torch.float64) * 2.0**-frac_bits
 

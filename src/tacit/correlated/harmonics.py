@@ -1,103 +1,130 @@
 """Sines and cosines of a masked secret: for x = E + a and any angle θ that is linear in x modulo the ring,
 
-    sin kθ(E + a)  =  sin kθ(E) [cos kθ(a)]  +  cos kθ(E) [sin kθ(a)]
+    p sin θx + q cos θx  =  sin θE [p cos θa - q sin θa]  +  cos θE [p sin θa + q cos θa]
 
 so a Fourier series of x is local once x is open and the producer has dealt the sines and cosines of its mask. A period
-that is a power of two makes θ well defined modulo 2^64. The idea for one sine is [KS23]; here it is a whole series.
+that is a power of two makes θ well defined modulo 2^64, and then any multiple of that θ. The idea for one sine is
+[KS23]; here it is a whole series.
+
+What is dealt is short. Let public factors have h fractional bits and dealt ones g. The sum of all products, of h + g
+bits, stays below 2^m, so it is kept modulo 2^(h + g + m + 2); and so are the dealt factors, in words of as many bits.
+These stand at the top of the ring, where a product has 62 - m fractional bits, whatever h and g are, and the sum of all
+is below 2^62, as a truncation asks. A term of amplitude A is then off by at most
+
+    √2/2 (A 2^-h + 2^-g)
+
+which is least for 2^g = 2^h / A: so few bytes will do for the small terms at the end of a series.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
-import torch
 from torch import Tensor
 
 from tacit.correlated.dealing import Dealing
 from tacit.correlated.masks import Mask
+from tacit.ring import kernels
+from tacit.ring.waves import Term, Waves
 
-__all__ = ["HALF_BITS", "waves"]
+__all__ = ["Harmonics", "scale_of", "waves"]
 
-HALF_BITS = 24
-"""Fractional bits of each factor, public and dealt, so 48 of the products. More: smaller rounding (already 2^-24, far
-below the series' own error); fewer: a larger sum fits below 2^62 (now |sum| < 2^14)."""
+WORD_BITS = 64
+SMALLEST = 2.0**-40
+"""The amplitude that stands for those below, zero included."""
 
 
-def waves(
-    dealing: Dealing,
-    x: Mask,
-    frac_bits: int,
-    period: int,
-    series: Sequence[tuple[Sequence[float], Sequence[float]]],
-    indices: Sequence[int],
-) -> list[list[Tensor]]:
-    """Shares of Σ_k p[k-1] sin(kθx) + q[k-1] cos(kθx), θ = 2π / period, for each pair (p, q); scale 2 HALF_BITS.
+@dataclass(frozen=True, slots=True)
+class Harmonics:
+    """A trigonometric polynomial, with θ = 2π turns / period and m = 1, 2, 3, … or, if it is `odd`, 1, 3, 5, …,
 
-    Producer: 16 bytes an element for each k, whatever the number of series.
+    constant + Σ_k (sine[k] sin(m_k θx) + cosine[k] cos(m_k θx))
     """
-    secret = x.secret
-    terms = max(len(c) for pair in series for c in pair)
-    shape = x.shape
 
-    def make() -> list[Tensor]:
+    period: int
+    """A power of two."""
+    sine: tuple[float, ...] = ()
+    cosine: tuple[float, ...] = ()
+    constant: float = 0.0
+    turns: int = 1
+    odd: bool = False
+    rounding: float = 2.0**-20
+    """What the arithmetic may add to the error. Less: more bytes from the producer."""
+
+    @property
+    def amplitudes(self) -> list[tuple[float, float]]:
+        """The coefficients of sine and cosine of each term."""
+        count = max(len(self.sine), len(self.cosine))
+        p, q = ((*c, *[0.0] * (count - len(c))) for c in (self.sine, self.cosine))
+        return list(zip(p, q, strict=True))
+
+    @property
+    def multiples(self) -> list[int]:
+        """m_k of each term."""
+        return [2 * k + 1 if self.odd else k + 1 for k in range(len(self.amplitudes))]
+
+
+def scale_of(series: Harmonics) -> int:
+    """The fractional bits of a sum, 62 - m: with all roundings it stays below 2^m."""
+    bound = abs(series.constant) + sum(math.hypot(p, q) for p, q in series.amplitudes) + series.rounding
+    return 62 - max(math.frexp(bound)[1], 0)
+
+
+def waves(dealing: Dealing, x: Mask, frac_bits: int, series: Harmonics, indices: Sequence[int]) -> list[Tensor]:
+    """Shares of the series of x without its constant, at the scale `scale_of`, for period 2^frac_bits <= 2^64.
+
+    Producer: what the terms' words have, twice 3 to 6 bytes each; see `Term.width`.
+    """
+    secret, shape = x.secret, x.shape
+    plan = _plan(series, frac_bits)
+
+    def fill(words: Tensor) -> None:
         assert secret.plain is not None
-        return [_encode(wave) for wave in _multiples(secret.plain, frac_bits, period, terms)]
+        kernels.wave_table(plan, secret.plain, words)
 
-    sine_a, cosine_a = dealing.ring([(terms, *shape)] * 2, make)
+    words = dealing.packed([(width, count * shape.numel()) for width, count in plan.runs], fill)
     if x.opened is None:
         return []
-    sine_e, cosine_e = _multiples(x.opened, frac_bits, period, terms)
-    out = []
-    for sines, cosines in series:
-        p, q = (_column(c, terms, len(shape)) for c in (sines, cosines))
-        on_cosine = _encode(p * sine_e + q * cosine_e)  # sin(E + a) and cos(E + a) = cos E cos a - sin E sin a
-        on_sine = _encode(p * cosine_e - q * sine_e)
-        out.append([(on_cosine * cosine_a.parts[k] + on_sine * sine_a.parts[k]).sum(0) for k in range(len(indices))])
-    return out
+    return [kernels.wave_sum(plan, x.opened, words[k]).view(shape) for k in range(len(indices))]
 
 
-def _column(coefficients: Sequence[float], terms: int, dims: int) -> Tensor:
-    column = torch.zeros(terms, dtype=torch.float64)
-    column[: len(coefficients)] = torch.tensor(coefficients, dtype=torch.float64)
-    return column.view(-1, *[1] * dims)
+@lru_cache(maxsize=256)
+def _plan(series: Harmonics, frac_bits: int) -> Waves:
+    period_bits = (series.period << frac_bits).bit_length() - 1
+    if series.period << frac_bits != 1 << period_bits or period_bits > WORD_BITS:
+        raise ValueError(f"a period of {series.period} is none of a number of {frac_bits} fractional bits modulo 2^64")
+    return Waves(series.turns << (WORD_BITS - period_bits), odd=series.odd, terms=_terms(series))
 
 
-def _multiples(v: Tensor, frac_bits: int, period: int, terms: int) -> tuple[Tensor, Tensor]:
-    """sin kθv and cos kθv for k = 1..terms, stacked, by the addition theorem."""
-    modulus = period << frac_bits
-    first = _sine_cosine((v & (modulus - 1)).to(torch.float64) / modulus)
-    sine, cosine = [first[0]], [first[1]]
-    for _ in range(1, terms):
-        s, c = sine[-1], cosine[-1]
-        sine.append(s * cosine[0] + c * sine[0])
-        cosine.append(c * cosine[0] - s * sine[0])
-    return torch.stack(sine), torch.stack(cosine)
+def _terms(series: Harmonics) -> list[Term]:
+    """Each term in few bytes: the one that loses least gives one up, as long as all errors together stay allowed."""
+    room = 62 - scale_of(series)
+    terms = [_term(p, q, 8, room) for p, q in series.amplitudes]
+    while terms:
+        shorter = [
+            (_error(s), k, s) for k, (p, q, *_, width) in enumerate(terms) if (s := _term(p, q, width - 1, room))
+        ]
+        error, k, term = min(shorter)
+        if error + sum(map(_error, terms[:k] + terms[k + 1 :])) > series.rounding:
+            break
+        terms[k] = term
+    return terms
 
 
-def _sine_cosine(turns: Tensor) -> tuple[Tensor, Tensor]:
-    """sin and cos of 2π turns, for 0 <= turns < 1, from single additions and products only.
-
-    Every party computes the same public factors, and one different last bit would make the sum of shares garbage.
-    Library sines differ between machines; IEEE additions and products do not. Error: < 1e-14.
-    """
-    quarter = torch.floor(turns * 4 + 0.5)
-    y = (turns - quarter * 0.25) * (2 * math.pi)  # |y| <= π / 4
-    square = y * y
-    sine = y * _horner(square, [(-1) ** k / math.factorial(2 * k + 1) for k in range(8)])
-    cosine = _horner(square, [(-1) ** k / math.factorial(2 * k) for k in range(9)])
-    odd, half = (quarter % 2) == 1, (quarter % 4) >= 2
-    s, c = torch.where(odd, cosine, sine), torch.where(odd, -sine, cosine)
-    return torch.where(half, -s, s), torch.where(half, -c, c)
+def _term(p: float, q: float, width: int, room: int) -> Term:
+    """A term in so many bytes, its bits divided for the least error."""
+    bits = max(8 * width - 2 - room, 0)
+    public = round((bits + math.log2(_amplitude(p, q))) / 2)
+    public = min(max(public, 0), bits)
+    return Term(p, q, public, bits - public, width)
 
 
-def _horner(x: Tensor, coefficients: Sequence[float]) -> Tensor:
-    total = torch.full_like(x, coefficients[-1])
-    for c in reversed(coefficients[:-1]):
-        total = total * x
-        total = total + c
-    return total
+def _error(term: Term) -> float:
+    return math.sqrt(0.5) * (_amplitude(term.sine, term.cosine) * 2.0**-term.public_bits + 2.0**-term.dealt_bits)
 
 
-def _encode(x: Tensor) -> Tensor:
-    return (x * float(1 << HALF_BITS)).round_().to(torch.int64)
+def _amplitude(p: float, q: float) -> float:
+    return max(math.hypot(p, q), SMALLEST)

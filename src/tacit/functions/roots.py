@@ -18,6 +18,7 @@ START = Harmonics(
     sine=(-1.211738338194, -0.923663326135, -0.132926191932, 0.020945379038),
     cosine=(1.664539825429, -0.033842757124, -0.239301673934, -0.034443069044),
     constant=2.493623461375,
+    rounding=2.0**-16,
 )
 """Closest to 1/√z on [1/4, 1) in relative error, 1e-4 (Lawson): one step of Newton's makes 1.5e-8 of it, which is below
 rounding. z is open already. A line would need four steps, of three rounds and more bytes than the series costs."""
@@ -67,7 +68,7 @@ def _scaled_rsqrt(x: Arithmetic) -> tuple[Arithmetic, Arithmetic, Steps, list[fl
     scales = [2.0 ** (-e // 2) for e in exponents]
     protocol = x.protocol
     z = protocol.multiply(x, steps.function([s * s for s in scales], frac_bits=HIGH)).settle(WORKING_BITS)
-    y = protocol.harmonics(z, [START])[0].settle(WORKING_BITS)
+    y = protocol.harmonics(z, START).settle(WORKING_BITS)
     square = protocol.multiply(y, y).settle(WORKING_BITS)  # y <- (3 y - y t) / 2: what a truncation leaves is masked
     t = protocol.multiply(z, square).settle(WORKING_BITS)
     y = y.lifted(2 * WORKING_BITS).times_integer(3).added(-protocol.multiply(y, t))

@@ -15,49 +15,55 @@ from tacit.protocols.share import Arithmetic, Binary
 
 __all__ = ["erf", "one_round_sigmoid", "sigmoid", "softplus", "tanh"]
 
-PERIOD = 32
-
 SIGMOID_BOUND = 10
 SIGMOID = Harmonics(
-    PERIOD,
+    1024,
+    turns=27,
+    odd=True,
     sine=(
-        -0.325603747824, 1.64029461272, -1.88696170195, 2.01717107055, -1.69401866269, 1.29071863527,
-        -0.828496022863, 0.470976789246, -0.220766867076, 0.0867068248117, -0.0245481398654, 0.00473921655124,
+        0.608790339822, 0.145437439953, 0.0493959006029, 0.017337747379, 0.00613180338499, 0.00216063711058,
+        0.000758472635727, 0.00028136613326, 9.66304151197e-05,
     ),
-    constant=0.5,
+    rounding=2.0**-16,
 )  # fmt: skip
-"""Closest to sigmoid on [-10, 10] among odd series of period 32 with 12 terms (Lawson): error 5.1e-5, and beyond 10 the
-limit is off by 4.5e-5. The period leaves the series free on (10, 16), which is why it converges fast; 10 terms and a
-bound of 9 would be off by 1.3e-4 and cost the producer 32 bytes less of 200."""
+"""Closest to sigmoid - 1/2 on [-10, 10] among series of the first 9 odd multiples (Lawson): error 4.3e-5, and beyond 10
+the limit is off by 4.5e-5. Odd multiples repeat at 1024 / 27 / 4 = 9.5 what was before, backwards; as the function is
+nearly constant there, that is smooth, and the coefficients fall fast and need few bits. All multiples of a period of 32
+would need 12 terms with coefficients of up to 2 for the same error. 8 terms are off by 8e-5, 10 terms by 3e-5."""
 
 ONE_ROUND_SIGMOID = Harmonics(
-    PERIOD,
+    32,
     sine=(0.489636897853, 0.177996988829, -0.0633571748845, 0.15257222631, -0.057578805365, 0.0419326618918),
     constant=0.5,
+    rounding=2.0**-16,
 )
 """Closest to sigmoid on [-10, 10] in the same way, with 6 terms: error 4.3e-3. More terms: closer there, but from 8 on
 the series, which nothing holds between 10 and 22, leaves [0, 1] far behind. This one stays in [-0.005, 1.005]."""
 
 SOFTPLUS_BOUND = 11
 SOFTPLUS_EVEN = Harmonics(
-    PERIOD,
+    2048,
+    turns=51,
+    odd=True,
     cosine=(
-        -2.35548068114, -0.627549087643, 0.318485632791, -0.421379944608, 0.271113338155, -0.206445734836,
-        0.118336162873, -0.0689541147378, 0.0314510054622, -0.0135601676983, 0.00401677309274, -0.00101031744193,
+        -3.90945554682, -0.321990241782, -0.0690157142654, -0.0183205316805, -0.00533134103312, -0.00162866391654,
+        -0.000517811187521, -0.000166346557576, -6.3031018059e-05,
     ),
-    constant=3.64414728587,
+    constant=5.01965711051,
+    rounding=2.0**-17,
 )  # fmt: skip
-"""Closest to log(2 cosh(x/2)) on [-11, 11] in the same way: error 2.3e-5, and beyond 11 max(x, 0) is off by 1.7e-5."""
+"""Closest to log(2 cosh(x/2)) on [-11, 11] in the same way: error 2.1e-5, and beyond 11 max(x, 0) is off by 1.7e-5. Odd
+multiples mirror it in a point at 2048 / 51 / 4 = 10.04, to either side of which it is nearly a line."""
 
-ERF_BOUND = 3
+ERF_BOUND = 3.125
 ERF = Harmonics(
-    8,
-    sine=(
-        1.16428646539, -0.1119434084, 0.216464653564, -0.0861290982179, 0.0633038581038, -0.0353201541648,
-        0.0200272632123, -0.0103740738418, 0.00488224614481, -0.00200181548651, 0.000666804073358, -0.000152232573194,
-    ),
-)  # fmt: skip
-"""Closest to erf on [-3, 3] in the same way, of period 8: error 1.5e-5, and beyond 3 the limit is off by 2.2e-5."""
+    64,
+    turns=5,
+    odd=True,
+    sine=(1.19880550126, 0.246793445939, 0.0564812601916, 0.00950323079717, 0.00107591369467, 7.86888998664e-05),
+    rounding=2.0**-17,
+)
+"""Closest to erf on [-3.125, 3.125] in the same way: error 4.0e-6, and beyond the limit is off by 9.9e-6."""
 
 
 def sigmoid(x: Arithmetic, threshold: float = math.inf) -> Arithmetic:
@@ -68,12 +74,13 @@ def sigmoid(x: Arithmetic, threshold: float = math.inf) -> Arithmetic:
     Reveals: nothing.   Ref: [ZZL23] for the use of a Fourier series.
     """
     low, high = _bounds(x, SIGMOID_BOUND, threshold)
-    (series,) = x.protocol.harmonics(x, [SIGMOID])
+    series = x.protocol.harmonics(x, SIGMOID)
     inside = low ^ high  # [x < -B] implies [x < B]
     above = high.invert()
     x.protocol.mask(inside, above, series)
     (selected,) = x.protocol.select([(inside, series)])
-    return selected + above.arithmetic()
+    halves = inside.arithmetic() + above.arithmetic().times_integer(2)
+    return selected + halves.rescaled(1)
 
 
 def one_round_sigmoid(x: Arithmetic) -> Arithmetic:
@@ -82,10 +89,10 @@ def one_round_sigmoid(x: Arithmetic) -> Arithmetic:
     Beyond 10 it falls again, to 0.5 at 16, and repeats with period 32; it never leaves [-0.005, 1.005].
 
     Shape: any.   Domain: |x| <= 10.   Error: <= 0.00426.
-    Cost: 1 round, of 8 bytes an element and party, and none if x is open; 96 bytes an element from the producer; the
+    Cost: 1 round, of 8 bytes an element and party, and none if x is open; 60 bytes an element from the producer; the
     result is not truncated.   Reveals: nothing.   Ref: [ZZL23].
     """
-    return x.protocol.harmonics(x, [ONE_ROUND_SIGMOID])[0]
+    return x.protocol.harmonics(x, ONE_ROUND_SIGMOID)
 
 
 def tanh(x: Arithmetic) -> Arithmetic:
@@ -102,11 +109,11 @@ def tanh(x: Arithmetic) -> Arithmetic:
 def erf(x: Arithmetic) -> Arithmetic:
     """Return the error function, 2/√π ∫ exp(-t²) dt from 0 to x.
 
-    Shape: any.   Domain: |x| < 2^(61 - f).   Error: <= 2^-15 + 2^-f.   Cost: 4 rounds.   Reveals: nothing.
+    Shape: any.   Domain: |x| < 2^(61 - f).   Error: <= 2^-16 + 2^-f.   Cost: 4 rounds.   Reveals: nothing.
     Ref: [ZZL23].
     """
     low, high = _bounds(x, ERF_BOUND)
-    (series,) = x.protocol.harmonics(x, [ERF])
+    series = x.protocol.harmonics(x, ERF)
     inside, above = low ^ high, high.invert()
     x.protocol.mask(inside, above, low, series)
     (selected,) = x.protocol.select([(inside, series)])
@@ -119,16 +126,16 @@ def softplus(x: Arithmetic, threshold: float = math.inf) -> Arithmetic:
     Shape: any.   Domain: |x| < 2^(61 - f).   Error: <= 2^-15 + 2^-f.   Cost: 4 rounds.   Reveals: nothing.
     """
     low, high = _bounds(x, SOFTPLUS_BOUND, threshold)
-    (even,) = x.protocol.harmonics(x, [SOFTPLUS_EVEN])
+    even = x.protocol.harmonics(x, SOFTPLUS_EVEN)
     series = even.added(x.rescaled(x.frac_bits + 1).lifted(even.frac_bits))
     inside, above = low ^ high, high.invert()
     middle, upper = x.protocol.select([(inside, series), (above, x)])
     return middle + upper
 
 
-def _bounds(x: Arithmetic, bound: int, threshold: float = math.inf) -> tuple[Binary, Binary]:
+def _bounds(x: Arithmetic, bound: float, threshold: float = math.inf) -> tuple[Binary, Binary]:
     """[x < -bound] and [x < bound]; or [x <= threshold] in the place of both where that is less."""
-    edge = bound << x.frac_bits
+    edge = math.floor(bound * 2**x.frac_bits)
     upper = edge if threshold >= bound else math.floor(threshold * 2**x.frac_bits) + 1
     low, high = x.protocol.less(x, [min(-edge, upper), upper])
     return low, high

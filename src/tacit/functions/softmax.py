@@ -80,7 +80,7 @@ class Softmax(NamedTuple):
             power = protocol.multiply(power, scale)
         else:
             protocol.mask(total, power)
-        y = protocol.harmonics(total, [START])[0]
+        y = protocol.harmonics(total, START)
         protocol.mask(y, power)
         y = y.settle(WORKING_BITS)
         u, t = protocol.multiply(power, y), protocol.multiply(total, y)

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from tacit.correlated.harmonics import Harmonics
 from tacit.correlated.masks import Premask
 from tacit.protocols.share import Arithmetic, Binary, Share
 from tacit.session.session import Session
@@ -26,19 +27,6 @@ class DeclaredCost:
     producer_bits: float
     """Bits that the crypto-producer sends to all parties together."""
     note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Harmonics:
-    """A trigonometric polynomial of a period that is a power of two,
-
-    constant + Σ_k (sine[k-1] sin(2π k x / period) + cosine[k-1] cos(2π k x / period))
-    """
-
-    period: int
-    sine: tuple[float, ...] = ()
-    cosine: tuple[float, ...] = ()
-    constant: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +125,8 @@ class Protocol(ABC):
         """Settle independent shares in one round."""
 
     @abstractmethod
-    def harmonics(self, x: Arithmetic, series: Sequence[Harmonics]) -> list[Arithmetic]:
-        """Evaluate trigonometric polynomials of x, from one opening of x; scale `HARMONIC_BITS`, not truncated."""
+    def harmonics(self, x: Arithmetic, series: Harmonics) -> Arithmetic:
+        """Evaluate a trigonometric polynomial of x, from one opening of x; not truncated."""
 
     @abstractmethod
     def polynomials(self, x: Arithmetic, polynomials: Sequence[Polynomial]) -> list[Arithmetic]:

@@ -42,6 +42,9 @@ class Dealer(Protocol):
         "truncate": DeclaredCost(1, lambda n: 64 * (n - 1), 64 + 16),
         "multiply and truncate": DeclaredCost(2, lambda n: 192 * (n - 1), 64 + 16),
         "scale": DeclaredCost(1, lambda n: 64 * (n - 1), 128),
+        "harmonics": DeclaredCost(
+            1, lambda n: 64 * (n - 1), 2 * 48, "of one term, off by 2^-20: a term takes twice 3 to 6 bytes"
+        ),
         "polynomials": DeclaredCost(1, lambda n: 64 * (n - 1), 9 * 128, "of degree 9: 128 bits for each degree"),
         "less": DeclaredCost(
             3, lambda n: (64 + 28 + 6) * (n - 1), 256 + 1 + 88 + 15, "the first 64 only once a secret"
@@ -245,20 +248,12 @@ class Dealer(Protocol):
         return [self.settle(x, t) for x, t in pairs]
 
     @override
-    def harmonics(self, x: Arithmetic, series: Sequence[Harmonics]) -> list[Arithmetic]:
-        mask, frac_bits = self._opened_form(x)
-        period = series[0].period
-        if any(s.period != period for s in series):
-            raise ValueError("series that are evaluated together have the same period")
-        waves = harmonics.waves(
-            self._dealing, mask, frac_bits, period, [(s.sine, s.cosine) for s in series], self._indices
-        )
-        scale = 2 * harmonics.HALF_BITS
-        out = []
-        for k, s in enumerate(series):
-            share = self._arithmetic(waves[k] if waves else [], x.shape, scale)
-            out.append(share.plus(torch.tensor(round(s.constant * 2**scale))) if s.constant else share)
-        return out
+    def harmonics(self, x: Arithmetic, series: Harmonics) -> Arithmetic:
+        mask, frac_bits = self._opened_form(x, series.period)
+        parts = harmonics.waves(self._dealing, mask, frac_bits, series, self._indices)
+        scale = harmonics.scale_of(series)
+        out = self._arithmetic(parts, x.shape, scale)
+        return out.plus(torch.tensor(round(series.constant * 2**scale))) if series.constant else out
 
     @override
     def polynomials(self, x: Arithmetic, polynomials: Sequence[Polynomial]) -> list[Arithmetic]:
@@ -276,14 +271,14 @@ class Dealer(Protocol):
         memo, key = x.facts.memo, ("powers", window)
         found = memo.get(key)
         if found is None or found.degree < degree:
-            mask, frac_bits = self._opened_form(x)
+            mask, frac_bits = self._opened_form(x, 4 * window)
             memo[key] = found = powers.powers(self._dealing, mask, frac_bits, window, degree)
         assert isinstance(found, powers.Powers)
         return found
 
     @override
     def powers_of_two(self, y: Arithmetic) -> Arithmetic:
-        mask, frac_bits = self._opened_form(y)
+        mask, frac_bits = self._opened_form(y, exponential.PERIOD)
         parts = exponential.powers_of_two(self._dealing, mask, frac_bits, self._indices)
         return self._arithmetic(parts, y.shape, exponential.SCALE)
 
@@ -311,12 +306,16 @@ class Dealer(Protocol):
         parts = comparison.negative(self._dealing, mask.secret, stacked, shape, self._indices, self._masking.open_bits)
         return [self._binary([p[k] for p in parts], x.shape) for k in range(len(thresholds))]
 
-    def _opened_form(self, x: Arithmetic) -> tuple[Mask, int]:
-        """A simple mask that tells x up to one unit, and its scale: what was opened to truncate x will do."""
+    def _opened_form(self, x: Arithmetic, period: int = 1) -> tuple[Mask, int]:
+        """A simple mask that tells x, modulo a period, up to one unit, and its scale.
+
+        What was opened to truncate x will do, if the period has room at its scale.
+        """
         unsettled = x.facts.memo.get("unsettled")
         if unsettled is not None and simple_mask(x.facts) is None:
             mask, bits = unsettled
-            return mask, x.frac_bits + bits
+            if period << (x.frac_bits + bits) <= 1 << 64:
+                return mask, x.frac_bits + bits
         self.mask(x)
         return simple_mask(x.facts), x.frac_bits
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from tacit.ring import _native, reference
 from tacit.ring.reference import CHUNKS, Places
 from tacit.ring.shapes import broadcast
+from tacit.ring.waves import Waves
 
 __all__ = [
     "KeyStream",
@@ -25,6 +26,7 @@ __all__ = [
     "lookup",
     "matmul",
     "multiply_add",
+    "narrow",
     "node_evaluate",
     "node_expand",
     "pack_bits",
@@ -32,9 +34,13 @@ __all__ = [
     "scaled_share",
     "selected",
     "space",
+    "subtract_words",
     "thermometer",
     "unpack_bits",
     "use_isa",
+    "wave_sum",
+    "wave_table",
+    "widen",
 ]
 
 SMALL = 1 << 13
@@ -209,6 +215,42 @@ def unpack_bits(plane: Tensor, count: int) -> Tensor:
     bits = space((count,), torch.uint8)
     _native.unpack_bits(plane.data_ptr(), count, bits.data_ptr(), torch.get_num_threads())
     return bits
+
+
+def widen(words: Tensor, width: int) -> Tensor:
+    """Words of `width` bytes -> ring elements with them at the top and zeros below: uint8 [width n] -> [n]."""
+    words = words.contiguous()
+    out = space((words.numel() // width,), torch.int64)
+    _native.widen(words.data_ptr(), out.numel(), width, out.data_ptr(), torch.get_num_threads())
+    return out
+
+
+def narrow(x: Tensor, width: int, out: Tensor) -> None:
+    """Write the top `width` bytes of each ring element as words, to uint8 [width n]."""
+    x = x.contiguous()
+    _native.narrow(x.data_ptr(), x.numel(), width, out.data_ptr(), torch.get_num_threads())
+
+
+def subtract_words(words: Tensor, others: Tensor, width: int) -> None:
+    """words -= others, modulo 2^(8 width)."""
+    count = words.numel() // width
+    _native.subtract_words(words.data_ptr(), others.data_ptr(), count, width, torch.get_num_threads())
+
+
+def wave_table(waves: Waves, a: Tensor, words: Tensor) -> None:
+    """Write the words that are dealt for a mask [n], one run of them for neighbouring terms of one width, to uint8."""
+    a = a.contiguous()
+    places = a.data_ptr(), a.numel(), words.data_ptr()
+    _native.wave_table(waves.turn, waves.odd, waves.scaled, *places, torch.get_num_threads())
+
+
+def wave_sum(waves: Waves, e: Tensor, words: Tensor) -> Tensor:
+    """A share of the sum of all terms, from public E and a share of the words of its mask: [n], uint8 -> [n]."""
+    e, words = e.contiguous(), words.contiguous()
+    out = space((e.numel(),), torch.int64)
+    places = e.data_ptr(), e.numel(), words.data_ptr(), out.data_ptr()
+    _native.wave_sum(waves.turn, waves.odd, waves.scaled, *places, torch.get_num_threads())
+    return out
 
 
 class KeyStream:

@@ -6,7 +6,7 @@ are those of the façade.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tacit.ring.radix4 import Radix4
+from tacit.ring.waves import Waves
 
 __all__ = [
     "CHUNKS",
@@ -27,6 +28,7 @@ __all__ = [
     "lookup",
     "matmul",
     "multiply_add",
+    "narrow",
     "node_evaluate",
     "node_expand",
     "node_inputs",
@@ -36,8 +38,12 @@ __all__ = [
     "scaled_share",
     "selected",
     "space",
+    "subtract_words",
     "thermometer",
     "unpack_bits",
+    "wave_sum",
+    "wave_table",
+    "widen",
     "wrap_factor",
     "wrap_words",
 ]
@@ -247,6 +253,67 @@ def pack_bits(bits: Tensor) -> Tensor:
 def unpack_bits(plane: Tensor, count: int) -> Tensor:
     """A plane -> `count` bits, one to a byte."""
     return torch.from_numpy(np.unpackbits(plane.contiguous().numpy().reshape(-1), count=count, bitorder="little"))
+
+
+def widen(words: Tensor, width: int) -> Tensor:
+    """Words of `width` bytes -> ring elements with them at the top and zeros below: uint8 [width n] -> [n].
+
+    A word lies in one plane for each power of two in its width, the low bytes first.
+    """
+    data = words.numpy()
+    out = np.zeros(data.size // width, dtype=np.uint64)
+    for plane, shift in _planes(data, width):
+        out |= plane.astype(np.uint64) << shift
+    return torch.from_numpy(out.view(np.int64))
+
+
+def narrow(x: Tensor, width: int, out: Tensor) -> None:
+    """Write the top `width` bytes of each ring element as words, to uint8 [width n]."""
+    values = _unsigned(x)
+    for plane, shift in _planes(out.numpy(), width):
+        plane[...] = values >> shift  # the higher bytes fall away
+
+
+def subtract_words(words: Tensor, others: Tensor, width: int) -> None:
+    """words -= others, modulo 2^(8 width)."""
+    narrow(widen(words, width) - widen(others, width), width, words)
+
+
+def _planes(words: NDArray[np.uint8], width: int) -> Iterator[tuple[NDArray[np.uint64], np.uint64]]:
+    """The planes of words, and how far up in the ring each of them stands."""
+    count, at = words.size // width, 0
+    for size in (8, 4, 2, 1):
+        if width & size:
+            plane = words[at * count : (at + size) * count].view(f"u{size}")
+            yield plane, np.uint64(64 - 8 * (width - at))
+            at += size
+
+
+def wave_table(waves: Waves, a: Tensor, words: Tensor) -> None:
+    """Write the words that are dealt for a mask [n], one run of them for neighbouring terms of one width, to uint8."""
+    table = waves.table(a.reshape(-1))
+    at = 0
+    for width, rows in waves.runs:
+        values = torch.stack([wave for _ in range(rows // 2) for wave in next(table)])
+        size = width * values.numel()
+        narrow(values << 64 - 8 * width, width, words[at : at + size])
+        at += size
+
+
+def wave_sum(waves: Waves, e: Tensor, words: Tensor) -> Tensor:
+    """A share of the sum of all terms, from public E and a share of the words of its mask: [n], uint8 -> [n]."""
+    e = e.reshape(-1)
+    out = torch.zeros_like(e)
+    factors = waves.factors(e)
+    at = 0
+    for width, rows in waves.runs:
+        size = width * rows * e.numel()
+        values = widen(words[at : at + size], width).view(rows, -1)
+        at += size
+        for k in range(0, rows, 2):
+            sine, cosine = next(factors)
+            out += sine * values[k] + cosine * values[k + 1]
+    return out
 
 
 def _unsigned(a: Tensor) -> NDArray[np.uint64]:

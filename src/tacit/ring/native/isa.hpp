@@ -26,10 +26,23 @@
 #define TACIT_AVX2 "avx2,bmi,bmi2"
 #define TACIT_AVX512 "avx2,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"
 
+// Call the copy of a function for the instruction set in use.
+#if TACIT_X86
+#define TACIT_CALL(function, ...)                                               \
+    switch (isa()) {                                                            \
+        case Isa::avx512: avx512::function(__VA_ARGS__); break;                 \
+        case Isa::avx2: avx2::function(__VA_ARGS__); break;                     \
+        case Isa::portable: portable::function(__VA_ARGS__); break;             \
+    }
+#else
+#define TACIT_CALL(function, ...) portable::function(__VA_ARGS__);
+#endif
+
 namespace tacit {
 
 using u8 = std::uint8_t;
 using u16 = std::uint16_t;
+using u32 = std::uint32_t;
 using i16 = std::int16_t;
 using u32 = std::uint32_t;
 using u64 = std::uint64_t;

@@ -10,6 +10,8 @@
 #include "keystream.hpp"
 #include "passes.hpp"
 #include "planes.hpp"
+#include "waves.hpp"
+#include "words.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -21,6 +23,7 @@ using Address = std::uintptr_t;
 using Table = std::tuple<Address, std::size_t>;
 using Tables = std::tuple<Table, Table, Table>;  // first, rows, columns
 using Steps = std::tuple<i64, i64, i64>;
+using Terms = std::vector<std::tuple<double, double, double, int>>;  // sine, cosine, scale, width
 
 template <class T>
 T* pointer(Address address) { return reinterpret_cast<T*>(address); }
@@ -32,6 +35,12 @@ Strided<T> strided(Address address, const Steps& steps) {
 }
 
 Axis axis(const Table& table) { return {pointer<const i64>(std::get<0>(table)), std::get<1>(table)}; }
+
+Waves waves_of(u64 turn, bool odd, const Terms& terms) {
+    Waves waves{turn, odd, {}};
+    for (const auto& [sine, cosine, scale, width] : terms) waves.terms.push_back({sine, cosine, scale, width});
+    return waves;
+}
 
 }  // namespace
 
@@ -103,6 +112,23 @@ NB_MODULE(_native, m) {
         node_evaluate(pointer<u8>(opened), pointer<u8>(masks), pointer<u8>(monomials), pointer<u8>(less3), bytes, top,
                       leader, pointer<u8>(less), pointer<u8>(equal), threads);
     }, unlocked);
+    m.def("widen", [](Address words, u64 count, int width, Address out, int threads) {
+        widen(pointer<u8>(words), count, width, pointer<u64>(out), threads);
+    }, unlocked);
+    m.def("narrow", [](Address in, u64 count, int width, Address words, int threads) {
+        narrow(pointer<u64>(in), count, width, pointer<u8>(words), threads);
+    }, unlocked);
+    m.def("subtract_words", [](Address words, Address others, u64 count, int width, int threads) {
+        subtract(pointer<u8>(words), pointer<u8>(others), count, width, threads);
+    }, unlocked);
+    m.def("wave_table", [](u64 turn, bool odd, const Terms& terms, Address a, u64 count, Address words, int threads) {
+        wave_table(waves_of(turn, odd, terms), pointer<u64>(a), count, pointer<u8>(words), threads);
+    }, unlocked);
+    m.def("wave_sum", [](u64 turn, bool odd, const Terms& terms, Address e, u64 count, Address words, Address out,
+                         int threads) {
+        wave_sum(waves_of(turn, odd, terms), pointer<u64>(e), count, pointer<u8>(words), pointer<u64>(out), threads);
+    }, unlocked);
+
     m.def("pack_bits", [](Address bits, u64 count, Address plane, int threads) {
         pack_bits(pointer<u8>(bits), count, pointer<u8>(plane), threads);
     }, unlocked);

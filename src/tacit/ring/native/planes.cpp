@@ -174,17 +174,6 @@ TACIT_END_TARGET
 
 }  // namespace
 
-#if TACIT_X86
-#define TACIT_CALL(function, ...)                                               \
-    switch (isa()) {                                                            \
-        case Isa::avx512: avx512::function(__VA_ARGS__); break;                 \
-        case Isa::avx2: avx2::function(__VA_ARGS__); break;                     \
-        case Isa::portable: portable::function(__VA_ARGS__); break;             \
-    }
-#else
-#define TACIT_CALL(function, ...) portable::function(__VA_ARGS__);
-#endif
-
 void thermometer(const u64* a, u64 count, u16* out, int threads) {
     parallel(i64(count), BLOCK, worth(double(count), GRAIN, threads), [&](i64 begin, i64 end) {
         TACIT_CALL(thermometer, a, count, out, u64(begin), u64(end))
