@@ -37,6 +37,25 @@ FIGURES = {
 hand: a figure to compare with, not part of a run."""
 
 
+LIMITS = {
+    min: ("rtt_us", "rtt_looking_us", "wan_measured_ms"),
+    max: ("bandwidth_gb_s", "gmac_s", "copy_gb_s", "wan_one_way_mbit_s", "wan_both_ways_mbit_s"),
+}
+"""What is measured of the machine in each pass: others can only make it look slower."""
+
+
+def at_its_best(rows: list[Row]) -> Row:
+    """Return what is known of the machine, its limits as the best pass found them."""
+    machines = [row for row in rows if row["system"] == "machine"]
+    limits = {
+        key: choose(row[key] for row in machines if key in row)
+        for choose, keys in LIMITS.items()
+        for key in keys
+        if any(key in row for row in machines)
+    }
+    return machines[0] | limits
+
+
 def best(rows: list[Row]) -> dict[tuple[str, str], Row]:
     """Return for each task and system the row of the fastest calm pass: a machine drifts, but only ever to slower."""
     chosen: dict[tuple[str, str], Row] = {}
@@ -57,7 +76,7 @@ def table(rows: list[Row]) -> str:
     systems = [name for name in NAMES if any(system == name for _, system in [*chosen, *failed])]
     peers = {"CrypTen": ("crypten",), "SPU": ("spu-semi2k", "spu-aby3")}
     peers = {name: members for name, members in peers.items() if set(members) & set(systems)}
-    machine = next(row for row in rows if row["system"] == "machine")
+    machine = at_its_best(rows)
     figures = not machine.get("tiny") and "wan" not in machine
     lines = []
     for task in dict.fromkeys(row["task"] for row in rows if "task" in row):
@@ -109,7 +128,7 @@ def describe(rows: list[Row]) -> str:
     """Return a paragraph about the machine and how the systems were set."""
     machines = [row for row in rows if row["system"] == "machine"]
     versions = {row["system"].split("-")[0]: row["version"] for row in rows if "version" in row}
-    here, last = machines[0], machines[-1]
+    here, last = at_its_best(rows), machines[-1]
     threads = {row["threads"] for row in rows if "threads" in row}
     foreign = max(map(_disturbance, best([row for row in rows if "seconds" in row]).values()), default=0.0)
     labels = {"tacit": "Tacit", "crypten": "CrypTen", "spu": "SPU"}

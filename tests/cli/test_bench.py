@@ -139,6 +139,14 @@ def test_the_table_compares_like_with_like_and_the_better_of_spu(module: Any) ->
     assert (cells["rounds"], cells["online, MB"], cells["producer, MB"]) == ("2", "8", "4")
 
 
+def test_limits_are_those_of_the_best_pass(module: Any) -> None:
+    slow = {**MACHINE, "rtt_us": 90.0, "gmac_s": 5.0, "calibration_ms": 9.0}
+
+    found = module("report").at_its_best([slow, {**ROW, **OWN, "system": "tacit", "seconds": 1.0}, MACHINE])
+
+    assert found == {**MACHINE, "calibration_ms": 9.0}
+
+
 def test_a_floor_adds_up_what_a_task_needs_at_least(module: Any) -> None:
     floor = module("floor")
 
