@@ -21,7 +21,7 @@ from tacit.net.transcript import Transcript
 from tacit.protocols.base import Protocol
 from tacit.protocols.dealer import Dealer
 from tacit.protocols.share import Arithmetic, Binary, Share
-from tacit.ring.fixed_point import decode, encode
+from tacit.ring.fixed_point import decode, encode, real_tensor
 from tacit.session.config import Config
 from tacit.session.launch import Launch, connect, current
 from tacit.session.session import Session
@@ -180,7 +180,7 @@ def share(
         return _share_module(protocol, value, owner, name)
     if isinstance(value, SecretTensor):
         raise DataError("this is a secret already")
-    tensor = None if value is None else _as_tensor(value)
+    tensor = None if value is None else real_tensor(value, name or "what is shared")
     if dtype is not None and tensor is not None:
         tensor = tensor.to(dtype)
     name = name or "a tensor"
@@ -199,18 +199,6 @@ def share(
     dtype = dtype or (tensor.dtype if tensor is not None else torch.get_default_dtype())
     protocol.session.transcript.record(f"tacit.share({name}: {tuple(shape)}, owner={owner})")
     return _wrap(protocol, tensor, _owned(protocol, tensor if mine else None, owner, shape, dtype, name), dtype)
-
-
-def _as_tensor(value: Any) -> Tensor:
-    try:
-        tensor = torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError):
-        raise DataError(
-            f"tacit.share takes a tensor, an array, nested lists of numbers or a module, not a {type(value).__name__}"
-        ) from None
-    if tensor.is_complex():
-        raise DataError(f"tacit.share takes real numbers, not {tensor.dtype}: share the real and the imaginary part")
-    return tensor
 
 
 def _announce_shape(opened: Session, owner: str, tensor: Tensor | None) -> tuple[tuple[int, ...], torch.dtype]:

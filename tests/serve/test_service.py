@@ -363,6 +363,10 @@ def test_inputs_of_another_shape_are_refused_at_the_client(deploy: Deploy) -> No
         for wrong in (torch.zeros(3), torch.zeros(2, 3), torch.zeros(0, 2)):
             with pytest.raises(DataError, match=r"takes inputs of shape \(2,\)"):
                 client.predict(wrong)
+        for wrong, why in (("abc", "not a str"), (torch.tensor([1j, 2]), "real numbers")):
+            with pytest.raises(DataError, match=why):
+                client.predict(wrong)
+        assert client.predict([1, 2]).tolist() == [1, 2]
 
 
 def test_a_stopping_service_answers_what_it_has_accepted(deploy: Deploy, slow: Slow) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tacit.errors import AuthenticationError, ConfigError, ConnectError, DataError, NetworkError, PeerLost, Refused
-from tacit.ring.fixed_point import decode
+from tacit.ring.fixed_point import decode, real_tensor
 from tacit.serve.deployment import Deployment, Server, client_identity
 from tacit.serve.desk import INPUT, Plan
 from tacit.serve.layout import NAME, Cut, Layout, bytes_of, cut, from_bytes
@@ -173,12 +173,12 @@ class Client:
         of results from each.
 
         Raises:
-            DataError: for inputs of another shape.
+            DataError: for inputs of another shape, and for what are no numbers.
             Overloaded: if all places are taken. Nothing was accepted: ask again later.
             Refused: for another reason that the message gives.
             ConnectError, AuthenticationError, PeerLost, PeerStalled: if a server does not answer.
         """
-        return self._run(lambda: self._predict(torch.as_tensor(inputs)))
+        return self._run(lambda: self._predict(real_tensor(inputs, "what is asked about")))
 
     @property
     def plan(self) -> Plan:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from tacit.errors import DataError
-from tacit.ring.fixed_point import encode
+from tacit.ring.fixed_point import encode, real_tensor
 from tacit.ring.prg import Stream, derive_key
 
 __all__ = ["NAME", "SEED_BYTES", "Cut", "Field", "Layout", "bytes_of", "cut", "encoded", "expanded", "from_bytes"]
@@ -133,14 +133,7 @@ def encoded(value: Any, frac_bits: int) -> tuple[Layout, list[Tensor]]:
 
 
 def _tensor(name: Any, value: Any) -> Tensor:
-    try:
-        tensor = torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError):
-        raise DataError(
-            f"{name} is no tensor, array or nested lists of numbers, but a {type(value).__name__}"
-        ) from None
-    if tensor.is_complex():
-        raise DataError(f"{name} holds complex numbers: submit the real and the imaginary part")
+    tensor = real_tensor(value, str(name))
     if tensor.dim() == 0:
         raise DataError(f"{name} is a scalar: a submission has rows")
     return tensor.detach().cpu()
