@@ -662,3 +662,19 @@ def test_truncation_never_fails_in_a_hundred_million(two: World) -> None:
 
         assert int(error.min()) >= 0
         assert int(error.max()) <= 1
+
+
+def test_large_and_small_secrets_are_opened_in_one_round(world: World) -> None:
+    large, small, none = torch.randn(9000), torch.randn(3), torch.randn(0)
+    bits = torch.rand(9001) < 0.5
+    shares = [world.share(t) for t in (large, small, none)]
+    kept = world.protocol.less(world.share(torch.where(bits, -1.0, 1.0)), [0])[0]
+    before = world.session.meter.cost
+
+    world.protocol.mask(*shares, kept)
+
+    assert (world.session.meter.cost - before).rounds == 1
+    for share, value in zip(shares, (large, small, none), strict=True):
+        product = world.value(world.protocol.multiply(share, share))
+        torch.testing.assert_close(product, value.double() ** 2, atol=2**-12, rtol=0)
+    assert torch.equal(world.value(kept.arithmetic()), bits.double())
