@@ -95,7 +95,10 @@ def softmax_behind(y: SecretTensor) -> Arithmetic:
 def log_softmax_backward(func: Any, grad: Operand, y: SecretTensor, dim: int, dtype: torch.dtype) -> SecretTensor:
     """grad - softmax Σ grad. Where the sum of the gradient is public, as for class indices, no product is needed."""
     inner = grad.sum(dim, keepdim=True) if isinstance(grad, Tensor) else grad
-    product = finish(multiply(secret(softmax_behind(y), y.dtype), inner), y.dtype, y)
+    found = softmax_behind(y)
+    if isinstance(inner, SecretTensor) and plain(inner) is None:
+        found.protocol.mask(found, arithmetic(inner))
+    product = finish(multiply(secret(found, y.dtype), inner), y.dtype, y)
     return finish(combine(grad, product, -1), y.dtype, y)
 
 
