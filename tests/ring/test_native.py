@@ -313,3 +313,34 @@ def test_key_streams_are_subtracted_in_words_of_any_size() -> None:
             here.subtract_from(found)
             there.subtract_from(want)
             assert torch.equal(found, want)
+
+
+@pytest.mark.parametrize("size", PASS_SIZES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.usefixtures("isa", "threads")
+def test_numbers_are_encoded_and_decoded_alike(size: int, dtype: torch.dtype) -> None:
+    halves = (torch.randint(-1000, 1000, (size,)) * 0.5).to(dtype)
+    wide = (torch.randn(size, 3)[:, 1] * 2.0 ** torch.randint(-20, 9, (size,))).to(dtype)
+
+    for x in (halves, wide, torch.randn(1, 1).to(dtype).expand(size, 2)):
+        for scale in (1.0, 2.0**16, 2.0**40):
+            (found, fits), (want, wanted) = (k.encode(x, scale) for k in (native, reference))
+            assert torch.equal(found, want)
+            assert fits is wanted is True
+    for v in (ring(size), ring(size, 2)[:, 1], ring(size) >> 20):
+        for scale in (1.0, 2.0**-16, 2.0**-62):
+            assert torch.equal(native.decode(v, scale, dtype), reference.decode(v, scale, dtype))
+
+
+@pytest.mark.parametrize("place", [0, 63, 299_999])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 2.0**62, -(2.0**62)])
+@pytest.mark.usefixtures("isa", "threads")
+def test_numbers_out_of_range_are_noticed_wherever_they_are(place: int, value: float) -> None:
+    for dtype in (torch.float32, torch.float64):
+        x = torch.randn(300_000, dtype=dtype)
+        assert native.encode(x, 1.0)[1]
+        x[place] = value
+
+        assert not native.encode(x, 1.0)[1]
+        x[place] = 2.0**61
+        assert native.encode(x, 1.0)[0][place] == 2**61

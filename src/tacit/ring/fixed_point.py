@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from tacit.errors import DataError, EncodingError
+from tacit.ring import kernels
 
 __all__ = ["VALUE_BITS", "decode", "encode", "encode_public", "real_tensor"]
 
@@ -43,10 +44,10 @@ def encode(x: torch.Tensor, frac_bits: int, *, name: str = "tensor") -> torch.Te
             _check(scaled.abs() < 1 << (VALUE_BITS - frac_bits), x, frac_bits, name)
             scaled = scaled << frac_bits
         return scaled
-    scaled = x.detach().to(torch.float64) * float(1 << frac_bits)
-    if scaled.numel() and not bool(scaled.abs().max() < float(1 << VALUE_BITS)):  # False for NaN, too
-        _check(scaled.abs() < float(1 << VALUE_BITS), x, frac_bits, name)
-    return scaled.round_().to(torch.int64)
+    encoded, fits = kernels.encode(x.detach(), float(1 << frac_bits))
+    if not fits:
+        _check((x.detach().to(torch.float64) * float(1 << frac_bits)).abs() < 2.0**VALUE_BITS, x, frac_bits, name)
+    return encoded
 
 
 def _check(fits: torch.Tensor, x: torch.Tensor, frac_bits: int, name: str) -> None:
@@ -66,7 +67,7 @@ def decode(v: torch.Tensor, frac_bits: int, dtype: torch.dtype = torch.float32) 
     """Return v 2^-f in a floating-point dtype, or v itself in an integer dtype when f = 0."""
     if not dtype.is_floating_point and frac_bits == 0:
         return v.to(dtype)
-    return (v.to(torch.float64) * 2.0**-frac_bits).to(dtype)
+    return kernels.decode(v, 2.0**-frac_bits, dtype)
 
 
 def encode_public(x: torch.Tensor, *, name: str = "public tensor") -> tuple[torch.Tensor, int]:

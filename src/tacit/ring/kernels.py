@@ -18,7 +18,9 @@ __all__ = [
     "CHUNKS",
     "Places",
     "contract",
+    "decode",
     "describe",
+    "encode",
     "key_stream",
     "logical_shift",
     "lookup",
@@ -82,6 +84,8 @@ def describe() -> str:
 if BACKEND == "native":
     from tacit.ring.native import (
         contract,
+        decode,
+        encode,
         key_stream,
         lookup,
         matmul,
@@ -104,6 +108,8 @@ if BACKEND == "native":
 else:
     from tacit.ring.reference import (
         contract,
+        decode,
+        encode,
         key_stream,
         lookup,
         matmul,

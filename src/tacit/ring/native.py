@@ -20,6 +20,8 @@ from tacit.ring.waves import Waves
 __all__ = [
     "KeyStream",
     "contract",
+    "decode",
+    "encode",
     "has_aes",
     "isa",
     "key_stream",
@@ -101,6 +103,26 @@ def contract(x: Tensor, x_at: Places, y: Tensor, y_at: Places, z: Tensor, z_at: 
 def _tables(at: Places) -> _native.Tables:
     first, rows, columns = ((t.data_ptr(), t.numel()) for t in at)
     return first, rows, columns
+
+
+def encode(x: Tensor, scale: float) -> tuple[Tensor, bool]:
+    """round(x scale), halves to even, and whether |x scale| < 2^62 for all of x; elsewhere the result says nothing."""
+    if x.device.type != "cpu":
+        return reference.encode(x, scale)
+    x = (x.to(torch.float32) if x.itemsize < 4 else x).contiguous()
+    out = space(x.shape, torch.int64)
+    wide = x.dtype is torch.float64
+    return out, _native.encode(x.data_ptr(), wide, scale, x.numel(), out.data_ptr(), torch.get_num_threads())
+
+
+def decode(v: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
+    """v scale, in a floating-point type."""
+    if dtype not in (torch.float32, torch.float64) or not _is_ring(v):
+        return reference.decode(v, scale, dtype)
+    v = v.contiguous()
+    out = space(v.shape, dtype)
+    _native.decode(v.data_ptr(), scale, v.numel(), out.data_ptr(), dtype is torch.float64, torch.get_num_threads())
+    return out
 
 
 def multiply_add(
@@ -299,7 +321,13 @@ def space(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(np.empty(shape, dtype=_NUMPY[dtype]))
 
 
-_NUMPY = {torch.int64: np.int64, torch.int16: np.int16, torch.uint8: np.uint8}
+_NUMPY = {
+    torch.float32: np.float32,
+    torch.float64: np.float64,
+    torch.int64: np.int64,
+    torch.int16: np.int16,
+    torch.uint8: np.uint8,
+}
 
 
 def _is_ring(t: Tensor) -> bool:

@@ -23,6 +23,8 @@ __all__ = [
     "KeyStream",
     "Places",
     "contract",
+    "decode",
+    "encode",
     "key_stream",
     "logical_shift",
     "lookup",
@@ -93,6 +95,18 @@ def logical_shift(x: Tensor, bits: int) -> Tensor:
 def space(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """An empty tensor."""
     return torch.empty(tuple(shape), dtype=dtype)
+
+
+def encode(x: Tensor, scale: float) -> tuple[Tensor, bool]:
+    """round(x scale), halves to even, and whether |x scale| < 2^62 for all of x; elsewhere the result says nothing."""
+    scaled = x.to(torch.float64) * scale
+    fits = not scaled.numel() or bool(scaled.abs().max() < 2.0**62)  # False for NaN, too
+    return scaled.round_().to(torch.int64), fits
+
+
+def decode(v: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
+    """v scale, in a floating-point type."""
+    return (v.to(torch.float64) * scale).to(dtype)
 
 
 def multiply_add(

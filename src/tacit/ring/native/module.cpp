@@ -96,6 +96,17 @@ NB_MODULE(_native, m) {
                  pointer<u64>(high), {pointer<u8>(wrap), bytes}, count, pointer<u64>(out), threads);
     }, unlocked);
 
+    m.def("encode", [](Address x, bool wide, double scale, u64 count, Address out, int threads) {
+        return wide ? encode(pointer<const double>(x), scale, count, pointer<i64>(out), threads)
+                    : encode(pointer<const float>(x), scale, count, pointer<i64>(out), threads);
+    }, unlocked);
+    m.def("decode", [](Address v, double scale, u64 count, Address out, bool wide, int threads) {
+        if (wide)
+            decode(pointer<const i64>(v), scale, count, pointer<double>(out), threads);
+        else
+            decode(pointer<const i64>(v), scale, count, pointer<float>(out), threads);
+    }, unlocked);
+
     m.def("thermometer", [](Address a, u64 count, Address out, int threads) {
         thermometer(pointer<u64>(a), count, pointer<u16>(out), threads);
     }, unlocked);

@@ -1,6 +1,8 @@
 #include "passes.hpp"
 
+#include <atomic>
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "threads.hpp"
@@ -10,6 +12,7 @@ namespace {
 
 constexpr i64 STEP = 64;           // elements: bounds of threads fall on cache lines, of bits too
 constexpr double GRAIN = 1 << 17;  // elements that a thread should have at least: some 50 µs
+constexpr double LIMIT = 0x1p62;
 constexpr u64 SHIFT_UP = u64{1} << 62, LOW = 0xFFFFFFFF;
 
 // floor(v m / 2^64) and what follows from it for the public part of a scaled number; see passes.hpp.
@@ -134,5 +137,34 @@ void selected(const u64* opened, const u64* m, const u8* c, const u64* x, const 
         });
     });
 }
+
+template <class Float>
+bool encode(const Float* x, double scale, u64 count, i64* out, int threads) {
+    std::atomic<bool> fits{true};
+    shared(count, threads, [&](u64 begin, u64 end) {
+        bool here = true;
+#if TACIT_X86
+        switch (isa()) {
+            case Isa::avx512: here = avx512::encode(x, scale, out, begin, end); break;
+            case Isa::avx2: here = avx2::encode(x, scale, out, begin, end); break;
+            case Isa::portable: here = portable::encode(x, scale, out, begin, end); break;
+        }
+#else
+        here = portable::encode(x, scale, out, begin, end);
+#endif
+        if (!here) fits = false;
+    });
+    return fits;
+}
+
+template <class Float>
+void decode(const i64* v, double scale, u64 count, Float* out, int threads) {
+    shared(count, threads, [&](u64 begin, u64 end) { TACIT_CALL(decode, v, scale, out, begin, end) });
+}
+
+template bool encode(const float*, double, u64, i64*, int);
+template bool encode(const double*, double, u64, i64*, int);
+template void decode(const i64*, double, u64, float*, int);
+template void decode(const i64*, double, u64, double*, int);
 
 }  // namespace tacit

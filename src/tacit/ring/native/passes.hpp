@@ -29,4 +29,12 @@ void scaled_share(const u64* opened, u64 m, const u64* high, Wrap wrap, bool lea
 void selected(const u64* opened, const u64* m, const u8* c, const u64* x, const u64* beta, const u64* high, Wrap wrap,
               u64 count, u64* out, int threads);
 
+// round(x scale), halves to even, for |x scale| < 2^62; returns whether all of x, NaN excluded, is in this range.
+template <class Float>
+bool encode(const Float* x, double scale, u64 count, i64* out, int threads);
+
+// v scale, each step rounded as IEEE says.
+template <class Float>
+void decode(const i64* v, double scale, u64 count, Float* out, int threads);
+
 }  // namespace tacit

@@ -64,3 +64,21 @@ inline void selected_simple(const u64* opened, const u8* c, const u64* x, const 
         out[i] = ((inner ^ ones) - ones) + (x[i] & ones);
     }
 }
+
+template <class Float>
+inline bool encode(const Float* x, double scale, i64* out, u64 begin, u64 end) {
+    u64 outside = 0;
+    for (u64 i = begin; i < end; ++i) {
+        const double v = static_cast<double>(x[i]) * scale;
+        const bool fits = std::fabs(v) < LIMIT;  // false for NaN, too
+        const double kept = fits ? v : 0.0;
+        out[i] = static_cast<i64>(std::rint(kept));
+        outside |= !fits;
+    }
+    return !outside;
+}
+
+template <class Float>
+inline void decode(const i64* v, double scale, Float* out, u64 begin, u64 end) {
+    for (u64 i = begin; i < end; ++i) out[i] = static_cast<Float>(static_cast<double>(v[i]) * scale);
+}
