@@ -324,6 +324,17 @@ def test_harmonics_of_little_precision_cost_little(two: World) -> None:
     assert producer == [14, 22, 32]
 
 
+def test_harmonics_with_room_can_be_multiplied_before_they_are_truncated(two: World) -> None:
+    x = torch.arange(-300, 301, dtype=torch.float64) / 32
+    series = Harmonics(8, sine=(1.0,), constant=0.5, rounding=2.0**-22, room=14)
+
+    y = two.protocol.harmonics(two.share(x), series)
+    large = y.times_integer(8191).plus(torch.tensor(-4000 << y.frac_bits))
+
+    want = 8191 * ((x * torch.pi / 4).sin() + 0.5) - 4000
+    assert (two.value(large.settle()) - want).abs().max() < 8191 * 2.0**-22 + 2.0**-15
+
+
 def test_harmonics_of_what_was_truncated_open_it_again_only_if_they_must(two: World) -> None:
     x = torch.linspace(-3, 3, 501, dtype=torch.float64)
     z = two.share(x, 32).settle()

@@ -30,9 +30,12 @@ from tacit.correlated.masks import Mask
 from tacit.ring import kernels
 from tacit.ring.waves import Term, Waves
 
-__all__ = ["Harmonics", "scale_of", "waves"]
+__all__ = ["ROOM", "Harmonics", "scale_of", "waves"]
 
 WORD_BITS = 64
+ROOM = 14
+"""Bits of room for multiples and sums of a series. More: larger ones; fewer: dealt factors of as many bits less."""
+
 SMALLEST = 2.0**-40
 """The amplitude that stands for those below, zero included."""
 
@@ -53,6 +56,8 @@ class Harmonics:
     odd: bool = False
     rounding: float = 2.0**-20
     """What the arithmetic may add to the error. Less: more bytes from the producer."""
+    room: int = 0
+    """Whatever becomes of a sum before it is truncated stays below 2^room, too: `ROOM` if that is up to a user."""
 
     @property
     def amplitudes(self) -> list[tuple[float, float]]:
@@ -68,9 +73,9 @@ class Harmonics:
 
 
 def scale_of(series: Harmonics) -> int:
-    """The fractional bits of a sum, 62 - m: with all roundings it stays below 2^m."""
+    """The fractional bits of a sum, 62 - m: with all roundings, and what it has room for, it stays below 2^m."""
     bound = abs(series.constant) + sum(math.hypot(p, q) for p, q in series.amplitudes) + series.rounding
-    return 62 - max(math.frexp(bound)[1], 0)
+    return 62 - max(math.frexp(bound)[1], series.room)
 
 
 def waves(dealing: Dealing, x: Mask, frac_bits: int, series: Harmonics, indices: Sequence[int]) -> list[Tensor]:

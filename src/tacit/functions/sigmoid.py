@@ -9,6 +9,7 @@ import math
 
 import torch
 
+from tacit.correlated.harmonics import ROOM
 from tacit.functions.linear import fractional
 from tacit.protocols.base import Harmonics
 from tacit.protocols.share import Arithmetic, Binary
@@ -36,6 +37,7 @@ ONE_ROUND_SIGMOID = Harmonics(
     sine=(0.489636897853, 0.177996988829, -0.0633571748845, 0.15257222631, -0.057578805365, 0.0419326618918),
     constant=0.5,
     rounding=2.0**-16,
+    room=ROOM,
 )
 """Closest to sigmoid on [-10, 10] in the same way, with 6 terms: error 4.3e-3. More terms: closer there, but from 8 on
 the series, which nothing holds between 10 and 22, leaves [0, 1] far behind. This one stays in [-0.005, 1.005]."""
@@ -89,7 +91,7 @@ def one_round_sigmoid(x: Arithmetic) -> Arithmetic:
     Beyond 10 it falls again, to 0.5 at 16, and repeats with period 32; it never leaves [-0.005, 1.005].
 
     Shape: any.   Domain: |x| <= 10.   Error: <= 0.00426.
-    Cost: 1 round, of 8 bytes an element and party, and none if x is open; 60 bytes an element from the producer; the
+    Cost: 1 round, of 8 bytes an element and party, and none if x is open; 80 bytes an element from the producer; the
     result is not truncated.   Reveals: nothing.   Ref: [ZZL23].
     """
     return x.protocol.harmonics(x, ONE_ROUND_SIGMOID)

@@ -90,17 +90,6 @@ void shared(u64 count, int threads, const Body& body) {
 
 }  // namespace
 
-#if TACIT_X86
-#define TACIT_CALL(function, ...)                                   \
-    switch (isa()) {                                                \
-        case Isa::avx512: avx512::function(__VA_ARGS__); break;     \
-        case Isa::avx2: avx2::function(__VA_ARGS__); break;         \
-        case Isa::portable: portable::function(__VA_ARGS__); break; \
-    }
-#else
-#define TACIT_CALL(function, ...) portable::function(__VA_ARGS__);
-#endif
-
 void multiply_add(const u64* x, const u64* b, const u64* y, const u64* a, bool leader, bool minus, u64 count, u64* out,
                   int threads) {
     shared(count, threads, [&](u64 begin, u64 end) {
