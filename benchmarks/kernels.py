@@ -100,6 +100,8 @@ def passes(native: object) -> list[Task]:
     packed = reference.pack_bits(bits)
     waves = Waves(27 << 38, odd=True, terms=[Term(3.0**-k, 0.0, 18 - k, 18 + k, 5 - k // 5) for k in range(9)])
     words = planes(waves.width * n)
+    b, c, d, numbers = ring(n), ring(n), ring(n), torch.randn(n)
+    wrap, bit, m = torch.empty(n, dtype=torch.int16), torch.randint(0, 2, (n,), dtype=torch.uint8), 1 << 48
     here, there = native.key_stream(bytes(16)), reference.key_stream(bytes(16))
     both: list[tuple[str, float, Callable]] = [
         ("tables of masks", 40 * n, lambda k: k.thermometer(a)),
@@ -114,6 +116,12 @@ def passes(native: object) -> list[Task]:
         ("sum of waves, 9 terms", (16 + waves.width) * n, lambda k: k.wave_sum(waves, a, words)),
         ("ring elements to words of 5 bytes", 13 * n, lambda k: k.narrow(a, 5, words[: 5 * n])),
         ("words of 5 bytes to ring elements", 13 * n, lambda k: k.widen(words[: 5 * n], 5)),
+        ("numbers to ring elements", 12 * n, lambda k: k.encode(numbers, 2.0**16)),
+        ("ring elements to numbers", 12 * n, lambda k: k.decode(a, 2.0**-16, torch.float32)),
+        ("share of products", 48 * n, lambda k: k.multiply_add(share, a, b, c, d, leader=True)),
+        ("parts of a truncation", 18 * n, lambda k: k.scaled_parts(a, m, c, wrap)),
+        ("share of a truncation", 26 * n, lambda k: k.scaled_share(a, m, c, wrap, leader=True)),
+        ("share of a selection", 43 * n, lambda k: k.selected(a, bit, b, c, d, m, wrap)),
         ("bits to planes", 1.125 * n, lambda k: k.pack_bits(bits)),
         ("planes to bits", 1.125 * n, lambda k: k.unpack_bits(packed, n)),
     ]
