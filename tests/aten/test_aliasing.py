@@ -61,6 +61,8 @@ COPIES = {
     "relu": lambda x: x.relu(),
     "clamp": lambda x: x.clamp(-1, 1),
     "largest": lambda x: x.amax(-1),
+    "largest of all": lambda x: x.max(),
+    "largest of rows": lambda x: x.max(-1).values,
     "sum": lambda x: x.sum(0),
     "same": lambda x: x + x,
 }

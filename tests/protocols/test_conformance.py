@@ -165,15 +165,16 @@ def test_few_bytes_are_dealt_of_multiples_of_large_powers_of_two(world: World, w
 
 
 @pytest.mark.parametrize("frac_bits", [8, 12, 16, 20])
-def test_a_precise_storage_keeps_forty_bits_whatever_the_scale(two: World, frac_bits: int) -> None:
+def test_a_precise_storage_keeps_its_bits_whatever_the_scale(two: World, frac_bits: int) -> None:
     two.protocol.frac_bits = frac_bits
     kept = two.share(torch.zeros(4), frac_bits)
-    fine = torch.tensor([2.0**-40, 3 * 2.0**-40, 1.0, -(2.0**-39)], dtype=torch.float64)
+    fine = torch.tensor([2.0**-42, 3 * 2.0**-42, 1.0, -(2.0**-41)], dtype=torch.float64)
 
-    kept.write(two.share(fine, 40), precise=True)
+    kept.storage.precise = True
+    kept.write(two.share(fine, 42))
     other = kept + two.share(torch.ones(4), frac_bits)
 
-    assert kept.frac_bits == other.frac_bits == 40
+    assert kept.frac_bits == other.frac_bits == 42
     assert torch.equal(two.value(kept), fine)
     assert torch.equal(two.value(other), fine + 1)
 

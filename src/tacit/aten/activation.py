@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish, multiply
 from tacit.aten.comparison import relation
+from tacit.aten.creation import is_precise
 from tacit.aten.registry import arithmetic, as_secret, implements, plain, public_secret, result_dtype, secret
 from tacit.functions.linear import add_public, fractional, times_public
 from tacit.functions.logarithm import log
@@ -89,7 +90,7 @@ def clamp(func: Any, x: SecretTensor, low: float | None = None, high: float | No
     share = fractional(arithmetic(x)) if dtype.is_floating_point else arithmetic(x)
     beyond = relations(share, ends)
     steps = share.protocol.select([(bit, share) for bit in beyond])
-    out = share.settle()
+    out = share if share.storage.precise else share.settle()
     for bit, step, (_, value) in zip(beyond, steps, ends, strict=True):
         out = out - step + bit.arithmetic().times_integer(round(value * 2**out.frac_bits)).rescaled(out.frac_bits)
     return secret(out.fork() if out is share else out, dtype)
@@ -156,7 +157,12 @@ def logit(func: Any, x: SecretTensor, eps: float | None = None) -> SecretTensor:
 
 @implements(aten.sqrt.default)
 def root(func: Any, x: SecretTensor) -> SecretTensor:
-    """√x; see `functions.roots`."""
+    """√x; see `functions.roots`.
+
+    What is precise counts as one unit more, 2^-42: where squares vanish, steps of an optimizer are smaller, not larger.
+    """
+    if is_precise(x) and plain(x) is None:
+        return _smooth(sqrt, SecretTensor(arithmetic(x).plus(torch.tensor(1)), x.dtype))
     return _smooth(sqrt, x)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tacit.aten.creation import write
+from tacit.aten.creation import is_precise, keep_precise, write
 from tacit.aten.registry import (
     arithmetic,
     as_bits,
@@ -22,12 +22,13 @@ from tacit.aten.registry import (
     secret,
 )
 from tacit.errors import DataError
+from tacit.functions.clip import clip
 from tacit.functions.exponential import exp
 from tacit.functions.linear import add_public, finest_sum, times_public
 from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import quotient, reciprocal
 from tacit.functions.roots import rsqrt, sqrt
-from tacit.protocols.share import PRECISE_BITS, SLACK_BITS, Arithmetic
+from tacit.protocols.share import SLACK_BITS, Arithmetic
 from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor
 
@@ -196,27 +197,40 @@ def whole_power(x: Arithmetic, exponent: int) -> Arithmetic:
 
 @implements(aten.addcmul.default)
 def addcmul(func: Any, x: Operand, left: Operand, right: Operand, *, value: float = 1) -> SecretTensor:
-    """x + value left right, with the precision of an untruncated product: what Adam squares must not vanish."""
-    product = multiply(left, right)
-    if isinstance(product, Arithmetic):
-        product = product.settle(2 * product.protocol.frac_bits)
-        product.storage.precise = True
-        product = times_public(product, torch.tensor(value))
+    """x + value left right. Squares that are added to something precise are as precise; see `LARGEST_FACTOR`."""
+    product: Arithmetic | Tensor
+    if left is right and is_precise(x) and isinstance(factor := number(left), Arithmetic):
+        product = times_public(precise_square(factor), torch.tensor(value))
     else:
-        product = product * value
+        product = multiply(left, right)
+        product = times_public(product, torch.tensor(value)) if isinstance(product, Arithmetic) else product * value
     base = number(x)
     if isinstance(product, Tensor):
         total = base + product if isinstance(base, Tensor) else add_public(base, product)
     else:
-        product = product.settle(max(PRECISE_BITS, product.protocol.frac_bits))
         total = add_public(product, base) if isinstance(base, Tensor) else finest_sum(product, base)
     return finish(total, x.dtype, x, left, right)
 
 
+LARGEST_FACTOR = 2.0**9
+"""What is squared for a precise storage is clipped here, unless it is precise. Larger: more gradients stay as they are;
+but sums of their squares must stay below 2^20, where precise storages and the domain of the square root end."""
+
+
+def precise_square(x: Arithmetic) -> Arithmetic:
+    """x² with the fractional bits of a precise storage. One round, 5 for what has to be clipped."""
+    x = x if x.storage.precise else clip(x, LARGEST_FACTOR)
+    product = x * x
+    product.storage.precise = True
+    return product
+
+
 @implements(aten.addcmul_.default)
 def addcmul_(func: Any, x: SecretTensor, left: Operand, right: Operand, *, value: float = 1) -> SecretTensor:
-    """`addcmul` in place; from then on the storage keeps the finer scale."""
-    write(x, addcmul(aten.addcmul.default, x, left, right, value=value), precise=True)
+    """`addcmul` in place; a tensor to which squares are added is precise from then on: Adam's must not vanish."""
+    if left is right:
+        x.share.storage.precise = True
+    write(x, addcmul(aten.addcmul.default, x, left, right, value=value))
     return x
 
 
@@ -232,9 +246,35 @@ def addcdiv(func: Any, x: Operand, numerator: Operand, denominator: Operand, *, 
 
 @implements(aten.lerp.Scalar)
 def lerp(func: Any, start: Operand, end: Operand, weight: float) -> SecretTensor:
-    """start + weight (end - start)."""
-    difference = subtract(aten.sub.Tensor, end, start)
-    return finish(combine(start, difference, weight), start.dtype, start, end)
+    """start + weight (end - start); of secrets as two products with 12 bits more than the session's."""
+    a, b = number(start), number(end)
+    if isinstance(b, Tensor) or not 0 < weight < 1:
+        difference = subtract(aten.sub.Tensor, end, start)
+        return finish(combine(start, difference, weight), start.dtype, start, end)
+    protocol = b.protocol
+    protocol.mask(*(v for v in (a, b) if isinstance(v, Arithmetic)))
+    change = _part(b, weight)
+    if isinstance(a, Tensor):
+        return finish(add_public(change, a * (1 - weight)), start.dtype, start, end)
+    return finish(finest_sum(_part(a, 1 - weight), change), start.dtype, start, end)
+
+
+def _part(x: Arithmetic, factor: float) -> Arithmetic:
+    """x times a factor between 0 and 1, as fine as a precise storage if x is precise, else with 12 bits more."""
+    if x.storage.precise:
+        return times_public(x, torch.tensor(factor, dtype=torch.float64))
+    fine = x.protocol.frac_bits + SLACK_BITS
+    part = x.protocol.scale(x.lifted(max(x.frac_bits, fine)), factor, fine)
+    assert part is not None
+    return part
+
+
+@implements(aten.lerp_.Scalar)
+def lerp_(func: Any, start: SecretTensor, end: Operand, weight: float) -> SecretTensor:
+    """`lerp` in place; averages of what is precise are precise."""
+    keep_precise(start, end)
+    write(start, lerp(aten.lerp.Scalar, start, end, weight))
+    return start
 
 
 def _number_dtype(*operands: Operand) -> torch.dtype:

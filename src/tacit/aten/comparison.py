@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish
-from tacit.aten.creation import write
+from tacit.aten.creation import keep_precise, write
 from tacit.aten.registry import (
     arithmetic,
     as_bits,
@@ -176,8 +176,11 @@ def where(func: Any, condition: Tensor, x: Operand, y: Operand) -> SecretTensor:
     shape = broadcast(condition.shape, change.shape)
     b = bits(condition).move(lambda t: t.expand(shape), view=False)
     change = change.move(lambda t: t.expand(shape), view=False)
+    base, precise = number(y), change.storage.precise
+    if isinstance(base, Arithmetic) and base.frac_bits > base.protocol.frac_bits:
+        change.storage.precise = True  # a truncation would leave something of y beside x
     (step,) = change.protocol.select([(b, change)])
-    base = number(y)
+    step.storage.precise = precise
     return finish(
         combine(base if isinstance(base, Tensor) else SecretTensor(base, dtype), SecretTensor(step, dtype)),
         dtype,
@@ -202,11 +205,8 @@ def masked_fill(func: Any, x: SecretTensor, mask: Tensor, value: Operand) -> Sec
 @implements(aten.maximum.out, aten.minimum.out)
 def larger_into(func: Any, x: Operand, y: Operand, *, out: SecretTensor) -> SecretTensor:
     """The larger (smaller) of two, written into a third: what Adam's amsgrad calls."""
-    write(
-        out,
-        larger(aten.maximum.default if func is aten.maximum.out else aten.minimum.default, x, y),
-        precise=is_precise(y),
-    )
+    keep_precise(out, y)
+    write(out, larger(aten.maximum.default if func is aten.maximum.out else aten.minimum.default, x, y))
     return out
 
 
@@ -234,14 +234,5 @@ def larger(func: Any, x: Operand, y: Operand) -> SecretTensor:
     if isinstance(change, Tensor):
         return public_secret(protocol_of(x, y), func(number(x), number(y)))
     b = relation(change, 0, "gt" if func is aten.maximum.default else "lt")
-    if is_precise(x) or is_precise(y):  # a selection truncates to the session's scale what claims to be finer
-        (step,) = change.protocol.select([(b, change.rescaled(change.protocol.frac_bits))])
-        step = step.rescaled(change.frac_bits)
-    else:
-        (step,) = change.protocol.select([(b, change)])
+    (step,) = change.protocol.select([(b, change)])
     return finish(combine(x, SecretTensor(step, dtype)), dtype, x, y)
-
-
-def is_precise(x: Operand) -> bool:
-    """Whether an operand is stored with more fractional bits than others: an optimizer's running squares."""
-    return isinstance(x, SecretTensor) and x.share.storage.precise

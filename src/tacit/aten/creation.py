@@ -58,8 +58,20 @@ def copy_(func: Any, x: Tensor, source: Tensor, non_blocking: bool = False) -> T
     protocol = protocol_of(x)
     if not isinstance(source, SecretTensor):
         source = public_secret(protocol, source.to(x.dtype))
+    keep_precise(x, source)
     write(x, source)
     return x
+
+
+def is_precise(x: Any) -> bool:
+    """Whether an operand keeps more fractional bits than others: an optimizer's running squares, see `Storage`."""
+    return isinstance(x, SecretTensor) and x.share.storage.precise
+
+
+def keep_precise(x: Tensor, source: Any) -> None:
+    """Before an overwrite: keep what is precise as precise."""
+    if isinstance(x, SecretTensor) and is_precise(source):
+        x.share.storage.precise = True
 
 
 def write(x: SecretTensor, source: SecretTensor, **scale: bool) -> None:

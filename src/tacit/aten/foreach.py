@@ -3,7 +3,8 @@
 The tensors of a list are laid end to end, the operator is applied to that one tensor, and its result is cut up again.
 So a step of an optimizer needs as many rounds as for a single parameter, however many there are.
 
-PyTorch's optimizers choose these operators by themselves on GPUs only; `prefer_foreach` has them do so for secrets.
+PyTorch's optimizers choose these operators by themselves on GPUs only; `tacit.aten.optimizers` has them do so for
+secrets.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ from typing import Any
 import torch
 import torch.utils._foreach_utils as foreach_utils
 from torch import Tensor
-from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from tacit.aten.creation import write
+from tacit.aten.creation import is_precise, keep_precise, write
 from tacit.aten.registry import implements, plain, protocol_of, public_secret
 from tacit.errors import TacitError
 from tacit.protocols.share import Arithmetic
@@ -36,11 +36,8 @@ CLAMPS = {
 }
 """By numbers, and by tensors."""
 
-ONE_BY_ONE = {
-    torch.optim.Adagrad: "on lists it multiplies gradients by the learning rate before it divides, which costs bits",
-    torch.optim.RAdam: "on lists it divides by zero and takes the inverse of that, and fixed point has no infinity",
-}
-"""Optimizers whose form for lists of tensors is worse on secrets, and why."""
+KEEPS_PRECISE = {*CLAMPS, "lerp"}
+"""What leaves a result as precise as the second list, in place as well."""
 
 END_TO_END = "end to end"
 """The memo under which the first of a list keeps all of them end to end, with what becomes known of that: what momentum
@@ -51,17 +48,6 @@ LARGEST_LOSS_SCALE = 2.0**10
 gradients, 2^18 at their finest, is narrowed less."""
 
 UNARY = ("sqrt", "rsqrt", "neg", "abs", "sign", "reciprocal", "exp", "sigmoid", "tanh", "log")
-
-
-def prefer_foreach(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    """Before a step: take operators on lists for secret parameters, unless the user has decided otherwise."""
-    if isinstance(optimizer, tuple(ONE_BY_ONE)):
-        return
-    for group in optimizer.param_groups:
-        secrets = [isinstance(p, SecretTensor) for p in group["params"]]
-        undecided = "foreach" in group and group["foreach"] is None and not group.get("fused")
-        if undecided and not group.get("differentiable") and secrets and all(secrets):
-            group["foreach"] = True
 
 
 def apply(op: Callable[..., Tensor], operands: Sequence[List], each: Sequence[dict[str, Any]]) -> list[Tensor]:
@@ -78,10 +64,10 @@ def apply(op: Callable[..., Tensor], operands: Sequence[List], each: Sequence[di
             continue
         flats: dict[tuple[int, ...], Tensor] = {}  # a list that is given twice is laid out once, so a square stays one
         columns = [[column[k] for k in places] for column in operands]
-        ends = [flats.setdefault(tuple(map(id, column)), _flat(column)) for column in columns]
+        ends = [flats.setdefault(tuple(map(id, column)), flat(column)) for column in columns]
         result = op(*ends, **each[places[0]])
         shapes = [columns[0][k].shape for k in range(len(places))]
-        out.update(zip(places, _cut(result, shapes), strict=True))
+        out.update(zip(places, cut(result, shapes), strict=True))
     return [out[place] for place in range(len(operands[0]))]
 
 
@@ -90,40 +76,44 @@ def _kind(x: Tensor) -> Any:
     if not isinstance(x, SecretTensor):
         return x.dtype
     known = plain(x) is not None
-    return x.dtype, known, _precise(x) and not known
+    return x.dtype, known, is_precise(x)
 
 
-def _precise(x: Tensor) -> bool:
-    return isinstance(x, SecretTensor) and x.share.storage.precise
-
-
-def _flat(column: List) -> Tensor:
+def flat(column: List) -> Tensor:
     """Tensors of one kind, end to end."""
     first = column[0]
     if not isinstance(first, SecretTensor):
         return torch.cat([t.reshape(-1) for t in column])
     if plain(first) is not None:
-        return public_secret(protocol_of(first), torch.cat([plain(t).reshape(-1) for t in column]))
+        known = public_secret(protocol_of(first), torch.cat([plain(t).reshape(-1) for t in column]))
+        keep_precise(known, first)
+        return known
     shares = [t.share for t in column]  # type: ignore[attr-defined]
     if not all(isinstance(share, Arithmetic) for share in shares):
         return torch.cat([t.reshape(-1) for t in column])
     facts = [share.facts for share in shares]
-    known, flat = facts[0].memo.get(END_TO_END, ((), None))
-    if flat is None or len(known) != len(facts) or any(a is not b for a, b in zip(known, facts, strict=True)):
-        flat = Arithmetic.end_to_end(shares)
-        facts[0].memo[END_TO_END] = facts, flat
-    return SecretTensor(flat, first.dtype)
+    before, whole = facts[0].memo.get(END_TO_END, ((), None))
+    if whole is None or len(before) != len(facts) or any(a is not b for a, b in zip(before, facts, strict=True)):
+        whole = Arithmetic.end_to_end(shares)
+        facts[0].memo[END_TO_END] = facts, whole
+    return SecretTensor(whole, first.dtype)
 
 
-def _cut(flat: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
+def keep_end_to_end(pieces: List, whole: SecretTensor) -> None:
+    """Remember what pieces are cut from: end to end they are that again, with all that is known of it."""
+    facts = [piece.share.facts for piece in pieces]  # type: ignore[attr-defined]
+    facts[0].memo[END_TO_END] = facts, whole.share
+
+
+def cut(whole: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
     """The tensors that lie end to end in a result."""
     sizes = [shape.numel() for shape in shapes]
-    if not isinstance(flat, SecretTensor):
-        return [piece.view(shape) for piece, shape in zip(flat.split(sizes), shapes, strict=True)]
+    if not isinstance(whole, SecretTensor):
+        return [piece.view(shape) for piece, shape in zip(whole.split(sizes), shapes, strict=True)]
     out: list[Tensor] = []
     for stop, size, shape in zip(accumulate(sizes), sizes, shapes, strict=True):
         place = slice(stop - size, stop)
-        out.append(SecretTensor(flat.share.move(partial(_piece, place=place, shape=shape), view=True), flat.dtype))
+        out.append(SecretTensor(whole.share.move(partial(_piece, place=place, shape=shape), view=True), whole.dtype))
     return out
 
 
@@ -131,7 +121,7 @@ def _piece(t: Tensor, place: slice, shape: torch.Size) -> Tensor:
     return t[place].reshape(shape)
 
 
-def _overwrite(targets: List, results: List, *, precise: bool = False) -> None:
+def _overwrite(targets: List, results: List) -> None:
     """Write each result into its target. If all of them have to be truncated for that, they are opened in one round."""
     pairs = []
     for x, result in zip(targets, results, strict=True):
@@ -143,16 +133,16 @@ def _overwrite(targets: List, results: List, *, precise: bool = False) -> None:
         for x, result in pairs
         if isinstance(mine := x.share, Arithmetic)
         and isinstance(theirs := result.share, Arithmetic)
-        and theirs.frac_bits > mine.scale_for(theirs, precise=precise)
+        and theirs.frac_bits > mine.scale_for(theirs)
     ]
     untruncated = 0 < len(finer) < len(pairs)  # what some of the targets keep as it is, the others keep as well
     if finer and not untruncated:
         protocol_of(*targets).mask(*finer)
     for x, result in pairs:
-        write(x, result, precise=precise, untruncated=untruncated)
+        write(x, result, untruncated=untruncated)
 
 
-def _register(name: str, overload: str, handler: Callable[..., list[Tensor]], *, precise: bool = False) -> None:
+def _register(name: str, overload: str, handler: Callable[..., list[Tensor]]) -> None:
     """Register an operator and its twin that overwrites the first list."""
     packet, twin = (getattr(aten, f"_foreach_{n}", None) for n in (name, f"{name}_"))
     if packet is not None and overload in packet.overloads():
@@ -165,8 +155,13 @@ def _register(name: str, overload: str, handler: Callable[..., list[Tensor]], *,
 
         @implements(getattr(twin, overload))
         def in_place(func: Any, *args: Any, **kwargs: Any) -> None:
-            kept = precise or (name in CLAMPS and isinstance(args[1], list) and any(map(_precise, args[1])))
-            _overwrite(args[0], handler(*args, **kwargs), precise=kept)
+            if name in KEEPS_PRECISE and isinstance(args[1], list):
+                for x, source in zip(args[0], args[1], strict=True):
+                    keep_precise(x, source)
+            if name == "addcmul":
+                for x, left, right in zip(*args[:3], strict=True):
+                    x.share.storage.precise |= left is right  # see `aten.addcmul_`
+            _overwrite(args[0], handler(*args, **kwargs))
 
 
 def _binary(name: str, op: Any) -> None:
@@ -186,7 +181,7 @@ def _binary(name: str, op: Any) -> None:
         _register(name, overload, handler)
 
 
-def _ternary(name: str, op: Any, *, precise: bool) -> None:
+def _ternary(name: str, op: Any) -> None:
     def scalar(xs: List, ys: List, zs: List, value: float = 1) -> list[Tensor]:
         return apply(op, [xs, ys, zs], [{"value": value}] * len(xs))
 
@@ -195,7 +190,7 @@ def _ternary(name: str, op: Any, *, precise: bool) -> None:
         return apply(op, [xs, ys, zs], [{"value": v} for v in each])
 
     for overload, handler in (("Scalar", scalar), ("ScalarList", scalars), ("Tensor", scalars)):
-        _register(name, overload, handler, precise=precise)
+        _register(name, overload, handler)
 
 
 def _clamp(name: str, by_number: Any, by_tensor: Any) -> None:
@@ -234,6 +229,8 @@ def norm(func: Any, xs: List, order: float = 2, dtype: torch.dtype | None = None
 @implements(aten._foreach_copy_.default)
 def copy_(func: Any, xs: List, sources: List, non_blocking: bool = False) -> None:
     """Overwrite each tensor by another."""
+    for x, source in zip(xs, sources, strict=True):
+        keep_precise(x, source)
     _overwrite(xs, list(sources))
 
 
@@ -259,8 +256,8 @@ def _register_all() -> None:
         _binary(name, op)
     for name, (by_number, by_tensor) in CLAMPS.items():
         _clamp(name, by_number, by_tensor)
-    _ternary("addcmul", aten.addcmul.default, precise=True)
-    _ternary("addcdiv", aten.addcdiv.default, precise=False)
+    _ternary("addcmul", aten.addcmul.default)
+    _ternary("addcdiv", aten.addcdiv.default)
     for overload in ("Scalar", "ScalarList"):
         _register("lerp", overload, _lerp)
         _register("pow", overload, _power)
@@ -270,7 +267,6 @@ def _register_all() -> None:
 
 
 _register_all()
-register_optimizer_step_pre_hook(prefer_foreach)
 supported: list[type[Tensor]] = foreach_utils._foreach_supported_types
 if SecretTensor not in supported:
     supported.append(SecretTensor)  # for clipping; PyTorch does the same for its own DTensor

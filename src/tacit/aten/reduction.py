@@ -108,7 +108,7 @@ def extremum_along(func: Any, x: SecretTensor, dim: int, keepdim: bool = False) 
 @implements(aten.amax.default, aten.amin.default)
 def extremum_over(func: Any, x: SecretTensor, dim: Dims = (), keepdim: bool = False) -> SecretTensor:
     """The largest (smallest) element over dimensions."""
-    share = arithmetic(x)
+    share = arithmetic(x) if x.dim() else arithmetic(x).fork()
     largest = func is aten.amax.default
     for d in sorted(_dims(x, list(dim)), reverse=True):
         share = _keep(_along(share, d, largest).values, d, keepdim)
@@ -135,13 +135,14 @@ def position(func: Any, x: SecretTensor, dim: int | None = None, keepdim: bool =
 def _tournament(x: SecretTensor, dim: int, largest: bool) -> Tournament:
     share = arithmetic(x)
     if not x.dim():
-        return Tournament(share.move(lambda t: t.unsqueeze(0), view=False))
+        return Tournament(share.fork().move(lambda t: t.unsqueeze(0), view=False))
     return _along(share, dim % x.dim(), largest)
 
 
 def _along(x: Arithmetic, dim: int, largest: bool) -> Tournament:
     if not x.shape[dim]:
         raise IndexError("max() and min() need at least one element along the dimension")
+    x = x if x.shape[dim] > 1 else x.fork()  # the only one wins as it is
     return Tournament(x.move(lambda t: t.movedim(dim, 0), view=False), largest=largest)
 
 

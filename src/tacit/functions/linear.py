@@ -26,7 +26,7 @@ def fractional(x: Arithmetic) -> Arithmetic:
     return x.lifted(max(x.frac_bits, x.protocol.frac_bits))
 
 
-FINEST_BITS = 40
+FINEST_BITS = 42
 """Fractional bits of an argument that is scaled into one octave: times a scale of 20 more, it must fit below 2^62."""
 
 PRECISE_PRODUCT_BITS = 58
@@ -41,8 +41,11 @@ def argument(x: Arithmetic) -> Arithmetic:
 def finest_sum(x: Arithmetic, y: Arithmetic) -> Arithmetic:
     """x + y at the finer of both scales, up to that of a precise storage, which `x + y` would truncate. Local."""
     frac_bits = min(max(x.frac_bits, y.frac_bits), max(PRECISE_BITS, x.protocol.frac_bits))
+    precise = x.storage.precise or y.storage.precise
     x, y = (v.settle(frac_bits).lifted(frac_bits) for v in (x, y))
-    return x.added(y)
+    out = x.added(y)
+    out.storage.precise = precise  # a truncation forgets it
+    return out
 
 
 def add_public(x: Arithmetic, c: Tensor) -> Arithmetic:
@@ -75,24 +78,39 @@ def times_public(x: Arithmetic, v: Tensor) -> Arithmetic:
     A power of two only changes the scale, a whole number only the ring elements; other factors are rounded to 16
     significant bits of their largest element.
 
-    Domain: |x v| < 2^30 at 16 fractional bits (2^4 where x is kept precise).
+    Domain: |x v| < 2^30 at 16 fractional bits; where x is kept precise, |x| < 2^20 for a single number, |x v| < 2^4 for
+    others.
     """
+    precise = x.storage.precise
     if v.numel() and v.dtype.is_floating_point:
         first = float(v.reshape(-1)[0])
         if first != 0 and math.isfinite(first) and (v.numel() == 1 or bool((v == first).all())):
-            scaled = _times_power_of_two(x, first)
-            if scaled is None and not x.storage.precise and x.frac_bits > x.protocol.frac_bits + SLACK_BITS:
+            scaled = None if precise and abs(first) < 1 else _times_power_of_two(x, first)
+            if scaled is None and precise:
+                scaled = _times_precise(x, first)
+            elif scaled is None and x.frac_bits > x.protocol.frac_bits + SLACK_BITS:
                 scaled = x.protocol.scale(x, first)
             if scaled is not None:
                 shape = broadcast(x.shape, v.shape)
                 return scaled if shape == x.shape else scaled.move(lambda t: t.expand(shape).contiguous(), view=False)
     ring, frac_bits = encode_public(v, name="a public factor")
-    if frac_bits and not x.storage.precise and x.frac_bits > x.protocol.frac_bits + SLACK_BITS:
+    if frac_bits and not precise and x.frac_bits > x.protocol.frac_bits + SLACK_BITS:
         x = x.settle()
-    if frac_bits and x.storage.precise:
+    if frac_bits and precise:
         x = x.settle(PRECISE_PRODUCT_BITS - frac_bits)
     out = apply_public(x, ring, torch.mul, broadcast(x.shape, ring.shape))
     out.storage.frac_bits = x.frac_bits + frac_bits
+    return out
+
+
+def _times_precise(x: Arithmetic, factor: float) -> Arithmetic | None:
+    """x times a number, as fine as a precise storage, or as what fits whenever x does. One round."""
+    finest = max(PRECISE_BITS, x.protocol.frac_bits)
+    exponent = max(0, math.frexp(abs(factor))[1])  # |factor| < 2^exponent
+    x = x.lifted(max(x.frac_bits, finest))
+    out = x.protocol.scale(x, factor, x.frac_bits - exponent)
+    if out is not None:
+        out.storage.precise = True
     return out
 
 

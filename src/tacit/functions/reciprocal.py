@@ -7,14 +7,14 @@ from torch import Tensor
 from tacit.functions.linear import argument, times_public
 from tacit.functions.step import Steps
 from tacit.protocols.base import Harmonics
-from tacit.protocols.share import Arithmetic
+from tacit.protocols.share import SLACK_BITS, Arithmetic
 
 __all__ = ["WORKING_BITS", "inverse", "quotient", "reciprocal"]
 
 WORKING_BITS = 24
 """Fractional bits inside of an iteration, on numbers below 4: products have 48 and fit below 2^62 with room."""
 
-LOW, FINE_LOW, HIGH = -12, -15, 14
+LOW, FINE_LOW, HIGH = -12, -20, 14
 """Octaves told apart; the lower end is the finer one for a secret with at least 28 fractional bits. Wider: a larger
 domain; each octave costs two comparisons of 34 bits, online and a party."""
 
@@ -32,8 +32,8 @@ enough. z is open already. A line would need three steps of two rounds; the seri
 def reciprocal(x: Arithmetic) -> Arithmetic:
     """Return 1/x by Newton's iteration, y <- y (2 - z y), after scaling x to z = x s in [1/2, 1); 1/x = s y.
 
-    Shape: any.   Domain: 2^-12 <= |x| < 2^14; from 2^-15 for a secret with at least 28 fractional bits.
-    Error: <= 2^-21 |y|.   Below the domain 1/2 is added to z, so that the result stays below 2^12 (2^15) in magnitude.
+    Shape: any.   Domain: 2^-12 <= |x| < 2^14; from 2^-20 for a secret with at least 28 fractional bits.
+    Error: <= 2^-21 |y|.   Below the domain 1/2 is added to z, so that the result stays below 2^12 (2^20) in magnitude.
     Cost: 9 rounds.   Reveals: nothing.   Ref: [CS10].
     """
     y, scale = _scaled_reciprocal(x)
@@ -43,14 +43,18 @@ def reciprocal(x: Arithmetic) -> Arithmetic:
 def quotient(numerator: Arithmetic | Tensor, x: Arithmetic) -> Arithmetic:
     """Return n / x = (n s) y, as `reciprocal`; the scale meets the numerator first, so small quotients keep their bits.
 
-    Shape: any, with broadcasting.   Domain: that of `reciprocal`, and |n s| < 2^23.   Error: <= 2^-20 |y| + 2^-22.
+    A numerator keeps 12 fractional bits more than the session's, and 20 if it is precise.
+
+    Shape: any, with broadcasting.   Domain: that of `reciprocal`, and |n / x| < 2^13 (2^10 if n is precise).
+    Error: <= 2^-20 |y| + 2^-22.
     Cost: 11 rounds, 10 for a public n.   Reveals: nothing.   Ref: [CS10].
     """
     y, scale = _scaled_reciprocal(x)
     if isinstance(numerator, Tensor):
         scaled = times_public(scale, numerator)
     else:
-        scaled = x.protocol.multiply(numerator.settle(), scale)
+        fine = x.protocol.frac_bits + (20 if numerator.storage.precise else SLACK_BITS)
+        scaled = x.protocol.multiply(numerator.settle(fine), scale)
     return x.protocol.multiply(scaled.settle(WORKING_BITS), y)
 
 

@@ -11,7 +11,7 @@ from tacit.protocols.share import SLACK_BITS, Arithmetic
 __all__ = ["rsqrt", "sqrt"]
 
 LOW, HIGH = -16, 20
-"""Powers of two told apart, in steps of four. A secret with more fractional bits reaches further down, to 2^-32."""
+"""Powers of two told apart, in steps of four. A secret with more fractional bits reaches further down, to 2^-42."""
 
 START = Harmonics(
     2,
@@ -30,8 +30,8 @@ FINE_BITS = 28
 def rsqrt(x: Arithmetic) -> Arithmetic:
     """Return 1/√x by Newton's iteration, y <- y (3 - z y²) / 2, after scaling x to z = x s² in [1/4, 1).
 
-    Shape: any.   Domain: 2^-16 <= x < 2^20; from 2^-32 for a secret with 32 fractional bits.
-    Error: <= 2^-22 y + 2^-23.   Below the domain, zero included, the result is finite, and at most 2^12.
+    Shape: any.   Domain: 2^-16 <= x < 2^20; from 2^-f for a secret with f > 16 fractional bits, to 2^-42.
+    Error: <= 2^-22 y + 2^-23.   Below the domain, zero included, the result is finite, and at most 2^12 (2^21).
     Cost: 12 rounds.   Reveals: nothing.   Ref: [CS10].
     """
     x = argument(x)
@@ -56,7 +56,7 @@ def sqrt(x: Arithmetic) -> Arithmetic:
 
 def x_low(x: Arithmetic) -> int:
     """The lowest power of two that the scale of x can hold, even."""
-    return max(-(x.frac_bits & ~1), -32) if x.frac_bits > -LOW else LOW
+    return max(-(x.frac_bits & ~1), -42) if x.frac_bits > -LOW else LOW
 
 
 def _scaled_rsqrt(x: Arithmetic) -> tuple[Arithmetic, Arithmetic, Steps, list[float]]:

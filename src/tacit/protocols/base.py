@@ -147,7 +147,10 @@ class Protocol(ABC):
 
     @abstractmethod
     def select(self, pairs: Sequence[tuple[Binary, Arithmetic]]) -> list[Arithmetic]:
-        """b x for each pair (b, x) of one shape, in one round; a truncation that x still needs is done on the way."""
+        """b x for each pair (b, x) of one shape, in one round; a truncation that x still needs is done on the way.
+
+        What is precise is not truncated.
+        """
 
     @abstractmethod
     def conjunction(self, x: Binary, y: Binary) -> Binary:

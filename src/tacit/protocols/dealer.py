@@ -326,12 +326,13 @@ class Dealer(Protocol):
         self.mask(*unmasked)
         out = []
         for b, x in pairs:
-            y = self.settle(x)
+            y = x if x.storage.precise else self.settle(x)
             form = masked_form(y.facts)
             assert form is not None
             tensors = [t for i, t in self.indexed(y.tensors) if i >= 0]
             parts = selection.selected(self._dealing, simple_mask(b.facts), form, tensors, y.shape)
             out.append(self._arithmetic(parts, y.shape, y.frac_bits, y.storage.headroom))
+            out[-1].storage.precise = y.storage.precise
         return out
 
     @override

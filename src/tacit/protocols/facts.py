@@ -40,7 +40,8 @@ class Storage:
         self.lasting = False
         """Whether it is data or a parameter, of which one part after the other will be opened: see `Part`."""
         self.precise = False
-        """Whether it keeps `PRECISE_BITS` fractional bits: an optimizer's running squares, see `write`."""
+        """Whether it keeps `PRECISE_BITS` fractional bits, in every later write too, and what is computed from it does:
+        gradients in an optimizer's hands, their averages and those of their squares, which would vanish otherwise."""
 
 
 class Lineage(NamedTuple):

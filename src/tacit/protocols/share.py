@@ -33,9 +33,10 @@ SLACK_BITS = 12
 precision into the next product; fewer: larger products fit. Such a factor is smaller by the same 12 bits, so the range
 stays."""
 
-PRECISE_BITS = 40
-"""Fractional bits of a precise storage, whatever the session's. With 40, the square of a gradient of 2^-15 times Adam's
-1 - β₂ is still a unit, and values up to 2^6 keep room for a public factor of 16 bits; more would narrow that."""
+PRECISE_BITS = 42
+"""Fractional bits of a precise storage, whatever the session's. More: smaller gradients are squared rightly; a gradient
+of 1e-4 squared, times Adam's 1 - β₂, is 44 units. Fewer: larger ones fit; with 42, squares and their averages may reach
+2^20, which is where the domain of the square root ends as well."""
 
 MAX_DEPTH = 16
 """Moves a fact is followed through. Longer chains (a loop of x = x + 1) would keep every ancestor alive; models hardly
@@ -115,6 +116,7 @@ class Share:
         """A share of the same kind and scale around other tensors."""
         if storage is None:
             storage = Storage(tensors[0].numel(), self.storage.frac_bits, self.storage.headroom)
+            storage.precise = self.storage.precise
         return type(self)(self.protocol, tensors, storage)
 
     def move(self, op: TensorOp, *, view: bool) -> Self:
@@ -291,6 +293,7 @@ class Arithmetic(Share):
             return x.added(-y)
         out = x._like(_pointwise(sub, broadcast(x.shape, y.shape), x.raw, y.raw))
         out.storage.headroom = min(x.storage.headroom, y.storage.headroom)
+        out.storage.precise = x.storage.precise or y.storage.precise
         return out
 
     def added(self, other: Arithmetic) -> Arithmetic:
@@ -306,6 +309,7 @@ class Arithmetic(Share):
         ]
         out = self._like(_pointwise(add, shape, self.raw, other.raw))
         out.storage.headroom = min(self.storage.headroom, other.storage.headroom)
+        out.storage.precise = self.storage.precise or other.storage.precise
         if not premasks:
             return out
         return out.premasked(premasks[0] if len(premasks) == 1 else premasks[0].plus(premasks[1], shape))
@@ -344,28 +348,26 @@ class Arithmetic(Share):
         out._descend(self, lambda mask: mask.scale(k), None)
         return out
 
-    def scale_for(self, source: Arithmetic, *, precise: bool) -> int:
+    def scale_for(self, source: Arithmetic) -> int:
         """The most fractional bits of a source that is written here: it is truncated to them before, if it has more."""
         if self.numel != self.storage.numel:
             return self.frac_bits
-        precise |= self.storage.precise
+        precise = self.storage.precise
         finest = max(PRECISE_BITS, self.protocol.frac_bits) if precise else self.protocol.frac_bits + SLACK_BITS
         if not precise and self.frac_bits > finest:  # an untruncated product may take the place of another
             finest += self.protocol.frac_bits
         if source.frac_bits <= max(self.frac_bits, finest):
             return source.frac_bits
-        return finest if precise else max(self.frac_bits, self.protocol.frac_bits)
+        fresh = self.facts.public is not None  # numbers that it starts from have no scale to keep to
+        return finest if precise or fresh else max(self.frac_bits, self.protocol.frac_bits)
 
-    def write(self, source: Arithmetic, *, precise: bool = False, untruncated: bool = False) -> None:
+    def write(self, source: Arithmetic, *, untruncated: bool = False) -> None:
         """Overwrite the content in place; every view sees it.
 
-        If all of it is written the scale may become finer, with `untruncated` as fine as the source's. `precise` keeps
-        `PRECISE_BITS` fractional bits, then and for every later write: running averages of squared gradients would
-        vanish otherwise.
+        If all of it is written the scale may become finer, with `untruncated` as fine as the source's.
         """
         whole = self.numel == self.storage.numel
-        scale = source.frac_bits if whole and untruncated else self.scale_for(source, precise=precise)
-        self.storage.precise |= precise and whole
+        scale = source.frac_bits if whole and untruncated else self.scale_for(source)
         source = source.settle(scale).lifted(max(scale, self.frac_bits) if whole else scale)
         premask = source.premask if whole else None
         written = source.raw if premask is not None else source.tensors
@@ -409,14 +411,30 @@ def _unaliased(results: list[Tensor], operands: list[Tensor]) -> list[Tensor]:
 def factors(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
     """Two factors, truncated (in one round) where their product would have too many fractional bits.
 
-    Two gradients, multiplied for a norm, are truncated to the session's: small numbers twice would leave no range.
+    Two gradients, multiplied for a norm, are truncated to the session's: small numbers twice would leave no range. The
+    product of two precise ones is as fine as they are, for |x y| < 2^20; that of a precise and another one has up to 52
+    fractional bits and must stay below 2^10.
     """
     protocol = x.protocol
+    if x.storage.precise or y.storage.precise:
+        return _precise_factors(x, y)
     gradients = x.storage.headroom > 0 and y.storage.headroom > 0
     if x.frac_bits + y.frac_bits <= 2 * protocol.frac_bits + (0 if gradients else SLACK_BITS):
         return x, y
     settled = protocol.settle_all([x, y], protocol.frac_bits if gradients else None)
     return settled[0], settled[1]
+
+
+def _precise_factors(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
+    """Two factors of a fine product, truncated in one round: each with half the bits of a precise storage, or 24 for a
+    precise one beside 28 for another."""
+    protocol = x.protocol
+    fine = [max(PRECISE_BITS // 2, protocol.frac_bits)] * 2
+    if x.storage.precise != y.storage.precise:
+        fine = [protocol.frac_bits + (8 if v.storage.precise else SLACK_BITS) for v in (x, y)]
+    protocol.mask(*(v for v, bits in zip((x, y), fine, strict=True) if v.frac_bits > bits))
+    left = x.settle(fine[0])
+    return left, left if x is y else y.settle(fine[1])
 
 
 def _aligned(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:

@@ -1,0 +1,27 @@
+"""Clipping with all bits."""
+
+from __future__ import annotations
+
+import torch
+
+from tacit.protocols.share import Arithmetic
+
+__all__ = ["clip"]
+
+
+def clip(x: Arithmetic, bound: float) -> Arithmetic:
+    """Return x where |x| <= bound, else bound with the sign of x, at the scale of x, and precise: not truncated.
+
+    Shape: any.   Domain: |x| < 2^(62 - f).   Error: none.
+    Cost: 4 rounds.   Reveals: nothing.
+    """
+    edge = round(bound * 2**x.frac_bits)
+    x = x.fork()
+    x.storage.precise = True
+    low, high = x.protocol.less(x, [-edge, edge + 1])  # [x < -edge] implies [x < edge + 1]
+    inside = low ^ high
+    x.protocol.mask(low, high, inside)
+    (out,) = x.protocol.select([(inside, x)])
+    ends = low.arithmetic().added(high.arithmetic()).times_integer(-edge).plus(torch.tensor(edge))
+    ends.storage.frac_bits = x.frac_bits
+    return out.added(ends)
