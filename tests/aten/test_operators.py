@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import tacit
+import tacit.nn
 import tacit.tensor
 from tacit import SecretTensor
 from tacit.tensor import HANDLERS
@@ -275,3 +276,26 @@ def test_every_handler_is_in_the_table():
     missing = set(HANDLERS) - rows - apart - activations - through_autograd - elsewhere
 
     assert not missing
+
+
+FINE = {
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "Fourier": tacit.nn.FourierSigmoid(),
+    "polynomial": tacit.nn.PolynomialSigmoid(window=8),
+    "tanh": torch.tanh,
+    "exp": torch.exp,
+}
+
+
+@pytest.mark.parametrize("name", FINE)
+def test_results_that_are_not_truncated_have_room_for_sums_and_multiples(name):
+    function, x = FINE[name], torch.full((5, 8000), 1.25)
+
+    with tacit.session():
+        y, want = function(tacit.share(x)), function(x)
+
+        assert torch.allclose(tacit.reveal(y.sum()), want.sum(), rtol=1e-3)
+        assert torch.allclose(tacit.reveal(1000 * y + 300), 1000 * want + 300, rtol=1e-3)
+        assert torch.allclose(tacit.reveal(y.cumsum(1)), want.cumsum(1), rtol=1e-3)
+        assert torch.allclose(tacit.reveal(torch.ones(2, 5, dtype=torch.int64) @ y), want[:2] * 5, rtol=1e-3)

@@ -34,6 +34,7 @@ def product(x: Operand, y: Operand, op: Callable[[Tensor, Tensor], Tensor] = ker
 
 
 def _with_public(x: Arithmetic, v: Tensor, op: Callable[[Tensor, Tensor], Tensor]) -> Arithmetic:
+    x = x.summable(v.numel())
     ring, frac_bits = encode_public(v, name="a public factor")
     if frac_bits and x.frac_bits > x.protocol.frac_bits + SLACK_BITS:
         x = x.settle()

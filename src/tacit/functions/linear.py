@@ -55,7 +55,7 @@ def add_public(x: Arithmetic, c: Tensor) -> Arithmetic:
     """
     c = masking(c, above=False)
     if c.dtype.is_floating_point:
-        x = fractional(x)
+        x = fractional(x).summable()
     return x.plus(encode(c, x.frac_bits, name="a public summand"))
 
 
@@ -81,6 +81,7 @@ def times_public(x: Arithmetic, v: Tensor) -> Arithmetic:
     Domain: |x v| < 2^30 at 16 fractional bits; where x is kept precise, |x| < 2^20 for a single number, |x v| < 2^4 for
     others.
     """
+    x = x.summable()
     precise = x.storage.precise
     if v.numel() and v.dtype.is_floating_point:
         first = float(v.reshape(-1)[0])

@@ -5,6 +5,7 @@ The facts that a share knows about its content are in `tacit.protocols.facts`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from operator import add, sub, xor
 from typing import TYPE_CHECKING, Any, Self
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PRECISE_BITS",
     "SLACK_BITS",
+    "SUM_BITS",
     "Arithmetic",
     "Binary",
     "Share",
@@ -32,6 +34,13 @@ SLACK_BITS = 12
 """Fractional bits a factor may have beyond the session's. More: a mean over a batch (a scale by 2^-7) keeps its
 precision into the next product; fewer: larger products fit. Such a factor is smaller by the same 12 bits, so the range
 stays."""
+
+SUM_BITS = 14
+"""Bits that the ring must have for multiples and short sums of a number, as much as series leave (`harmonics.ROOM`).
+More: some results are truncated before they are added up, in one round; fewer: shorter sums."""
+
+SHORT = 256
+"""Elements of a sum that `SUM_BITS` are enough for."""
 
 PRECISE_BITS = 42
 """Fractional bits of a precise storage, whatever the session's. More: smaller gradients are squared rightly; a gradient
@@ -241,6 +250,15 @@ class Arithmetic(Share):
         out._descend(self, lambda mask: mask, None)
         return out if premask is None else out.premasked(premask)
 
+    def summable(self, count: int = 1) -> Arithmetic:
+        """The same value, settled if it is so fine that multiples, or sums of so many, would not fit. One round then.
+
+        Only functions leave results that are finer than any product.
+        """
+        spare = SUM_BITS if count <= SHORT else 62
+        finest = max(62 - spare, 2 * self.protocol.frac_bits + SLACK_BITS)
+        return self if self.storage.precise or self.frac_bits <= finest else self.settle()
+
     def without_headroom(self) -> Arithmetic:
         """The same value, as an argument of a function, which may make large numbers of small ones. Local."""
         if not self.storage.headroom:
@@ -274,9 +292,10 @@ class Arithmetic(Share):
         return self._like(_unaliased(out, self.raw)).premasked(premask.map(op, out[0].shape, onto=onto))
 
     def sum(self, dims: Sequence[int], *, keepdim: bool = False) -> Arithmetic:
-        """The sum over dimensions. Local."""
+        """The sum over dimensions. Local, unless the operand is too fine: see `summable`."""
         onto = all(self.shape[d] for d in dims)  # the sum of nothing is zero
-        return self.linear(lambda t: t.sum(tuple(dims), keepdim=keepdim), onto=onto) if dims else self.fork()
+        x = self.summable(math.prod(self.shape[d] for d in dims))
+        return x.linear(lambda t: t.sum(tuple(dims), keepdim=keepdim), onto=onto) if dims else self.fork()
 
     def __neg__(self) -> Arithmetic:
         out = self.linear(torch.neg, onto=True, shape=self.shape)
