@@ -185,6 +185,19 @@ def test_released_shares_are_of_a_product_as_of_what_is_settled():
     assert torch.allclose(decode(sum(shares.values()), 16, torch.float64), x * x, atol=2**-13)
 
 
+@pytest.mark.parametrize(("word", "allowed"), [("federation", True), ("all", False), ("clients", False)])
+def test_a_policy_allows_rounds_of_a_federation_by_a_word_of_its_own(word, allowed):
+    config = Config.embedded(reveal=[{"name": "aggregate*", "to": [word]}])
+    with embedded(config):
+        secret = tacit.share(torch.ones(2), owner="alice")
+
+        if allowed:
+            assert release(secret, to="federation", name="aggregate of round 1")
+        else:
+            with pytest.raises(RevealError, match=r'add .*"to": \[.federation.\]'):
+                release(secret, to="federation", name="aggregate of round 1")
+
+
 def test_a_release_is_refused_by_a_policy_and_to_a_role():
     config = Config.embedded(reveal=[{"name": "answer", "to": "all"}])
     with embedded(config):

@@ -152,7 +152,7 @@ def test_a_client_cannot_weigh_more_than_max_examples_whatever_it_claims():
     assert mean_[1:] == pytest.approx([1.0, 0.0, -1.0], abs=1e-4)
     assert abs(mean_[0]) <= (150 * 0.5 + 100 * 64) / 250 + 1e-3
     assert saturated == 0
-    assert ledger == [("aggregate of round 1", ("the federation's server",))]
+    assert ledger == [("aggregate of round 1", ("federation",))]
 
 
 def work_of(layout, clients):

@@ -26,6 +26,7 @@ from tacit.federated.robust import ClippedMean, Rule
 from tacit.federated.sealed import Ring, Submission, open_share, session_name
 from tacit.federated.secagg.encoding import Floats
 from tacit.federated.update import Layout, Update
+from tacit.session.config import FEDERATION
 from tacit.session.session import Session
 from tacit.tensor import SecretTensor
 
@@ -39,8 +40,6 @@ HEAD = 2
 
 ROOM = 2.0**30
 """Sums of examples times coordinates stay below this, so that their products stay within 62 bits."""
-
-RECEIVER = "the federation's server"
 
 
 @dataclass(frozen=True)
@@ -200,7 +199,7 @@ def compute(terms: Terms, work: Work, opened: Mapping[str, Mapping[int, Ring]]) 
             "not fit fixed point: lower max_examples or limit"
         )
     result = _aggregate(terms, work.layout, _rows(kept, opened))
-    shares = release(result, RECEIVER, name=f"aggregate of round {work.number}")
+    shares = release(result, FEDERATION, name=f"aggregate of round {work.number}")
     return Outcome({party: t.numpy().view(np.uint64) for party, t in shares.items()}, tuple(sorted(bad)))
 
 

@@ -23,6 +23,7 @@ from tacit.errors import ConfigError
 
 __all__ = [
     "CLIENTS",
+    "FEDERATION",
     "FRAC_BITS",
     "PRODUCER",
     "ROLE_NAME",
@@ -38,6 +39,8 @@ PRODUCER = "crypto-producer"
 SETTINGS = "tacit"
 CLIENTS = "clients"
 """In a reveal policy: whoever asks a prediction service. "all" are the roles, and no clients."""
+FEDERATION = "federation"
+"""In a reveal policy and in the ledger: Flower's server, who is given the aggregates of rounds, and no role either."""
 ROLE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}", re.ASCII)
 PLAINTEXT_LOOPBACK = "insecure-plaintext"
 PLAINTEXT_ANYWHERE = "insecure-plaintext-anywhere"
@@ -204,10 +207,10 @@ def _no_constant(name: str) -> None:
 
 def _parties(literal: Mapping[str, object]) -> tuple[str, ...]:
     for role in literal:
-        if not ROLE_NAME.fullmatch(role) or role in (SETTINGS, CLIENTS, "all", "embedded"):
+        if not ROLE_NAME.fullmatch(role) or role in (SETTINGS, CLIENTS, FEDERATION, "all", "embedded"):
             raise ConfigError(
                 f"{role!r} cannot be the name of a role: use up to 63 letters, digits, '-', '_' and '.', "
-                f"and none of '{SETTINGS}', '{CLIENTS}', 'all' and 'embedded'"
+                f"and none of '{SETTINGS}', '{CLIENTS}', '{FEDERATION}', 'all' and 'embedded'"
             )
     if PRODUCER not in literal:
         raise ConfigError(f"the role {PRODUCER!r} is missing: it makes the correlated randomness and holds no data")
@@ -343,10 +346,10 @@ def _reveal(literal: object, roles: tuple[str, ...]) -> tuple[RevealRule, ...]:
         if not isinstance(to, list | tuple) or not all(isinstance(role, str) for role in to):
             raise ConfigError(f"'{key}': \"to\" must be a list of roles, not {_show(to)}")
         for role in to:
-            if role not in (*roles, "all", CLIENTS):
+            if role not in (*roles, "all", CLIENTS, FEDERATION):
                 raise ConfigError(
                     f"'{key}': there is no role {role!r}; roles are {', '.join(roles)}, or \"all\" of them; "
-                    f'"{CLIENTS}" stands for whoever asks a service'
+                    f'"{CLIENTS}" stands for whoever asks a service, "{FEDERATION}" for Flower\'s server'
                 )
         rules.append(RevealRule(rule["name"], tuple(to)))
     return tuple(rules)

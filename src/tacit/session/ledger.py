@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from tacit.errors import RevealError
-from tacit.session.config import CLIENTS, RevealRule
+from tacit.session.config import CLIENTS, FEDERATION, RevealRule
 
 __all__ = ["Entry", "Ledger", "is_library", "source_line"]
 
@@ -71,9 +71,11 @@ def _is_client(receiver: str) -> bool:
 
 
 def _includes(rule: RevealRule, receiver: str) -> bool:
-    """Whether a rule allows this receiver: a role, or "client", "client …", who is none of "all" roles."""
+    """Whether a rule allows this receiver: a role, or "client", "client …", "federation", which are none of "all"."""
     if _is_client(receiver):
         return CLIENTS in rule.to
+    if receiver == FEDERATION:
+        return FEDERATION in rule.to
     return "all" in rule.to or receiver in rule.to
 
 
