@@ -185,3 +185,17 @@ def close(secret: Tensor | None, expected: Tensor | None) -> None:
         return
     mine = tacit.reveal(secret.detach()) if isinstance(secret, tacit.SecretTensor) else secret
     torch.testing.assert_close(mine, expected.detach(), atol=2**-10, rtol=2**-10)
+
+
+@pytest.mark.parametrize("norm", [nn.functional.layer_norm, nn.functional.rms_norm])
+@pytest.mark.parametrize(("size", "off", "gradient"), [(1e-3, 1e-2, 2e-3), (0.1, 1e-3, 1e-3), (10.0, 1e-3, 1e-2)])
+def test_rows_are_normalised_as_well_as_the_documentation_says(norm, size, off, gradient, session):
+    x, w = size * torch.randn(16, 8), torch.randn(16, 8)
+    rows = [x.clone().requires_grad_(), tacit.share(x).requires_grad_()]
+
+    want, got = (norm(r, (8,), eps=1e-5) for r in rows)
+    (want * w).sum().backward()
+    (got * w).sum().backward()
+
+    assert (tacit.reveal(got.detach()) - want).abs().max() < off
+    assert (tacit.reveal(rows[1].grad) - rows[0].grad).abs().max() < gradient * rows[0].grad.abs().max()
