@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_flatten
 import tacit
 from tacit import SecretTensor
 from tacit.errors import TacitError
-from tacit.protocols.share import Arithmetic
+from tacit.protocols.arithmetic import Arithmetic
 from tacit.session.meter import Cost
 from tacit.session.session import Session
 

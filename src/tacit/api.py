@@ -18,9 +18,10 @@ import tacit.aten  # noqa: F401 - registers the operators
 from tacit.errors import ConfigError, DataError, RevealError, TacitError
 from tacit.net.in_process import InProcess
 from tacit.net.transcript import Transcript
+from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.base import Protocol
 from tacit.protocols.dealer import Dealer
-from tacit.protocols.share import Arithmetic, Binary, Share
+from tacit.protocols.share import Binary, Share
 from tacit.ring.fixed_point import decode, encode, real_tensor
 from tacit.session.config import Config
 from tacit.session.launch import Launch, connect, current

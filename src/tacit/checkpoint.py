@@ -21,9 +21,10 @@ from torch import Tensor
 
 from tacit.api import active_protocol
 from tacit.errors import DataError
+from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.base import Protocol
 from tacit.protocols.facts import Storage
-from tacit.protocols.share import Arithmetic, Binary, Share
+from tacit.protocols.share import Binary, Share
 from tacit.tensor import SecretTensor, fingerprint
 
 __all__ = ["load", "save"]

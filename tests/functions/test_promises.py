@@ -18,7 +18,7 @@ from tacit.functions.roots import rsqrt, sqrt
 from tacit.functions.sigmoid import erf, sigmoid, softplus, tanh
 from tacit.functions.softmax import Softmax
 from tacit.functions.waves import cosine, sine
-from tacit.protocols.share import Arithmetic
+from tacit.protocols.arithmetic import Arithmetic
 from tacit.session.meter import Cost
 from tacit.tensor import SecretTensor
 

@@ -9,7 +9,8 @@ from torch import Tensor
 import tacit
 from tacit.functions import tournament
 from tacit.functions.tournament import Tournament
-from tacit.protocols.share import Arithmetic, Share
+from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.share import Share
 from tacit.session.session import Session
 
 MANY = 20_000

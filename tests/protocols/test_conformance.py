@@ -8,8 +8,8 @@ from fractions import Fraction
 import pytest
 import torch
 
+from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.base import Harmonics, Polynomial
-from tacit.protocols.share import Arithmetic
 
 from .world import World
 

@@ -9,9 +9,10 @@ import torch
 from tacit.correlated.dealing import Dealing
 from tacit.net.in_process import InProcess
 from tacit.net.transport import Parcel
+from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.dealer import Dealer
 from tacit.protocols.masking import Masking, Opening
-from tacit.protocols.share import Arithmetic, Share
+from tacit.protocols.share import Share
 from tacit.ring.fixed_point import decode, encode
 from tacit.session.config import Config
 from tacit.session.session import Session

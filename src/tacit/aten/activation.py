@@ -16,7 +16,8 @@ from tacit.functions.linear import add_public, fractional, times_public
 from tacit.functions.logarithm import log
 from tacit.functions.roots import rsqrt, sqrt
 from tacit.functions.sigmoid import sigmoid, softplus, tanh
-from tacit.protocols.share import Arithmetic, Binary
+from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.share import Binary
 from tacit.tensor import SecretTensor
 
 aten = torch.ops.aten

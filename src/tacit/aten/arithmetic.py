@@ -28,7 +28,7 @@ from tacit.functions.linear import add_public, finest_sum, times_public
 from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import quotient, reciprocal
 from tacit.functions.roots import rsqrt, sqrt
-from tacit.protocols.share import SLACK_BITS, Arithmetic
+from tacit.protocols.arithmetic import SLACK_BITS, Arithmetic
 from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor
 

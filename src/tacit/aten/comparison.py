@@ -23,7 +23,8 @@ from tacit.aten.registry import (
     secret,
 )
 from tacit.functions.linear import fractional, masking
-from tacit.protocols.share import Arithmetic, Binary
+from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.share import Binary
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from tacit.aten.registry import arithmetic, bits, implements, plain, protocol_of, public_secret
 from tacit.errors import DataError, TacitError
-from tacit.protocols.share import Arithmetic, Binary
+from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.share import Binary
 from tacit.tensor import HANDLERS, SecretTensor
 
 aten = torch.ops.aten

@@ -16,7 +16,7 @@ from tacit.aten.arithmetic import finish, multiply
 from tacit.aten.matrix import product
 from tacit.aten.registry import arithmetic, as_secret, implements, public_secret, secret
 from tacit.functions.step import one_hot
-from tacit.protocols.share import Arithmetic
+from tacit.protocols.arithmetic import Arithmetic
 from tacit.tensor import SecretTensor, unsupported
 
 __all__ = ["add_slices", "embedding", "slices"]

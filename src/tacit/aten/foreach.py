@@ -21,7 +21,7 @@ from torch import Tensor
 from tacit.aten.creation import is_precise, keep_precise, write
 from tacit.aten.registry import implements, plain, protocol_of, public_secret
 from tacit.errors import TacitError
-from tacit.protocols.share import Arithmetic
+from tacit.protocols.arithmetic import Arithmetic
 from tacit.tensor import SecretTensor
 
 aten = torch.ops.aten

@@ -11,7 +11,7 @@ from torch import Tensor
 from tacit.aten.arithmetic import combine, finish
 from tacit.aten.registry import implements, number, result_dtype
 from tacit.functions.linear import apply_public, times_public
-from tacit.protocols.share import SLACK_BITS, Arithmetic, factors
+from tacit.protocols.arithmetic import SLACK_BITS, Arithmetic, factors
 from tacit.ring import kernels
 from tacit.ring.fixed_point import encode_public
 from tacit.tensor import SecretTensor

@@ -15,7 +15,7 @@ from tacit.functions.linear import add_public, fractional, times_public
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.roots import rsqrt
 from tacit.functions.standardize import Standardized, standardized, standardized_backward
-from tacit.protocols.share import Arithmetic
+from tacit.protocols.arithmetic import Arithmetic
 from tacit.tensor import SecretTensor, in_terms_of_others, unsupported
 
 aten = torch.ops.aten

@@ -20,7 +20,7 @@ from tacit.aten.creation import is_precise
 from tacit.aten.foreach import cut, flat, keep_end_to_end
 from tacit.aten.registry import arithmetic, plain
 from tacit.functions.clip import clip
-from tacit.protocols.share import Arithmetic
+from tacit.protocols.arithmetic import Arithmetic
 from tacit.tensor import SecretTensor
 
 Group = dict[str, Any]

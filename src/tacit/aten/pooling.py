@@ -12,7 +12,7 @@ from tacit.aten.arithmetic import finish, multiply
 from tacit.aten.registry import arithmetic, as_secret, implements, secret
 from tacit.aten.windows import Windows, adaptive, fixed, gathered, scattered
 from tacit.functions.tournament import Tournament
-from tacit.protocols.share import Arithmetic
+from tacit.protocols.arithmetic import Arithmetic
 from tacit.tensor import SecretTensor
 
 aten = torch.ops.aten

@@ -13,7 +13,8 @@ from tacit.aten.registry import arithmetic, bits, implements, plain, public_secr
 from tacit.errors import DataError
 from tacit.functions.linear import times_public
 from tacit.functions.tournament import Tournament
-from tacit.protocols.share import Arithmetic, Binary
+from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.share import Binary
 from tacit.tensor import SecretTensor
 
 aten = torch.ops.aten

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from tacit.errors import TacitError
+from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.base import Protocol
-from tacit.protocols.share import Arithmetic, Binary, Share
+from tacit.protocols.share import Binary, Share
 from tacit.ring.fixed_point import encode
 from tacit.tensor import HANDLERS, SecretTensor
 

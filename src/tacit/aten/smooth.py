@@ -16,7 +16,7 @@ from tacit.functions.linear import add_public, times_public
 from tacit.functions.logarithm import log
 from tacit.functions.sigmoid import erf, sigmoid
 from tacit.functions.waves import cosine, sine
-from tacit.protocols.share import Arithmetic
+from tacit.protocols.arithmetic import Arithmetic
 from tacit.tensor import SecretTensor
 
 aten = torch.ops.aten

@@ -14,7 +14,8 @@ from tacit.aten.registry import arithmetic, implements, plain, public_secret, se
 from tacit.aten.waiting import Once, held
 from tacit.functions.exponential import exp_nonpositive
 from tacit.functions.softmax import Softmax
-from tacit.protocols.share import Arithmetic, Share
+from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.share import Share
 from tacit.tensor import SecretTensor
 
 aten = torch.ops.aten

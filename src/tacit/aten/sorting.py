@@ -13,7 +13,7 @@ from tacit.aten.registry import arithmetic, implements, plain, public_secret, se
 from tacit.functions.linear import fractional
 from tacit.functions.sorting import FEW, Sorted, count_below, ranked
 from tacit.functions.sorting import sort as sort_shares
-from tacit.protocols.share import Arithmetic
+from tacit.protocols.arithmetic import Arithmetic
 from tacit.tensor import SecretTensor, unsupported
 
 aten = torch.ops.aten

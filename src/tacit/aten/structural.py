@@ -10,7 +10,8 @@ from torch import Tensor
 
 from tacit.aten.embedding import slices
 from tacit.aten.registry import implements, plain, public_secret, secret
-from tacit.protocols.share import Arithmetic, Binary
+from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.share import Binary
 from tacit.tensor import SecretTensor, unsupported
 
 aten = torch.ops.aten

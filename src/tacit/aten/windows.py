@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tacit.protocols.share import Arithmetic
+from tacit.protocols.arithmetic import Arithmetic
 
 __all__ = ["Windows", "adaptive", "fixed", "gathered", "scattered"]
 

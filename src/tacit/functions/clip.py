@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tacit.protocols.share import Arithmetic
+from tacit.protocols.arithmetic import Arithmetic
 
 __all__ = ["clip"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tacit.protocols.share import Arithmetic
+from tacit.protocols.arithmetic import Arithmetic
 
 __all__ = ["exp", "exp_nonpositive", "exp_within"]
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from tacit.protocols.share import PRECISE_BITS, SLACK_BITS, Arithmetic
+from tacit.protocols.arithmetic import PRECISE_BITS, SLACK_BITS, Arithmetic
 from tacit.ring.fixed_point import encode, encode_public
 from tacit.ring.shapes import broadcast
 

@@ -9,7 +9,7 @@ import torch
 from tacit.functions.linear import argument
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.step import Steps
-from tacit.protocols.share import Arithmetic
+from tacit.protocols.arithmetic import Arithmetic
 
 __all__ = ["log"]
 

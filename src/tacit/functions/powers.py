@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tacit.functions.linear import fractional
+from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.base import Polynomial
-from tacit.protocols.share import Arithmetic
 
 __all__ = ["derivative", "polynomial"]
 

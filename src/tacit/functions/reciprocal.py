@@ -6,8 +6,8 @@ from torch import Tensor
 
 from tacit.functions.linear import argument, times_public
 from tacit.functions.step import Steps
+from tacit.protocols.arithmetic import SLACK_BITS, Arithmetic
 from tacit.protocols.base import Harmonics
-from tacit.protocols.share import SLACK_BITS, Arithmetic
 
 __all__ = ["WORKING_BITS", "inverse", "quotient", "reciprocal"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tacit.functions.linear import argument
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.step import Steps
+from tacit.protocols.arithmetic import SLACK_BITS, Arithmetic
 from tacit.protocols.base import Harmonics
-from tacit.protocols.share import SLACK_BITS, Arithmetic
 
 __all__ = ["rsqrt", "sqrt"]
 

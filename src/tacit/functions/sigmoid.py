@@ -11,8 +11,9 @@ import torch
 
 from tacit.correlated.harmonics import ROOM
 from tacit.functions.linear import fractional
+from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.base import Harmonics
-from tacit.protocols.share import Arithmetic, Binary
+from tacit.protocols.share import Binary
 
 __all__ = ["erf", "one_round_sigmoid", "sigmoid", "softplus", "tanh"]
 

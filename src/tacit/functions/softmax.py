@@ -12,8 +12,8 @@ from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.step import Steps
 from tacit.functions.tournament import Tournament
+from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.base import Harmonics
-from tacit.protocols.share import Arithmetic
 
 __all__ = ["Softmax"]
 

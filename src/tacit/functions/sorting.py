@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tacit.protocols.share import Arithmetic, Binary
+from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.share import Binary
 
 __all__ = ["Sorted", "count_below", "ranked", "sort"]
 

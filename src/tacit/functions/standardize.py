@@ -11,7 +11,7 @@ import torch
 from tacit.functions.linear import fractional, times_public
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.roots import rsqrt
-from tacit.protocols.share import Arithmetic
+from tacit.protocols.arithmetic import Arithmetic
 
 __all__ = ["Standardized", "standardized", "standardized_backward"]
 

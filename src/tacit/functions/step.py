@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import torch
 
-from tacit.protocols.share import Arithmetic, Binary
+from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.share import Binary
 
 __all__ = ["Steps", "one_hot"]
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tacit.protocols.share import Arithmetic, Binary
+from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.share import Binary
 
 __all__ = ["Tournament"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from tacit.correlated.harmonics import ROOM
+from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.base import Harmonics
-from tacit.protocols.share import Arithmetic
 
 __all__ = ["cosine", "sine"]
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tacit.correlated.harmonics import Harmonics
 from tacit.correlated.masks import Premask
-from tacit.protocols.share import Arithmetic, Binary, Share
+from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.share import Binary, Share
 from tacit.session.session import Session
 
 __all__ = ["DeclaredCost", "Harmonics", "Polynomial", "Protocol"]

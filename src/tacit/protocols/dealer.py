@@ -18,10 +18,11 @@ from tacit.correlated.dealing import Dealing
 from tacit.correlated.masks import Mask, Premask
 from tacit.errors import ConfigError
 from tacit.net.transport import Parcel
+from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.base import DeclaredCost, Harmonics, Polynomial, Protocol
 from tacit.protocols.facts import Owned, Storage
 from tacit.protocols.masking import Masking, fold, masked_form, simple_mask
-from tacit.protocols.share import Arithmetic, Binary, Share
+from tacit.protocols.share import Binary, Share
 from tacit.ring import kernels
 from tacit.ring.shapes import broadcast
 from tacit.session.session import Session

@@ -1,13 +1,12 @@
-"""Secret-shared tensors: what a role holds of a secret, and local operations on it.
+"""Secret-shared tensors: what a role holds of a secret, and secret bits. Numbers are in `tacit.protocols.arithmetic`.
 
 The facts that a share knows about its content are in `tacit.protocols.facts`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from operator import add, sub, xor
+from operator import xor
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -18,34 +17,10 @@ from tacit.protocols.facts import Facts, Lineage, Storage, TensorOp
 from tacit.ring.shapes import broadcast
 
 if TYPE_CHECKING:
+    from tacit.protocols.arithmetic import Arithmetic
     from tacit.protocols.base import Protocol
 
-__all__ = [
-    "PRECISE_BITS",
-    "SLACK_BITS",
-    "SUM_BITS",
-    "Arithmetic",
-    "Binary",
-    "Share",
-    "factors",
-]
-
-SLACK_BITS = 12
-"""Fractional bits a factor may have beyond the session's. More: a mean over a batch (a scale by 2^-7) keeps its
-precision into the next product; fewer: larger products fit. Such a factor is smaller by the same 12 bits, so the range
-stays."""
-
-SUM_BITS = 14
-"""Bits that the ring must have for multiples and short sums of a number, as much as series leave (`harmonics.ROOM`).
-More: some results are truncated before they are added up, in one round; fewer: shorter sums."""
-
-SHORT = 256
-"""Elements of a sum that `SUM_BITS` are enough for."""
-
-PRECISE_BITS = 42
-"""Fractional bits of a precise storage, whatever the session's. More: smaller gradients are squared rightly; a gradient
-of 1e-4 squared, times Adam's 1 - β₂, is 44 units. Fewer: larger ones fit; with 42, squares and their averages may reach
-2^20, which is where the domain of the square root ends as well."""
+__all__ = ["Binary", "Share", "pointwise", "unaliased"]
 
 MAX_DEPTH = 16
 """Moves a fact is followed through. Longer chains (a loop of x = x + 1) would keep every ancestor alive; models hardly
@@ -141,7 +116,7 @@ class Share:
                 out = self._like(moved, self.storage)
                 out._premask = whole, premask
             else:
-                out = self._like(_unaliased(moved, self.raw)).premasked(premask)
+                out = self._like(unaliased(moved, self.raw)).premasked(premask)
         out._descend(self, lambda mask: mask.map(op), op)
         public = self.facts.public
         if public is not None:
@@ -200,7 +175,7 @@ class Binary(Share):
         return out
 
     def __xor__(self, other: Binary) -> Binary:
-        return self._like(_pointwise(xor, broadcast(self.shape, other.shape), self.tensors, other.tensors))
+        return self._like(pointwise(xor, broadcast(self.shape, other.shape), self.tensors, other.tensors))
 
     def __and__(self, other: Binary) -> Binary:
         return self.protocol.conjunction(self, other)
@@ -219,189 +194,7 @@ class Binary(Share):
         return self.protocol.to_arithmetic(self)
 
 
-class Arithmetic(Share):
-    """Secret numbers: additive shares of round(x 2^f).
-
-    f may exceed the session's fractional bits for a while: a product that has not been truncated yet has twice as many.
-    Sums, differences, views and comparisons work on it as it is; what needs it truncated calls `settle`.
-    """
-
-    __slots__ = ()
-
-    @property
-    def frac_bits(self) -> int:
-        """f, the number of fractional bits now."""
-        return self.storage.frac_bits
-
-    @property
-    def settled_bits(self) -> int:
-        """The fractional bits that a truncation leaves: the session's, and those that a mean has made room for."""
-        return self.protocol.frac_bits + self.storage.headroom
-
-    def settle(self, frac_bits: int | None = None) -> Arithmetic:
-        """The same value with at most `frac_bits` (default: `settled_bits`) fractional bits, truncated once."""
-        return self.protocol.settle(self, frac_bits)
-
-    def rescaled(self, frac_bits: int) -> Arithmetic:
-        """The same ring elements read at another scale: multiplies the value by a power of two. Local, exact."""
-        premask = self.premask
-        out = self._like([t.clone() for t in self.raw])
-        out.storage.frac_bits = frac_bits
-        out._descend(self, lambda mask: mask, None)
-        return out if premask is None else out.premasked(premask)
-
-    def summable(self, count: int = 1) -> Arithmetic:
-        """The same value, settled if it is so fine that multiples, or sums of so many, would not fit. One round then.
-
-        Only functions leave results that are finer than any product.
-        """
-        spare = SUM_BITS if count <= SHORT else 62
-        finest = max(62 - spare, 2 * self.protocol.frac_bits + SLACK_BITS)
-        return self if self.storage.precise or self.frac_bits <= finest else self.settle()
-
-    def without_headroom(self) -> Arithmetic:
-        """The same value, as an argument of a function, which may make large numbers of small ones. Local."""
-        if not self.storage.headroom:
-            return self
-        out = self.rescaled(self.frac_bits)
-        out.storage.headroom = 0
-        return out
-
-    def lifted(self, frac_bits: int) -> Arithmetic:
-        """The same value with more fractional bits. Local."""
-        bits = frac_bits - self.frac_bits
-        if bits == 0:
-            return self
-        out = self.linear(lambda t: t << bits, shape=self.shape)
-        out.storage.frac_bits = frac_bits
-        out._descend(self, lambda mask: mask.map(lambda t: t << bits), None)
-        return out
-
-    def linear(self, op: TensorOp, *, onto: bool = False, shape: torch.Size | None = None) -> Arithmetic:
-        """Apply an operation that is linear over the ring (a sum, a product with public integers). Local.
-
-        `onto` says that the operation takes every value there is of the result's shape, so that a uniform mask of the
-        operand becomes one of the result; see `Premask`. `shape` is the result's, if the caller knows it.
-        """
-        premask = self.premask
-        out = [op(t) for t in self.raw] if shape is None else _pointwise(op, shape, self.raw)
-        if premask is None:
-            return self._like(out)
-        if out[0].numel() > self.numel:
-            return self._like(_pointwise(op, out[0].shape, self.tensors))
-        return self._like(_unaliased(out, self.raw)).premasked(premask.map(op, out[0].shape, onto=onto))
-
-    def sum(self, dims: Sequence[int], *, keepdim: bool = False) -> Arithmetic:
-        """The sum over dimensions. Local, unless the operand is too fine: see `summable`."""
-        onto = all(self.shape[d] for d in dims)  # the sum of nothing is zero
-        x = self.summable(math.prod(self.shape[d] for d in dims))
-        return x.linear(lambda t: t.sum(tuple(dims), keepdim=keepdim), onto=onto) if dims else self.fork()
-
-    def __neg__(self) -> Arithmetic:
-        out = self.linear(torch.neg, onto=True, shape=self.shape)
-        out._descend(self, lambda mask: mask.map(torch.neg), None)
-        return out
-
-    def __add__(self, other: Arithmetic) -> Arithmetic:
-        x, y = _aligned(self, other)
-        return x.added(y)
-
-    def __sub__(self, other: Arithmetic) -> Arithmetic:
-        x, y = _aligned(self, other)
-        if x.premask is not None or y.premask is not None:
-            return x.added(-y)
-        out = x._like(_pointwise(sub, broadcast(x.shape, y.shape), x.raw, y.raw))
-        out.storage.headroom = min(x.storage.headroom, y.storage.headroom)
-        out.storage.precise = x.storage.precise or y.storage.precise
-        return out
-
-    def added(self, other: Arithmetic) -> Arithmetic:
-        """The sum of two shares of one scale, whatever that scale is. Local."""
-        shape = broadcast(self.shape, other.shape)
-        for x in (self, other):
-            if x.shape.numel() != shape.numel() or x.premask is None:
-                x.unmask()
-        premasks = [
-            p if x.shape == shape else p.map(lambda t: t.reshape(shape), shape, onto=True)
-            for x in (self, other)
-            if (p := x.premask) is not None
-        ]
-        out = self._like(_pointwise(add, shape, self.raw, other.raw))
-        out.storage.headroom = min(self.storage.headroom, other.storage.headroom)
-        out.storage.precise = self.storage.precise or other.storage.precise
-        if not premasks:
-            return out
-        return out.premasked(premasks[0] if len(premasks) == 1 else premasks[0].plus(premasks[1], shape))
-
-    @staticmethod
-    def end_to_end(shares: Sequence[Arithmetic]) -> Arithmetic:
-        """The elements of all shares, one after the other, at the largest of their scales. Local."""
-        frac_bits = max(x.frac_bits for x in shares)
-        rows = [x.lifted(frac_bits) for x in shares]
-        premasks = [x.premask for x in rows]
-        count = torch.Size((sum(x.numel for x in rows),))
-        out = rows[0]._like(_pointwise(_end_to_end, count, *(x.raw for x in rows)))
-        out.storage.precise = all(x.storage.precise for x in shares)
-        out.storage.headroom = min(x.storage.headroom for x in shares)
-        if not any(premasks):
-            return out
-        return out.premasked(Premask.end_to_end(premasks, [x.shape for x in rows]))
-
-    def __mul__(self, other: Arithmetic) -> Arithmetic:
-        return self.protocol.multiply(*factors(self, other))
-
-    def plus(self, c: Tensor) -> Arithmetic:
-        """Add public ring elements of the same scale, with broadcasting. Local."""
-        shape = broadcast(self.shape, c.shape)
-        if shape != self.shape:
-            self.unmask()
-        premask = self.premask
-        out = self._like([t + c if i == 0 else t.expand(shape).clone() for i, t in self.protocol.indexed(self.raw)])
-        if shape == self.shape:
-            out._descend(self, lambda mask: mask.add_public(c), None)
-        return out if premask is None else out.premasked(premask)
-
-    def times_integer(self, k: int) -> Arithmetic:
-        """Multiply by a public integer. Local, exact."""
-        out = self.linear(lambda t: t * k, onto=bool(k % 2), shape=self.shape)
-        out._descend(self, lambda mask: mask.scale(k), None)
-        return out
-
-    def scale_for(self, source: Arithmetic) -> int:
-        """The most fractional bits of a source that is written here: it is truncated to them before, if it has more."""
-        if self.numel != self.storage.numel:
-            return self.frac_bits
-        precise = self.storage.precise
-        finest = max(PRECISE_BITS, self.protocol.frac_bits) if precise else self.protocol.frac_bits + SLACK_BITS
-        if not precise and self.frac_bits > finest:  # an untruncated product may take the place of another
-            finest += self.protocol.frac_bits
-        if source.frac_bits <= max(self.frac_bits, finest):
-            return source.frac_bits
-        fresh = self.facts.public is not None  # numbers that it starts from have no scale to keep to
-        return finest if precise or fresh else max(self.frac_bits, self.protocol.frac_bits)
-
-    def write(self, source: Arithmetic, *, untruncated: bool = False) -> None:
-        """Overwrite the content in place; every view sees it.
-
-        If all of it is written the scale may become finer, with `untruncated` as fine as the source's.
-        """
-        whole = self.numel == self.storage.numel
-        scale = source.frac_bits if whole and untruncated else self.scale_for(source)
-        source = source.settle(scale).lifted(max(scale, self.frac_bits) if whole else scale)
-        premask = source.premask if whole else None
-        written = source.raw if premask is not None else source.tensors
-        if whole:
-            self.storage.premask = None
-        for mine, theirs in zip(self.tensors, written, strict=True):
-            mine.copy_(theirs)
-        self.storage.frac_bits = source.frac_bits
-        self.storage.headroom = min(source.storage.headroom, SLACK_BITS if whole else self.storage.headroom)
-        self.storage.version += 1
-        if premask is not None:
-            self.premasked(premask)
-
-
-def _pointwise(op: Callable[..., Tensor], shape: torch.Size, *columns: Sequence[Tensor]) -> list[Tensor]:
+def pointwise(op: Callable[..., Tensor], shape: torch.Size, *columns: Sequence[Tensor]) -> list[Tensor]:
     """op on what each hosted party holds of some shares, whose result has this shape.
 
     The producer holds meta tensors, on which PyTorch takes 70 µs for a sum. So where no strides have to be found, which
@@ -413,11 +206,7 @@ def _pointwise(op: Callable[..., Tensor], shape: torch.Size, *columns: Sequence[
     return [op(*row) for row in zip(*columns, strict=True)]
 
 
-def _end_to_end(*tensors: Tensor) -> Tensor:
-    return torch.cat([t.reshape(-1) for t in tensors])
-
-
-def _unaliased(results: list[Tensor], operands: list[Tensor]) -> list[Tensor]:
+def unaliased(results: list[Tensor], operands: list[Tensor]) -> list[Tensor]:
     """Results in memory of their own: a mask is taken out of shares in place, and out of these only."""
     return [
         r.clone(memory_format=torch.contiguous_format)
@@ -425,40 +214,3 @@ def _unaliased(results: list[Tensor], operands: list[Tensor]) -> list[Tensor]:
         else r
         for r, x in zip(results, operands, strict=True)
     ]
-
-
-def factors(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
-    """Two factors, truncated (in one round) where their product would have too many fractional bits.
-
-    Two gradients, multiplied for a norm, are truncated to the session's: small numbers twice would leave no range. The
-    product of two precise ones is as fine as they are, for |x y| < 2^20; that of a precise and another one has up to 52
-    fractional bits and must stay below 2^10.
-    """
-    protocol = x.protocol
-    if x.storage.precise or y.storage.precise:
-        return _precise_factors(x, y)
-    gradients = x.storage.headroom > 0 and y.storage.headroom > 0
-    if x.frac_bits + y.frac_bits <= 2 * protocol.frac_bits + (0 if gradients else SLACK_BITS):
-        return x, y
-    settled = protocol.settle_all([x, y], protocol.frac_bits if gradients else None)
-    return settled[0], settled[1]
-
-
-def _precise_factors(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
-    """Two factors of a fine product, truncated in one round: each with half the bits of a precise storage, or 24 for a
-    precise one beside 28 for another."""
-    protocol = x.protocol
-    fine = [max(PRECISE_BITS // 2, protocol.frac_bits)] * 2
-    if x.storage.precise != y.storage.precise:
-        fine = [protocol.frac_bits + (8 if v.storage.precise else SLACK_BITS) for v in (x, y)]
-    protocol.mask(*(v for v, bits in zip((x, y), fine, strict=True) if v.frac_bits > bits))
-    left = x.settle(fine[0])
-    return left, left if x is y else y.settle(fine[1])
-
-
-def _aligned(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
-    """Both at the larger of the two scales, after truncating a scale too large to be shared."""
-    limit = max(2 * x.protocol.frac_bits + 8, PRECISE_BITS)
-    x, y = (v if v.frac_bits <= limit else v.settle() for v in (x, y))
-    frac_bits = max(x.frac_bits, y.frac_bits)
-    return x.lifted(frac_bits), y.lifted(frac_bits)

@@ -16,9 +16,9 @@ from torch.utils.data import Dataset
 from tacit.api import active_protocol
 from tacit.data.batches import batches
 from tacit.errors import DataError
+from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.base import Protocol
 from tacit.protocols.facts import Storage
-from tacit.protocols.share import Arithmetic
 from tacit.serve.layout import Field, Layout
 from tacit.serve.store import Entry, Store, write_share
 from tacit.session.session import Session

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from tacit.api import active_protocol, release
 from tacit.errors import ConfigError, DataError, PeerAborted, Refused, TacitError
+from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.facts import Storage
-from tacit.protocols.share import Arithmetic
 from tacit.serve.desk import Answer, Desk, Plan, Request
 from tacit.serve.door import Doors
 from tacit.serve.store import Limits
