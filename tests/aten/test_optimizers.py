@@ -99,7 +99,7 @@ def test_larger_gradients_are_clipped_by_value(name, foreach, session):
 
     off = distance(make, grads[:steps], clip=LARGEST_FACTOR, **kwargs)
 
-    assert off < 0.02
+    assert off < (0.06 if name == "Adadelta" else 0.005)  # it divides by roots of averages that begin at 1e-6
 
 
 @pytest.mark.parametrize("name", [*DIVIDING, *OTHERS])

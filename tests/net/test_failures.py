@@ -171,11 +171,22 @@ def relay(port: int, target: int, delay: float) -> threading.Thread:
             sink.shutdown(socket.SHUT_WR)
 
     def join(near: socket.socket) -> None:
-        with near, socket.create_connection(("127.0.0.1", target)) as far:
+        with near, reach(target) as far:
             back = threading.Thread(target=pump, args=(far, near, 1 << 17, delay))
             back.start()
             pump(near, far, 1 << 20, 0)
             back.join()
+
+    def reach(port: int, patience: float = 10.0) -> socket.socket:
+        """Connect to a role that may not listen yet."""
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                return socket.create_connection(("127.0.0.1", port))
+            except ConnectionRefusedError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
 
     def serve() -> None:
         with server:
