@@ -23,7 +23,6 @@ import activations
 import click
 import support
 import yardstick
-from claims import CLAIMS
 
 import tacit.aten
 import tacit.functions
@@ -33,6 +32,7 @@ from tacit.protocols.dealer import Dealer
 from tacit.session import config
 from tacit.session.meter import Cost
 from tacit.tensor import HANDLERS
+from tacit.watch.claims import CLAIMS
 
 PAGES = Path(__file__).parent
 BLOCK = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)

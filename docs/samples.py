@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from claims import Claim
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map_only
 
 import tacit
 from tacit.errors import DataError, EncodingError, RevealError, UnsupportedOperator
+from tacit.watch.claims import Claim
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -7,7 +7,6 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
-from claims import CLAIMS, Claim
 from modules import CASES, Case
 from samples import REFUSALS, Call, calls, hidden
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from tacit.errors import TacitError
 from tacit.protocols.arithmetic import Arithmetic
 from tacit.session.meter import Cost
 from tacit.session.session import Session
+from tacit.watch.claims import CLAIMS, Claim
 
 __all__ = ["Passes", "Support", "module_support", "operator_support"]
 

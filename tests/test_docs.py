@@ -10,10 +10,10 @@ from pathlib import Path
 
 import click
 import pytest
-from claims import CLAIMS
 from modules import CASES, everything
 
 from tacit.cli.main import cli
+from tacit.watch.claims import CLAIMS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [

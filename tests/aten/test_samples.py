@@ -11,12 +11,12 @@ from itertools import islice
 
 import pytest
 import torch
-from claims import CLAIMS, Claim
 from samples import NAMES, REFUSALS, Call, calls, hidden
 from torch import Tensor
 
 import tacit
 from tacit import SecretTensor
+from tacit.watch.claims import CLAIMS, Claim
 
 SAMPLES, LARGEST = 4, 420
 """Of each operator in the fast tests, and their elements; the slow ones take all, up to a hundred."""

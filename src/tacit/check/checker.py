@@ -17,11 +17,11 @@ from tacit.check.report import Link, Report, Unsupported, estimated, total
 from tacit.check.stand_in import StandIns, explained, zeros
 from tacit.errors import DataError, RevealError, TacitError, UnsupportedOperator
 from tacit.profile import Profile
-from tacit.profile.place import Modules
 from tacit.protocols.base import Protocol
 from tacit.session.config import Config
 from tacit.session.ledger import is_library
 from tacit.tensor import SecretTensor
+from tacit.watch.place import Modules
 
 __all__ = ["check"]
 

@@ -12,11 +12,11 @@ from torch.utils._pytree import tree_map, tree_map_only
 
 from tacit.check.report import Unsupported
 from tacit.errors import TacitError, UnsupportedOperator
-from tacit.profile.place import Modules
 from tacit.protocols.base import Protocol
 from tacit.protocols.share import Share
 from tacit.session.ledger import source_line
 from tacit.tensor import HANDLERS, SecretTensor, unsupported
+from tacit.watch.place import Modules
 
 __all__ = ["StandIns", "zeros"]
 

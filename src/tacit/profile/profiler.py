@@ -13,13 +13,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tacit.api import current_session
 from tacit.errors import TacitError
-from tacit.profile.place import Modules, Place, Scope
 from tacit.profile.row import Row
 from tacit.profile.table import text, tree
 from tacit.profile.trace import Event, write_trace
 from tacit.session.meter import Cost
 from tacit.session.session import Session
 from tacit.tensor import HANDLERS, SecretTensor, in_terms_of_others
+from tacit.watch.place import Modules, Place, Scope
 
 __all__ = ["Profile", "profile"]
 

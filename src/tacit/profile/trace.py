@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tacit.profile.place import Place
 from tacit.session.meter import Cost
+from tacit.watch.place import Place
 
 __all__ = ["Event", "write_trace"]
 
