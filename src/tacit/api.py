@@ -112,6 +112,16 @@ def _close_all() -> None:
         protocol.session.end(getattr(sys, "last_value", None))
 
 
+def _leave_behind() -> None:
+    for protocol in _active:
+        protocol.session.leave_behind()
+    _active.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_behind)
+
+
 def current_session() -> Session:
     """The innermost open session. Raises `TacitError` if there is none."""
     return active_protocol().session

@@ -130,3 +130,10 @@ class RevealError(TacitError):
 
 class UnsupportedOperator(TacitError, NotImplementedError):
     """A PyTorch operator that has no counterpart on secrets."""
+
+    def __init__(self, message: str = "", what: str = "", instead: str = "") -> None:
+        super().__init__(message)
+        self.what = what
+        """What does not work, in the words of the program."""
+        self.instead = instead
+        """What to write in its place."""

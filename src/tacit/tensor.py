@@ -15,20 +15,21 @@ from typing import Any, NoReturn, Self
 
 import torch
 from torch import Tensor
-from torch._decomp import decomposition_table
 
-from tacit.errors import DataError, RevealError, TacitError, UnsupportedOperator
+from tacit.compositions import HANDLERS, in_terms_of_others
+from tacit.errors import DataError, RevealError, TacitError
 from tacit.protocols.base import Protocol
 from tacit.protocols.share import Share
+from tacit.refusals import public_name, unsupported
 from tacit.session.ledger import source_line
 
 __all__ = ["HANDLERS", "Deferred", "SecretTensor", "fingerprint", "in_terms_of_others", "unsupported"]
 
-HANDLERS: dict[Any, Callable[..., Any]] = {}
-"""From ATen overload to the function that computes it on secrets."""
-
 Deferred = Callable[[], Share]
 """A share that is computed when somebody needs it: the value of a loss that is only differentiated costs nothing."""
+
+
+AS_SHARES = "tacit.save(x, folder), which keeps a file of shares for each role, or "
 
 
 class SecretTensor(Tensor):
@@ -91,10 +92,10 @@ class SecretTensor(Tensor):
     def __format__(self, spec: str) -> str:
         return repr(self)
 
-    def _refuse(self, use: str) -> NoReturn:
+    def _refuse(self, use: str, instead: str = "") -> NoReturn:
         raise RevealError(
             f"{use} would turn a secret into a plain value ({source_line()}): "
-            f"write tacit.reveal(x, to=…) where its value may be known"
+            f"write {instead}tacit.reveal(x, to=…) where its value may be known"
         )
 
     def __float__(self) -> float:
@@ -131,7 +132,11 @@ class SecretTensor(Tensor):
         self._refuse("x.__dlpack__()")
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        self._refuse("pickling (torch.save, copying between processes)")
+        self._refuse("pickling (torch.save, pickle, copying between processes)", AS_SHARES)
+
+    def storage(self) -> Any:
+        """Refuse: what safetensors reads."""
+        self._refuse("x.storage() (safetensors reads it)", AS_SHARES)
 
     def __iter__(self) -> Iterator[Tensor]:
         if self.dim() == 0:
@@ -152,16 +157,6 @@ class SecretTensor(Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
 
-def in_terms_of_others(func: Any) -> Callable[..., Any]:
-    """PyTorch's own definition of an operator by other operators, which come back here one by one."""
-    if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
-        return func.decompose  # type: ignore[no-any-return]
-    definition = decomposition_table.get(func)
-    if definition is None:
-        raise _no_counterpart(func)
-    return definition
-
-
 # --- what each operator adds to the transcript ------------------------------------------------------------------------
 
 
@@ -175,7 +170,9 @@ def _describe(func: Any, args: Any, kwargs: Any) -> tuple[Any, str, bytes]:
         if isinstance(x, SecretTensor):
             names.append("secret " + _shape(x.shape))
             if found is not None and x._protocol is not found._protocol:
-                raise TacitError(f"{func} of secrets of two sessions ({source_line()}): share both in the same one")
+                raise TacitError(
+                    f"{public_name(func)} of secrets of two sessions ({source_line()}): share both in the same one"
+                )
             found = x
         elif isinstance(x, Tensor):
             names.append("public " + _shape(x.shape))
@@ -219,40 +216,3 @@ def fingerprint(x: Tensor) -> bytes:
     digest = blake2b(data.numpy().data, digest_size=16)
     digest.update(f"{x.dtype}{tuple(x.shape)}".encode())
     return digest.digest()
-
-
-# --- operators that are not there -----------------------------------------------------------------------------------
-
-ALTERNATIVES = {
-    "aten._local_scalar_dense": "it makes a plain number; write tacit.reveal(x, to=…) where it may be known",
-    "aten.equal": "its answer is a plain bool; write tacit.reveal((x == y).all())",
-    "aten.allclose": "its answer is a plain bool; write tacit.reveal(((x - y).abs() <= tolerance).all())",
-    "aten.masked_scatter": "shapes are public; use torch.where with the mask",
-    "aten.nonzero": "shapes are public, so a result whose size depends on secret values cannot exist; use a mask",
-    "aten.masked_select": "shapes are public; multiply by the mask or use torch.where",
-    "aten.unique": "shapes are public, so a result whose size depends on secret values cannot exist",
-    "aten._unique2": "shapes are public, so a result whose size depends on secret values cannot exist",
-    "aten.round": "compare with thresholds, or reveal first",
-    "aten.floor": "compare with thresholds, or reveal first",
-    "aten.bernoulli": "draw public randomness with torch.rand and compare: the mask of a dropout is public",
-}
-
-
-def unsupported(what: str, instead: str) -> UnsupportedOperator:
-    """The error for something that secrets cannot do, with the user's line and what to write instead."""
-    return UnsupportedOperator(f"{what} does not work on secrets ({source_line()}): {instead}")
-
-
-def _no_counterpart(func: Any) -> UnsupportedOperator:
-    name = str(func)
-    packet = name.rsplit(".", 1)[0]
-    siblings = sorted(str(other) for other in HANDLERS if str(other).rsplit(".", 1)[0] == packet)
-    if packet in ALTERNATIVES:
-        hint = ALTERNATIVES[packet]
-    elif packet.startswith("aten._fused_"):
-        hint = "construct the optimizer without fused=True; its default works"
-    elif siblings:
-        hint = f"what works is {', '.join(siblings)}"
-    else:
-        hint = "see the table of operators in the docs for what works, or reveal the operand first if it may be known"
-    return unsupported(name, hint)

@@ -11,6 +11,7 @@ from tacit.aten.registry import arithmetic, bits, implements, plain, protocol_of
 from tacit.errors import DataError, TacitError
 from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.share import Binary
+from tacit.refusals import public_name
 from tacit.tensor import HANDLERS, SecretTensor
 
 aten = torch.ops.aten
@@ -120,15 +121,17 @@ def in_place(overload: Any, functional: Any) -> None:
     def handler(func: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if not isinstance(x, SecretTensor):
             raise TacitError(
-                f"{func} would write a secret into a plain tensor: make the target with torch.zeros_like(secret)"
+                f"{public_name(func)} would write a secret into a plain tensor: make the target with "
+                f"torch.zeros_like(secret)"
             )
         result = HANDLERS[functional](functional, x, *args, **kwargs)
         if result.shape != x.shape:
-            raise DataError(
-                f"{func}: the result has shape {tuple(result.shape)} and does not fit into {tuple(x.shape)}"
-            )
+            shapes = f"{tuple(result.shape)} and does not fit into {tuple(x.shape)}"
+            raise DataError(f"{public_name(func)}: the result has shape {shapes}")
         if not torch.can_cast(result.dtype, x.dtype):
-            raise DataError(f"{func}: the result has dtype {result.dtype} and cannot be written to {x.dtype}")
+            raise DataError(
+                f"{public_name(func)}: the result has dtype {result.dtype} and cannot be written to {x.dtype}"
+            )
         write(x, result)
         return x
 

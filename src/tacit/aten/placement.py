@@ -16,6 +16,7 @@ from tacit.aten.structural import on_device, positions
 from tacit.errors import DataError
 from tacit.functions.step import one_hot
 from tacit.protocols.share import Share
+from tacit.refusals import public_name
 from tacit.tensor import SecretTensor, unsupported
 
 aten = torch.ops.aten
@@ -158,11 +159,13 @@ def _one_hot(func: Any, index: SecretTensor, shape: torch.Size, dim: int) -> Sec
     others = [n for d, n in enumerate(shape) if d != dim]
     if func is not aten.gather.default and [n for d, n in enumerate(index.shape) if d != dim] != others:
         raise unsupported(
-            f"{func} with secret indices of shape {tuple(index.shape)}",
+            f"{public_name(func)} with secret indices of shape {tuple(index.shape)}",
             f"give indices for all rows of {tuple(shape)} along the other dimensions",
         )
     if index.dim() != len(shape) or not shape:
-        raise unsupported(f"{func} with secret indices of {index.dim()} dimensions", f"give {len(shape)}, at least one")
+        raise unsupported(
+            f"{public_name(func)} with secret indices of {index.dim()} dimensions", f"give {len(shape)}, at least one"
+        )
     return SecretTensor(
         one_hot(arithmetic(index).move(lambda t: t.unsqueeze(dim), view=False), shape[dim], dim), torch.bool
     )

@@ -33,7 +33,7 @@ def whole(func: Any, x: SecretTensor) -> Tensor:
     """Rounding, of values that are public although they stand among secrets: where a quantile lies."""
     known = plain(x)
     if known is None:
-        raise unsupported(str(func), "compare with thresholds, torch.bucketize does, or reveal first")
+        raise unsupported(func, "compare with thresholds, torch.bucketize does, or reveal first")
     return public_secret(x._protocol, func(known))
 
 

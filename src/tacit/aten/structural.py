@@ -12,6 +12,7 @@ from tacit.aten.embedding import slices
 from tacit.aten.registry import implements, plain, public_secret, secret
 from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.share import Binary
+from tacit.refusals import public_name
 from tacit.tensor import SecretTensor, unsupported
 
 aten = torch.ops.aten
@@ -60,7 +61,7 @@ def as_strided(func: Any, x: SecretTensor, size: Any, stride: Any, offset: int |
 def move(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> SecretTensor:
     """A copy with elements moved, repeated or dropped, by public positions."""
     if any(isinstance(a, SecretTensor) for a in args):
-        raise unsupported(f"{func} with secret positions", "use torch.gather")
+        raise unsupported(f"{public_name(func)} with secret positions", "use torch.gather")
 
     def op(t: Tensor) -> Tensor:
         moved: Tensor = func(t, *[a.to(t.device) if isinstance(a, Tensor) else a for a in args], **kwargs)
@@ -159,6 +160,8 @@ def to_copy(
 ) -> SecretTensor:
     """Change the logical dtype; floats cannot become integers, nor numbers bits."""
     dtype = dtype or x.dtype
+    if dtype.is_complex:
+        raise unsupported("a complex dtype", "keep the real and the imaginary part as two tensors")
     known = plain(x)
     if known is not None:
         return public_secret(x.share.protocol, known.to(dtype))

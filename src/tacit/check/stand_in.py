@@ -14,6 +14,7 @@ from tacit.check.report import Unsupported
 from tacit.errors import TacitError, UnsupportedOperator
 from tacit.protocols.base import Protocol
 from tacit.protocols.share import Share
+from tacit.refusals import public_name
 from tacit.session.ledger import source_line
 from tacit.tensor import HANDLERS, SecretTensor, unsupported
 from tacit.watch.place import Modules
@@ -40,14 +41,15 @@ class StandIns(TorchDispatchMode):
             return self._stand_in(func, args, kwargs)
         try:
             if any(isinstance(x, torch.dtype) and x.is_complex for x in _leaves(args, kwargs)):
-                raise unsupported("a complex secret", "share the real and the imaginary part")
+                raise unsupported("a complex dtype", "keep the real and the imaginary part as two tensors")
             return func(*args, **kwargs)
         except (TacitError, NotImplementedError) as error:
             result = self._stand_in(func, args, kwargs, error)
-            what, instead = explained(error, source_line(), str(func))
+            name = public_name(func)
+            what, instead = explained(error, source_line(), name)
             direct = func in HANDLERS and isinstance(error, UnsupportedOperator)
-            if not direct and not what.startswith(str(func)):
-                what, instead = str(func), f"it needs {what}: {instead}"
+            if not direct and what != name:
+                what, instead = name, f"it needs {what}: {instead}"
             self.found[Unsupported(what, *self._modules.now(), line, instead)] = None
             return result
 
@@ -90,12 +92,12 @@ def zeros(protocol: Protocol, like: Tensor) -> SecretTensor:
 
 def explained(error: Exception, line: str, otherwise: str) -> tuple[str, str]:
     """What does not work and what to write instead, out of an error's sentence about a line."""
+    if isinstance(error, UnsupportedOperator) and error.what:
+        return error.what, error.instead
     what, found, rest = str(error).partition(f" ({line})")
     if not found:
         return otherwise, str(error)
-    for ending in (" does not work on secrets", " would turn a secret into a plain value"):
-        what = what.removesuffix(ending)
-    return what, rest.removeprefix(": ")
+    return what.removesuffix(" would turn a secret into a plain value"), rest.removeprefix(": ")
 
 
 def _on(func: Any, args: Any, kwargs: Any, plain: Callable[[Tensor], Tensor]) -> Any:

@@ -40,6 +40,7 @@ class Session:
         self.ledger = Ledger(self.role, config.reveal, _ledger_path(config, self.role))
         self.transcript = transport.transcript
         self.closed = False
+        self.left_behind = False
         self._streams: dict[tuple[str, str, str], Stream] = {}
 
     def __repr__(self) -> str:
@@ -115,8 +116,19 @@ class Session:
 
     def check_open(self) -> None:
         """Raise if the session has ended: a secret does not outlive the session that shared it."""
-        if self.closed:
-            raise TacitError("this session has ended: use its secrets inside of `with tacit.session():`")
+        if not self.closed:
+            return
+        if self.left_behind:
+            raise TacitError(
+                "this process was forked from one in a session, whose secrets and keys stay there: write "
+                "DataLoader(…, num_workers=0), and let no other process that this program forks touch a secret"
+            )
+        raise TacitError("this session has ended: use its secrets inside of `with tacit.session():`")
+
+    def leave_behind(self) -> None:
+        """In a process that was forked from this session's: a stream of keys is never used twice, so it has none."""
+        self.closed = self.left_behind = True
+        self._streams.clear()
 
     def __enter__(self) -> Session:
         return self

@@ -1,0 +1,88 @@
+"""Operators in terms of others: PyTorch's own definitions, and results that are written into a tensor that is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._decomp import decomposition_table
+
+from tacit.errors import DataError, UnsupportedOperator
+from tacit.refusals import public_name, unsupported_operator, within
+
+__all__ = ["HANDLERS", "in_terms_of_others"]
+
+HANDLERS: dict[Any, Callable[..., Any]] = {}
+"""From ATen overload to the function that computes it on secrets."""
+
+
+@cache
+def in_terms_of_others(func: Any) -> Callable[..., Any]:
+    """The definition of an operator by other operators, which come back to the secret tensor one by one."""
+    packet = str(func).rsplit(".", 1)[0]
+    siblings = sorted(str(other) for other in HANDLERS if str(other).rsplit(".", 1)[0] == packet)
+    outs = [a.name for a in func._schema.arguments if a.is_out]
+    functional = _functional(func) if outs else None
+    if functional is not None:
+        return _into(func, functional, outs)
+    composite = func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
+    definition = func.decompose if composite else decomposition_table.get(func)
+    if definition is None:
+        raise unsupported_operator(func, siblings)
+
+    def composed(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return definition(*args, **kwargs)
+        except UnsupportedOperator as error:  # of a part of the definition, which no program calls by its name
+            raise within(func, error, siblings) from None
+
+    return composed
+
+
+# --- out=… ------------------------------------------------------------------------------------------------------------
+
+
+def _functional(func: Any) -> Any:
+    """The overload that returns what `func` writes into its `out`; None if there is none."""
+    wanted = _signature(func)
+    packet = getattr(torch.ops.aten, func.__name__.partition(".")[0])
+    overloads = [getattr(packet, name) for name in packet.overloads()]
+    return next((other for other in overloads if other is not func and _signature(other) == wanted), None)
+
+
+def _signature(func: Any) -> list[Any] | None:
+    """Names and types of the arguments but for the outs; None for what writes into another of its arguments."""
+    arguments = func._schema.arguments
+    if any(a.alias_info is not None and a.alias_info.is_write and not a.is_out for a in arguments):
+        return None
+    return [(a.name, str(a.type)) for a in arguments if not a.is_out]
+
+
+def _into(func: Any, functional: Any, outs: list[str]) -> Callable[..., Any]:
+    """`functional`, and its results written into the tensors given as `out`."""
+
+    def composed(*args: Any, **kwargs: Any) -> Any:
+        targets = [kwargs.pop(name) for name in outs]
+        results = functional(*args, **kwargs)
+        pairs = list(zip(targets, results if isinstance(results, (tuple, list)) else [results], strict=True))
+        for target, result in pairs:
+            _check(public_name(func), target, result)
+        for target, result in pairs:
+            target.copy_(result)
+        return tuple(targets) if len(targets) > 1 else targets[0]
+
+    return composed
+
+
+def _check(name: str, target: Tensor, result: Tensor) -> None:
+    """Refuse what PyTorch refuses, and to resize `out`, of which it warns."""
+    if target.shape != result.shape:
+        raise DataError(
+            f"{name} with out= of shape {tuple(target.shape)}: its result has shape {tuple(result.shape)}; make the "
+            f"target with torch.zeros_like of a secret of that shape"
+        )
+    if not torch.can_cast(result.dtype, target.dtype):
+        raise DataError(f"{name} with out= of dtype {target.dtype}: its result has dtype {result.dtype}")
