@@ -151,11 +151,11 @@ def _stored(leaf: Tensor, place: int) -> Tensor:
 def _restored(protocol: Protocol, entry: Entry, files: list[dict[str, Tensor]]) -> Tensor:
     name = entry["place"]
     if entry["kind"] == "public":
-        return files[0][name]
+        return files[0][name].clone()
     shape = torch.Size(entry["shape"])
     hosted = len(protocol.session.party_indices)
     width = torch.uint8 if entry["kind"] == "bits" else torch.int64
-    tensors = [data[name] for data in files[:hosted]] or [torch.empty(shape, dtype=width, device="meta")]
+    tensors = [data[name].clone() for data in files[:hosted]] or [torch.empty(shape, dtype=width, device="meta")]
     if any(t.shape != shape or t.dtype != width for t in tensors):
         raise DataError(f"the share of {name} in the checkpoint does not have the shape that its metadata says")
     storage = Storage(shape.numel(), entry["scale"], entry["headroom"])

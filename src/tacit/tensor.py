@@ -77,8 +77,10 @@ class SecretTensor(Tensor):
         handler = HANDLERS.get(func)
         if handler is None:
             return in_terms_of_others(func)(*args, **kwargs)
-        transcript, operator, fingerprints = _describe(func, args, kwargs)
+        transcript, operator, fingerprints, plain = _describe(func, args, kwargs)
         transcript.record(operator, fingerprints)
+        if plain:
+            args, kwargs = _owned(func, args, kwargs)
         return handler(func, *args, **kwargs)
 
     # --- a secret never turns into a number by accident --------------------------------------------------------------
@@ -160,12 +162,12 @@ class SecretTensor(Tensor):
 # --- what each operator adds to the transcript ------------------------------------------------------------------------
 
 
-def _describe(func: Any, args: Any, kwargs: Any) -> tuple[Any, str, bytes]:
-    """The session's transcript, the operator's name with the shapes of its tensors, and a fingerprint of all that is
-    public among its operands."""
+def _describe(func: Any, args: Any, kwargs: Any) -> tuple[Any, str, bytes, bool]:
+    """The session's transcript, the operator's name with the shapes of its tensors, a fingerprint of all that is public
+    among its operands, and whether there are plain tensors among these."""
     names: list[str] = []
     public: list[bytes] = []
-    found = None
+    found, plain = None, False
     for x in _leaves(args, kwargs):
         if isinstance(x, SecretTensor):
             names.append("secret " + _shape(x.shape))
@@ -177,13 +179,38 @@ def _describe(func: Any, args: Any, kwargs: Any) -> tuple[Any, str, bytes]:
         elif isinstance(x, Tensor):
             names.append("public " + _shape(x.shape))
             public.append(fingerprint(x))
+            plain = True
         elif not isinstance(x, torch.Generator):  # whose repr is an address, another one at each role
             public.append(repr(x).encode())
     if found is None:
         raise TacitError("an operator on secrets without a secret among its operands")
     session = found._protocol.session
     session.check_open()
-    return session.transcript, f"{_name(func)}({', '.join(names)})", b"|".join(public)
+    return session.transcript, f"{_name(func)}({', '.join(names)})", b"|".join(public), plain
+
+
+def _owned(func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """The operands with copies of the plain tensors that the operator reads: a caller may overwrite his own later.
+
+    What is public is remembered, in a content known to be public, as the positions and summands by which one secret
+    came from another: later operators look there.
+    """
+    written = _written(func)
+    args = [x if k in written else _own(x) for k, x in enumerate(args)]
+    return args, {name: x if name in written else _own(x) for name, x in kwargs.items()} if kwargs else kwargs
+
+
+def _own(x: Any) -> Any:
+    if isinstance(x, Tensor):
+        return x if isinstance(x, SecretTensor) else x.clone()
+    return [_own(y) for y in x] if isinstance(x, (list, tuple)) else x
+
+
+@cache
+def _written(func: Any) -> frozenset[int | str]:
+    """The places and names of the arguments that an operator writes to, or returns views of."""
+    found = [(k, a.name) for k, a in enumerate(func._schema.arguments) if a.alias_info is not None]
+    return frozenset(key for pair in found for key in pair)
 
 
 @cache

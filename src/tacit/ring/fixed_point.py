@@ -33,13 +33,13 @@ def real_tensor(value: Any, name: str) -> torch.Tensor:
 
 
 def encode(x: torch.Tensor, frac_bits: int, *, name: str = "tensor") -> torch.Tensor:
-    """Return round(x 2^f) as int64.
+    """Return round(x 2^f) as int64, in memory of its own: whoever owns x may overwrite it.
 
     Domain: finite, |x| < 2^(62 - f).   Error: <= 2^(-f-1).
     Raises `EncodingError` that names the tensor and the first index out of domain. Nothing wraps silently.
     """
     if not x.dtype.is_floating_point:
-        scaled = x.to(torch.int64)
+        scaled = x.detach().to(torch.int64, copy=True)
         if frac_bits:
             _check(scaled.abs() < 1 << (VALUE_BITS - frac_bits), x, frac_bits, name)
             scaled = scaled << frac_bits
