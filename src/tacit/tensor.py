@@ -136,6 +136,14 @@ class SecretTensor(Tensor):
     def __reduce_ex__(self, protocol: Any) -> Any:
         self._refuse("pickling (torch.save, pickle, copying between processes)", AS_SHARES)
 
+    def share_memory_(self) -> Any:
+        """Refuse."""
+        self._refuse("x.share_memory_()")
+
+    def data_ptr(self) -> int:
+        """Refuse."""
+        self._refuse("x.data_ptr()")
+
     def storage(self) -> Any:
         """Refuse: what safetensors reads."""
         self._refuse("x.storage() (safetensors reads it)", AS_SHARES)

@@ -36,6 +36,19 @@ def constant(func: Any, x: SecretTensor, *args: Any, dtype: torch.dtype | None =
     return public_secret(x._protocol, torch.full(tuple(shape), fill, dtype=dtype or x.dtype))
 
 
+@implements(aten._has_same_storage_numel.default)
+def same_storage(func: Any, x: Tensor, other: Tensor) -> bool:
+    """Whether a tangent can take the layout of its primal, which that of a secret always can."""
+    return True
+
+
+@implements(aten._new_zeros_with_same_feature_meta.default)
+def zero_tangent(func: Any, x: Tensor, other: Tensor, *, self_num_batch_dims: int = 0) -> SecretTensor:
+    """A tangent of zeros for a primal, `other`; the batch dimensions of x come first."""
+    shape = (*x.shape[:self_num_batch_dims], *other.shape)
+    return public_secret(protocol_of(x, other), torch.zeros(shape, dtype=x.dtype))
+
+
 @implements(aten.rand_like.default, aten.randn_like.default, aten.bernoulli.p, aten.randint_like.default)
 def random(func: Any, x: SecretTensor, *args: Any, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
     """Public random numbers, the same at every role, from PyTorch's generator."""

@@ -12,6 +12,7 @@ from tacit.errors import ConfigError, TacitError
 from tacit.net.transport import Parcel, Transport
 from tacit.ring.memory import keep_freed
 from tacit.ring.prg import Stream, derive_key
+from tacit.session import eager
 from tacit.session.config import Config
 from tacit.session.ledger import Ledger
 from tacit.session.meter import Meter
@@ -28,6 +29,7 @@ class Session:
 
     def __init__(self, transport: Transport, config: Config) -> None:
         keep_freed()
+        eager.begin()
         self.transport = transport
         self.config = config
         self.parties: tuple[str, ...] = tuple(config.parties)
@@ -146,6 +148,7 @@ class Session:
             return
         self.closed = True
         self._streams.clear()
+        eager.end()
         if error is None:
             self.transport.close()
         else:
