@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import tacit.aten  # noqa: F401 - registers the operators
 from tacit.errors import ConfigError, DataError, RevealError, TacitError
+from tacit.functions.labels import check_within
 from tacit.net.in_process import InProcess
 from tacit.net.transcript import Transcript
 from tacit.protocols.arithmetic import Arithmetic
@@ -158,6 +159,8 @@ def share(
     shape: Sequence[int] | None = None,
     dtype: torch.dtype | None = None,
     name: str | None = None,
+    classes: int | None = None,
+    ignore_index: int | None = None,
 ) -> SecretTensor: ...
 
 
@@ -168,6 +171,8 @@ def share(
     shape: Sequence[int] | None = None,
     dtype: torch.dtype | None = None,
     name: str | None = None,
+    classes: int | None = None,
+    ignore_index: int | None = None,
 ) -> Any:
     """Make a secret of a tensor, or of all the floating-point parameters and buffers of a module (a copy of it).
 
@@ -181,9 +186,13 @@ def share(
         shape: the shape, where every role knows it.
         dtype: the dtype; float32, int64 or bool, or with `owner` what the owner's value has.
         name: what errors and the transcript call it.
+        classes: of class labels, how many classes there are: the owner checks that all are 0 to classes - 1, and what
+            is computed of them may rely on it.
+        ignore_index: a label that is allowed beside the classes, -100 for what a loss shall leave out.
 
     Raises:
         EncodingError: at the owner, for NaN, infinity or numbers out of range, with their index; the session ends.
+        DataError: at the owner, for a label that is none of the classes, with its index; the session ends.
     """
     protocol = active_protocol()
     protocol.session.check_open()
@@ -194,12 +203,19 @@ def share(
     tensor = None if value is None else real_tensor(value, name or "what is shared")
     if dtype is not None and tensor is not None:
         tensor = tensor.to(dtype)
+    if classes is not None:
+        return _share_labels(tensor, owner, shape, name or "a tensor of class labels", classes, ignore_index)
+    if ignore_index is not None:
+        raise DataError("ignore_index is for class labels: say how many classes there are, too")
     name = name or "a tensor"
     if owner is None:
         if tensor is None:
             raise DataError("tacit.share(None) needs the owner of the value: tacit.share(None, owner=…)")
         protocol.session.transcript.record(f"tacit.share({name}: {tuple(tensor.shape)})", fingerprint(tensor))
-        return _wrap(protocol, tensor, _public(protocol, tensor, name))
+        shared = _public(protocol, tensor, name)
+        if tensor.numel() and not tensor.dtype.is_floating_point and tensor.dtype != torch.bool:
+            shared.facts.within = range(int(tensor.min()), int(tensor.max()) + 1)
+        return _wrap(protocol, tensor, shared)
     mine = owner in protocol.session.transport.hosted
     if mine and tensor is None:
         raise DataError(f"{owner} owns {name} and must give its value")
@@ -210,6 +226,29 @@ def share(
     dtype = dtype or (tensor.dtype if tensor is not None else torch.get_default_dtype())
     protocol.session.transcript.record(f"tacit.share({name}: {tuple(shape)}, owner={owner})")
     return _wrap(protocol, tensor, _owned(protocol, tensor if mine else None, owner, shape, dtype, name), dtype)
+
+
+def _share_labels(
+    tensor: Tensor | None,
+    owner: str | None,
+    shape: Sequence[int] | None,
+    name: str,
+    classes: int,
+    ignore_index: int | None,
+) -> SecretTensor:
+    """Class labels as int64, checked by whoever knows them, and remembered as classes."""
+    if classes < 1:
+        raise DataError(f"{name}: there must be one class at least, not {classes}")
+    if tensor is not None:
+        labels = tensor.to(torch.int64)
+        if not torch.equal(labels.to(tensor.dtype), tensor):
+            raise DataError(f"{name} must hold whole numbers")
+        check_within(labels, range(classes), name, ignore_index)
+        tensor = labels
+    out: SecretTensor = share(tensor, owner, shape=shape, dtype=torch.int64, name=name)
+    if ignore_index is None or 0 <= ignore_index < classes:
+        out.share.facts.within = range(classes)
+    return out
 
 
 def _announce_shape(opened: Session, owner: str, tensor: Tensor | None) -> tuple[tuple[int, ...], torch.dtype]:

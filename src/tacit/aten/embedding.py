@@ -15,7 +15,7 @@ from torch import Tensor
 from tacit.aten.arithmetic import finish, multiply
 from tacit.aten.matrix import product
 from tacit.aten.registry import arithmetic, as_secret, implements, public_secret, secret
-from tacit.functions.step import one_hot
+from tacit.functions.labels import hot, wrapped
 from tacit.protocols.arithmetic import Arithmetic
 from tacit.tensor import SecretTensor, unsupported
 
@@ -25,35 +25,38 @@ aten = torch.ops.aten
 SUM, MEAN = 0, 1
 
 
-def hot_rows(index: SecretTensor, count: int) -> Arithmetic:
-    """[T, count] of integers: 1 where the index of a row points. 4 rounds, 8 bytes and 4.375 for each place."""
+def hot_rows(index: SecretTensor, count: int, *, wrap: bool = False) -> Arithmetic:
+    """[T, count] of integers: 1 where the index of a row points; with `wrap`, negative ones from the end.
+
+    Cost: none for what one party owns and checks; else 4 rounds, 8 bytes and 4.375 for each place, twice with `wrap`.
+    """
     share = arithmetic(index)
-    key = ("one-hot rows", count)
+    key = ("one-hot rows", count, wrap)
     memo = share.facts.memo
     if key not in memo:
         column = share.move(lambda t: t.reshape(-1, 1), view=False)
-        memo[key] = one_hot(column, count, 1).arithmetic()
+        memo[key] = (wrapped if wrap else hot)(column, count, 1, "a tensor of positions")
     found = memo[key]
     assert isinstance(found, Arithmetic)
     return found
 
 
-def rows(table: Tensor, index: SecretTensor) -> SecretTensor:
+def rows(table: Tensor, index: SecretTensor, *, wrap: bool = False) -> SecretTensor:
     """table[index] along the first dimension. Exact.
 
     Cost: what `hot_rows` costs, and 8 bytes for each index and row of a secret table, which is opened once.
-    Domain: 0 <= index < rows.   Reveals: nothing.
+    Domain: 0 <= index < rows, with `wrap` -rows <= index; of what a party owns, it checks that.   Reveals: nothing.
     """
-    hot = SecretTensor(hot_rows(index, table.shape[0]), torch.int64)
-    flat = product(hot, table.reshape(table.shape[0], -1))
+    picked = SecretTensor(hot_rows(index, table.shape[0], wrap=wrap), torch.int64)
+    flat = product(picked, table.reshape(table.shape[0], -1))
     return as_secret(finish(flat, table.dtype, index).reshape(*index.shape, *table.shape[1:]))
 
 
-def add_rows(grad: Tensor, index: SecretTensor, count: int) -> SecretTensor:
+def add_rows(grad: Tensor, index: SecretTensor, count: int, *, wrap: bool = False) -> SecretTensor:
     """The sum of grad[t] over all t that point to a row, for each of `count` rows: the transpose of `rows`."""
-    hot = hot_rows(index, count).move(lambda t: t.t(), view=False)
+    picked = hot_rows(index, count, wrap=wrap).move(lambda t: t.t(), view=False)
     inner = grad.shape[index.dim() :]
-    flat = product(SecretTensor(hot, torch.int64), grad.reshape(index.numel(), -1))
+    flat = product(SecretTensor(picked, torch.int64), grad.reshape(index.numel(), -1))
     return as_secret(finish(flat, grad.dtype, index).reshape(count, *inner))
 
 
@@ -182,24 +185,24 @@ def _counts(indices: SecretTensor, rows: int, bags: Tensor, count: int) -> Arith
 def index_select(func: Any, x: Tensor, dim: int, index: Tensor) -> SecretTensor:
     """Slices of x along a dimension. Local for a public index; see `rows` for a secret one."""
     if isinstance(index, SecretTensor):
-        return slices(x, [None] * (dim % max(x.dim(), 1)) + [index.reshape(-1)])
+        return slices(x, [None] * (dim % max(x.dim(), 1)) + [index.reshape(-1)], wrap=False)
     return secret(as_secret(x).share.move(lambda t: func(t, dim, index.to(t.device)), view=False), x.dtype)
 
 
-def slices(x: Tensor, indices: Sequence[Tensor | None]) -> SecretTensor:
+def slices(x: Tensor, indices: Sequence[Tensor | None], *, wrap: bool = True) -> SecretTensor:
     """x[.., index, ..], for one tensor of secret indices."""
     dim, index = secret_index(x, indices)
-    chosen = rows(x.movedim(dim, 0), index)
+    chosen = rows(x.movedim(dim, 0), index, wrap=wrap)
     order = list(range(index.dim()))
     return as_secret(chosen.movedim(order, [dim + d for d in order]).contiguous())
 
 
-def add_slices(x: Tensor, indices: Sequence[Tensor | None], values: Tensor) -> Tensor:
+def add_slices(x: Tensor, indices: Sequence[Tensor | None], values: Tensor, *, wrap: bool = True) -> Tensor:
     """A copy of x with values added at x[.., index, ..], for one tensor of secret indices."""
     dim, index = secret_index(x, indices)
     order = list(range(index.dim()))
     values = values.expand(*x.shape[:dim], *index.shape, *x.shape[dim + 1 :])
-    added = add_rows(values.movedim([dim + d for d in order], order), index, x.shape[dim])
+    added = add_rows(values.movedim([dim + d for d in order], order), index, x.shape[dim], wrap=wrap)
     return x + added.movedim(0, dim)
 
 

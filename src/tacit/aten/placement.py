@@ -14,7 +14,7 @@ from tacit.aten.embedding import add_slices
 from tacit.aten.registry import arithmetic, as_secret, bits, implements, plain, protocol_of, public_secret, secret
 from tacit.aten.structural import on_device, positions
 from tacit.errors import DataError
-from tacit.functions.step import one_hot
+from tacit.functions.labels import hot_bits
 from tacit.protocols.share import Share
 from tacit.refusals import public_name
 from tacit.tensor import SecretTensor, unsupported
@@ -113,7 +113,7 @@ def index_add(func: Any, x: Operand, dim: int, index: Tensor, source: Operand, *
     """A copy of x with alpha source added to its slices. Local; at secret positions a product with one-hot rows."""
     scaled = source if alpha == 1 else finish(multiply(source, alpha), source.dtype, x, source)
     if isinstance(index, SecretTensor):
-        return as_secret(add_slices(x, [None] * (dim % x.dim()) + [index], scaled))
+        return as_secret(add_slices(x, [None] * (dim % x.dim()) + [index], scaled, wrap=False))
     return assemble([x, scaled], lambda t, v: func(t, dim, index.to(t.device), v))
 
 
@@ -166,6 +166,5 @@ def _one_hot(func: Any, index: SecretTensor, shape: torch.Size, dim: int) -> Sec
         raise unsupported(
             f"{public_name(func)} with secret indices of {index.dim()} dimensions", f"give {len(shape)}, at least one"
         )
-    return SecretTensor(
-        one_hot(arithmetic(index).move(lambda t: t.unsqueeze(dim), view=False), shape[dim], dim), torch.bool
-    )
+    column = arithmetic(index).move(lambda t: t.unsqueeze(dim), view=False)
+    return SecretTensor(hot_bits(column, shape[dim], dim, "a tensor of positions"), torch.bool)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tacit.aten.comparison import truth
-from tacit.aten.registry import arithmetic, bits, implements, plain, public_secret, secret
+from tacit.aten.registry import arithmetic, bits, implements, places, plain, public_secret, secret
 from tacit.errors import DataError
 from tacit.functions.linear import times_public
 from tacit.functions.tournament import Tournament
@@ -103,7 +103,7 @@ def extremum_along(func: Any, x: SecretTensor, dim: int, keepdim: bool = False) 
     keepdim = keepdim and x.dim() > 0
     found = _tournament(x, dim, func is aten.max.dim)
     values, indices = _keep(found.values, dim, keepdim), _keep(found.indices, dim, keepdim)
-    return Pair(secret(values, x.dtype), secret(indices, torch.int64))
+    return Pair(secret(values, x.dtype), places(indices, x.shape[dim] if x.dim() else 1))
 
 
 @implements(aten.amax.default, aten.amin.default)
@@ -130,7 +130,7 @@ def position(func: Any, x: SecretTensor, dim: int | None = None, keepdim: bool =
     if dim is None:
         x, dim = SecretTensor(arithmetic(x).move(lambda t: t.reshape(-1), view=False), x.dtype), 0
     found = _tournament(x, dim, largest)
-    return secret(_keep(found.indices, dim, keepdim and x.dim() > 0), torch.int64)
+    return places(_keep(found.indices, dim, keepdim and x.dim() > 0), x.shape[dim] if x.dim() else 1)
 
 
 def _tournament(x: SecretTensor, dim: int, largest: bool) -> Tournament:

@@ -23,6 +23,7 @@ __all__ = [
     "bits",
     "implements",
     "number",
+    "places",
     "plain",
     "protocol_of",
     "result_dtype",
@@ -56,6 +57,12 @@ def secret(share: Share, dtype: torch.dtype | None = None) -> SecretTensor:
         dtype = torch.bool if isinstance(share, Binary) else torch.get_default_dtype()
     share.pack()
     return SecretTensor(share, dtype)
+
+
+def places(share: Share, count: int) -> SecretTensor:
+    """The share of positions among so many elements, which nobody has to wrap."""
+    share.facts.within = range(max(count, 1))
+    return secret(share, torch.int64)
 
 
 def plain(x: Any) -> Any:

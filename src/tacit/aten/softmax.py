@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish, multiply
-from tacit.aten.comparison import compare
+from tacit.aten.labels import MEAN, NONE, mean_factor, weights_of_labels
 from tacit.aten.reduction import total
-from tacit.aten.registry import arithmetic, implements, plain, public_secret, secret
+from tacit.aten.registry import arithmetic, implements, plain, protocol_of, public_secret, secret
 from tacit.aten.waiting import Once, held
 from tacit.functions.exponential import exp_nonpositive
 from tacit.functions.softmax import Softmax
@@ -20,7 +20,6 @@ from tacit.tensor import SecretTensor
 
 aten = torch.ops.aten
 Operand = Any
-NONE, MEAN = 0, 1
 
 
 def softmax_of(x: SecretTensor, dim: int) -> Softmax:
@@ -106,60 +105,37 @@ def log_softmax_backward(func: Any, grad: Operand, y: SecretTensor, dim: int, dt
 # --- negative log likelihood ----------------------------------------------------------------------------------------
 
 
-def one_hot(indices: Tensor, classes: int, dtype: torch.dtype) -> Operand:
-    """Rows of the unit matrix: public for public indices, by equality with every class for secret ones. 4 rounds."""
-    places = torch.arange(classes)
-    if not isinstance(indices, SecretTensor):
-        return (indices.unsqueeze(-1) == places).to(dtype)
-    spread = indices.unsqueeze(-1).expand(*indices.shape, classes)
-    hot = compare(aten.eq.Tensor, spread, places)
-    return secret(arithmetic(hot), dtype)
-
-
-def class_weights(x: Tensor, target: Tensor, weight: Tensor | None, ignore: int) -> tuple[Operand, Operand]:
-    """For log-probabilities [N, C, ...]: weights as [N, C, ...], zero but at the target class, and their sum."""
+def class_weights(x: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore: int) -> Operand:
+    """The weights of log-probabilities [N, C, ...], in this shape; see `labels`."""
     classes = x.shape[1] if x.dim() > 1 else x.shape[0]
-    hot = one_hot(target, classes, x.dtype)
-    if isinstance(target, SecretTensor):
-        count: Operand = target.numel()
-    else:
-        hot = hot * (target != ignore).unsqueeze(-1)
-        count = int((target != ignore).sum())
-    if weight is not None:
-        hot = hot * weight
-        count = hot.sum()
-    return (hot.movedim(-1, 1) if x.dim() > 1 else hot), count
-
-
-def mean_factor(count: Operand) -> Operand:
-    """1 / count, where count may be secret (a sum of secret class weights)."""
-    if isinstance(count, SecretTensor):
-        return count.reciprocal()
-    value = float(count)
-    return 1 / value if value else float("nan")
+    found = weights_of_labels(target, classes, weight, ignore, reduction)
+    return found.movedim(-1, 1) if x.dim() > 1 else found
 
 
 @implements(aten.nll_loss_forward.default, aten.nll_loss2d_forward.default)
 def nll_loss(
     func: Any, x: SecretTensor, target: Tensor, weight: Tensor | None, reduction: int, ignore: int
 ) -> tuple[SecretTensor, Tensor]:
-    """-Σ w_t x_t / Σ w_t, computed when its value is needed."""
-    x = x if isinstance(x, SecretTensor) else public_secret(target._protocol, x)
+    """-Σ w_t x_t / Σ w_t, computed when its value is needed. The mean where all labels are ignored is 0, not NaN."""
+    protocol = protocol_of(x, target, weight)
+    x = x if isinstance(x, SecretTensor) else public_secret(protocol, x)
     shape = target.shape if reduction == NONE else torch.Size()
     scores, classes, weighting = held(x), held(target), held(weight)
 
     def value() -> Share:
-        weights, count = class_weights(scores, classes, weighting, ignore)
+        hidden = any(isinstance(t, SecretTensor) and plain(t) is None for t in (classes, weighting))
+        weights = class_weights(scores, classes, weighting, reduction if hidden else NONE, ignore)
         picked = finish(multiply(multiply_operand(scores, weights), -1), scores.dtype, scores)
-        along = 1 if scores.dim() > 1 else 0
-        loss = total(aten.sum.dim_IntList, picked, [along])
+        loss = total(aten.sum.dim_IntList, picked, [1 if scores.dim() > 1 else 0])
         if reduction == NONE:
             return loss.share
         out = total(aten.sum.default, loss)
-        return out.share if reduction != MEAN else arithmetic(finish(multiply(out, mean_factor(count)), x.dtype, x))
+        if reduction != MEAN or hidden:
+            return out.share
+        return arithmetic(finish(multiply(out, mean_factor(weights)), scores.dtype, scores))
 
-    loss = SecretTensor(Once(value), x.dtype, protocol=x._protocol, shape=shape)
-    return loss, public_secret(x._protocol, torch.zeros((), dtype=x.dtype))
+    loss = SecretTensor(Once(value), x.dtype, protocol=protocol, shape=shape)
+    return loss, public_secret(protocol, torch.zeros((), dtype=x.dtype))
 
 
 def multiply_operand(x: Operand, y: Operand) -> SecretTensor:
@@ -173,14 +149,12 @@ def nll_loss_backward(
     func: Any, grad: Operand, x: SecretTensor, target: Tensor, weight: Any, reduction: int, ignore: int, _: Any
 ) -> SecretTensor:
     """-w_t grad / Σ w_t at the target class, and zero elsewhere."""
-    weights, count = class_weights(x, target, weight, ignore)
-    along = 1 if x.dim() > 1 else 0
+    weights = class_weights(x, target, weight, reduction, ignore)
     known = plain(grad)
     grad = grad if known is None else known
     if reduction == NONE:
-        grad = grad.unsqueeze(along)
-    scaled = weights * mean_factor(count) if reduction == MEAN else weights
-    result = -(scaled * grad)
+        grad = grad.unsqueeze(1 if x.dim() > 1 else 0)
+    result = -(weights * grad)
     if isinstance(result, SecretTensor):
-        return result
-    return public_secret(x._protocol if isinstance(x, SecretTensor) else target._protocol, result)
+        return finish(arithmetic(result), x.dtype, result)
+    return public_secret(protocol_of(x, target, weight), result.to(x.dtype))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tacit.aten.reduction import Pair
-from tacit.aten.registry import arithmetic, implements, plain, public_secret, secret
+from tacit.aten.registry import arithmetic, implements, places, plain, public_secret, secret
 from tacit.functions.linear import fractional
 from tacit.functions.sorting import FEW, Sorted, count_below, ranked
 from tacit.functions.sorting import sort as sort_shares
@@ -19,8 +19,8 @@ from tacit.tensor import SecretTensor, unsupported
 aten = torch.ops.aten
 
 
-def _pair(found: Sorted, dtype: torch.dtype) -> Pair:
-    return Pair(secret(found.values, dtype), secret(found.indices, torch.int64))
+def _pair(found: Sorted, dtype: torch.dtype, count: int) -> Pair:
+    return Pair(secret(found.values, dtype), places(found.indices, count))
 
 
 def _rows(x: SecretTensor) -> Arithmetic:
@@ -33,7 +33,7 @@ def _shaped(found: Sorted, x: SecretTensor, dtype: torch.dtype) -> Pair:
     """The result, without a dimension that x does not have."""
     if not x.dim():
         found = Sorted(*(v.move(lambda t: t.reshape(()), view=False) for v in found))
-    return _pair(found, dtype)
+    return _pair(found, dtype, max((1, *x.shape)))
 
 
 @implements(aten.sort.default)

@@ -17,7 +17,7 @@ from tacit.correlated.masks import Form, Premask
 if TYPE_CHECKING:
     from tacit.protocols.share import Share
 
-__all__ = ["Facts", "Lineage", "Owned", "Storage", "TensorOp"]
+__all__ = ["Facts", "Lineage", "Owned", "Storage", "TensorOp", "owned", "within"]
 
 TensorOp = Callable[[Tensor], Tensor]
 
@@ -66,7 +66,7 @@ class Owned(NamedTuple):
 class Facts:
     """What is known of one version of a share's content. Every role knows the same facts at the same time."""
 
-    __slots__ = ("form", "lineage", "mask", "memo", "owned", "parts", "public")
+    __slots__ = ("form", "lineage", "mask", "memo", "owned", "parts", "public", "within")
 
     def __init__(self) -> None:
         self.owned: Owned | None = None
@@ -81,3 +81,23 @@ class Facts:
         """The content itself, where it is made of public values only."""
         self.memo: dict[Hashable, Any] = {}
         self.lineage: Lineage | None = None
+        self.within: range | None = None
+        """Where integers are publicly known to lie: class labels that their owner has checked."""
+
+
+def owned(facts: Facts) -> Owned | None:
+    """Whose content it is: one party's own, or what a move has left of it."""
+    lineage = facts.lineage
+    if facts.owned is None and lineage is not None and lineage.move is not None:
+        parent = owned(lineage.facts)
+        if parent is not None:
+            facts.owned = Owned(parent.party, None if parent.value is None else lineage.move(parent.value))
+    return facts.owned
+
+
+def within(facts: Facts) -> range | None:
+    """Where integers lie, if that is public: moves leave them there."""
+    lineage = facts.lineage
+    if facts.within is None and lineage is not None and lineage.move is not None:
+        facts.within = within(lineage.facts)
+    return facts.within

@@ -14,7 +14,7 @@ from tacit.correlated.dealing import Dealing
 from tacit.correlated.masks import BitMask, Form, Mask, Premask, Secret
 from tacit.correlated.parts import OpenedParts, draw_mask
 from tacit.net.transport import Parcel
-from tacit.protocols.facts import Facts, Owned
+from tacit.protocols.facts import Facts, Owned, owned
 from tacit.protocols.share import Binary, Share
 from tacit.ring import kernels
 from tacit.session.session import Session
@@ -264,16 +264,6 @@ def _gathered(combine: Combine, row: Sequence[Tensor]) -> Tensor:
         else:
             total ^= other
     return total
-
-
-def owned(facts: Facts) -> Owned | None:
-    """Whose content it is: one party's own, or what a move has left of it."""
-    lineage = facts.lineage
-    if facts.owned is None and lineage is not None and lineage.move is not None:
-        parent = owned(lineage.facts)
-        if parent is not None:
-            facts.owned = Owned(parent.party, None if parent.value is None else lineage.move(parent.value))
-    return facts.owned
 
 
 def _typed(piece: Tensor, opening: Opening) -> Tensor:
