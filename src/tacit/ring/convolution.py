@@ -63,7 +63,11 @@ class Geometry(NamedTuple):
 
 def convolve(x: Tensor, w: Tensor, g: Geometry, places: Sequence[int] | None = None) -> Tensor:
     """[N, C, *size], [O, C / groups, *kernel] -> [N, O, *outputs], or the first `places` of them."""
-    places = g.outputs(x.shape[2:]) if places is None else places
+    _check(x.shape[1] == g.groups * w.shape[1], "input", x, "weight", w, g)
+    room = g.outputs(x.shape[2:])
+    places = room if places is None else places
+    if any(n > most for n, most in zip(places, room, strict=True)):
+        raise ValueError(f"a convolution has {room} places, not {tuple(places)}")
     if _gathered(x, w):
         return windows.convolve(x, w, g, places)
     flat = kernels.matmul(_weight(w, g), _windows(x, g, places))
@@ -73,6 +77,7 @@ def convolve(x: Tensor, w: Tensor, g: Geometry, places: Sequence[int] | None = N
 
 def input_gradient(dy: Tensor, w: Tensor, g: Geometry, size: Sequence[int]) -> Tensor:
     """[N, O, *outputs], [O, C / groups, *kernel] -> [N, C, *size]; also a transposed convolution of dy."""
+    _check(dy.shape[1] == w.shape[0] and len(size) == len(g.kernel), "gradient", dy, "weight", w, g)
     if _gathered(dy, w) and windows.worth(dy, w, g, size):
         return windows.input_gradient(dy, w, g, size)
     columns = kernels.matmul(_weight(w, g).transpose(1, 2), _channels(dy, g))
@@ -82,10 +87,19 @@ def input_gradient(dy: Tensor, w: Tensor, g: Geometry, size: Sequence[int]) -> T
 
 def weight_gradient(dy: Tensor, x: Tensor, g: Geometry) -> Tensor:
     """[N, O, *outputs], [N, C, *size] -> [O, C / groups, *kernel]."""
+    fits = dy.shape[0] == x.shape[0] and not dy.shape[1] % g.groups and not x.shape[1] % g.groups
+    if not fits or any(n > most for n, most in zip(dy.shape[2:], g.outputs(x.shape[2:]), strict=True)):
+        raise ValueError(f"a gradient of shape {tuple(dy.shape)} does not fit an input of {tuple(x.shape)} under {g}")
     if _gathered(dy, x):
         return windows.weight_gradient(dy, x, g)
     flat = kernels.matmul(_channels(dy, g), _windows(x, g, dy.shape[2:]).transpose(1, 2))
     return flat.reshape(dy.shape[1], x.shape[1] // g.groups, *g.kernel)
+
+
+def _check(channels_fit: bool, left: str, x: Tensor, right: str, w: Tensor, g: Geometry) -> None:
+    """Refuse operands that do not fit each other, whoever calls: the products below take shapes for granted."""
+    if not channels_fit or w.shape[2:] != g.kernel or x.dim() != w.dim() or w.shape[0] % g.groups:
+        raise ValueError(f"a {left} of shape {tuple(x.shape)} does not fit a {right} of {tuple(w.shape)} under {g}")
 
 
 def _gathered(*operands: Tensor) -> bool:

@@ -1,6 +1,7 @@
 """The native kernels: what `reference` computes, in C++ under `native/`, for tensors in the memory of this machine.
 
-The C++ side sees addresses and steps, so what a tensor is gets checked here, and nowhere else.
+The C++ side sees addresses and numbers of elements, and refuses what is not as long as it will read or write. What a
+tensor is, and where it lies, gets checked by `memory`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ __all__ = [
     "key_stream",
     "lookup",
     "matmul",
+    "memory",
     "multiply_add",
     "narrow",
     "node_evaluate",
@@ -84,11 +86,34 @@ def matmul(x: Tensor, y: Tensor) -> Tensor:
 def _fill(z: Tensor, x: Tensor, y: Tensor) -> None:
     """Write the products of [batch, rows, inner] and [batch, inner, columns] to a contiguous z."""
     (batch, rows, inner), columns = x.shape, y.shape[2]
+    if y.shape != (batch, inner, columns) or z.numel() != batch * rows * columns:
+        raise ValueError(f"a product of {tuple(x.shape)} and {tuple(y.shape)} does not have shape {tuple(z.shape)}")
     if not inner or not z.numel():
         z.zero_()
         return
-    places = x.data_ptr(), x.stride(), y.data_ptr(), y.stride(), z.data_ptr(), (rows * columns, columns, 1)
-    _native.matmul(*places, batch, rows, inner, columns, torch.get_num_threads())
+    left, right = (x.data_ptr(), *x.stride()), (y.data_ptr(), *y.stride())
+    out = (z.data_ptr(), rows * columns, columns, 1)
+    _native.matmul(left, right, out, batch, rows, inner, columns, torch.get_num_threads())
+
+
+def memory(t: Tensor, dtype: torch.dtype) -> _native.Memory:
+    """Where the elements of a tensor begin, and how many there are: the only way in which a kernel gets one.
+
+    The caller has a name for the tensor until the kernel is done: an address keeps nothing alive.
+
+    Raises:
+        TypeError: for a tensor that is not contiguous, of another dtype, or elsewhere than in this machine's memory.
+    """
+    if t.dtype is not dtype or not t.is_cpu or not t.is_contiguous():
+        raise TypeError(
+            f"a kernel needs a contiguous tensor of {dtype} on the CPU, not one of {t.dtype} and steps {t.stride()} on "
+            f"{t.device}"
+        )
+    return t.data_ptr(), t.numel()
+
+
+NONE = 0, 0
+"""No tensor, where a kernel takes one or none."""
 
 
 def contract(x: Tensor, x_at: Places, y: Tensor, y_at: Places, z: Tensor, z_at: Places) -> None:
@@ -96,12 +121,12 @@ def contract(x: Tensor, x_at: Places, y: Tensor, y_at: Places, z: Tensor, z_at: 
     if not (z_at.rows.numel() and z_at.columns.numel() and x_at.columns.numel()):
         reference.contract(x, x_at, y, y_at, z, z_at)
         return
-    places = x.data_ptr(), _tables(x_at), y.data_ptr(), _tables(y_at), z.data_ptr(), _tables(z_at)
-    _native.contract(*places, torch.get_num_threads())
+    left, right = (memory(x, torch.int64), _tables(x_at)), (memory(y, torch.int64), _tables(y_at))
+    _native.contract(*left, *right, memory(z, torch.int64), _tables(z_at), torch.get_num_threads())
 
 
 def _tables(at: Places) -> _native.Tables:
-    first, rows, columns = ((t.data_ptr(), t.numel()) for t in at)
+    first, rows, columns = (memory(t, torch.int64) for t in at)
     return first, rows, columns
 
 
@@ -112,7 +137,8 @@ def encode(x: Tensor, scale: float) -> tuple[Tensor, bool]:
     x = (x.to(torch.float32) if x.itemsize < 4 else x).contiguous()
     out = space(x.shape, torch.int64)
     wide = x.dtype is torch.float64
-    return out, _native.encode(x.data_ptr(), wide, scale, x.numel(), out.data_ptr(), torch.get_num_threads())
+    numbers = memory(x, torch.float64 if wide else torch.float32)
+    return out, _native.encode(numbers, wide, scale, memory(out, torch.int64), torch.get_num_threads())
 
 
 def decode(v: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
@@ -121,7 +147,8 @@ def decode(v: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
         return reference.decode(v, scale, dtype)
     v = v.contiguous()
     out = space(v.shape, dtype)
-    _native.decode(v.data_ptr(), scale, v.numel(), out.data_ptr(), dtype is torch.float64, torch.get_num_threads())
+    wide = dtype is torch.float64
+    _native.decode(memory(v, torch.int64), scale, memory(out, dtype), wide, torch.get_num_threads())
     return out
 
 
@@ -133,26 +160,27 @@ def multiply_add(
     if not all(t is None or (t.shape == shape and t.is_contiguous()) for t in (x, b, y, a)):
         reference.multiply_add(out, x, b, y, a, leader=leader, minus=minus)
         return
-    b_at, a_at = (0 if t is None else t.data_ptr() for t in (b, a))
-    _native.multiply_add(
-        x.data_ptr(), b_at, y.data_ptr(), a_at, leader, minus, out.numel(), out.data_ptr(), torch.get_num_threads()
-    )
+    b_at, a_at = (NONE if t is None else memory(t, torch.int64) for t in (b, a))
+    x_at, y_at = memory(x, torch.int64), memory(y, torch.int64)
+    _native.multiply_add(x_at, b_at, y_at, a_at, leader, minus, memory(out, torch.int64), torch.get_num_threads())
 
 
 def scaled_parts(a: Tensor, m: int, high: Tensor, wrap: Tensor, bit: Tensor | None = None) -> None:
     """Write floor(a m / 2^64), a unsigned, and the top bytes of msb(a) m, times a bit: see `reference`."""
-    a = a.contiguous()
-    bit = None if bit is None else bit.contiguous()
-    places = a.data_ptr(), m, 0 if bit is None else bit.data_ptr(), a.numel(), high.data_ptr(), wrap.data_ptr()
-    _native.scaled_parts(*places, wrap.itemsize, torch.get_num_threads())
+    a, bit = a.contiguous(), None if bit is None else bit.contiguous()
+    bit_at = NONE if bit is None else memory(bit, torch.uint8)
+    out = memory(high, torch.int64), memory(wrap, _integer(wrap)), wrap.itemsize
+    _native.scaled_parts(memory(a, torch.int64), m, bit_at, *out, torch.get_num_threads())
 
 
 def scaled_share(opened: Tensor, m: int, high: Tensor, wrap: Tensor, *, leader: bool) -> Tensor:
     """A share of z m 2^-64, from the opened E of z = E + a and shares of what `scaled_parts` makes of a."""
     opened, high, wrap = opened.contiguous(), high.contiguous(), wrap.contiguous()
     out = space(opened.shape, torch.int64)
-    places = opened.data_ptr(), m, high.data_ptr(), wrap.data_ptr(), wrap.itemsize
-    _native.scaled_share(*places, leader, opened.numel(), out.data_ptr(), torch.get_num_threads())
+    dealt = memory(high, torch.int64), memory(wrap, _integer(wrap)), wrap.itemsize
+    _native.scaled_share(
+        memory(opened, torch.int64), m, *dealt, leader, memory(out, torch.int64), torch.get_num_threads()
+    )
     return out
 
 
@@ -162,10 +190,11 @@ def selected(
     """A share of b x, b = c ^ beta, from the masked form of x, what is dealt for it, and its share: see `reference`."""
     opened, c, x, beta, high = (t.contiguous() for t in (opened, c, x, beta, high))
     out = space(opened.shape, torch.int64)
-    places = opened.data_ptr(), m, c.data_ptr(), x.data_ptr(), beta.data_ptr(), high.data_ptr()
+    x_at, beta_at, high_at, out_at = (memory(t, torch.int64) for t in (x, beta, high, out))
     kept = None if wrap is None else wrap.contiguous()
-    wrap_at = (0, 0) if kept is None else (kept.data_ptr(), kept.itemsize)
-    _native.selected(*places, *wrap_at, opened.numel(), out.data_ptr(), torch.get_num_threads())
+    wrap_at = (NONE, 0) if kept is None else (memory(kept, _integer(kept)), kept.itemsize)
+    places = memory(opened, torch.int64), m, memory(c, torch.uint8), x_at, beta_at, high_at
+    _native.selected(*places, *wrap_at, out_at, torch.get_num_threads())
     return out
 
 
@@ -173,7 +202,7 @@ def thermometer(a: Tensor, out: Tensor | None = None) -> Tensor:
     """Tables T_k[j] = [j < digit k of a], j = 0..14, over the low 63 bits of a: [n] -> int16 [16, n], contiguous."""
     a = a.contiguous()
     out = space((CHUNKS, a.numel()), torch.int16) if out is None else out
-    _native.thermometer(a.data_ptr(), a.numel(), out.data_ptr(), torch.get_num_threads())
+    _native.thermometer(memory(a, torch.int64), memory(out, torch.int16), torch.get_num_threads())
     return out
 
 
@@ -184,20 +213,17 @@ def lookup(tables: Tensor, public: Tensor, *, leader: bool) -> tuple[Tensor, Ten
     node q is digit 4 q + p of the number.
     """
     tables, public = tables.contiguous(), public.contiguous()
-    width, count = tables.shape[1], public.numel()
-    less, equal = space((2, 4, 4, (count + 7) // 8), torch.uint8)
-    places = public.data_ptr(), count, leader, less.data_ptr(), equal.data_ptr()
-    if width:
-        _native.lookup(tables.data_ptr(), width, *places, torch.get_num_threads())
+    less, equal = space((2, 4, 4, (public.numel() + 7) // 8), torch.uint8)
+    out = memory(less, torch.uint8), memory(equal, torch.uint8)
+    _native.lookup(memory(tables, torch.int16), memory(public, torch.int64), leader, *out, torch.get_num_threads())
     return less, equal
 
 
 def node_expand(masks: Tensor, *, top: bool, out: Tensor | None = None) -> Tensor:
     """Monomials of mask bits: [7 | 6, nodes, bytes] -> [22 | 15, nodes, bytes], contiguous."""
     masks = masks.contiguous()
-    nodes, width = masks.shape[1:]
-    out = space((15 if top else 22, nodes, width), torch.uint8) if out is None else out
-    _native.node_expand(masks.data_ptr(), nodes * width, top, out.data_ptr(), torch.get_num_threads())
+    out = space((15 if top else 22, *masks.shape[1:]), torch.uint8) if out is None else out
+    _native.node_expand(memory(masks, torch.uint8), top, memory(out, torch.uint8), torch.get_num_threads())
     return out
 
 
@@ -206,20 +232,12 @@ def node_evaluate(
 ) -> tuple[Tensor, Tensor | None]:
     """Shares of a level's outputs (less, equal), [nodes, bytes] each; no `equal` at the top."""
     opened, masks, monomials, less3 = (t.contiguous() for t in (opened, masks, monomials, less3))
-    less = torch.empty_like(less3)
+    opened_at, masks_at, monomials_at, less3_at = (memory(t, torch.uint8) for t in (opened, masks, monomials, less3))
+    less = torch.empty(less3.shape, dtype=torch.uint8)
     equal = None if top else torch.empty_like(less)
-    _native.node_evaluate(
-        opened.data_ptr(),
-        masks.data_ptr(),
-        monomials.data_ptr(),
-        less3.data_ptr(),
-        less.numel(),
-        top,
-        leader,
-        less.data_ptr(),
-        0 if equal is None else equal.data_ptr(),
-        torch.get_num_threads(),
-    )
+    equal_at = NONE if equal is None else memory(equal, torch.uint8)
+    out = memory(less, torch.uint8), equal_at
+    _native.node_evaluate(opened_at, masks_at, monomials_at, less3_at, top, leader, *out, torch.get_num_threads())
     return less, equal
 
 
@@ -227,7 +245,7 @@ def pack_bits(bits: Tensor) -> Tensor:
     """Bits, one to a byte, any shape -> a plane, eight to a byte."""
     bits = bits.contiguous()
     plane = torch.empty((bits.numel() + 7) // 8, dtype=torch.uint8)
-    _native.pack_bits(bits.data_ptr(), bits.numel(), plane.data_ptr(), torch.get_num_threads())
+    _native.pack_bits(memory(bits, torch.uint8), memory(plane, torch.uint8), torch.get_num_threads())
     return plane
 
 
@@ -235,7 +253,7 @@ def unpack_bits(plane: Tensor, count: int) -> Tensor:
     """A plane -> `count` bits, one to a byte."""
     plane = plane.contiguous()
     bits = space((count,), torch.uint8)
-    _native.unpack_bits(plane.data_ptr(), count, bits.data_ptr(), torch.get_num_threads())
+    _native.unpack_bits(memory(plane, torch.uint8), memory(bits, torch.uint8), torch.get_num_threads())
     return bits
 
 
@@ -243,26 +261,25 @@ def widen(words: Tensor, width: int) -> Tensor:
     """Words of `width` bytes -> ring elements with them at the top and zeros below: uint8 [width n] -> [n]."""
     words = words.contiguous()
     out = space((words.numel() // width,), torch.int64)
-    _native.widen(words.data_ptr(), out.numel(), width, out.data_ptr(), torch.get_num_threads())
+    _native.widen(memory(words, torch.uint8), width, memory(out, torch.int64), torch.get_num_threads())
     return out
 
 
 def narrow(x: Tensor, width: int, out: Tensor) -> None:
     """Write the top `width` bytes of each ring element as words, to uint8 [width n]."""
     x = x.contiguous()
-    _native.narrow(x.data_ptr(), x.numel(), width, out.data_ptr(), torch.get_num_threads())
+    _native.narrow(memory(x, torch.int64), width, memory(out, torch.uint8), torch.get_num_threads())
 
 
 def subtract_words(words: Tensor, others: Tensor, width: int) -> None:
     """words -= others, modulo 2^(8 width)."""
-    count = words.numel() // width
-    _native.subtract_words(words.data_ptr(), others.data_ptr(), count, width, torch.get_num_threads())
+    _native.subtract_words(memory(words, torch.uint8), memory(others, torch.uint8), width, torch.get_num_threads())
 
 
 def wave_table(waves: Waves, a: Tensor, words: Tensor) -> None:
     """Write the words that are dealt for a mask [n], one run of them for neighbouring terms of one width, to uint8."""
     a = a.contiguous()
-    places = a.data_ptr(), a.numel(), words.data_ptr()
+    places = memory(a, torch.int64), memory(words, torch.uint8)
     _native.wave_table(waves.turn, waves.odd, waves.scaled, *places, torch.get_num_threads())
 
 
@@ -270,7 +287,7 @@ def wave_sum(waves: Waves, e: Tensor, words: Tensor) -> Tensor:
     """A share of the sum of all terms, from public E and a share of the words of its mask: [n], uint8 -> [n]."""
     e, words = e.contiguous(), words.contiguous()
     out = space((e.numel(),), torch.int64)
-    places = e.data_ptr(), e.numel(), words.data_ptr(), out.data_ptr()
+    places = memory(e, torch.int64), memory(words, torch.uint8), memory(out, torch.int64)
     _native.wave_sum(waves.turn, waves.odd, waves.scaled, *places, torch.get_num_threads())
     return out
 
@@ -286,23 +303,23 @@ class KeyStream:
     def next(self, count: int) -> Tensor:
         """The next `count` bytes."""
         out = space((count,), torch.uint8)
-        self._write(out, _STORE)
+        self._write(out, torch.uint8, _STORE)
         return out
 
     def add_to(self, out: Tensor) -> None:
         """out += the next ring elements."""
-        self._write(out, _ADD)
+        self._write(out, torch.int64, _ADD)
 
     def subtract_from(self, out: Tensor) -> None:
         """out -= the next integers of its type."""
-        self._write(out, _SUBTRACT[out.itemsize])
+        self._write(out, _integer(out), _SUBTRACT[out.itemsize])
 
     def xor_into(self, out: Tensor) -> None:
         """out ^= the next bytes."""
-        self._write(out, _XOR)
+        self._write(out, torch.uint8, _XOR)
 
-    def _write(self, out: Tensor, how: int) -> None:
-        self._stream.write(out.data_ptr(), out.nbytes, how, torch.get_num_threads())
+    def _write(self, out: Tensor, dtype: torch.dtype, how: int) -> None:
+        self._stream.write(memory(out, dtype), out.itemsize, how, torch.get_num_threads())
 
 
 def key_stream(key: bytes) -> KeyStream | reference.KeyStream:
@@ -328,6 +345,14 @@ _NUMPY = {
     torch.int16: np.int16,
     torch.uint8: np.uint8,
 }
+
+
+def _integer(t: Tensor) -> torch.dtype:
+    """The dtype of integers that stand for words of as many bytes."""
+    return t.dtype if t.dtype in _WORDS else torch.int64
+
+
+_WORDS = (torch.uint8, torch.int16, torch.int32, torch.int64)
 
 
 def _is_ring(t: Tensor) -> bool:

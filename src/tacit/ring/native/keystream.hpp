@@ -6,6 +6,17 @@ namespace tacit {
 
 // The values that Python passes; shorter words are subtracted modulo 2^8, 2^16 and 2^32.
 enum class Into { store, add, subtract, exclusive_or, subtract_1, subtract_2, subtract_4 };
+constexpr int WAYS = 7;
+
+// The bytes of the words that are combined.
+constexpr int word_of(Into how) {
+    switch (how) {
+        case Into::add: case Into::subtract: return 8;
+        case Into::subtract_4: return 4;
+        case Into::subtract_2: return 2;
+        default: return 1;
+    }
+}
 
 // The key stream of one key: block i is AES(key, i), i as 128 bits, big end first, as in NIST SP 800-38A.
 class KeyStream {

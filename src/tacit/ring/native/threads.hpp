@@ -11,7 +11,7 @@ namespace tacit {
 
 // How many threads `work` units are worth, at `grain` units or more each.
 inline int worth(double work, double grain, int threads) {
-    return std::max(1, std::min(threads, static_cast<int>(work / grain)));
+    return static_cast<int>(std::max(1.0, std::min(static_cast<double>(threads), work / grain)));
 }
 
 // Call body(begin, end) on up to `threads` consecutive parts of [0, count), whose bounds are multiples of `step`.
