@@ -83,24 +83,36 @@ def times_public(x: Arithmetic, v: Tensor) -> Arithmetic:
     """
     x = x.summable()
     precise = x.storage.precise
+    wide = x.storage.wide and not precise and x.frac_bits > x.protocol.frac_bits
     if v.numel() and v.dtype.is_floating_point:
         first = float(v.reshape(-1)[0])
         if first != 0 and math.isfinite(first) and (v.numel() == 1 or bool((v == first).all())):
             scaled = None if precise and abs(first) < 1 else _times_power_of_two(x, first)
             if scaled is None and precise:
                 scaled = _times_precise(x, first)
+            elif scaled is None and wide:
+                scaled = _times_wide(x, first)
             elif scaled is None and x.frac_bits > x.protocol.frac_bits + SLACK_BITS:
                 scaled = x.protocol.scale(x, first)
             if scaled is not None:
                 shape = broadcast(x.shape, v.shape)
                 return scaled if shape == x.shape else scaled.move(lambda t: t.expand(shape).contiguous(), view=False)
     ring, frac_bits = encode_public(v, name="a public factor")
-    if frac_bits and not precise and x.frac_bits > x.protocol.frac_bits + SLACK_BITS:
+    if frac_bits and not precise and (wide or x.frac_bits > x.protocol.frac_bits + SLACK_BITS):
         x = x.settle()
     if frac_bits and precise:
         x = x.settle(PRECISE_PRODUCT_BITS - frac_bits)
     out = apply_public(x, ring, torch.mul, broadcast(x.shape, ring.shape))
     out.storage.frac_bits = x.frac_bits + frac_bits
+    return out
+
+
+def _times_wide(x: Arithmetic, factor: float) -> Arithmetic | None:
+    """x times a number, with as many fractional bits, less those that a number above 1 takes. One round."""
+    exponent = max(0, math.frexp(abs(factor))[1])
+    out = x.protocol.scale(x, factor, max(x.frac_bits - exponent, x.protocol.frac_bits))
+    if out is not None:
+        out.storage.wide = True
     return out
 
 

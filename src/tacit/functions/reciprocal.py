@@ -2,84 +2,170 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
 
-from tacit.functions.linear import argument, times_public
-from tacit.functions.step import Steps
-from tacit.protocols.arithmetic import SLACK_BITS, Arithmetic
+from tacit.functions.linear import apply_public, argument, fractional
+from tacit.functions.step import Octaves
+from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.base import Harmonics
+from tacit.ring.fixed_point import encode
+from tacit.ring.shapes import broadcast
 
-__all__ = ["WORKING_BITS", "inverse", "quotient", "reciprocal"]
+__all__ = ["WORKING_BITS", "quotient", "reciprocal"]
 
 WORKING_BITS = 24
-"""Fractional bits inside of an iteration, on numbers below 4: products have 48 and fit below 2^62 with room."""
+"""Fractional bits of numbers below 4, whose products have 48 and fit below 2^62 with room."""
 
-LOW, FINE_LOW, HIGH = -12, -20, 14
-"""Octaves told apart; the lower end is the finer one for a secret with at least 28 fractional bits. Wider: a larger
-domain; each octave costs two comparisons of 34 bits, online and a party."""
-
-START = Harmonics(
+INVERSE = Harmonics(
     2,
-    sine=(-0.197125689301, -0.397846536680, -0.094431394529),
-    cosine=(2.153606038162, 0.540590921911, 0.030122858793),
-    constant=2.643187055338,
-    rounding=2.0**-16,
-)
-"""Closest to 1/z on [1/2, 1) in relative error, 4.9e-5 (Lawson): one step of Newton's, which squares it, is
-enough. z is open already. A line would need three steps of two rounds; the series costs the producer 32 bytes."""
+    sine=(
+        -4.525742116105, -1.530160550432, -3.610444731562, -9.684343665893, -6.481051571734, 0.4841514198651,
+        1.974700503651, 0.5751052262577, -0.03156852770788, -0.02662870660421, -0.001488768454524,
+    ),
+    cosine=(
+        8.820323570221, 5.296155744831, 8.212015582897, 3.345431799427, -4.849425842458, -4.757865716914,
+        -0.861892993834, 0.449459660974, 0.1745636216445, 0.00816755793583, -0.001539564383101,
+    ),
+    constant=8.152695318935,
+    rounding=2.0**-23,
+)  # fmt: skip
+"""Closest to 1/z on [1/4, 1) in relative error, 1.3e-8 (Lawson, with coefficients held small, for they multiply the
+rounding). z is open already, so it needs no round, where a Newton step from a shorter series needs two."""
+
+AT_ZERO = INVERSE.constant + math.fsum(INVERSE.cosine)
+"""What the series makes of zero."""
+
+LARGEST = 20
+"""No reciprocal is larger than 2^20. Larger: smaller denominators; but those of large ones lose a bit each."""
+
+BANDS = ((0, 28), (12, 20), (24, 8), (36, -4))
+"""(j, b): denominators below 2^j, from the end of the band before, meet numerators of b fractional bits, with 2^-e of j
+bits; those beyond the last one likewise. All products have 28 or 32 fractional bits, so the quotient may reach 2^30. What
+b drops, times 2^-e, is below 2^-22; and 2^-20 for |x| >= 2^24, 2^-18 where a session of 12 bits has more than 2^36."""
+
+SUM_BITS = 32
+
+FACTOR_BITS, SHORT_BITS = 8, 16
+"""Fractional bits of the first part of 1/z. The numerator's 24, times these, leave a quotient 2^30; and its first 16,
+times the rest, which is below 2^-8 and has 24, leave as much."""
+
+SMALL, LARGE, PRECISE_BITS = 2.0**-20, 2.0**13, 20
+"""What a precise numerator is divided by lies between the first two, or a factor of 2 beyond, and the numerator keeps
+20 fractional bits more than the session's: optimizers clip what they square, so that their quotients have a range."""
 
 
 def reciprocal(x: Arithmetic) -> Arithmetic:
-    """Return 1/x by Newton's iteration, y <- y (2 - z y), after scaling x to z = x s in [1/2, 1); 1/x = s y.
+    """Return 1/x = s y, with a series for y = 1/z, after scaling x to z = x s in [1/4, 1).
 
-    Shape: any.   Domain: 2^-12 <= |x| < 2^14; from 2^-20 for a secret with at least 28 fractional bits.
-    Error: <= 2^-21 |y|.   Below the domain 1/2 is added to z, so that the result stays below 2^12 (2^20) in magnitude.
-    Cost: 9 rounds.   Reveals: nothing.   Ref: [CS10].
+    Shape: any.   Domain: 2^-f <= |x| < 2^(62 - f), where f, at most 42, is the number of fractional bits that x has;
+    and |1/x| <= 2^20.   Error: <= 2^-22 |y| + 2^(f - 36), where f counts up to 20. Of zero it is 2^f, at most 2^20.
+    Cost: 7 rounds; the result is not truncated.   Reveals: nothing.   Ref: [CS10].
     """
-    y, scale = _scaled_reciprocal(x)
-    return x.protocol.multiply(y, scale)
+    x = argument(x)
+    protocol = x.protocol
+    octaves = Octaves(x, signed=True)
+    most = min(x.frac_bits, LARGEST)
+    scale = octaves.scale()
+    inverse = octaves.function(lambda e: min(2.0**-e, 2.0 ** (most - 2)), 61 - WORKING_BITS - most, 2.0**most / AT_ZERO)
+    protocol.mask(inverse, scale)
+    y = protocol.harmonics(octaves.scaled(scale), INVERSE).settle(WORKING_BITS)
+    return protocol.multiply(y, inverse)
 
 
 def quotient(numerator: Arithmetic | Tensor, x: Arithmetic) -> Arithmetic:
     """Return n / x = (n s) y, as `reciprocal`; the scale meets the numerator first, so small quotients keep their bits.
 
-    A numerator keeps 12 fractional bits more than the session's, and 20 if it is precise.
+    A numerator keeps up to 28 fractional bits, and 36 if it is precise; for that 2^-20 <= |x| < 2^14 and
+    |n / x| < 2^10. Over zero a secret n is zero, and a public one some 2^f n.
 
-    Shape: any, with broadcasting.   Domain: that of `reciprocal`, and |n / x| < 2^13 (2^10 if n is precise).
-    Error: <= 2^-20 |y| + 2^-22.
-    Cost: 11 rounds, 10 for a public n.   Reveals: nothing.   Ref: [CS10].
+    Shape: any, with broadcasting.   Domain: that of `reciprocal`, and |n / x| < 2^30.   Error: <= 2^-21 |y| + 2^-20.
+    Cost: 8 rounds; 7, and not truncated, if n is precise.   Reveals: nothing.   Ref: [CS10].
     """
-    y, scale = _scaled_reciprocal(x)
-    if isinstance(numerator, Tensor):
-        scaled = times_public(scale, numerator)
-    else:
-        fine = x.protocol.frac_bits + (20 if numerator.storage.precise else SLACK_BITS)
-        scaled = x.protocol.multiply(numerator.settle(fine), scale)
-    return x.protocol.multiply(scaled.settle(WORKING_BITS), y)
-
-
-def _scaled_reciprocal(x: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
-    """y = 1/(x s) and s = ±2^-j, as a step function of x."""
     x = argument(x)
-    low = FINE_LOW if x.frac_bits >= WORKING_BITS + 4 else LOW
-    up = [int(2.0 ** (x.frac_bits + j)) for j in range(low, HIGH)]
-    steps = Steps(x, [1 - t for t in reversed(up)] + [0] + up)
-    scales = [2.0 ** -(low + 1), *(2.0**-j for j in range(low + 1, HIGH + 1))]  # |x| < 2^low, < 2^(low+1), …, < 2^HIGH
-    scale = steps.function([-s for s in reversed(scales)] + scales, frac_bits=HIGH)
-    tiny = [0.5] + [0.0] * (len(scales) - 1)
+    if isinstance(numerator, Arithmetic) and numerator.storage.precise:
+        return _precise_quotient(numerator, x)
     protocol = x.protocol
-    product = protocol.multiply(x, scale)
-    z = product.added(steps.function([*reversed(tiny), *tiny], product.frac_bits))
-    return inverse(z.settle(WORKING_BITS)), scale
+    octaves = Octaves(x, signed=True)
+    scale = octaves.scale()
+    if isinstance(numerator, Tensor):
+        numerator, up = _raised(numerator, protocol.frac_bits)
+        zero = 2.0 ** min(x.frac_bits, LARGEST) / AT_ZERO
+        parts = [_times_ring(s, numerator, bits) for bits, s in _bands(octaves, zero)]
+        total = _sum(parts)
+        protocol.mask(total, scale)
+    else:
+        up, n = 0, fractional(numerator)
+        bands = _bands(octaves, 0.0)
+        protocol.mask(n, scale, *(s for _, s in bands))
+        total = _sum([protocol.multiply(n.settle(bits), s) for bits, s in bands])
+    z = octaves.scaled(scale)
+    protocol.mask(total, z)
+    out = _long_product(total, protocol.harmonics(z, INVERSE))
+    out = out.rescaled(out.frac_bits + up) if up else out
+    out.storage.wide = True
+    return out
 
 
-def inverse(z: Arithmetic) -> Arithmetic:
-    """1/z at `WORKING_BITS`, for z in [1/2, 1) with no more fractional bits than these. 3 rounds.
+def _precise_quotient(n: Arithmetic, x: Arithmetic) -> Arithmetic:
+    protocol = x.protocol
+    octaves = Octaves(x, signed=True, least=SMALL, most=LARGE)
+    scale = octaves.scale()
+    n = n.settle(protocol.frac_bits + PRECISE_BITS)
+    protocol.mask(n, scale)
+    scaled, z = protocol.multiply(n, scale), octaves.scaled(scale)
+    protocol.mask(scaled, z)
+    y = protocol.harmonics(z, INVERSE).settle(WORKING_BITS)
+    return protocol.multiply(scaled.settle(WORKING_BITS), y)
 
-    y <- 2 y - y t with t = z y: what a truncation leaves is masked already, and so are all factors here.
-    """
-    multiply = z.protocol.multiply
-    z = z.lifted(WORKING_BITS)
-    y = z.protocol.harmonics(z, START).settle(WORKING_BITS)
-    t = multiply(z, y).settle(WORKING_BITS)
-    return y.lifted(2 * WORKING_BITS).times_integer(2).added(-multiply(y, t)).settle(WORKING_BITS)
+
+def _bands(octaves: Octaves, zero: float) -> list[tuple[int, Arithmetic]]:
+    """2^-e in each of the `BANDS` that x may lie in, and zero elsewhere; with the numerator's bits there."""
+    out: list[tuple[int, Arithmetic]] = []
+    last = octaves.exponents[0] - 1
+    for top, bits in (*BANDS, (octaves.exponents[-1], SUM_BITS - octaves.exponents[-1])):
+        if last < octaves.exponents[-1] and last < top:
+            part = octaves.function(lambda e, low=last, top=top: 2.0**-e if low < e <= top else 0.0, top, zero)  # type: ignore[misc]
+            out.append((bits, part))
+            zero, last = 0.0, top
+    return out
+
+
+def _raised(n: Tensor, frac_bits: int) -> tuple[Tensor, int]:
+    """A public numerator, with numbers that are all small times 2^k, and k."""
+    encode(n, frac_bits, name="a public numerator")
+    n = n.detach().to(torch.float64)
+    largest = float(n.abs().max()) if n.numel() else 0.0
+    up = min(max(-math.frexp(largest)[1], 0), LARGEST) if largest else 0
+    return n * 2.0**up, up
+
+
+def _times_ring(scale: Arithmetic, n: Tensor, bits: int) -> Arithmetic:
+    """Where no quotient would fit the scale is zero, so there a number may be cut off; but at every party alike."""
+    ring = (n * 2.0**bits).round().clamp(-(2.0**62), 2.0**62).to(torch.int64)
+    out = apply_public(scale, ring, torch.mul, broadcast(scale.shape, ring.shape))
+    return out.rescaled(out.frac_bits + bits)
+
+
+def _sum(parts: list[Arithmetic]) -> Arithmetic:
+    """The sum of products of which one at most is not zero."""
+    total, *rest = (p.lifted(SUM_BITS) for p in parts)
+    for part in rest:
+        total = total.added(part)
+    return total
+
+
+def _long_product(x: Arithmetic, y: Arithmetic) -> Arithmetic:
+    """x y for |x y| < 2^30 and y = 1/z:  x y₁ + x (y - y₁), where y₁ has the first 8 fractional bits. 2 rounds."""
+    protocol = x.protocol
+    protocol.mask(y)
+    short, long = x.settle(SHORT_BITS), x.settle(WORKING_BITS)
+    first, whole = y.settle(FACTOR_BITS), y.settle(WORKING_BITS)
+    product = protocol.multiply(long, first)
+    fine = protocol.multiply(short, whole)
+    coarse = protocol.multiply(short, first).lifted(fine.frac_bits)
+    rest = fine.added(-coarse)
+    protocol.mask(product, rest)
+    return product.settle(WORKING_BITS).added(rest.settle(WORKING_BITS))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -10,7 +11,10 @@ import torch
 from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.share import Binary
 
-__all__ = ["Steps", "one_hot"]
+__all__ = ["Octaves", "Steps", "one_hot"]
+
+RING_BITS = 62
+"""A number of f fractional bits is below 2^(62 - f) in magnitude: that is what a truncation asks."""
 
 
 class Steps:
@@ -45,6 +49,51 @@ class Steps:
         """Σ_i terms_i (v_{i-1} - v_i)."""
         jumps = torch.tensor([a - b for a, b in pairwise(ring)]).view(-1, *[1] * (len(terms.shape) - 1))
         return terms.linear(lambda t: (t * jumps.to(t.device)).sum(0))
+
+
+class Octaves:
+    """Range reduction: the even e with 2^(e-2) <= |x| < 2^e, so that x 2^-e lies in [1/4, 1), for any x that fits.
+
+    Two octaves at a time: one at a time would need twice as many comparisons, and the series that follow only two or
+    three terms fewer. What lies below all octaves, zero above all, has a place of its own; a caller who knows that
+    least <= |x| <= most has fewer octaves, and whatever is outside of them counts to the nearest.
+
+    Cost: as `Steps`; unsigned one comparison for each e, signed two. None at all if there is only one e.
+    """
+
+    def __init__(self, x: Arithmetic, *, signed: bool = False, least: float = 0.0, most: float = math.inf) -> None:
+        f = x.frac_bits
+        bounded = least >= 2.0 ** (-f)
+        low = 2 * math.floor(math.log2(least) / 2) + 2 if bounded else 2 - f + f % 2
+        high = 2 * math.floor(math.log2(most) / 2) + 2 if most < 2.0 ** (RING_BITS - f) else RING_BITS
+        self.exponents = range(low, max(min(high, (RING_BITS - f) // 2 * 2), low) + 1, 2)
+        """All e, ascending."""
+        self._x, self._signed, self._bounded = x, signed, bounded
+        edges = [1 << (f + e) for e in self.exponents[:-1]]
+        if not bounded:
+            edges.insert(0, 1 << (f + low - 2))
+        centre = [0] if signed and bounded else []
+        below = [1 - t for t in reversed(edges)] if signed else []
+        thresholds = below + centre + edges
+        self._steps = Steps(x, thresholds) if thresholds else None
+
+    def function(self, value: Callable[[int], float], frac_bits: int, zero: float = 0.0) -> Arithmetic:
+        """value(e), with the sign of x if it is signed, and `zero` below all octaves."""
+        above = [value(e) for e in self.exponents]
+        if self._steps is None:
+            ring = torch.full(self._x.shape, round(above[0] * 2**frac_bits), dtype=torch.int64)
+            return self._x.protocol.public(ring, frac_bits)
+        below = [-v for v in reversed(above)] if self._signed else []
+        return self._steps.function([*below, *([] if self._bounded else [zero]), *above], frac_bits)
+
+    def scale(self) -> Arithmetic:
+        """2^-e, with the sign of x if it is signed, and zero below all octaves."""
+        return self.function(lambda e: 2.0**-e, max(self.exponents[-1], 0))
+
+    def scaled(self, scale: Arithmetic) -> Arithmetic:
+        """|x| 2^-e, in [1/4, 1), and zero below all octaves. No product where there is one octave only."""
+        x = self._x
+        return x.rescaled(x.frac_bits + self.exponents[0]) if self._steps is None else x.protocol.multiply(x, scale)
 
 
 def one_hot(index: Arithmetic, count: int, dim: int) -> Binary:

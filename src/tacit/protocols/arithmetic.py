@@ -126,8 +126,7 @@ class Arithmetic(Share):
         if x.premask is not None or y.premask is not None:
             return x.added(-y)
         out = x._like(pointwise(sub, broadcast(x.shape, y.shape), x.raw, y.raw))
-        out.storage.headroom = min(x.storage.headroom, y.storage.headroom)
-        out.storage.precise = x.storage.precise or y.storage.precise
+        out._inherit(x, y)
         return out
 
     def added(self, other: Arithmetic) -> Arithmetic:
@@ -142,11 +141,16 @@ class Arithmetic(Share):
             if (p := x.premask) is not None
         ]
         out = self._like(pointwise(add, shape, self.raw, other.raw))
-        out.storage.headroom = min(self.storage.headroom, other.storage.headroom)
-        out.storage.precise = self.storage.precise or other.storage.precise
+        out._inherit(self, other)
         if not premasks:
             return out
         return out.premasked(premasks[0] if len(premasks) == 1 else premasks[0].plus(premasks[1], shape))
+
+    def _inherit(self, x: Arithmetic, y: Arithmetic) -> None:
+        """What is known of the sizes of two summands, or of their difference."""
+        self.storage.headroom = min(x.storage.headroom, y.storage.headroom)
+        self.storage.precise = x.storage.precise or y.storage.precise
+        self.storage.wide = x.storage.wide or y.storage.wide
 
     @staticmethod
     def end_to_end(shares: Sequence[Arithmetic]) -> Arithmetic:
@@ -157,6 +161,7 @@ class Arithmetic(Share):
         count = torch.Size((sum(x.numel for x in rows),))
         out = rows[0]._like(pointwise(_end_to_end, count, *(x.raw for x in rows)))
         out.storage.precise = all(x.storage.precise for x in shares)
+        out.storage.wide = any(x.storage.wide for x in shares)
         out.storage.headroom = min(x.storage.headroom for x in shares)
         if not any(premasks):
             return out
@@ -211,6 +216,7 @@ class Arithmetic(Share):
             mine.copy_(theirs)
         self.storage.frac_bits = source.frac_bits
         self.storage.headroom = min(source.storage.headroom, SLACK_BITS if whole else self.storage.headroom)
+        self.storage.wide = source.storage.wide or (not whole and self.storage.wide)
         self.storage.version += 1
         if premask is not None:
             self.premasked(premask)
@@ -221,16 +227,26 @@ def factors(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
 
     Two gradients, multiplied for a norm, are truncated to the session's: small numbers twice would leave no range. The
     product of two precise ones is as fine as they are, for |x y| < 2^20; that of a precise and another one has up to 52
-    fractional bits and must stay below 2^10.
+    fractional bits and must stay below 2^10. What is wide is truncated to the session's as well.
     """
     protocol = x.protocol
     if x.storage.precise or y.storage.precise:
         return _precise_factors(x, y)
+    if x.storage.wide or y.storage.wide:
+        x, y = _narrowed(x, y)
     gradients = x.storage.headroom > 0 and y.storage.headroom > 0
     if x.frac_bits + y.frac_bits <= 2 * protocol.frac_bits + (0 if gradients else SLACK_BITS):
         return x, y
     settled = protocol.settle_all([x, y], protocol.frac_bits if gradients else None)
     return settled[0], settled[1]
+
+
+def _narrowed(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
+    """Those of two factors truncated to the session's fractional bits that are wide, in one round."""
+    bits = x.protocol.frac_bits
+    x.protocol.mask(*(v for v in (x, y) if v.storage.wide and v.frac_bits > bits))
+    left = x.settle(bits) if x.storage.wide else x
+    return left, left if x is y else y.settle(bits) if y.storage.wide else y
 
 
 def _precise_factors(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:

@@ -100,7 +100,7 @@ class Share:
         """A share of the same kind and scale around other tensors."""
         if storage is None:
             storage = Storage(tensors[0].numel(), self.storage.frac_bits, self.storage.headroom)
-            storage.precise = self.storage.precise
+            storage.precise, storage.wide = self.storage.precise, self.storage.wide
         return type(self)(self.protocol, tensors, storage)
 
     def move(self, op: TensorOp, *, view: bool) -> Self:
