@@ -43,8 +43,8 @@ LARGEST = 20
 
 BANDS = ((0, 28), (12, 20), (24, 8), (36, -4))
 """(j, b): denominators below 2^j, from the end of the band before, meet numerators of b fractional bits, with 2^-e of j
-bits; those beyond the last one likewise. All products have 28 or 32 fractional bits, so the quotient may reach 2^30. What
-b drops, times 2^-e, is below 2^-22; and 2^-20 for |x| >= 2^24, 2^-18 where a session of 12 bits has more than 2^36."""
+bits; those beyond the last one likewise. All products have 28 or 32 fractional bits, so the quotient may reach 2^30.
+What b drops, times 2^-e, is below 2^-22; 2^-20 for |x| >= 2^24; 2^-18 where a session of 12 bits has more than 2^36."""
 
 SUM_BITS = 32
 
