@@ -50,12 +50,30 @@ def test_standardizes_features_at_the_owner_but_not_the_label(session, people):
 
 def test_reads_whole_numbers_as_integers(session, tmp_path):
     path = tmp_path / "counts.csv"
-    path.write_text("a,b\n1,-2\n4611686018427,3\n")
+    path.write_text("a,b\n1,-2\n9007199254740993,3\n")
 
     x = read_csv(path, owner="alice", dtype=torch.int64)
 
     assert x.dtype == torch.int64
-    assert tacit.reveal(x).tolist() == [[1, -2], [4611686018427, 3]]
+    assert tacit.reveal(x).tolist() == [[1, -2], [2**53 + 1, 3]]
+
+
+def test_labels_are_classes_that_their_owner_checks(session, tmp_path):
+    path = tmp_path / "flowers.csv"
+    path.write_text("id,width,species,kind\n1,.5,setosa,0\n2,,virginica,2\n")
+    options = {"columns": ["width"], "fill": 0.25}
+
+    x, words = read_csv(path, "bob", "species", categories={"species": ["setosa", "virginica"]}, **options)
+    _, numbers = read_csv(path, "bob", "kind", classes=3, **options)
+
+    assert tacit.reveal(x).tolist() == [[0.5], [0.25]]
+    assert (words.dtype, words.shape) == (torch.int64, (2,))
+    assert tacit.reveal(words).tolist() == [0, 1]
+    assert tacit.reveal(numbers).tolist() == [0, 2]
+    with pytest.raises(DataError, match="kind holds a number at index 1 that is none of 0 to 1"):
+        read_csv(path, "bob", "kind", classes=2, **options)
+    with pytest.raises(DataError, match="say which column"):
+        read_csv(path, "bob", classes=2, columns=["width"])
 
 
 @pytest.mark.parametrize(
@@ -65,7 +83,11 @@ def test_reads_whole_numbers_as_integers(session, tmp_path):
         ("label\n1\n", {"label": "label"}, r"has no column but the label 'label'"),
         ("a,b\n1,1e14\n", {}, r"row 1, column 'b': the number is too large"),
         ("a,b\n1,1.5\n", {"dtype": torch.int64}, r"row 1, column 'b': not a whole number"),
-        ("a,b\n1,2\n", {"dtype": torch.float16}, r"read_csv gives torch.float32 or torch.int64, not torch.float16"),
+        (
+            "a,b\n1,2\n",
+            {"dtype": torch.float16},
+            r"torch.float64 or torch.int64, not torch.float16",
+        ),
         ("a,b\n1,2\n", {"dtype": torch.int64, "standardize": True}, r"use dtype=torch.float32"),
     ],
 )

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tacit.data.table import read_table
+from tacit.data.table import Reading, read_table
 from tacit.errors import DataError
 
 
@@ -115,7 +115,33 @@ def test_names_the_first_number_that_is_too_large_or_not_whole(write):
     with pytest.raises(DataError, match=r"row 2, column 'b': the number is too large"):
         table.check_below(2.0**46)
     with pytest.raises(DataError, match=r"row 2, column 'a': not a whole number"):
-        table.check_whole()
+        read_table(write("a,b\n1,2\n3.5,1e15\n"), Reading(whole=True))
+
+
+def test_whole_numbers_are_read_to_the_last_digit(write):
+    path = write("a,b\n9007199254740993,-4611686018427387903\n1e3,2.0\n")
+
+    assert read_table(path, Reading(whole=True)).values.tolist() == [[2**53 + 1, 1 - 2**62], [1000, 2]]
+    with pytest.raises(DataError, match=r"row 1, column 'a': the number is too large"):
+        read_table(write("a\n4611686018427387904\n"), Reading(whole=True))
+
+
+def test_words_gaps_and_columns_are_read_as_is_said(write):
+    path = write("id,sex,age\n7,male,31\n8, female ,NULL\n9,male,\n")
+    reading = Reading(["age", "sex"], {"sex": ["female", "male"]}, {"age": -1.5})
+
+    assert read_table(path, reading).columns == ("age", "sex")
+    assert read_table(path, reading).values.tolist() == [[31, 1], [-1.5, 0], [-1.5, 1]]
+    for wrong, message in (
+        (Reading(["weight"]), "has no column 'weight'"),
+        (Reading(categories={"sex": ["female"]}), "row 1, column 'sex': the cell is none of the categories"),
+        (Reading(categories={"sex": ["female", "male"]}), "row 2, column 'age': the cell is not a number"),
+        (Reading(["age"]), "row 2, column 'age': the cell is not a number"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read_table(path, wrong)
+    with pytest.raises(DataError, match="separated by commas"):
+        read_table(write("a\tb\n1\t2\n"))
 
 
 @given(content=st.one_of(st.text(max_size=60), st.text(alphabet='a1,."\n\r -e', max_size=60)))

@@ -19,6 +19,7 @@ from tacit.aten.registry import (
     protocol_of,
     public_secret,
     result_dtype,
+    scalar,
     secret,
 )
 from tacit.errors import DataError
@@ -42,7 +43,7 @@ def combine(x: Operand, y: Operand, alpha: float = 1) -> Arithmetic | Tensor:
     if alpha != 1 and isinstance(a, Arithmetic) and isinstance(b, Arithmetic) and not a.storage.headroom:
         b = b.without_headroom()  # the sum has none
     if alpha != 1:
-        b = b * alpha if isinstance(b, Tensor) else scaled(b, torch.tensor(alpha))
+        b = b * alpha if isinstance(b, Tensor) else scaled(b, scalar(alpha))
     if isinstance(a, Tensor):
         return a + b if isinstance(b, Tensor) else add_public(b, a)
     if isinstance(b, Tensor):
@@ -175,7 +176,7 @@ def power(func: Any, x: SecretTensor, exponent: float) -> SecretTensor:
     if isinstance(value, Tensor):
         return public_secret(x._protocol, (value**exponent).to(dtype))
     if twice != 2 * exponent:
-        return secret(exp(times_public(log(value), torch.tensor(float(exponent)))), dtype)
+        return secret(exp(times_public(log(value), scalar(float(exponent)))), dtype)
     if twice % 2:
         return secret(whole_power((sqrt if twice > 0 else rsqrt)(value), abs(twice)), dtype)
     result = whole_power(value, abs(twice // 2))
@@ -200,10 +201,10 @@ def addcmul(func: Any, x: Operand, left: Operand, right: Operand, *, value: floa
     """x + value left right. Squares that are added to something precise are as precise; see `LARGEST_FACTOR`."""
     product: Arithmetic | Tensor
     if left is right and is_precise(x) and isinstance(factor := number(left), Arithmetic):
-        product = times_public(precise_square(factor), torch.tensor(value))
+        product = times_public(precise_square(factor), scalar(value))
     else:
         product = multiply(left, right)
-        product = times_public(product, torch.tensor(value)) if isinstance(product, Arithmetic) else product * value
+        product = times_public(product, scalar(value)) if isinstance(product, Arithmetic) else product * value
     base = number(x)
     if isinstance(product, Tensor):
         total = base + product if isinstance(base, Tensor) else add_public(base, product)

@@ -20,6 +20,7 @@ from tacit.aten.registry import (
     protocol_of,
     public_secret,
     result_dtype,
+    scalar,
     secret,
 )
 from tacit.functions.linear import fractional, masking
@@ -67,9 +68,12 @@ def compare(func: Any, x: Operand, y: Operand) -> SecretTensor:
 def _scalar(x: SecretTensor, y: Operand) -> float | None:
     """The public number that all of x is compared with, if there is one."""
     threshold = number(y)
-    if isinstance(threshold, Tensor) and threshold.numel() == 1 and threshold.dim() <= x.dim():
-        return threshold.item()
-    return None
+    if not isinstance(threshold, Tensor) or threshold.numel() != 1 or threshold.dim() > x.dim():
+        return None
+    if x.dtype.is_floating_point and threshold.dtype.is_floating_point:  # PyTorch compares in the dtype of both
+        rounded = threshold.to(result_dtype(x, y)).item()
+        return rounded if math.isfinite(rounded) else threshold.item()
+    return threshold.item()
 
 
 def _constant(x: SecretTensor, share: Arithmetic, value: float, kind: str) -> bool | None:
@@ -159,7 +163,7 @@ def difference(func: Any, x: Operand, y: Operand) -> SecretTensor:
 def where(func: Any, condition: Tensor, x: Operand, y: Operand) -> SecretTensor:
     """y + condition (x - y): a selection, one round; by a public condition, local. For -inf see `functions.linear`."""
     dtype = result_dtype(x, y)
-    x, y = (v if isinstance(v, SecretTensor) else masking(torch.as_tensor(v)) for v in (x, y))
+    x, y = (v if isinstance(v, SecretTensor) else masking(v if isinstance(v, Tensor) else scalar(v)) for v in (x, y))
     if not isinstance(condition, SecretTensor) or plain(condition) is not None:
         mask = plain(condition).to(torch.int64)
         first, second = number(x), number(y)

@@ -175,5 +175,8 @@ def one_hot(index: Tensor, num_classes: int = -1) -> Tensor | None:
     """Rows of the unit matrix; an owner's own indices are checked by the owner. Others give zeros if they are none."""
     if not isinstance(index, SecretTensor) or plain(index) is not None or num_classes < 1:
         return None
+    session = index._protocol.session
+    session.check_open()
+    session.transcript.record(f"one_hot({tuple(index.shape)}, {num_classes})")
     column = arithmetic(index).move(lambda t: t.unsqueeze(-1), view=False)
     return secret(hot(column, num_classes, index.dim(), "a tensor of classes", outside=True), torch.int64)

@@ -27,6 +27,7 @@ __all__ = [
     "plain",
     "protocol_of",
     "result_dtype",
+    "scalar",
     "secret",
     "zeros",
 ]
@@ -59,6 +60,11 @@ def secret(share: Share, dtype: torch.dtype | None = None) -> SecretTensor:
     return SecretTensor(share, dtype)
 
 
+def scalar(x: float) -> Tensor:
+    """A Python number as it is: PyTorch's default of float32 would drop what a float64 secret keeps."""
+    return torch.tensor(x, dtype=torch.float64 if isinstance(x, float) else None)
+
+
 def places(share: Share, count: int) -> SecretTensor:
     """The share of positions among so many elements, which nobody has to wrap."""
     share.facts.within = range(max(count, 1))
@@ -78,7 +84,7 @@ def plain(x: Any) -> Any:
 def number(x: Any) -> Arithmetic | Tensor:
     """An operand of an arithmetic operator: a share, or a plain tensor where it is public."""
     if not isinstance(x, SecretTensor):
-        return x if isinstance(x, Tensor) else torch.tensor(x)
+        return x if isinstance(x, Tensor) else scalar(x)
     known = x.share.known_public()
     if known is not None:
         return known

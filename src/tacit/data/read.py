@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from tacit.api import current_session, share
-from tacit.data.table import Table, read_table
+from tacit.data.table import Reading, Table, read_table
 from tacit.errors import DataError
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.session.session import Session
@@ -31,6 +32,10 @@ def read_csv(
     dtype: torch.dtype = torch.float32,
     standardize: bool = False,
     name: str | None = None,
+    columns: Sequence[str] | None = None,
+    categories: Mapping[str, Sequence[str]] | None = None,
+    fill: float | Mapping[str, float] | None = None,
+    classes: int | None = None,
 ) -> SecretTensor: ...
 
 
@@ -43,6 +48,10 @@ def read_csv(
     dtype: torch.dtype = torch.float32,
     standardize: bool = False,
     name: str | None = None,
+    columns: Sequence[str] | None = None,
+    categories: Mapping[str, Sequence[str]] | None = None,
+    fill: float | Mapping[str, float] | None = None,
+    classes: int | None = None,
 ) -> tuple[SecretTensor, SecretTensor]: ...
 
 
@@ -54,6 +63,10 @@ def read_csv(
     dtype: torch.dtype = torch.float32,
     standardize: bool = False,
     name: str | None = None,
+    columns: Sequence[str] | None = None,
+    categories: Mapping[str, Sequence[str]] | None = None,
+    fill: float | Mapping[str, float] | None = None,
+    classes: int | None = None,
 ) -> SecretTensor | tuple[SecretTensor, SecretTensor]:
     """Share the numbers of a CSV file that only `owner` opens; the path means nothing at the other roles.
 
@@ -61,24 +74,41 @@ def read_csv(
     `standardize` brings every feature, not the label, to mean 0 and standard deviation 1 at the owner, before sharing.
     `name` is what errors call it, at first the name of the owner's file.
 
+    `columns` are those that are wanted, in this order, beside the label. `categories` says for columns of words which
+    words there are, {"sex": ["female", "male"]}; their places are the numbers. `fill` is what a cell becomes that is
+    empty, NULL, NA, NaN or ?, for all columns or by name. With `classes`, or for a label of words, the label is a
+    tensor of int64 and shape (rows,), as `torch.nn.functional.cross_entropy` takes it, and its owner checks that all
+    are 0 to classes - 1. With `torch.int64` whole numbers below 2^62 are exact to the last digit.
+
     Reveals: that name, the number of rows and the names of the columns (`tacit.data.columns`), to all roles.
     """
     session = current_session()
-    if dtype not in (torch.float32, torch.int64):
-        raise DataError(f"read_csv gives torch.float32 or torch.int64, not {dtype}")
+    if dtype not in (torch.float32, torch.float64, torch.int64):
+        raise DataError(f"read_csv gives torch.float32, torch.float64 or torch.int64, not {dtype}")
+    if classes is not None and label is None:
+        raise DataError("classes are those of the label: say which column it is")
+    if label is not None and categories and label in categories and classes is None:
+        classes = len(categories[label])
     if standardize and not dtype.is_floating_point:
         raise DataError("standardized columns are not whole numbers: use dtype=torch.float32")
     tables: list[Table] | None = None
     message = None
     if owner in session.transport.hosted:
-        tables = _load(session, path, label, dtype, standardize)
+        wanted = None if columns is None else [*columns, *([] if label is None or label in columns else [label])]
+        reading = Reading(wanted, categories or {}, fill, whole=not dtype.is_floating_point)
+        tables = _load(session, path, label, dtype, standardize, reading)
         shapes = {"rows": len(tables[0].values), "columns": [table.columns for table in tables]}
         message = json.dumps({"name": name or Path(path).name, **shapes}).encode()
     public = json.loads(session.announce(owner, message))
     secrets = []
     for place, names in enumerate(public["columns"]):
-        value = tables[place].values.to(dtype) if tables else None
-        secret = share(value, owner, shape=(public["rows"], len(names)), dtype=dtype, name=public["name"])
+        value = tables[place].values if tables else None
+        if place and classes is not None:
+            value = None if value is None else value.squeeze(1)
+            secret = share(value, owner, shape=(public["rows"],), name=f"{public['name']}: {label}", classes=classes)
+        else:
+            value = None if value is None else value.to(dtype)
+            secret = share(value, owner, shape=(public["rows"], len(names)), dtype=dtype, name=public["name"])
         _COLUMNS[secret] = tuple(names)
         secrets.append(secret)
     return (secrets[0], secrets[1]) if label is not None else secrets[0]
@@ -92,12 +122,12 @@ def columns(x: Tensor) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _load(session: Session, path: str | Path, label: str | None, dtype: torch.dtype, standardize: bool) -> list[Table]:
+def _load(
+    session: Session, path: str | Path, label: str | None, dtype: torch.dtype, standardize: bool, reading: Reading
+) -> list[Table]:
     """The features, and the label if there is one, checked to be numbers that fixed point holds."""
-    table = read_table(path)
-    frac_bits = session.config.frac_bits if dtype.is_floating_point else 0
-    table.check_below(2.0 ** (VALUE_BITS - frac_bits))
-    if not dtype.is_floating_point:
-        table.check_whole()
+    table = read_table(path, reading)
+    if dtype.is_floating_point:
+        table.check_below(2.0 ** (VALUE_BITS - session.config.frac_bits))
     tables = [table] if label is None else list(table.split(label))
     return [tables[0].standardized(), *tables[1:]] if standardize else tables

@@ -40,10 +40,10 @@ def encode(x: torch.Tensor, frac_bits: int, *, name: str = "tensor") -> torch.Te
     """
     if not x.dtype.is_floating_point:
         scaled = x.detach().to(torch.int64, copy=True)
-        if frac_bits:
-            _check(scaled.abs() < 1 << (VALUE_BITS - frac_bits), x, frac_bits, name)
-            scaled = scaled << frac_bits
-        return scaled
+        if x.dtype is torch.int64 or frac_bits:  # smaller ones fit
+            edge = 1 << (VALUE_BITS - frac_bits)
+            _check((scaled < edge) & (scaled > -edge), x, frac_bits, name)
+        return scaled << frac_bits if frac_bits else scaled
     encoded, fits = kernels.encode(x.detach(), float(1 << frac_bits))
     if not fits:
         _check((x.detach().to(torch.float64) * float(1 << frac_bits)).abs() < 2.0**VALUE_BITS, x, frac_bits, name)
@@ -57,6 +57,10 @@ def _check(fits: torch.Tensor, x: torch.Tensor, frac_bits: int, name: str) -> No
     value = x[index]
     kind = "NaN" if bool(value != value) else "infinite" if bool(value.abs() == torch.inf) else "too large"
     place = f"index {index}" if len(index) != 1 else f"index {index[0]}"
+    if not x.dtype.is_floating_point and not frac_bits:
+        raise EncodingError(
+            f"{name} holds a number at {place} that is {kind}: secret integers are below 2^{VALUE_BITS}"
+        )
     raise EncodingError(
         f"{name} holds a number at {place} that is {kind}: fixed point with {frac_bits} fractional bits holds "
         f"finite numbers below 2^{VALUE_BITS - frac_bits} in magnitude"
