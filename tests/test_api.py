@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import tacit
-from tacit import SecretTensor, TacitError
+from tacit import SecretTensor, TacitError, api
 from tacit.api import embedded, release
 from tacit.errors import ConfigError, DataError, EncodingError, RevealError
 from tacit.ring.fixed_point import decode
@@ -210,3 +210,15 @@ def test_a_release_is_refused_by_a_policy_and_to_a_role():
             release(secret, to="bob")
         with pytest.raises(RevealError, match="gives numbers"):
             release(secret > 0, to="outside")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b'[[-8], "float32"]', b'[[1099511627776], "float32"]', b'[["x"], "float32"]', b'{"a": 1}', b'[[true], "int64"]',
+        b'[[2.5], "float32"]', b"\xff", b'[[1, 1], "no_dtype"]', b"[[1], 7]", b"[" * 100_000,
+    ],
+)  # fmt: skip
+def test_what_an_owner_announces_may_be_anything(message: bytes) -> None:
+    with pytest.raises(DataError, match="bob announced a tensor"):
+        api._announced("bob", message)

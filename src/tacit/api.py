@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import copy
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from tacit.protocols.base import Protocol
 from tacit.protocols.dealer import Dealer
 from tacit.protocols.share import Binary, Share
 from tacit.ring.fixed_point import decode, encode, real_tensor
+from tacit.ring.memory import memory_bytes
 from tacit.session.config import Config
 from tacit.session.launch import Launch, connect, current
 from tacit.session.session import Session
@@ -31,6 +33,8 @@ from tacit.tensor import SecretTensor, fingerprint
 
 __all__ = ["active_protocol", "current_session", "embedded", "is_role", "release", "reveal", "role", "session", "share"]
 
+MOST_DIMENSIONS = 64
+"""PyTorch's own limit."""
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 _active: list[Protocol] = []
 
@@ -257,11 +261,24 @@ def _announce_shape(opened: Session, owner: str, tensor: Tensor | None) -> tuple
     if owner in opened.transport.hosted:
         assert tensor is not None
         message = json.dumps([list(tensor.shape), str(tensor.dtype).removeprefix("torch.")]).encode()
-    shape, kind = json.loads(opened.announce(owner, message))
-    dtype = getattr(torch, kind, None)
+    return _announced(owner, opened.announce(owner, message))
+
+
+def _announced(owner: str, message: bytes) -> tuple[tuple[int, ...], torch.dtype]:
+    """Check the shape and dtype that another role's owner announced: it may be anything."""
+    try:
+        shape, kind = json.loads(message)
+        sizes = tuple(shape)
+        if not all(type(n) is int and 0 <= n < 1 << 40 for n in sizes) or len(sizes) > MOST_DIMENSIONS:
+            raise ValueError
+        dtype = getattr(torch, kind, None)
+    except (ValueError, TypeError, RecursionError):
+        raise DataError(f"{owner} announced a tensor of an impossible shape") from None
     if not isinstance(dtype, torch.dtype):
         raise DataError(f"{owner} announced a tensor of an unknown dtype")
-    return tuple(int(n) for n in shape), dtype
+    if 8 * math.prod(sizes) > memory_bytes():
+        raise DataError(f"{owner} announced a tensor of shape {sizes}, which is more than the memory of this machine")
+    return sizes, dtype
 
 
 def _public(protocol: Protocol, tensor: Tensor, name: str) -> Share:

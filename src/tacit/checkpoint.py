@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tacit import private_files
 from tacit.api import active_protocol
 from tacit.errors import DataError
 from tacit.protocols.arithmetic import Arithmetic
@@ -166,11 +167,8 @@ def _restored(protocol: Protocol, entry: Entry, files: list[dict[str, Tensor]]) 
 
 def _write(path: Path, data: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a file that only its owner may read, and put it in place in one step."""
-    partial = path.with_name(path.name + ".partial")
-    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
-    save_file(data, partial, metadata)
-    partial.chmod(0o600)
-    partial.replace(path)
+    with private_files.replacing(path) as partial:
+        save_file(data, partial, metadata)
 
 
 def _read(path: Path, role: str) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ import uvicorn
 
 from tacit.cli.serve_fhe import serve_fhe
 from tacit.errors import KeyMismatchError, MessageError, ServiceError
-from tacit.fhe import Client
+from tacit.fhe import Client, remote
 from tacit.fhe.service import create_app
 
 ROWS = np.linspace(-2, 2, 120).reshape(4, 30)
@@ -127,3 +130,34 @@ def test_the_command_refuses_in_one_sentence(arguments: list[str], says: str, fo
     assert result.exit_code != 0
     assert says in result.output
     assert "Traceback" not in result.output
+
+
+def test_http_goes_to_this_machine_only() -> None:
+    with pytest.raises(ServiceError, match="neither https nor on this machine"):
+        Client("http://models.example.org", timeout=2)
+
+
+@pytest.mark.parametrize("body", ["bomb", "flood"])
+def test_an_answer_is_taken_as_it_is_and_only_so_long(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "MOST_BYTES", 1 << 20)
+    content = gzip.compress(bytes(1 << 26)) if body == "bomb" else bytes((1 << 20) + 1)
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", str(len(content)))
+            if body == "bomb":
+                self.send_header("content-encoding", "gzip")
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        with pytest.raises(MessageError if body == "bomb" else ServiceError):
+            Client(f"http://127.0.0.1:{server.server_port}", timeout=5)
+        thread.join()

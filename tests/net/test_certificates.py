@@ -77,3 +77,11 @@ def test_what_is_missing_or_wrong_is_named(folder: Path, what: str, message: str
 
     with pytest.raises(ConfigError, match=message):
         Identity.load(folder, "alice", ("bob",))
+
+
+def test_two_peers_have_two_certificates(folder: Path) -> None:
+    make_certificate(folder, "crypto-producer")
+    (folder / "crypto-producer.crt").write_bytes((folder / "bob.crt").read_bytes())
+
+    with pytest.raises(ConfigError, match=r"bob\.crt and crypto-producer\.crt in .* are the same certificate"):
+        Identity.load(folder, "alice", ("bob", "crypto-producer"))

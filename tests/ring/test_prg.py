@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
+import threading
 
 import pytest
 import torch
@@ -86,3 +88,21 @@ def test_a_stream_is_combined_with_what_is_there(size: int) -> None:
     combined.xor_into(masked)
 
     assert all(torch.equal(x, y) for x, y in zip((total, difference, masked), want, strict=True))
+
+
+def test_two_threads_never_get_the_same_bytes() -> None:
+    stream, drawn = Stream(b"t" * 16), [[], []]  # type: tuple[Stream, list[list[bytes]]]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    def draw(mine: list[bytes]) -> None:
+        mine += [bytes(stream.bytes(16).numpy()) for _ in range(20_000)]
+
+    threads = [threading.Thread(target=draw, args=(mine,)) for mine in drawn]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(before)
+
+    assert len({*drawn[0], *drawn[1]}) == 40_000

@@ -25,6 +25,10 @@ def with_settings(**settings: object) -> dict[str, object]:
     return {**ROLES, "tacit": settings}
 
 
+def on_loopback(**settings: object) -> dict[str, object]:
+    return {**{role: f"127.0.0.1:{9001 + k}" for k, role in enumerate(ROLES)}, "tacit": settings}
+
+
 def test_the_plain_form_is_enough() -> None:
     config = parse(ROLES)
 
@@ -127,6 +131,17 @@ WRONG: list[tuple[Any, str]] = [
     (with_settings(listen="h"), "'tacit.listen' must be an address"),
     (with_settings(outbox_bytes=1), "'tacit.outbox_bytes' must be a whole number"),
     (with_settings(tls="insecure-plaintext"), "'alice' is at 10.0.0.1:9000"),
+    (on_loopback(tls="insecure-plaintext", listen="0.0.0.0:9001"), "'tacit.listen' is at 0.0.0.0:9001"),
+    (on_loopback(tls="insecure-plaintext", listen="[::]:9001"), "'tacit.listen' is at [::]:9001"),
+    (
+        on_loopback(
+            tls="insecure-plaintext",
+            clients={"alice": "127.0.0.1:9101", "bob": "127.0.0.1:9102"},
+            listen_clients="0.0.0.0:9101",
+        ),
+        "'tacit.listen_clients' is at 0.0.0.0:9101",
+    ),
+    ({"alice": "h:1", "client": "h:2", "crypto-producer": "h:3"}, "'client' cannot be the name of a role"),
     (with_settings(clients={"alice": "h:1"}), "'tacit.clients' must have an address for each party"),
     (with_settings(clients={"alice": "h:1", "bob": "h:1"}), "have the same address, h:1"),
     (with_settings(clients={"alice": "h:1", "bob": "h"}), "'tacit.clients.bob' must be an address"),

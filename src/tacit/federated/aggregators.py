@@ -12,7 +12,6 @@ trusts, so it should come over a channel that nobody can tamper with::
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Self
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
+from tacit import private_files
 from tacit.federated.errors import RosterError
 from tacit.session.config import PRODUCER
 
@@ -75,10 +75,10 @@ def make_box_key(folder: Path, party: str) -> bytes:
     key = X25519PrivateKey.generate()
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     try:
-        handle = os.open(folder / f"{party}.box", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        file = private_files.create(folder / f"{party}.box")
     except OSError as error:
         raise RosterError(f"{folder / party}.box cannot be written: {error.strerror}") from None
-    with open(handle, "wb") as file:
+    with file:
         file.write(pem)
     return key.public_key().public_bytes_raw()
 
@@ -87,6 +87,8 @@ def box_key(folder: Path, party: str) -> bytes:
     """Read a party's private key for boxes."""
     path = folder / f"{party}.box"
     try:
+        if not private_files.is_private(path):
+            raise RosterError(f"{path} can be read by other users of this machine: run `chmod 600 {path}`")
         key = load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError) as error:
         raise RosterError(f"{path}: no key can be read there ({type(error).__name__})") from None

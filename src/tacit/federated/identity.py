@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from tacit import private_files
 from tacit.federated.errors import ForgeryError, RosterError
 
 __all__ = ["Identity", "Roster", "enroll"]
@@ -41,6 +41,8 @@ class Identity:
         """Read an identity; its name is that of the file."""
         place = Path(path)
         try:
+            if not private_files.is_private(place):
+                raise RosterError(f"{place} can be read by other users of this machine: run `chmod 600 {place}`")
             key = load_pem_private_key(place.read_bytes(), password=None)
         except (OSError, ValueError, TypeError) as error:
             raise RosterError(f"{place}: no identity can be read there ({type(error).__name__})") from None
@@ -52,7 +54,7 @@ class Identity:
         """Write `<name>.pem`, readable by its owner only."""
         path = Path(folder) / f"{self.name}.pem"
         pem = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        with private_files.create(path) as file:
             file.write(pem)
         return path
 

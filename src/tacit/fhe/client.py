@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -10,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from tacit import private_files
 from tacit.errors import FheError, KeyMismatchError, MessageError
 from tacit.fhe import wire
 from tacit.fhe.layout import Int
@@ -75,9 +75,7 @@ class Client:
 
     def save_key(self, path: str | Path) -> None:
         """Write the secret key to a file that only its owner may read. Keep it as you would keep the data."""
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(_KEY_MAGIC + self._model + self._secret.secret_bytes())
+        private_files.write(Path(path), _KEY_MAGIC + self._model + self._secret.secret_bytes())
 
     def load_key(self, path: str | Path) -> None:
         """Go on with a secret key that `save_key` wrote. Its public key is made anew."""

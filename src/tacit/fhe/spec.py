@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from tacit import private_files
 from tacit.errors import MessageError
 from tacit.fhe.encode import Affine, Encoder, Quantizer, Thermometer
 from tacit.fhe.layout import Layout
@@ -109,9 +109,7 @@ def save(spec: ClientSpec | ServerSpec, folder: str | Path) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     client = isinstance(spec, ClientSpec)
     path = target / (CLIENT_FILE if client else SERVER_FILE)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644 if client else 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(to_bytes(spec))
+    private_files.write(path, to_bytes(spec), 0o644 if client else private_files.OWNER_ONLY)
     return path
 
 

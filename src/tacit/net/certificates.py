@@ -7,9 +7,7 @@ A peer must present exactly the certificate in its file: it is *pinned*, so name
 from __future__ import annotations
 
 import datetime
-import os
 import ssl
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tacit import private_files
 from tacit.errors import ConfigError
 
 __all__ = ["Identity", "fingerprint", "make_certificate", "read_certificate"]
@@ -45,12 +44,12 @@ def make_certificate(folder: Path, role: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     key_path, certificate_path = folder / f"{role}.key", folder / f"{role}.crt"
     try:
-        handle = os.open(key_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        file = private_files.create(key_path)
     except FileExistsError:
         raise ConfigError(
             f"{key_path} is there already: delete it if {role} is to have a new key, which its peers must then pin"
         ) from None
-    with os.fdopen(handle, "wb") as file:
+    with file:
         file.write(
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -92,15 +91,17 @@ class Identity:
         key = folder / f"{role}.key"
         if not key.is_file():
             raise ConfigError(f"there is no private key {key}: make it with `tacit keygen`")
-        if os.name == "posix" and key.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        if not private_files.is_private(key):
             raise ConfigError(f"{key} can be read by other users of this machine: run `chmod 600 {key}`")
         pins = {
             peer: read_certificate(folder / f"{peer}.crt").public_bytes(serialization.Encoding.DER) for peer in peers
         }
         own = read_certificate(folder / f"{role}.crt").public_bytes(serialization.Encoding.DER)
+        known = {own: role}
         for peer, pin in pins.items():
-            if pin == own:
-                raise ConfigError(f"{role}.crt and {peer}.crt in {folder} are the same certificate")
+            if pin in known:
+                raise ConfigError(f"{known[pin]}.crt and {peer}.crt in {folder} are the same certificate")
+            known[pin] = peer
         identity = Identity(role, folder, pins)
         for peer in peers:
             identity.context(peer, server=True)

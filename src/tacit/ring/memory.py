@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from functools import cache
 
-__all__ = ["keep_freed"]
+__all__ = ["keep_freed", "memory_bytes"]
 
 LARGEST = 1 << 25
 """Bytes up to which a tensor's memory is used again: 32 MiB, the most that the C library allows."""
@@ -32,3 +33,12 @@ def keep_freed() -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(_MMAP_THRESHOLD, LARGEST) and mallopt(_TRIM_THRESHOLD, KEPT))
+
+
+@cache
+def memory_bytes() -> int:
+    """The memory of this machine, or what no machine has where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 1 << 62

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from threading import Lock
 
 import torch
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -33,12 +34,14 @@ class Stream:
     one run, so no part of a stream is ever used twice.
     """
 
-    __slots__ = ("_at", "_block", "_source")
+    __slots__ = ("_at", "_block", "_one_at_a_time", "_source")
 
     def __init__(self, key: bytes) -> None:
         self._source = kernels.key_stream(key)
         self._block = torch.empty(0, dtype=torch.uint8)
         self._at = 0
+        self._one_at_a_time = Lock()
+        """Two threads never get the same bytes; which of them gets which is for their callers to order."""
 
     def __repr__(self) -> str:
         return "Stream(<key hidden>)"
@@ -50,11 +53,12 @@ class Stream:
         """The next `count` bytes, as a fresh uint8 tensor that starts at a multiple of 8 in memory."""
         if count > SMALL_BYTES:
             return self._source.next(count)
-        end = self._at + count
-        if end > self._block.numel():
-            self._block, self._at, end = self._source.next(BLOCK_BYTES), 0, count
-        out = self._block[self._at : end]
-        self._at = (end + 7) & ~7
+        with self._one_at_a_time:
+            end = self._at + count
+            if end > self._block.numel():
+                self._block, self._at, end = self._source.next(BLOCK_BYTES), 0, count
+            out = self._block[self._at : end]
+            self._at = (end + 7) & ~7
         return out
 
     def ring(self, shape: Sequence[int]) -> torch.Tensor:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator, Sequence
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,8 @@ def open_dataset(name: str, folder: str | Path | None = None, *, remember: bool 
     """Open a data set that clients have submitted to the parties of this session.
 
     The parties tell each other which submissions they hold, and all of them take those that every party has, in the
-    order in which the first party received them. Several submissions are joined in one file beside them, once.
+    order in which the first party received them. Several submissions are joined in a file that has no name on the
+    disk and is gone with the session: where a submission was withdrawn, nothing is left of it.
 
     Args:
         name: its name.
@@ -154,18 +155,16 @@ def _load(store: Store, name: str, entries: Sequence[Entry], layout: Layout) -> 
     """One party's share of the whole data set, mapped into memory."""
     path = entries[0].folder / "share.safetensors"
     if len(entries) > 1:
-        digest = blake2b(b"".join(map(_mark, entries)), digest_size=16).hexdigest()
-        path = store.folder / name / f"joined-{digest}.safetensors"
-        if not path.exists():
-            write_share(path, entries, layout)
-            for old in path.parent.glob("joined-*.safetensors"):
-                if old != path:
-                    old.unlink()
+        path = store.folder / name / f".joined-{secrets.token_hex(8)}"
+        write_share(path, entries, layout)
     try:
         with safe_open(path, framework="pt") as file:
             return {field.name: file.get_tensor(field.name) for field in layout.fields}
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
+    finally:
+        if len(entries) > 1:
+            path.unlink(missing_ok=True)  # what is mapped stays until it is used no more
 
 
 def _secret(

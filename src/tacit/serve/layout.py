@@ -106,8 +106,8 @@ class Layout:
 
 
 def _check_field(field: Field) -> None:
-    if not isinstance(field.name, str) or not NAME.fullmatch(field.name):
-        raise DataError("the name of a tensor is up to 63 letters, digits, '-', '_' and '.'")
+    if not isinstance(field.name, str) or not NAME.fullmatch(field.name) or field.name == "__metadata__":
+        raise DataError("the name of a tensor is up to 63 letters, digits, '-', '_' and '.', and not '__metadata__'")
     if not isinstance(field.dtype, str) or field.dtype not in DTYPES:
         raise DataError(f"a tensor is one of {' and '.join(DTYPES)}")
     if len(field.shape) > MOST_DIMENSIONS or any(type(n) is not int or not 1 <= n < 1 << 40 for n in field.shape):

@@ -27,6 +27,7 @@ from typing import Any, BinaryIO
 
 from safetensors import SafetensorError, safe_open
 
+from tacit import private_files
 from tacit.errors import DataError, Refused
 from tacit.serve.layout import NAME, Field, Layout, bytes_of
 
@@ -253,7 +254,7 @@ def _header(layout: Layout) -> bytes:
 
 
 def _create(path: Path) -> BinaryIO:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+    return private_files.create(path)
 
 
 def _replace(path: Path, content: bytes) -> None:

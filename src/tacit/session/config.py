@@ -41,6 +41,8 @@ CLIENTS = "clients"
 """In a reveal policy: whoever asks a prediction service. "all" are the roles, and no clients."""
 FEDERATION = "federation"
 """In a reveal policy and in the ledger: Flower's server, who is given the aggregates of rounds, and no role either."""
+RESERVED = (SETTINGS, CLIENTS, FEDERATION, "client", "all", "embedded")
+"""What policies and ledgers call others than roles, so no role has such a name."""
 ROLE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}", re.ASCII)
 PLAINTEXT_LOOPBACK = "insecure-plaintext"
 PLAINTEXT_ANYWHERE = "insecure-plaintext-anywhere"
@@ -207,10 +209,10 @@ def _no_constant(name: str) -> None:
 
 def _parties(literal: Mapping[str, object]) -> tuple[str, ...]:
     for role in literal:
-        if not ROLE_NAME.fullmatch(role) or role in (SETTINGS, CLIENTS, FEDERATION, "all", "embedded"):
+        if not ROLE_NAME.fullmatch(role) or role in RESERVED:
             raise ConfigError(
                 f"{role!r} cannot be the name of a role: use up to 63 letters, digits, '-', '_' and '.', "
-                f"and none of '{SETTINGS}', '{CLIENTS}', '{FEDERATION}', 'all' and 'embedded'"
+                f"and none of {', '.join(map(repr, RESERVED))}"
             )
     if PRODUCER not in literal:
         raise ConfigError(f"the role {PRODUCER!r} is missing: it makes the correlated randomness and holds no data")
@@ -247,7 +249,10 @@ def _no_duplicates(roles: Sequence[str], addresses: Sequence[Address]) -> None:
 def _check_plaintext(config: Config) -> None:
     if config.tls != PLAINTEXT_LOOPBACK:
         return
-    for role, address in zip(config.roles + config.parties, config.addresses + config.clients, strict=False):
+    bound = {f"{SETTINGS}.listen": config.listen, f"{SETTINGS}.listen_clients": config.listen_clients}
+    there = [*zip(config.roles, config.addresses, strict=True), *zip(config.parties, config.clients, strict=False)]
+    there += [(key, address) for key, address in bound.items() if address is not None]
+    for role, address in there:
         if not is_loopback(address.host):
             raise ConfigError(
                 f"'{SETTINGS}.tls' is \"{PLAINTEXT_LOOPBACK}\", which is for loopback only, but {role!r} is at "
