@@ -28,6 +28,7 @@ from tacit.ring.fixed_point import decode, encode, real_tensor
 from tacit.ring.memory import memory_bytes
 from tacit.session.config import Config
 from tacit.session.launch import Launch, connect, current
+from tacit.session.ledger import where
 from tacit.session.session import Session
 from tacit.tensor import SecretTensor, fingerprint
 
@@ -215,7 +216,7 @@ def share(
     if owner is None:
         if tensor is None:
             raise DataError("tacit.share(None) needs the owner of the value: tacit.share(None, owner=…)")
-        protocol.session.transcript.record(f"tacit.share({name}: {tuple(tensor.shape)})", fingerprint(tensor))
+        protocol.session.transcript.record(f"tacit.share({name}: {tuple(tensor.shape)})", fingerprint(tensor), where())
         shared = _public(protocol, tensor, name)
         if tensor.numel() and not tensor.dtype.is_floating_point and tensor.dtype != torch.bool:
             shared.facts.within = range(int(tensor.min()), int(tensor.max()) + 1)
@@ -228,7 +229,7 @@ def share(
     elif mine and tensor is not None and tuple(tensor.shape) != tuple(shape):
         raise DataError(f"{name} of {owner} has shape {tuple(tensor.shape)}, but {tuple(shape)} was promised")
     dtype = dtype or (tensor.dtype if tensor is not None else torch.get_default_dtype())
-    protocol.session.transcript.record(f"tacit.share({name}: {tuple(shape)}, owner={owner})")
+    protocol.session.transcript.record(f"tacit.share({name}: {tuple(shape)}, owner={owner})", b"", where())
     return _wrap(protocol, tensor, _owned(protocol, tensor if mine else None, owner, shape, dtype, name), dtype)
 
 
@@ -353,7 +354,7 @@ def reveal(x: Any, to: str | Sequence[str] = "all", *, name: str | None = None) 
     opened.check_open()
     receivers = _receivers(opened, to)
     name = name or "unnamed"
-    opened.transcript.record(f"tacit.reveal({name}: {tuple(x.shape)}, to={', '.join(receivers)})")
+    opened.transcript.record(f"tacit.reveal({name}: {tuple(x.shape)}, to={', '.join(receivers)})", b"", where())
     opened.ledger.write(name, x.shape, receivers)
     held = x.share
     if isinstance(held, Arithmetic):

@@ -21,7 +21,7 @@ from tacit.errors import DataError, RevealError, TacitError
 from tacit.protocols.base import Protocol
 from tacit.protocols.share import Share
 from tacit.refusals import public_name, unsupported
-from tacit.session.ledger import source_line
+from tacit.session.ledger import source_line, where
 
 __all__ = ["HANDLERS", "Deferred", "SecretTensor", "fingerprint", "in_terms_of_others", "unsupported"]
 
@@ -78,7 +78,7 @@ class SecretTensor(Tensor):
         if handler is None:
             return in_terms_of_others(func)(*args, **kwargs)
         transcript, operator, fingerprints, plain = _describe(func, args, kwargs)
-        transcript.record(operator, fingerprints)
+        transcript.record(operator, fingerprints, where())
         if plain:
             args, kwargs = _owned(func, args, kwargs)
         return handler(func, *args, **kwargs)

@@ -199,3 +199,37 @@ def test_ctrl_c_ends_all_children(tmp_path: Path, number: signal.Signals) -> Non
     assert process.returncode == 130
     assert time.monotonic() - began < 10
     assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGSEGV"])
+def test_a_role_that_was_killed_is_named_with_the_signal(tmp_path: Path, how: str) -> None:
+    lines = Lines()
+    text = f"""
+import os, signal, tacit
+with tacit.session():
+    if tacit.is_role("bob"):
+        os.kill(os.getpid(), signal.{how})
+"""
+
+    code = launch_local(script(tmp_path, text), on_line=lines)
+
+    number = getattr(signal, how).value
+    assert code == 128 + number
+    assert any(f"bob was killed by signal {number} ({how})" in line for line in lines.of["bob"])
+
+
+def test_a_divergence_names_the_line_and_traceback_shows_the_way(tmp_path: Path) -> None:
+    lines = Lines()
+    text = """import os, torch, tacit
+with tacit.session():
+    x = tacit.share(torch.ones(3), owner="alice")
+    x = torch.nn.functional.relu(x) * os.getpid()
+    tacit.reveal(x)
+"""
+
+    code = launch_local(script(tmp_path, text), on_line=lines, show_traceback=True)
+
+    assert code == 1
+    printed = "\n".join(lines.of["alice"] + lines.of["bob"])
+    assert "aten.mul.Tensor(secret 3) at script.py:4" in printed
+    assert 'script.py", line 5, in <module>' in printed

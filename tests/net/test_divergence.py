@@ -30,6 +30,16 @@ def test_equal_operators_with_different_public_values() -> None:
     assert "operator 2 is `b` at both, but its public values differ" in say(history("a", "b|1"), history("a", "b|2"))
 
 
+def test_the_line_of_the_program_is_named() -> None:
+    code = compile("first\nsecond\n", "folder/program.py", "exec")
+    lines = {line: start for start, _, line in code.co_lines()}
+    transcript = Transcript()
+    transcript.record("a", b"", (code, lines[2]))
+    transcript.record("b")  # of the same line
+
+    assert [operator for _, _, operator in transcript.told()] == ["a at program.py:2", "b at program.py:2"]
+
+
 def test_a_difference_older_than_memory_is_said_to_be_older() -> None:
     text = say(history("a", "b", "c", "d", keep=2), history("x", "b", "c", "d", keep=3))
 

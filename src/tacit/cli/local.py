@@ -41,8 +41,11 @@ GRACE = 5.0
 @click.option("--parties", default="alice,bob", show_default=True, help="The computing parties, separated by commas.")
 @click.option("--threads", type=click.IntRange(1, 4096), help="Threads of each role.  [default: cores / roles]")
 @click.option("--wan", metavar="LINK", help="Emulate a wide-area link, say 40ms,350mbit (round trip, each direction).")
+@click.option("--traceback", "show_traceback", is_flag=True, help="Show where in the program an error was raised.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def local(script: Path, parties: str, threads: int | None, wan: str | None, arguments: tuple[str, ...]) -> None:
+def local(
+    script: Path, parties: str, threads: int | None, wan: str | None, show_traceback: bool, arguments: tuple[str, ...]
+) -> None:
     """Run SCRIPT as all roles, each in a process on this machine, and merge what they print.
 
     What stands after `--` is for the script.
@@ -51,7 +54,16 @@ def local(script: Path, parties: str, threads: int | None, wan: str | None, argu
     signal.signal(signal.SIGTERM, _terminated)
     show = printer((*names, PRODUCER))
     try:
-        sys.exit(launch_local(script, parties=names, args=arguments, threads=threads, wan=wan, on_line=show))
+        code = launch_local(
+            script,
+            parties=names,
+            args=arguments,
+            threads=threads,
+            wan=wan,
+            on_line=show,
+            show_traceback=show_traceback,
+        )
+        sys.exit(code)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -82,6 +94,7 @@ def launch_local(
     threads: int | None = None,
     wan: str | None = None,
     on_line: OnLine | None = None,
+    show_traceback: bool = False,
 ) -> int:
     """Run a script as all roles, and return 0, or the exit code of the role that failed first.
 
@@ -94,6 +107,7 @@ def launch_local(
         threads: threads of each role; without it, roles share the cores evenly.
         wan: the link to emulate between each two roles, say "40ms,350mbit": a round trip, and a rate in each direction.
         on_line: called with each line that a role prints; printed here if not given.
+        show_traceback: whether a role says where in the program an error was raised.
     """
     if not Path(script).is_file():
         raise ConfigError(f"there is no script {script}")
@@ -104,10 +118,8 @@ def launch_local(
         config = write_trial(folder, parties, {**here, **(settings or {})})
         configs = dict.fromkeys(roles, config) if conditions is None else _relayed(config, conditions, relays)
         environment = {**os.environ, **_threads(len(roles), threads), "PYTHONUNBUFFERED": "1", **(env or {})}
-        commands = {
-            role: [sys.executable, "-m", "tacit", "run", str(script), "--config", str(path), "--as", role, "--", *args]
-            for role, path in configs.items()
-        }
+        run = [sys.executable, "-m", "tacit", "run", str(script), *["--traceback"] * show_traceback]
+        commands = {role: [*run, "--config", str(path), "--as", role, "--", *args] for role, path in configs.items()}
         return follow(commands, environment, on_line or printer(roles))
 
 
@@ -192,17 +204,33 @@ def _follow(processes: dict[str, subprocess.Popen[str]], on_line: OnLine) -> int
     ]
     for reader in readers:
         reader.start()
-    code, deadline = 0, float("inf")
-    while any(process.poll() is None for process in processes.values()) and time.monotonic() < deadline:
-        failed = [process.returncode for process in processes.values() if process.returncode]
-        if failed and not code:
-            code, deadline = failed[0], time.monotonic() + GRACE
+    code, deadline, killed = 0, float("inf"), set[str]()
+    running = True
+    while running and time.monotonic() < deadline:
+        ended = {role: process.poll() for role, process in processes.items()}
+        running = None in ended.values()
+        for role, left in ended.items():
+            if left and not code:
+                code, deadline = left, time.monotonic() + GRACE
+            if left is not None and left < 0 and role not in killed:
+                killed.add(role)
+                with lock:
+                    on_line(role, _killed(role, -left))
         time.sleep(0.02)
-    code = code or next((process.returncode for process in processes.values() if process.returncode), 0)
     _end(processes.values(), patience=0)
     for reader in readers:
         reader.join(1.0)
     return 128 - code if code < 0 else code
+
+
+def _killed(role: str, number: int) -> str:
+    """What there is to say of a role that could not say it."""
+    try:
+        name = f" ({signal.Signals(number).name})"
+    except ValueError:
+        name = ""
+    hint = "; the system does that when memory runs out" if number == signal.SIGKILL else ""
+    return f"{role} was killed by signal {number}{name}{hint}"
 
 
 def _read(role: str, stream: IO[str] | None, on_line: OnLine, lock: threading.Lock) -> None:

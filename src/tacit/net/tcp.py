@@ -212,7 +212,7 @@ class Tcp(Transport):
         """Say where this role is, so that two roles that wait for each other notice it."""
         waiting = self._waiting
         mine = waiting is not None and waiting[0] is link
-        count, digest, _ = self.transcript.history[-1] if self.transcript.history else (0, bytes(8), "")
+        count, digest = self.transcript.history[-1][:2] if self.transcript.history else (0, bytes(8))
         return ALIVE.pack(mine, waiting[1] if waiting and mine else 0, count, digest)
 
     def _judge(self, link: Link, payload: bytes) -> None:
@@ -348,7 +348,7 @@ class Tcp(Transport):
             theirs = None if payload is None else Transcript.from_bytes(payload)
         except ValueError:
             theirs = None
-        mine = list(self.transcript.history)
+        mine = self.transcript.told()
         text = explain(self._role, mine, link.peer, theirs, detail, same_script=link.same_script)
         return self._blame("diverged", link.peer, text)
 

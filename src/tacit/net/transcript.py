@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from collections import deque
 from hashlib import blake2b
+from os.path import basename
+from types import CodeType
 
 __all__ = ["DIGEST_BYTES", "FAR_HISTORY", "Transcript"]
 
@@ -18,24 +20,37 @@ FAR_HISTORY = 1 << 16
 """Operators that the crypto-producer keeps: it runs far ahead of the party that notices a divergence. More would cost
 memory, some 100 bytes each, and a longer frame when it comes to comparing."""
 
+Place = tuple[CodeType, int] | None
+"""An instruction of the program."""
+
 
 class Transcript:
     """A hash over every operator so far: its name, its shapes and the fingerprints of its public operands."""
 
-    __slots__ = ("count", "digest", "history", "operator")
+    __slots__ = ("_place", "count", "digest", "history", "operator")
 
     def __init__(self) -> None:
         self.count = 0
         self.operator = "start of the session"
         self.digest = bytes(DIGEST_BYTES)
-        self.history: deque[tuple[int, bytes, str]] = deque(maxlen=HISTORY)
+        self.history: deque[tuple[int, bytes, str, Place]] = deque(maxlen=HISTORY)
+        self._place: Place = None
 
-    def record(self, operator: str, fingerprint: bytes = b"") -> None:
-        """Add one operator. `operator` is shown to the user in errors: a name and shapes, never a value."""
+    def record(self, operator: str, fingerprint: bytes = b"", place: Place = None) -> None:
+        """Add one operator. `operator` is shown to the user in errors: a name and shapes, never a value.
+
+        So is its place in the program, which is no part of the hash; without one it is that of the operator before.
+        """
         self.count += 1
         self.operator = operator
         self.digest = blake2b(self.digest + operator.encode() + b"\0" + fingerprint, digest_size=DIGEST_BYTES).digest()
-        self.history.append((self.count, self.digest, operator))
+        if place is not None:
+            self._place = place
+        self.history.append((self.count, self.digest, operator, self._place))
+
+    def told(self) -> list[tuple[int, bytes, str]]:
+        """The history, oldest first: number, digest, and the operator with its place."""
+        return [(count, digest, operator + _line(place)) for count, digest, operator, place in tuple(self.history)]
 
     def keep(self, operators: int) -> None:
         """Remember this many operators from now on."""
@@ -45,7 +60,7 @@ class Transcript:
         """The history, oldest first, in a form that goes into a frame; the oldest are left out beyond the limit."""
         entries: list[bytes] = []
         size = 0
-        for count, digest, operator in reversed(self.history):
+        for count, digest, operator in reversed(self.told()):
             text = operator.encode()[:65535]
             size += 18 + len(text)
             if size > limit:
@@ -67,3 +82,12 @@ class Transcript:
             history.append((count, digest, data[at : at + length].decode(errors="replace")))
             at += length
         return history
+
+
+def _line(place: Place) -> str:
+    """ " at file:line", without the folder, which is a machine's own."""
+    if place is None:
+        return ""
+    code, instruction = place
+    line = next((line for start, stop, line in code.co_lines() if start <= instruction < stop), None)
+    return f" at {basename(code.co_filename)}:{line or code.co_firstlineno}"

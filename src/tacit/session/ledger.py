@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import CodeType
 
 import torch
 
 from tacit.errors import RevealError
 from tacit.session.config import CLIENTS, FEDERATION, RevealRule
 
-__all__ = ["Entry", "Ledger", "is_library", "source_line"]
+__all__ = ["Entry", "Ledger", "is_library", "source_line", "where"]
 
 _LIBRARIES = (f"{Path(torch.__file__).parent}/", f"{Path(__file__).parents[1]}/")
 
@@ -90,6 +91,29 @@ def source_line() -> str:
             break
         frame = frame.f_back
     return "unknown line"
+
+
+_OURS: dict[str, bool] = {}
+"""By file name: whether its frames are a library's, not the user's."""
+
+
+def where() -> tuple[CodeType, int] | None:
+    """What `source_line` finds for the caller's caller, code and instruction, before anything is formatted.
+
+    None where an operator on secrets called another: the place is that of the first.
+    """
+    frame = sys._getframe(2)
+    while frame is not None:
+        code = frame.f_code
+        library = _OURS.get(code.co_filename)
+        if library is None:
+            library = _OURS[code.co_filename] = is_library(code.co_filename)
+        if not library:
+            return code, frame.f_lasti
+        if code.co_name == "__torch_dispatch__":
+            return None
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
 
 
 def is_library(file: str) -> bool:
