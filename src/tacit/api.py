@@ -31,6 +31,7 @@ from tacit.session.launch import Launch, connect, current
 from tacit.session.ledger import where
 from tacit.session.session import Session
 from tacit.tensor import SecretTensor, fingerprint
+from tacit.watch.precision import Precision
 
 __all__ = ["active_protocol", "current_session", "embedded", "is_role", "release", "reveal", "role", "session", "share"]
 
@@ -47,6 +48,7 @@ def session(
     parties: Sequence[str] = ("alice", "bob"),
     seed: int | None = None,
     frac_bits: int = 16,
+    check: bool | str = False,
 ) -> Session:
     """Start a session and return it: use it in a `with` statement, or call its `close()` at the end.
 
@@ -60,6 +62,9 @@ def session(
         parties: names of the computing parties when embedded; the crypto-producer is there as well.
         seed: seed of PyTorch's public generator at every role; drawn at random and agreed on if not given.
         frac_bits: fractional bits of numbers, when embedded.
+        check: compare every operator's result with PyTorch's on plain values, when embedded, and raise
+            `PrecisionError` at the first that deviates by more than is documented; with "warn", warn and go on. For
+            developing, on data that one may see: messages hold numbers.
 
     Raises:
         ConfigError: for a config that cannot be used.
@@ -73,16 +78,27 @@ def session(
                 f"a config needs a role: tacit.session(config, role=…) with one of {', '.join(checked.roles)}"
             )
         launch = Launch(checked, checked.check_role(role))
+    if check not in (False, True, "warn"):
+        raise ConfigError(f'tacit.session(check=…) takes True, False or "warn", not {check!r}')
     if launch is None:
-        return embedded(Config.embedded(parties, seed=seed, frac_bits=frac_bits))
+        settings = Config.embedded(parties, seed=seed, frac_bits=frac_bits)
+        return embedded(settings, check=check) if check else embedded(settings)
+    if check:
+        raise ConfigError(
+            f"tacit.session(check={check!r}) needs all shares in one process, and this one plays {launch.role!r}: run "
+            f"the script by itself to check it, and leave `check` out here"
+        )
     checked = launch.config
     _share_cores(checked)
     return _activate(Session(connect(launch, Transcript()), checked), seed)
 
 
-def embedded(config: Config) -> Session:
+def embedded(config: Config, *, check: bool | str = False) -> Session:
     """Start a session with all roles in this process, also where this process was launched as one of them."""
-    return _activate(Session(InProcess(config.roles), config))
+    opened = _activate(Session(InProcess(config.roles), config))
+    if check:
+        opened.watcher = Precision(warn=check == "warn")
+    return opened
 
 
 def _share_cores(config: Config) -> None:
@@ -304,6 +320,8 @@ def _wrap(protocol: Protocol, tensor: Tensor | None, shared: Share, dtype: torch
     out = SecretTensor(shared, dtype or (tensor.dtype if tensor is not None else torch.get_default_dtype()))
     if tensor is not None and tensor.requires_grad:
         out.requires_grad_()
+    if protocol.session.watcher is not None:
+        protocol.session.watcher.shared(out)
     return out
 
 
@@ -357,6 +375,8 @@ def reveal(x: Any, to: str | Sequence[str] = "all", *, name: str | None = None) 
     opened.transcript.record(f"tacit.reveal({name}: {tuple(x.shape)}, to={', '.join(receivers)})", b"", where())
     opened.ledger.write(name, x.shape, receivers)
     held = x.share
+    if opened.watcher is not None:
+        opened.watcher.revealed(x)
     if isinstance(held, Arithmetic):
         held = held.settle()
     ring = protocol.reveal(held, receivers)

@@ -20,6 +20,7 @@
     │   ├── MessageError             a ciphertext, key or model file that is damaged, forged or of another version
     │   ├── KeyMismatchError         a key, ciphertext or answer that belongs to another model or client
     │   └── ServiceError             an encrypted-prediction service that cannot be reached or refused
+    ├── PrecisionError               a result that is not PyTorch's, found by a session that checks itself
     ├── RevealError                  a secret used as if it were a number, or a reveal the policy forbids
     └── UnsupportedOperator (NotImplementedError)   a PyTorch operator that has no secret counterpart
 
@@ -44,6 +45,7 @@ __all__ = [
     "PeerAborted",
     "PeerLost",
     "PeerStalled",
+    "PrecisionError",
     "Refused",
     "RevealError",
     "ServiceError",
@@ -122,6 +124,10 @@ class KeyMismatchError(FheError):
 
 class ServiceError(FheError):
     """An encrypted-prediction service cannot be reached, or refused."""
+
+
+class PrecisionError(TacitError):
+    """A session that checks itself found a result that is not PyTorch's, or numbers out of range."""
 
 
 class RevealError(TacitError):

@@ -22,6 +22,7 @@ from tacit.protocols.base import Protocol
 from tacit.protocols.share import Share
 from tacit.refusals import public_name, unsupported
 from tacit.session.ledger import source_line, where
+from tacit.session.session import Session
 
 __all__ = ["HANDLERS", "Deferred", "SecretTensor", "fingerprint", "in_terms_of_others", "unsupported"]
 
@@ -37,6 +38,8 @@ class SecretTensor(Tensor):
 
     _share: Share | Deferred
     _protocol: Protocol
+    _expected: Any = None
+    """In a session that checks itself: what a deferred share will have to hold."""
 
     @staticmethod
     def __new__(
@@ -77,10 +80,12 @@ class SecretTensor(Tensor):
         handler = HANDLERS.get(func)
         if handler is None:
             return in_terms_of_others(func)(*args, **kwargs)
-        transcript, operator, fingerprints, plain = _describe(func, args, kwargs)
-        transcript.record(operator, fingerprints, where())
+        session, operator, fingerprints, plain = _describe(func, args, kwargs)
+        session.transcript.record(operator, fingerprints, where())
         if plain:
             args, kwargs = _owned(func, args, kwargs)
+        if session.watcher is not None:
+            return session.watcher.call(func, args, kwargs, handler)
         return handler(func, *args, **kwargs)
 
     # --- a secret never turns into a number by accident --------------------------------------------------------------
@@ -170,8 +175,8 @@ class SecretTensor(Tensor):
 # --- what each operator adds to the transcript ------------------------------------------------------------------------
 
 
-def _describe(func: Any, args: Any, kwargs: Any) -> tuple[Any, str, bytes, bool]:
-    """The session's transcript, the operator's name with the shapes of its tensors, a fingerprint of all that is public
+def _describe(func: Any, args: Any, kwargs: Any) -> tuple[Session, str, bytes, bool]:
+    """The session, the operator's name with the shapes of its tensors, a fingerprint of all that is public
     among its operands, and whether there are plain tensors among these."""
     names: list[str] = []
     public: list[bytes] = []
@@ -194,7 +199,7 @@ def _describe(func: Any, args: Any, kwargs: Any) -> tuple[Any, str, bytes, bool]
         raise TacitError("an operator on secrets without a secret among its operands")
     session = found._protocol.session
     session.check_open()
-    return session.transcript, f"{_name(func)}({', '.join(names)})", b"|".join(public), plain
+    return session, f"{_name(func)}({', '.join(names)})", b"|".join(public), plain
 
 
 def _owned(func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:

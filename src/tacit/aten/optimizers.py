@@ -18,7 +18,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from tacit.aten.arithmetic import LARGEST_FACTOR
 from tacit.aten.creation import is_precise
 from tacit.aten.foreach import cut, flat, keep_end_to_end
-from tacit.aten.registry import arithmetic, plain
+from tacit.aten.registry import arithmetic, plain, protocol_of
 from tacit.functions.clip import clip
 from tacit.protocols.arithmetic import Arithmetic
 from tacit.tensor import SecretTensor
@@ -112,6 +112,10 @@ def _clip(optimizer: optim.Optimizer, group: Group) -> list[tuple[nn.Parameter, 
         return []
     for (p, _), piece in zip(had, _clipped([g.detach() for _, g in had], LARGEST_FACTOR), strict=True):
         p.grad = piece
+    watcher = protocol_of(had[0][1]).session.watcher
+    if watcher is not None:
+        why = f"gradients of {type(optimizer).__name__} are clipped by value at {LARGEST_FACTOR:g}"
+        watcher.replaced([g for _, g in had], [p.grad for p, _ in had], why)
     return had
 
 

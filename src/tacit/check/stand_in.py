@@ -17,7 +17,7 @@ from tacit.protocols.share import Share
 from tacit.refusals import public_name
 from tacit.session.ledger import source_line
 from tacit.tensor import HANDLERS, SecretTensor, unsupported
-from tacit.watch.place import Modules
+from tacit.watch.place import Lines, Modules
 
 __all__ = ["StandIns", "zeros"]
 
@@ -30,13 +30,13 @@ class StandIns(TorchDispatchMode):
         self.found: dict[Unsupported, None] = {}
         self._protocol = protocol
         self._modules = modules
-        self._lines: dict[int, str] = {}
+        self._lines = Lines()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if not any(issubclass(kind, SecretTensor) for kind in types):
             return func(*args, **kwargs)
-        line = self._line()
+        line = self._lines.now()
         if any(x.is_complex() for x in _secrets(args, kwargs)):  # it follows from what has been found before
             return self._stand_in(func, args, kwargs)
         try:
@@ -52,16 +52,6 @@ class StandIns(TorchDispatchMode):
                 what, instead = name, f"it needs {what}: {instead}"
             self.found[Unsupported(what, *self._modules.now(), line, instead)] = None
             return result
-
-    def _line(self) -> str:
-        """The user's line; in a backward pass, that of the forward operator, found by autograd's numbering."""
-        node = torch._C._current_autograd_node()
-        if node is not None:
-            return self._lines.get(node._sequence_nr()) or source_line()
-        line = source_line()
-        if torch.is_grad_enabled():
-            self._lines[torch._C._autograd._get_sequence_nr() - 1] = line
-        return line
 
     def _stand_in(self, func: Any, args: Any, kwargs: Any, cause: Exception | None = None) -> Any:
         for argument, x in zip(func._schema.arguments, args, strict=False):

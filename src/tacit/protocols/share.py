@@ -30,7 +30,7 @@ stack more than a handful of views between two operations."""
 class Share:
     """A secret of some shape: one tensor for each party hosted here, or a single meta tensor at the producer."""
 
-    __slots__ = ("_facts", "_premask", "_version", "protocol", "raw", "storage")
+    __slots__ = ("_facts", "_premask", "_version", "protocol", "raw", "shadow", "storage")
 
     def __init__(self, protocol: Protocol, tensors: Sequence[Tensor], storage: Storage) -> None:
         self.protocol = protocol
@@ -41,6 +41,8 @@ class Share:
         """The storage's premask, and what this view has of it."""
         self._facts = Facts()
         self._version = storage.version
+        self.shadow: Tensor | None = None
+        """What the content is supposed to be, in a session that checks itself; see `tacit.watch.precision`."""
 
     @property
     def tensors(self) -> list[Tensor]:

@@ -16,6 +16,7 @@ from tacit.session import eager
 from tacit.session.config import Config
 from tacit.session.ledger import Ledger
 from tacit.session.meter import Meter
+from tacit.session.watcher import Guard, Watcher
 
 __all__ = ["Session"]
 
@@ -41,6 +42,8 @@ class Session:
         self.meter = Meter(self.parties)
         self.ledger = Ledger(self.role, config.reveal, _ledger_path(config, self.role))
         self.transcript = transport.transcript
+        self.watcher: Watcher | None = None
+        self.guard: Guard | None = None
         self.closed = False
         self.left_behind = False
         self._streams: dict[tuple[str, str, str], Stream] = {}
@@ -147,6 +150,9 @@ class Session:
         if self.closed:
             return
         self.closed = True
+        for beside in (self.watcher, self.guard):
+            if beside is not None:
+                beside.close()
         self._streams.clear()
         eager.end()
         if error is None:

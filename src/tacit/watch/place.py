@@ -14,7 +14,9 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.weak import WeakTensorKeyDictionary
 
-__all__ = ["Modules", "Place", "Scope"]
+from tacit.session.ledger import source_line
+
+__all__ = ["Lines", "Modules", "Place", "Scope"]
 
 ACCUMULATE = 2**64 - 1
 """The sequence number of every autograd node that adds to a leaf's gradient: such a node has no forward operator."""
@@ -153,3 +155,23 @@ class Modules:
 
     def _end_step(self, *_: object) -> None:
         self._optimizer = ""
+
+
+class Lines:
+    """The user's line of each operator; in a backward pass, that of the forward operator, by autograd's numbering."""
+
+    def __init__(self) -> None:
+        self._lines: dict[int, str] = {}
+
+    def now(self) -> str:
+        """The line of the operator that is about to run, `file:line`."""
+        node = torch._C._current_autograd_node()
+        if node is not None:
+            return self._lines.get(node._sequence_nr()) or source_line()
+        line = source_line()
+        if torch.is_grad_enabled():
+            self._lines[torch._C._autograd._get_sequence_nr() - 1] = line
+            if len(self._lines) > MARKS:
+                for number in list(self._lines)[: MARKS // 2]:
+                    del self._lines[number]
+        return line
