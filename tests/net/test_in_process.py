@@ -64,6 +64,18 @@ def test_the_same_bytes_may_be_received_in_another_shape_and_dtype(transport: In
     assert into.view(8).tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
 
 
+def test_what_was_handed_over_is_taken_without_a_copy(transport: InProcess) -> None:
+    sent = torch.tensor([1, 2])
+
+    transport.send(Parcel("crypto-producer", "bob", sent))
+    taken = transport.take("crypto-producer", "bob", 16)
+
+    assert taken.data_ptr() == sent.data_ptr()
+    assert taken.dtype == torch.uint8
+    with pytest.raises(DivergenceError, match="bob waits for crypto-producer"):
+        transport.take("crypto-producer", "bob", 16)
+
+
 def test_other_sizes_and_missing_or_forgotten_parcels_are_refused(transport: InProcess) -> None:
     transport.transcript.record("mul (3, 4)")
     with pytest.raises(DivergenceError, match=r"bob waits for alice in mul \(3, 4\), but alice has sent nothing"):

@@ -27,6 +27,14 @@ class Recorder(InProcess):
 
     def receive(self, parcel: Parcel) -> None:
         super().receive(parcel)
+        self._write_down(parcel)
+
+    def take(self, source: str, destination: str, size: int) -> torch.Tensor:
+        tensor = super().take(source, destination, size)
+        self._write_down(Parcel(source, destination, tensor))
+        return tensor
+
+    def _write_down(self, parcel: Parcel) -> None:
         data = parcel.tensor.detach().clone().contiguous().view(-1).view(torch.uint8)
         self.received.setdefault((parcel.source, parcel.destination), []).append(data)
 

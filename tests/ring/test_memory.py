@@ -1,4 +1,4 @@
-"""Memory of tensors that are gone is used for the next ones."""
+"""Memory of tensors that are gone is used for the next ones, and bytes are copied and XORed whatever their number."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from tacit.ring.memory import SINGLE, copy, xor, xor_into
 
 PROGRAM = """
 import resource
@@ -32,3 +35,25 @@ def test_tensors_of_one_size_after_another_cause_no_page_faults() -> None:
 
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) < 100  # fresh memory would cost 20 times 4 times 2,000
+
+
+@pytest.mark.parametrize("size", [0, 1, SINGLE.start - 1, SINGLE.start, SINGLE.stop - 1, SINGLE.stop])
+def test_bytes_are_copied_and_combined_whatever_their_number(size: int) -> None:
+    x, y = (torch.randint(0, 256, (size,), dtype=torch.uint8) for _ in range(2))
+    want, into = x ^ y, torch.empty(size, dtype=torch.uint8)
+
+    copy(into, x)
+    apart = xor(x, y)
+    joined = xor_into(x, y)
+
+    assert torch.equal(apart, want)
+    assert torch.equal(joined, want)
+    assert joined is x
+    assert torch.equal(into, want ^ y)
+
+
+def test_bytes_are_combined_with_those_of_another_shape() -> None:
+    x, y = (torch.randint(0, 256, shape, dtype=torch.uint8) for shape in ((2, SINGLE.start), (1, SINGLE.start)))
+
+    assert torch.equal(xor(x, y), x ^ y)
+    assert torch.equal(xor_into(x.clone(), y), x ^ y)

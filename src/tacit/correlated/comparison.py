@@ -18,6 +18,7 @@ from torch import Tensor
 from tacit.correlated.dealing import Dealing, Dealt
 from tacit.correlated.masks import Secret
 from tacit.ring import kernels
+from tacit.ring.memory import xor_into
 from tacit.ring.radix4 import Radix4
 
 __all__ = ["negative"]
@@ -53,7 +54,7 @@ def negative(
     equal = [pair[1] for pair in pairs]
     for top, (masks, monomials) in zip((False, True), levels, strict=True):
         words = [kernels.node_inputs(q, e, top=top) for q, e in zip(less, equal, strict=True)]
-        public = open_bits([w.bitwise_xor_(m) for w, m in zip(words, masks.parts, strict=True)], words[0].numel())
+        public = open_bits([xor_into(w, m) for w, m in zip(words, masks.parts, strict=True)], words[0].numel())
         assert public is not None
         outputs = [
             kernels.node_evaluate(public, masks.parts[k], monomials.parts[k], less[k][3], top=top, leader=i == 0)

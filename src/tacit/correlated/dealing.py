@@ -199,10 +199,9 @@ class Dealing:
         """A hosted party's share of a dealing: the next bytes of its stream, or the correction."""
         if index != corrected:
             return self._ends[index].bytes(total)
-        data = kernels.space((total,), torch.uint8)
-        if total:
-            self._session.transport.receive(Parcel(self._session.producer, role, data))
-        return data
+        if not total:
+            return kernels.space((0,), torch.uint8)
+        return self._session.transport.take(self._session.producer, role, total)
 
     def _random(self, draw: Callable[[Stream], Tensor], join: Callable[[Stream, Tensor], None]) -> Dealt:
         parts = [draw(self._ends[i]) for i, _ in self._hosted]

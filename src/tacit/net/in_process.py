@@ -12,6 +12,7 @@ from tacit.errors import DivergenceError
 from tacit.net.framing import HEADER_BYTES
 from tacit.net.transcript import Transcript
 from tacit.net.transport import Parcel, Transport
+from tacit.ring.memory import copy
 
 __all__ = ["InProcess"]
 
@@ -53,21 +54,25 @@ class InProcess(Transport):
     def receive(self, parcel: Parcel) -> None:
         """Fill the tensor from the oldest parcel of the same pair."""
         source, destination, target = parcel
+        copy(target, self._oldest(source, destination, target.nbytes))
+
+    def take(self, source: str, destination: str, size: int) -> torch.Tensor:
+        """The tensor itself that was sent: nobody else has it any more."""
+        return self._oldest(source, destination, size).view(-1).view(torch.uint8)
+
+    def _oldest(self, source: str, destination: str, size: int) -> torch.Tensor:
         queue = self._queues[source, destination]
         if not queue:
             raise DivergenceError(
                 f"{destination} waits for {source} in {self.transcript.operator}, but {source} has sent nothing"
             )
         tensor = queue.popleft()
-        if tensor.dtype == target.dtype and tensor.shape == target.shape:
-            target.copy_(tensor)
-        elif tensor.nbytes == target.nbytes:
-            target.view(-1).view(torch.uint8).copy_(tensor.view(-1).view(torch.uint8))
-        else:
+        if tensor.nbytes != size:
             raise DivergenceError(
-                f"{destination} expects {target.nbytes} bytes from {source} in {self.transcript.operator}, "
+                f"{destination} expects {size} bytes from {source} in {self.transcript.operator}, "
                 f"but {source} has sent {tensor.nbytes}"
             )
+        return tensor
 
     def announce(self, source: str, message: bytes | None) -> bytes:
         """Return the message: all the roles that are to know it are here."""

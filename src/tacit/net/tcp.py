@@ -21,6 +21,7 @@ from tacit.net.link import Link, LinkDown
 from tacit.net.parting import PARTING, Cause, farewell, hang_up, hearsay, search, write_out
 from tacit.net.transcript import Transcript
 from tacit.net.transport import Parcel, Transport
+from tacit.ring import kernels
 
 __all__ = ["SPIN", "SPIN_ALONE", "Tcp"]
 
@@ -132,6 +133,12 @@ class Tcp(Transport):
             self._receive(self._links[parcel.source], _bytes_of(parcel.tensor))
         except (LinkDown, TacitError) as error:
             raise self._failed(error) from None
+
+    def take(self, source: str, destination: str, size: int) -> torch.Tensor:
+        """Fill a new tensor."""
+        tensor = kernels.space((size,), torch.uint8)
+        self.receive(Parcel(source, destination, tensor))
+        return tensor
 
     def announce(self, source: str, message: bytes | None) -> bytes:
         """Send the message to every peer, or receive it from its source."""

@@ -56,6 +56,10 @@ class Transport(ABC):
         """Fill one tensor."""
 
     @abstractmethod
+    def take(self, source: str, destination: str, size: int) -> torch.Tensor:
+        """So many bytes that `source` has handed over by `send`, in memory that is the caller's now."""
+
+    @abstractmethod
     def announce(self, source: str, message: bytes | None) -> bytes:
         """Give every role the same small public message; `message` is None at all roles but `source`."""
 

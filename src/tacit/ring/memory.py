@@ -1,4 +1,7 @@
-"""Memory that is used again: large tensors come and go with every operator, and fresh pages cost more than passes."""
+"""Memory: freed pages that are used again, and passes over bytes that need no second thread.
+
+Large tensors come and go with every operator, and fresh pages cost more than passes.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,16 @@ import os
 import sys
 from functools import cache
 
-__all__ = ["keep_freed", "memory_bytes"]
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["copy", "keep_freed", "memory_bytes", "xor", "xor_into"]
+
+SINGLE = range(1 << 15, 1 << 22)
+"""Bytes for which one thread copies or XORs. From 32 KiB on PyTorch splits a pass over bytes among its threads, and the
+last of them to be given a core is waited for: with other work on the machine that takes milliseconds, for a pass of
+microseconds. Up to 4 MiB, which one thread passes over in less than one millisecond, that is never worth it."""
 
 LARGEST = 1 << 25
 """Bytes up to which a tensor's memory is used again: 32 MiB, the most that the C library allows."""
@@ -42,3 +54,26 @@ def memory_bytes() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return 1 << 62
+
+
+def copy(into: Tensor, source: Tensor) -> None:
+    """Copy contiguous bytes."""
+    if into.nbytes in SINGLE:
+        ctypes.memmove(into.data_ptr(), source.data_ptr(), into.nbytes)
+    else:
+        into.view(-1).view(torch.uint8).copy_(source.view(-1).view(torch.uint8))
+
+
+def xor(x: Tensor, y: Tensor) -> Tensor:
+    """x ^ y, of bytes."""
+    if x.numel() in SINGLE and x.shape == y.shape:
+        return torch.from_numpy(np.bitwise_xor(x.numpy(), y.numpy()))
+    return x ^ y
+
+
+def xor_into(x: Tensor, y: Tensor) -> Tensor:
+    """x, which has become x ^ y, of bytes."""
+    if x.numel() not in SINGLE or x.shape != y.shape:
+        return x.bitwise_xor_(y)
+    np.bitwise_xor(x.numpy(), y.numpy(), out=x.numpy())
+    return x
