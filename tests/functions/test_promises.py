@@ -15,7 +15,7 @@ from tacit.functions.exponential import exp, exp_nonpositive, exp_within
 from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import quotient, reciprocal
 from tacit.functions.roots import rsqrt, sqrt
-from tacit.functions.sigmoid import erf, sigmoid, softplus, tanh
+from tacit.functions.sigmoid import erf, sigmoid, softplus, tanh, tanh_times
 from tacit.functions.softmax import Softmax
 from tacit.functions.waves import cosine, sine
 from tacit.protocols.arithmetic import Arithmetic
@@ -216,3 +216,22 @@ def test_softmax_keeps_its_promise(count, random):
     assert rounds == (3 if count <= 16 else 7, 7 if count > 3 else 2)
     assert "Cost: 3 rounds for n <= 16, else 7" in Softmax.value.__doc__
     assert "(n + 2) 2^-f" in Softmax.value.__doc__
+
+
+@pytest.mark.parametrize("frac_bits", [16, 24])
+def test_a_product_with_tanh_is_as_good_as_tanh(frac_bits: int) -> None:
+    x = torch.cat([torch.linspace(-12, 12, 999), torch.tensor([-(2.0**30), -5e4, 0.0, 5e4, 2.0**30])])
+    y = torch.linspace(-2, 2, len(x))
+
+    with tacit.session(seed=1, frac_bits=frac_bits) as session:
+        a, b = (tacit.share(v).share for v in (x, y))
+        session_rounds = session.meter.cost.rounds
+        found = tanh_times(a, b)
+        rounds = session.meter.cost.rounds - session_rounds
+        tanh_x = found.tanh()
+        again = session.meter.cost.rounds - session_rounds
+        product, itself = (tacit.reveal(SecretTensor(v, torch.float32)) for v in (found.product, tanh_x))
+
+    assert (rounds, again) == (4, 4)
+    assert (itself - x.tanh()).abs().max() <= 2**-13 + 2 ** (1 - frac_bits)
+    assert (product - y * x.tanh()).abs().max() <= 2 * (2**-13 + 2 ** (1 - frac_bits))

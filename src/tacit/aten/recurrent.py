@@ -3,21 +3,23 @@ and so does an LSTM over packed sequences.
 
     i, f, o = sigmoid(x W_ihᵀ + h W_hhᵀ + b),  g = tanh(the same),  c = f c + i g,  h = o tanh(c)
 
-All four gates come from one sigmoid, for tanh x = 2 sigmoid(2x) - 1. What the forward pass opens stays open for the
-gradient, which travels as the value behind the operator's last result.
+All four gates come from one sigmoid, for tanh x = 2 sigmoid(2x) - 1, and h from one function, which multiplies while it
+compares. What the forward pass opens stays open for the gradient, which travels as the value behind the operator's last
+result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tacit.aten.registry import arithmetic, implements, protocol_of
+from tacit.aten.registry import arithmetic, implements, plain, protocol_of, secret
 from tacit.errors import DataError
+from tacit.functions.sigmoid import tanh_times
 from tacit.protocols.share import Share
 from tacit.tensor import SecretTensor, unsupported
 
@@ -29,15 +31,16 @@ LSTM = "lstm"
 
 
 class Step(NamedTuple):
-    """One step of the recurrence: its gates, with g = 2 z - 1, the new tanh(c), and the state before."""
+    """One step of the recurrence: its gates, with g = 2 z - 1, the state before, and the new tanh(c)."""
 
     i: Tensor
     f: Tensor
     z: Tensor
     o: Tensor
-    tanh_c: Tensor
     h: Tensor
     c: Tensor
+    tanh: Callable[[], Tensor]
+    """Nobody but the gradient asks for it."""
 
     @property
     def g(self) -> Tensor:
@@ -81,7 +84,7 @@ def lstm(
     has_biases: bool,
     *_: Any,
 ) -> tuple[Tensor, Tensor, Tensor, SecretTensor]:
-    """One layer in one direction over [time, batch, features]. 13 rounds a step."""
+    """One layer in one direction over [time, batch, features]. 10 rounds a step."""
     protocol = protocol_of(x, w_ih, w_hh, b_ih, b_hh, hx, cx)
     fed = x @ w_ih.t()
     if has_biases:
@@ -94,15 +97,24 @@ def lstm(
         if isinstance(gates, SecretTensor):
             protocol.mask(gates.share)  # as a whole: products with its parts open nothing more
         i, f, z, o = gates.chunk(4, -1)
-        new_c = f * c + i * (z * 2 - 1)
-        tanh_c = new_c.tanh()
-        steps.append(Step(i, f, z, o, tanh_c, h, c))
-        h, c = o * tanh_c, new_c
+        new_c = f * c + i * z * 2 - i
+        new_h, tanh = _tanh_times(new_c, o)
+        steps.append(Step(i, f, z, o, h, c, tanh))
+        h, c = new_h, new_c
         outputs.append(h)
     output = torch.stack(outputs[::-1] if reverse else outputs)
     shape = torch.Size((len(steps), h.shape[0], 4 * hidden_size))
     workspace = SecretTensor(steps, output.dtype, protocol=protocol, shape=shape)
     return output, h.reshape(hx.shape), c.reshape(cx.shape), workspace
+
+
+def _tanh_times(c: Tensor, o: Tensor) -> tuple[Tensor, Callable[[], Tensor]]:
+    """o tanh(c), and tanh(c) for whoever needs it. 4 rounds, for a masked o."""
+    if not all(isinstance(v, SecretTensor) and plain(v) is None for v in (c, o)):
+        tanh_c = c.tanh()
+        return o * tanh_c, lambda: tanh_c
+    found = tanh_times(arithmetic(c).without_headroom(), arithmetic(o))  # type: ignore[arg-type]
+    return secret(found.product, o.dtype), lambda: secret(found.tanh(), c.dtype)
 
 
 @implements(aten.mkldnn_rnn_layer_backward.default)
@@ -163,12 +175,13 @@ class Slopes(NamedTuple):
 
 def _slopes(steps: Steps) -> list[Slopes]:
     """The factors of all steps: they depend on no gradient, so two rounds do for all of them."""
-    gates = [v - v * v for step in steps for v in step[:4]]
-    settled = _settled(gates + [1 - step.tanh_c * step.tanh_c for step in steps])
+    gates = [v - v * v for step in steps for v in (step.i, step.f, step.z, step.o)]
+    tanhs = [step.tanh() for step in steps]
+    settled = _settled(gates + [1 - v * v for v in tanhs])
     products: list[Tensor] = []
-    for n, step in enumerate(steps):
+    for n, (step, tanh_c) in enumerate(zip(steps, tanhs, strict=True)):
         i, f, z, o = settled[4 * n : 4 * n + 4]
-        products += [step.g * i, step.c * f, step.i * z * 4, step.tanh_c * o, step.o * settled[4 * len(steps) + n]]
+        products += [step.g * i, step.c * f, step.i * z * 4, tanh_c * o, step.o * settled[4 * len(steps) + n]]
     products = _settled(products)
     return [Slopes(*products[5 * n : 5 * n + 5]) for n in range(len(steps))]
 

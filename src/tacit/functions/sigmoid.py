@@ -6,6 +6,8 @@ One opening of x serves the series and both comparisons that tell where x is; on
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 
@@ -13,9 +15,9 @@ from tacit.correlated.harmonics import ROOM
 from tacit.functions.linear import fractional
 from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.base import Harmonics
-from tacit.protocols.share import Binary
+from tacit.protocols.share import Binary, Share
 
-__all__ = ["erf", "one_round_sigmoid", "sigmoid", "softplus", "tanh"]
+__all__ = ["erf", "one_round_sigmoid", "sigmoid", "softplus", "tanh", "tanh_times"]
 
 SIGMOID_BOUND = 10
 SIGMOID = Harmonics(
@@ -42,6 +44,13 @@ ONE_ROUND_SIGMOID = Harmonics(
 )
 """Closest to sigmoid on [-10, 10] in the same way, with 6 terms: error 4.3e-3. More terms: closer there, but from 8 on
 the series, which nothing holds between 10 and 22, leaves [0, 1] far behind. This one stays in [-0.005, 1.005]."""
+
+SERIES_BITS = 30
+"""Fractional bits of a series that is multiplied before it is selected. More: smaller roundings, which at 30 are lost
+beside the series' own error; fewer: larger factors."""
+
+PRODUCT_BITS = 58
+"""Fractional bits of that product: two of them and the factor, |2 y s + y| < 4, stay below 2^62: a truncation asks."""
 
 SOFTPLUS_BOUND = 11
 SOFTPLUS_EVEN = Harmonics(
@@ -109,6 +118,49 @@ def tanh(x: Arithmetic) -> Arithmetic:
     return half.times_integer(2).plus(torch.tensor(-1 << half.frac_bits))
 
 
+class TanhTimes(NamedTuple):
+    """y tanh x, and what tanh x itself is made of, for whoever needs it later: no more rounds then."""
+
+    product: Arithmetic
+    inside: Binary
+    above: Binary
+    series: Arithmetic
+
+    def tanh(self) -> Arithmetic:
+        """tanh x. Local, for everything is masked."""
+        (selected,) = self.series.protocol.select([(self.inside, self.series)])
+        halves = self.inside.arithmetic() + self.above.arithmetic().times_integer(2)
+        half = selected + halves.rescaled(1)
+        return half.times_integer(2).plus(torch.tensor(-1 << half.frac_bits))
+
+
+def tanh_times(x: Arithmetic, y: Arithmetic) -> TanhTimes:
+    """Return y tanh x = [|x| < B] (2 y s + y) + 2 [x >= B] y - y, with the series s of sigmoid(2 x) - 1/2.
+
+    While the comparisons take their two rounds, the first masks s and the second y s.
+
+    Shape: the same for both.   Domain: |x| < 2^(60 - f), |y| <= 2.   Error: |y| times that of tanh, and 2^-f.
+    Cost: 4 rounds, 24 + 8.75 bytes an element and party, 8 fewer if y is open.   Reveals: nothing.
+    """
+    x, y = fractional(x), y.settle()
+    x = x.rescaled(x.frac_bits - 1)
+    protocol = x.protocol
+    protocol.mask(x, y)
+    series = protocol.harmonics(x, SIGMOID)
+    fine = min(SERIES_BITS, PRODUCT_BITS - y.frac_bits)
+    products: list[Arithmetic] = []
+
+    def product() -> Arithmetic:
+        half = protocol.multiply(series.settle(fine), y)
+        products.append(half.times_integer(2).added(y.lifted(half.frac_bits)))
+        return products[0]
+
+    low, high = _bounds(x, SIGMOID_BOUND, math.inf, lambda: series, product)
+    inside, above = low ^ high, high.invert()
+    one, two = protocol.select([(inside, products[0] if products else product()), (above, y)])
+    return TanhTimes(one + two.times_integer(2) - y, inside, above, series)
+
+
 def erf(x: Arithmetic) -> Arithmetic:
     """Return the error function, 2/√π ∫ exp(-t²) dt from 0 to x.
 
@@ -136,9 +188,11 @@ def softplus(x: Arithmetic, threshold: float = math.inf) -> Arithmetic:
     return middle + upper
 
 
-def _bounds(x: Arithmetic, bound: float, threshold: float = math.inf) -> tuple[Binary, Binary]:
+def _bounds(
+    x: Arithmetic, bound: float, threshold: float = math.inf, *beside: Callable[[], Share]
+) -> tuple[Binary, Binary]:
     """[x < -bound] and [x < bound]; or [x <= threshold] in the place of both where that is less."""
     edge = math.floor(bound * 2**x.frac_bits)
     upper = edge if threshold >= bound else math.floor(threshold * 2**x.frac_bits) + 1
-    low, high = x.protocol.less(x, [min(-edge, upper), upper])
+    low, high = x.protocol.less(x, [min(-edge, upper), upper], *beside)
     return low, high

@@ -143,8 +143,11 @@ class Protocol(ABC):
     # --- bits ------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def less(self, x: Arithmetic, thresholds: Sequence[int]) -> list[Binary]:
-        """[x < t] for public ring elements t at the scale of x, all from one opening of x. |x - t| < 2^63."""
+    def less(self, x: Arithmetic, thresholds: Sequence[int], *beside: Callable[[], Share]) -> list[Binary]:
+        """[x < t] for public ring elements t at the scale of x, all from one opening of x. |x - t| < 2^63.
+
+        `beside` are asked, once x is open, for what may be masked in the rounds that the comparison then takes.
+        """
 
     @abstractmethod
     def select(self, pairs: Sequence[tuple[Binary, Arithmetic]]) -> list[Arithmetic]:

@@ -6,6 +6,7 @@ Each primitive is one opening of what is not open yet, and local work; the corre
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from operator import add, sub, xor
 from typing import ClassVar
 
@@ -286,17 +287,17 @@ class Dealer(Protocol):
     # --- bits ------------------------------------------------------------------------------------------------------
 
     @override
-    def less(self, x: Arithmetic, thresholds: Sequence[int]) -> list[Binary]:
+    def less(self, x: Arithmetic, thresholds: Sequence[int], *beside: Callable[[], Share]) -> list[Binary]:
         memo = x.facts.memo
         missing = [t for t in dict.fromkeys(thresholds) if ("less", t) not in memo]
         if missing:
-            memo.update({("less", t): b for t, b in zip(missing, self._less(x, missing), strict=True)})
+            memo.update({("less", t): b for t, b in zip(missing, self._less(x, missing, beside), strict=True)})
         return [memo["less", t] for t in thresholds]
 
-    def _less(self, x: Arithmetic, thresholds: Sequence[int]) -> list[Binary]:
+    def _less(self, x: Arithmetic, thresholds: Sequence[int], beside: Sequence[Callable[[], Share]]) -> list[Binary]:
         origin = x.origin()
         if origin is not None and origin.move is not None and isinstance(origin.parent, Arithmetic):
-            return [b.move(origin.move, view=False) for b in self.less(origin.parent, thresholds)]
+            return [b.move(origin.move, view=False) for b in self.less(origin.parent, thresholds, *beside)]
         mask, frac_bits = self._opened_form(x)
         up = frac_bits - x.frac_bits
         stacked = None
@@ -304,7 +305,12 @@ class Dealer(Protocol):
             edges = [max(-BOUND, min(t << up, BOUND)) for t in thresholds]  # |x 2^up| < BOUND, for it was truncated
             stacked = torch.stack([mask.opened - edge for edge in edges])
         shape = torch.Size((len(thresholds), *x.shape))
-        parts = comparison.negative(self._dealing, mask.secret, stacked, shape, self._indices, self._masking.open_bits)
+        turns = iter(beside)
+
+        def open_bits(tensors: Sequence[Tensor], size: int) -> Tensor | None:
+            return self._masking.open_bits(tensors, size, *(share() for share in islice(turns, 1)))
+
+        parts = comparison.negative(self._dealing, mask.secret, stacked, shape, self._indices, open_bits)
         return [self._binary([p[k] for p in parts], x.shape) for k in range(len(thresholds))]
 
     def _opened_form(self, x: Arithmetic, period: int = 1) -> tuple[Mask, int]:

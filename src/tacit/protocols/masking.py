@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import add, xor
+from operator import add
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from tacit.net.transport import Parcel
 from tacit.protocols.facts import Facts, Owned, owned
 from tacit.protocols.share import Binary, Share
 from tacit.ring import kernels
+from tacit.ring.memory import xor, xor_into
 from tacit.session.session import Session
 
 __all__ = ["Masking", "Opening", "masked_form", "simple_mask"]
@@ -60,6 +61,10 @@ class Masking:
 
     def mask(self, *shares: Share) -> None:
         """Give every share a simple mask. What a share was moved from is opened in its place, if it is no larger."""
+        self._mask_beside(shares, [])
+
+    def _mask_beside(self, shares: Sequence[Share], others: Sequence[Opening]) -> list[Tensor | None]:
+        """The same, and what else is opened in that round."""
         roots: list[Share] = []
         for share in shares:
             if simple_mask(share.facts) is None:
@@ -68,14 +73,15 @@ class Masking:
                     root = origin.parent
                 if not any(root is other for other in roots):
                     roots.append(root)
-        if not roots:
-            return
+        if not roots and not others:
+            return []
         pending = [self._begin(root) for root in roots]
-        opened = self.open([p.opening for p in pending])
-        for root, p, value in zip(roots, pending, opened, strict=True):
+        opened = self.open([*(p.opening for p in pending), *others])
+        for root, p, value in zip(roots, pending, opened, strict=False):
             root.facts.mask = p.finish(value)
         for share in shares:
             simple_mask(share.facts)
+        return opened[len(roots) :]
 
     def _begin(self, share: Share) -> Pending:
         """Draw a mask for one secret."""
@@ -119,7 +125,7 @@ class Masking:
     def _begin_bits(self, share: Binary) -> Pending:
         plane, mask = selection.draw_bit_mask(self._dealing, share.shape)
         packed = [kernels.pack_bits(t) for i, t in share.protocol.indexed(share.tensors) if i >= 0]
-        tensors = [t.bitwise_xor_(p) for t, p in zip(packed, plane.parts, strict=True)]
+        tensors = [xor_into(t, p) for t, p in zip(packed, plane.parts, strict=True)]
 
         def finish(opened: Tensor | None) -> BitMask:
             if opened is not None:
@@ -220,9 +226,10 @@ class Masking:
             result.append(fold(opening.combine, pieces))
         return result
 
-    def open_bits(self, tensors: Sequence[Tensor], size: int) -> Tensor | None:
-        """Open bytes of masked bits, so many for each party."""
-        return self.open([Opening(tensors, tensors[0].shape if tensors else torch.Size((size,)), size, xor)])[0]
+    def open_bits(self, tensors: Sequence[Tensor], size: int, *beside: Share) -> Tensor | None:
+        """Open bytes of masked bits, so many for each party, and mask shares in the same round."""
+        opening = Opening(tensors, tensors[0].shape if tensors else torch.Size((size,)), size, xor)
+        return self._mask_beside(beside, [opening])[0]
 
 
 def simple_mask(facts: Facts) -> Any:
