@@ -28,7 +28,7 @@ from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.share import Binary
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.ring.shapes import broadcast
-from tacit.tensor import SecretTensor
+from tacit.tensor import SecretTensor, unsupported
 
 aten = torch.ops.aten
 Operand = Any
@@ -172,6 +172,11 @@ def where(func: Any, condition: Tensor, x: Operand, y: Operand) -> SecretTensor:
         chosen = finish(_times_mask(first, mask), dtype, x, y)
         rest = finish(_times_mask(second, 1 - mask), dtype, x, y)
         return finish(combine(chosen, rest), dtype, x, y)
+    if any(isinstance(v, Tensor) and not isinstance(v, SecretTensor) and bool(v.isnan().any()) for v in (x, y)):
+        raise unsupported(
+            "a public NaN where a secret says so",
+            "secrets are finite; in place of torch.logdet, write torch.linalg.slogdet(x).logabsdet",
+        )
     if dtype == torch.bool:
         b = bits(condition)
         return secret((b & as_bits(x, condition)) ^ (b.invert() & as_bits(y, condition)))
