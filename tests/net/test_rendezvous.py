@@ -89,9 +89,9 @@ def other_certificates(net: Net, name: str, stranger: str) -> Path:
 
 @pytest.mark.parametrize(("stranger", "victim"), [("alice", "bob"), ("bob", "alice")])
 def test_an_unknown_certificate_is_refused_at_both_ends(net: Net, stranger: str, victim: str) -> None:
-    config = net.config()
+    config = net.config(connect_timeout=2)
     folder = other_certificates(net, "forged", stranger)
-    forged = net.config(tls=str(folder))
+    forged = net.config(tls=str(folder), connect_timeout=2)
 
     results = net.run({"alice": meet, "bob": meet}, {stranger: forged, victim: config})
 
@@ -105,13 +105,13 @@ def test_an_unknown_certificate_is_refused_at_both_ends(net: Net, stranger: str,
 
 
 def test_a_peer_may_not_play_another_role_of_the_run(net: Net) -> None:
-    config = net.config()
+    config = net.config(connect_timeout=2)
     folder = net.folder / "disguise"
     shutil.copytree(net.certificates, folder)
     for kind in ("key", "crt"):
         shutil.copy(net.certificates / f"crypto-producer.{kind}", folder / f"bob.{kind}")
     (folder / "crypto-producer.crt").write_bytes((net.certificates / "carol.crt").read_bytes())
-    disguised = net.config(tls=str(folder))
+    disguised = net.config(tls=str(folder), connect_timeout=2)
 
     results = net.run({"alice": meet, "bob": meet}, {"alice": config, "bob": disguised})
 
@@ -120,8 +120,8 @@ def test_a_peer_may_not_play_another_role_of_the_run(net: Net) -> None:
 
 
 def test_tls_at_one_end_only_is_said_in_words(net: Net) -> None:
-    config = net.config()
-    plain = net.config(tls="insecure-plaintext")
+    config = net.config(connect_timeout=2)
+    plain = net.config(tls="insecure-plaintext", connect_timeout=2)
 
     results = net.run({"alice": meet, "bob": meet}, {"alice": config, "bob": plain})
 
@@ -188,6 +188,10 @@ def test_the_third_role_hears_why_the_others_will_not_come(net: Net) -> None:
         b"",
         b"GET / HTTP/1.1\r\n\r\n",
         b"TACIT\x01\x01\x05\x05carolalice",
+        b"TACIT\x09\x01\x03\x05bobalice",  # in the name of a role, with nothing to prove it: another version,
+        b"TACIT\x02\x00\x03\x05bobalice",  # without TLS,
+        b"TACIT\x02\x01\x03\x05bobalice" + b"\x16\x03\x01garbage" * 10,  # with something that is no TLS,
+        b"TACIT\x02\x01\x05\x05alicealice",  # and in the name of the role that is called
         b"TACIT\x01\x01\xff\xff" + bytes(range(1, 256)) * 2,
         b"\x16\x03\x01" * 9,
     ],
@@ -214,12 +218,13 @@ def test_strangers_at_the_port_do_not_disturb(net: Net, noise: bytes) -> None:
     assert results == MET
 
 
-def test_silent_strangers_do_not_hold_up_the_end_of_the_meeting(net: Net) -> None:
+@pytest.mark.parametrize("count", [50, 200])
+def test_silent_strangers_do_not_hold_up_the_meeting(net: Net, count: int) -> None:
     config = net.config()
     held: list[socket.socket] = []
 
     def hold() -> None:
-        for _ in range(50):
+        for _ in range(count):
             try:
                 held.append(socket.create_connection(("127.0.0.1", net.ports["alice"]), timeout=1))
             except OSError:

@@ -25,7 +25,7 @@ from tacit.net.framing import printable
 from tacit.net.link import describe
 from tacit.net.tls import Tls, Wire
 
-__all__ = ["WIRE_VERSION", "Endpoint", "Secured", "Stray", "greet", "secure"]
+__all__ = ["WIRE_VERSION", "Endpoint", "Secured", "Stray", "agree", "authenticate", "greet"]
 
 WIRE_VERSION = 2
 """Of preamble, hello and frames. Two versions do not talk to each other, so there is nothing to negotiate."""
@@ -85,7 +85,8 @@ def greet(sock: socket.socket, me: Endpoint, peer: str | None) -> str:
         if peer is not None:
             sock.sendall(_preamble(me, peer))
         version, mode, caller, called = _read_preamble(sock)
-        if caller not in me.roles or called != me.role or caller != (peer or caller):
+        expected = me.roles[me.roles.index(me.role) + 1 :] if peer is None else (peer,)
+        if caller not in expected or called != me.role:
             raise Stray(f"{printable(caller)!r} answers there and wants to talk to {printable(called)!r}")
         if peer is None:
             sock.sendall(_preamble(me, caller))
@@ -121,15 +122,24 @@ def _read_preamble(sock: socket.socket) -> tuple[int, bool, str, str]:
 # --- inside TLS ------------------------------------------------------------------------------------------------------
 
 
-def secure(sock: socket.socket, me: Endpoint, peer: str, *, server: bool) -> Secured:
-    """Authenticate the peer, compare configs and agree on a key; raise an error that both ends understand alike."""
-    wire: Wire = sock
+def authenticate(sock: socket.socket, me: Endpoint, peer: str, *, server: bool) -> Wire:
+    """Let the peer prove who it is, and return what to talk to it by; until then, anybody may be at the other end."""
+    if me.identity is None:
+        return sock
     try:
-        if me.identity is not None:
-            wire = tls = Tls(sock, me.identity.context(peer, server=server), peer, server=server)
-            if not me.identity.is_pinned(peer, tls.shake_hands()):
-                raise ssl.SSLCertVerificationError("another certificate")
-        nonce = os.urandom(NONCE_BYTES)
+        tls = Tls(sock, me.identity.context(peer, server=server), peer, server=server)
+        if not me.identity.is_pinned(peer, tls.shake_hands()):
+            raise ssl.SSLCertVerificationError("another certificate")
+    except OSError as error:
+        sock.close()
+        raise _refused(me, peer, error) from None
+    return tls
+
+
+def agree(sock: socket.socket, wire: Wire, me: Endpoint, peer: str) -> Secured:
+    """Compare configs and agree on a key; raise an error that both ends understand alike."""
+    nonce = os.urandom(NONCE_BYTES)
+    try:
         _send(wire, _hello(me, nonce))
         theirs = _read_hello(wire, peer)
         _compare(me, peer, theirs)

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from tacit.errors import ConnectError, NetworkError, TacitError
 from tacit.net.framing import Kind
-from tacit.net.handshake import Endpoint, Secured, Stray, greet, secure
+from tacit.net.handshake import Endpoint, Secured, Stray, agree, authenticate, greet
 from tacit.net.link import Link, LinkDown, describe
 from tacit.net.parting import PARTING, Cause, farewell, hearsay, search
 from tacit.net.tcp import Tcp
 from tacit.net.transcript import Transcript
 
 __all__ = ["connect"]
+
+LOG = logging.getLogger("tacit")
 
 RETRY = 0.1
 """Seconds between two calls. Shorter connects a little sooner, and knocks at an absent peer's door more often."""
@@ -30,7 +34,8 @@ PATIENCE = 10.0
 """Seconds that one connection may take for its handshake, so that a silent stranger does not hold a place for ever."""
 
 STRANGERS = 64
-"""Connections that may be in their handshake at once; more callers wait in the operating system's queue."""
+"""Connections that may be in their handshake at once. One more takes the place of the oldest of those from the address
+that has most, so that whoever holds connections open holds up nobody: a handshake takes milliseconds."""
 
 
 def connect(me: Endpoint, transcript: Transcript) -> Tcp:
@@ -57,6 +62,11 @@ class Rendezvous:
         self._calls, self._called_by = me.roles[:place], me.roles[place + 1 :]
         self._links: dict[str, Link] = {}
         self._troubles: dict[str, str] = {}
+        self._suspicion: TacitError | None = None
+        """What was wrong with the last caller who claimed to be a role and did not prove it: perhaps that role, wrongly
+        set up, and perhaps anybody. Told when time is up, or else the first stranger could end the run."""
+        self._strangers: dict[socket.socket, str] = {}
+        """Callers in their handshake, the oldest first, and where they call from."""
         self._failure: TacitError | None = None
         self._changed = threading.Condition()
         self._stopped = False
@@ -96,7 +106,7 @@ class Rendezvous:
         told = hearsay(list(self._links.values())) if type(failure) is NetworkError else None
         return failure if told is None else Cause.from_bytes(told[1], told[0].peer).error(self._me.role, told[0].peer)
 
-    def _absent(self) -> ConnectError:
+    def _absent(self) -> TacitError:
         me = self._me
         missing = [role for role in me.roles if role != me.role and role not in self._links]
         reasons = "; ".join(
@@ -105,8 +115,10 @@ class Rendezvous:
             else f"{role} did not call {me.role} at {me.show(me.role)}"
             for role in missing
         )
-        names = " and ".join(missing)
-        return ConnectError(f"{names} did not come within {me.connect_timeout:g} s ({reasons})")
+        text = f"{' and '.join(missing)} did not come within {me.connect_timeout:g} s ({reasons})"
+        if self._suspicion is not None and not set(missing).isdisjoint(self._called_by):
+            return type(self._suspicion)(f"{self._suspicion}; {text}")
+        return ConnectError(text)
 
     # --- calling ---------------------------------------------------------------------------------------------------
 
@@ -126,21 +138,28 @@ class Rendezvous:
         keeper = sock.dup()
         with self._changed:
             self._sockets.add(keeper)
-        secured = None
+            if self._stopped:
+                _hang_up(keeper)
+            elif peer is None:
+                self._admit(keeper)
+        secured, proven = None, self._me.identity is None or peer is not None
         try:
             sock.settimeout(self._left(PATIENCE))
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             role = greet(sock, self._me, peer)
-            secured = secure(sock, self._me, role, server=peer is None)
+            wire = authenticate(sock, self._me, role, server=peer is None)
+            proven = True
+            secured = agree(sock, wire, self._me, role)
             self._keep(role, secured, keeper)
         except Stray as error:
             if peer is not None:
                 self._troubles[peer] = str(error)
         except (TacitError, OSError) as error:
-            self._fail(error if isinstance(error, TacitError) else NetworkError(describe(error)))
+            self._fail(error if isinstance(error, TacitError) else NetworkError(describe(error)), proven=proven)
         finally:
             with self._changed:
                 self._sockets.discard(keeper)
+                self._strangers.pop(keeper, None)
             if secured is None:
                 _dismiss(keeper)
                 sock.close()
@@ -164,9 +183,15 @@ class Rendezvous:
             self._links[role] = link
             self._changed.notify_all()
 
-    def _fail(self, error: TacitError) -> None:
+    def _fail(self, error: TacitError, *, proven: bool) -> None:
+        """End the meeting, unless it was somebody who has not proven to be a role of it."""
+        if not proven and str(error) != str(self._suspicion):
+            LOG.warning("somebody called %s as a role and was turned away: %s", self._me.role, error)
         with self._changed:
-            self._failure = self._failure or error
+            if proven:
+                self._failure = self._failure or error
+            else:
+                self._suspicion = error
             self._changed.notify_all()
 
     def _left(self, most: float) -> float:
@@ -191,37 +216,41 @@ class Rendezvous:
 
     def _accept(self, listener: socket.socket) -> None:
         listener.settimeout(RETRY)
-        places = threading.Semaphore(STRANGERS)
         while not self._stopped:
             try:
                 sock, _ = listener.accept()
             except OSError:
                 continue
-            places.acquire()
-            self._spawn(lambda sock=sock: self._admit(sock, places))  # type: ignore[misc]
+            self._spawn(lambda sock=sock: self._handshake(sock, None))  # type: ignore[misc]
 
-    def _admit(self, sock: socket.socket, places: threading.Semaphore) -> None:
-        try:
-            self._handshake(sock, None)
-        finally:
-            places.release()
+    def _admit(self, caller: socket.socket) -> None:
+        """Count a caller in, and hang up on another where there are too many."""
+        if len(self._strangers) >= STRANGERS:
+            crowded = Counter(self._strangers.values()).most_common(1)[0][0]
+            oldest = next(sock for sock, address in self._strangers.items() if address == crowded)
+            del self._strangers[oldest]
+            _hang_up(oldest)
+        with contextlib.suppress(OSError):
+            self._strangers[caller] = str(caller.getpeername()[0])
 
     # --- the end ---------------------------------------------------------------------------------------------------
 
-    def _spawn(self, run: Callable[[], None]) -> None:
+    def _spawn(self, run: Callable[[], object]) -> None:
         thread = threading.Thread(target=run, name="tacit-rendezvous", daemon=True)
-        self._threads.append(thread)
         thread.start()
+        with self._changed:
+            self._threads = [t for t in self._threads if t.is_alive()] + [thread]
 
     def _stop(self, listener: socket.socket | None) -> None:
         """End all threads, and every connection that is not a link."""
         with self._changed:
             self._stopped = True
             for sock in self._sockets:
-                with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
+                _hang_up(sock)
+        while self._threads:  # the one that accepts callers is among the first, and starts no more
+            self._threads[0].join()
+            with self._changed:
+                self._threads = [t for t in self._threads if t.is_alive()]
         if listener is not None:
             listener.close()
 
@@ -250,6 +279,11 @@ def _look(link: Link, here: str) -> None:
             if found is None
             else Cause.from_bytes(found[1], link.peer).error(here, link.peer)
         )
+
+
+def _hang_up(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _dismiss(sock: socket.socket) -> None:
