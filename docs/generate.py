@@ -172,7 +172,7 @@ def optimizers() -> str:
 
 def settings() -> str:
     """Return the settings of a config with their defaults and docstrings."""
-    shared = {"frac_bits", "seed"}
+    shared = {"frac_bits", "seed", "range_check"}
     rows = []
     for name, default, text in _attributes(config.Config):
         if name in ("parties", "addresses"):

@@ -9,6 +9,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -26,12 +27,13 @@ from tacit.protocols.dealer import Dealer
 from tacit.protocols.share import Binary, Share
 from tacit.ring.fixed_point import decode, encode, real_tensor
 from tacit.ring.memory import memory_bytes
-from tacit.session.config import Config
+from tacit.session.config import Config, read_range
 from tacit.session.launch import Launch, connect, current
 from tacit.session.ledger import where
 from tacit.session.session import Session
 from tacit.tensor import SecretTensor, fingerprint
 from tacit.watch.precision import Precision
+from tacit.watch.range import Range
 
 __all__ = ["active_protocol", "current_session", "embedded", "is_role", "release", "reveal", "role", "session", "share"]
 
@@ -49,12 +51,13 @@ def session(
     seed: int | None = None,
     frac_bits: int = 16,
     check: bool | str = False,
+    range_check: bool | float | None = None,
 ) -> Session:
     """Start a session and return it: use it in a `with` statement, or call its `close()` at the end.
 
     Without arguments the same program runs embedded, all roles in this process (a script, a notebook), or as the one
     role that `tacit run` or `tacit local` gave it. In a launched run the config decides, and of the other arguments
-    only `seed` counts, where the config has none.
+    only `range_check` counts, and `seed` where the config has none.
 
     Args:
         config: path of a config file, or a checked `Config`; with it comes a role.
@@ -65,6 +68,9 @@ def session(
         check: compare every operator's result with PyTorch's on plain values, when embedded, and raise
             `PrecisionError` at the first that deviates by more than is documented; with "warn", warn and go on. For
             developing, on data that one may see: messages hold numbers.
+        range_check: check securely that outputs of modules, losses, gradients and parameters are in range, and raise
+            `PrecisionError` once they are not; a number is the magnitude they must stay below, half of what a square
+            may have without one. Each check takes 6 rounds and reveals one bit to all, named "within range".
 
     Raises:
         ConfigError: for a config that cannot be used.
@@ -81,7 +87,7 @@ def session(
     if check not in (False, True, "warn"):
         raise ConfigError(f'tacit.session(check=…) takes True, False or "warn", not {check!r}')
     if launch is None:
-        settings = Config.embedded(parties, seed=seed, frac_bits=frac_bits)
+        settings = Config.embedded(parties, seed=seed, frac_bits=frac_bits, range_check=range_check)
         return embedded(settings, check=check) if check else embedded(settings)
     if check:
         raise ConfigError(
@@ -89,6 +95,9 @@ def session(
             f"the script by itself to check it, and leave `check` out here"
         )
     checked = launch.config
+    if range_check is not None:
+        checked = replace(checked, range_check=read_range("range_check", range_check, checked.frac_bits))
+        launch = replace(launch, config=checked)
     _share_cores(checked)
     return _activate(Session(connect(launch, Transcript()), checked), seed)
 
@@ -112,7 +121,11 @@ def _share_cores(config: Config) -> None:
 def _activate(opened: Session, seed: int | None = None) -> Session:
     try:
         opened.agree_seed(seed)
-        _active.append(Dealer(opened))
+        protocol = Dealer(opened)
+        bound = opened.config.range_check
+        if bound is not False:
+            opened.guard = Range(protocol, None if bound is True else float(bound), reveal)
+        _active.append(protocol)
     except BaseException as error:
         opened.end(error)
         raise

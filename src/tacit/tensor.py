@@ -158,6 +158,13 @@ class SecretTensor(Tensor):
             raise TypeError("iteration over a 0-d tensor")
         return iter(self.unbind(0))
 
+    def backward(self, *args: Any, **kwargs: Any) -> None:
+        """Compute gradients, as `torch.Tensor.backward` does; in a session with range checks, check the loss before."""
+        guard = self._protocol.session.guard
+        if guard is not None:
+            guard.loss(self)
+        super().backward(*args, **kwargs)  # type: ignore[no-untyped-call]
+
     def __copy__(self) -> Tensor:
         return self.detach().requires_grad_(self.requires_grad)
 

@@ -50,7 +50,7 @@ def test_the_producer_comes_last_wherever_it_stands() -> None:
 def test_every_setting_is_read(tmp_path: Path) -> None:
     settings = {
         "frac_bits": 20, "seed": 7, "tls": "keys", "listen": "0.0.0.0:9000", "timeout": 5, "connect_timeout": 2.5,
-        "outbox_bytes": 1 << 20, "threads": 2, "ledger": "ledger",
+        "outbox_bytes": 1 << 20, "threads": 2, "ledger": "ledger", "range_check": 1000,
         "reveal": [{"name": "weight*", "to": ["alice"]}, {"name": "n", "to": "all"}, {"name": "p", "to": "clients"}],
         "clients": {"bob": "h:2", "alice": "h:1"}, "listen_clients": "0.0.0.0:1", "providers": "who", "data": "kept",
     }  # fmt: skip
@@ -59,7 +59,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     config = Config.load(tmp_path / "config.json")
 
     assert (config.frac_bits, config.seed, config.threads, config.outbox_bytes) == (20, 7, 2, 1 << 20)
-    assert (config.timeout, config.connect_timeout) == (5.0, 2.5)
+    assert (config.timeout, config.connect_timeout, config.range_check) == (5.0, 2.5, 1000.0)
     assert (config.tls, config.ledger) == (str(tmp_path / "keys"), str(tmp_path / "ledger"))
     assert config.listen == Address("0.0.0.0", 9000)
     assert config.reveal == (
@@ -87,10 +87,10 @@ def test_the_shared_part_holds_what_must_agree_and_nothing_local() -> None:
     base = parse(ROLES).shared
 
     assert parse(with_settings(timeout=5, tls="x", threads=1, ledger="y", reveal=[])).shared == base
-    for settings in ({"frac_bits": 12}, {"seed": 1}):
+    for settings in ({"frac_bits": 12}, {"seed": 1}, {"range_check": True}):
         assert parse(with_settings(**settings)).shared != base
     assert parse({**ROLES, "alice": "10.0.0.1:9009"}).shared != base
-    assert set(base) == {"the list of roles", *ROLES, "tacit.frac_bits", "tacit.seed"}
+    assert set(base) == {"the list of roles", *ROLES, "tacit.frac_bits", "tacit.seed", "tacit.range_check"}
 
 
 def test_embedded_configs() -> None:

@@ -21,6 +21,7 @@ from tacit.aten.foreach import cut, flat, keep_end_to_end
 from tacit.aten.registry import arithmetic, plain, protocol_of
 from tacit.functions.clip import clip
 from tacit.protocols.arithmetic import Arithmetic
+from tacit.session.watcher import Guard
 from tacit.tensor import SecretTensor
 
 Group = dict[str, Any]
@@ -76,11 +77,14 @@ def before_step(optimizer: optim.Optimizer, args: Any, kwargs: Any) -> tuple[Any
     """Clip the gradients, and have all parameters of a group handled at once, unless the user decided otherwise."""
     after_step(optimizer, args, kwargs)  # of a step that failed
     undo = Prepared([], [])
+    guard = _guard(optimizer)
     groups = [g for g in optimizer.param_groups if _secret(g["params"]) and not g.get("differentiable")]
     undecided = [g for g in groups if "foreach" in g and g["foreach"] is None and not g.get("fused")]
     closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
     if closure is None:
         _prepared[optimizer] = undo
+        if guard is not None:
+            guard.before_step(optimizer)
     for group in groups if closure is None else []:
         undo.gradients.extend(_clip(optimizer, group))
     form = next((form for kind, form in END_TO_END.items() if isinstance(optimizer, kind)), None)
@@ -151,6 +155,9 @@ def _clipping(closure: Callable[[], Any], optimizer: optim.Optimizer, groups: Se
 
     def clipped() -> Any:
         loss = closure()
+        guard = _guard(optimizer)
+        if guard is not None:
+            guard.before_step(optimizer)
         for group in groups:
             _clip(optimizer, group)
         return loss
@@ -204,5 +211,20 @@ def after_step(optimizer: optim.Optimizer, args: Any, kwargs: Any) -> None:
         p.grad = gradient
 
 
+def finish_step(optimizer: optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """Undo what was done for a step, and check its parameters, where a session checks their range."""
+    after_step(optimizer, args, kwargs)
+    guard = _guard(optimizer)
+    if guard is not None:
+        guard.after_step(optimizer)
+
+
+def _guard(optimizer: optim.Optimizer) -> Guard | None:
+    """What checks the range of the numbers, if a parameter is secret and its session has it checked."""
+    secrets = (p for group in optimizer.param_groups for p in group["params"] if isinstance(p, SecretTensor))
+    first = next(secrets, None)
+    return None if first is None else first._protocol.session.guard
+
+
 register_optimizer_step_pre_hook(before_step)
-register_optimizer_step_post_hook(after_step)
+register_optimizer_step_post_hook(finish_step)

@@ -33,6 +33,7 @@ __all__ = [
     "RevealRule",
     "is_loopback",
     "read_address",
+    "read_range",
 ]
 
 PRODUCER = "crypto-producer"
@@ -82,6 +83,10 @@ class Config:
     """Shared. Fractional bits of fixed-point numbers."""
     seed: int | None = None
     """Shared. Seed of PyTorch's public randomness; without one, the first party draws it."""
+
+    range_check: bool | float = False
+    """Shared. Whether outputs, losses, gradients and parameters are checked to be within range, each time by revealing
+    one bit, `within range`; or the magnitude they must stay below, 2^(31 - frac_bits) by default."""
 
     tls: str = "certs"
     """Folder of this role's private key and everybody's certificates, made by `tacit keygen`; or "insecure-plaintext"
@@ -145,7 +150,8 @@ class Config:
         """The part that all roles must have alike, as text by key. It holds nothing secret."""
         shared = {"the list of roles": ", ".join(self.roles)}
         shared |= {role: str(address) for role, address in zip(self.roles, self.addresses, strict=False)}
-        return shared | {f"{SETTINGS}.{key}": json.dumps(getattr(self, key)) for key in ("frac_bits", "seed")}
+        keys = ("frac_bits", "seed", "range_check")
+        return shared | {f"{SETTINGS}.{key}": json.dumps(getattr(self, key)) for key in keys}
 
     @staticmethod
     def load(path: str | Path) -> Config:
@@ -281,6 +287,8 @@ def _settings(literal: object, roles: tuple[str, ...], folder: Path) -> dict[str
     for key, (least, most) in _INTEGERS.items():
         if key in given:
             settings[key] = _integer(key, given[key], least, most)
+    if "range_check" in given:
+        settings["range_check"] = read_range("range_check", given["range_check"], settings.get("frac_bits", 16))
     for key in ("timeout", "connect_timeout"):
         if key in given:
             settings[key] = _seconds(key, given[key])
@@ -328,6 +336,19 @@ def _seconds(key: str, value: object) -> float:
     if type(value) not in (int, float) or not 0.1 <= value <= 1e6:  # type: ignore[operator]
         raise ConfigError(f"'{SETTINGS}.{key}' must be a number of seconds from 0.1 to 1000000, not {_show(value)}")
     return float(value)  # type: ignore[arg-type]
+
+
+def read_range(key: str, value: object, frac_bits: int) -> bool | float:
+    """Read whether ranges are checked: true, false, or the magnitude that numbers must stay below."""
+    most = 2.0 ** (61 - frac_bits)
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, int | float) or not 2.0**-frac_bits <= value <= most:
+        raise ConfigError(
+            f"'{SETTINGS}.{key}' must be true, false or a magnitude up to {most:g} that numbers stay below, "
+            f"not {_show(value)}"
+        )
+    return float(value)
 
 
 def _path(key: str, value: object, folder: Path) -> str:

@@ -29,7 +29,7 @@ class Operand(NamedTuple):
     value: Tensor
     """float64, int64 or bool."""
     rounding: Tensor | float
-    """By how much the operator may have rounded it before use; 0 if it has no need to."""
+    """By how much it may have been rounded before use."""
 
 
 class Reference:
