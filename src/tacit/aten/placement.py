@@ -11,8 +11,8 @@ from torch import Tensor
 from tacit.aten.arithmetic import combine, finish, multiply
 from tacit.aten.comparison import where
 from tacit.aten.embedding import add_slices
+from tacit.aten.indexing import add_chosen, on_device, positions, write_chosen
 from tacit.aten.registry import arithmetic, as_secret, bits, implements, plain, protocol_of, public_secret, secret
-from tacit.aten.structural import on_device, positions
 from tacit.errors import DataError
 from tacit.functions.labels import hot_bits
 from tacit.protocols.share import Share
@@ -100,8 +100,11 @@ def index_put(
     if any(isinstance(i, SecretTensor) for i in indices):
         mask = indices[0]
         if accumulate:
-            return as_secret(add_slices(x, indices, values))
-        if len(indices) != 1 or mask is None or mask.dtype != torch.bool or values.numel() != 1:
+            single = sum(i is not None for i in indices) == 1
+            return as_secret(add_slices(x, indices, values)) if single else add_chosen(x, indices, values)
+        if mask is None or mask.dtype != torch.bool:
+            return write_chosen(x, indices, values)
+        if len(indices) != 1 or values.numel() != 1:
             raise unsupported("writing to secret positions", "x[mask] = number does, and torch.where")
         return where(aten.where.self, mask.reshape(*mask.shape, *[1] * (x.dim() - mask.dim())), values, x)
     places = positions(indices)

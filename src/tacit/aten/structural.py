@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tacit.aten.embedding import slices
+from tacit.aten.indexing import chosen, on_device, positions
 from tacit.aten.registry import implements, plain, public_secret, secret
 from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.share import Binary
@@ -100,9 +101,9 @@ def embed(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> SecretTensor
 
 @implements(aten.index.Tensor)
 def index(func: Any, x: Tensor, indices: Sequence[Tensor | None]) -> SecretTensor:
-    """x[public indices or masks], or x[.., one tensor of secret indices, ..]."""
+    """x[public indices or masks], or x[.., one tensor of secret indices, ..], or both; see `indexing`."""
     if any(isinstance(i, SecretTensor) for i in indices):
-        return slices(x, indices)
+        return slices(x, indices) if sum(i is not None for i in indices) == 1 else chosen(x, indices)
     assert isinstance(x, SecretTensor)
     places = positions(indices)
 
@@ -111,22 +112,6 @@ def index(func: Any, x: Tensor, indices: Sequence[Tensor | None]) -> SecretTenso
         return moved
 
     return secret(x.share.move(op, view=False), x.dtype)
-
-
-def positions(indices: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Masks as positions, so that the result's shape is known where there are no values."""
-    out: list[Tensor | None] = []
-    for i in indices:
-        if i is not None and i.dtype in (torch.bool, torch.uint8):
-            out.extend(i.nonzero().unbind(1))
-        else:
-            out.append(i)
-    return out
-
-
-def on_device(indices: Sequence[Tensor | None], beside: Tensor) -> list[Tensor | None]:
-    """Indices where a share is: in memory, or without values at the producer."""
-    return [None if i is None else i.to(beside.device) for i in indices]
 
 
 @implements(aten.detach.default, aten.alias.default)
