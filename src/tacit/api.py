@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import tacit.aten  # noqa: F401 - registers the operators
 from tacit.errors import ConfigError, DataError, RevealError, TacitError
 from tacit.functions.labels import check_within
+from tacit.functions.linear import unreachable
 from tacit.net.in_process import InProcess
 from tacit.net.transcript import Transcript
 from tacit.protocols.arithmetic import Arithmetic
@@ -339,13 +340,17 @@ def _wrap(protocol: Protocol, tensor: Tensor | None, shared: Share, dtype: torch
 
 
 def _share_module(protocol: Protocol, module: nn.Module, owner: str | None, name: str | None) -> nn.Module:
-    """A copy of a module with secret parameters and buffers; tied parameters stay tied, integer buffers stay public."""
+    """A copy of a module with secret parameters and buffers; tied parameters stay tied.
+
+    Buffers of integers, and of infinities, which are masks, stay public."""
     done: dict[int, Tensor] = {}
     out = copy.deepcopy(module)
     for prefix, part in out.named_modules():
         for kind in (part._parameters, part._buffers):
             for key, tensor in kind.items():
                 if tensor is None or not tensor.dtype.is_floating_point:
+                    continue
+                if kind is part._buffers and unreachable(tensor, protocol) is not None:
                     continue
                 if id(tensor) not in done:
                     label = ".".join(filter(None, (name, prefix, key)))
@@ -395,7 +400,11 @@ def reveal(x: Any, to: str | Sequence[str] = "all", *, name: str | None = None) 
     ring = protocol.reveal(held, receivers)
     if ring is None:
         return None
-    return ring.to(torch.bool) if isinstance(held, Binary) else decode(ring, held.storage.frac_bits, x.dtype)
+    if isinstance(held, Binary):
+        return ring.to(torch.bool)
+    out = decode(ring, held.storage.frac_bits, x.dtype)
+    far = held.storage.far
+    return torch.where(out.abs() >= far / 2, out.sign() * torch.inf, out) if far else out
 
 
 def release(x: SecretTensor, to: str | Sequence[str], *, name: str | None = None) -> dict[str, Tensor]:

@@ -20,11 +20,11 @@ from tacit.aten.registry import (
     protocol_of,
     public_secret,
     result_dtype,
-    scalar,
     secret,
 )
-from tacit.functions.linear import fractional, masking
+from tacit.functions.linear import FAR, fractional, masking, unreachable
 from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.base import Protocol
 from tacit.protocols.share import Binary
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.ring.shapes import broadcast
@@ -58,6 +58,8 @@ def compare(func: Any, x: Operand, y: Operand) -> SecretTensor:
     share = arithmetic(x)
     if x.dtype.is_floating_point:
         share = fractional(share)
+    if share.storage.far and abs(value) >= share.storage.far / 2:
+        value, kind = _beyond(value, kind, share)
     constant = _constant(x, share, value, kind)
     if constant is not None:
         return public_secret(x._protocol, torch.full(tuple(x.shape), constant))
@@ -85,6 +87,18 @@ def _constant(x: SecretTensor, share: Arithmetic, value: float, kind: str) -> bo
     if kind in ("eq", "ne") and not x.dtype.is_floating_point and value != int(value):
         return kind == "ne"
     return None
+
+
+def _beyond(value: float, kind: str, x: Arithmetic) -> tuple[float, str]:
+    """A comparison with what is out of reach, as one with half of what stands for infinity in x."""
+    edge = math.copysign(x.storage.far / 2, value)
+    if math.isinf(value) and kind == ("lt" if value < 0 else "gt"):
+        return value, kind  # nothing is beyond infinity
+    if math.isinf(value) and kind == ("ge" if value < 0 else "le"):
+        return value, kind
+    if kind in ("eq", "ne"):
+        kind = {"eq": "lt", "ne": "ge"}[kind] if value < 0 else {"eq": "gt", "ne": "le"}[kind]
+    return edge, kind
 
 
 def _difference(x: SecretTensor, y: Operand, kind: str) -> Arithmetic:
@@ -163,16 +177,17 @@ def difference(func: Any, x: Operand, y: Operand) -> SecretTensor:
 def where(func: Any, condition: Tensor, x: Operand, y: Operand) -> SecretTensor:
     """y + condition (x - y): a selection, one round; by a public condition, local. For -inf see `functions.linear`."""
     dtype = result_dtype(x, y)
-    x, y = (v if isinstance(v, SecretTensor) else masking(v if isinstance(v, Tensor) else scalar(v)) for v in (x, y))
+    protocol = protocol_of(condition, x, y)
     if not isinstance(condition, SecretTensor) or plain(condition) is not None:
-        mask = plain(condition).to(torch.int64)
+        mask = plain(condition)
         first, second = number(x), number(y)
         if isinstance(first, Tensor) and isinstance(second, Tensor):
-            return public_secret(protocol_of(condition, x, y), torch.where(mask.bool(), first, second).to(dtype))
-        chosen = finish(_times_mask(first, mask), dtype, x, y)
-        rest = finish(_times_mask(second, 1 - mask), dtype, x, y)
-        return finish(combine(chosen, rest), dtype, x, y)
-    if any(isinstance(v, Tensor) and not isinstance(v, SecretTensor) and bool(v.isnan().any()) for v in (x, y)):
+            return public_secret(protocol, torch.where(mask.bool(), first, second).to(dtype))
+        far = _farthest(protocol, first, second)
+        chosen = finish(_times_mask(_held(first, protocol), mask.to(torch.int64)), dtype, condition, x, y)
+        rest = finish(_times_mask(_held(second, protocol), 1 - mask.to(torch.int64)), dtype, condition, x, y)
+        return _flagged(finish(combine(chosen, rest), dtype, x, y), far)
+    if any(v is not None and bool(torch.as_tensor(v).isnan().any()) for v in (plain(x), plain(y))):
         raise unsupported(
             "a public NaN where a secret says so",
             "secrets are finite; in place of torch.logdet, write torch.linalg.slogdet(x).logabsdet",
@@ -180,23 +195,41 @@ def where(func: Any, condition: Tensor, x: Operand, y: Operand) -> SecretTensor:
     if dtype == torch.bool:
         b = bits(condition)
         return secret((b & as_bits(x, condition)) ^ (b.invert() & as_bits(y, condition)))
+    x, y = number(x), number(y)
+    far = _farthest(protocol, x, y)
+    x, y = (_held(v, protocol) if isinstance(v, Tensor) else SecretTensor(v, dtype) for v in (x, y))
     change = combine(x, y, -1)
     if isinstance(change, Tensor):
         change = arithmetic(public_secret(condition._protocol, change.to(dtype)))
     shape = broadcast(condition.shape, change.shape)
     b = bits(condition).move(lambda t: t.expand(shape), view=False)
     change = change.move(lambda t: t.expand(shape), view=False)
+    change.storage.far = max(change.storage.far, far)
     base, precise = number(y), change.storage.precise
     if isinstance(base, Arithmetic) and base.frac_bits > base.protocol.frac_bits:
         change.storage.precise = True  # a truncation would leave something of y beside x
     (step,) = change.protocol.select([(b, change)])
     step.storage.precise = precise
-    return finish(
-        combine(base if isinstance(base, Tensor) else SecretTensor(base, dtype), SecretTensor(step, dtype)),
-        dtype,
-        y,
-        condition,
+    base_ = base if isinstance(base, Tensor) else SecretTensor(base, dtype)
+    return _flagged(finish(combine(base_, SecretTensor(step, dtype)), dtype, y, condition), far)
+
+
+def _held(x: Arithmetic | Tensor, protocol: Protocol) -> Arithmetic | Tensor:
+    """A choice; what fixed point does not hold of a public one by what stands for it."""
+    return masking(x, protocol) if isinstance(x, Tensor) else x
+
+
+def _farthest(protocol: Protocol, *choices: Arithmetic | Tensor) -> float:
+    """What stands for infinity in any of the choices."""
+    return max(
+        x.storage.far if isinstance(x, Arithmetic) else FAR * (unreachable(x, protocol) is not None) for x in choices
     )
+
+
+def _flagged(x: SecretTensor, far: float) -> SecretTensor:
+    """A result in which something may stand for infinity."""
+    x.share.storage.far = max(x.share.storage.far, far)
+    return x
 
 
 def _times_mask(x: Arithmetic | Tensor, mask: Tensor) -> Arithmetic | Tensor:
@@ -222,7 +255,13 @@ def larger_into(func: Any, x: Operand, y: Operand, *, out: SecretTensor) -> Secr
 
 @implements(aten.isnan.default, aten.isinf.default)
 def never(func: Any, x: SecretTensor) -> SecretTensor:
-    """False everywhere: fixed point holds neither NaN nor infinity."""
+    """False everywhere: fixed point holds neither NaN nor infinity, but for what a mask has put there."""
+    far = x.share.storage.far if func is aten.isinf.default else 0.0
+    if far and plain(x) is None:
+        share = fractional(arithmetic(x))
+        edge = round(far / 2 * 2**share.frac_bits)
+        low, high = share.protocol.less(share, [-edge, edge])
+        return secret((low ^ high).invert())
     return public_secret(x._protocol, torch.zeros(tuple(x.shape), dtype=torch.bool))
 
 

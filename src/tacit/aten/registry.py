@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tacit.errors import TacitError
+from tacit.functions.linear import FAR, masking, unreachable
 from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.base import Protocol
 from tacit.protocols.share import Binary, Share
@@ -155,11 +156,14 @@ def zeros(protocol: Protocol, shape: Any, dtype: torch.dtype) -> SecretTensor:
 def public_secret(protocol: Protocol, value: Tensor) -> SecretTensor:
     """A secret tensor made of a public value, remembered as such: operators with it cost what public operands cost."""
     value = value.detach()
+    beyond = unreachable(value, protocol)
     share: Share
     if value.dtype == torch.bool:
         share = protocol.public_bits(value.to(torch.uint8))
     else:
         frac_bits = protocol.frac_bits if value.dtype.is_floating_point else 0
-        share = protocol.public(encode(value, frac_bits, name="a public tensor"), frac_bits)
+        held = value if beyond is None else masking(value, protocol)
+        share = protocol.public(encode(held, frac_bits, name="a public tensor"), frac_bits)
+        share.storage.far = FAR if beyond is not None else 0.0
     share.facts.public = value
     return SecretTensor(share, value.dtype)

@@ -8,17 +8,27 @@ import torch
 from torch import Tensor
 
 from tacit.protocols.arithmetic import PRECISE_BITS, SLACK_BITS, Arithmetic
-from tacit.ring.fixed_point import encode, encode_public
+from tacit.protocols.base import Protocol
+from tacit.ring.fixed_point import VALUE_BITS, encode, encode_public
 from tacit.ring.shapes import broadcast
 
-__all__ = ["add_public", "apply_public", "argument", "finest_sum", "fractional", "masking", "times_public"]
-
-UNREACHABLE = 2.0**100
-"""Public numbers beyond, infinities and `torch.finfo(…).min` among them, are no measurements: they tell softmax and max
-what to leave out."""
+__all__ = [
+    "FAR",
+    "add_public",
+    "apply_public",
+    "argument",
+    "finest_sum",
+    "fractional",
+    "largest",
+    "masking",
+    "times_public",
+    "unreachable",
+]
 
 FAR = 2.0**15
-"""What stands for them. Larger: further from any score; but it must fit at 44 fractional bits, the finest a sum has."""
+"""What stands for public numbers that fixed point cannot hold, infinities, `torch.finfo(…).min`, -1e30: they tell
+softmax and max what to leave out. Larger: further from any score; but it must fit at 44 fractional bits, the finest a
+sum has."""
 
 
 def fractional(x: Arithmetic) -> Arithmetic:
@@ -49,26 +59,57 @@ def finest_sum(x: Arithmetic, y: Arithmetic) -> Arithmetic:
 
 
 def add_public(x: Arithmetic, c: Tensor) -> Arithmetic:
-    """x + c. Local.   Error: that of rounding c to the scale of x, 2^-(f+1).
+    """x + c. Local, but for a truncation where c would not fit at the scale of x.
 
-    Minus infinity masks out, see `masking`. No sum masks anything in, so plus infinity is an error, as NaN is.
+    Error: that of rounding c to the scale of x, 2^-(f+1).
+    Numbers so low that fixed point does not hold them mask out, whatever x is there, see `masking`. No sum masks
+    anything in, so plus infinity is an error, as NaN is.
     """
-    c = masking(c, above=False)
-    if c.dtype.is_floating_point:
-        x = fractional(x).summable()
-    return x.plus(encode(c, x.frac_bits, name="a public summand"))
+    if not c.dtype.is_floating_point:
+        return x.plus(encode(c, x.frac_bits, name="a public summand"))
+    x = fractional(x).summable()
+    size = float(c.abs().max()) if c.numel() else 0.0
+    if size * 2.0**x.frac_bits < 2.0**VALUE_BITS:
+        return x.plus(encode(c, x.frac_bits, name="a public summand"))
+    x = x.settle(min(x.frac_bits, x.settled_bits))
+    beyond = c <= -largest(x.protocol)
+    if not bool(beyond.any()):
+        return x.plus(encode(c, x.frac_bits, name="a public summand"))
+    shape = broadcast(x.shape, c.shape)
+    keep = (~beyond).to(torch.int64)
+
+    def op(t: Tensor) -> Tensor:
+        return (t * keep.to(t.device)).expand(shape).contiguous()
+
+    out = x.linear(op)
+    if shape == x.shape:
+        out._descend(x, lambda mask: mask.map(op), None)
+    out = out.plus(encode(masking(c, x.protocol), x.frac_bits, name="a public summand"))
+    out.storage.far = max(x.storage.far, FAR)
+    return out
 
 
-def masking(c: Tensor, *, above: bool = True) -> Tensor:
+def largest(protocol: Protocol) -> float:
+    """The magnitude from which on fixed point holds no number."""
+    return 2.0 ** (VALUE_BITS - protocol.frac_bits)
+
+
+def masking(c: Tensor, protocol: Protocol) -> Tensor:
     """c, with -2^15 in the place of minus infinity and numbers as low, by which attention masks scores out.
 
-    exp of the difference to the largest score is zero for either. With `above`, 2^15 stands for plus infinity likewise:
-    what a minimum leaves out.
+    exp of the difference to the largest score is zero for either. 2^15 stands for plus infinity likewise: what a
+    minimum leaves out. What holds either has a storage with `far` set.
     """
+    beyond = unreachable(c, protocol)
+    return c if beyond is None else torch.where(beyond, c.sign() * FAR, c)
+
+
+def unreachable(c: Tensor, protocol: Protocol) -> Tensor | None:
+    """Where numbers are that fixed point does not hold; None if it holds all. NaN remains an error."""
     if not c.dtype.is_floating_point or not c.numel():
-        return c
-    beyond = (c.abs() if above else -c) > UNREACHABLE  # not where c is NaN, which remains an error
-    return torch.where(beyond, c.sign() * FAR, c) if bool(beyond.any()) else c
+        return None
+    beyond = c.abs() >= largest(protocol)
+    return beyond if bool(beyond.any()) else None
 
 
 def times_public(x: Arithmetic, v: Tensor) -> Arithmetic:
@@ -82,6 +123,8 @@ def times_public(x: Arithmetic, v: Tensor) -> Arithmetic:
     others.
     """
     x = x.summable()
+    if v.numel() and v.dtype.is_floating_point and float(v.abs().max()) >= largest(x.protocol):
+        return _times_far(x, v)
     precise = x.storage.precise
     wide = x.storage.wide and not precise and x.frac_bits > x.protocol.frac_bits
     if v.numel() and v.dtype.is_floating_point:
@@ -113,6 +156,13 @@ def _times_wide(x: Arithmetic, factor: float) -> Arithmetic | None:
     out = x.protocol.scale(x, factor, max(x.frac_bits - exponent, x.protocol.frac_bits))
     if out is not None:
         out.storage.wide = True
+    return out
+
+
+def _times_far(x: Arithmetic, v: Tensor) -> Arithmetic:
+    """x v for a secret x of zeros and ones, and a v that masks out where x is one, see `masking`."""
+    out = times_public(x.settle() if x.frac_bits > x.protocol.frac_bits else x, masking(v, x.protocol))
+    out.storage.far = FAR
     return out
 
 

@@ -14,7 +14,7 @@ from tacit.protocols.facts import TensorOp
 from tacit.protocols.share import Share, pointwise, unaliased
 from tacit.ring.shapes import broadcast
 
-__all__ = ["PRECISE_BITS", "SLACK_BITS", "SUM_BITS", "Arithmetic", "factors"]
+__all__ = ["FAR_BITS", "PRECISE_BITS", "SLACK_BITS", "SUM_BITS", "Arithmetic", "factors"]
 
 SLACK_BITS = 12
 """Fractional bits a factor may have beyond the session's. More: a mean over a batch (a scale by 2^-7) keeps its
@@ -27,6 +27,9 @@ More: some results are truncated before they are added up, in one round; fewer: 
 
 SHORT = 256
 """Elements of a sum that `SUM_BITS` are enough for."""
+
+FAR_BITS = 44
+"""Fractional bits of what stands for infinity, 2^15: more would not fit."""
 
 PRECISE_BITS = 42
 """Fractional bits of a precise storage, whatever the session's. More: smaller gradients are squared rightly; a gradient
@@ -61,6 +64,7 @@ class Arithmetic(Share):
         """The same ring elements read at another scale: multiplies the value by a power of two. Local, exact."""
         premask = self.premask
         out = self._like([t.clone() for t in self.raw])
+        out.storage.far *= 2.0 ** (self.frac_bits - frac_bits)
         out.storage.frac_bits = frac_bits
         out._descend(self, lambda mask: mask, None)
         return out if premask is None else out.premasked(premask)
@@ -151,6 +155,7 @@ class Arithmetic(Share):
         self.storage.headroom = min(x.storage.headroom, y.storage.headroom)
         self.storage.precise = x.storage.precise or y.storage.precise
         self.storage.wide = x.storage.wide or y.storage.wide
+        self.storage.far = max(x.storage.far, y.storage.far)
 
     @staticmethod
     def end_to_end(shares: Sequence[Arithmetic]) -> Arithmetic:
@@ -162,6 +167,7 @@ class Arithmetic(Share):
         out = rows[0]._like(pointwise(_end_to_end, count, *(x.raw for x in rows)))
         out.storage.precise = all(x.storage.precise for x in shares)
         out.storage.wide = any(x.storage.wide for x in shares)
+        out.storage.far = max(x.storage.far for x in shares)
         out.storage.headroom = min(x.storage.headroom for x in shares)
         if not any(premasks):
             return out
@@ -184,6 +190,7 @@ class Arithmetic(Share):
     def times_integer(self, k: int) -> Arithmetic:
         """Multiply by a public integer. Local, exact."""
         out = self.linear(lambda t: t * k, onto=bool(k % 2), shape=self.shape)
+        out.storage.far *= abs(k)
         out._descend(self, lambda mask: mask.scale(k), None)
         return out
 
@@ -217,6 +224,7 @@ class Arithmetic(Share):
         self.storage.frac_bits = source.frac_bits
         self.storage.headroom = min(source.storage.headroom, SLACK_BITS if whole else self.storage.headroom)
         self.storage.wide = source.storage.wide or (not whole and self.storage.wide)
+        self.storage.far = source.storage.far if whole else max(self.storage.far, source.storage.far)
         self.storage.version += 1
         if premask is not None:
             self.premasked(premask)
@@ -264,6 +272,8 @@ def _precise_factors(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmet
 def _aligned(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
     """Both at the larger of the two scales, after truncating a scale too large to be shared."""
     limit = max(2 * x.protocol.frac_bits + 8, PRECISE_BITS)
+    if x.storage.far or y.storage.far:
+        limit = min(limit, FAR_BITS)
     x, y = (v if v.frac_bits <= limit else v.settle() for v in (x, y))
     frac_bits = max(x.frac_bits, y.frac_bits)
     return x.lifted(frac_bits), y.lifted(frac_bits)

@@ -226,6 +226,7 @@ class Dealer(Protocol):
         mask, bits = simple_mask(x.facts), x.frac_bits - target
         form = truncation.truncated(self._dealing, mask, bits)
         out = self._arithmetic(form.parts(self._indices), x.shape, target, x.storage.headroom)
+        out.storage.far = x.storage.far
         out.facts.form = form
         out.facts.memo["unsettled"] = (mask, bits)
         return out
@@ -239,6 +240,7 @@ class Dealer(Protocol):
         self.mask(x)
         form = truncation.scaled(self._dealing, simple_mask(x.facts), drop)
         out = self._arithmetic(form.parts(self._indices), x.shape, target, x.storage.headroom)
+        out.storage.far = x.storage.far * abs(factor)
         out.facts.form = form
         return out if factor > 0 else -out
 
@@ -339,7 +341,7 @@ class Dealer(Protocol):
             tensors = [t for i, t in self.indexed(y.tensors) if i >= 0]
             parts = selection.selected(self._dealing, simple_mask(b.facts), form, tensors, y.shape)
             out.append(self._arithmetic(parts, y.shape, y.frac_bits, y.storage.headroom))
-            out[-1].storage.precise = y.storage.precise
+            out[-1].storage.precise, out[-1].storage.far = y.storage.precise, y.storage.far
         return out
 
     @override

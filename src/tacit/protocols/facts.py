@@ -25,7 +25,7 @@ TensorOp = Callable[[Tensor], Tensor]
 class Storage:
     """What views of one secret have in common: how often it was written, its size, its fixed-point scale."""
 
-    __slots__ = ("frac_bits", "headroom", "lasting", "numel", "precise", "premask", "version", "whole", "wide")
+    __slots__ = ("far", "frac_bits", "headroom", "lasting", "numel", "precise", "premask", "version", "whole", "wide")
 
     def __init__(self, numel: int, frac_bits: int = 0, headroom: int = 0) -> None:
         self.premask: Premask | None = None
@@ -42,6 +42,9 @@ class Storage:
         self.precise = False
         """Whether it keeps `PRECISE_BITS` fractional bits, in every later write too, and what is computed from it does:
         gradients in an optimizer's hands, their averages and those of their squares, which would vanish otherwise."""
+        self.far = 0.0
+        """What stands for infinity in it, if anything may: attention's masks, what a maximum shall leave out. Numbers
+        from half of that on mean "out of reach"; see `functions.linear`."""
         self.wide = False
         """Whether it has more fractional bits than the session although nothing bounds it: a root, a quotient. Sums and
         comparisons use them; a product, which would be the smaller for them, truncates it first."""

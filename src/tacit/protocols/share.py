@@ -103,6 +103,7 @@ class Share:
         if storage is None:
             storage = Storage(tensors[0].numel(), self.storage.frac_bits, self.storage.headroom)
             storage.precise, storage.wide = self.storage.precise, self.storage.wide
+            storage.far = self.storage.far
         return type(self)(self.protocol, tensors, storage)
 
     def move(self, op: TensorOp, *, view: bool) -> Self:
@@ -149,7 +150,9 @@ class Share:
         """This and another share of the same scale, one after the other along a dimension. Local."""
         if not other.shape[dim]:
             return self
-        return self._like([torch.cat(pair, dim) for pair in zip(self.tensors, other.tensors, strict=True)])
+        out = self._like([torch.cat(pair, dim) for pair in zip(self.tensors, other.tensors, strict=True)])
+        out.storage.far = max(self.storage.far, other.storage.far)
+        return out
 
     def known_public(self) -> Tensor | None:
         """The content, if it is public by construction."""
