@@ -240,3 +240,40 @@ def test_a_report_prints_problems_costs_and_a_verdict():
     assert "nonzero" in bad
     assert "use a mask" in bad
     assert "test_check.py" in bad
+
+
+def test_real_inputs_give_the_numbers() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.3), nn.Tanh(), nn.Linear(8, 3))
+    inputs, target = torch.randn(5, 6), torch.tensor([0, 1, 2, 0, 1])
+
+    before = torch.get_rng_state()
+    report = tacit.check(model, inputs, train=True, loss=F.cross_entropy, target=target)
+
+    assert report.ok, report
+    assert torch.equal(torch.get_rng_state(), before)
+    rows = {(d.place.module, d.operator): d for d in report.deviations}
+    assert 0 < rows["", "outputs"].largest < 2**-12
+    assert 0 < rows["2", "aten.tanh.default"].largest <= rows["2", "aten.tanh.default"].allowed
+    assert ("3", "aten.addmm.default") in rows
+    assert "Largest deviations from PyTorch" in str(report)
+
+
+def test_wrong_numbers_of_real_inputs_are_in_the_report() -> None:
+    class Steep(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.exp()
+
+    report = tacit.check(Steep(), torch.tensor([1.0, 30.0]))
+
+    assert not report.ok
+    assert len(report.wrong) == 1
+    assert "aten.exp.default in Steep" in report.wrong[0]
+    assert "what to do" in str(report)
+
+
+def test_without_real_inputs_there_are_no_numbers() -> None:
+    report = tacit.check(nn.Linear(3, 2), (4, 3))
+
+    assert report.ok
+    assert not report.deviations

@@ -33,7 +33,7 @@ from tacit.session.launch import Launch, connect, current
 from tacit.session.ledger import where
 from tacit.session.session import Session
 from tacit.tensor import SecretTensor, fingerprint
-from tacit.watch.precision import Precision
+from tacit.watch.precision import Precision, stop, warn
 from tacit.watch.range import Range
 
 __all__ = ["active_protocol", "current_session", "embedded", "is_role", "release", "reveal", "role", "session", "share"]
@@ -107,7 +107,7 @@ def embedded(config: Config, *, check: bool | str = False) -> Session:
     """Start a session with all roles in this process, also where this process was launched as one of them."""
     opened = _activate(Session(InProcess(config.roles), config))
     if check:
-        opened.watcher = Precision(warn=check == "warn")
+        opened.watcher = Precision(warn if check == "warn" else stop)
     return opened
 
 

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
-from torch.utils._pytree import tree_leaves, tree_map
 
 import tacit.api as api
+from tacit.check.numbers import Numbers, measured
+from tacit.check.program import Loss, MakeOptimizer, Program, prepared, real
 from tacit.check.report import Link, Report, Unsupported, estimated, total
-from tacit.check.stand_in import StandIns, explained, zeros
+from tacit.check.stand_in import StandIns, explained
 from tacit.errors import DataError, RevealError, TacitError, UnsupportedOperator
 from tacit.profile import Profile
-from tacit.protocols.base import Protocol
 from tacit.session.config import Config
 from tacit.session.ledger import is_library
-from tacit.tensor import SecretTensor
 from tacit.watch.place import Modules
 
 __all__ = ["check"]
-
-Loss = Callable[..., Tensor]
-MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 WARM = 5.0
 """Seconds below which a check runs twice and times the second run: the first one also loads code and takes new
@@ -36,21 +30,6 @@ memory. Larger: better estimates for larger modules; smaller: a check of them ta
 LATENCY, BANDWIDTH = 200e-6, 5e9
 """The default link: what a small round and 16 MB took over TLS between processes of one machine with a core for each,
 beyond their work. A machine that does other things at the same time takes some milliseconds a round."""
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """What a check runs."""
-
-    module: nn.Module
-    inputs: Sequence[Any]
-    kwargs: Mapping[str, Any]
-    public_module: bool
-    public_inputs: frozenset[int | str]
-    train: bool
-    loss: Loss | None
-    target: Any
-    optimizer: MakeOptimizer | None
 
 
 def check(
@@ -81,6 +60,9 @@ def check(
         report = tacit.check(model, (128, 784), train=True, loss=F.cross_entropy, target=torch.zeros(128).long())
         print(report)
 
+    With real inputs it also runs once in a session that checks itself, and the report says how far the results of each
+    operator, and the outputs of each module, are from plain PyTorch's.
+
     Args:
         module: any module; secret parameters and those on the meta device count as zeros.
         inputs: what the module is called with; tensors and shapes among them become secrets.
@@ -102,11 +84,13 @@ def check(
     program = Program(module, inputs, kwargs or {}, public_module, public, train, loss, target, optimizer)
     config = Config.embedded(parties, frac_bits=frac_bits, seed=0)
     profile, problems, stopped = _attempt(program, config)
-    if not problems and stopped is None and profile.cost.seconds < WARM:
+    fine = not problems and stopped is None
+    if fine and profile.cost.seconds < WARM:
         profile, _, _ = _attempt(program, config)
+    numbers = measured(program, config) if fine and real(program) else Numbers([], [])
     link = Link(latency, bandwidth)
     rows = estimated(profile.rows, link, len(parties))
-    return Report(problems, stopped, rows, total(profile.cost, rows, link))
+    return Report(problems, stopped, rows, total(profile.cost, rows, link), numbers.deviations, numbers.wrong)
 
 
 def _attempt(program: Program, config: Config) -> tuple[Profile, list[Unsupported], str | None]:
@@ -116,7 +100,7 @@ def _attempt(program: Program, config: Config) -> tuple[Profile, list[Unsupporte
         opened = api.embedded(config)
         try:
             protocol = api.active_protocol()
-            run = _prepared(program, protocol)
+            run = prepared(program, protocol)
             with Profile() as profile, StandIns(protocol, profile.modules) as stand_ins:
                 try:
                     run()
@@ -127,73 +111,6 @@ def _attempt(program: Program, config: Config) -> tuple[Profile, list[Unsupporte
             return profile, list(stand_ins.found), stopped
         finally:
             opened.end(TacitError("the check is over"))
-
-
-def _prepared(program: Program, protocol: Protocol) -> Callable[[], None]:
-    """Share everything, and return what is left to do."""
-    module = _with_values(program.module)
-    module = (module if program.public_module else api.share(module)).train(program.train)
-    inputs = [_input(protocol, x, k in program.public_inputs) for k, x in enumerate(program.inputs)]
-    kwargs = {name: _input(protocol, x, name in program.public_inputs) for name, x in program.kwargs.items()}
-    targets = [] if program.target is None else [_input(protocol, program.target, "target" in program.public_inputs)]
-    optimizer = None if program.optimizer is None else program.optimizer(module.parameters())
-
-    def run() -> None:
-        if not program.train:
-            with torch.no_grad():
-                module(*inputs, **kwargs)
-            return
-        output = module(*inputs, **kwargs)
-        scalar = _sum(output) if program.loss is None else program.loss(output, *targets)
-        scalar.backward()
-        if optimizer is not None:
-            optimizer.step()
-
-    return run
-
-
-def _with_values(module: nn.Module) -> nn.Module:
-    """A copy of the module in which tensors without plain values have some."""
-    memo: dict[int, Any] = {}
-    for tensor in (*module.parameters(), *module.buffers()):
-        if tensor.is_meta or isinstance(tensor, SecretTensor):
-            value = _filled(tensor.shape, tensor.dtype)
-            is_parameter = isinstance(tensor, nn.Parameter)
-            memo[id(tensor)] = nn.Parameter(value, requires_grad=tensor.requires_grad) if is_parameter else value
-    return copy.deepcopy(module, memo)
-
-
-def _filled(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Values for a tensor that has none; a public fraction costs a truncation, so they are no whole numbers."""
-    return torch.full(tuple(shape), 1 / 3 if dtype.is_floating_point else 0, dtype=dtype)
-
-
-def _input(protocol: Protocol, x: Any, public: bool) -> Any:
-    """An input as the module will get it; tensors in lists and dictionaries, too."""
-    if isinstance(x, tuple) and x and all(type(n) is int for n in x):
-        x = torch.empty(x, device="meta")
-    if not isinstance(x, Tensor):
-        return x if not any(isinstance(t, Tensor) for t in tree_leaves(x)) else _nested(protocol, x, public)
-    valued = not (x.is_meta or isinstance(x, SecretTensor))
-    if public:
-        return x if valued else _filled(x.shape, x.dtype).requires_grad_(x.requires_grad)
-    if valued:
-        return api.share(x)
-    out = zeros(protocol, x)
-    out.share.storage.lasting = True
-    return out.requires_grad_(x.requires_grad)
-
-
-def _nested(protocol: Protocol, x: Any, public: bool) -> Any:
-    return tree_map(lambda leaf: _input(protocol, leaf, public), x)
-
-
-def _sum(output: Any) -> Tensor:
-    """A scalar that depends on every output."""
-    parts = [t.sum() for t in tree_leaves(output) if isinstance(t, Tensor) and t.requires_grad]
-    if not parts:
-        raise DataError("tacit.check(train=True) needs an output to differentiate, or a loss")
-    return torch.stack(parts).sum() if len(parts) > 1 else parts[0]
 
 
 def _last_word(error: Exception, stand_ins: StandIns, modules: Modules) -> str:

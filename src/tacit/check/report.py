@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -13,6 +13,7 @@ from rich.text import Text
 from tacit.profile import Row
 from tacit.profile.table import text, tree
 from tacit.session.meter import Cost
+from tacit.watch.report import Deviation
 
 __all__ = ["Link", "Report", "Unsupported"]
 
@@ -67,10 +68,15 @@ class Report:
     """Of everything together, as the meter of a run will count it; its seconds are estimated. What is unsupported is
     not in it."""
 
+    deviations: list[Deviation] = field(default_factory=list)
+    """With real inputs: how far each module's outputs, and each operator's results, are from plain PyTorch's."""
+    wrong: list[str] = field(default_factory=list)
+    """With real inputs: what a session that checks itself would stop at."""
+
     @property
     def ok(self) -> bool:
-        """Whether all of it works on secrets."""
-        return not self.unsupported and self.stopped is None
+        """Whether all of it works on secrets and, as far as there were real inputs, gives right numbers."""
+        return not self.unsupported and self.stopped is None and not self.wrong
 
     def __rich__(self) -> RenderableType:
         parts: list[RenderableType] = []
@@ -79,7 +85,10 @@ class Report:
         if self.stopped is not None:
             parts.append(Text(f"The check could not go on to the end: {self.stopped}", style="red"))
         parts.append(tree(self.rows, seconds="seconds (est.)"))
-        verdict = "All of it works on secrets" if self.ok else "Without what does not work on secrets"
+        if self.deviations:
+            parts.append(_numbers(self.deviations))
+        parts += [Text(message, style="red") for message in self.wrong]
+        verdict = "All of it works on secrets" if self.ok else "Without what does not work on secrets, or not rightly"
         parts.append(Text(f"{verdict}: {self.cost} (estimated)", style="green" if self.ok else "red"))
         return Group(*parts)
 
@@ -115,4 +124,23 @@ def _problems(unsupported: Sequence[Unsupported]) -> Table:
         where = one.module or one.root or "outside of modules"
         what = one.operator if one.phase == "forward" else f"{one.operator} ({one.phase})"
         table.add_row(*(Text(cell) for cell in (where, what, one.line, one.instead)))
+    return table
+
+
+MOST = 24
+"""Lines of a printed table of deviations, the largest first. All of them are in `Report.deviations`."""
+
+
+def _numbers(deviations: Sequence[Deviation]) -> Table:
+    title = "Largest deviations from PyTorch (outputs: of the whole run, operators: on the same operands)"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("module", overflow="fold")
+    table.add_column("operator")
+    for heading in ("calls", "deviation", "allowed", "largest value"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in sorted(deviations, key=lambda row: -row.largest / max(row.size, 1.0))[:MOST]:
+        where = ".".join(filter(None, (row.place.root, row.place.module))) or "outside of modules"
+        what = row.operator if row.place.phase == "forward" else f"{row.operator} ({row.place.phase})"
+        allowed = f"{row.allowed:.2g}" if row.allowed else ""
+        table.add_row(*map(Text, (where, what, str(row.calls), f"{row.largest:.2g}", allowed, f"{row.size:.3g}")))
     return table

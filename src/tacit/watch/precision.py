@@ -30,7 +30,7 @@ from tacit.watch.place import Lines, Modules
 from tacit.watch.reference import leaves
 from tacit.watch.report import Deviation, Where, at
 
-__all__ = ["Precision"]
+__all__ = ["Precision", "stop", "warn"]
 
 CHANGED = (
     "look for a plain tensor that was shared, copied or assigned to it and has changed since, or for views of it that "
@@ -44,13 +44,14 @@ DOUBTS = 16
 class Precision(Watcher):
     """The checks of one session. `deviations` has the largest deviation of every operator in every module."""
 
-    def __init__(self, *, warn: bool = False) -> None:
+    def __init__(self, say: Callable[[str], object]) -> None:
+        """`say` is called with each message: it raises, warns or keeps them, see `stop` and `warn`."""
         self.deviations: dict[tuple[Any, str], Deviation] = {}
         self.unchecked: dict[str, str] = {}
         """Operators for which PyTorch had no result on plain values, and why."""
         self.generator = torch.Generator().manual_seed(0)
         """Randomness of its own."""
-        self._warn = warn
+        self.say = say
         self._modules, self._lines = Modules(), Lines()
         self._modules.__enter__()
         self._busy = False
@@ -167,8 +168,12 @@ class Precision(Watcher):
         if deviation >= row.largest:
             row.largest, row.allowed, row.size = deviation, allowed, size
 
-    def say(self, message: str) -> None:
-        """Raise or warn."""
-        if not self._warn:
-            raise PrecisionError(message)
-        warnings.warn(message, stacklevel=2)
+
+def stop(message: str) -> None:
+    """Raise `PrecisionError`."""
+    raise PrecisionError(message)
+
+
+def warn(message: str) -> None:
+    """Warn, and let the program go on."""
+    warnings.warn(message, stacklevel=2)
