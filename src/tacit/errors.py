@@ -22,6 +22,7 @@
     │   └── ServiceError             an encrypted-prediction service that cannot be reached or refused
     ├── PrecisionError               a result that is not PyTorch's, found by a session that checks itself
     ├── RevealError                  a secret used as if it were a number, or a reveal the policy forbids
+    ├── ResultMismatch               a result of another shape or dtype than PyTorch's: a bug of Tacit
     └── UnsupportedOperator (NotImplementedError)   a PyTorch operator that has no secret counterpart
 
 A message says what happened, at which role, in which operator, and what to do. It never holds a share or a plaintext.
@@ -47,6 +48,7 @@ __all__ = [
     "PeerStalled",
     "PrecisionError",
     "Refused",
+    "ResultMismatch",
     "RevealError",
     "ServiceError",
     "TacitError",
@@ -132,6 +134,10 @@ class PrecisionError(TacitError):
 
 class RevealError(TacitError):
     """A secret was used as if it were a number, or a reveal was refused by the policy."""
+
+
+class ResultMismatch(TacitError):
+    """A result of another shape or dtype than PyTorch's: a bug of Tacit, found before it could do harm."""
 
 
 class UnsupportedOperator(TacitError, NotImplementedError):

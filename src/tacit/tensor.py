@@ -7,7 +7,7 @@ sequence of ATen operators; `SecretTensor.__torch_dispatch__` looks each up in `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from functools import cache, lru_cache
 from hashlib import blake2b
@@ -23,6 +23,7 @@ from tacit.protocols.share import Share
 from tacit.refusals import public_name, unsupported
 from tacit.session.ledger import source_line, where
 from tacit.session.session import Session
+from tacit.signatures import KNOWN, Signature, ask, asked, compare, leaves
 
 __all__ = ["HANDLERS", "Deferred", "SecretTensor", "fingerprint", "in_terms_of_others", "unsupported"]
 
@@ -40,6 +41,8 @@ class SecretTensor(Tensor):
     _protocol: Protocol
     _expected: Any = None
     """In a session that checks itself: what a deferred share will have to hold."""
+    _kind: tuple[Any, ...]
+    """Shape, strides and dtype, which PyTorch takes five times as long to say: what a signature has of it."""
 
     @staticmethod
     def __new__(
@@ -53,15 +56,16 @@ class SecretTensor(Tensor):
         """Wrap a share; a deferred one names its protocol and shape."""
         if isinstance(share, Share):
             tensor = share.raw[0]
-            self = Tensor._make_wrapper_subclass(
-                cls, tensor.shape, strides=tensor.stride(), storage_offset=tensor.storage_offset(), dtype=dtype
-            )
+            size, strides = tensor.shape, tensor.stride()
+            self = Tensor._make_wrapper_subclass(cls, size, strides=strides, storage_offset=share.offset, dtype=dtype)
             self._protocol = share.protocol
+            self._kind = size, strides, dtype
         else:
             assert protocol is not None
             assert shape is not None
             self = Tensor._make_wrapper_subclass(cls, shape, dtype=dtype)
             self._protocol = protocol
+            self._kind = shape, self.stride(), dtype
         self._share = share
         return self
 
@@ -79,14 +83,19 @@ class SecretTensor(Tensor):
         kwargs = kwargs or {}
         handler = HANDLERS.get(func)
         if handler is None:
-            return in_terms_of_others(func)(*args, **kwargs)
-        session, operator, fingerprints, plain = _describe(func, args, kwargs)
-        session.transcript.record(operator, fingerprints, where())
-        if plain:
+            return _instead(func, args, kwargs)
+        session, signature, public = _describe(func, args, kwargs)
+        session.check_open()
+        session.transcript.record(signature.line, public, where())
+        if signature.public is None:
             args, kwargs = _owned(func, args, kwargs)
         if session.watcher is not None:
-            return session.watcher.call(func, args, kwargs, handler)
-        return handler(func, *args, **kwargs)
+            result = session.watcher.call(func, args, kwargs, handler)
+        else:
+            result = handler(func, *args, **kwargs)
+        if signature.answer is not None:
+            compare(func, signature, result)
+        return result
 
     # --- a secret never turns into a number by accident --------------------------------------------------------------
 
@@ -179,34 +188,84 @@ class SecretTensor(Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
 
-# --- what each operator adds to the transcript ------------------------------------------------------------------------
+# --- what each operator adds to the transcript, and what PyTorch says to it -------------------------------------------
 
 
-def _describe(func: Any, args: Any, kwargs: Any) -> tuple[Session, str, bytes, bool]:
-    """The session, the operator's name with the shapes of its tensors, a fingerprint of all that is public
-    among its operands, and whether there are plain tensors among these."""
-    names: list[str] = []
-    public: list[bytes] = []
-    found, plain = None, False
-    for x in _leaves(args, kwargs):
-        if isinstance(x, SecretTensor):
-            names.append("secret " + _shape(x.shape))
-            if found is not None and x._protocol is not found._protocol:
-                raise TacitError(
-                    f"{public_name(func)} of secrets of two sessions ({source_line()}): share both in the same one"
-                )
-            found = x
-        elif isinstance(x, Tensor):
-            names.append("public " + _shape(x.shape))
-            public.append(fingerprint(x))
-            plain = True
-        elif not isinstance(x, torch.Generator):  # whose repr is an address, another one at each role
-            public.append(repr(x).encode())
-    if found is None:
+def _describe(func: Any, args: Any, kwargs: Any) -> tuple[Session, Signature, bytes]:
+    """The session, what is known of the signature, and a fingerprint of all that is public among the operands."""
+    key: list[Any] = [func, *kwargs]
+    protocol = _add(key, args, None)
+    if kwargs:
+        protocol = _add(key, kwargs.values(), protocol)
+    if protocol is None:
         raise TacitError("an operator on secrets without a secret among its operands")
-    session = found._protocol.session
-    session.check_open()
-    return session, f"{_name(func)}({', '.join(names)})", b"|".join(public), plain
+    signature = KNOWN.get(whole := tuple(key)) or _new(whole, func, args, kwargs)
+    public = signature.public
+    return protocol.session, signature, _public(args, kwargs) if public is None else public
+
+
+def _add(key: list[Any], operands: Iterable[Any], protocol: Protocol | None) -> Protocol | None:
+    """Add operands, and those in lists, to the key of a signature; return the protocol of the secrets among them."""
+    for x in operands:
+        kind = type(x)
+        if kind is SecretTensor:
+            key.append(x._kind)
+            if x._protocol is not protocol:
+                if protocol is not None:
+                    name = public_name(key[0])
+                    raise TacitError(f"{name} of secrets of two sessions ({source_line()}): share both in the same one")
+                protocol = x._protocol
+        elif kind is float:
+            key += (float, x if x and x == x else x.hex())  # there are two zeros, and NaN is not what it is
+        elif kind in SCALARS:
+            key += (kind, x)
+        elif kind in SEQUENCES:
+            if x and type(x[0]) in WHOLE:
+                key += (kind, *map(type, x), *x)
+            else:
+                key += (kind, len(x))
+                protocol = _add(key, x, protocol)
+        elif isinstance(x, Tensor):
+            key += ("public", x.shape, x.stride(), x.dtype)
+        elif kind is not torch.Generator:  # whose repr is an address, another one at each role
+            key += (kind, x)
+    return protocol
+
+
+SCALARS = frozenset({int, bool, type(None), str, torch.dtype, torch.layout, torch.device, torch.memory_format})
+SEQUENCES = frozenset({list, tuple, torch.Size})
+WHOLE = frozenset({int, bool})
+
+
+def _new(key: Any, func: Any, args: Any, kwargs: Any) -> Signature:
+    """Ask PyTorch, and remember what it answers."""
+    operands = leaves(args, kwargs)
+    tensors = [x for x in operands if isinstance(x, Tensor)]
+    answer = asked(key, func, args, kwargs, SecretTensor)
+    shapes = [f"{'secret' if isinstance(x, SecretTensor) else 'public'} {_shape(x.shape)}" for x in tensors]
+    public = _public(args, kwargs) if all(isinstance(x, SecretTensor) for x in tensors) else None
+    KNOWN[key] = signature = Signature(f"{func}({', '.join(shapes)})", public, answer)
+    return signature
+
+
+def _public(args: Any, kwargs: Any) -> bytes:
+    """All that is public among the operands."""
+    return b"|".join(
+        fingerprint(x) if isinstance(x, Tensor) else repr(x).encode()
+        for x in leaves(args, kwargs)
+        if not isinstance(x, (SecretTensor, torch.Generator))
+    )
+
+
+def _instead(func: Any, args: Any, kwargs: Any) -> Any:
+    """What PyTorch does in terms of other operators, if it does not refuse."""
+    definition = in_terms_of_others(func)
+    key: list[Any] = [func, *kwargs]
+    _add(key, (*args, *kwargs.values()), None)
+    if (whole := tuple(key)) not in KNOWN:
+        ask(func, args, kwargs, SecretTensor)
+        KNOWN[whole] = Signature("", None, None)
+    return definition(*args, **kwargs)
 
 
 def _owned(func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
@@ -231,22 +290,6 @@ def _written(func: Any) -> frozenset[int | str]:
     """The places and names of the arguments that an operator writes to, or returns views of."""
     found = [(k, a.name) for k, a in enumerate(func._schema.arguments) if a.alias_info is not None]
     return frozenset(key for pair in found for key in pair)
-
-
-@cache
-def _name(func: Any) -> str:
-    return str(func)
-
-
-def _leaves(args: Any, kwargs: Any) -> list[Any]:
-    """Operands, with those in lists: ATen nests no deeper."""
-    leaves: list[Any] = []
-    for x in (*args, *kwargs.values()) if kwargs else args:
-        if isinstance(x, (list, tuple)):
-            leaves += x
-        else:
-            leaves.append(x)
-    return leaves
 
 
 @lru_cache(maxsize=1024)

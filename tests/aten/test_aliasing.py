@@ -245,3 +245,53 @@ def test_a_detached_loss_is_the_same_loss(session):
 
     assert tacit.reveal(loss).item() == 10
     assert cost.rounds <= 2
+
+
+# --- strides and offsets count from the beginning of a secret's own storage ------------------------------------------
+
+
+STRIDED = {
+    "from the beginning": lambda x: x.as_strided((2, 2), (3, 1), 0),
+    "from where it is": lambda x: x.as_strided((2,), (2,)),
+    "from an offset": lambda x: x.as_strided((2, 2), (1, 1), 1),
+    "of a row": lambda x: x[1].as_strided((2,), (1,)),
+    "of a row, from the beginning": lambda x: x[1].as_strided((2,), (1,), 0),
+    "in place": lambda x: x.clone().as_strided_((2, 2), (1, 1), 1),
+    "as a copy": lambda x: torch.as_strided_copy(x, (2, 2), (1, 1), 1),
+    "of a result": lambda x: (x + 1).as_strided((2,), (1,), 4),
+    "of a stack": lambda x: torch.stack([x[1], x[0]]).as_strided((6,), (1,), 0),
+}
+
+
+@pytest.mark.parametrize("what", STRIDED)
+def test_strides_stay_in_a_secrets_own_memory(what, session):
+    call, plain = STRIDED[what], torch.arange(6.0).reshape(2, 3)
+    secrets = [tacit.share(plain + 10 * k, owner="alice" if k < 3 else "bob") for k in range(4)]
+
+    for k, x in enumerate(secrets):
+        assert x.storage_offset() == 0
+        assert x[1].storage_offset() == 3
+        assert torch.equal(tacit.reveal(call(x)), call(plain + 10 * k))
+
+
+@pytest.mark.parametrize(("size", "offset"), [((7,), 0), ((2,), 5), ((2,), -1), ((3, 3), 0)])
+def test_what_is_beyond_it_is_refused(size, offset, session):
+    first, second = (tacit.share(torch.arange(6.0), owner="alice") for _ in range(2))
+    strides = (1,) if len(size) == 1 else (3, 1)
+
+    with pytest.raises(RuntimeError) as plain:
+        torch.arange(6.0).as_strided(size, strides, offset)
+    for x in (first, second, first + second, first > second):
+        with pytest.raises(RuntimeError) as error:
+            x.as_strided(size, strides, offset)
+        if x.dtype == torch.float32:
+            assert str(error.value) == str(plain.value)
+
+
+def test_writes_by_strides_reach_the_secret_and_no_other(session):
+    first, second = (tacit.share(torch.arange(6.0), owner="alice") for _ in range(2))
+
+    second.as_strided((2,), (1,), 1).zero_()
+
+    assert tacit.reveal(first).tolist() == [0, 1, 2, 3, 4, 5]
+    assert tacit.reveal(second).tolist() == [0, 0, 0, 3, 4, 5]

@@ -156,7 +156,7 @@ def test_rounding_is_for_what_is_public(rounding, session):
 def test_variances_that_are_not_numbers_are_refused(session):
     with pytest.raises(DataError, match="not a number"):
         tacit.share(torch.ones(1)).var()
-    with pytest.raises(DataError, match=r"write x.float"):
+    with pytest.raises(RuntimeError, match="only support floating point"):
         torch.ops.aten.var.correction(tacit.share(torch.arange(3)), None)
 
 

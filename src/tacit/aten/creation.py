@@ -158,6 +158,7 @@ def in_place_view(overload: Any, functional: Any) -> None:
         x._share = HANDLERS[functional](functional, x, *args, **kwargs)._share
         with torch._C._DisableTorchDispatch():  # the wrapper has no values, only sizes and strides to change
             func(x, *args, **kwargs)
+        x._kind = x.shape, x.stride(), x.dtype
         return x
 
     HANDLERS[overload] = handler

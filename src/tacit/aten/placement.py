@@ -13,7 +13,6 @@ from tacit.aten.comparison import where
 from tacit.aten.embedding import add_slices
 from tacit.aten.indexing import add_chosen, on_device, positions, write_chosen
 from tacit.aten.registry import arithmetic, as_secret, bits, implements, plain, protocol_of, public_secret, secret
-from tacit.errors import DataError
 from tacit.functions.labels import hot_bits
 from tacit.protocols.share import Share
 from tacit.refusals import public_name
@@ -56,7 +55,6 @@ def assemble(operands: Sequence[Tensor], op: Callable[..., Tensor]) -> SecretTen
 @implements(aten.cat.default, aten.stack.default)
 def join(func: Any, tensors: Sequence[Tensor], dim: int = 0) -> SecretTensor:
     """Join along a dimension. Local."""
-    _check_sizes(func, tensors, dim)
     known = _from_one(func, tensors, dim)
     return assemble(tensors, lambda *column: func(list(column), dim)) if known is None else known
 
@@ -72,21 +70,6 @@ def _from_one(func: Any, tensors: Sequence[Tensor], dim: int) -> SecretTensor | 
         return None
     joined = first.parent.move(lambda t: func([move(t) for move in moves], dim), view=False)
     return secret(joined, tensors[0].dtype)
-
-
-def _check_sizes(func: Any, tensors: Sequence[Tensor], dim: int) -> None:
-    """Say which part differs, and ask what is usually wrong: two owners that do not hold the same rows."""
-    first = tensors[0]
-    for place, t in enumerate(tensors[1:], start=2):
-        if t.dim() != first.dim():
-            continue
-        skip = dim % max(first.dim(), 1) if func is aten.cat.default else None
-        if any(a != b for d, (a, b) in enumerate(zip(first.shape, t.shape, strict=True)) if d != skip):
-            raise DataError(
-                f"torch.{'cat' if skip is not None else 'stack'} along dimension {dim}: tensor 1 has shape "
-                f"{tuple(first.shape)} and tensor {place} has {tuple(t.shape)}; all other dimensions must be equal"
-                + (" (do both owners hold the same rows?)" if skip == 1 and first.dim() == 2 else "")
-            )
 
 
 @implements(aten.index_put.default)

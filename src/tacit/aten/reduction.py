@@ -71,6 +71,8 @@ def vector_norm(
 ) -> SecretTensor:
     """The Euclidean norm, √Σx², and those of other orders, (Σ|x|^p)^(1/p): what clipping of gradients calls."""
     dims = _dims(x, dim)
+    if dtype is not None and dtype != x.dtype:
+        x = x.to(dtype)  # type: ignore[assignment]
     if order == 2:
         squares = secret(sum_over(arithmetic(x) * arithmetic(x), dims, keepdim), x.dtype)
         return squares.sqrt()  # type: ignore[return-value]

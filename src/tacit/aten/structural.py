@@ -48,9 +48,14 @@ def reshape(func: Any, x: SecretTensor, size: Sequence[int]) -> SecretTensor:
 
 @implements(aten.as_strided.default)
 def as_strided(func: Any, x: SecretTensor, size: Any, stride: Any, offset: int | None = None) -> SecretTensor:
-    """A view by strides. It says where in memory elements are, which masks need not share: nothing known is kept."""
-    share = x.share
-    return SecretTensor(share._like([func(t, size, stride, offset) for t in share.tensors], share.storage), x.dtype)
+    """A view by strides. It says where in its own storage elements are, which masks need not share: nothing known is
+    kept. PyTorch refuses what is beyond it."""
+    start = x.storage_offset() if offset is None else offset
+
+    def reads(extent: int) -> None:
+        func(torch.empty(extent, dtype=x.dtype), size, stride, start)
+
+    return SecretTensor(x.share.strided(lambda t, begin: func(t, size, stride, begin + start), reads), x.dtype)
 
 
 @implements(

@@ -25,12 +25,27 @@ TensorOp = Callable[[Tensor], Tensor]
 class Storage:
     """What views of one secret have in common: how often it was written, its size, its fixed-point scale."""
 
-    __slots__ = ("far", "frac_bits", "headroom", "lasting", "numel", "precise", "premask", "version", "whole", "wide")
+    __slots__ = (
+        "far",
+        "frac_bits",
+        "headroom",
+        "lasting",
+        "numel",
+        "origin",
+        "precise",
+        "premask",
+        "version",
+        "whole",
+        "wide",
+    )
 
     def __init__(self, numel: int, frac_bits: int = 0, headroom: int = 0) -> None:
         self.premask: Premask | None = None
         """The mask that is in the shares, `whole`, of all its views, until somebody needs true shares."""
         self.whole: list[Tensor] = []
+        self.origin: list[Tensor] | None = None
+        """The shares that are all of it. Those of several secrets may lie in one buffer, at each party in another
+        place, so an offset counts from here."""
         self.version = 0
         self.numel = numel
         self.frac_bits = frac_bits

@@ -37,6 +37,8 @@ class Share:
         self.raw = list(tensors)
         """What the parties hold: shares, or shares that are short of a premask."""
         self.storage = storage
+        if storage.origin is None:
+            storage.origin = self.raw
         self._premask: tuple[Premask, Premask] | None = None
         """The storage's premask, and what this view has of it."""
         self._facts = Facts()
@@ -82,6 +84,24 @@ class Share:
     def shape(self) -> torch.Size:
         """The logical shape, the same at every role."""
         return self.raw[0].shape
+
+    @property
+    def offset(self) -> int:
+        """Where it begins in its storage, in elements."""
+        origin = self.storage.origin
+        if origin is None or origin is self.raw:
+            return 0
+        return int(self.raw[0].storage_offset() - origin[0].storage_offset())
+
+    def strided(self, op: Callable[[Tensor, int], Tensor], reads: Callable[[int], Any]) -> Self:
+        """The view op(t, b) by strides, of a storage that begins at b. `reads` is told first how long that is."""
+        origin = self.storage.origin
+        assert origin is not None
+        first = origin[0]
+        extent = 1 + sum((n - 1) * s for n, s in zip(first.shape, first.stride(), strict=True)) if first.numel() else 0
+        reads(extent)
+        pairs = zip(self.tensors, origin, strict=True)
+        return self._like([op(t, int(whole.storage_offset())) for t, whole in pairs], self.storage)
 
     @property
     def numel(self) -> int:
