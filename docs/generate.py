@@ -21,6 +21,7 @@ from pathlib import Path
 
 import activations
 import click
+import refused
 import support
 import yardstick
 
@@ -31,6 +32,7 @@ from tacit.cli.main import COMMANDS, cli
 from tacit.protocols.dealer import Dealer
 from tacit.session import config
 from tacit.session.meter import Cost
+from tacit.signatures import DIFFERENCES, NOT_ASKED
 from tacit.tensor import HANDLERS
 from tacit.watch.claims import CLAIMS
 
@@ -236,10 +238,18 @@ def benchmarks() -> str:
     return "\n\n".join(parts)
 
 
+def differences() -> str:
+    """Return what differs from PyTorch on purpose, in shape or dtype, or is not asked about, and why."""
+    rows = [[f"`{func}`", f"results after the {count}. differ: {why}"] for func, (count, why) in DIFFERENCES.items()]
+    rows += [[f"`{func}`", f"not asked: {why}"] for func, why in NOT_ASKED.items()]
+    return table(["operator", "why"], rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "benchmarks": benchmarks,
     "commands": commands,
     "costs": costs,
+    "differences": differences,
     "exceptions": exceptions,
     "forms": forms,
     "functions": functions,
@@ -247,6 +257,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "operators": operators,
     "optimizers": optimizers,
     "overloads": overloads,
+    "refused": refused.summary,
     "settings": settings,
     "steps": steps,
 }

@@ -19,7 +19,18 @@ from torch import Tensor
 
 from tacit.errors import ResultMismatch
 
-__all__ = ["DIFFERENCES", "KNOWN", "LARGEST", "REMEMBERED", "Signature", "ask", "asked", "compare", "leaves"]
+__all__ = [
+    "DIFFERENCES",
+    "KNOWN",
+    "LARGEST",
+    "NOT_ASKED",
+    "REMEMBERED",
+    "Signature",
+    "ask",
+    "asked",
+    "compare",
+    "leaves",
+]
 
 aten = torch.ops.aten
 
@@ -35,7 +46,7 @@ VALUES_MATTER_NOT = ("add", "sub", "rsub", "mul", "div", "addcmul", "addcdiv", "
 
 DIFFERENCES: dict[Any, tuple[int, str]] = {
     aten._embedding_bag.default: (1, "the bag that each row is in is kept for secret rows, too"),
-    aten._embedding_bag_forward_only.default: (1, "as above"),
+    aten._embedding_bag_forward_only.default: (1, "the bag that each row is in is kept for secret rows, too"),
     aten.log_sigmoid_forward.default: (1, "no buffer is kept for the backward pass"),
     aten.mkldnn_rnn_layer.default: (3, "the workspace for the backward pass is one of secrets"),
 }
