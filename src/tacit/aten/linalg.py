@@ -307,7 +307,7 @@ def lstsq(
     target = b.unsqueeze(-1) if vector else b
     if not isinstance(a, SecretTensor):
         gram = a.to(torch.float64)
-        x: Tensor = (_public_pseudo_inverse(gram) @ target).to(b.dtype)
+        x: Tensor = (_public_pseudo_inverse(gram) @ target.to(torch.float64)).to(b.dtype)
     elif rows < columns:
         x = pseudo_inverse(a) @ target
     else:
