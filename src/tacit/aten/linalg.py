@@ -132,7 +132,7 @@ def linalg_solve(
     _check_square("solve", a)
     inverted = inverse(a)
     vector = b.dim() == 1 or (b.dim() == a.dim() - 1 and b.shape == a.shape[:-1])
-    columns = b.unsqueeze(-1) if vector else b
+    columns = (b.unsqueeze(-1) if vector else b).to(inverted.dtype)  # a public inverse is in float64
     x = inverted @ columns if left else columns @ inverted
     out = as_secret(x.squeeze(-1) if vector else x, a, b).to(torch.promote_types(a.dtype, b.dtype))
     return out, inverted.to(a.dtype).clone(), _pivots(a), _no_error(a)
