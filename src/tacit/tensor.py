@@ -124,6 +124,10 @@ class SecretTensor(Tensor):
         self._refuse("using a secret as an index or a size")
 
     def __bool__(self) -> bool:
+        if self.dtype == torch.bool and self.numel() == 1:
+            known = self.share.known_public()
+            if known is not None:  # such as whether a secret is NaN: the same at every role, and public
+                return bool(known)
         self._refuse("bool(x), `if x:` or `while x:`")
 
     def __complex__(self) -> complex:

@@ -28,6 +28,7 @@ from tacit.aten import (
     special,
     statistics,
     structural,
+    trigonometry,
     waiting,
 )
 
@@ -62,5 +63,6 @@ __all__ = [
     "special",
     "statistics",
     "structural",
+    "trigonometry",
     "waiting",
 ]
