@@ -14,6 +14,7 @@ from tacit.aten.composite import above_autograd
 from tacit.aten.embedding import add_slices
 from tacit.aten.indexing import add_chosen, on_device, positions, write_chosen
 from tacit.aten.registry import arithmetic, as_secret, bits, implements, plain, protocol_of, public_secret, secret
+from tacit.errors import DataError
 from tacit.functions.labels import hot_bits
 from tacit.protocols.share import Share
 from tacit.refusals import public_name, unsupported_operator

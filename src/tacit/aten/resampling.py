@@ -145,7 +145,7 @@ def grid_backward(
     padding: int,
     align_corners: bool,
     output_mask: Sequence[bool],
-) -> tuple[Tensor | None, Tensor | None]:
+) -> tuple[Tensor, Tensor]:
     """The transposed product with what the grid makes of unit images; a public grid needs no gradient."""
     if isinstance(grid, SecretTensor) or output_mask[1]:
         what = "the gradient of torch.nn.functional.grid_sample by its grid"
@@ -159,4 +159,4 @@ def grid_backward(
     for k in range(x.shape[0]):
         weights = aten.grid_sampler_2d(units, grid[k : k + 1], interpolation, padding, align_corners)[0].flatten(1)
         parts.append((grad[k].flatten(1) @ weights.t()).view(channels, height, width))
-    return torch.stack(parts), None
+    return torch.stack(parts), torch.zeros(grid.shape)
