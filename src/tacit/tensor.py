@@ -97,6 +97,12 @@ class SecretTensor(Tensor):
             compare(func, signature, result)
         return result
 
+    def __rtruediv__(self, other: Any) -> Tensor:
+        """other / x: PyTorch would multiply by 1 / x, of which little is left where x is large."""
+        if isinstance(other, bool | int | float):
+            other = torch.tensor(other, dtype=torch.float64 if isinstance(other, float) else None)
+        return torch.div(other, self)
+
     # --- a secret never turns into a number by accident --------------------------------------------------------------
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
@@ -124,10 +130,6 @@ class SecretTensor(Tensor):
         self._refuse("using a secret as an index or a size")
 
     def __bool__(self) -> bool:
-        if self.dtype == torch.bool and self.numel() == 1:
-            known = self.share.known_public()
-            if known is not None:  # such as whether a secret is NaN: the same at every role, and public
-                return bool(known)
         self._refuse("bool(x), `if x:` or `while x:`")
 
     def __complex__(self) -> complex:

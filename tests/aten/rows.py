@@ -370,6 +370,7 @@ SMOOTH = [
     row(aten._softmax.default, real(*A), 1, False, tolerance=2**-9),
     row(aten._softmax_backward_data.default, real(*A), unit(*A), 1, torch.float32, tolerance=2**-9, grad=False),
     row(aten._log_softmax.default, real(*A), 0, False, tolerance=2**-9),
+    row(aten.logsumexp.default, real(*A), [0], tolerance=2**-9),
 ]  # fmt: skip
 
 CREATION = [

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 import tacit
-from tacit.functions.exponential import exp, exp_nonpositive, exp_within
+from tacit.functions.exponential import exp, exp2, exp_nonpositive, exp_within
 from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import quotient, reciprocal
 from tacit.functions.roots import rsqrt, sqrt
 from tacit.functions.sigmoid import erf, sigmoid, softplus, tanh, tanh_times
 from tacit.functions.softmax import Softmax
+from tacit.functions.squares import Squares
 from tacit.functions.waves import cosine, sine
 from tacit.protocols.arithmetic import Arithmetic
 from tacit.session.meter import Cost
@@ -169,9 +170,39 @@ def test_the_exponential_of_what_is_not_positive_keeps_its_promise(random):
 
 
 def test_a_number_beyond_the_exponential_s_domain_stays_at_its_end():
-    got = run(exp, torch.tensor([11.0, 11.1, 12.0, 100.0, 2.0**40])).value
+    got = run(exp, torch.tensor([31.75, 31.8, 32.0, 100.0, 2.0**40])).value
 
-    torch.testing.assert_close(got, torch.full((5,), math.e**11, dtype=torch.float64), atol=0, rtol=2**-20)
+    torch.testing.assert_close(got, torch.full((5,), math.e**31.75, dtype=torch.float64), atol=0, rtol=2**-20)
+
+
+@pytest.mark.parametrize("base", [2.0, 1.25, 10.0])
+def test_powers_of_a_public_base_keep_their_promise(base, random):
+    rate = math.log2(base)
+    x = (torch.rand(3000, generator=random, dtype=torch.float64) * 89 - 44) / rate
+    x = torch.cat([(x * 2**16).round() / 2**16, torch.tensor([0.0, -100_000.0])])
+
+    got, cost = run(lambda v: exp2(v, rate), x)
+
+    y = base**x
+    assert ((got - y).abs() / (2**-15 + (2**-20 + x.abs() * 2**-31) * y)).max() <= 1
+    assert cost.rounds == 4
+
+
+@pytest.mark.parametrize("frac_bits", [12, 16, 20])
+def test_roots_and_sums_of_squares_are_right_for_numbers_of_any_size(frac_bits, random):
+    unit = 2.0**-frac_bits
+    sizes = torch.exp2(torch.linspace(-frac_bits, (62 - frac_bits) / 2 - 3, 400, dtype=torch.float64))
+    x = torch.randn(400, 8, generator=random, dtype=torch.float64) * sizes[:, None]
+    x = torch.cat([torch.zeros(1, 8), (x / unit).round() * unit])
+    squares = x.square().sum(1)
+
+    root, cost = run(lambda v: Squares.of(v, [1]).root(), x, frac_bits=frac_bits)
+    mean, cost_of_mean = run(lambda v: Squares.of(v, [1]).total(1 / 7), x, frac_bits=frac_bits)
+
+    assert root[0] == 0
+    assert ((root - squares.sqrt()).abs() <= 2**-24 + 2**-17 * squares.sqrt()).all()
+    assert ((mean - squares / 7).abs() <= 2 * unit + 2**-17 * squares / 7).all()
+    assert (cost.rounds, cost_of_mean.rounds) == (9, 6)
 
 
 @pytest.mark.parametrize("threshold", [-20.0, -1.5, 0.25, 3.0, 20.0])

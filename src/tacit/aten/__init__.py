@@ -28,7 +28,6 @@ from tacit.aten import (
     special,
     statistics,
     structural,
-    trigonometry,
     waiting,
 )
 
@@ -63,6 +62,5 @@ __all__ = [
     "special",
     "statistics",
     "structural",
-    "trigonometry",
     "waiting",
 ]

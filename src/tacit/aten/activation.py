@@ -17,6 +17,7 @@ from tacit.functions.logarithm import log
 from tacit.functions.roots import rsqrt, sqrt
 from tacit.functions.sigmoid import sigmoid, softplus, tanh
 from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.facts import Storage
 from tacit.protocols.share import Binary
 from tacit.tensor import SecretTensor
 
@@ -76,7 +77,9 @@ def absolute(func: Any, x: SecretTensor) -> SecretTensor:
     """|x| = 2 max(x, 0) - x. 4 rounds."""
     share = arithmetic(x)
     (positive,) = share.protocol.select([(relation(share, 0, "gt"), share)])
-    return secret(positive.times_integer(2) - share.settle(positive.frac_bits), x.dtype)
+    out = positive.times_integer(2) - share.settle(positive.frac_bits)
+    out.storage.positive = True
+    return secret(out, x.dtype)
 
 
 @implements(aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default, aten.hardtanh.default)
@@ -90,11 +93,30 @@ def clamp(func: Any, x: SecretTensor, low: float | None = None, high: float | No
     dtype = result_dtype(x, *(v for v in (low, high) if v is not None))
     share = fractional(arithmetic(x)) if dtype.is_floating_point else arithmetic(x)
     beyond = relations(share, ends)
-    steps = share.protocol.select([(bit, share) for bit in beyond])
-    out = share if share.storage.precise else share.settle()
+    whole = share if share.storage.precise or not share.storage.wide else _undivided(share)
+    steps = share.protocol.select([(bit, whole) for bit in beyond])
+    out = whole if whole.storage.precise else share.settle()
     for bit, step, (_, value) in zip(beyond, steps, ends, strict=True):
         out = out - step + bit.arithmetic().times_integer(round(value * 2**out.frac_bits)).rescaled(out.frac_bits)
-    return secret(out.fork() if out is share else out, dtype)
+    out = out.fork() if out is share else out
+    _clamped(out.storage, share.storage, low, high)
+    return secret(out, dtype)
+
+
+def _undivided(x: Arithmetic) -> Arithmetic:
+    """x, to be selected with all its bits, as what is precise is."""
+    x = x.fork()
+    x.storage.precise = True
+    return x
+
+
+def _clamped(out: Storage, x: Storage, low: float | None, high: float | None) -> None:
+    """What is known of numbers between two ends: gradients are clipped by what is at most 1, which may be small."""
+    out.precise = x.precise
+    out.positive = (x.positive and (high is None or high >= 0)) or (low is not None and low >= 0)
+    least = low if low is not None else 0.0 if x.positive else -math.inf
+    out.bounded = x.wide and least >= -1 and high is not None and high <= 1
+    out.wide = x.wide and not out.bounded
 
 
 def relations(x: Arithmetic, ends: list[tuple[str, float]]) -> list[Binary]:

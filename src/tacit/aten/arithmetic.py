@@ -25,7 +25,7 @@ from tacit.aten.registry import (
 from tacit.errors import DataError
 from tacit.functions.clip import clip
 from tacit.functions.exponential import exp
-from tacit.functions.linear import add_public, finest_sum, times_public
+from tacit.functions.linear import add_public, apply_public, finest_sum, times_public
 from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import quotient, reciprocal
 from tacit.functions.roots import rsqrt, sqrt
@@ -164,9 +164,11 @@ def square(func: Any, x: SecretTensor) -> SecretTensor:
 
 @implements(aten.pow.Tensor_Scalar)
 def power(func: Any, x: SecretTensor, exponent: float) -> SecretTensor:
-    """x^n for a whole number n, by repeated squaring; for odd multiples of ½, powers of √x or 1/√x; else exp(n log x).
+    """x^n for a whole number n, by repeated squaring, of 1/x where n < 0; for odd multiples of ½, powers of √x or 1/√x;
+    else exp(n log x).
 
-    Domain: for fractions x > 0, and for those that are no multiples of ½ x^n < 2^15.
+    Domain: |x^n| < 2^30 at 16 fractional bits; for fractions x > 0, and for those that are no multiples of ½
+    x^n < 2^45.
     """
     dtype = result_dtype(x, exponent)
     twice = int(2 * exponent)
@@ -175,12 +177,31 @@ def power(func: Any, x: SecretTensor, exponent: float) -> SecretTensor:
     value = number(x)
     if isinstance(value, Tensor):
         return public_secret(x._protocol, (value**exponent).to(dtype))
-    if twice != 2 * exponent:
-        return secret(exp(times_public(log(value), scalar(float(exponent)))), dtype)
+    if twice != 2 * exponent:  # 0^p is 0 for p > 0, and large for p < 0
+        logarithm = log(value, zero=max(-EXP_END / abs(exponent), LOG_OF_ZERO))
+        return secret(exp(times_fine(logarithm, exponent)), dtype)
     if twice % 2:
         return secret(whole_power((sqrt if twice > 0 else rsqrt)(value), abs(twice)), dtype)
-    result = whole_power(value, abs(twice // 2))
-    return secret(result if exponent > 0 else reciprocal(result), dtype)
+    if exponent < -1:  # first, for a small x has a large inverse, but no digits left in its own powers
+        value = reciprocal(value).settle()
+    return secret(reciprocal(value) if exponent == -1 else whole_power(value, abs(twice // 2)), dtype)
+
+
+EXP_END = 31.0
+"""Where `exp` has become zero, at its negative, or nearly as large as it may."""
+
+LOG_OF_ZERO = -(2.0**13)
+"""What stands for the logarithm of zero, at the least: it must fit with the 48 fractional bits of a series."""
+
+EXPONENT_BITS = 24
+"""Fractional bits of a public factor of a logarithm, whose error the size of the power multiplies."""
+
+
+def times_fine(logarithm: Arithmetic, factor: Tensor | float) -> Arithmetic:
+    """A logarithm times public numbers below 2^9, exact to 2^-25. Local; to be exponentiated."""
+    ring = (torch.as_tensor(factor, dtype=torch.float64) * 2.0**EXPONENT_BITS).round().to(torch.int64)
+    out = apply_public(logarithm, ring, torch.mul, broadcast(logarithm.shape, ring.shape))
+    return out.rescaled(logarithm.frac_bits + EXPONENT_BITS)
 
 
 def whole_power(x: Arithmetic, exponent: int) -> Arithmetic:

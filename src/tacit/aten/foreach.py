@@ -19,8 +19,10 @@ import torch.utils._foreach_utils as foreach_utils
 from torch import Tensor
 
 from tacit.aten.creation import is_precise, keep_precise, write
-from tacit.aten.registry import implements, plain, protocol_of, public_secret
+from tacit.aten.registry import arithmetic, implements, plain, protocol_of, public_secret, secret
 from tacit.errors import TacitError
+from tacit.functions.linear import fractional
+from tacit.functions.squares import EXTRA_BITS, Squares
 from tacit.protocols.arithmetic import Arithmetic
 from tacit.tensor import SecretTensor
 
@@ -220,10 +222,13 @@ def _power(xs: List, exponent: Any) -> list[Tensor]:
 @implements(aten._foreach_norm.Scalar)
 def norm(func: Any, xs: List, order: float = 2, dtype: torch.dtype | None = None) -> list[Tensor]:
     """The norm of each tensor. Of order 2: sums of squares, and one root for all of them."""
-    if order != 2 or len(xs) < 2:
+    if order != 2 or len(xs) < 2 or not all(x.numel() and isinstance(x, SecretTensor) for x in xs):
         return [aten.linalg_vector_norm.default(x, order) for x in xs]
-    squares = apply(aten.mul.Tensor, [xs, xs], [{}] * len(xs))
-    return list(torch.stack([s.sum() for s in squares]).sqrt().unbind())
+    shares = [fractional(arithmetic(x)) for x in xs]  # type: ignore[arg-type]
+    bits = min(x.frac_bits for x in shares)
+    shares[0].protocol.mask(*shares)
+    squares = [Squares.of(x, range(len(x.shape)), bits=min(bits, x.protocol.frac_bits + EXTRA_BITS)) for x in shares]
+    return list(secret(Squares.joined(squares).root(), xs[0].dtype).unbind())
 
 
 @implements(aten._foreach_copy_.default)

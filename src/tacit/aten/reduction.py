@@ -12,6 +12,7 @@ from tacit.aten.comparison import truth
 from tacit.aten.registry import arithmetic, bits, implements, places, plain, public_secret, secret
 from tacit.errors import DataError
 from tacit.functions.linear import times_public
+from tacit.functions.squares import Squares
 from tacit.functions.tournament import Tournament
 from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.share import Binary
@@ -69,13 +70,15 @@ def linear(func: Any, x: SecretTensor, *args: Any, dtype: torch.dtype | None = N
 def vector_norm(
     func: Any, x: SecretTensor, order: float = 2, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None
 ) -> SecretTensor:
-    """The Euclidean norm, √Σx², and those of other orders, (Σ|x|^p)^(1/p): what clipping of gradients calls."""
+    """The Euclidean norm, √Σx², and those of other orders, m (Σ|x/m|^p)^(1/p) with m = max |x|.
+
+    Domain: Σx² < 2^46 at 16 fractional bits; see `functions.squares`.
+    """
     dims = _dims(x, dim)
     if dtype is not None and dtype != x.dtype:
         x = x.to(dtype)  # type: ignore[assignment]
-    if order == 2:
-        squares = secret(sum_over(arithmetic(x) * arithmetic(x), dims, keepdim), x.dtype)
-        return squares.sqrt()  # type: ignore[return-value]
+    if order == 2 and x.numel():
+        return secret(Squares.of(arithmetic(x), dims, keepdim=keepdim).root(), x.dtype)
     if order == 0:
         return (x != 0).sum(dims, keepdim).to(x.dtype)  # type: ignore[return-value]
     size = x.abs()
@@ -83,7 +86,9 @@ def vector_norm(
         return size.amax(dims, keepdim) if order > 0 else size.amin(dims, keepdim)  # type: ignore[return-value]
     if order == 1 or not x.numel():  # the sum of nothing is 0, which has no logarithm
         return size.sum(dims, keepdim)  # type: ignore[return-value]
-    return (size**order).sum(dims, keepdim) ** (1 / order)  # type: ignore[return-value]
+    largest = size.amax(dims, keepdim=True)  # whose power need not fit
+    powers = ((size / largest) ** order).sum(dims, keepdim) ** (1 / order)
+    return powers * (largest if keepdim else largest.squeeze(dims))  # type: ignore[return-value]
 
 
 def _dims(x: Tensor, dim: Dims) -> list[int]:
@@ -146,7 +151,9 @@ def _along(x: Arithmetic, dim: int, largest: bool) -> Tournament:
     if not x.shape[dim]:
         raise IndexError("max() and min() need at least one element along the dimension")
     x = x if x.shape[dim] > 1 else x.fork()  # the only one wins as it is
-    return Tournament(x.move(lambda t: t.movedim(dim, 0), view=False), largest=largest)
+    found = Tournament(x.move(lambda t: t.movedim(dim, 0), view=False), largest=largest)
+    found.values.storage.positive = x.storage.positive
+    return found
 
 
 def _keep(x: Arithmetic, dim: int, keepdim: bool) -> Arithmetic:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tacit.aten.arithmetic import finish, multiply
 from tacit.aten.registry import arithmetic, as_secret, implements, plain, public_secret, secret
-from tacit.functions.exponential import exp, exp_nonpositive
+from tacit.functions.exponential import exp, exp2, exp_nonpositive
 from tacit.functions.linear import add_public, times_public
 from tacit.functions.logarithm import log
 from tacit.functions.sigmoid import erf, sigmoid
@@ -47,8 +47,8 @@ def exponential(func: Any, x: SecretTensor) -> SecretTensor:
 
 @implements(aten.exp2.default)
 def exponential_2(func: Any, x: SecretTensor) -> SecretTensor:
-    """2^x = exp(x log 2)."""
-    return apply(func, x, lambda v: exp(times_public(v, torch.tensor(math.log(2)))))
+    """2^x; see `functions.exponential`."""
+    return apply(func, x, exp2)
 
 
 @implements(aten.expm1.default)
@@ -67,7 +67,7 @@ def logarithm_plus_1(func: Any, x: SecretTensor) -> SecretTensor:
 def logarithm_of_base(func: Any, x: SecretTensor) -> SecretTensor:
     """log x / log b."""
     base = 2 if func is aten.log2.default else 10
-    return apply(func, x, lambda v: times_public(log(v), torch.tensor(1 / math.log(base))))
+    return apply(func, x, lambda v: scaled(log(v), 1 / math.log(base)))
 
 
 @implements(aten.sin.default, aten.cos.default)
@@ -143,16 +143,18 @@ def elu(func: Any, x: SecretTensor, alpha: float = 1, scale: float = 1, input_sc
     share = arithmetic(x).settle()
     (below,) = share.protocol.less(share, [0])
     above, under = share.protocol.select([(below.invert(), share), (below, share)])
-    curve = add_public(exp(times_public(under, torch.tensor(float(input_scale)))), torch.tensor(-1.0))
+    power = exp_nonpositive if input_scale >= 0 else exp
+    curve = add_public(power(times_public(under, torch.tensor(float(input_scale)))), torch.tensor(-1.0))
     total = above + times_public(curve, torch.tensor(float(alpha)))
     return secret(times_public(total, torch.tensor(float(scale))) if scale != 1 else total, x.dtype)
 
 
 @implements(aten.pow.Scalar)
 def public_base(func: Any, base: float, x: SecretTensor) -> SecretTensor:
-    """b^x = exp(x log b), for a public b > 0."""
-    if base <= 0:
+    """b^x = 2^(x log2 b), for a public b > 0."""
+    if not 0 < base < math.inf:
         raise NotImplementedError("a public base of a secret power must be positive")
     if base == 1:
         return public_secret(x._protocol, torch.ones(tuple(x.shape), dtype=x.dtype))
-    return apply(func, x, lambda v: exp(times_public(v, torch.tensor(math.log(base)))))
+    rate = math.log2(base)
+    return apply(func, x, lambda v: exp2(v if rate > 0 else -v, abs(rate)))

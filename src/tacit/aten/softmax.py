@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,13 +11,13 @@ from torch import Tensor
 from tacit.aten.arithmetic import combine, finish, multiply
 from tacit.aten.labels import MEAN, NONE, mean_factor, weights_of_labels
 from tacit.aten.reduction import total
-from tacit.aten.registry import arithmetic, implements, plain, protocol_of, public_secret, secret
+from tacit.aten.registry import arithmetic, as_secret, implements, plain, protocol_of, public_secret, secret
 from tacit.aten.waiting import Once, held
 from tacit.functions.exponential import exp_nonpositive
 from tacit.functions.softmax import Softmax
 from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.share import Share
-from tacit.tensor import SecretTensor
+from tacit.tensor import SecretTensor, in_terms_of_others
 
 aten = torch.ops.aten
 Operand = Any
@@ -48,6 +49,20 @@ def softmax_backward(func: Any, grad: Operand, y: SecretTensor, dim: int, dtype:
     product = finish(multiply(grad, y), y.dtype, y)
     inner = total(aten.sum.dim_IntList, product, [dim], keepdim=True)
     return finish(multiply(finish(combine(grad, inner, -1), y.dtype, y), y), y.dtype, y)
+
+
+@implements(aten.logsumexp.default)
+def logarithm_of_sum(func: Any, x: SecretTensor, dim: int | Sequence[int], keepdim: bool = False) -> Tensor:
+    """log Σ exp(x) = x_0 - log softmax(x)_0: a maximum, exponentials of what is not positive, and one logarithm."""
+    dims = [d % max(x.dim(), 1) for d in ([dim] if isinstance(dim, int) else dim)] or list(range(x.dim()))
+    if plain(x) is not None or not x.dim() or not x.numel() or not x.is_floating_point():
+        return in_terms_of_others(func)(x, dim, keepdim)  # type: ignore[no-any-return]
+    rest = [d for d in range(x.dim()) if d not in dims]
+    rows = as_secret(x.permute(*rest, *dims).reshape(*(x.shape[d] for d in rest), -1))
+    first = arithmetic(as_secret(rows[..., :1]))
+    parts = softmax_of(rows, -1)
+    out = secret(first - parts.log_value().move(lambda t: t[..., :1], view=False), x.dtype)
+    return out.reshape([1 if d in dims else n for d, n in enumerate(x.shape) if keepdim or d not in dims])
 
 
 class LogSoftmax(Once):

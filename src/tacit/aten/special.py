@@ -8,8 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tacit.aten.registry import implements, plain, public_secret
-from tacit.errors import DataError
+from tacit.aten.arithmetic import LOG_OF_ZERO, times_fine
+from tacit.aten.registry import arithmetic, as_secret, implements, plain, public_secret, result_dtype, secret
+from tacit.functions.exponential import exp
+from tacit.functions.linear import fractional
+from tacit.functions.logarithm import log
+from tacit.protocols.arithmetic import Arithmetic
 from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor, unsupported
 
@@ -26,7 +30,36 @@ def power(func: Any, x: Operand, exponent: Operand) -> Tensor:
     if known is not None and known.numel() and bool((known == known.reshape(-1)[0]).all()):
         out: Tensor = x ** known.reshape(-1)[0].item()
         return out.expand(broadcast(x.shape, exponent.shape)).clone()
-    return (exponent * torch.as_tensor(x).log()).exp()
+    if known is not None and len(values := known.unique()) <= DISTINCT and bool((values == values.round()).all()):
+        terms = [torch.where(known == v, x ** v.item(), torch.zeros(())) for v in values]
+        return sum(terms[1:], terms[0])
+    return secret(_power(x, exponent, known), result_dtype(x, exponent))
+
+
+DISTINCT = 8
+"""Whole numbers among public exponents that are taken by multiplications, one after the other."""
+
+
+def _power(x: Operand, exponent: Operand, known: Tensor | None) -> Arithmetic:
+    base = plain(x)
+    power = None if known is not None else fractional(arithmetic(as_secret(exponent)))
+    if power is not None and base is not None:
+        if not bool((base > 0).all()):
+            raise unsupported("a secret power of a public number that is not positive", "select those that are first")
+        return exp(times_fine(power, _logarithm(base)))
+    logarithm = log(arithmetic(as_secret(x)), zero=LOG_OF_ZERO)
+    return exp(times_fine(logarithm, known) if power is None else power.settle() * logarithm)  # type: ignore[arg-type]
+
+
+def _logarithm(x: Tensor) -> Tensor:
+    """log x from single sums, products and quotients, which all machines round alike:  2 artanh((m - 1) / (m + 1))."""
+    mantissa, exponent = torch.frexp(x.double())
+    t = (mantissa - 1) / (mantissa + 1)
+    total = torch.full_like(t, 1 / 39)
+    for k in range(37, 0, -2):
+        total = total * (t * t)
+        total = total + 1 / k
+    return 2 * t * total + exponent * math.log(2)
 
 
 @implements(aten.floor.default, aten.ceil.default, aten.round.default, aten.trunc.default)
@@ -53,8 +86,10 @@ def tangent(func: Any, x: SecretTensor) -> Tensor:
 
 @implements(aten.hypot.default)
 def hypotenuse(func: Any, x: Operand, y: Operand) -> Tensor:
-    """√(x² + y²)."""
-    return (x * x + y * y).sqrt()
+    """√(x² + y²), a norm of two."""
+    pair = torch.broadcast_tensors(as_secret(x, y), as_secret(y, x))
+    out: Tensor = torch.stack(pair).norm(dim=0)
+    return out
 
 
 @implements(aten.fmax.default, aten.fmin.default)
@@ -180,80 +215,3 @@ def multilabel_margin_loss_backward(
     factor = pairs / z.shape[-1] / (len(z) if reduction == MEAN else 1)
     slopes = (z > 0) * (grad.reshape(-1, 1, 1) * factor)
     return (slopes.sum(1) - slopes.sum(2)).reshape(x.shape)
-
-
-# --- distances of pairs, histograms -----------------------------------------------------------------------------------
-
-
-@implements(aten._pdist_forward.default)
-def distances_within(func: Any, x: SecretTensor, p: float = 2) -> Tensor:
-    """The distances of all pairs of rows, each pair once."""
-    found: Tensor = torch.linalg.vector_norm(_differences(x), p, -1)
-    return found
-
-
-def _differences(x: Tensor) -> Tensor:
-    i, j = torch.triu_indices(x.shape[0], x.shape[0], 1).unbind(0)
-    return x[i] - x[j]
-
-
-@implements(aten._pdist_backward.default)
-def distances_within_backward(func: Any, grad: Operand, x: Operand, p: float, distance: Operand) -> Tensor:
-    """The slope of each distance goes to its first row, and with a minus to its second; see `distances_backward`."""
-    i, j = torch.triu_indices(x.shape[0], x.shape[0], 1).unbind(0)
-    difference, grad = _differences(x), grad.unsqueeze(-1)
-    if p == 1:
-        slope = grad * difference.sign()
-    elif p == math.inf:
-        slope = (difference.abs() == distance.unsqueeze(-1)) * (grad * difference.sign())
-    elif p == 2:
-        slope = grad / distance.unsqueeze(-1) * difference
-    else:
-        raise unsupported(f"the gradient of distances of order {p}", "orders 1, 2 and inf have one")
-    zeros = torch.zeros(x.shape, dtype=x.dtype)
-    return torch.index_add(zeros, 0, i, slope) - torch.index_add(zeros, 0, j, slope)
-
-
-@implements(aten.histc.default)
-def histc(func: Any, x: SecretTensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
-    """How many elements are in each of equal parts of [min, max], which includes both ends: sums of comparisons."""
-    if bins < 1:
-        raise DataError(f"torch.histc: bins must be positive, and it is {bins}")
-    if min == max:
-        raise unsupported("torch.histc without a range", "the range of secrets is secret: give min and max")
-    if min > max:
-        raise DataError(f"torch.histc: min {min} is larger than max {max}")
-    return _counted(x, _edges(bins, min, max)).to(x.dtype)
-
-
-def _edges(bins: int, low: float, high: float) -> list[float]:
-    return [low + (high - low) * k / bins for k in range(bins)] + [high]
-
-
-def _counted(x: Tensor, edges: list[float], weight: Operand | None = None) -> Tensor:
-    """How many are in each half-open part, the last one closed; all comparisons from one opening."""
-    flat = x.reshape(-1)
-    below = [(flat < e).to(torch.int64) for e in edges[:-1]] + [(flat <= edges[-1]).to(torch.int64)]
-    columns = torch.stack(below)
-    sums: Tensor = columns.sum(1) if weight is None else columns.to(weight.dtype) @ weight.reshape(-1)
-    return sums[1:] - sums[:-1]
-
-
-@implements(aten.histogram.bin_ct, aten.histogram.bins_tensor)
-def histogram(
-    func: Any,
-    x: Operand,
-    bins: Any,
-    *,
-    range: Any = None,
-    weight: Operand | None = None,
-    density: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """See `histc`; with weights, sums of those, and with `density` parts of one divided by the widths."""
-    if isinstance(bins, SecretTensor) or (isinstance(bins, int) and range is None):
-        raise unsupported("torch.histogram without a public range", "give range=(low, high), or bins as a plain tensor")
-    edges = _edges(bins, *range) if isinstance(bins, int) else bins.tolist()
-    counts = _counted(x, edges, weight).to(x.dtype)
-    if density:
-        counts = counts / counts.sum() / torch.tensor(edges).diff()
-    return counts, torch.tensor(edges, dtype=x.dtype)

@@ -10,19 +10,17 @@ import torch
 from torch import Tensor
 
 from tacit.aten.reduction import Pair
-from tacit.aten.registry import as_secret, implements, public_secret
+from tacit.aten.registry import arithmetic, as_secret, implements, public_secret, secret
 from tacit.errors import DataError
+from tacit.functions.squares import Squares
 from tacit.tensor import SecretTensor
 
 aten = torch.ops.aten
 Dims = Any
 
 
-@implements(aten.var_mean.correction)
-def var_mean(
-    func: Any, x: SecretTensor, dim: Dims = None, *, correction: float | None = None, keepdim: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Σ (x - mean)² / (n - correction), and the mean. 3 rounds."""
+def _deviations(x: SecretTensor, dim: Dims, correction: float | None, keepdim: bool) -> tuple[Squares, float, Tensor]:
+    """Σ (x - mean)², n - correction, and the mean."""
     if not x.is_floating_point():
         raise DataError(f"the variance of {x.dtype} numbers: write x.float().var()")
     dims = list(range(x.dim())) if dim is None or dim == [] else [dim] if isinstance(dim, int) else list(dim)
@@ -31,31 +29,42 @@ def var_mean(
     if freedom <= 0:
         raise DataError(f"the variance of {count} elements with correction {correction} is not a number")
     mean = x.mean(dims, keepdim=True)
-    variance = (x - mean).square().sum(dims, keepdim=keepdim) / freedom
-    return variance, mean if keepdim else _squeeze(mean, dims)
+    squares = Squares.of(arithmetic(as_secret(x - mean)), dims, keepdim=keepdim)
+    return squares, freedom, mean if keepdim or not dims else mean.squeeze(tuple(dims))
 
 
-def _squeeze(x: Tensor, dims: list[int]) -> Tensor:
-    return x.squeeze(tuple(dims)) if dims else x
+@implements(aten.var_mean.correction)
+def var_mean(
+    func: Any, x: SecretTensor, dim: Dims = None, *, correction: float | None = None, keepdim: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Σ (x - mean)² / (n - correction), and the mean. 7 rounds; see `functions.squares`."""
+    squares, freedom, mean = _deviations(x, dim, correction, keepdim)
+    return secret(squares.total(1 / freedom), x.dtype), mean
 
 
 @implements(aten.var.correction)
-def var(func: Any, x: SecretTensor, dim: Dims = None, **options: Any) -> Tensor:
+def var(
+    func: Any, x: SecretTensor, dim: Dims = None, *, correction: float | None = None, keepdim: bool = False
+) -> Tensor:
     """The variance; see `var_mean`."""
-    return var_mean(func, x, dim, **options)[0]
-
-
-@implements(aten.std.correction)
-def std(func: Any, x: SecretTensor, dim: Dims = None, **options: Any) -> Tensor:
-    """√variance; see `functions.roots`."""
-    return var(func, x, dim, **options).sqrt()
+    return var_mean(func, x, dim, correction=correction, keepdim=keepdim)[0]
 
 
 @implements(aten.std_mean.correction)
-def std_mean(func: Any, x: SecretTensor, dim: Dims = None, **options: Any) -> tuple[Tensor, Tensor]:
-    """√variance, and the mean."""
-    variance, mean = var_mean(func, x, dim, **options)
-    return variance.sqrt(), mean
+def std_mean(
+    func: Any, x: SecretTensor, dim: Dims = None, *, correction: float | None = None, keepdim: bool = False
+) -> tuple[Tensor, Tensor]:
+    """√variance, and the mean. 10 rounds; see `functions.squares`."""
+    squares, freedom, mean = _deviations(x, dim, correction, keepdim)
+    return secret(squares.root(1 / math.sqrt(freedom)), x.dtype), mean
+
+
+@implements(aten.std.correction)
+def std(
+    func: Any, x: SecretTensor, dim: Dims = None, *, correction: float | None = None, keepdim: bool = False
+) -> Tensor:
+    """√variance; see `std_mean`."""
+    return std_mean(func, x, dim, correction=correction, keepdim=keepdim)[0]
 
 
 @implements(aten.prod.default, aten.prod.dim_int)

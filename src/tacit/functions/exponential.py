@@ -1,22 +1,25 @@
-"""The exponential function."""
+"""The exponential function, of base e and others."""
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
+import torch
+
+from tacit.correlated.exponential import HIGHEST as WINDOW
 from tacit.protocols.arithmetic import Arithmetic
 
-__all__ = ["exp", "exp_nonpositive", "exp_within"]
+__all__ = ["exp", "exp2", "exp_nonpositive", "exp_within"]
 
 LOWEST = -30
 """Below, exp x is less than 2^-43 and counts as zero; the window of `powers_of_two` ends at -44 log 2 = -30.5."""
 
-HIGHEST = 11
-"""Above, a power stays at exp 11: the window ends at 16 log 2 = 11.09."""
+LOG2E = math.log2(math.e)
 
-LOG2E_BITS = 24
-"""Bits of log2(e). More: the exponent is more precise (its error is |x| 2^-25); but with those of x they must leave
-room for 6 more below 62."""
+RATE_BITS, LEAST_RATE_BITS = 30, 24
+"""Bits of log2(e), and of other rates. More: the exponent is more precise (its error is |x| 2^-31); but with those of x
+they must leave room for 6 more below 62, and so are fewer, down to 24, for an x that has not been truncated."""
 
 
 def exp_within(x: Arithmetic) -> Arithmetic:
@@ -26,34 +29,75 @@ def exp_within(x: Arithmetic) -> Arithmetic:
     Cost: 1 round, of 8 bytes an element and party, and none if x is open; the result is not truncated.
     Reveals: nothing.   Ref: [IKMOP13] for tables that are looked up by a masked index.
     """
-    most = 62 - 6 - LOG2E_BITS
+    return x.protocol.powers_of_two(_exponent(x, LOG2E))
+
+
+def _exponent(x: Arithmetic, rate: float) -> Arithmetic:
+    """x times a rate, modulo 64."""
+    if rate == round(rate):
+        return x.times_integer(round(rate))
+    most = 62 - 6 - LEAST_RATE_BITS
     x = x.settle(min(most, x.protocol.frac_bits + 16)) if x.frac_bits > most else x
-    y = x.times_integer(round(math.log2(math.e) * 2**LOG2E_BITS)).rescaled(x.frac_bits + LOG2E_BITS)
-    return x.protocol.powers_of_two(y)
+    bits = min(RATE_BITS, 62 - 6 - x.frac_bits)
+    return x.times_integer(round(rate * 2.0**bits)).rescaled(x.frac_bits + bits)
 
 
 def exp(x: Arithmetic) -> Arithmetic:
-    """Return exp x, and 0 for x < -30; beyond 11 it stays at exp 11, and so does its derivative.
+    """Return exp x, and 0 for x < -30; beyond (62 - f) log 2, less up to a quarter, it stays as it is there.
 
-    Shape: any.   Domain: -2^(61 - f) < x <= 11.   Error: <= 2^(1 - f) + 2^-21 y.
+    Shape: any.   Domain: -2^(61 - f) < x <= (62 - f) * 0.69 - 0.25.   Error: <= 2^(1 - f) + 2^-20 y.
     Cost: 4 rounds.   Reveals: nothing.
     """
-    power = exp_within(x)
-    below, within = x.protocol.less(x, [LOWEST << x.frac_bits, HIGHEST << x.frac_bits])
-    inside, above = below ^ within, within.invert()  # [x < -30] implies [x < 11]
-    x.protocol.mask(inside, above, power)
-    (out,) = x.protocol.select([(inside, power)])
-    most = round(math.exp(HIGHEST) * 2**out.frac_bits)
-    return out + above.arithmetic().times_integer(most).rescaled(out.frac_bits)
+    return exp2(x, LOG2E)
+
+
+def exp2(x: Arithmetic, rate: float = 1.0) -> Arithmetic:
+    """Return 2^(rate x), for a public rate above zero, which is log2 of a base; and 0 below 2^-43.
+
+    Of exponents beyond 16, 32, … so much is taken off before the table is looked up; from one opening of x come all
+    tables, and the comparisons that tell which of them counts.
+
+    Shape: any.   Domain: |x| < 2^(61 - f) and a result below 2^(62 - f) 5/6.
+    Error: <= 2^(1 - f) + (2^-20 + |x| 2^-31) y; (2^-20 + |x| 2^-25) y for an x that is a product.
+    Cost: 4 rounds.   Reveals: nothing.
+    """
+    protocol = x.protocol
+    top = 62 - protocol.frac_bits
+    offsets = [0, *range(WINDOW, top - WINDOW, WINDOW), top - WINDOW]
+    last = math.floor(4 * top / LOG2E) / 4 * LOG2E  # less than all, by more than what rounding adds
+    ends = [LOWEST * LOG2E, *(k + WINDOW - 0.13 for k in offsets[:-1]), last]
+    exponent = _exponent(x, rate)
+    powers = []
+    for k in offsets:
+        found = protocol.powers_of_two(_lowered(exponent, k))
+        powers.append(found.rescaled(found.frac_bits - k))
+    edge = 2.0 ** (62 - x.frac_bits)
+    bits = protocol.less(x, [round(min(max(e / rate, -edge), edge) * 2.0**x.frac_bits) for e in ends])
+    inside = [a ^ b for a, b in pairwise(bits)]  # [x < t] implies [x < u] for t < u
+    above = bits[-1].invert()
+    protocol.mask(*inside, above, *powers)
+    first, *rest = protocol.select(list(zip(inside, powers, strict=True)))
+    out = first
+    for part in rest:
+        out = out + part
+    most = round(2.0 ** (last + out.frac_bits))
+    out = out + above.arithmetic().times_integer(most).rescaled(out.frac_bits)
+    out.storage.positive = True
+    return out
+
+
+def _lowered(y: Arithmetic, k: int) -> Arithmetic:
+    """y - k."""
+    return y if not k else y.plus(torch.tensor(-k << y.frac_bits))
 
 
 def exp_nonpositive(x: Arithmetic) -> Arithmetic:
-    """Return exp x, and 0 for x < -30, where the caller knows that x <= 0: one comparison less.
+    """Return exp x, and 0 for x < -30, where the caller knows that x <= 0: fewer comparisons, and one table.
 
     Shape: any.   Domain: -2^(61 - f) < x <= 0.   Error: <= 2^(1 - f).
     Cost: 4 rounds.   Reveals: nothing.
     """
-    power = exp_within(x)
+    found = exp_within(x)
     (below,) = x.protocol.less(x, [LOWEST << x.frac_bits])
-    (out,) = x.protocol.select([(below.invert(), power)])
+    (out,) = x.protocol.select([(below.invert(), found)])
     return out

@@ -147,6 +147,7 @@ def times_public(x: Arithmetic, v: Tensor) -> Arithmetic:
         x = x.settle(PRECISE_PRODUCT_BITS - frac_bits)
     out = apply_public(x, ring, torch.mul, broadcast(x.shape, ring.shape))
     out.storage.frac_bits = x.frac_bits + frac_bits
+    out.storage.positive = x.storage.positive and bool((v >= 0).all())
     return out
 
 

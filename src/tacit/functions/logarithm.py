@@ -34,13 +34,13 @@ AT_ZERO = SERIES.constant + math.fsum(SERIES.cosine)
 """What the series makes of zero."""
 
 
-def log(x: Arithmetic, least: float = 0.0, most: float = math.inf) -> Arithmetic:
+def log(x: Arithmetic, least: float = 0.0, most: float = math.inf, zero: float | None = None) -> Arithmetic:
     """Return log x = log z + e log 2, after scaling x to z = x 2^-e in [1/4, 1), with a series for log z.
 
     A caller who knows bounds, least <= x <= most, saves comparisons.
 
     Shape: any.   Domain: 2^-f <= x < 2^(62 - f), where f, at most 42, is the number of fractional bits that x has.
-    Error: <= 2^-21.   Below the domain it is log(2^-f) - log 2.
+    Error: <= 2^-21.   Below the domain it is `zero`, or log(2^-f) - log 2.
     Cost: 7 rounds.   Reveals: nothing.   Ref: [CS10].
     """
     x = argument(x)
@@ -48,6 +48,6 @@ def log(x: Arithmetic, least: float = 0.0, most: float = math.inf) -> Arithmetic
     octaves = Octaves(x, least=least, most=most)
     scale = octaves.scale()
     series = protocol.harmonics(octaves.scaled(scale), SERIES)
-    zero = -(x.frac_bits + 1) * math.log(2) - AT_ZERO
-    whole = octaves.function(lambda e: e * math.log(2), series.frac_bits, zero)
+    zero = -(x.frac_bits + 1) * math.log(2) if zero is None else zero
+    whole = octaves.function(lambda e: e * math.log(2), series.frac_bits, zero - AT_ZERO)
     return series.added(whole).settle(WORKING_BITS)

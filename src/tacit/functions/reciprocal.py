@@ -52,6 +52,10 @@ FACTOR_BITS, SHORT_BITS = 8, 16
 """Fractional bits of the first part of 1/z. The numerator's 24, times these, leave a quotient 2^30; and its first 16,
 times the rest, which is below 2^-8 and has 24, leave as much."""
 
+RESULT_BITS = 28
+"""Fractional bits of a quotient. More: smaller ones, which clipped gradients are multiplied by, keep their digits; but
+as many as a factor may have."""
+
 SMALL, LARGE, PRECISE_BITS = 2.0**-20, 2.0**13, 20
 """What a precise numerator is divided by lies between the first two, or a factor of 2 beyond, and the numerator keeps
 20 fractional bits more than the session's: optimizers clip what they square, so that their quotients have a range."""
@@ -66,13 +70,15 @@ def reciprocal(x: Arithmetic) -> Arithmetic:
     """
     x = argument(x)
     protocol = x.protocol
-    octaves = Octaves(x, signed=True)
+    octaves = Octaves(x, signed=not x.storage.positive)
     most = min(x.frac_bits, LARGEST)
     scale = octaves.scale()
     inverse = octaves.function(lambda e: min(2.0**-e, 2.0 ** (most - 2)), 61 - WORKING_BITS - most, 2.0**most / AT_ZERO)
     protocol.mask(inverse, scale)
     y = protocol.harmonics(octaves.scaled(scale), INVERSE).settle(WORKING_BITS)
-    return protocol.multiply(y, inverse)
+    out = protocol.multiply(y, inverse)
+    out.storage.positive = x.storage.positive
+    return out
 
 
 def quotient(numerator: Arithmetic | Tensor, x: Arithmetic) -> Arithmetic:
@@ -88,16 +94,17 @@ def quotient(numerator: Arithmetic | Tensor, x: Arithmetic) -> Arithmetic:
     if isinstance(numerator, Arithmetic) and numerator.storage.precise:
         return _precise_quotient(numerator, x)
     protocol = x.protocol
-    octaves = Octaves(x, signed=True)
+    octaves = Octaves(x, signed=not x.storage.positive)
     scale = octaves.scale()
     if isinstance(numerator, Tensor):
         numerator, up = _raised(numerator, protocol.frac_bits)
+        above = bool((numerator >= 0).all())
         zero = 2.0 ** min(x.frac_bits, LARGEST) / AT_ZERO
         parts = [_times_ring(s, numerator, bits) for bits, s in _bands(octaves, zero)]
         total = _sum(parts)
         protocol.mask(total, scale)
     else:
-        up, n = 0, fractional(numerator)
+        up, n, above = 0, fractional(numerator), numerator.storage.positive
         bands = _bands(octaves, 0.0)
         protocol.mask(n, scale, *(s for _, s in bands))
         total = _sum([protocol.multiply(n.settle(bits), s) for bits, s in bands])
@@ -105,13 +112,13 @@ def quotient(numerator: Arithmetic | Tensor, x: Arithmetic) -> Arithmetic:
     protocol.mask(total, z)
     out = _long_product(total, protocol.harmonics(z, INVERSE))
     out = out.rescaled(out.frac_bits + up) if up else out
-    out.storage.wide = True
+    out.storage.wide, out.storage.positive = True, above and x.storage.positive
     return out
 
 
 def _precise_quotient(n: Arithmetic, x: Arithmetic) -> Arithmetic:
     protocol = x.protocol
-    octaves = Octaves(x, signed=True, least=SMALL, most=LARGE)
+    octaves = Octaves(x, signed=not x.storage.positive, least=SMALL, most=LARGE)
     scale = octaves.scale()
     n = n.settle(protocol.frac_bits + PRECISE_BITS)
     protocol.mask(n, scale)
@@ -168,4 +175,4 @@ def _long_product(x: Arithmetic, y: Arithmetic) -> Arithmetic:
     coarse = protocol.multiply(short, first).lifted(fine.frac_bits)
     rest = fine.added(-coarse)
     protocol.mask(product, rest)
-    return product.settle(WORKING_BITS).added(rest.settle(WORKING_BITS))
+    return product.settle(RESULT_BITS).added(rest.settle(RESULT_BITS))

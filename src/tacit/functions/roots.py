@@ -69,7 +69,9 @@ def rsqrt(x: Arithmetic, least: float = 0.0) -> Arithmetic:
     protocol.mask(square, scale)
     z = octaves.scaled(square)
     y = protocol.harmonics(z, INVERSE_ROOT).settle(WORKING_BITS)
-    return protocol.multiply(y, scale).settle(WORKING_BITS)
+    out = protocol.multiply(y, scale).settle(WORKING_BITS)
+    out.storage.positive = True
+    return out
 
 
 def sqrt(x: Arithmetic) -> Arithmetic:
@@ -87,5 +89,6 @@ def sqrt(x: Arithmetic) -> Arithmetic:
     protocol.mask(square, unscale)
     y = protocol.harmonics(octaves.scaled(square), ROOT).settle(WORKING_BITS)
     root = protocol.multiply(y, unscale).settle(fine if x.frac_bits > 16 else WORKING_BITS)
+    root.storage.positive = True
     root.storage.wide = x.frac_bits < PRECISE_BITS  # else it is below 2^10
     return root

@@ -24,12 +24,13 @@ class Steps:
     """
 
     def __init__(self, x: Arithmetic, thresholds: Sequence[int]) -> None:
-        self._bits = Binary.stack(x.protocol.less(x, thresholds))
+        self.bits = Binary.stack(x.protocol.less(x, thresholds))
+        """[x < t], along a first dimension."""
 
     def function(self, values: Sequence[float], frac_bits: int) -> Arithmetic:
         """The value v_i where t_i <= x < t_{i+1}:  v_m + Σ_i [x < t_i] (v_{i-1} - v_i), for t_1 … t_m and v_0 … v_m."""
         ring = [round(v * 2**frac_bits) for v in values]
-        out = self._weighted(self._bits.arithmetic(), ring).plus(torch.tensor(ring[-1]))
+        out = self._weighted(self.bits.arithmetic(), ring).plus(torch.tensor(ring[-1]))
         out.storage.frac_bits = frac_bits
         return out
 
@@ -40,8 +41,8 @@ class Steps:
         """
         ring = [round(v * 2**frac_bits) for v in values]
         exact = x.rescaled(min(x.frac_bits, x.protocol.frac_bits))  # a selection would truncate what has more
-        spread = exact.move(lambda t: t.expand(self._bits.shape), view=False)
-        (chosen,) = x.protocol.select([(self._bits, spread)])
+        spread = exact.move(lambda t: t.expand(self.bits.shape), view=False)
+        (chosen,) = x.protocol.select([(self.bits, spread)])
         out = self._weighted(chosen, ring).rescaled(0).added(exact.times_integer(ring[-1]).rescaled(0))
         return out.rescaled(x.frac_bits + frac_bits)
 

@@ -66,6 +66,7 @@ class Arithmetic(Share):
         out = self._like([t.clone() for t in self.raw])
         out.storage.far *= 2.0 ** (self.frac_bits - frac_bits)
         out.storage.frac_bits = frac_bits
+        out.storage.positive = self.storage.positive
         out._descend(self, lambda mask: mask, None)
         return out if premask is None else out.premasked(premask)
 
@@ -93,6 +94,7 @@ class Arithmetic(Share):
             return self
         out = self.linear(lambda t: t << bits, shape=self.shape)
         out.storage.frac_bits = frac_bits
+        out.sized_as(self)
         out._descend(self, lambda mask: mask.map(lambda t: t << bits), None)
         return out
 
@@ -114,7 +116,11 @@ class Arithmetic(Share):
         """The sum over dimensions. Local, unless the operand is too fine: see `summable`."""
         onto = all(self.shape[d] for d in dims)  # the sum of nothing is zero
         x = self.summable(math.prod(self.shape[d] for d in dims))
-        return x.linear(lambda t: t.sum(tuple(dims), keepdim=keepdim), onto=onto) if dims else self.fork()
+        if not dims:
+            return self.fork()
+        out = x.linear(lambda t: t.sum(tuple(dims), keepdim=keepdim), onto=onto)
+        out.storage.positive = x.storage.positive
+        return out
 
     def __neg__(self) -> Arithmetic:
         out = self.linear(torch.neg, onto=True, shape=self.shape)
@@ -146,6 +152,7 @@ class Arithmetic(Share):
         ]
         out = self._like(pointwise(add, shape, self.raw, other.raw))
         out._inherit(self, other)
+        out.storage.positive = self.storage.positive and other.storage.positive
         if not premasks:
             return out
         return out.premasked(premasks[0] if len(premasks) == 1 else premasks[0].plus(premasks[1], shape))
@@ -156,6 +163,7 @@ class Arithmetic(Share):
         self.storage.precise = x.storage.precise or y.storage.precise
         self.storage.wide = x.storage.wide or y.storage.wide
         self.storage.far = max(x.storage.far, y.storage.far)
+        self.storage.positive = False
 
     @staticmethod
     def end_to_end(shares: Sequence[Arithmetic]) -> Arithmetic:
@@ -168,6 +176,7 @@ class Arithmetic(Share):
         out.storage.precise = all(x.storage.precise for x in shares)
         out.storage.wide = any(x.storage.wide for x in shares)
         out.storage.far = max(x.storage.far for x in shares)
+        out.storage.positive = all(x.storage.positive for x in shares)
         out.storage.headroom = min(x.storage.headroom for x in shares)
         if not any(premasks):
             return out
@@ -183,6 +192,7 @@ class Arithmetic(Share):
             self.unmask()
         premask = self.premask
         out = self._like([t + c if i == 0 else t.expand(shape).clone() for i, t in self.protocol.indexed(self.raw)])
+        out.storage.positive = self.storage.positive and bool((c >= 0).all())
         if shape == self.shape:
             out._descend(self, lambda mask: mask.add_public(c), None)
         return out if premask is None else out.premasked(premask)
@@ -191,6 +201,7 @@ class Arithmetic(Share):
         """Multiply by a public integer. Local, exact."""
         out = self.linear(lambda t: t * k, onto=bool(k % 2), shape=self.shape)
         out.storage.far *= abs(k)
+        out.storage.positive = self.storage.positive and k >= 0
         out._descend(self, lambda mask: mask.scale(k), None)
         return out
 
@@ -225,6 +236,8 @@ class Arithmetic(Share):
         self.storage.headroom = min(source.storage.headroom, SLACK_BITS if whole else self.storage.headroom)
         self.storage.wide = source.storage.wide or (not whole and self.storage.wide)
         self.storage.far = source.storage.far if whole else max(self.storage.far, source.storage.far)
+        self.storage.positive = source.storage.positive and (whole or self.storage.positive)
+        self.storage.bounded = source.storage.bounded and (whole or self.storage.bounded)
         self.storage.version += 1
         if premask is not None:
             self.premasked(premask)
@@ -240,6 +253,8 @@ def factors(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
     protocol = x.protocol
     if x.storage.precise or y.storage.precise:
         return _precise_factors(x, y)
+    if x.storage.bounded != y.storage.bounded:
+        return _beside_bounded(x, y)
     if x.storage.wide or y.storage.wide:
         x, y = _narrowed(x, y)
     gradients = x.storage.headroom > 0 and y.storage.headroom > 0
@@ -247,6 +262,18 @@ def factors(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
         return x, y
     settled = protocol.settle_all([x, y], protocol.frac_bits if gradients else None)
     return settled[0], settled[1]
+
+
+def _beside_bounded(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
+    """Two factors of which one is bounded by 1: it keeps up to 12 bits more than the session's, the other the rest."""
+    protocol = x.protocol
+    bounded, other = (x, y) if x.storage.bounded else (y, x)
+    bits = min(bounded.frac_bits, protocol.frac_bits + SLACK_BITS)
+    room = 2 * protocol.frac_bits + SLACK_BITS - bits
+    room = min(room, protocol.frac_bits) if other.storage.wide else room
+    protocol.mask(*(v for v, most in ((bounded, bits), (other, room)) if v.frac_bits > most))
+    bounded, other = bounded.settle(bits), other.settle(room)
+    return (bounded, other) if x.storage.bounded else (other, bounded)
 
 
 def _narrowed(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:

@@ -187,7 +187,9 @@ class Dealer(Protocol):
         right = left if x is y else masked_form(y.facts)
         assert left is not None
         assert right is not None
-        return self._product(product.elementwise(self._dealing, left, right, shape, self._indices), x, y)
+        out = self._product(product.elementwise(self._dealing, left, right, shape, self._indices), x, y)
+        out.storage.positive |= x is y
+        return out
 
     @override
     def bilinear(self, x: Arithmetic, y: Arithmetic, op: Callable[[Tensor, Tensor], Tensor]) -> Arithmetic:
@@ -198,7 +200,9 @@ class Dealer(Protocol):
     def _product(self, result: product.Product, x: Arithmetic, y: Arithmetic) -> Arithmetic:
         parts, shape, premask = result
         a, b = x.storage.headroom, y.storage.headroom
-        return self._arithmetic(parts, shape, x.frac_bits + y.frac_bits, 0 if a and b else a + b).premasked(premask)
+        out = self._arithmetic(parts, shape, x.frac_bits + y.frac_bits, 0 if a and b else a + b).premasked(premask)
+        out.storage.positive = x.storage.positive and y.storage.positive
+        return out
 
     @override
     def truncate(self, x: Arithmetic, bits: int) -> Arithmetic:
@@ -227,6 +231,7 @@ class Dealer(Protocol):
         form = truncation.truncated(self._dealing, mask, bits)
         out = self._arithmetic(form.parts(self._indices), x.shape, target, x.storage.headroom)
         out.storage.far = x.storage.far
+        out.sized_as(x)
         out.facts.form = form
         out.facts.memo["unsettled"] = (mask, bits)
         return out
@@ -241,6 +246,7 @@ class Dealer(Protocol):
         form = truncation.scaled(self._dealing, simple_mask(x.facts), drop)
         out = self._arithmetic(form.parts(self._indices), x.shape, target, x.storage.headroom)
         out.storage.far = x.storage.far * abs(factor)
+        out.storage.positive = x.storage.positive
         out.facts.form = form
         return out if factor > 0 else -out
 
@@ -342,6 +348,7 @@ class Dealer(Protocol):
             parts = selection.selected(self._dealing, simple_mask(b.facts), form, tensors, y.shape)
             out.append(self._arithmetic(parts, y.shape, y.frac_bits, y.storage.headroom))
             out[-1].storage.precise, out[-1].storage.far = y.storage.precise, y.storage.far
+            out[-1].sized_as(y)
         return out
 
     @override
@@ -370,9 +377,9 @@ class Dealer(Protocol):
         memo = b.facts.memo
         if "arithmetic" not in memo:
             self.mask(b)
-            memo["arithmetic"] = self._arithmetic(
-                selection.to_ring(self._dealing, simple_mask(b.facts), self._indices), b.shape, 0
-            )
+            parts = selection.to_ring(self._dealing, simple_mask(b.facts), self._indices)
+            memo["arithmetic"] = out = self._arithmetic(parts, b.shape, 0)
+            out.storage.positive = True
         found = memo["arithmetic"]
         assert isinstance(found, Arithmetic)
         return found

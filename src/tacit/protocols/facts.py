@@ -26,12 +26,14 @@ class Storage:
     """What views of one secret have in common: how often it was written, its size, its fixed-point scale."""
 
     __slots__ = (
+        "bounded",
         "far",
         "frac_bits",
         "headroom",
         "lasting",
         "numel",
         "origin",
+        "positive",
         "precise",
         "premask",
         "version",
@@ -63,6 +65,10 @@ class Storage:
         self.wide = False
         """Whether it has more fractional bits than the session although nothing bounds it: a root, a quotient. Sums and
         comparisons use them; a product, which would be the smaller for them, truncates it first."""
+        self.positive = False
+        """Whether it is at least zero by construction, but for two units: a divisor then needs half the comparisons."""
+        self.bounded = False
+        """Whether it is at most 1 in magnitude by construction: as a factor it keeps all its bits."""
 
 
 class Lineage(NamedTuple):

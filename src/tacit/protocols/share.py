@@ -141,6 +141,7 @@ class Share:
             else:
                 out = self._like(unaliased(moved, self.raw)).premasked(premask)
         out._descend(self, lambda mask: mask.map(op), op)
+        out.sized_as(self)
         public = self.facts.public
         if public is not None:
             out.facts.public = op(public)
@@ -164,7 +165,13 @@ class Share:
         premask = self.premask
         out = self._like([t.clone() for t in self.raw])
         out._descend(self, lambda mask: mask, lambda t: t)
+        out.sized_as(self)
         return out if premask is None else out.premasked(premask)
+
+    def sized_as(self, other: Share) -> None:
+        """Say that what is known of the size of another's elements is true of these."""
+        if other.storage is not self.storage:
+            self.storage.positive, self.storage.bounded = other.storage.positive, other.storage.bounded
 
     def joined(self, other: Self, dim: int = 0) -> Self:
         """This and another share of the same scale, one after the other along a dimension. Local."""
