@@ -153,17 +153,20 @@ class Call:
     def _answer(self) -> tuple[Any, dict[int, Tensor]] | None:
         """PyTorch's result, and the operands as it leaves them."""
         self._reference = Reference(self._func, self._args, self._kwargs, self._operands, self._state)
-        try:
-            return self._reference.run()
-        except FAILURES as error:
-            why = (str(error) or type(error).__name__).splitlines()[0]
+        for narrow in (False, True):
+            try:
+                return self._reference.run()
+            except FAILURES as error:
+                why = (str(error) or type(error).__name__).splitlines()[0]
             if any(word in why for word in OUT_OF_RANGE):
                 found = f"PyTorch refuses these values: {why}"
                 todo = "look for labels or positions below 0, above the largest class, or counted from one"
                 self._watch.say(described(self._where, self._ranges(), found, todo))
-            else:
+                return None
+            if narrow:
                 self._watch.unchecked.setdefault(str(self._func), why)
-            return None
+            self._reference.narrow()
+        return None
 
     def _pairs(self, result: Any, answer: Any, written: set[int]) -> Iterator[tuple[SecretTensor, Tensor, Choose]]:
         """What has come out, beside what PyTorch has, and how to find that in another answer."""

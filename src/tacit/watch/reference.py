@@ -22,6 +22,10 @@ PUBLIC_ROUNDING = 2.0**-17
 """Of a public factor, as a part of its largest element: 16 significant bits are kept, see `encode_public`."""
 
 
+INSTEAD = {torch.ops.aten.log_sigmoid_backward.default: lambda grad, x, buffer: grad * torch.sigmoid(-x)}
+"""For an operator whose operands hold something else on secrets: the same of the operands that do not."""
+
+
 class Operand(NamedTuple):
     """A secret among the operands."""
 
@@ -44,10 +48,16 @@ class Reference:
         random: tuple[torch.Generator, Tensor] | None = None,
     ) -> None:
         """`random` is the generator that the operator draws from, if it does, and its state before."""
-        self._func, self._args, self._kwargs = func, args, kwargs
+        self._func, self._args, self._kwargs = INSTEAD.get(func, func), args, kwargs
         self._operands = {id(o.tensor): o for o in operands}
         self._random = random
+        self._wide = random is None
+        """Whether floats are float64: what is drawn depends on the dtype, and some operators know float32 only."""
         self._pointwise = torch.Tag.pointwise in func.tags
+
+    def narrow(self) -> None:
+        """Take float32 from now on."""
+        self._wide = False
 
     def run(self, move: Callable[[int, Tensor, Tensor | float], Tensor] | None = None) -> tuple[Any, dict[int, Tensor]]:
         """The result, and the operands (by the secrets' ids) as the operator leaves them.
@@ -61,7 +71,7 @@ class Reference:
                 if id(x) not in plain:
                     plain[id(x)] = self._plain(x, len(plain), move)
                 return plain[id(x)]
-            if isinstance(x, torch.dtype) and x.is_floating_point and self._random is None:
+            if isinstance(x, torch.dtype) and x.is_floating_point and self._wide:
                 return torch.float64
             return [one(y) for y in x] if isinstance(x, list | tuple) else x
 
@@ -75,13 +85,13 @@ class Reference:
         operand = self._operands.get(id(x))
         if operand is None:
             value = x.detach()
-            value = value.clone() if self._random is not None or not x.is_floating_point() else value.double().clone()
+            value = value.double().clone() if self._wide and x.is_floating_point() else value.clone()
             rounding: Tensor | float = (
                 PUBLIC_ROUNDING * float(value.abs().max()) if x.is_floating_point() and x.numel() else 0.0
             )
         else:
             value, rounding = operand.value.clone(), operand.rounding
-            if not x.dtype.is_floating_point or self._random is not None:
+            if not (x.dtype.is_floating_point and self._wide):
                 value = value.to(x.dtype)
         if move is None or not value.dtype.is_floating_point:
             return value
@@ -94,9 +104,9 @@ class Reference:
         generator, before = self._random or (torch.default_generator, None)
         now = None if before is None else generator.get_state()
         try:
-            if before is None:
+            if self._wide:
                 torch.set_default_dtype(torch.float64)
-            else:
+            if before is not None:
                 generator.set_state(before)
             with warnings.catch_warnings(), torch.no_grad():
                 warnings.simplefilter("ignore")
