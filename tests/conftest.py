@@ -30,5 +30,5 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _checked_if_asked(request: pytest.FixtureRequest) -> None:
-    if request.config.getoption("--check"):
+    if request.config.getoption("--check") and request.node.get_closest_marker("unchecked") is None:
         request.getfixturevalue("checked")

@@ -15,6 +15,8 @@ import tacit
 from tacit.aten.arithmetic import LARGEST_FACTOR
 from tacit.tensor import SecretTensor
 
+pytestmark = pytest.mark.unchecked  # gradients beyond 512 are clipped
+
 Optimizer = Callable[..., optim.Optimizer]
 
 DIVIDING: dict[str, tuple[Optimizer, float]] = {

@@ -26,6 +26,8 @@ SUITES = (
 """Tests that start sessions with all roles in one process: of models, examples, training, operators."""
 
 MODULES = {name: case for family in CASES.values() for name, case in family.items()}
+LATER = {*CASES["Padding"], *CASES["Pooling"], "Transformer", "TransformerDecoder", "TransformerEncoder"}
+"""Modules whose parts other ones have as well."""
 
 UNCHECKED = {"aten._amp_foreach_non_finite_check_and_unscale_.default"}
 """Operators for which PyTorch has no result on plain float64 values."""
@@ -37,7 +39,7 @@ def session() -> Session:
         yield opened
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", [pytest.param(m, marks=[pytest.mark.slow] if m in LATER else []) for m in MODULES])
 def test_a_module_and_its_gradients_are_right(name, session):
     torch.manual_seed(0)
     case = MODULES[name]

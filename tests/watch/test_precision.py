@@ -56,6 +56,7 @@ def test_a_checked_program_costs_reveals_and_draws_what_it_does_unchecked():
     assert seen[0] == seen[1]
 
 
+@pytest.mark.unchecked
 def test_a_session_that_is_not_checked_has_no_shadows(session_of_all):
     x = tacit.share(torch.ones(3))
 

@@ -243,7 +243,7 @@ class Call:
         if bool(outside.any()) and self._masks():
             far = outside & (want.sign() == now.sign()) & (now.abs() >= FAR)
         unknown = (want.isnan() | want.isinf()) & ~far
-        compared = ~(far | unknown)
+        compared = ~(far | unknown) & self._attended(want)
         deviation = torch.where(compared, (now - want).abs(), 0.0)
         claimed, bad = tolerance, compared & (deviation > tolerance)
         if choose is not None and bool(bad.any()):
@@ -287,6 +287,14 @@ class Call:
         return any(n >= beyond for n in numbers) or any(
             v.is_floating_point() and bool((v.abs() >= beyond).any()) for v in values
         )
+
+    def _attended(self, want: Tensor) -> Tensor:
+        """Rows of attention that attend to anything; what stands in others is zeroed by what comes after."""
+        mask = dict(self._values()).get("attn_mask")
+        if not isinstance(mask, Tensor) or not mask.is_floating_point() or want.dim() < 2:
+            return torch.ones_like(want, dtype=torch.bool)
+        some = (mask > -(2.0 ** (62 - self._frac_bits))).any(-1, keepdim=True)
+        return some.expand(want.shape) if some.shape[-2] == want.shape[-2] else torch.ones_like(want, dtype=torch.bool)
 
     def _ids(self) -> set[int]:
         return {id(o.tensor) for o in self._operands}

@@ -53,6 +53,8 @@ class Reference:
         self._random = random
         self._wide = random is None
         """Whether floats are float64: what is drawn depends on the dtype, and some operators know float32 only."""
+        self._singles = any(o.tensor.dtype == torch.float32 for o in operands)
+        """Whether numbers are rounded to float32, as they are beside tensors of it."""
         self._pointwise = torch.Tag.pointwise in func.tags
 
     def narrow(self) -> None:
@@ -73,6 +75,8 @@ class Reference:
                 return plain[id(x)]
             if isinstance(x, torch.dtype) and x.is_floating_point and self._wide:
                 return torch.float64
+            if type(x) is float and self._singles and abs(x) < torch.finfo(torch.float32).max:
+                return torch.tensor(x, dtype=torch.float32).item()
             return [one(y) for y in x] if isinstance(x, list | tuple) else x
 
         args = [one(x) for x in self._args]
