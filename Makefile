@@ -25,8 +25,8 @@ demo: $(RUN)  ## train a fraud model on two owners' columns, in three processes 
 test: lint  ## everything CI runs: lint, types, layers, tests, documentation
 	$(BIN)/python -m pytest
 
-test-slow: $(DEV)  ## the tests that take minutes, models of transformers among them
-	$(PIP) --editable '.[dev,models]'
+test-slow: $(DEV)  ## the tests that take minutes, models of transformers and other libraries among them
+	$(PIP) --editable '.[dev,libraries]'
 	$(BIN)/python -m pytest -m slow --timeout 3600
 
 lint: $(DEV)  ## style, format, types and layers

@@ -33,8 +33,21 @@ def commands(program: str) -> list[str]:
     return sorted({line.split("  #")[0].strip() for line in lines if line.startswith(f"{program} ")})
 
 
+LIBRARIES = ("transformers", "lightning", "skorch", "torchmetrics")
+"""Not there under `make test`: programs with them run under `make test-slow`, and warn of things of their own."""
+
+
 def programs() -> list[tuple[str, str]]:
     return [(f"{page.stem}-{place}", text) for page in PAGES for place, text in enumerate(blocks(page, "python"))]
+
+
+def libraries(text: str) -> list[str]:
+    imported = re.findall(r"^import (.*)$", text, re.MULTILINE)
+    return [name for name in LIBRARIES if any(name in line.split(", ") for line in imported)]
+
+
+def marked(name: str, text: str):
+    return pytest.param(name, text, id=name, marks=[pytest.mark.slow] if libraries(text) else [])
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +58,14 @@ def folder_with_data(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(("name", "text"), programs(), ids=[name for name, _ in programs()])
+@pytest.mark.parametrize(("name", "text"), [marked(*program) for program in programs()])
 def test_programs_run(name, text, folder_with_data, tmp_path):
+    for library in libraries(text):
+        pytest.importorskip(library, reason="pip install tacit[libraries]", exc_type=ImportError)
     script = tmp_path / "program.py"
     script.write_text(text.replace("epochs=5", "epochs=1"))
 
-    command = [sys.executable, "-W", "error", script]
+    command = [sys.executable, *([] if libraries(text) else ["-W", "error"]), script]
     done = subprocess.run(command, cwd=folder_with_data, capture_output=True, text=True, env=ONE_THREAD)
 
     assert done.returncode == 0, done.stderr

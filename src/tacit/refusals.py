@@ -20,6 +20,8 @@ INTERNAL = {
     "_fft_r2c": "a Fourier transform",
     "_histogramdd_bin_edges": "torch.histogramdd",
     "_histogramdd_from_bin_tensors": "torch.histogramdd",
+    "_is_all_true": "a check of values, such as torch.distributions makes,",
+    "_is_any_true": "a check of values, such as anomaly detection makes,",
     "_linalg_eigh": "torch.linalg.eigh",
     "_linalg_eigvals": "torch.linalg.eigvals",
     "_linalg_svd": "torch.linalg.svd",

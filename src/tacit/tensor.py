@@ -7,6 +7,7 @@ sequence of ATen operators; `SecretTensor.__torch_dispatch__` looks each up in `
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from functools import cache, lru_cache
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from tacit.compositions import HANDLERS, in_terms_of_others
 from tacit.errors import DataError, RevealError, TacitError
+from tacit.libraries import advice, answer
 from tacit.protocols.base import Protocol
 from tacit.protocols.share import Share
 from tacit.refusals import public_name, unsupported
@@ -117,7 +119,7 @@ class SecretTensor(Tensor):
     def _refuse(self, use: str, instead: str = "") -> NoReturn:
         raise RevealError(
             f"{use} would turn a secret into a plain value ({source_line()}): "
-            f"write {instead}tacit.reveal(x, to=…) where its value may be known"
+            f"write {instead}tacit.reveal(x, to=…) where its value may be known{advice()}"
         )
 
     def __float__(self) -> float:
@@ -130,6 +132,11 @@ class SecretTensor(Tensor):
         self._refuse("using a secret as an index or a size")
 
     def __bool__(self) -> bool:
+        known = answer(sys._getframe(1))
+        if known is not None:
+            return known
+        if isinstance(self._share, Share) and self._share.facts.public is not None and self.numel() == 1:
+            return bool(self._share.facts.public)  # such as isnan of a secret
         self._refuse("bool(x), `if x:` or `while x:`")
 
     def __complex__(self) -> complex:

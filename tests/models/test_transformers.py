@@ -6,8 +6,10 @@ import warnings
 
 import pytest
 import torch
+from torch import nn
 
 import tacit
+from tacit.errors import RevealError, TacitError, UnsupportedOperator
 
 warnings.simplefilter("ignore")  # of the library's own making, while it is imported
 transformers = pytest.importorskip("transformers", reason="pip install tacit[models]")
@@ -107,3 +109,110 @@ def test_models_have_the_plain_gradients(make, session):
     for got, want in zip(shared.parameters(), model.parameters(), strict=True):
         if want.grad is not None:
             assert (tacit.reveal(got.grad) - want.grad).norm() <= 2e-3 * SCALE + 5e-3 * want.grad.norm()
+
+
+def masked_language_model():
+    return transformers.BertForMaskedLM(transformers.BertConfig(**TEXT))
+
+
+def token_classifier():
+    return transformers.DistilBertForTokenClassification(
+        transformers.DistilBertConfig(vocab_size=50, dim=32, n_layers=2, n_heads=4, hidden_dim=37, num_labels=50)
+    )
+
+
+def causal_model():
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**TEXT, num_key_value_heads=2))
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize(
+    "make", [masked_language_model, token_classifier, causal_model], ids=lambda make: make.__name__
+)
+def test_words_masks_and_labels_may_be_secret(make, attention, session):
+    model = make().eval()
+    model.set_attn_implementation(attention)
+    ignored = torch.tensor([[-100, 3, 4, -100, 9, 2, 1], [3, 2, -100, -100, 6, -100, -100]])
+    inputs = {"input_ids": WORDS["input_ids"], "attention_mask": PADDED["attention_mask"] != 0, "labels": ignored}
+
+    with torch.no_grad():
+        want = model(**inputs)
+        got = tacit.share(model)(**{name: tacit.share(x) for name, x in inputs.items()})
+
+    kept = inputs["attention_mask"]
+    torch.testing.assert_close(tacit.reveal(got.loss), want.loss, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(tacit.reveal(got.logits)[kept], want.logits[kept], atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("make", [gpt2, llama], ids=lambda make: make.__name__)
+def test_text_is_generated_from_a_secret_prompt(make, cache, session):
+    model, _ = make()
+    model.eval().generation_config.eos_token_id = None
+    prompt = WORDS["input_ids"]
+    options = {"attention_mask": torch.ones_like(prompt), "max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
+
+    with torch.no_grad():
+        got = tacit.share(model).generate(tacit.share(prompt), use_cache=cache, **options)
+
+    assert torch.equal(tacit.reveal(got), model.generate(prompt, **options))
+
+
+def test_what_cannot_be_done_says_what_can(session, tmp_path):
+    model, _ = gpt2()
+    shared, prompt = tacit.share(model.eval()), tacit.share(WORDS["input_ids"])
+    options = {"attention_mask": torch.ones(2, 7), "pad_token_id": 0, "max_new_tokens": 2}
+
+    with pytest.raises(RevealError, match="eos_token_id = None"), torch.no_grad():
+        shared.generate(prompt, do_sample=False, **options)
+    with pytest.raises(UnsupportedOperator, match=r"torch\.multinomial"), torch.no_grad():
+        shared.generate(prompt, do_sample=True, **options)
+    with pytest.raises(RevealError, match=r"tacit\.save"):
+        shared.save_pretrained(tmp_path)
+    with pytest.raises(RevealError, match=r"tacit\.save"):
+        torch.save(shared.state_dict(), tmp_path / "weights")
+
+
+def test_a_cache_of_plain_tensors_is_refused_and_left_out(session):
+    config = transformers.MambaConfig(vocab_size=50, hidden_size=32, state_size=8, num_hidden_layers=1)
+    model = transformers.MambaForCausalLM(config).eval()
+    shared = tacit.share(model)
+
+    with pytest.raises(TacitError, match="use_cache=False"), torch.no_grad():
+        shared(**WORDS)
+    with torch.no_grad():
+        got = shared(**WORDS, use_cache=False).logits
+
+    torch.testing.assert_close(tacit.reveal(got), model(**WORDS).logits, atol=2e-3, rtol=2e-3)
+
+
+class LossTold(transformers.Trainer):
+    def training_step(self, *args, **kwargs):
+        return tacit.reveal(super().training_step(*args, **kwargs))
+
+
+class Classifier(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 2)
+
+    def forward(self, x=None, labels=None):
+        logits = self.layer(x)
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+def test_a_trainer_that_reveals_its_loss_trains_as_a_plain_one_does(session, tmp_path):
+    x, labels = torch.randn(16, 6), torch.arange(16) % 2
+    settings = transformers.TrainingArguments(
+        output_dir=tmp_path, optim="adamw_torch", save_strategy="no", report_to=[], use_cpu=True, disable_tqdm=True
+    )
+    model = Classifier()
+    shared = tacit.share(model)
+
+    for m, a, b in ((model, x, labels), (shared, tacit.share(x), tacit.share(labels))):
+        rows = [{"x": row, "labels": label} for row, label in zip(a, b, strict=True)]
+        (LossTold if m is shared else transformers.Trainer)(model=m, args=settings, train_dataset=rows).train()
+
+    assert (tacit.reveal(shared.layer.weight) - model.layer.weight).abs().max() < 2e-4
+    with pytest.raises(TacitError, match="reveal the loss in training_step"):
+        transformers.Trainer(model=shared, args=settings, train_dataset=rows).train()

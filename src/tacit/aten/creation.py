@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tacit.aten.registry import arithmetic, bits, implements, plain, protocol_of, public_secret
 from tacit.errors import DataError, TacitError
+from tacit.libraries import advice
 from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.share import Binary
 from tacit.refusals import public_name
@@ -68,7 +69,7 @@ def copy_(func: Any, x: Tensor, source: Tensor, non_blocking: bool = False) -> T
     """Overwrite a secret in place, by a secret or by public values."""
     if not isinstance(x, SecretTensor):
         raise TacitError(
-            "a secret cannot be written into a plain tensor: make the target with torch.zeros_like(secret)"
+            "a secret cannot be written into a plain tensor: make the target with torch.zeros_like(secret)" + advice()
         )
     protocol = protocol_of(x)
     if not isinstance(source, SecretTensor):
@@ -135,7 +136,7 @@ def in_place(overload: Any, functional: Any) -> None:
         if not isinstance(x, SecretTensor):
             raise TacitError(
                 f"{public_name(func)} would write a secret into a plain tensor: make the target with "
-                f"torch.zeros_like(secret)"
+                f"torch.zeros_like(secret){advice()}"
             )
         result = HANDLERS[functional](functional, x, *args, **kwargs)
         if result.shape != x.shape:
