@@ -13,10 +13,25 @@ from torch._decomp import decomposition_table
 from tacit.errors import DataError, UnsupportedOperator
 from tacit.refusals import public_name, unsupported_operator, within
 
-__all__ = ["HANDLERS", "in_terms_of_others"]
+__all__ = ["HANDLERS", "LAST_RESORTS", "in_terms_of_others", "otherwise"]
 
 HANDLERS: dict[Any, Callable[..., Any]] = {}
 """From ATen overload to the function that computes it on secrets."""
+
+LAST_RESORTS: list[Callable[[Any, Any, Any], Any]] = []
+"""Functions that may answer for an operator that neither has a handler nor is made of those that have, or give None."""
+
+
+def otherwise(func: Any, args: Any, kwargs: Any) -> Any:
+    """The result of an operator without a handler."""
+    try:
+        return in_terms_of_others(func)(*args, **kwargs)
+    except UnsupportedOperator:
+        for resort in LAST_RESORTS:
+            result = resort(func, args, kwargs)
+            if result is not None:
+                return result
+        raise
 
 
 @cache

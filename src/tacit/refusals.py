@@ -126,7 +126,7 @@ ALTERNATIVES = {
     "fractional_max_pool3d": "use max_pool3d, or adaptive_max_pool3d for an output of the size you want",
     "rrelu_with_noise": "use leaky_relu, or torch.where(x < 0, x * slopes, x) with public torch.rand slopes",
     "max_unpool2d": "with secret indices, use scatter; see torch.Tensor.scatter_",
-    "set_": "a secret is not placed in another's memory; write x.copy_(y)",
+    "set_": "a secret has no storage to name; write x.set_(y) or x.copy_(y)",
     "resize_": "make a new tensor: x.new_zeros(shape), or x.reshape(shape)",
     "resize_as_": "make a new tensor: torch.zeros_like(y), or x.reshape(y.shape)",
     "index_reduce": "use index_add, or a loop over the rows with torch.maximum",

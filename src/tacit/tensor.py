@@ -17,8 +17,8 @@ from typing import Any, NoReturn, Self
 import torch
 from torch import Tensor
 
-from tacit.compositions import HANDLERS, in_terms_of_others
-from tacit.errors import DataError, RevealError, TacitError
+from tacit.compositions import HANDLERS, in_terms_of_others, otherwise
+from tacit.errors import DataError, RevealError, TacitError, UnsupportedOperator
 from tacit.libraries import advice, answer
 from tacit.protocols.base import Protocol
 from tacit.protocols.share import Share
@@ -27,7 +27,15 @@ from tacit.session.ledger import source_line, where
 from tacit.session.session import Session
 from tacit.signatures import KNOWN, Signature, ask, asked, compare, leaves
 
-__all__ = ["HANDLERS", "Deferred", "SecretTensor", "fingerprint", "in_terms_of_others", "unsupported"]
+__all__ = [
+    "HANDLERS",
+    "Deferred",
+    "SecretTensor",
+    "fingerprint",
+    "in_terms_of_others",
+    "no_place_for_a_secret",
+    "unsupported",
+]
 
 Deferred = Callable[[], Share]
 """A share that is computed when somebody needs it: the value of a loss that is only differentiated costs nothing."""
@@ -175,6 +183,32 @@ class SecretTensor(Tensor):
         """Refuse: what safetensors reads."""
         self._refuse("x.storage() (safetensors reads it)", AS_SHARES)
 
+    def share_memory_(self) -> Any:
+        """Refuse: each process is a role, and has shares of its own."""
+        self._refuse("x.share_memory_()", AS_SHARES)
+
+    @property
+    def data(self) -> Tensor:
+        """The same secret, unknown to autograd. Assigned to, x stands for the content of another secret, whose memory
+        it has from then on, or for a copy of a public value."""
+        return DATA.__get__(self)  # type: ignore[no-any-return]
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        if not isinstance(value, SecretTensor):
+            value = self.detach().new_zeros(value.shape, dtype=value.dtype).copy_(value.detach())
+        assert isinstance(value, SecretTensor)
+        if value._protocol is not self._protocol:
+            raise TacitError(f"x.data = a secret of another session ({source_line()}): share both in the same one")
+        DATA.__set__(self, value)  # sizes, strides and dtype
+        self._share, self._kind = value._share, value._kind
+
+    def new(self, *args: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
+        """A tensor of this dtype: of zeros, of a shape, or with the values of a list or a tensor."""
+        if len(args) == 1 and not isinstance(args[0], (int, torch.Size)):
+            return self.new_tensor(args[0]) if not isinstance(args[0], Tensor) else args[0].detach().to(self.dtype)
+        return self.new_zeros(args[0] if args and isinstance(args[0], torch.Size) else args or 0)
+
     def __iter__(self) -> Iterator[Tensor]:
         if self.dim() == 0:
             raise TypeError("iteration over a 0-d tensor")
@@ -199,6 +233,21 @@ class SecretTensor(Tensor):
         return copy
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+
+DATA: Any = torch._C.TensorBase.__dict__["data"]
+"""PyTorch's own descriptor."""
+
+
+def _assign_data(x: Tensor, value: Any) -> None:
+    if isinstance(value, SecretTensor):
+        raise no_place_for_a_secret("x.data = a secret would leave a plain tensor x without memory")
+    DATA.__set__(x, value)
+
+
+Tensor.data = property(DATA.__get__, _assign_data)  # type: ignore[assignment]
+"""PyTorch asks the tensor that is assigned to, and never the one assigned; what it made of a secret ended the process
+when it was read."""
 
 
 # --- what each operator adds to the transcript, and what PyTorch says to it -------------------------------------------
@@ -272,13 +321,16 @@ def _public(args: Any, kwargs: Any) -> bytes:
 
 def _instead(func: Any, args: Any, kwargs: Any) -> Any:
     """What PyTorch does in terms of other operators, if it does not refuse."""
-    definition = in_terms_of_others(func)
+    try:
+        in_terms_of_others(func)
+    except UnsupportedOperator:
+        return otherwise(func, args, kwargs)
     key: list[Any] = [func, *kwargs]
     _add(key, (*args, *kwargs.values()), None)
     if (whole := tuple(key)) not in KNOWN:
         ask(func, args, kwargs, SecretTensor)
         KNOWN[whole] = Signature("", None, None)
-    return definition(*args, **kwargs)
+    return otherwise(func, args, kwargs)
 
 
 def _owned(func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
@@ -288,6 +340,9 @@ def _owned(func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
     came from another: later operators look there.
     """
     written = _written(func)
+    for k, x in (*enumerate(args), *kwargs.items()):
+        if written.get(k) and isinstance(x, Tensor) and not isinstance(x, SecretTensor) and func not in FLAGGING:
+            raise no_place_for_a_secret(f"{public_name(func)} would write a secret into a plain tensor")
     args = [x if k in written else _own(x) for k, x in enumerate(args)]
     return args, {name: x if name in written else _own(x) for name, x in kwargs.items()} if kwargs else kwargs
 
@@ -299,10 +354,22 @@ def _own(x: Any) -> Any:
 
 
 @cache
-def _written(func: Any) -> frozenset[int | str]:
-    """The places and names of the arguments that an operator writes to, or returns views of."""
-    found = [(k, a.name) for k, a in enumerate(func._schema.arguments) if a.alias_info is not None]
-    return frozenset(key for pair in found for key in pair)
+def _written(func: Any) -> dict[int | str, bool]:
+    """The places and names of the arguments that an operator writes to or returns views of, and whether it writes."""
+    found = [(k, a) for k, a in enumerate(func._schema.arguments) if a.alias_info is not None]
+    return {key: a.alias_info.is_write for k, a in found for key in (k, a.name)}
+
+
+FLAGGING = frozenset({torch.ops.aten._amp_foreach_non_finite_check_and_unscale_.default})
+"""Operators that write something public beside secrets."""
+
+
+def no_place_for_a_secret(what: str) -> TacitError:
+    """The error for a plain tensor that a secret would be written into."""
+    return TacitError(
+        f"{what} ({source_line()}): make the target with torch.zeros_like(secret), or share what it belongs to, "
+        f"tacit.share(module) before its optimizer is made{advice()}"
+    )
 
 
 @lru_cache(maxsize=1024)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils.rnn import (
     pack_padded_sequence,
@@ -13,6 +16,7 @@ from torch.nn.utils.rnn import (
     pad_sequence,
     unpack_sequence,
 )
+from torch.utils._pytree import tree_leaves
 
 import tacit
 from tacit.errors import DataError, UnsupportedOperator
@@ -196,3 +200,40 @@ def test_other_tensors_are_packed_by_pytorch(random):
         padded = pad_sequence([mode.from_tensor(row) for row in rows])
 
     assert padded.shape == (2, 2, 3)
+
+
+STATES = {"RNN": 1, "GRU": 1, "LSTM": 2}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("kind", STATES)
+def test_public_layers_take_secret_sequences(kind, given, packed, session, random):
+    layer = getattr(nn, kind)(3, 4, num_layers=2, bidirectional=True)
+    x = torch.randn(3, 2, 3, generator=random)
+    states = [torch.randn(4, 2, 4, generator=random) for _ in range(STATES[kind])] if given else []
+
+    _agree_on_public_layer(layer, x, states, lambda v: pack_padded_sequence(v, [3, 2]) if packed else v)
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("kind", STATES)
+def test_public_cells_take_secret_inputs(kind, given, session, random):
+    cell = getattr(nn, f"{kind}Cell")(3, 4)
+    states = [torch.randn(2, 4, generator=random) for _ in range(STATES[kind])] if given else []
+
+    _agree_on_public_layer(cell, torch.randn(2, 3, generator=random), states, lambda v: v)
+
+
+def _agree_on_public_layer(layer: nn.Module, x: Tensor, states: list[Tensor], prepared: Callable[[Any], Any]) -> None:
+    """Results and gradients, of the public weights and states too."""
+    found = []
+    for make in (Tensor.clone, tacit.share):
+        layer.zero_grad(set_to_none=True)
+        leaf, hidden = make(x).requires_grad_(), [s.clone().requires_grad_() for s in states]
+        given = () if not hidden else (hidden[0] if len(hidden) == 1 else tuple(hidden),)
+        results = [r for r in tree_leaves(layer(prepared(leaf), *given)) if isinstance(r, Tensor)]
+        sum((r * r).sum() for r in results).backward()
+        found.append([*results, leaf.grad, *(v.grad for v in (*hidden, *layer.parameters()))])
+    for want, got in zip(*found, strict=True):
+        agree(got, want, 2**-7)

@@ -19,6 +19,7 @@ from tacit.aten import (
     optimizers,
     placement,
     pooling,
+    public,
     recurrent,
     reduction,
     resampling,
@@ -32,6 +33,7 @@ from tacit.aten import (
 )
 
 waiting.register_waiting()
+public.register_public()
 creation.register_in_place()
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "optimizers",
     "placement",
     "pooling",
+    "public",
     "recurrent",
     "reduction",
     "resampling",

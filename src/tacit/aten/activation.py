@@ -11,7 +11,8 @@ from torch import Tensor
 from tacit.aten.arithmetic import combine, finish, multiply
 from tacit.aten.comparison import relation
 from tacit.aten.creation import is_precise
-from tacit.aten.registry import arithmetic, as_secret, implements, plain, public_secret, result_dtype, secret
+from tacit.aten.registry import arithmetic, as_secret, implements, plain, public_secret, result_dtype, secret, zeros
+from tacit.errors import EncodingError
 from tacit.functions.linear import add_public, fractional, times_public
 from tacit.functions.logarithm import log
 from tacit.functions.roots import rsqrt, sqrt
@@ -19,6 +20,8 @@ from tacit.functions.sigmoid import sigmoid, softplus, tanh
 from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.facts import Storage
 from tacit.protocols.share import Binary
+from tacit.ring.fixed_point import VALUE_BITS
+from tacit.session.ledger import source_line
 from tacit.tensor import SecretTensor
 
 aten = torch.ops.aten
@@ -46,6 +49,9 @@ def relu_backward(func: Any, grad: Operand, x: Tensor, threshold: float) -> Secr
     bit = share.facts.memo.get(POSITIVE) if threshold == 0 else None
     if bit is None:
         share = fractional(share)
+        if abs(threshold) >= 2.0 ** (VALUE_BITS - share.frac_bits):  # which no number reaches
+            passed = as_secret(grad, x) if threshold < 0 else zeros(x._protocol, x.shape, x.dtype)
+            return secret(passed.share.fork(), x.dtype)
         bit = relation(share, round(threshold * 2**share.frac_bits), "gt")
     return finish(_select(bit, grad, x), x.dtype, x)
 
@@ -84,14 +90,19 @@ def absolute(func: Any, x: SecretTensor) -> SecretTensor:
 
 @implements(aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default, aten.hardtanh.default)
 def clamp(func: Any, x: SecretTensor, low: float | None = None, high: float | None = None) -> SecretTensor:
-    """x - [x < low] x - [x > high] x + low [x < low] + high [x > high]. 4 rounds for both ends together. Exact."""
+    """x - [x < low] x - [x > high] x + low [x < low] + high [x > high]. 4 rounds for both ends together. Exact.
+
+    Where low > high, PyTorch gives high everywhere. Ends that no number reaches do nothing.
+    """
     if func is aten.clamp_max.default:
         low, high = None, low
     if func is aten.hardtanh.default:
         low, high = -1.0 if low is None else low, 1.0 if high is None else high
-    ends = [(kind, float(v)) for kind, v in (("lt", low), ("gt", high)) if v is not None and not math.isinf(v)]
     dtype = result_dtype(x, *(v for v in (low, high) if v is not None))
+    if low is not None and high is not None and low > high:
+        return public_secret(x._protocol, torch.full(tuple(x.shape), high, dtype=dtype))
     share = fractional(arithmetic(x)) if dtype.is_floating_point else arithmetic(x)
+    share, ends = _reached(share, low, high)
     beyond = relations(share, ends)
     whole = share if share.storage.precise or not share.storage.wide else _undivided(share)
     steps = share.protocol.select([(bit, whole) for bit in beyond])
@@ -119,6 +130,18 @@ def _clamped(out: Storage, x: Storage, low: float | None, high: float | None) ->
     out.wide = x.wide and not out.bounded
 
 
+def _reached(x: Arithmetic, low: float | None, high: float | None) -> tuple[Arithmetic, list[tuple[str, float]]]:
+    """The ends that numbers may lie beyond, for comparisons with x, at a scale that holds them."""
+    ends = [(kind, float(v)) for kind, v in (("lt", low), ("gt", high)) if v is not None]
+    if any(2.0 ** (VALUE_BITS - x.frac_bits) <= abs(v) < math.inf for _, v in ends):
+        x = x.settle()
+    largest = 2.0 ** (VALUE_BITS - x.frac_bits)
+    for kind, v in ends:
+        if math.isnan(v) or (v >= largest if kind == "lt" else v <= -largest):
+            raise EncodingError(f"torch.clamp to {v} ({source_line()}): fixed point does not hold what it would give")
+    return x, [(kind, v) for kind, v in ends if abs(v) < largest]
+
+
 def relations(x: Arithmetic, ends: list[tuple[str, float]]) -> list[Binary]:
     """[x < v] or [x > v] for public numbers, in the same three rounds."""
     edges = [(kind, round(v * 2**x.frac_bits)) for kind, v in ends]
@@ -138,6 +161,8 @@ def native_dropout(func: Any, x: SecretTensor, p: float, train: bool | None) -> 
 def hardtanh_backward(func: Any, grad: Operand, x: Tensor, low: float, high: float) -> SecretTensor:
     """grad where low < x < high: x <= low implies x < high, so one bit is the other's complement within it."""
     x = as_secret(x, grad)
+    if not low < high:
+        return zeros(x._protocol, x.shape, x.dtype)
     share = fractional(arithmetic(x))
     above_low, below_high = relations(share, [("gt", float(low)), ("lt", float(high))])
     return finish(_select(above_low ^ below_high.invert(), grad, x), x.dtype, x)

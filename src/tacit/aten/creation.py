@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from tacit.aten.registry import arithmetic, bits, implements, plain, protocol_of, public_secret
-from tacit.errors import DataError, TacitError
-from tacit.libraries import advice
+from tacit.errors import DataError
 from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.share import Binary
 from tacit.refusals import public_name
-from tacit.tensor import HANDLERS, SecretTensor
+from tacit.tensor import HANDLERS, SecretTensor, fingerprint, no_place_for_a_secret
 
 aten = torch.ops.aten
 
@@ -60,7 +59,10 @@ def random(func: Any, x: SecretTensor, *args: Any, dtype: torch.dtype | None = N
 @implements(aten.bernoulli_.float, aten.uniform_.default, aten.normal_.default)
 def random_(func: Any, x: SecretTensor, *args: Any, generator: torch.Generator | None = None) -> SecretTensor:
     """Overwrite with public random numbers, the same at every role: dropout masks, initial weights."""
-    write(x, public_secret(protocol_of(x), func(torch.empty(x.shape, dtype=x.dtype), *args, generator=generator)))
+    protocol = protocol_of(x)
+    drawn = func(torch.empty(x.shape, dtype=x.dtype), *args, generator=generator)
+    protocol.session.transcript.record("what was drawn", fingerprint(drawn))  # other machines may round differently
+    write(x, public_secret(protocol, drawn))
     return x
 
 
@@ -68,9 +70,7 @@ def random_(func: Any, x: SecretTensor, *args: Any, generator: torch.Generator |
 def copy_(func: Any, x: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
     """Overwrite a secret in place, by a secret or by public values."""
     if not isinstance(x, SecretTensor):
-        raise TacitError(
-            "a secret cannot be written into a plain tensor: make the target with torch.zeros_like(secret)" + advice()
-        )
+        raise no_place_for_a_secret("x.copy_(secret) would write a secret into a plain tensor")
     protocol = protocol_of(x)
     if not isinstance(source, SecretTensor):
         source = public_secret(protocol, source.to(x.dtype))
@@ -114,6 +114,19 @@ def write(x: SecretTensor, source: SecretTensor, **scale: bool) -> None:
         mine.facts.public = known.expand(mine.shape).to(x.dtype)
 
 
+@implements(aten.set_.source_Tensor)
+def set_(func: Any, x: Tensor, source: Tensor) -> Tensor:
+    """Have x stand for another secret, whose memory it has from then on, or for a copy of a public value."""
+    if not isinstance(x, SecretTensor):
+        raise no_place_for_a_secret("x.set_(secret) would leave a plain tensor x without memory")
+    if not isinstance(source, SecretTensor):
+        source = public_secret(protocol_of(x), source)
+    with torch._C._DisableTorchDispatch():  # as in `in_place_view`; PyTorch refuses another dtype
+        func(x, source)
+    x._share, x._kind = source._share, source._kind
+    return x
+
+
 @implements(aten.fill_.Scalar, aten.zero_.default)
 def fill_(func: Any, x: SecretTensor, value: Any = 0) -> SecretTensor:
     """Overwrite with one public number."""
@@ -134,10 +147,7 @@ def in_place(overload: Any, functional: Any) -> None:
 
     def handler(func: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if not isinstance(x, SecretTensor):
-            raise TacitError(
-                f"{public_name(func)} would write a secret into a plain tensor: make the target with "
-                f"torch.zeros_like(secret){advice()}"
-            )
+            raise no_place_for_a_secret(f"{public_name(func)} would write a secret into a plain tensor")
         result = HANDLERS[functional](functional, x, *args, **kwargs)
         if result.shape != x.shape:
             shapes = f"{tuple(result.shape)} and does not fit into {tuple(x.shape)}"

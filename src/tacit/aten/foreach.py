@@ -20,11 +20,10 @@ from torch import Tensor
 
 from tacit.aten.creation import is_precise, keep_precise, write
 from tacit.aten.registry import arithmetic, implements, plain, protocol_of, public_secret, secret
-from tacit.errors import TacitError
 from tacit.functions.linear import fractional
 from tacit.functions.squares import EXTRA_BITS, Squares
 from tacit.protocols.arithmetic import Arithmetic
-from tacit.tensor import SecretTensor
+from tacit.tensor import SecretTensor, no_place_for_a_secret
 
 aten = torch.ops.aten
 List = Sequence[Tensor]
@@ -128,7 +127,7 @@ def _overwrite(targets: List, results: List) -> None:
     pairs = []
     for x, result in zip(targets, results, strict=True):
         if not isinstance(x, SecretTensor):
-            raise TacitError("a secret cannot be written into a plain tensor: make it with torch.zeros_like(secret)")
+            raise no_place_for_a_secret("a plain tensor in a list would be overwritten by a secret")
         pairs.append((x, result if isinstance(result, SecretTensor) else public_secret(x._protocol, result)))
     finer = [
         theirs
@@ -162,7 +161,8 @@ def _register(name: str, overload: str, handler: Callable[..., list[Tensor]]) ->
                     keep_precise(x, source)
             if name == "addcmul":
                 for x, left, right in zip(*args[:3], strict=True):
-                    x.share.storage.precise |= left is right  # see `aten.addcmul_`
+                    if isinstance(x, SecretTensor):
+                        x.share.storage.precise |= left is right  # see `aten.addcmul_`
             _overwrite(args[0], handler(*args, **kwargs))
 
 

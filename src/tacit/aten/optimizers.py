@@ -19,8 +19,10 @@ from tacit.aten.arithmetic import LARGEST_FACTOR
 from tacit.aten.creation import is_precise
 from tacit.aten.foreach import cut, flat, keep_end_to_end
 from tacit.aten.registry import arithmetic, plain, protocol_of
+from tacit.errors import TacitError
 from tacit.functions.clip import clip
 from tacit.protocols.arithmetic import Arithmetic
+from tacit.session.ledger import source_line
 from tacit.session.watcher import Guard
 from tacit.tensor import SecretTensor
 
@@ -68,6 +70,8 @@ class Prepared(NamedTuple):
     """The gradients before they were clipped."""
     groups: list[tuple[Group, list[nn.Parameter], bool | None, list[Joined]]]
     """The parameters of each group that was joined, and what it said of `foreach`."""
+    rates: list[tuple[Group, Tensor]]
+    """The learning rates that are tensors: on lists, PyTorch takes numbers only."""
 
 
 _prepared: WeakKeyDictionary[optim.Optimizer, Prepared] = WeakKeyDictionary()
@@ -76,7 +80,9 @@ _prepared: WeakKeyDictionary[optim.Optimizer, Prepared] = WeakKeyDictionary()
 def before_step(optimizer: optim.Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
     """Clip the gradients, and have all parameters of a group handled at once, unless the user decided otherwise."""
     after_step(optimizer, args, kwargs)  # of a step that failed
-    undo = Prepared([], [])
+    for group in optimizer.param_groups:
+        _check_shared(group["params"])
+    undo = Prepared([], [], [])
     guard = _guard(optimizer)
     groups = [g for g in optimizer.param_groups if _secret(g["params"]) and not g.get("differentiable")]
     undecided = [g for g in groups if "foreach" in g and g["foreach"] is None and not g.get("fused")]
@@ -85,6 +91,10 @@ def before_step(optimizer: optim.Optimizer, args: Any, kwargs: Any) -> tuple[Any
         _prepared[optimizer] = undo
         if guard is not None:
             guard.before_step(optimizer)
+        for group in undecided:
+            if isinstance(group.get("lr"), Tensor):
+                undo.rates.append((group, group["lr"]))
+                group["lr"] = float(group["lr"])
     for group in groups if closure is None else []:
         undo.gradients.extend(_clip(optimizer, group))
     form = next((form for kind, form in END_TO_END.items() if isinstance(optimizer, kind)), None)
@@ -96,6 +106,18 @@ def before_step(optimizer: optim.Optimizer, args: Any, kwargs: Any) -> tuple[Any
     if closure is None or not groups:
         return None
     return (optimizer,), {**kwargs, "closure": _clipping(closure, optimizer, groups)}
+
+
+def _check_shared(parameters: Sequence[nn.Parameter]) -> None:
+    """Refuse a step of plain parameters by secret gradients: of a module, or a part of one, that was not shared."""
+    forgotten = [p for p in parameters if isinstance(p.grad, SecretTensor) and not isinstance(p, SecretTensor)]
+    if forgotten:
+        shape = tuple(forgotten[0].shape)
+        raise TacitError(
+            f"{len(forgotten)} of the optimizer's parameters are plain (the first of shape {shape}) and their "
+            f"gradients secret ({source_line()}): share the whole module, tacit.share(module), before its optimizer "
+            f"is made"
+        )
 
 
 def _secret(parameters: Sequence[nn.Parameter]) -> bool:
@@ -209,6 +231,8 @@ def after_step(optimizer: optim.Optimizer, args: Any, kwargs: Any) -> None:
                     optimizer.state[p][name] = piece
     for p, gradient in undo.gradients:
         p.grad = gradient
+    for group, rate in undo.rates:
+        group["lr"] = rate
 
 
 def finish_step(optimizer: optim.Optimizer, args: Any, kwargs: Any) -> None:

@@ -262,3 +262,33 @@ def before_autograd(overload: Any, function: Any) -> None:
 before_autograd(aten._pack_padded_sequence.default, pack)
 before_autograd(aten._pad_packed_sequence.default, pad)
 before_autograd(aten.pad_sequence.default, pad_sequence)
+
+
+def with_secret_states(overload: Any, place: int) -> None:
+    """Have public weights write the products with a public state, where a secret input is added, into a secret.
+
+    `place` is that of the states; those of LSTMs are a list.
+    """
+
+    def kernel(keys: Any, x: Tensor, *args: Any) -> Any:
+        tensors = [t for a in args for t in (a if isinstance(a, list | tuple) else [a]) if isinstance(t, Tensor)]
+        weights = tensors[place + (len(args[place]) if isinstance(args[place], list | tuple) else 1) :]
+        if isinstance(x, SecretTensor) and not any(isinstance(t, SecretTensor) for t in weights):
+            states = args[place]
+            hidden = [_trivially(t, x) for t in states] if isinstance(states, list | tuple) else _trivially(states, x)
+            args = (*args[:place], hidden, *args[place + 1 :])
+        return overload.redispatch(keys & torch._C._dispatch_keyset_full_after(KEY), x, *args)
+
+    LIBRARY.impl(overload, kernel, KEY.name, with_keyset=True)
+
+
+def _trivially(state: Tensor, beside: SecretTensor) -> Tensor:
+    return state if isinstance(state, SecretTensor) else beside.new_zeros(state.shape, dtype=state.dtype) + state
+
+
+for kind in (aten.rnn_tanh, aten.rnn_relu, aten.gru):
+    with_secret_states(kind.input, 0)
+    with_secret_states(kind.data, 1)
+with_secret_states(aten.lstm.data, 1)
+for cell in (aten.rnn_tanh_cell, aten.rnn_relu_cell, aten.gru_cell, aten.lstm_cell):
+    with_secret_states(cell.default, 0)

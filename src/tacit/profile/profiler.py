@@ -12,13 +12,14 @@ from rich.table import Table
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tacit.api import current_session
+from tacit.compositions import HANDLERS, otherwise
 from tacit.errors import TacitError
 from tacit.profile.row import Row
 from tacit.profile.table import text, tree
 from tacit.profile.trace import Event, write_trace
 from tacit.session.meter import Cost
 from tacit.session.session import Session
-from tacit.tensor import HANDLERS, SecretTensor, in_terms_of_others
+from tacit.tensor import SecretTensor
 from tacit.watch.place import Modules, Place, Scope
 
 __all__ = ["Profile", "profile"]
@@ -73,7 +74,7 @@ class Profile(TorchDispatchMode):
             return func(*args, **kwargs)
         if func not in HANDLERS:
             with self._again():
-                return in_terms_of_others(func)(*args, **kwargs)
+                return otherwise(func, args, kwargs)
         key = _Key(self._modules.now(), str(func))
         before, began = self._between(), time.perf_counter()
         try:
