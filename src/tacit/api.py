@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import copy
 import json
 import math
 import os
@@ -20,13 +19,15 @@ import tacit.aten  # noqa: F401 - registers the operators
 from tacit.errors import ConfigError, DataError, RevealError, TacitError
 from tacit.functions.labels import check_within
 from tacit.functions.linear import unreachable
+from tacit.nested import mapped, revealed_module, secrets_in, shared_module
 from tacit.net.in_process import InProcess
 from tacit.net.transcript import Transcript
 from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.base import Protocol
 from tacit.protocols.dealer import Dealer
 from tacit.protocols.share import Binary, Share
-from tacit.ring.fixed_point import decode, encode, real_tensor
+from tacit.ring.fixed_point import decode, encode
+from tacit.ring.given import real_tensor
 from tacit.ring.memory import memory_bytes
 from tacit.session.config import Config, read_range
 from tacit.session.launch import Launch, connect, current
@@ -235,6 +236,8 @@ def share(
         return _share_module(protocol, value, owner, name)
     if isinstance(value, SecretTensor):
         raise DataError("this is a secret already")
+    if isinstance(value, (list, tuple)) and any(isinstance(x, SecretTensor) for x in value):
+        raise DataError("there are secrets among these already: join them, and shared values, with torch.stack")
     tensor = None if value is None else real_tensor(value, name or "what is shared")
     if dtype is not None and tensor is not None:
         tensor = tensor.to(dtype)
@@ -259,7 +262,7 @@ def share(
     elif mine and tensor is not None and tuple(tensor.shape) != tuple(shape):
         raise DataError(f"{name} of {owner} has shape {tuple(tensor.shape)}, but {tuple(shape)} was promised")
     dtype = dtype or (tensor.dtype if tensor is not None else torch.get_default_dtype())
-    protocol.session.transcript.record(f"tacit.share({name}: {tuple(shape)}, owner={owner})", b"", where())
+    protocol.session.transcript.record(f"tacit.share({name}: {tuple(shape)}, {dtype}, owner={owner})", b"", where())
     return _wrap(protocol, tensor, _owned(protocol, tensor if mine else None, owner, shape, dtype, name), dtype)
 
 
@@ -340,28 +343,13 @@ def _wrap(protocol: Protocol, tensor: Tensor | None, shared: Share, dtype: torch
 
 
 def _share_module(protocol: Protocol, module: nn.Module, owner: str | None, name: str | None) -> nn.Module:
-    """A copy of a module with secret parameters and buffers; tied parameters stay tied.
+    """A copy of a module with secret parameters and buffers; see `nested`."""
 
-    Buffers of integers, and of infinities, which are masks, stay public."""
-    done: dict[int, Tensor] = {}
-    out = copy.deepcopy(module)
-    for prefix, part in out.named_modules():
-        for kind in (part._parameters, part._buffers):
-            for key, tensor in kind.items():
-                if tensor is None or not tensor.dtype.is_floating_point:
-                    continue
-                if kind is part._buffers and unreachable(tensor, protocol) is not None:
-                    continue
-                if id(tensor) not in done:
-                    label = ".".join(filter(None, (name, prefix, key)))
-                    shared: Tensor = share(
-                        tensor.detach(), owner, shape=None if owner is None else tensor.shape, name=label
-                    )
-                    if isinstance(tensor, nn.Parameter):
-                        shared = nn.Parameter(shared, requires_grad=tensor.requires_grad)
-                    done[id(tensor)] = shared
-                kind[key] = done[id(tensor)]
-    return out
+    def hidden(tensor: Tensor, label: str) -> Tensor:
+        out: Tensor = share(tensor, owner, shape=None if owner is None else tensor.shape, name=label)
+        return out
+
+    return shared_module(module, name, hidden, lambda buffer: unreachable(buffer, protocol) is not None)
 
 
 # --- out --------------------------------------------------------------------------------------------------------------
@@ -374,17 +362,16 @@ def reveal(x: Any, to: str | Sequence[str] = "all", *, name: str | None = None) 
     which the program branches must go to all roles, the crypto-producer included, because all run the same program.
 
     Args:
-        x: a secret tensor, or a module with secret parameters (the receivers get a plain copy).
+        x: a secret tensor, a module with secret parameters (the receivers get a plain copy), or a dict, list, tuple or
+            dataclass of these, nested or not: a line for each secret, which is None at the other roles.
         to: a role, several of them, or "all".
         name: what the ledger calls it and the policy is asked about.
 
     Raises:
         RevealError: if this role's policy does not allow it; no share has left this role then.
     """
-    if isinstance(x, nn.Module):
-        return _reveal_module(x, to, name)
     if not isinstance(x, SecretTensor):
-        raise RevealError(f"tacit.reveal takes a secret tensor or a module, not {type(x).__name__}")
+        return _reveal_all(x, to, name)
     protocol = x._protocol
     opened = protocol.session
     opened.check_open()
@@ -438,6 +425,27 @@ def release(x: SecretTensor, to: str | Sequence[str], *, name: str | None = None
     return {opened.parties[i]: t for i, t in zip(opened.party_indices, shares, strict=True)}
 
 
+def _reveal_all(x: Any, to: str | Sequence[str], name: str | None) -> Any:
+    """The values of all secrets in a module or a structure, once the policy has allowed every one of them."""
+    found = secrets_in(x, name)
+    if not found and not isinstance(x, nn.Module):
+        raise RevealError(f"tacit.reveal takes a secret, a module, or a list or dict of these, not {_described(x)}")
+    for label, secret in found:
+        opened = secret._protocol.session
+        opened.ledger.check(label or "unnamed", _receivers(opened, to))
+
+    def shown(part: Any, label: str | None) -> Any:
+        if isinstance(part, nn.Module):
+            return revealed_module(part, label, shown)
+        return reveal(part, to, name=label)
+
+    return mapped(x, name, shown)
+
+
+def _described(x: Any) -> str:
+    return f"a plain {type(x).__name__}" if isinstance(x, Tensor) else f"a {type(x).__name__} without one"
+
+
 def _receivers(opened: Session, to: str | Sequence[str]) -> tuple[str, ...]:
     roles = opened.transport.roles
     if to == "all":
@@ -451,17 +459,3 @@ def _receivers(opened: Session, to: str | Sequence[str]) -> tuple[str, ...]:
     if not receivers:
         raise ConfigError("tacit.reveal needs at least one receiver")
     return receivers
-
-
-def _reveal_module(module: nn.Module, to: str | Sequence[str], name: str | None) -> nn.Module | None:
-    memo: dict[int, Any] = {}
-    received = True
-    for prefix, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        if not isinstance(tensor, SecretTensor):
-            continue
-        value = reveal(tensor.detach(), to, name=".".join(filter(None, (name, prefix))))
-        received = received and value is not None
-        if value is not None:
-            is_parameter = isinstance(tensor, nn.Parameter)
-            memo[id(tensor)] = nn.Parameter(value, requires_grad=tensor.requires_grad) if is_parameter else value
-    return copy.deepcopy(module, memo) if received else None

@@ -172,8 +172,8 @@ class SecretTensor(Tensor):
         self._refuse("pickling (torch.save, pickle, copying between processes)", AS_SHARES)
 
     def share_memory_(self) -> Any:
-        """Refuse."""
-        self._refuse("x.share_memory_()")
+        """Refuse: each process is a role, and has shares of its own."""
+        self._refuse("x.share_memory_()", AS_SHARES)
 
     def data_ptr(self) -> int:
         """Refuse."""
@@ -182,10 +182,6 @@ class SecretTensor(Tensor):
     def storage(self) -> Any:
         """Refuse: what safetensors reads."""
         self._refuse("x.storage() (safetensors reads it)", AS_SHARES)
-
-    def share_memory_(self) -> Any:
-        """Refuse: each process is a role, and has shares of its own."""
-        self._refuse("x.share_memory_()", AS_SHARES)
 
     @property
     def data(self) -> Tensor:

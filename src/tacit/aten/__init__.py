@@ -30,6 +30,7 @@ from tacit.aten import (
     statistics,
     structural,
     waiting,
+    weights,
 )
 
 waiting.register_waiting()
@@ -66,4 +67,5 @@ __all__ = [
     "statistics",
     "structural",
     "waiting",
+    "weights",
 ]

@@ -65,7 +65,8 @@ def prepared(program: Program, protocol: Protocol | None) -> Callable[[], None]:
 def _with_values(module: nn.Module) -> nn.Module:
     """A copy of the module in which tensors without plain values have some."""
     memo: dict[int, Any] = {}
-    for tensor in (*module.parameters(), *module.buffers()):
+    tensors = (*module.parameters(), *module.buffers())  # kept, so that none is made where another one was
+    for tensor in tensors:
         if tensor.is_meta or isinstance(tensor, SecretTensor):
             value = _filled(tensor.shape, tensor.dtype)
             is_parameter = isinstance(tensor, nn.Parameter)

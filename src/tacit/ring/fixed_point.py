@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from tacit.errors import DataError, EncodingError
+from tacit.errors import EncodingError
 from tacit.ring import kernels
 
-__all__ = ["VALUE_BITS", "decode", "encode", "encode_public", "real_tensor"]
+__all__ = ["VALUE_BITS", "decode", "encode", "encode_public"]
 
 VALUE_BITS = 62
 """A value fits if |round(x 2^f)| < 2^62: truncation adds 2^62 and must not reach 2^63, and the difference of two
@@ -18,18 +16,6 @@ values that fit is still a signed 64-bit number, so comparisons are exact."""
 PUBLIC_BITS = 16
 """Significant bits of a public factor. More: smaller rounding of public constants; fewer: larger products fit. With
 16, a product with a public factor has the same range as one with a secret of 16 fractional bits."""
-
-
-def real_tensor(value: Any, name: str) -> torch.Tensor:
-    """Return what a user gives as a tensor. Raises `DataError` for what is none, and for complex numbers."""
-    try:
-        tensor = torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError):
-        kind = type(value).__name__
-        raise DataError(f"{name} must be a tensor, an array or nested lists of numbers, not a {kind}") from None
-    if tensor.is_complex():
-        raise DataError(f"{name} must hold real numbers, not {tensor.dtype}: take the real and the imaginary part")
-    return tensor
 
 
 def encode(x: torch.Tensor, frac_bits: int, *, name: str = "tensor") -> torch.Tensor:

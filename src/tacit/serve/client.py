@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from tacit.errors import AuthenticationError, ConfigError, ConnectError, DataError, NetworkError, PeerLost, Refused
-from tacit.ring.fixed_point import decode, real_tensor
+from tacit.ring.fixed_point import decode
+from tacit.ring.given import real_tensor
 from tacit.serve.deployment import Deployment, Server, client_identity
 from tacit.serve.desk import INPUT, Plan
 from tacit.serve.layout import NAME, Cut, Layout, bytes_of, cut, from_bytes

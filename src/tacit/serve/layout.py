@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from tacit.errors import DataError
-from tacit.ring.fixed_point import encode, real_tensor
+from tacit.ring.fixed_point import encode
+from tacit.ring.given import real_tensor
 from tacit.ring.prg import Stream, derive_key
 
 __all__ = ["NAME", "SEED_BYTES", "Cut", "Field", "Layout", "bytes_of", "cut", "encoded", "expanded", "from_bytes"]
