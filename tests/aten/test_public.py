@@ -9,6 +9,9 @@ from torch import nn
 import tacit
 from tacit.errors import RevealError, UnsupportedOperator
 
+COVERS = {torch.ops.aten.set_.source_Tensor}
+"""See tests/test_assignment.py."""
+
 INITS = {
     "trunc_normal_": lambda t: nn.init.trunc_normal_(t, std=0.5),
     "orthogonal_": nn.init.orthogonal_,
