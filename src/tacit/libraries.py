@@ -30,6 +30,7 @@ PAGE = "see the page With other libraries"
 ADVICE = {
     "/transformers/cache_utils.py": "or pass use_cache=False: this cache is made of plain tensors",
     "/transformers/models/rwkv/": "or pass use_cache=False: this cache is made of plain tensors",
+    "/transformers/integrations/moe.py": 'or call model.set_experts_implementation("batched_mm")',
     "/transformers/trainer.py": f"or reveal the loss in training_step, for a Trainer adds it up; {PAGE}",
     "/transformers/generation/": "or pass attention_mask, and set model.generation_config.eos_token_id = None, so that "
     f"no end of a sentence is asked for; {PAGE}",

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from tacit.errors import UnsupportedOperator
+from tacit.libraries import advice
 from tacit.session.ledger import source_line
 
 __all__ = ["public_name", "unsupported", "unsupported_operator", "within"]
@@ -169,7 +170,8 @@ def unsupported(what: Any, instead: str) -> UnsupportedOperator:
     `what` is an operator, or words.
     """
     name = what if isinstance(what, str) else public_name(what)
-    return UnsupportedOperator(f"{name} does not work on secrets ({source_line()}): {instead}", name, instead)
+    message = f"{name} does not work on secrets ({source_line()}): {instead}{advice()}"
+    return UnsupportedOperator(message, name, instead)
 
 
 def unsupported_operator(func: Any, siblings: list[str]) -> UnsupportedOperator:
