@@ -112,7 +112,7 @@ ALTERNATIVES = {
     ),
     **dict.fromkeys(("frexp", "nextafter", "hash_tensor"), FLOATS),
     **dict.fromkeys(
-        ("view_as_complex", "view_as_real", "complex", "polar", "angle"),
+        ("view_as_complex", "view_as_real", "complex", "polar"),
         "secrets are real; keep the real and the imaginary part as two tensors",
     ),
     **dict.fromkeys(
@@ -134,6 +134,10 @@ ALTERNATIVES = {
     "segment_reduce": "lengths are public: split the rows with torch.split and reduce each part",
     "_has_same_storage_numel": "forward-mode derivatives do not reach secrets; use torch.autograd.grad",
     "_new_zeros_with_same_feature_meta": "forward-mode derivatives do not reach secrets; use torch.autograd.grad",
+    "_ctc_loss": "its paths are a recursion over a public target: write it with torch.logsumexp, or, where "
+    "every frame has a label, use torch.nn.functional.cross_entropy",
+    "grid_sampler_2d": "where a secret grid points is secret; give the grid in the clear, as affine_grid makes it",
+    "grid_sampler_3d": "use two dimensions, or torch.nn.functional.interpolate",
     "quantize_per_tensor": "secrets are fixed point already; share the model before it is quantized",
     "quantize_per_channel": "secrets are fixed point already; share the model before it is quantized",
     "quantize_per_tensor_dynamic": "secrets are fixed point already; share the model before it is quantized",

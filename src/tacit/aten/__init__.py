@@ -29,6 +29,7 @@ from tacit.aten import (
     special,
     statistics,
     structural,
+    trigonometry,
     waiting,
     weights,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "special",
     "statistics",
     "structural",
+    "trigonometry",
     "waiting",
     "weights",
 ]

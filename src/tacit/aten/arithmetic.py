@@ -25,7 +25,7 @@ from tacit.aten.registry import (
 from tacit.errors import DataError
 from tacit.functions.clip import clip
 from tacit.functions.exponential import exp
-from tacit.functions.linear import add_public, apply_public, finest_sum, times_public
+from tacit.functions.linear import FAR, add_public, apply_public, finest_sum, times_public
 from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import quotient, reciprocal
 from tacit.functions.roots import rsqrt, sqrt
@@ -147,7 +147,18 @@ def divide(func: Any, x: Operand, y: Operand) -> SecretTensor:
         dividend = number(x)
         result = dividend * inverse if isinstance(dividend, Tensor) else scaled(dividend, inverse)
         return finish(result, dtype, x, y)
-    return finish(quotient(number(x), divisor), dtype, x, y)
+    dividend = number(x)
+    if isinstance(dividend, Tensor) and bool(dividend.isinf().any()):
+        return _unbounded(dividend, y, dtype)
+    return finish(quotient(dividend, divisor), dtype, x, y)
+
+
+def _unbounded(x: Tensor, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
+    """x / y where x is infinite: beyond any limit that clipping of gradients would hold it against; see `masking`."""
+    far = y.sign() * torch.where(x.isinf(), x.sign() * FAR, 0.0)
+    far.share.storage.far = FAR  # type: ignore[attr-defined]
+    rest = torch.where(x.isinf(), 0.0, x)
+    return finish(combine(far, divide(aten.div.Tensor, rest, y)) if bool(rest.any()) else number(far), dtype, y)
 
 
 @implements(aten.reciprocal.default)

@@ -24,7 +24,7 @@ from tacit.functions.clip import clip
 from tacit.protocols.arithmetic import Arithmetic
 from tacit.session.ledger import source_line
 from tacit.session.watcher import Guard
-from tacit.tensor import SecretTensor
+from tacit.tensor import SecretTensor, unsupported
 
 Group = dict[str, Any]
 
@@ -79,6 +79,12 @@ _prepared: WeakKeyDictionary[optim.Optimizer, Prepared] = WeakKeyDictionary()
 
 def before_step(optimizer: optim.Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
     """Clip the gradients, and have all parameters of a group handled at once, unless the user decided otherwise."""
+    if isinstance(optimizer, optim.LBFGS) and any(_secret(g["params"]) for g in optimizer.param_groups):
+        raise unsupported(
+            "torch.optim.LBFGS",
+            "it decides by the values of losses and gradients how far to go; use SGD with momentum or Adam, or, for a "
+            "linear model, torch.linalg.lstsq",
+        )
     after_step(optimizer, args, kwargs)  # of a step that failed
     for group in optimizer.param_groups:
         _check_shared(group["params"])

@@ -10,12 +10,15 @@ from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish, multiply
 from tacit.aten.comparison import where
+from tacit.aten.composite import above_autograd
 from tacit.aten.embedding import add_slices
 from tacit.aten.indexing import add_chosen, on_device, positions, write_chosen
 from tacit.aten.registry import arithmetic, as_secret, bits, implements, plain, protocol_of, public_secret, secret
+from tacit.errors import DataError
 from tacit.functions.labels import hot_bits
 from tacit.protocols.share import Share
-from tacit.refusals import public_name
+from tacit.refusals import public_name, unsupported_operator
+from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor, unsupported
 
 aten = torch.ops.aten
@@ -154,3 +157,85 @@ def _one_hot(func: Any, index: SecretTensor, shape: torch.Size, dim: int) -> Sec
         )
     column = arithmetic(index).move(lambda t: t.unsqueeze(dim), view=False)
     return SecretTensor(hot_bits(column, shape[dim], dim, "a tensor of positions"), torch.bool)
+
+
+# --- by public masks --------------------------------------------------------------------------------------------------
+
+
+@implements(aten.masked_select.default)
+def masked_select(func: Any, x: Operand, mask: Tensor) -> Tensor:
+    """The elements at a public mask, one after the other. Local."""
+    places = _true_places(func, mask, broadcast(x.shape, mask.shape))
+    chosen: Tensor = x.expand(broadcast(x.shape, mask.shape))[places]
+    return chosen
+
+
+@implements(aten.masked_scatter.default)
+def masked_scatter(func: Any, x: Operand, mask: Tensor, source: Operand) -> Tensor:
+    """A copy of x with the first elements of source, in their order, at a public mask. Local."""
+    shape = broadcast(x.shape, mask.shape)
+    places = _true_places(func, mask, shape)
+    count = len(places[0]) if places else int(mask)
+    if source.numel() < count:
+        raise DataError(f"torch.masked_scatter writes {count} elements, and the source has {source.numel()}")
+    if source.dtype != x.dtype:
+        raise DataError(f"torch.masked_scatter of {x.dtype} and a source of {source.dtype}: make them alike")
+    if not shape:
+        return as_secret(source.reshape(-1)[0].clone() if count else x.clone(), x, source)
+    return as_secret(x, source).expand(shape).index_put(places, source.reshape(-1)[:count])
+
+
+@implements(aten.masked_scatter_backward.default)
+def masked_scatter_backward(func: Any, grad: Tensor, mask: Tensor, sizes: Sequence[int]) -> Tensor:
+    """What was written goes back to the first elements of the source; nothing was read of the others. Local."""
+    places = _true_places(func, mask, grad.shape)
+    came = grad[places].reshape(-1)
+    size = torch.Size(sizes).numel()
+    padded: Tensor = torch.nn.functional.pad(came, (0, size - came.numel()))
+    return padded.view(list(sizes))
+
+
+def _true_places(func: Any, mask: Tensor, shape: torch.Size) -> tuple[Tensor, ...]:
+    known = plain(mask)
+    if known is None:
+        raise unsupported_operator(func, [])
+    return tuple(known.expand(shape).nonzero().unbind(1))
+
+
+@implements(aten.diagonal_scatter.default, aten.as_strided_scatter.default)
+def view_scatter(func: Any, x: Operand, source: Operand, *args: Any, **kwargs: Any) -> Tensor:
+    """A copy of x with source written through a view of it. Local."""
+    out = as_secret(x, source).clone()
+    (out.diagonal if func is aten.diagonal_scatter.default else out.as_strided)(*args, **kwargs).copy_(source)
+    return out
+
+
+# --- what PyTorch would take apart into something else ----------------------------------------------------------------
+
+
+@above_autograd(aten.take_along_dim.default)
+def take_along_dim(x: Tensor, indices: Tensor, dim: int | None = None) -> Tensor | None:
+    """`gather` with broadcasting; secret indices are wrapped by a comparison, where PyTorch divides."""
+    if not isinstance(indices, SecretTensor):
+        return None
+    if dim is None:
+        x, indices, dim = x.reshape(-1), indices.reshape(-1), 0
+    if x.dim() != indices.dim():
+        return None
+    dim %= max(x.dim(), 1)
+    beside = torch.broadcast_shapes(*(t.select(dim, 0).shape if t.dim() else t.shape for t in (x, indices)))
+    x, indices = (t.expand(*beside[:dim], t.shape[dim], *beside[dim:]) for t in (x, indices))
+    return torch.gather(x, dim, indices + (indices < 0) * x.shape[dim])
+
+
+@above_autograd(aten.vander.default)
+def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor | None:  # noqa: N803
+    """The powers of each element, the highest first; PyTorch writes them into plain memory."""
+    if x.dim() != 1:
+        return None
+    count = x.shape[0] if N is None else N
+    powers = [torch.ones_like(x)]
+    for _ in range(1, count):
+        powers.append(powers[-1] * x)
+    ordered = powers[:count] if increasing else powers[:count][::-1]
+    return torch.stack(ordered, 1) if ordered else x.new_zeros((x.shape[0], 0))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tacit.aten.registry import arithmetic, as_secret, implements, secret
 from tacit.aten.windows import Windows, gathered, scattered
-from tacit.tensor import SecretTensor
+from tacit.tensor import SecretTensor, unsupported
 
 aten = torch.ops.aten
 
@@ -93,3 +93,70 @@ def _matrix(n: int, m: int, align_corners: bool, scale: float | None, cubic: boo
         along = units.view(1, n, n, 1)
         return aten.upsample_bicubic2d(along, [m, 1], align_corners, scale, None)[0, :, :, 0]  # type: ignore[no-any-return]
     return aten.upsample_linear1d(units.view(1, n, n), [m], align_corners, scale)[0]  # type: ignore[no-any-return]
+
+
+# --- interpolation that averages where it makes smaller ---------------------------------------------------------------
+
+SMOOTH = [getattr(aten, f"_upsample_{kind}2d_aa") for kind in ("bilinear", "bicubic")]
+SMOOTH_BACKWARD = [getattr(aten, f"_upsample_{kind}2d_aa_backward") for kind in ("bilinear", "bicubic")]
+
+
+@implements(*(packet.default for packet in SMOOTH))
+def smooth(func: Any, x: SecretTensor, outputs: Sequence[int], align_corners: bool, *scales: float | None) -> Tensor:
+    """A product with public weights along each dimension. 2 rounds."""
+    out: Tensor = x
+    for d, (n, m, scale) in enumerate(zip(x.shape[2:], outputs, scales or (None, None), strict=True), start=2):
+        out = torch.matmul(out.movedim(d, -1), _smooth_matrix(func, n, m, align_corners, scale)).movedim(-1, d)
+    return out.contiguous()
+
+
+@implements(*(packet.default for packet in SMOOTH_BACKWARD))
+def smooth_backward(
+    func: Any,
+    grad: SecretTensor,
+    outputs: Sequence[int],
+    inputs: Sequence[int],
+    align_corners: bool,
+    *scales: float | None,
+) -> Tensor:
+    """The transposed products."""
+    forward = SMOOTH[[packet.default for packet in SMOOTH_BACKWARD].index(func)].default
+    out: Tensor = grad
+    for d, (n, m, scale) in enumerate(zip(inputs[2:], outputs, scales or (None, None), strict=True), start=2):
+        out = torch.matmul(out.movedim(d, -1), _smooth_matrix(forward, n, m, align_corners, scale).t()).movedim(-1, d)
+    return out.contiguous()
+
+
+def _smooth_matrix(func: Any, n: int, m: int, align_corners: bool, scale: float | None) -> Tensor:
+    """What interpolation along one dimension does to unit vectors: [n, m]."""
+    return func(torch.eye(n).view(1, 1, n, n), [m, n], align_corners, scale, None)[0, 0].t()  # type: ignore[no-any-return]
+
+
+# --- places of a public grid ------------------------------------------------------------------------------------------
+
+
+@implements(aten.grid_sampler_2d_backward.default)
+def grid_backward(
+    func: Any,
+    grad: Tensor,
+    x: Tensor,
+    grid: Tensor,
+    interpolation: int,
+    padding: int,
+    align_corners: bool,
+    output_mask: Sequence[bool],
+) -> tuple[Tensor, Tensor]:
+    """The transposed product with what the grid makes of unit images; a public grid needs no gradient."""
+    if isinstance(grid, SecretTensor) or output_mask[1]:
+        what = "the gradient of torch.nn.functional.grid_sample by its grid"
+        raise unsupported(
+            what,
+            "give a public grid that requires no gradient",
+        )
+    (height, width), channels = x.shape[2:], x.shape[1]
+    units = torch.eye(height * width).view(1, height * width, height, width)
+    parts = []
+    for k in range(x.shape[0]):
+        weights = aten.grid_sampler_2d(units, grid[k : k + 1], interpolation, padding, align_corners)[0].flatten(1)
+        parts.append((grad[k].flatten(1) @ weights.t()).view(channels, height, width))
+    return torch.stack(parts), torch.zeros(grid.shape)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tacit.aten.arithmetic import LOG_OF_ZERO, times_fine
 from tacit.aten.registry import arithmetic, as_secret, implements, plain, public_secret, result_dtype, secret
+from tacit.errors import DataError
 from tacit.functions.exponential import exp
 from tacit.functions.linear import fractional
 from tacit.functions.logarithm import log
@@ -215,3 +216,80 @@ def multilabel_margin_loss_backward(
     factor = pairs / z.shape[-1] / (len(z) if reduction == MEAN else 1)
     slopes = (z > 0) * (grad.reshape(-1, 1, 1) * factor)
     return (slopes.sum(1) - slopes.sum(2)).reshape(x.shape)
+
+
+# --- distances of pairs, histograms -----------------------------------------------------------------------------------
+
+
+@implements(aten._pdist_forward.default)
+def distances_within(func: Any, x: SecretTensor, p: float = 2) -> Tensor:
+    """The distances of all pairs of rows, each pair once."""
+    found: Tensor = torch.linalg.vector_norm(_differences(x), p, -1)
+    return found
+
+
+def _differences(x: Tensor) -> Tensor:
+    i, j = torch.triu_indices(x.shape[0], x.shape[0], 1).unbind(0)
+    return x[i] - x[j]
+
+
+@implements(aten._pdist_backward.default)
+def distances_within_backward(func: Any, grad: Operand, x: Operand, p: float, distance: Operand) -> Tensor:
+    """The slope of each distance goes to its first row, and with a minus to its second; see `distances_backward`."""
+    i, j = torch.triu_indices(x.shape[0], x.shape[0], 1).unbind(0)
+    difference, grad = _differences(x), grad.unsqueeze(-1)
+    if p == 1:
+        slope = grad * difference.sign()
+    elif p == math.inf:
+        slope = (difference.abs() == distance.unsqueeze(-1)) * (grad * difference.sign())
+    elif p == 2:
+        slope = grad / distance.unsqueeze(-1) * difference
+    else:
+        raise unsupported(f"the gradient of distances of order {p}", "orders 1, 2 and inf have one")
+    zeros = torch.zeros(x.shape, dtype=x.dtype)
+    return torch.index_add(zeros, 0, i, slope) - torch.index_add(zeros, 0, j, slope)
+
+
+@implements(aten.histc.default)
+def histc(func: Any, x: SecretTensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
+    """How many elements are in each of equal parts of [min, max], which includes both ends: sums of comparisons."""
+    if bins < 1:
+        raise DataError(f"torch.histc: bins must be positive, and it is {bins}")
+    if min == max:
+        raise unsupported("torch.histc without a range", "the range of secrets is secret: give min and max")
+    if min > max:
+        raise DataError(f"torch.histc: min {min} is larger than max {max}")
+    return _counted(x, _edges(bins, min, max)).to(x.dtype)
+
+
+def _edges(bins: int, low: float, high: float) -> list[float]:
+    return [low + (high - low) * k / bins for k in range(bins)] + [high]
+
+
+def _counted(x: Tensor, edges: list[float], weight: Operand | None = None) -> Tensor:
+    """How many are in each half-open part, the last one closed; all comparisons from one opening."""
+    flat = x.reshape(-1)
+    below = [(flat < e).to(torch.int64) for e in edges[:-1]] + [(flat <= edges[-1]).to(torch.int64)]
+    columns = torch.stack(below)
+    sums: Tensor = columns.sum(1) if weight is None else columns.to(weight.dtype) @ weight.reshape(-1)
+    return sums[1:] - sums[:-1]
+
+
+@implements(aten.histogram.bin_ct, aten.histogram.bins_tensor)
+def histogram(
+    func: Any,
+    x: Operand,
+    bins: Any,
+    *,
+    range: Any = None,
+    weight: Operand | None = None,
+    density: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """See `histc`; with weights, sums of those, and with `density` parts of one divided by the widths."""
+    if isinstance(bins, SecretTensor) or (isinstance(bins, int) and range is None):
+        raise unsupported("torch.histogram without a public range", "give range=(low, high), or bins as a plain tensor")
+    edges = _edges(bins, *range) if isinstance(bins, int) else bins.tolist()
+    counts = _counted(x, edges, weight).to(x.dtype)
+    if density:
+        counts = counts / counts.sum() / torch.tensor(edges).diff()
+    return counts, torch.tensor(edges, dtype=x.dtype)
