@@ -11,7 +11,7 @@ from torch import Tensor
 from torch._decomp import decomposition_table
 
 from tacit.errors import DataError, UnsupportedOperator
-from tacit.refusals import public_name, unsupported_operator, within
+from tacit.refusals import ALTERNATIVES, public_name, unsupported_operator, within
 
 __all__ = ["HANDLERS", "LAST_RESORTS", "in_terms_of_others", "otherwise"]
 
@@ -43,8 +43,15 @@ def in_terms_of_others(func: Any) -> Callable[..., Any]:
     functional = _functional(func) if outs else None
     if functional is not None:
         return _into(func, functional, outs)
+    functional = _of_in_place(func)
+    if functional in HANDLERS:
+        return _overwriting(func, functional)
     composite = func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
     definition = func.decompose if composite else decomposition_table.get(func)
+    if definition is None and functional is not None:
+        return _overwriting(func, functional)
+    if definition is None and (view := _view(func)) is not None:
+        return _copying(view)
     if definition is None:
         raise unsupported_operator(func, siblings)
 
@@ -53,6 +60,43 @@ def in_terms_of_others(func: Any) -> Callable[..., Any]:
             return definition(*args, **kwargs)
         except UnsupportedOperator as error:  # of a part of the definition, which no program calls by its name
             raise within(func, error, siblings) from None
+
+    return composed
+
+
+# --- in place, and copies of views ------------------------------------------------------------------------------------
+
+
+def _of_in_place(func: Any) -> Any:
+    """`op` for `op_`, if there is one that takes the same."""
+    name = func.__name__.partition(".")[0]
+    packet = getattr(torch.ops.aten, name.removesuffix("_"), None) if not name.endswith("__") else None
+    if packet is None or not name.endswith("_") or name in ALTERNATIVES:
+        return None
+    wanted = [(a.name, str(a.type)) for a in func._schema.arguments]
+    return next((o for n in packet.overloads() if _signature(o := getattr(packet, n)) == wanted), None)
+
+
+def _view(func: Any) -> Any:
+    """`view` for `view_copy`."""
+    name, _, overload = func.__name__.partition(".")
+    packet = getattr(torch.ops.aten, name.removesuffix("_copy"), None) if name.endswith("_copy") else None
+    return getattr(packet, overload, None)
+
+
+def _overwriting(func: Any, functional: Any) -> Callable[..., Any]:
+    def composed(target: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        result = functional(target, *args, **kwargs)
+        _check(public_name(func), target, result)
+        return target.copy_(result)
+
+    return composed
+
+
+def _copying(view: Any) -> Callable[..., Any]:
+    def composed(*args: Any, **kwargs: Any) -> Any:
+        result = view(*args, **kwargs)
+        return [part.clone() for part in result] if isinstance(result, (tuple, list)) else result.clone()
 
     return composed
 
@@ -96,8 +140,8 @@ def _check(name: str, target: Tensor, result: Tensor) -> None:
     """Refuse what PyTorch refuses, and to resize `out`, of which it warns."""
     if target.shape != result.shape:
         raise DataError(
-            f"{name} with out= of shape {tuple(target.shape)}: its result has shape {tuple(result.shape)}; make the "
-            f"target with torch.zeros_like of a secret of that shape"
+            f"{name} into shape {tuple(target.shape)}: its result has shape {tuple(result.shape)}; make the target "
+            f"with torch.zeros_like of a secret of that shape"
         )
     if not torch.can_cast(result.dtype, target.dtype):
-        raise DataError(f"{name} with out= of dtype {target.dtype}: its result has dtype {result.dtype}")
+        raise DataError(f"{name} into dtype {target.dtype}: its result has dtype {result.dtype}")

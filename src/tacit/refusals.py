@@ -11,7 +11,7 @@ from tacit.errors import UnsupportedOperator
 from tacit.libraries import advice
 from tacit.session.ledger import source_line
 
-__all__ = ["public_name", "unsupported", "unsupported_operator", "within"]
+__all__ = ["ALTERNATIVES", "public_name", "unsupported", "unsupported_operator", "within"]
 
 INTERNAL = {
     "_cdist_backward": "the gradient of torch.cdist",
@@ -128,6 +128,11 @@ ALTERNATIVES = {
     "rrelu_with_noise": "use leaky_relu, or torch.where(x < 0, x * slopes, x) with public torch.rand slopes",
     "max_unpool2d": "with secret indices, use scatter; see torch.Tensor.scatter_",
     "set_": "a secret has no storage to name; write x.set_(y) or x.copy_(y)",
+    **dict.fromkeys(("gcd", "lcm"), "its steps depend on the numbers; reveal them first, if they may be known"),
+    "triangular_solve": "write torch.linalg.solve_triangular(a, b, upper=True)",
+    "dequantize": "secrets are no quantized tensors; leave it out",
+    "slice_inverse": "use torch.slice_scatter",
+    "is_set_to": "compare objects with `is`",
     "resize_": "make a new tensor: x.new_zeros(shape), or x.reshape(shape)",
     "resize_as_": "make a new tensor: torch.zeros_like(y), or x.reshape(y.shape)",
     "index_reduce": "use index_add, or a loop over the rows with torch.maximum",

@@ -129,3 +129,13 @@ def test_singular_public_matrices_and_wrong_shapes_are_refused():
 def test_a_logarithm_of_a_determinant_that_may_be_no_number_says_what_to_write():
     with pytest.raises(UnsupportedOperator, match="slogdet"):
         torch.logdet(tacit.share(torch.eye(2)))
+
+
+def test_a_single_number_has_a_gradient_and_foreign_factors_are_refused(random):
+    a = tacit.share(torch.tensor([[4.0]])).requires_grad_()
+    L.solve(a, torch.tensor([[2.0]])).sum().backward()
+    assert float(tacit.reveal(a.grad)) == pytest.approx(-0.125, abs=2**-12)
+
+    factors, pivots = L.lu_factor(regular(random, 3, 3))
+    with pytest.raises(UnsupportedOperator, match=r"torch\.linalg\.solve"):
+        L.lu_solve(tacit.share(factors), pivots, torch.ones(3, 1))

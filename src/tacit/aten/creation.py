@@ -56,7 +56,14 @@ def random(func: Any, x: SecretTensor, *args: Any, dtype: torch.dtype | None = N
     return drawn
 
 
-@implements(aten.bernoulli_.float, aten.uniform_.default, aten.normal_.default)
+@implements(
+    aten.bernoulli_.float,
+    aten.uniform_.default,
+    aten.normal_.default,
+    aten.random_.default,
+    getattr(aten.random_, "from"),
+    aten.random_.to,
+)
 def random_(func: Any, x: SecretTensor, *args: Any, generator: torch.Generator | None = None) -> SecretTensor:
     """Overwrite with public random numbers, the same at every role: dropout masks, initial weights."""
     protocol = protocol_of(x)

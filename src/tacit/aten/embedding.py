@@ -185,7 +185,9 @@ def _counts(indices: SecretTensor, rows: int, bags: Tensor, count: int) -> Arith
 def index_select(func: Any, x: Tensor, dim: int, index: Tensor) -> SecretTensor:
     """Slices of x along a dimension. Local for a public index; see `rows` for a secret one."""
     if isinstance(index, SecretTensor):
-        return slices(x, [None] * (dim % max(x.dim(), 1)) + [index.reshape(-1)], wrap=False)
+        if not x.dim():
+            return as_secret(x.reshape(1).index_select(0, index.reshape(1)).reshape(()))
+        return slices(x, [None] * (dim % x.dim()) + [index.reshape(-1)], wrap=False)
     return secret(as_secret(x).share.move(lambda t: func(t, dim, index.to(t.device)), view=False), x.dtype)
 
 

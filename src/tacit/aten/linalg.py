@@ -25,6 +25,10 @@ Operand = Tensor
 CONDITION = 2.0**8
 """The condition number that an inverse is made for. Larger: two steps more for each factor of 4."""
 
+OURS = 1
+"""Stands for every pivot where an inverse is kept. In a decomposition the last of n pivots is n, so a single row, whose
+pivot is 1, keeps itself."""
+
 GRAM_BITS, NORM_BITS = 28, 24
 """Fractional bits of a matrix and of the inverse of its norm, whose product is at most 1. Larger: less rounding, but a
 matrix must stay below 2^34."""
@@ -102,7 +106,7 @@ def _public_inverse(a: Tensor) -> Tensor:
 
 def _pivots(a: Tensor) -> Tensor:
     """What stands for the pivots that were not chosen."""
-    return torch.arange(1, a.shape[-1] + 1, dtype=torch.int32).expand(a.shape[:-1]).clone()
+    return torch.full(a.shape[:-1], OURS, dtype=torch.int32)
 
 
 def _no_error(a: Tensor) -> Tensor:
@@ -135,7 +139,8 @@ def linalg_solve(
     columns = (b.unsqueeze(-1) if vector else b).to(inverted.dtype)  # a public inverse is in float64
     x = inverted @ columns if left else columns @ inverted
     out = as_secret(x.squeeze(-1) if vector else x, a, b).to(torch.promote_types(a.dtype, b.dtype))
-    return out, inverted.to(a.dtype).clone(), _pivots(a), _no_error(a)
+    kept = inverted if a.shape[-1] > 1 else a
+    return out, kept.to(a.dtype).clone(), _pivots(a), _no_error(a)
 
 
 @implements(aten.linalg_lu_solve.default)
@@ -143,6 +148,10 @@ def lu_solve(
     func: Any, kept: Operand, pivots: Tensor, b: Operand, *, left: bool = True, adjoint: bool = False
 ) -> Tensor:
     """What gradients ask for: a product with the inverse that the operators of this file keep for LU."""
+    if isinstance(pivots, SecretTensor) or not bool((pivots == OURS).all()):
+        raise unsupported("torch.linalg.lu_solve of factors", "write torch.linalg.solve with the matrix itself")
+    if kept.shape[-1] == 1:
+        return b / kept
     inverted = kept.mT if adjoint else kept
     return inverted @ b if left else b @ inverted
 
@@ -264,6 +273,8 @@ def slogdet(func: Any, a: SecretTensor) -> tuple[Tensor, Tensor, Tensor, Tensor]
 
 def _inverse_of(a: Tensor, found: Tensor, adjugate: Tensor) -> Tensor:
     """A^-1; PyTorch factors Aᵀ where that is the cheaper one in memory, and its gradients mean the inverse of that."""
+    if a.shape[-1] == 1:
+        return a
     inverted = adjugate / found[..., None, None]
     return inverted.mT.clone() if a.is_contiguous() else inverted
 

@@ -102,6 +102,8 @@ def index_add(func: Any, x: Operand, dim: int, index: Tensor, source: Operand, *
     """A copy of x with alpha source added to its slices. Local; at secret positions a product with one-hot rows."""
     scaled = source if alpha == 1 else finish(multiply(source, alpha), source.dtype, x, source)
     if isinstance(index, SecretTensor):
+        if not x.dim():
+            return as_secret(x.reshape(1).index_add(0, index.reshape(1), scaled.reshape(1)).reshape(()))
         return as_secret(add_slices(x, [None] * (dim % x.dim()) + [index], scaled, wrap=False))
     return assemble([x, scaled], lambda t, v: func(t, dim, index.to(t.device), v))
 
@@ -239,3 +241,11 @@ def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor 
         powers.append(powers[-1] * x)
     ordered = powers[:count] if increasing else powers[:count][::-1]
     return torch.stack(ordered, 1) if ordered else x.new_zeros((x.shape[0], 0))
+
+
+@above_autograd(aten.tensor_split.tensor_indices_or_sections)
+def tensor_split(x: Tensor, places: Tensor, dim: int = 0) -> Tensor | None:
+    """Parts of lengths that are public."""
+    if isinstance(places, SecretTensor):
+        raise unsupported("torch.tensor_split at secret places", "lengths are public; give plain numbers")
+    return None

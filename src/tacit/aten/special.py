@@ -279,7 +279,7 @@ def _counted(x: Tensor, edges: list[float], weight: Operand | None = None) -> Te
 def histogram(
     func: Any,
     x: Operand,
-    bins: Any,
+    bins: Any = 100,
     *,
     range: Any = None,
     weight: Operand | None = None,

@@ -119,8 +119,8 @@ def index(func: Any, x: Tensor, indices: Sequence[Tensor | None]) -> SecretTenso
     return secret(x.share.move(op, view=False), x.dtype)
 
 
-@implements(aten.detach.default, aten.alias.default)
-def alias(func: Any, x: SecretTensor) -> SecretTensor:
+@implements(aten.detach.default, aten.alias.default, aten._pin_memory.default)
+def alias(func: Any, x: SecretTensor, device: Any = None) -> SecretTensor:
     """Another tensor around the same share."""
     share = x._share
     return SecretTensor(share, x.dtype, protocol=x._protocol, shape=x.shape)
@@ -166,3 +166,9 @@ def to_copy(
         if dtype.is_floating_point and share.frac_bits < share.protocol.frac_bits:
             return secret(share.lifted(share.protocol.frac_bits).fork(), dtype)
     return secret(share.fork(), dtype)
+
+
+@implements(aten.is_pinned.default, aten.sparse_dim.default, aten.dense_dim.default)
+def layout(func: Any, x: SecretTensor, device: Any = None) -> int:
+    """Secrets are dense, and in memory as it comes."""
+    return x.dim() if func is aten.dense_dim.default else 0
