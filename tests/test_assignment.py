@@ -99,6 +99,23 @@ def test_set_takes_another_content(x):
     assert tacit.reveal(x).tolist() == [0, 0]
 
 
+def test_assignments_in_a_session_that_checks_itself():
+    with tacit.session(seed=1, check=True):
+        x = tacit.share(torch.ones(3), owner="alice")
+        x.data = tacit.share(torch.zeros(3))
+        x.data = x.data + 1
+        x.add_(1)
+        twice = tacit.reveal(x * 2)
+        x.set_(tacit.share(torch.tensor([1.0, 2.0])))
+        x.mul_(3)
+        again = tacit.reveal(x)
+        x.set_(torch.ones(1))
+
+        assert twice.tolist() == [4, 4, 4]
+        assert again.tolist() == [3, 6]
+        assert tacit.reveal(x + 1).tolist() == [2]
+
+
 def test_tensors_swap(x):
     y = nn.Parameter(tacit.share(torch.zeros(2)))
     p = nn.Parameter(x)

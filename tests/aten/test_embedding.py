@@ -164,3 +164,17 @@ def close(secret: Tensor | None, expected: Tensor | None) -> None:
     assert secret is not None
     assert expected is not None
     torch.testing.assert_close(tacit.reveal(secret.detach()), expected.detach(), atol=2**-12, rtol=2**-12)
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean"])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("secret", [False, True])
+def test_bags_take_public_gradients_and_a_last_offset(mode, last, secret, session):
+    plain = nn.EmbeddingBag(6, 3, mode=mode, include_last_offset=last)
+    shared, rows, offsets = tacit.share(plain), torch.tensor([0, 2, 2, 5, 1]), torch.tensor([0, 2, 5][: 2 + last])
+    gradient = torch.tensor([[1.0, 2.0, 3.0], [0.5, 0.25, -1.0]])
+
+    plain(rows, offsets).backward(gradient)
+    shared(rows, offsets).backward(tacit.share(gradient) if secret else gradient)
+
+    torch.testing.assert_close(tacit.reveal(shared.weight.grad), plain.weight.grad, atol=2**-12, rtol=0)

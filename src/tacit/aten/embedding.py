@@ -139,6 +139,8 @@ def embedding_bag_backward(
 ) -> SecretTensor:
     """Every row's gradient is the sum over the bags it was in."""
     _, mode = rest[:2]
+    grad = as_secret(grad, indices, bag, size)
+    offsets = offsets[: len(grad)]  # without the last one, where it was included
     bags, sizes = _bags(offsets, indices.numel())
     if mode == MEAN:
         grad = finish(multiply(grad, _inverse(sizes)), grad.dtype, grad)

@@ -184,7 +184,8 @@ class Call:
     def _reshape(self) -> None:
         """An operator that changes the form of a secret itself: its shadow's form changes alike."""
         x, share = self._secrets[0], self._shares[0]
-        if share is not None and share.shadow is not None and x._share is not share:
+        taken = any(isinstance(y, Tensor) for y in self._args[1:])  # whose content it has now
+        if share is not None and share.shadow is not None and x._share is not share and not taken:
             view = share.shadow.detach()
             self._func(view, *self._args[1:], **self._kwargs)
             x._share.shadow = view
