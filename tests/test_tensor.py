@@ -107,8 +107,6 @@ UNSUPPORTED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "torch.masked_select": (lambda x: x.masked_select(x > 0), "torch.where"),
     "torch.unique": (lambda x: x.unique(), "shapes are public"),
     "a secret mask": (lambda x: x[x > 0], "torch.where"),
-    "x.bool() of numbers": (lambda x: x.bool(), "x != 0"),
-    "rounding floats": (lambda x: x.long(), "thresholds"),
 }
 
 

@@ -215,3 +215,11 @@ def test_positions_out_of_range_are_refused_where_they_are_known(session: Sessio
             table.index_select(0, index)
         with pytest.raises(DataError, match="none of 0 to 4"):
             table.gather(0, index.view(1, 1).expand(1, 3))
+
+
+def test_targets_that_are_no_labels_are_refused_in_pytorchs_words(session: Session) -> None:
+    x, y = torch.randn(3, C), torch.tensor([0.0, 1.0, 2.0])
+    for target, why in ((y, "Long"), (y.unsqueeze(1), "0D or 1D target"), (y.long()[:2], "batch_size")):
+        for secret in (tacit.share(target), target):
+            with pytest.raises((RuntimeError, ValueError), match=why):
+                F.cross_entropy(tacit.share(x), secret)

@@ -32,6 +32,7 @@ from tacit.aten import (
     trigonometry,
     waiting,
     weights,
+    whole,
 )
 
 waiting.register_waiting()
@@ -70,4 +71,5 @@ __all__ = [
     "trigonometry",
     "waiting",
     "weights",
+    "whole",
 ]

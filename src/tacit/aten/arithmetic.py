@@ -29,6 +29,7 @@ from tacit.functions.linear import FAR, add_public, apply_public, finest_sum, ti
 from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import quotient, reciprocal
 from tacit.functions.roots import rsqrt, sqrt
+from tacit.functions.whole import SMALL, wrap
 from tacit.protocols.arithmetic import SLACK_BITS, Arithmetic
 from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor
@@ -97,32 +98,40 @@ def finish(result: Arithmetic | Tensor, dtype: torch.dtype, *operands: Operand) 
     return secret(result, dtype)
 
 
+def wrapped(result: Arithmetic | Tensor, dtype: torch.dtype, *operands: Operand) -> SecretTensor:
+    """`finish` a sum or product. One of small integers wraps as PyTorch's does: 5 rounds, for |result| < 2^61."""
+    if dtype in SMALL and isinstance(result, Arithmetic):
+        bits_, signed = SMALL[dtype]
+        result = wrap(result, bits_, signed=signed)
+    return finish(result, dtype, *operands)
+
+
 @implements(aten.add.Tensor, aten.add.Scalar)
 def add(func: Any, x: Operand, y: Operand, *, alpha: float = 1) -> SecretTensor:
     """x + alpha y; of bits, whether either is set."""
     dtype = result_dtype(x, y)
     if dtype == torch.bool:
         return secret(as_bits(x, y) | as_bits(y, x))
-    return finish(combine(x, y, alpha), dtype, x, y)
+    return wrapped(combine(x, y, alpha), dtype, x, y)
 
 
 @implements(aten.sub.Tensor, aten.sub.Scalar)
 def subtract(func: Any, x: Operand, y: Operand, *, alpha: float = 1) -> SecretTensor:
     """x - alpha y."""
-    return finish(combine(x, y, -alpha), _number_dtype(x, y), x, y)
+    return wrapped(combine(x, y, -alpha), _number_dtype(x, y), x, y)
 
 
 @implements(aten.rsub.Scalar, aten.rsub.Tensor)
 def reverse_subtract(func: Any, x: Operand, y: Operand, alpha: float = 1) -> SecretTensor:
     """y - alpha x."""
-    return finish(combine(y, x, -alpha), _number_dtype(x, y), x, y)
+    return wrapped(combine(y, x, -alpha), _number_dtype(x, y), x, y)
 
 
 @implements(aten.neg.default)
 def negate(func: Any, x: SecretTensor) -> SecretTensor:
     """-x. Local."""
     value = number(x)
-    return finish(-value, _number_dtype(x), x)
+    return wrapped(-value, _number_dtype(x), x)
 
 
 @implements(aten.mul.Tensor, aten.mul.Scalar)
@@ -131,7 +140,7 @@ def mul(func: Any, x: Operand, y: Operand) -> SecretTensor:
     dtype = result_dtype(x, y)
     if dtype == torch.bool:
         return secret(as_bits(x, y) & as_bits(y, x))
-    return finish(multiply(x, y), dtype, x, y)
+    return wrapped(multiply(x, y), dtype, x, y)
 
 
 @implements(aten.div.Tensor, aten.div.Scalar)
@@ -170,7 +179,7 @@ def invert(func: Any, x: SecretTensor) -> SecretTensor:
 @implements(aten.square.default)
 def square(func: Any, x: SecretTensor) -> SecretTensor:
     """x²: one opening, for both factors are the same secret."""
-    return finish(multiply(x, x), _number_dtype(x), x)
+    return wrapped(multiply(x, x), _number_dtype(x), x)
 
 
 @implements(aten.pow.Tensor_Scalar)

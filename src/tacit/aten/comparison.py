@@ -22,6 +22,7 @@ from tacit.aten.registry import (
     result_dtype,
     secret,
 )
+from tacit.aten.whole import bitwise
 from tacit.functions.linear import FAR, fractional, masking, unreachable
 from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.base import Protocol
@@ -151,25 +152,35 @@ def connective(func: Any, x: Operand, y: Operand) -> SecretTensor:
 
 @implements(aten.bitwise_not.default)
 def invert(func: Any, x: SecretTensor) -> SecretTensor:
-    """not x. Local."""
+    """not x; of integers -x - 1. Local."""
+    if x.dtype not in (torch.bool, torch.uint8) and not x.dtype.is_floating_point:
+        return finish(combine(-1, x, -1), x.dtype, x)
+    if x.dtype == torch.uint8:
+        return finish(combine(255, x, -1), x.dtype, x)
     return secret(as_bits(x).invert())
 
 
-@implements(aten.bitwise_and.Tensor)
+@implements(aten.bitwise_and.Tensor, aten.bitwise_and.Scalar, aten.bitwise_and.Scalar_Tensor)
 def conjunction(func: Any, x: Operand, y: Operand) -> SecretTensor:
-    """x and y. One round."""
+    """x and y. One round; of integers 5 or 6, see `whole`."""
+    if result_dtype(x, y) != torch.bool:
+        return bitwise("and", x, y)
     return secret(as_bits(x, y) & as_bits(y, x))
 
 
-@implements(aten.bitwise_or.Tensor)
+@implements(aten.bitwise_or.Tensor, aten.bitwise_or.Scalar, aten.bitwise_or.Scalar_Tensor)
 def disjunction(func: Any, x: Operand, y: Operand) -> SecretTensor:
-    """x or y. One round."""
+    """x or y. One round; of integers 5 or 6, see `whole`."""
+    if result_dtype(x, y) != torch.bool:
+        return bitwise("or", x, y)
     return secret(as_bits(x, y) | as_bits(y, x))
 
 
-@implements(aten.bitwise_xor.Tensor)
+@implements(aten.bitwise_xor.Tensor, aten.bitwise_xor.Scalar, aten.bitwise_xor.Scalar_Tensor)
 def difference(func: Any, x: Operand, y: Operand) -> SecretTensor:
-    """Either x or y. Local."""
+    """Either x or y. Local; of integers 5 or 6 rounds, see `whole`."""
+    if result_dtype(x, y) != torch.bool:
+        return bitwise("xor", x, y)
     a, b = as_bits(x, y), as_bits(y, x)
     shape = broadcast(a.shape, b.shape)
     a, b = (s.move(lambda t: t.expand(shape), view=False) for s in (a, b))
@@ -180,6 +191,7 @@ def difference(func: Any, x: Operand, y: Operand) -> SecretTensor:
 def where(func: Any, condition: Tensor, x: Operand, y: Operand) -> SecretTensor:
     """y + condition (x - y): a selection, one round; by a public condition, local. For -inf see `functions.linear`."""
     dtype = result_dtype(x, y)
+    condition = truth(condition)
     protocol = protocol_of(condition, x, y)
     if not isinstance(condition, SecretTensor) or plain(condition) is not None:
         mask = plain(condition)

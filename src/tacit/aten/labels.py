@@ -33,6 +33,8 @@ def weights_of_labels(
     target: Tensor, classes: int, weight: Tensor | None, ignore: int, reduction: int, smoothing: float = 0.0
 ) -> Tensor:
     """W as [.., C], for labels of any shape; public for public labels and weights."""
+    if target.dtype not in (torch.int64, torch.uint8):
+        raise RuntimeError(f"expected scalar type Long but found {target.dtype}: class labels are y.long()")
     if isinstance(weight, SecretTensor) and plain(weight) is not None:
         weight = plain(weight)
     if not isinstance(target, SecretTensor):

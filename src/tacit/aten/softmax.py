@@ -133,6 +133,10 @@ def nll_loss(
 ) -> tuple[SecretTensor, Tensor]:
     """-Σ w_t x_t / Σ w_t, computed when its value is needed. The mean where all labels are ignored is 0, not NaN."""
     protocol = protocol_of(x, target, weight)
+    if func is aten.nll_loss_forward.default and target.dim() > 1:
+        raise RuntimeError("0D or 1D target tensor expected, multi-target not supported: write y.squeeze(1)")
+    if target.dtype not in (torch.int64, torch.uint8):
+        raise RuntimeError(f"expected scalar type Long but found {target.dtype}: class labels are y.long()")
     x = x if isinstance(x, SecretTensor) else public_secret(protocol, x)
     shape = target.shape if reduction == NONE else torch.Size()
     scores, classes, weighting = held(x), held(target), held(weight)

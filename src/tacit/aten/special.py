@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tacit.aten.arithmetic import LOG_OF_ZERO, times_fine
-from tacit.aten.registry import arithmetic, as_secret, implements, plain, public_secret, result_dtype, secret
+from tacit.aten.registry import arithmetic, as_secret, implements, plain, result_dtype, secret
 from tacit.errors import DataError
 from tacit.functions.exponential import exp
 from tacit.functions.linear import fractional
@@ -61,15 +61,6 @@ def _logarithm(x: Tensor) -> Tensor:
         total = total * (t * t)
         total = total + 1 / k
     return 2 * t * total + exponent * math.log(2)
-
-
-@implements(aten.floor.default, aten.ceil.default, aten.round.default, aten.trunc.default)
-def whole(func: Any, x: SecretTensor) -> Tensor:
-    """Rounding, of values that are public although they stand among secrets: where a quantile lies."""
-    known = plain(x)
-    if known is None:
-        raise unsupported(func, "compare with thresholds, torch.bucketize does, or reveal first")
-    return public_secret(x._protocol, func(known))
 
 
 @implements(aten.sinh.default, aten.cosh.default)

@@ -84,7 +84,7 @@ def add_public(x: Arithmetic, c: Tensor) -> Arithmetic:
     out = x.linear(op)
     if shape == x.shape:
         out._descend(x, lambda mask: mask.map(op), None)
-    out = out.plus(encode(masking(c, x.protocol), x.frac_bits, name="a public summand"))
+    out = out.plus(encode(torch.where(beyond, -FAR, c), x.frac_bits, name="a public summand"))
     out.storage.far = max(x.storage.far, FAR)
     return out
 
@@ -108,7 +108,11 @@ def unreachable(c: Tensor, protocol: Protocol) -> Tensor | None:
     """Where numbers are that fixed point does not hold; None if it holds all. NaN remains an error."""
     if not c.dtype.is_floating_point or not c.numel():
         return None
-    beyond = c.abs() >= largest(protocol)
+    edge = largest(protocol)
+    low, high = c.aminmax()
+    if -edge < float(low) and float(high) < edge:
+        return None
+    beyond = c.abs() >= edge
     return beyond if bool(beyond.any()) else None
 
 
@@ -123,12 +127,12 @@ def times_public(x: Arithmetic, v: Tensor) -> Arithmetic:
     others.
     """
     x = x.summable()
-    if v.numel() and v.dtype.is_floating_point and float(v.abs().max()) >= largest(x.protocol):
-        return _times_far(x, v)
     precise = x.storage.precise
     wide = x.storage.wide and not precise and x.frac_bits > x.protocol.frac_bits
     if v.numel() and v.dtype.is_floating_point:
         first = float(v.reshape(-1)[0])
+        if first <= -largest(x.protocol) and bool(((v <= -largest(x.protocol)) & v.isfinite()).all()):
+            return _times_far(x, v)
         if first != 0 and math.isfinite(first) and (v.numel() == 1 or bool((v == first).all())):
             scaled = None if precise and abs(first) < 1 else _times_power_of_two(x, first)
             if scaled is None and precise:

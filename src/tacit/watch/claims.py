@@ -49,6 +49,7 @@ UNITS, CLOSE, FAIR, ROUGH = 2.0**-14, 2.0**-12, 2.0**-10, 2.0**-7
 CLAIMS: dict[str, Claim] = {
     **each(
         "__getitem__ abs add addbmm addmm addmv all amax amin aminmax any argmax argmin argsort atleast_1d atleast_2d "
+        "ceil floor frac round signbit trunc "
         "atleast_3d baddbmm block_diag bmm broadcast_tensors broadcast_to cartesian_prod cat chunk clamp clamp_max "
         "clamp_min clone column_stack constant_pad_nd contiguous count_nonzero cross cummax cummin cumsum diag "
         "diag_embed diagflat diagonal diff dot dsplit dstack eq expand expand_as fill flatten flip fliplr flipud "
@@ -108,6 +109,9 @@ CLAIMS: dict[str, Claim] = {
     "exp": Claim(UNITS, Between(-2, 2), "exp"),
     "exp2": Claim(CLOSE, Between(-2, 2), "exp"),
     "expm1": Claim(UNITS, Between(-2, 2), "exp"),
+    "floor_divide": Claim(UNITS, Between(0.5, 4), "floor_quotient"),
+    "fmod": Claim(UNITS, Between(0.5, 4), "floor_quotient"),
+    "remainder": Claim(UNITS, Between(0.5, 4), "floor_quotient"),
     "float_power": Claim(CLOSE, Between(0.5, 2)),
     "hypot": Claim(CLOSE, Between(0.5, 4), "sqrt"),
     "linalg.matrix_norm": Claim(UNITS, Between(0.5, 4)),
