@@ -264,7 +264,7 @@ def test_wrong_numbers_of_real_inputs_are_in_the_report() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.exp()
 
-    report = tacit.check(Steep(), torch.tensor([1.0, 30.0]))
+    report = tacit.check(Steep(), torch.tensor([1.0, 40.0]))
 
     assert not report.ok
     assert len(report.wrong) == 1

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch._C import DispatchKey
 
+from tacit.tensor import SecretTensor
+
 __all__ = ["above_autograd"]
 
 _FIRST = "PythonTLSSnapshot"
@@ -24,9 +26,14 @@ def above_autograd(overload: Any) -> Callable[[Callable[..., Tensor | None]], Ca
     """Register a function that computes an operator of secrets, or returns None and leaves it to PyTorch."""
 
     def register(function: Callable[..., Tensor | None]) -> Callable[..., Tensor | None]:
-        def kernel(keys: Any, *args: Any, **kwargs: Any) -> Tensor:
+        def kernel(keys: Any, *args: Any, **kwargs: Any) -> Any:
             found = function(*args, **kwargs)
-            return overload.redispatch(keys & _REST, *args, **kwargs) if found is None else found
+            if found is None:
+                return overload.redispatch(keys & _REST, *args, **kwargs)
+            watcher = found._protocol.session.watcher if isinstance(found, SecretTensor) else None
+            if watcher is not None:
+                watcher.composed(overload, args, kwargs, found)
+            return found
 
         _LIBRARY.impl(overload.__name__.replace(".default", ""), kernel, _FIRST, with_keyset=True)
         return function

@@ -17,6 +17,10 @@ class Watcher(ABC):
         """Run the operator: `handler(func, *args, **kwargs)`."""
 
     @abstractmethod
+    def composed(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
+        """An operator that is made of others, above autograd, has given a result."""
+
+    @abstractmethod
     def shared(self, x: Any) -> None:
         """A secret was made of a plain value."""
 

@@ -43,7 +43,7 @@ BAGS = (aten._embedding_bag.default, aten._embedding_bag_forward_only.default)
 UNUSED = {(f, 1) for f in LIKELIHOODS.values()} | {(f, k) for f in BAGS for k in (1, 2, 3)}
 """Results that nobody looks at but a backward operator, which has no need of them here."""
 
-OUT_OF_RANGE = ("out of bounds", "out of range")
+OUT_OF_RANGE = ("out of bounds", "out of range", "Class values must be")
 """What PyTorch says of an index that is none."""
 
 FAILURES = (IndexError, NotImplementedError, RuntimeError, TypeError, ValueError)
