@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ with warnings.catch_warnings():
     from torch.testing._internal.common_methods_invocations import op_db
     from torch.testing._internal.common_modules import ModuleErrorEnum, module_db
 
-__all__ = ["Refused", "all_cases", "module_cases", "operator_cases", "outcomes", "raised", "summary"]
+__all__ = ["Refused", "all_cases", "module_cases", "mutants", "operator_cases", "outcomes", "raised", "summary"]
 
 UNSHARED = (torch.complex64, torch.complex128, torch.half, torch.bfloat16)
 
@@ -55,7 +56,7 @@ def operator_cases(name: str) -> Iterator[Refused]:
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            samples = list(info.error_inputs("cpu"))
+            samples = list(info.error_inputs_func(info, "cpu"))  # without a look at the stack for each
         for sample in samples:
             one = sample.sample_input
             case = _case(name, info.op, ([one.input, *one.args], one.kwargs))
@@ -98,6 +99,45 @@ def module_cases() -> Iterator[Refused]:
             case = _case(info.name, module, (list(given.args), given.kwargs))
             if case is not None:
                 yield case
+
+
+def mutants(name: str, samples: int, largest: int = 200) -> Iterator[Refused]:
+    """Samples of an operator with one thing changed: a dtype, a dimension, a number; those that PyTorch refuses."""
+    for info in op_db:
+        if info.name == name and info.supports_dtype(torch.float32, "cpu"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                drawn = info.sample_inputs_func(info, "cpu", torch.float32, False)
+                found = list(islice((s for s in drawn if _size((s.input, s.args)) < largest), samples))
+            for sample in found:
+                flat, spec = tree_flatten(([sample.input, *sample.args], sample.kwargs))
+                for place, x in enumerate(flat):
+                    for y in _changed(x):
+                        case = _case(name, info.op, tree_unflatten([*flat[:place], y, *flat[place + 1 :]], spec))
+                        if case is not None:
+                            yield case
+
+
+def _size(arguments: Any) -> int:
+    return sum(x.numel() for x in tree_flatten(arguments)[0] if isinstance(x, Tensor))
+
+
+def _changed(x: Any) -> Iterator[Any]:
+    if isinstance(x, Tensor):
+        x = x.detach()
+        for dtype in (torch.int64, torch.bool, torch.float64, torch.uint8, torch.float32):
+            if dtype != x.dtype:
+                yield (x.abs() if x.is_floating_point() else x).to(dtype)
+        yield x.unsqueeze(0).repeat(2, *[1] * x.dim())
+        for dim in range(x.dim()):
+            yield torch.cat([x, x.narrow(dim, 0, min(1, x.shape[dim]))], dim)
+            if x.shape[dim]:
+                yield x.narrow(dim, 0, x.shape[dim] - 1)
+                yield x.select(dim, 0)
+    elif type(x) is int:
+        yield from (y for y in (-7, -1, 0, x + 1, 7, 50) if y != x)
+    elif type(x) is float:
+        yield from (-1.5, 0.0, 100.0)
 
 
 def masks(case: Refused) -> list[list[bool]]:

@@ -55,7 +55,8 @@ def calls(name: str, claim: Claim, largest: float) -> Iterator[Call]:
         warnings.simplefilter("ignore")
         for info in op_db:
             if info.name == name and info.supports_dtype(torch.float32, "cpu"):
-                for sample in info.sample_inputs("cpu", torch.float32, requires_grad=info.supports_autograd):
+                drawn = info.sample_inputs_func(info, "cpu", torch.float32, info.supports_autograd)
+                for sample in drawn:  # `sample_inputs` looks at the stack for each, which takes longer than all else
                     if not isinstance(sample.input, Tensor) or sample.input.numel() <= largest:
                         arguments = ([sample.input, *sample.args], sample.kwargs)
                         yield Call(info.op, tree_map_only(Tensor, lambda x: _prepared(x, claim), arguments))

@@ -73,11 +73,10 @@ class Operator(NamedTuple):
 
     floats: bool
     """Whether the values of floats decide anything."""
-    looks: bool
-    """Whether it only looks at a tensor in another way."""
     asked: bool
-    """Whether PyTorch can say something. What draws random numbers is not asked: that would move PyTorch's generator,
-    and its handlers let PyTorch draw."""
+    """Whether PyTorch can say something that its handler does not hear anyway. What draws random numbers is not asked:
+    that would move PyTorch's generator, and its handlers let PyTorch draw. Nor are views, which PyTorch makes of the
+    shares as well; programs take one row after another."""
     writes: bool
     """Whether it writes to an operand."""
 
@@ -87,8 +86,10 @@ def _operator(func: Any) -> Operator:
     base = func._schema.name.removeprefix("aten::")
     return Operator(
         not base.startswith("_foreach") and base.rstrip("_") not in VALUES_MATTER_NOT,
-        any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns),
-        func not in NOT_ASKED and torch.Tag.nondeterministic_seeded not in func.tags and "dropout" not in base,
+        func not in NOT_ASKED
+        and torch.Tag.nondeterministic_seeded not in func.tags
+        and "dropout" not in base
+        and not any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns),
         func._schema.is_mutable,
     )
 
@@ -197,8 +198,6 @@ def _on_cpu(x: Tensor, operator: Operator, secret: type[Tensor]) -> Tensor:
     """Zeros for a secret; a public tensor itself, or a copy where it may be written to."""
     if not isinstance(x, secret):
         return x.detach().clone() if operator.writes else x.detach()
-    if operator.looks:
-        return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype)
     if x.is_contiguous():
         return torch.zeros(x.shape, dtype=x.dtype)  # memory that takes no space until it is written to
     extent = 1 + sum((n - 1) * s for n, s in zip(x.shape, x.stride(), strict=True))
