@@ -143,3 +143,26 @@ def test_a_large_root_times_a_number_fits(session):
         got, (SALARIES.std() * 100000, SALARIES.std() * SALARIES, SALARIES / 5 * SALARIES), strict=True
     ):
         torch.testing.assert_close(found, want, rtol=1e-5, atol=0)
+
+
+WRITTEN = {
+    "neg_": lambda t: t.neg_(),
+    "an element": lambda t: t.__setitem__(0, -2.0),
+    "fill_": lambda t: t.fill_(-2.0),
+    "sub_": lambda t: t.sub_(5.0),
+    "sub_ of a view": lambda t: t[:1].sub_(5.0),
+    "copy_": lambda t: t.copy_(torch.tensor([-1.0, -2.0])),
+    "index_put_": lambda t: t.index_put_((torch.tensor([0]),), torch.tensor([-8.0])),
+    "mul_": lambda t: t.mul_(-1.5),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_root_that_is_written_to_may_be_negative(name, session):
+    plain = torch.tensor([4.0, 9.0]).sqrt()
+    secret = tacit.share(torch.tensor([4.0, 9.0])).sqrt()
+
+    for t in (plain, secret):
+        WRITTEN[name](t)
+
+    torch.testing.assert_close(tacit.reveal(5 / secret), 5 / plain, rtol=1e-5, atol=2e-5)
