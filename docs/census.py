@@ -25,7 +25,7 @@ with warnings.catch_warnings():
 
 __all__ = ["COUNTS", "Answer", "answers", "calls", "counted", "summary"]
 
-COUNTS = {"works": 0, "says what to write": 0}
+COUNTS = {"works": 921, "says what to write": 275}
 """As the slow test of `tests/aten/test_census.py` finds them: names, with all samples of one taken together."""
 
 SAMPLES = 3
@@ -180,5 +180,5 @@ def summary() -> str:
     works, says = COUNTS.values()
     return (
         f"Of PyTorch's public functions and methods that take a tensor, {works + says} were called with small secrets: "
-        f"{works} work, and {says} say in one sentence why not, and what to write."
+        f"{works} work, and {says} say in one sentence why not, and mostly what to write."
     )

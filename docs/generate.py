@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import activations
+import census
 import click
 import refused
 import support
@@ -257,6 +258,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "operators": operators,
     "optimizers": optimizers,
     "overloads": overloads,
+    "census": census.summary,
     "refused": refused.summary,
     "settings": settings,
     "steps": steps,

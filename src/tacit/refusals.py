@@ -129,6 +129,16 @@ ALTERNATIVES = {
     "max_unpool2d": "with secret indices, use scatter; see torch.Tensor.scatter_",
     "set_": "a secret has no storage to name; write x.set_(y) or x.copy_(y)",
     **dict.fromkeys(("gcd", "lcm"), "its steps depend on the numbers; reveal them first, if they may be known"),
+    **dict.fromkeys(
+        ("fmod", "remainder", "floor_divide"),
+        "whole quotients are not there with these arguments; compare with thresholds, as torch.bucketize does",
+    ),
+    **dict.fromkeys(
+        ("bitwise_left_shift", "__lshift__"), "write x * 2**n for a public n, with the factor as a plain tensor"
+    ),
+    **dict.fromkeys(
+        ("bitwise_right_shift", "__rshift__"), "compare with thresholds, as torch.bucketize does, or reveal first"
+    ),
     "triangular_solve": "write torch.linalg.solve_triangular(a, b, upper=True)",
     "dequantize": "secrets are no quantized tensors; leave it out",
     "slice_inverse": "use torch.slice_scatter",

@@ -12,4 +12,4 @@ def test_every_public_function_works_or_says_what_to_write():
     counts, failing = census.counted()
 
     assert not failing, "\n".join(f"{name}: {answers[0].words}" for name, answers in failing.items())
-    assert counts == census.COUNTS, "say so in docs/census.py, and run docs/generate.py"
+    assert counts == census.COUNTS, "write these into docs/census.py, and run docs/generate.py"

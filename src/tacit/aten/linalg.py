@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tacit.aten.composite import above_autograd
 from tacit.aten.registry import arithmetic, as_secret, implements, plain, protocol_of, public_secret, secret
 from tacit.errors import DataError
 from tacit.functions.matrices import SMALLEST, newton_schulz
@@ -154,6 +155,16 @@ def lu_solve(
         return b / kept
     inverted = kept.mT if adjoint else kept
     return inverted @ b if left else b @ inverted
+
+
+@above_autograd(aten.linalg_lu_solve.default)
+def foreign_factors(
+    kept: Operand, pivots: Tensor, b: Operand, *, left: bool = True, adjoint: bool = False
+) -> Tensor | None:
+    """Secret pivots are none of ours: PyTorch would find fault with the zeros that stand for them."""
+    if isinstance(pivots, SecretTensor):
+        raise unsupported("torch.linalg.lu_solve of factors", "write torch.linalg.solve with the matrix itself")
+    return None
 
 
 @implements(aten.linalg_solve_triangular.default)
