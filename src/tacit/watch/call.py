@@ -255,7 +255,7 @@ class Call:
             self._speak(now, want, bad, deviation, claimed, tolerance)
         if bool(unknown.any()) and not any(bool(o.value.isnan().any()) for o in self._operands if _floats(o)):
             self._watch.doubt(self._where)
-        return torch.where(unknown, torch.nan, torch.where(far, want, now))
+        return torch.where(unknown | far, want, now)
 
     def _judge_exact(self, now: Tensor, want: Tensor, choose: Choose | None) -> None:
         """Integers and bools: equal, but where operands are so near a boundary that their rounding decides."""

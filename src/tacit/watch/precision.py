@@ -73,9 +73,12 @@ class Precision(Watcher):
             return
         self.confirm(x)
         shadow = x.share.shadow
-        if shadow is not None and shadow.dtype.is_floating_point and bool(shadow.isnan().any()):
+        if shadow is None or not shadow.dtype.is_floating_point:
+            return
+        none = shadow.isnan() | shadow.isinf() & (content(x).abs() < FAR)  # what is far stands for infinity
+        if bool(none.any()):
             first = f", first from {self._doubts[0]}" if self._doubts else ""
-            where = at(int(shadow.isnan().int().argmax()), shadow.shape)
+            where = at(int(none.reshape(-1).int().argmax()), shadow.shape)
             self.say(
                 f"tacit.reveal ({self._lines.now()}): the value {where} is none: PyTorch's would be NaN or infinite"
                 f"{first}\n  what to do: keep the operand in the function's domain, with clamp or an epsilon"
@@ -154,7 +157,7 @@ class Precision(Watcher):
         if shadow.dtype.is_floating_point:
             assert isinstance(share, Arithmetic)
             near = (now - shadow).abs() <= unit(share) + 2.0**-50 * shadow.abs()
-            same = near | shadow.isnan() | (shadow.abs() > 2.0**30) & (now.abs() >= FAR)
+            same = near | ~shadow.isfinite() | (shadow.abs() > 2.0**30) & (now.abs() >= FAR)
         else:
             same = now == shadow
         if bool(same.all()):
