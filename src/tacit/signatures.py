@@ -12,6 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable
 from functools import cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -39,7 +40,7 @@ LARGEST = 1 << 26
 calls, too; fewer: less memory. The work, once, is a few hundredths of that of the first run on secrets."""
 
 REMEMBERED = 1 << 13
-"""Signatures that are kept, about a kilobyte each; of more, the oldest are asked for again. A program has hundreds."""
+"""Signatures that are kept, a kilobyte each; of more, the older half is asked for again. A program has hundreds."""
 
 VALUES_MATTER_NOT = ("add", "sub", "rsub", "mul", "div", "addcmul", "addcdiv", "lerp", "_foreach", "_amp_foreach")
 """Operators whose float arguments decide nothing about shapes, and are new in every step of an optimizer."""
@@ -109,11 +110,12 @@ class Signature:
 
 
 class Bounded(dict[Any, Any]):
-    """A dictionary that forgets its oldest entry when it has too many."""
+    """A dictionary that forgets the older half of its entries when it has too many."""
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if len(self) >= REMEMBERED:
-            self.pop(next(iter(self)), None)
+            for old in list(islice(self, max(1, len(self) // 2))):
+                self.pop(old, None)
         super().__setitem__(key, value)
 
 

@@ -297,8 +297,7 @@ WHOLE = frozenset({int, bool})
 
 def _new(key: Any, func: Any, args: Any, kwargs: Any) -> Signature:
     """Ask PyTorch, and remember what it answers."""
-    operands = leaves(args, kwargs)
-    tensors = [x for x in operands if isinstance(x, Tensor)]
+    tensors = [x for x in leaves(args, kwargs) if type(x) not in SCALARS and isinstance(x, Tensor)]
     answer = asked(key, func, args, kwargs, SecretTensor)
     shapes = [f"{'secret' if isinstance(x, SecretTensor) else 'public'} {_shape(x.shape)}" for x in tensors]
     public = _public(args, kwargs) if all(isinstance(x, SecretTensor) for x in tensors) else None
@@ -308,11 +307,14 @@ def _new(key: Any, func: Any, args: Any, kwargs: Any) -> Signature:
 
 def _public(args: Any, kwargs: Any) -> bytes:
     """All that is public among the operands."""
-    return b"|".join(
-        fingerprint(x) if isinstance(x, Tensor) else repr(x).encode()
-        for x in leaves(args, kwargs)
-        if not isinstance(x, (SecretTensor, torch.Generator))
-    )
+    found: list[bytes] = []
+    for x in leaves(args, kwargs):
+        kind = type(x)
+        if kind in SCALARS:  # asking whether something is a tensor takes as long as all the rest
+            found.append(repr(x).encode())
+        elif kind is not SecretTensor and kind is not torch.Generator:
+            found.append(fingerprint(x) if isinstance(x, Tensor) else repr(x).encode())
+    return b"|".join(found)
 
 
 def _instead(func: Any, args: Any, kwargs: Any) -> Any:
