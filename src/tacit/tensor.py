@@ -338,6 +338,8 @@ def _owned(func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
     came from another: later operators look there.
     """
     written = _written(func)
+    if not written:
+        return [_own(x) for x in args], {name: _own(x) for name, x in kwargs.items()} if kwargs else kwargs
     for k, x in (*enumerate(args), *kwargs.items()):
         if written.get(k) and isinstance(x, Tensor) and not isinstance(x, SecretTensor) and func not in FLAGGING:
             raise no_place_for_a_secret(f"{public_name(func)} would write a secret into a plain tensor")
@@ -346,6 +348,9 @@ def _owned(func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
 
 
 def _own(x: Any) -> Any:
+    kind = type(x)
+    if kind is SecretTensor or kind in SCALARS or kind is float:
+        return x
     if isinstance(x, Tensor):
         return x if isinstance(x, SecretTensor) else x.clone()
     return [_own(y) for y in x] if isinstance(x, (list, tuple)) else x
