@@ -89,6 +89,14 @@ def test_results_and_gradients_are_those_of_pytorch(name):
         torch.testing.assert_close(tacit.reveal(ours.grad), theirs.grad, atol=2**-11, rtol=2**-11)
 
 
+def test_a_secret_grid():
+    image, got = real(1, 2, 3, 4), F.grid_sample(real(1, 2, 3, 4), tacit.share(GRID[:1]), align_corners=True)
+
+    torch.testing.assert_close(
+        tacit.reveal(got), F.grid_sample(image, GRID[:1], align_corners=True), atol=2**-9, rtol=0
+    )
+
+
 def test_angles_on_the_axes():
     y, x = torch.tensor([0.0, 0.0, 0.0, 1.0, -1.0]), torch.tensor([0.0, 1.0, -1.0, 0.0, 0.0])
     ends = torch.tensor([-1.0, 1.0])
@@ -137,9 +145,13 @@ REFUSED = {
         lambda x: F.ctc_loss(x.view(3, 1, 3), torch.tensor([[1]]), torch.tensor([3]), torch.tensor([1])),
         "logsumexp",
     ),
-    "a secret grid": (
-        lambda x: F.grid_sample(torch.ones(1, 1, 2, 2), tacit.share(GRID[:1]), align_corners=True),
-        "clear",
+    "the gradient of a secret grid": (
+        lambda x: (
+            F.grid_sample(torch.ones(1, 1, 2, 2), x.view(1, 3, 3, 1)[..., [0, 0]].requires_grad_(), align_corners=True)
+            .sum()
+            .backward()
+        ),
+        "public grid",
     ),
 }
 

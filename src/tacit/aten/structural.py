@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tacit.aten.composite import above_autograd
 from tacit.aten.embedding import slices
 from tacit.aten.indexing import chosen, on_device, positions
 from tacit.aten.registry import implements, plain, public_secret, secret
@@ -185,3 +186,12 @@ def to_copy(
 def layout(func: Any, x: SecretTensor, device: Any = None) -> int:
     """Secrets are dense, and in memory as it comes."""
     return x.dim() if func is aten.dense_dim.default else 0
+
+
+def _sparse(indices: Tensor, values: Tensor, *args: Any, **options: Any) -> None:
+    """Refuse."""
+    raise unsupported("torch.sparse_coo_tensor", "the places of a sparse tensor would be public; keep it dense")
+
+
+for _overload in (aten.sparse_coo_tensor.indices, aten.sparse_coo_tensor.indices_size):
+    above_autograd(_overload)(_sparse)
