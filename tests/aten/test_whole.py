@@ -189,3 +189,11 @@ def test_an_owner_s_numbers_become_classes_without_a_round(session: Session) -> 
 
     assert session.meter.cost == before or (session.meter.cost - before).rounds == 0
     exact(rows, F.one_hot(torch.tensor([0, 2, 1]), 3))
+
+
+def test_a_secret_grid_samples_as_floors_and_positions_go(session: Session, random: torch.Generator) -> None:
+    x, grid = torch.randn(1, 2, 3, 4, generator=random), torch.rand(1, 2, 2, 2, generator=random) * 2.4 - 1.2
+
+    got = F.grid_sample(tacit.share(x), tacit.share(grid), align_corners=False)
+
+    torch.testing.assert_close(tacit.reveal(got), F.grid_sample(x, grid, align_corners=False), atol=0.001, rtol=0)
