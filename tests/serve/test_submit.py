@@ -79,7 +79,7 @@ def test_the_ends_of_the_range_and_all_dtypes(deploy: Deploy) -> None:
         "half": torch.tensor([[0.5, -2.0]], dtype=torch.float16),
         "bytes": torch.tensor([[0, 255]], dtype=torch.uint8),
         "flags": torch.tensor([[True, False]]),
-        "whole": torch.tensor([[-(1 << 63), (1 << 63) - 1]]),
+        "whole": torch.tensor([[1 - (1 << 62), (1 << 62) - 1]]),
     }
 
     with Doors(config, *config.parties), Client(config) as client:
@@ -93,7 +93,7 @@ def test_the_ends_of_the_range_and_all_dtypes(deploy: Deploy) -> None:
 @pytest.mark.parametrize("elements", [1, 1 << 10, (1 << 17) + 3])
 def test_shares_of_all_sizes(deploy: Deploy, elements: int) -> None:
     config = deploy(3)
-    values = torch.randint(-(1 << 63), (1 << 63) - 1, (elements,))
+    values = torch.randint(1 - (1 << 62), (1 << 62) - 1, (elements,))
     sent: list[tuple[int, int]] = []
 
     with Doors(config, *config.parties), Client(config) as client:
@@ -183,6 +183,9 @@ def test_data_that_cannot_be_shared_is_refused_before_anything_is_sent(deploy: D
         client.submit(torch.tensor([[1.0, 2, 3], [4, 5, float("nan")]]), "d")
     with pytest.raises(EncodingError, match="too large"):
         client.submit(torch.tensor([2.0**46]), "d")
+    for n in (1 << 62, -(1 << 62), -(1 << 63)):
+        with pytest.raises(EncodingError, match=r"integers are below 2\^62"):
+            client.submit(torch.tensor([n]), "d")
     with pytest.raises(DataError, match="different numbers of rows"):
         client.submit({"x": torch.zeros(2), "y": torch.zeros(3)}, "d")
     with pytest.raises(DataError, match="at least one row"):
