@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from tacit.aten.registry import arithmetic, implements, plain, protocol_of, secret
 from tacit.errors import DataError
 from tacit.functions.sigmoid import tanh_times
+from tacit.protocols.arithmetic import SUM_BITS
 from tacit.protocols.share import Share
 from tacit.tensor import SecretTensor, unsupported
 
@@ -41,11 +42,6 @@ class Step(NamedTuple):
     c: Tensor
     tanh: Callable[[], Tensor]
     """Nobody but the gradient asks for it."""
-
-    @property
-    def g(self) -> Tensor:
-        """The candidate values."""
-        return self.z * 2 - 1
 
 
 class Steps(list[Step]):
@@ -136,17 +132,18 @@ def lstm_backward(
     reverse: bool,
     *rest: Any,
 ) -> tuple[Tensor, ...]:
-    """The gradients of the input, both weights, both biases and both states. 5 rounds a step, and 12 in all."""
+    """The gradients of the input, both weights, both biases and both states. Up to 5 rounds a step, and 12 in all."""
     steps = Steps.behind(rest[-1])
     slopes = _slopes(steps)
     dh = torch.zeros(output.shape[1:]) if grad_hy is None else grad_hy.reshape(output.shape[1:])
     dc = torch.zeros(output.shape[1:]) if grad_cy is None else grad_cy.reshape(output.shape[1:])
+    grad_output = None if grad_output is None else _settled([grad_output])[0]
     times = range(len(steps))
     gates: list[Tensor] = [dh] * len(steps)
     for step, slope, t in reversed(list(zip(steps, slopes, reversed(times) if reverse else times, strict=True))):
         if grad_output is not None:
             dh = dh + grad_output[t]
-        dc = _settled([dc + dh * slope.c])[0]
+        dc = _settled([_sum(dc, dh * slope.c)])[0]
         gates[t] = _settled([torch.cat([dc * slope.i, dc * slope.f, dc * slope.z, dh * slope.o], -1)])[0]
         dh, dc = gates[t] @ w_hh, dc * step.f
     before = [step.h for step in (reversed(steps) if reverse else steps)]
@@ -177,13 +174,24 @@ def _slopes(steps: Steps) -> list[Slopes]:
     """The factors of all steps: they depend on no gradient, so two rounds do for all of them."""
     gates = [v - v * v for step in steps for v in (step.i, step.f, step.z, step.o)]
     tanhs = [step.tanh() for step in steps]
+    secrets = [v for v in tanhs if isinstance(v, SecretTensor)]
+    if secrets:
+        secrets[0]._protocol.mask(*(v.share for v in secrets))  # their squares and products open nothing more
     settled = _settled(gates + [1 - v * v for v in tanhs])
     products: list[Tensor] = []
     for n, (step, tanh_c) in enumerate(zip(steps, tanhs, strict=True)):
         i, f, z, o = settled[4 * n : 4 * n + 4]
-        products += [step.g * i, step.c * f, step.i * z * 4, tanh_c * o, step.o * settled[4 * len(steps) + n]]
+        products += [step.z * i * 2 - i, step.c * f, step.i * z * 4, tanh_c * o, step.o * settled[4 * len(steps) + n]]
     products = _settled(products)
     return [Slopes(*products[5 * n : 5 * n + 5]) for n in range(len(steps))]
+
+
+def _sum(x: Tensor, y: Tensor) -> Tensor:
+    """x + y, which is truncated next: two products of one scale are not truncated before, in a round for each."""
+    if not (isinstance(x, SecretTensor) and isinstance(y, SecretTensor)):
+        return x + y
+    a, b = arithmetic(x), arithmetic(y)
+    return secret(a.added(b), x.dtype) if a.frac_bits == b.frac_bits <= 62 - SUM_BITS else x + y
 
 
 def _settled(tensors: Sequence[Tensor]) -> list[Tensor]:
