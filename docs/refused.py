@@ -181,6 +181,7 @@ def all_cases() -> Iterator[Refused]:
 
 def summary() -> str:
     """How much of it is walked."""
+    torch.manual_seed(0)  # PyTorch draws its samples
     calls, cases, names = 0, 0, set()
     for case in all_cases():
         found = len(masks(case))
