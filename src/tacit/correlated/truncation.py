@@ -5,8 +5,10 @@ E' + a wraps around 2^64 exactly if w = msb(E') or msb(a), since otherwise z' wo
 
     z' >> s  =  (E' >> s) + (a >> s) - w 2^(64-s) + {0, 1}         w = msb(E') + (1 - msb(E')) msb(a)
 
-where the last term is the carry out of the s low bits, which is left out. Adding 1 and taking 2^(62-s) back off gives
-floor(z / 2^s) + {0, 1}, and the 1 has probability frac(z / 2^s): the rounding is unbiased.
+where the last term is the carry out of the s low bits, which is left out. In place of E' >> s stands
+ceil(E' / 2^s) - 1, which is floor((E' - ε) / 2^s) for a small ε. Adding 1 and taking 2^(62-s) back off then gives
+floor(z / 2^s) + {0, 1}, and the 1 has probability frac(z / 2^s): the rounding is unbiased, and a multiple of 2^s is
+exact. So a product with a secret zero is zero, and one with a secret one is the other factor.
 
 Shares of a >> s and of msb(a) 2^(64-s) are dealt; everything else is public. The result is itself masked, with the two
 of them for terms. [EGKRS20] give truncation with a dealt wrap bit; the form here needs no comparison.
@@ -38,9 +40,10 @@ def scaled(dealing: Dealing, z: Mask, factor: float) -> Scaled:
 
     Let m = k 2^64, a multiple of 4. With E' and a unsigned, z' = z + 2^62 = E' + a - w 2^64 as in the truncation above,
 
-        z k  =  floor(E' m / 2^64) + [floor(a m / 2^64)] + {0, 1} - [w] m - m / 4
+        z k  =  ceil(E' m / 2^64) - 1 + [floor(a m / 2^64)] + {0, 1} - [w] m - m / 4
 
-    where half a unit is what rounding k may cost, and the rest is unbiased: off by one and a half units at most. With
+    where half a unit is what rounding k may cost, and the rest is unbiased: off by one and a half units at most, and
+    exact where z is zero, for the two fractions add up to a whole number then. With
     m = 2^(64-s) it is the truncation by s bits. Producer: 16 bytes an element.
     """
     return _dealt(dealing, z, 4 * round(2**62 * Fraction(factor)), 0)

@@ -138,7 +138,7 @@ def scaled_parts(a: Tensor, m: int, high: Tensor, wrap: Tensor, bit: Tensor | No
 def scaled_share(opened: Tensor, m: int, high: Tensor, wrap: Tensor, *, leader: bool) -> Tensor:
     """A share of z m 2^-64, from the opened E of z = E + a and shares of what `scaled_parts` makes of a.
 
-        high + (msb(E') - 1) wrap,  and at the leader  floor(E' m / 2^64) - msb(E') m + 1 - m / 4        E' = E + 2^62
+        high + (msb(E') - 1) wrap,  and at the leader  ceil(E' m / 2^64) - msb(E') m - m / 4        E' = E + 2^62
 
     with E' unsigned; `tacit.correlated.truncation` says why. m is a multiple of 4 below 2^64.
     """
@@ -149,7 +149,8 @@ def scaled_share(opened: Tensor, m: int, high: Tensor, wrap: Tensor, *, leader: 
 def scaled_public(opened: Tensor, m: int) -> Tensor:
     """What the leader adds: see `scaled_share`."""
     shifted_up = opened + (1 << 62)
-    return _high_product(shifted_up, m) - (shifted_up < 0) * _signed(m) + (1 - (m >> 2))
+    fraction = shifted_up * _signed(m) != 0
+    return _high_product(shifted_up, m) - (shifted_up < 0) * _signed(m) + fraction - (m >> 2)
 
 
 def wrap_factor(opened: Tensor) -> Tensor:

@@ -20,7 +20,9 @@ struct HighOfShift {  // for m = 2^(64 - bits)
     u64 m;
     int bits;
     u64 operator()(u64 v) const { return v >> bits; }
-    u64 of_public(u64 up) const { return static_cast<u64>(static_cast<i64>(up) >> bits) + 1 - (m >> 2); }
+    u64 of_public(u64 up) const {
+        return static_cast<u64>(static_cast<i64>(up) >> bits) + u64{up << (64 - bits) != 0} - (m >> 2);
+    }
 };
 
 struct HighOfProduct {
@@ -31,7 +33,7 @@ struct HighOfProduct {
         const u64 other = low * m_high + (middle & LOW);
         return high * m_high + (middle >> 32) + (other >> 32);
     }
-    u64 of_public(u64 up) const { return (*this)(up) - (m & (0 - (up >> 63))) + 1 - (m >> 2); }
+    u64 of_public(u64 up) const { return (*this)(up) - (m & (0 - (up >> 63))) + u64{up * m != 0} - (m >> 2); }
 };
 
 template <class Word>

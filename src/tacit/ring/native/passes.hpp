@@ -9,7 +9,7 @@ void multiply_add(const u64* x, const u64* b, const u64* y, const u64* a, bool l
                   int threads);
 
 // A masked number z = E + a, with E and a unsigned and E' = E + 2^62, times k = m 2^-64 is
-//     z k  =  floor(E' m / 2^64) - msb(E') m + 1 - m / 4  +  [floor(a m / 2^64)]  +  (msb(E') - 1) [msb(a) m]
+//     z k  =  ceil(E' m / 2^64) - msb(E') m - m / 4  +  [floor(a m / 2^64)]  +  (msb(E') - 1) [msb(a) m]
 //          =  public                                      +  [high]               +  factor        [wrap]
 // up to a unit: see tacit.correlated.truncation. Shares of `wrap`, a multiple of m, have so many bytes, its top ones.
 struct Wrap {
