@@ -19,6 +19,7 @@ import tacit.aten  # noqa: F401 - registers the operators
 from tacit.errors import ConfigError, DataError, RevealError, TacitError
 from tacit.functions.labels import check_within
 from tacit.functions.linear import unreachable
+from tacit.functions.standardize import VARIANCE_BITS
 from tacit.nested import mapped, revealed_module, secrets_in, shared_module
 from tacit.net.in_process import InProcess
 from tacit.net.transcript import Transcript
@@ -41,6 +42,10 @@ __all__ = ["active_protocol", "current_session", "embedded", "is_role", "release
 
 MOST_DIMENSIONS = 64
 """PyTorch's own limit."""
+
+MOST_BITS = 32
+"""Fractional bits that a tensor may ask for. More: smaller numbers; fewer: larger ones, for 32 below 2^30."""
+
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 _active: list[Protocol] = []
 
@@ -197,6 +202,7 @@ def share(
     name: str | None = None,
     classes: int | None = None,
     ignore_index: int | None = None,
+    frac_bits: int | None = None,
 ) -> SecretTensor: ...
 
 
@@ -209,6 +215,7 @@ def share(
     name: str | None = None,
     classes: int | None = None,
     ignore_index: int | None = None,
+    frac_bits: int | None = None,
 ) -> Any:
     """Make a secret of a tensor, or of all the floating-point parameters and buffers of a module (a copy of it).
 
@@ -225,6 +232,8 @@ def share(
         classes: of class labels, how many classes there are: the owner checks that all are 0 to classes - 1, and what
             is computed of them may rely on it.
         ignore_index: a label that is allowed beside the classes, -100 for what a loss shall leave out.
+        frac_bits: fractional bits of this tensor, by default the session's; it keeps them when it is overwritten. A
+            module has four more, for its weights' rounding adds up in every sum, and 32 for running variances.
 
     Raises:
         EncodingError: at the owner, for NaN, infinity or numbers out of range, with their index; the session ends.
@@ -233,11 +242,17 @@ def share(
     protocol = active_protocol()
     protocol.session.check_open()
     if isinstance(value, nn.Module):
+        if frac_bits is not None:
+            raise ConfigError("a module has fractional bits of its own: tacit.share(module) takes no frac_bits")
         return _share_module(protocol, value, owner, name)
     if isinstance(value, SecretTensor):
         raise DataError("this is a secret already")
     if isinstance(value, (list, tuple)) and any(isinstance(x, SecretTensor) for x in value):
         raise DataError("there are secrets among these already: join them, and shared values, with torch.stack")
+    if frac_bits is not None and not (type(frac_bits) is int and protocol.frac_bits <= frac_bits <= MOST_BITS):
+        raise ConfigError(
+            f"a tensor has from {protocol.frac_bits} fractional bits, the session's, to {MOST_BITS}, not {frac_bits!r}"
+        )
     tensor = None if value is None else real_tensor(value, name or "what is shared")
     if dtype is not None and tensor is not None:
         tensor = tensor.to(dtype)
@@ -249,8 +264,10 @@ def share(
     if owner is None:
         if tensor is None:
             raise DataError("tacit.share(None) needs the owner of the value: tacit.share(None, owner=…)")
-        protocol.session.transcript.record(f"tacit.share({name}: {tuple(tensor.shape)})", fingerprint(tensor), where())
-        shared = _public(protocol, tensor, name)
+        scale = (frac_bits or protocol.frac_bits) if tensor.dtype.is_floating_point else 0
+        described = f"tacit.share({name}: {tuple(tensor.shape)}, frac_bits={scale})"
+        protocol.session.transcript.record(described, fingerprint(tensor), where())
+        shared = _public(protocol, tensor, name, scale)
         if tensor.numel() and not tensor.dtype.is_floating_point and tensor.dtype != torch.bool:
             shared.facts.within = range(int(tensor.min()), int(tensor.max()) + 1)
         return _wrap(protocol, tensor, shared)
@@ -262,8 +279,10 @@ def share(
     elif mine and tensor is not None and tuple(tensor.shape) != tuple(shape):
         raise DataError(f"{name} of {owner} has shape {tuple(tensor.shape)}, but {tuple(shape)} was promised")
     dtype = dtype or (tensor.dtype if tensor is not None else torch.get_default_dtype())
-    protocol.session.transcript.record(f"tacit.share({name}: {tuple(shape)}, {dtype}, owner={owner})", b"", where())
-    return _wrap(protocol, tensor, _owned(protocol, tensor if mine else None, owner, shape, dtype, name), dtype)
+    scale = (frac_bits or protocol.frac_bits) if dtype.is_floating_point else 0
+    described = f"tacit.share({name}: {tuple(shape)}, {dtype}, owner={owner}, frac_bits={scale})"
+    protocol.session.transcript.record(described, b"", where())
+    return _wrap(protocol, tensor, _owned(protocol, tensor if mine else None, owner, shape, dtype, name, scale), dtype)
 
 
 def _share_labels(
@@ -315,19 +334,23 @@ def _announced(owner: str, message: bytes) -> tuple[tuple[int, ...], torch.dtype
     return sizes, dtype
 
 
-def _public(protocol: Protocol, tensor: Tensor, name: str) -> Share:
+def _public(protocol: Protocol, tensor: Tensor, name: str, frac_bits: int) -> Share:
     if tensor.dtype == torch.bool:
         return protocol.public_bits(tensor.to(torch.uint8))
-    frac_bits = protocol.frac_bits if tensor.dtype.is_floating_point else 0
     return protocol.public(encode(tensor, frac_bits, name=name).contiguous(), frac_bits)
 
 
 def _owned(
-    protocol: Protocol, tensor: Tensor | None, owner: str, shape: Sequence[int], dtype: torch.dtype, name: str
+    protocol: Protocol,
+    tensor: Tensor | None,
+    owner: str,
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    name: str,
+    frac_bits: int,
 ) -> Share:
     if dtype == torch.bool:
         return protocol.share_bits(None if tensor is None else tensor.to(torch.uint8).contiguous(), owner, shape)
-    frac_bits = protocol.frac_bits if dtype.is_floating_point else 0
     ring = None if tensor is None else encode(tensor, frac_bits, name=f"{name} of {owner}").contiguous()
     return protocol.share(ring, owner, shape, frac_bits)
 
@@ -346,7 +369,9 @@ def _share_module(protocol: Protocol, module: nn.Module, owner: str | None, name
     """A copy of a module with secret parameters and buffers; see `nested`."""
 
     def hidden(tensor: Tensor, label: str) -> Tensor:
-        out: Tensor = share(tensor, owner, shape=None if owner is None else tensor.shape, name=label)
+        shape = None if owner is None else tensor.shape
+        fine = VARIANCE_BITS if label.rpartition(".")[2] == "running_var" else protocol.parameter_bits
+        out: Tensor = share(tensor, owner, shape=shape, name=label, frac_bits=fine)
         return out
 
     return shared_module(module, name, hidden, lambda buffer: unreachable(buffer, protocol) is not None)
@@ -382,7 +407,7 @@ def reveal(x: Any, to: str | Sequence[str] = "all", *, name: str | None = None) 
     held = x.share
     if opened.watcher is not None:
         opened.watcher.revealed(x)
-    if isinstance(held, Arithmetic):
+    if isinstance(held, Arithmetic) and not held.storage.lasting and held.frac_bits > protocol.parameter_bits:
         held = held.settle()
     ring = protocol.reveal(held, receivers)
     if ring is None:

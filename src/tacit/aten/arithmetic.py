@@ -239,13 +239,14 @@ def whole_power(x: Arithmetic, exponent: int) -> Arithmetic:
 
 @implements(aten.addcmul.default)
 def addcmul(func: Any, x: Operand, left: Operand, right: Operand, *, value: float = 1) -> SecretTensor:
-    """x + value left right. Squares that are added to something precise are as precise; see `LARGEST_FACTOR`."""
+    """x + value left right. What is added to something precise is as precise; see `LARGEST_FACTOR`."""
     product: Arithmetic | Tensor
-    if left is right and is_precise(x) and isinstance(factor := number(left), Arithmetic):
-        product = times_public(precise_square(factor), scalar(value))
+    a, b = number(left), number(right)
+    if is_precise(x) and isinstance(a, Arithmetic) and isinstance(b, Arithmetic):
+        product = times_public(precise_product(a, b), torch.tensor(value))
     else:
         product = multiply(left, right)
-        product = times_public(product, scalar(value)) if isinstance(product, Arithmetic) else product * value
+        product = times_public(product, torch.tensor(value)) if isinstance(product, Arithmetic) else product * value
     base = number(x)
     if isinstance(product, Tensor):
         total = base + product if isinstance(base, Tensor) else add_public(base, product)
@@ -255,22 +256,29 @@ def addcmul(func: Any, x: Operand, left: Operand, right: Operand, *, value: floa
 
 
 LARGEST_FACTOR = 2.0**9
-"""What is squared for a precise storage is clipped here, unless it is precise. Larger: more gradients stay as they are;
-but sums of their squares must stay below 2^20, where precise storages and the domain of the square root end."""
+"""What is multiplied for a precise storage is clipped here, unless it is precise. Larger: more gradients stay as they
+are; but sums of their squares must stay below 2^20, where precise storages and the domain of the square root end."""
 
 
-def precise_square(x: Arithmetic) -> Arithmetic:
-    """x² with the fractional bits of a precise storage. One round, 5 for what has to be clipped."""
-    x = x if x.storage.precise else clip(x, LARGEST_FACTOR)
-    product = x * x
+def precise_product(x: Arithmetic, y: Arithmetic) -> Arithmetic:
+    """x y with the fractional bits of a precise storage. One round, 5 for what has to be clipped."""
+    left = x if x.storage.precise else clip(x, LARGEST_FACTOR)
+    right = left if y is x else y if y.storage.precise else clip(y, LARGEST_FACTOR)
+    product = left * right
     product.storage.precise = True
     return product
 
 
+def gradients(*operands: Operand) -> bool:
+    """Whether all operands are gradients: precise ones, as optimizers make them, or those of a loss that is a mean."""
+    shares = [x.share for x in operands if isinstance(x, SecretTensor) and isinstance(x.share, Arithmetic)]
+    return len(shares) == len(operands) and all(s.storage.precise or s.storage.headroom > 0 for s in shares)
+
+
 @implements(aten.addcmul_.default)
 def addcmul_(func: Any, x: SecretTensor, left: Operand, right: Operand, *, value: float = 1) -> SecretTensor:
-    """`addcmul` in place; a tensor to which squares are added is precise from then on: Adam's must not vanish."""
-    if left is right:
+    """`addcmul` in place; what products of gradients are added to is precise from then on: Adam's must not vanish."""
+    if gradients(left, right):
         x.share.storage.precise = True
     write(x, addcmul(aten.addcmul.default, x, left, right, value=value))
     return x

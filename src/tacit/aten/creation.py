@@ -12,6 +12,7 @@ from tacit.errors import DataError
 from tacit.protocols.arithmetic import Arithmetic
 from tacit.protocols.share import Binary
 from tacit.refusals import public_name
+from tacit.ring.fixed_point import encode
 from tacit.tensor import HANDLERS, SecretTensor, fingerprint, no_place_for_a_secret
 
 aten = torch.ops.aten
@@ -107,6 +108,10 @@ def write(x: SecretTensor, source: SecretTensor, **scale: bool) -> None:
     else:
         other = arithmetic(source)
     known = plain(source)
+    if known is not None and isinstance(mine, Arithmetic) and other.storage.frac_bits < mine.frac_bits:
+        assert isinstance(other, Arithmetic)
+        if x.dtype.is_floating_point and not other.storage.far:
+            other = mine.protocol.public(encode(known, mine.frac_bits, name="what is written"), mine.frac_bits)
     if other.shape != mine.shape:
         shape = mine.shape
         other = other.move(lambda t: t.expand(shape), view=False)

@@ -18,6 +18,7 @@ import torch
 import torch.utils._foreach_utils as foreach_utils
 from torch import Tensor
 
+from tacit.aten.arithmetic import gradients
 from tacit.aten.creation import is_precise, keep_precise, write
 from tacit.aten.registry import arithmetic, implements, plain, protocol_of, public_secret, secret
 from tacit.functions.linear import fractional
@@ -162,7 +163,7 @@ def _register(name: str, overload: str, handler: Callable[..., list[Tensor]]) ->
             if name == "addcmul":
                 for x, left, right in zip(*args[:3], strict=True):
                     if isinstance(x, SecretTensor):
-                        x.share.storage.precise |= left is right  # see `aten.addcmul_`
+                        x.share.storage.precise |= gradients(left, right)  # see `aten.addcmul_`
             _overwrite(args[0], handler(*args, **kwargs))
 
 

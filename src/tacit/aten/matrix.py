@@ -11,7 +11,7 @@ from torch import Tensor
 from tacit.aten.arithmetic import combine, finish
 from tacit.aten.registry import implements, number, result_dtype
 from tacit.functions.linear import apply_public, times_public
-from tacit.protocols.arithmetic import SLACK_BITS, Arithmetic, factors
+from tacit.protocols.arithmetic import Arithmetic, factors
 from tacit.ring import kernels
 from tacit.ring.fixed_point import encode_public
 from tacit.tensor import SecretTensor
@@ -36,7 +36,7 @@ def product(x: Operand, y: Operand, op: Callable[[Tensor, Tensor], Tensor] = ker
 def _with_public(x: Arithmetic, v: Tensor, op: Callable[[Tensor, Tensor], Tensor]) -> Arithmetic:
     x = x.summable(v.numel())
     ring, frac_bits = encode_public(v, name="a public factor")
-    if frac_bits and x.frac_bits > x.protocol.frac_bits + SLACK_BITS:
+    if frac_bits and x.frac_bits > x.protocol.factor_bits:
         x = x.settle()
     out = apply_public(x, ring, op)
     out.storage.frac_bits = x.frac_bits + frac_bits

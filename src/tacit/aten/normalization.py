@@ -10,17 +10,20 @@ from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish, multiply
 from tacit.aten.creation import write
-from tacit.aten.registry import arithmetic, as_secret, implements, plain, public_secret, secret
-from tacit.functions.linear import add_public, fractional, times_public
+from tacit.aten.registry import arithmetic, as_secret, implements, number, plain, public_secret, secret
+from tacit.functions.linear import add_public, times_public
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.roots import rsqrt
-from tacit.functions.standardize import Standardized, standardized, standardized_backward
+from tacit.functions.standardize import VARIANCE_BITS, Standardized, standardized, standardized_backward
 from tacit.protocols.arithmetic import Arithmetic
 from tacit.tensor import SecretTensor, in_terms_of_others, unsupported
 
 aten = torch.ops.aten
 Operand = Any
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
+
+SUMMABLE_BITS = 42
+"""Fractional bits of a product that a sum takes as it is. More: finer factors; but the sum would be truncated first."""
 
 STANDARDIZED = "standardized"
 """The memo under which 1 / √(variance + ε), which PyTorch keeps for the backward pass, keeps the rest."""
@@ -201,19 +204,24 @@ def _secret(x: Operand) -> bool:
 
 
 def _update(running_mean: SecretTensor, running_var: SecretTensor, of: Standardized, momentum: float) -> None:
-    """running <- (1 - m) running + m batch, with the unbiased variance of the batch. 2 rounds of a channel each."""
-    dtype = running_mean.dtype
-    batch = [
-        times_public(v.move(lambda t: t.reshape(-1), view=False), torch.tensor(factor))
-        for v, factor in ((of.total, momentum / of.size), (of.squares, momentum / max(of.size - 1, 1)))
-    ]
-    updated = []
-    for running, new in zip((running_mean, running_var), batch, strict=True):
-        old = finish(multiply(running, 1 - momentum), dtype, running)
-        updated.append(combine(old, SecretTensor(new, dtype)))
-    settled = running_mean._protocol.settle_all([u for u in updated if isinstance(u, Arithmetic)])
-    for running, value in zip((running_mean, running_var), settled, strict=True):
-        write(running, SecretTensor(value, dtype))
+    """running <- (1 - m) running + m batch, with the unbiased variance of the batch, at the scales of both. 1 round."""
+    running = running_mean, running_var
+    batch = [v.move(lambda t: t.reshape(-1), view=False) for v in (of.total, of.squares)]
+    old = [number(r) for r in running]
+    running_mean._protocol.mask(*batch, *(v for v in old if isinstance(v, Arithmetic) and momentum != 1))
+    for target, v, new, size in zip(running, old, batch, (of.size, max(of.size - 1, 1)), strict=True):
+        scale = target.share.frac_bits  # type: ignore[attr-defined]
+        updated = _times(new, momentum / size, scale)
+        if momentum != 1:
+            kept = _times(v, 1 - momentum, scale) if isinstance(v, Arithmetic) else v * (1 - momentum)
+            updated = updated + kept if isinstance(kept, Arithmetic) else add_public(updated, kept)
+        write(target, SecretTensor(updated, target.dtype))
+
+
+def _times(x: Arithmetic, factor: float, frac_bits: int) -> Arithmetic:
+    """x times a public factor up to 1, truncated to so many fractional bits. One round, none if x is open."""
+    out = x.protocol.scale(x.lifted(max(x.frac_bits, frac_bits + 1)), factor, frac_bits)
+    return times_public(x, torch.tensor(factor)).settle(frac_bits) if out is None else out
 
 
 def _by_running_statistics(
@@ -229,9 +237,10 @@ def _by_running_statistics(
 
 
 def _scaled(x: Tensor, scale: Tensor) -> Tensor:
-    """x times a scale, which keeps its 24 fractional bits where x has no more than the session's."""
+    """x times a scale, which keeps its 24 fractional bits; x keeps what makes 42 with them, to be summed as it is."""
     if isinstance(x, SecretTensor) and _secret(scale) and plain(x) is None:
-        x = SecretTensor(arithmetic(x).settle(), x.dtype)
+        value = arithmetic(x)
+        x = SecretTensor(value.settle(max(value.settled_bits, SUMMABLE_BITS - WORKING_BITS)), x.dtype)
     return finish(multiply(x, scale), x.dtype, x, scale) if _secret(x) or _secret(scale) else x * scale
 
 
@@ -241,7 +250,7 @@ def _inverse(var: SecretTensor, eps: float) -> Arithmetic:
     memo = share.facts.memo
     key = ("inverse deviation", eps)
     if key not in memo:
-        fine = fractional(share).lifted(max(share.frac_bits, 2 * share.protocol.frac_bits))
+        fine = share.lifted(max(share.frac_bits, VARIANCE_BITS))
         memo[key] = rsqrt(add_public(fine, torch.tensor(eps, dtype=torch.float64)))
     found = memo[key]
     assert isinstance(found, Arithmetic)
@@ -260,7 +269,8 @@ def _scale(weight: Operand, var: Tensor, eps: float) -> Tensor:
         return SecretTensor(times_public(inverse, weight).settle(WORKING_BITS), var.dtype)
     facts, memo = weight.share.facts, inverse.facts.memo
     if memo.get("weight") is not facts:
-        product = inverse.protocol.multiply(inverse, fractional(arithmetic(weight)).settle())
+        product = multiply(SecretTensor(inverse, var.dtype), weight)
+        assert isinstance(product, Arithmetic)
         memo["weight"], memo["scale"] = facts, product.settle(WORKING_BITS)
     return SecretTensor(memo["scale"], var.dtype)
 

@@ -136,9 +136,15 @@ def _clip(optimizer: optim.Optimizer, group: Group) -> list[tuple[nn.Parameter, 
     states = [optimizer.state[p] for p, _ in had]
     if isinstance(optimizer, optim.Adagrad):
         _clip_states(states, "sum", LARGEST_SUM)
+    if isinstance(optimizer, optim.Adadelta) and had:
+        optimizer._init_group(group, [], [], [], [], [])
+        for p, _ in had:
+            optimizer.state[p]["acc_delta"].share.storage.precise = True  # the squares of steps, which are no gradients
     if isinstance(optimizer, optim.RAdam):
         if not all(_rectified(group, float(s.get("step", 0.0)) + 1) for s in states):
-            return []
+            for p, gradient in had:
+                p.grad = _as_gradient(gradient)
+            return had
         _clip_states([s for s in states if not is_precise(s["exp_avg"])], "exp_avg", LARGEST_FACTOR)
     if not isinstance(optimizer, CLIPPED) or not had:
         return []
@@ -149,6 +155,13 @@ def _clip(optimizer: optim.Optimizer, group: Group) -> list[tuple[nn.Parameter, 
         why = f"gradients of {type(optimizer).__name__} are clipped by value at {LARGEST_FACTOR:g}"
         watcher.replaced([g for _, g in had], [p.grad for p, _ in had], why)
     return had
+
+
+def _as_gradient(x: Tensor) -> SecretTensor:
+    """x, unclipped, but known as a gradient, whose squares are kept precisely: see `arithmetic.gradients`."""
+    share = arithmetic(x.detach()).fork()  # type: ignore[arg-type]
+    share.storage.headroom = max(share.storage.headroom, 1)
+    return SecretTensor(share, x.dtype)
 
 
 def _rectified(group: Group, step: float) -> bool:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from tacit.protocols.arithmetic import PRECISE_BITS, SLACK_BITS, Arithmetic
+from tacit.protocols.arithmetic import PRECISE_BITS, Arithmetic
 from tacit.protocols.base import Protocol
 from tacit.ring.fixed_point import VALUE_BITS, encode, encode_public
 from tacit.ring.shapes import broadcast
@@ -139,13 +139,13 @@ def times_public(x: Arithmetic, v: Tensor) -> Arithmetic:
                 scaled = _times_precise(x, first)
             elif scaled is None and wide:
                 scaled = _times_wide(x, first)
-            elif scaled is None and x.frac_bits > x.protocol.frac_bits + SLACK_BITS:
+            elif scaled is None and x.frac_bits > x.protocol.factor_bits:
                 scaled = x.protocol.scale(x, first)
             if scaled is not None:
                 shape = broadcast(x.shape, v.shape)
                 return scaled if shape == x.shape else scaled.move(lambda t: t.expand(shape).contiguous(), view=False)
     ring, frac_bits = encode_public(v, name="a public factor")
-    if frac_bits and not precise and (wide or x.frac_bits > x.protocol.frac_bits + SLACK_BITS):
+    if frac_bits and not precise and (wide or x.frac_bits > x.protocol.factor_bits):
         x = x.settle()
     if frac_bits and precise:
         x = x.settle(PRECISE_PRODUCT_BITS - frac_bits)
@@ -192,7 +192,7 @@ def _times_power_of_two(x: Arithmetic, factor: float) -> Arithmetic | None:
     if mantissa != 0.5:
         return None
     exponent -= 1
-    limit = 2 * x.protocol.frac_bits + SLACK_BITS
+    limit = x.protocol.product_bits
     if exponent >= 0:
         if exponent > 40:
             return None

@@ -13,7 +13,15 @@ from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.roots import rsqrt
 from tacit.protocols.arithmetic import Arithmetic
 
-__all__ = ["Standardized", "standardized", "standardized_backward"]
+__all__ = ["VARIANCE_BITS", "Standardized", "standardized", "standardized_backward"]
+
+VARIANCE_BITS = 32
+"""Fractional bits of a variance. More: smaller ones, of which 1e-6 is off by 1e-4 now; fewer: larger ones, which end at
+2^30, and whose root at 2^20."""
+
+ROOM_BITS = 52
+"""Fractional bits of n x, for n elements of a row that are finer than products of the session's numbers. More: fewer
+are truncated before they are normalised, in a round of their own; fewer: larger ones fit, with x - mean below 2^10."""
 
 
 class Standardized(NamedTuple):
@@ -44,9 +52,9 @@ def standardized(x: Arithmetic, dims: Sequence[int], eps: float) -> Standardized
     protocol = x.protocol
     fine = 2 * protocol.frac_bits
     count = math.prod(x.shape[d] for d in dims)
-    x = fractional(x if x.frac_bits <= fine else x.settle())
+    x = fractional(x if x.frac_bits <= max(fine, ROOM_BITS - math.ceil(math.log2(max(count, 1)))) else x.settle())
     total = _sum(x, dims)
-    raised = x.lifted(fine)
+    raised = x.lifted(max(x.frac_bits, fine))
     spread = raised.linear(lambda t: t * count - t.sum(tuple(dims), keepdim=True))
     centred = protocol.scale(spread, 1 / count)
     assert centred is not None

@@ -14,12 +14,17 @@ from tacit.protocols.facts import TensorOp
 from tacit.protocols.share import Share, pointwise, unaliased
 from tacit.ring.shapes import broadcast
 
-__all__ = ["FAR_BITS", "PRECISE_BITS", "SLACK_BITS", "SUM_BITS", "Arithmetic", "factors"]
+__all__ = ["FAR_BITS", "PARAMETER_BITS", "PRECISE_BITS", "SLACK_BITS", "SUM_BITS", "Arithmetic", "factors"]
 
 SLACK_BITS = 12
 """Fractional bits a factor may have beyond the session's. More: a mean over a batch (a scale by 2^-7) keeps its
 precision into the next product; fewer: larger products fit. Such a factor is smaller by the same 12 bits, so the range
 stays."""
+
+PARAMETER_BITS = 4
+"""Fractional bits that a module's parameters and buffers have beyond the session's. More: a weight's rounding, which a
+sum over many inputs adds up, is less (with 4 it is no more than that of the activations, with 8 nothing gets better any
+more); fewer: larger products fit, for 4 what is below 2^26 at 16 fractional bits, before it was 2^30."""
 
 SUM_BITS = 14
 """Bits that the ring must have for multiples and short sums of a number, as much as series leave (`harmonics.ROOM`).
@@ -76,7 +81,7 @@ class Arithmetic(Share):
         Only functions leave results that are finer than any product.
         """
         spare = SUM_BITS if count <= SHORT else 62
-        finest = max(62 - spare, 2 * self.protocol.frac_bits + SLACK_BITS)
+        finest = max(62 - spare, self.protocol.product_bits)
         return self if self.storage.precise or self.frac_bits <= finest else self.settle()
 
     def without_headroom(self) -> Arithmetic:
@@ -210,7 +215,7 @@ class Arithmetic(Share):
         if self.numel != self.storage.numel:
             return self.frac_bits
         precise = self.storage.precise
-        finest = max(PRECISE_BITS, self.protocol.frac_bits) if precise else self.protocol.frac_bits + SLACK_BITS
+        finest = max(PRECISE_BITS, self.protocol.frac_bits) if precise else self.protocol.factor_bits
         if not precise and self.frac_bits > finest:  # an untruncated product may take the place of another
             finest += self.protocol.frac_bits
         if source.frac_bits <= max(self.frac_bits, finest):
@@ -246,7 +251,8 @@ class Arithmetic(Share):
 def factors(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
     """Two factors, truncated (in one round) where their product would have too many fractional bits.
 
-    Two gradients, multiplied for a norm, are truncated to the session's: small numbers twice would leave no range. The
+    A parameter stays as it is. A gradient beside a parameter keeps its bits: it is smaller by its headroom. Two
+    gradients, multiplied for a norm, are truncated to the session's: small numbers twice would leave no range. The
     product of two precise ones is as fine as they are, for |x y| < 2^20; that of a precise and another one has up to 52
     fractional bits and must stay below 2^10. What is wide is truncated to the session's as well.
     """
@@ -257,11 +263,28 @@ def factors(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
         return _beside_bounded(x, y)
     if x.storage.wide or y.storage.wide:
         x, y = _narrowed(x, y)
-    gradients = x.storage.headroom > 0 and y.storage.headroom > 0
-    if x.frac_bits + y.frac_bits <= 2 * protocol.frac_bits + (0 if gradients else SLACK_BITS):
+    if x.storage.headroom and y.storage.headroom:
+        if x.frac_bits + y.frac_bits <= 2 * protocol.frac_bits:
+            return x, y
+        settled = protocol.settle_all([x, y], protocol.frac_bits)
+        return settled[0], settled[1]
+    spare = min(max(x.storage.headroom, y.storage.headroom), protocol.parameter_bits - protocol.frac_bits)
+    most = protocol.product_bits + spare
+    if x.frac_bits + y.frac_bits <= most:
         return x, y
-    settled = protocol.settle_all([x, y], protocol.frac_bits if gradients else None)
-    return settled[0], settled[1]
+    left, right = _room_beside(x, y, most), _room_beside(y, x, most)
+    protocol.mask(*(v for v, bits in ((x, left), (y, right)) if v.frac_bits > bits))
+    return x.settle(left), y.settle(right)
+
+
+def _room_beside(x: Arithmetic, other: Arithmetic, most: int) -> int:
+    """The fractional bits that a factor keeps: a parameter its own, and what is no product what it leaves of them."""
+    coarse = x.protocol.parameter_bits
+    if x.frac_bits <= coarse:
+        return x.frac_bits
+    if other.frac_bits <= coarse and x.frac_bits <= x.protocol.factor_bits:
+        return most - other.frac_bits
+    return x.settled_bits
 
 
 def _beside_bounded(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
@@ -298,7 +321,7 @@ def _precise_factors(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmet
 
 def _aligned(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
     """Both at the larger of the two scales, after truncating a scale too large to be shared."""
-    limit = max(2 * x.protocol.frac_bits + 8, PRECISE_BITS)
+    limit = max(x.protocol.product_bits - 4, 2 * x.protocol.frac_bits, PRECISE_BITS)
     if x.storage.far or y.storage.far:
         limit = min(limit, FAR_BITS)
     x, y = (v if v.frac_bits <= limit else v.settle() for v in (x, y))

@@ -11,11 +11,16 @@ from torch import Tensor
 
 from tacit.correlated.harmonics import Harmonics
 from tacit.correlated.masks import Premask
-from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.arithmetic import PARAMETER_BITS, SLACK_BITS, Arithmetic
 from tacit.protocols.share import Binary, Share
 from tacit.session.session import Session
 
 __all__ = ["DeclaredCost", "Harmonics", "Polynomial", "Protocol"]
+
+
+FINEST_PRODUCT = 52
+"""Fractional bits beyond which a product gets no slack, in sessions of 21 and more. More: finer factors; fewer: larger
+products fit, which stay below 2^10."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,22 @@ class Protocol(ABC):
     def __init__(self, session: Session) -> None:
         self.session = session
         self.frac_bits = session.config.frac_bits
+
+    @property
+    def product_bits(self) -> int:
+        """Fractional bits that a product may have before it is truncated; it stays below 2^62 of its units."""
+        f = self.frac_bits
+        return 2 * f + max(0, min(SLACK_BITS, FINEST_PRODUCT - 2 * f))
+
+    @property
+    def factor_bits(self) -> int:
+        """Fractional bits that a factor may have, beside one of the session's."""
+        return self.product_bits - self.frac_bits
+
+    @property
+    def parameter_bits(self) -> int:
+        """Fractional bits of a module's parameters and buffers: two of them still make a product, untruncated."""
+        return self.frac_bits + min(PARAMETER_BITS, (self.product_bits - 2 * self.frac_bits) // 2)
 
     def indexed(self, tensors: Sequence[Tensor]) -> Iterator[tuple[int, Tensor]]:
         """Pair the tensors of a share with the indices of the parties they belong to (-1 at the producer)."""
