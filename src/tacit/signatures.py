@@ -60,6 +60,9 @@ NOT_ASKED: dict[Any, str] = {
 }
 """Operators that PyTorch cannot say anything about, and why."""
 
+INDEXED = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
+"""Operators whose results depend, in shape, on the values of a mask, of which PyTorch would see zeros."""
+
 HINTS: dict[Any, tuple[str, str]] = {
     aten.cat.default: ("must match except in dimension 1", "do both owners hold the same rows?"),
 }
@@ -146,7 +149,7 @@ def ask(func: Any, args: Any, kwargs: Any, secret: type[Tensor]) -> Answer | Non
     Raises what PyTorch raises.
     """
     operator = _operator(func)
-    if not operator.asked:
+    if not operator.asked or (func in INDEXED and _by_secret_mask(args[1], secret)):
         return None
 
     def on_cpu(x: Tensor) -> Tensor:
@@ -158,6 +161,10 @@ def ask(func: Any, args: Any, kwargs: Any, secret: type[Tensor]) -> Answer | Non
         return _question(func, args, kwargs, _on_meta) if answer is None else answer
     except Exception as error:
         raise _with_hint(error, func) from None
+
+
+def _by_secret_mask(indices: Any, secret: type[Tensor]) -> bool:
+    return any(isinstance(i, secret) and i.dtype in (torch.bool, torch.uint8) for i in indices)
 
 
 def _question(func: Any, args: Any, kwargs: Any, stand_in: Callable[[Tensor], Tensor]) -> Answer | None:

@@ -10,6 +10,14 @@ import tacit
 from tacit.errors import UnsupportedOperator
 
 L = torch.linalg
+aten = torch.ops.aten
+COVERS = {
+    *(getattr(aten, name).default for name in ("_linalg_det", "_linalg_slogdet", "_linalg_solve_ex", "cholesky")),
+    *(getattr(aten, name).default for name in ("cholesky_inverse", "cholesky_solve", "linalg_cholesky_ex")),
+    *(getattr(aten, name).default for name in ("linalg_inv_ex", "linalg_lstsq", "linalg_lu_solve")),
+    aten.linalg_pinv.atol_rtol_tensor,
+    aten.linalg_solve_triangular.default,
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -139,3 +147,13 @@ def test_a_single_number_has_a_gradient_and_foreign_factors_are_refused(random):
     factors, pivots = L.lu_factor(regular(random, 3, 3))
     with pytest.raises(UnsupportedOperator, match=r"torch\.linalg\.solve"):
         L.lu_solve(tacit.share(factors), pivots, torch.ones(3, 1))
+
+
+@pytest.mark.filterwarnings("ignore:torch.cholesky is deprecated")
+@pytest.mark.parametrize("upper", [False, True])
+def test_the_older_name_of_cholesky(random, upper):
+    a = definite(random, 3, 3)
+
+    torch.testing.assert_close(
+        tacit.reveal(torch.cholesky(tacit.share(a), upper)), L.cholesky(a, upper=upper), atol=1e-3, rtol=0
+    )

@@ -195,6 +195,9 @@ RANDOM = {
     aten.bernoulli_.float: (0.3,),
     aten.uniform_.default: (-1.0, 2.0),
     aten.normal_.default: (1.0, 2.0),
+    aten.random_.default: (),
+    getattr(aten.random_, "from"): (3, 9),
+    aten.random_.to: (9,),
 }
 
 

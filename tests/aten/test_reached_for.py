@@ -7,11 +7,31 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 
 import tacit
 from tacit.errors import UnsupportedOperator
 
 F = nn.functional
+aten = torch.ops.aten
+ANGLES = ("acos", "acosh", "asin", "asinh", "atan", "atanh")
+COVERS = {
+    *(getattr(aten, f"{name}{end}").default for name in (*ANGLES, "atan2") for end in ("", "_")),
+    *(getattr(getattr(aten, f"copysign{end}"), kind) for end in ("", "_") for kind in ("Scalar", "Tensor")),
+    *(
+        getattr(aten, f"_upsample_{kind}2d_aa{end}").default
+        for kind in ("bilinear", "bicubic")
+        for end in ("", "_backward")
+    ),
+    *(getattr(aten, name).default for name in ("_pdist_forward", "_pdist_backward", "angle", "signbit", "histc")),
+    *(getattr(aten, name).default for name in ("masked_select", "masked_scatter", "masked_scatter_")),
+    *(getattr(aten, name).default for name in ("masked_scatter_backward", "diagonal_scatter", "as_strided_scatter")),
+    *(getattr(aten, name).default for name in ("is_pinned", "_pin_memory", "dense_dim", "sparse_dim")),
+    *(getattr(aten, name).default for name in ("_has_same_storage_numel", "_new_zeros_with_same_feature_meta")),
+    aten.grid_sampler_2d_backward.default,
+    aten.histogram.bin_ct,
+    aten.histogram.bins_tensor,
+}
 MASK = torch.tensor([[True, False, True], [False, False, True]])
 GRID = torch.rand((2, 3, 4, 2), generator=torch.Generator().manual_seed(0)) * 2.2 - 1.1
 
@@ -162,3 +182,63 @@ def test_what_is_refused_says_what_to_write(name):
 
     with pytest.raises(UnsupportedOperator, match=instead):
         call(tacit.share(real(3, 3)))
+
+
+@pytest.mark.parametrize("name", ANGLES)
+def test_angles_in_place(name):
+    x = torch.tensor([0.5, -0.25, 0.75]) + (1.5 if name == "acosh" else 0)
+    secret = tacit.share(x)
+
+    returned = getattr(secret, f"{name}_")()
+
+    assert returned is secret
+    torch.testing.assert_close(tacit.reveal(secret), getattr(torch, name)(x), atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["atan2", "copysign"])
+@pytest.mark.parametrize("public", [False, True])
+def test_signs_and_angles_of_two(name, public):
+    x, y = torch.tensor([0.5, -0.25, 0.75, -2.0]), torch.tensor([1.5, 0.5, -0.25, -1.0])
+    secret, other = tacit.share(x), y if public else tacit.share(y)
+
+    torch.testing.assert_close(
+        tacit.reveal(getattr(torch, name)(secret, other)), getattr(torch, name)(x, y), atol=2e-4, rtol=0
+    )
+    getattr(secret, f"{name}_")(other)
+    torch.testing.assert_close(tacit.reveal(secret), getattr(torch, name)(x, y), atol=2e-4, rtol=0)
+
+
+def test_signs_of_a_number_and_angles_of_reals():
+    x = torch.tensor([0.5, -0.25, 0.0, -2.0])
+
+    assert tacit.reveal(torch.copysign(tacit.share(x), -1.0)).tolist() == torch.copysign(x, -1.0).tolist()
+    assert tacit.reveal(tacit.share(x).copysign_(1.0)).tolist() == torch.copysign(x, 1.0).tolist()
+    torch.testing.assert_close(tacit.reveal(torch.angle(tacit.share(x))), torch.angle(x), atol=2e-4, rtol=0)
+
+
+def test_a_part_of_a_strided_tensor_is_replaced():
+    x, part = real(3, 4), real(2, 2)
+
+    got = torch.as_strided_scatter(tacit.share(x), tacit.share(part), (2, 2), (4, 1), 1)
+
+    assert torch.equal(tacit.reveal(got), torch.as_strided_scatter(x, part, (2, 2), (4, 1), 1))
+
+
+def test_questions_about_memory_have_the_answers_of_a_dense_tensor():
+    x = tacit.share(real(2, 3))
+
+    assert (x.dense_dim(), x.sparse_dim(), x.is_pinned()) == (2, 0, False)
+    with pytest.raises(RuntimeError, match="accelerator"):  # PyTorch's own words, where there is none
+        x.pin_memory()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # PyTorch imports it
+def test_forward_derivatives():
+    x, v = real(4), real(4).flip(0)
+
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(tacit.share(x), tacit.share(v))
+        value, tangent = forward_ad.unpack_dual((dual * dual).sum())
+
+    torch.testing.assert_close(tacit.reveal(value), (x * x).sum(), atol=1e-3, rtol=0)
+    torch.testing.assert_close(tacit.reveal(tangent), 2 * (x * v).sum(), atol=1e-3, rtol=0)
