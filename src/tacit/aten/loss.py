@@ -115,7 +115,9 @@ def bce_backward(
     p = as_secret(p, grad, p, y, weight)
     dtype = p.dtype
     share = arithmetic(p).settle()
-    inverse = secret(reciprocal((share - share * share).settle()), dtype)
+    variance = share - share * share  # with all the bits of a product, for it is small where p is near 0 or 1
+    variance.storage.positive = True
+    inverse = secret(reciprocal(variance), dtype)
     scaled = reduced_gradient(grad, p, reduction)
     slope = finish(multiply(finish(combine(p, y, -1), dtype, p), inverse), dtype, p)
     out = finish(multiply(slope, scaled), dtype, p)

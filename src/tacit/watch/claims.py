@@ -89,7 +89,7 @@ CLAIMS: dict[str, Claim] = {
         "nn.functional.prelu nn.functional.selu nn.functional.smooth_l1_loss nn.functional.softmin "
         "nn.functional.softsign nn.functional.triplet_margin_loss nn.functional.triplet_margin_with_distance_loss "
         ""
-        " outer sin sinc softmax var_mean",
+        " outer sin softmax var_mean",
         Claim(CLOSE),
     ),
     **each(
@@ -121,6 +121,7 @@ CLAIMS: dict[str, Claim] = {
     "log10": Claim(UNITS, Between(0.5, 4), "log"),
     "log1p": Claim(CLOSE, Between(0.5, 4), "log"),
     "log2": Claim(UNITS, Between(0.5, 4), "log"),
+    "sinc": Claim(CLOSE, Between(0.25, 4)),  # below, its gradient divides a small difference by a small square
     "logaddexp": Claim(CLOSE, Between(-4, 4)),
     "logcumsumexp": Claim(CLOSE, Between(-2, 2), "exp"),
     "logit": Claim(CLOSE, Between(0.05, 0.95), "log"),
