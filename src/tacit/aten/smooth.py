@@ -23,6 +23,10 @@ aten = torch.ops.aten
 Operand = Any
 Function = Callable[[Arithmetic], Arithmetic]
 
+CUBED_BITS = 20
+"""Fractional bits of what is squared or cubed for a GELU, at most. More: finer results; fewer: larger numbers fit, for
+their cubes are below 2^22 now."""
+
 
 def apply(func: Any, x: SecretTensor, function: Function) -> SecretTensor:
     """A function of numbers; of public ones, in the clear."""
@@ -115,7 +119,8 @@ def _gaussian(x: Arithmetic, approximate: str) -> Arithmetic:
     if approximate == "none":
         half = erf(scaled(x, 1 / math.sqrt(2)))
         return add_public(half, torch.tensor(1.0)).rescaled(half.frac_bits + 1)
-    cube = (x * x).settle() * x
+    coarse = x.settle(CUBED_BITS)
+    cube = (coarse * coarse).settle(CUBED_BITS) * coarse
     inner = times_public(cube, torch.tensor(0.044715)).settle() + x
     return sigmoid(times_public(inner, torch.tensor(2 * math.sqrt(2 / math.pi))))
 
@@ -127,10 +132,13 @@ def gelu_backward(func: Any, grad: Operand, x: Tensor, *, approximate: str = "no
     share = arithmetic(x).settle()
     phi = _gaussian(share, approximate)
     if approximate == "none":
-        density = exp_nonpositive(-(share * share).settle().rescaled(share.frac_bits + 1))
+        coarse = share.settle(CUBED_BITS)
+        square = (coarse * coarse).settle()
+        density = exp_nonpositive(-square.rescaled(square.frac_bits + 1))
         slope = phi + (share * times_public(density, torch.tensor(1 / math.sqrt(2 * math.pi)))).settle()
     else:
-        square = (share * share).settle()
+        coarse = share.settle(CUBED_BITS)
+        square = (coarse * coarse).settle(CUBED_BITS)
         inner = add_public(times_public(square, torch.tensor(3 * 0.044715)), torch.tensor(1.0)).settle()
         outer = times_public((phi - phi * phi).settle(), torch.tensor(2 * math.sqrt(2 / math.pi)))
         slope = phi + ((share * inner).settle() * outer.settle()).settle()

@@ -58,7 +58,8 @@ as many as a factor may have."""
 
 SMALL, LARGE, PRECISE_BITS = 2.0**-20, 2.0**13, 20
 """What a precise numerator is divided by lies between the first two, or a factor of 2 beyond, and the numerator keeps
-20 fractional bits more than the session's: optimizers clip what they square, so that their quotients have a range."""
+20 fractional bits more than the session's, but 36 at most: optimizers clip what they square, so that their quotients
+have a range."""
 
 
 def reciprocal(x: Arithmetic) -> Arithmetic:
@@ -120,7 +121,7 @@ def _precise_quotient(n: Arithmetic, x: Arithmetic) -> Arithmetic:
     protocol = x.protocol
     octaves = Octaves(x, signed=not x.storage.positive, least=SMALL, most=LARGE)
     scale = octaves.scale()
-    n = n.settle(protocol.frac_bits + PRECISE_BITS)
+    n = n.settle(min(protocol.frac_bits, 16) + PRECISE_BITS)
     protocol.mask(n, scale)
     scaled, z = protocol.multiply(n, scale), octaves.scaled(scale)
     protocol.mask(scaled, z)

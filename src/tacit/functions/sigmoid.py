@@ -13,7 +13,7 @@ import torch
 
 from tacit.correlated.harmonics import ROOM
 from tacit.functions.linear import fractional
-from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.arithmetic import FINEST_PRODUCT, Arithmetic
 from tacit.protocols.base import Harmonics
 from tacit.protocols.share import Binary, Share
 
@@ -85,6 +85,7 @@ def sigmoid(x: Arithmetic, threshold: float = math.inf) -> Arithmetic:
     Cost: 4 rounds, 8 + 8.5 + 8.25 bytes an element and party; 3 fewer rounds' openings where x is open already.
     Reveals: nothing.   Ref: [ZZL23] for the use of a Fourier series.
     """
+    x = x.settle(FINEST_PRODUCT)
     low, high = _bounds(x, SIGMOID_BOUND, threshold)
     series = x.protocol.harmonics(x, SIGMOID)
     inside = low ^ high  # [x < -B] implies [x < B]
@@ -104,7 +105,7 @@ def one_round_sigmoid(x: Arithmetic) -> Arithmetic:
     Cost: 1 round, of 8 bytes an element and party, and none if x is open; 80 bytes an element from the producer; the
     result is not truncated.   Reveals: nothing.   Ref: [ZZL23].
     """
-    return x.protocol.harmonics(x, ONE_ROUND_SIGMOID)
+    return x.protocol.harmonics(x.settle(FINEST_PRODUCT), ONE_ROUND_SIGMOID)
 
 
 def tanh(x: Arithmetic) -> Arithmetic:
@@ -142,7 +143,7 @@ def tanh_times(x: Arithmetic, y: Arithmetic) -> TanhTimes:
     Shape: the same for both.   Domain: |x| < 2^(60 - f), |y| <= 2.   Error: |y| times that of tanh, and 2^-f.
     Cost: 4 rounds, 24 + 8.75 bytes an element and party, 8 fewer if y is open.   Reveals: nothing.
     """
-    x, y = fractional(x), y.settle()
+    x, y = fractional(x).settle(FINEST_PRODUCT), y.settle()
     x = x.rescaled(x.frac_bits - 1)
     protocol = x.protocol
     protocol.mask(x, y)
@@ -167,6 +168,7 @@ def erf(x: Arithmetic) -> Arithmetic:
     Shape: any.   Domain: |x| < 2^(61 - f).   Error: <= 2^-16 + 2^-f.   Cost: 4 rounds.   Reveals: nothing.
     Ref: [ZZL23].
     """
+    x = x.settle(FINEST_PRODUCT)
     low, high = _bounds(x, ERF_BOUND)
     series = x.protocol.harmonics(x, ERF)
     inside, above = low ^ high, high.invert()
@@ -180,6 +182,7 @@ def softplus(x: Arithmetic, threshold: float = math.inf) -> Arithmetic:
 
     Shape: any.   Domain: |x| < 2^(61 - f).   Error: <= 2^-15 + 2^-f.   Cost: 4 rounds.   Reveals: nothing.
     """
+    x = x.settle(FINEST_PRODUCT)
     low, high = _bounds(x, SOFTPLUS_BOUND, threshold)
     even = x.protocol.harmonics(x, SOFTPLUS_EVEN)
     series = even.added(x.rescaled(x.frac_bits + 1).lifted(even.frac_bits))

@@ -23,6 +23,11 @@ EXTRA_BITS = 6
 sum must fit below where the coarse one is close enough: at 2^8, the root of the latter is off by 2^-17 of it."""
 
 
+FINEST_FACTOR = 28
+"""Fractional bits of numbers that are squared, at most. More: smaller ones; but the fine sum must fit below 2^4,
+where it and the coarse one meet."""
+
+
 class Squares(NamedTuple):
     """Σ x² twice: of x with b fractional bits, which is right while it is below 2^(62 - 2b), and with c, half the
     session's, which is right always: it may be 2^46 at 16. Both come from one opening of x.
@@ -41,7 +46,8 @@ class Squares(NamedTuple):
         x = fractional(x)
         protocol.mask(x)
         sums = []
-        for b in (min(x.frac_bits, bits or protocol.frac_bits + EXTRA_BITS), protocol.frac_bits // 2):
+        most = min(bits or protocol.frac_bits + EXTRA_BITS, FINEST_FACTOR)
+        for b in (min(x.frac_bits, most), protocol.frac_bits // 2):
             factor = x.settle(b)
             sums.append(protocol.multiply(factor, factor).linear(lambda t: t.sum(tuple(dims), keepdim=keepdim)))
         return cls(*sums)

@@ -20,8 +20,19 @@ VARIANCE_BITS = 32
 2^30, and whose root at 2^20."""
 
 ROOM_BITS = 52
-"""Fractional bits of n x, for n elements of a row that are finer than products of the session's numbers. More: fewer
-are truncated before they are normalised, in a round of their own; fewer: larger ones fit, with x - mean below 2^10."""
+"""Fractional bits of n x, for n elements of a row that are finer than products of 16 fractional bits. More: fewer are
+truncated before they are normalised, in a round of their own; fewer: larger ones fit, with x - mean below 2^10."""
+
+COARSE_BITS, SQUARE_BITS = 16, 48
+"""Fractional bits that x - mean keeps at least where it is squared, if it has them, and those that n squares may have.
+More: the deviation of small rows is finer; fewer: larger rows fit, with a variance below 2^14 now."""
+
+CENTRED_BITS = 28
+"""Fractional bits of x - mean where x has more than the session's. More: small rows of means are finer; but times the
+24 of the deviation the result, below √n, must fit."""
+
+ROOT_BITS = 40
+"""Fractional bits of what the root is taken of, at most. More: smaller variances; fewer: larger ones than 2^22."""
 
 
 class Standardized(NamedTuple):
@@ -34,7 +45,7 @@ class Standardized(NamedTuple):
     total: Arithmetic
     """Σ x, untruncated."""
     squares: Arithmetic
-    """Σ (x - mean)², with twice the session's fractional bits."""
+    """Σ (x - mean)², with twice the session's fractional bits, or as many as leave it room."""
     dims: tuple[int, ...]
     size: int
 
@@ -44,25 +55,32 @@ def standardized(x: Arithmetic, dims: Sequence[int], eps: float) -> Standardized
 
     The variance is kept with twice the fractional bits: with 2^k the next power of two, ρ = n / 2^k and q = Σ c² / 2^k,
     it is  1 / √(variance + eps) = √ρ / √(q + ρ eps).
-    Shape: any.   Domain: variance < 2^20, Σ c² < 2^30 and n |x| < 2^30 at 16 fractional bits.
+    Shape: any.   Domain: variance < 2^20, Σ c² < 2^30 and n |x| < 2^30 at 16 fractional bits; with more, also
+    variance < 2^14 and n |x| < 2^20.
     Error: <= 2^-14 / √variance + 2^-15 |result|; constant rows give 0.
     Cost: 14 rounds, one more unless n is a power of two; 16 bytes an element and party, and some 500 a row.
     Reveals: nothing.
     """
     protocol = x.protocol
-    fine = 2 * protocol.frac_bits
+    bits = protocol.frac_bits
     count = math.prod(x.shape[d] for d in dims)
-    x = fractional(x if x.frac_bits <= max(fine, ROOM_BITS - math.ceil(math.log2(max(count, 1)))) else x.settle())
+    up = math.ceil(math.log2(max(count, 1)))
+    room = ROOM_BITS - up
+    if x.frac_bits > max(min(2 * bits, 2 * COARSE_BITS), room):
+        x = x.settle(max(bits, min(x.settled_bits, room)))
+    x = fractional(x)
     total = _sum(x, dims)
-    raised = x.lifted(max(x.frac_bits, fine))
+    raised = x.lifted(max(x.frac_bits, bits + 1, min(2 * bits, max(2 * COARSE_BITS, room))))
     spread = raised.linear(lambda t: t * count - t.sum(tuple(dims), keepdim=True))
-    centred = protocol.scale(spread, 1 / count)
+    centred = protocol.scale(spread, 1 / count, min(spread.settled_bits, max(bits, CENTRED_BITS)))
     assert centred is not None
-    squares = _sum(protocol.multiply(centred, centred), dims)
-    up = math.ceil(math.log2(count))
-    ratio = count / 2**up
-    mean_square = squares.rescaled(fine + up).plus(torch.tensor(round(ratio * eps * 2.0 ** (fine + up))))
-    inverse = rsqrt(mean_square.settle(fine))
+    most = max(COARSE_BITS, (SQUARE_BITS - up) // 2)
+    coarse = centred if centred.frac_bits <= most else protocol.scale(spread, 1 / count, most)
+    assert coarse is not None
+    squares = _sum(protocol.multiply(coarse, coarse), dims)
+    fine, ratio = squares.frac_bits + up, count / 2**up
+    mean_square = squares.rescaled(fine).plus(torch.tensor(round(ratio * eps * 2.0**fine)))
+    inverse = rsqrt(mean_square.settle(min(2 * bits, ROOT_BITS)))
     if ratio < 1:
         inverse = times_public(inverse, torch.tensor(math.sqrt(ratio))).settle(WORKING_BITS)
     normalized = protocol.multiply(centred, inverse).settle()
@@ -74,18 +92,20 @@ def standardized_backward(
 ) -> tuple[Arithmetic, Arithmetic, Arithmetic]:
     """Return s (g - mean g - x̂ mean(g x̂)), Σ g and Σ g x̂, where x̂ is normalised and s the scale it came with.
 
-    Domain: |g| < 2^20 and |result| < 2^14.   Error: <= 2^-16 (1 + s) + 2^-16 |result|.   Cost: 4 rounds.
+    Domain: |g| < 2^20, |Σ g x̂| < 2^22 at 16 fractional bits and < 2^14 at 28, and |result| < 2^14.
+    Error: <= 2^-16 (1 + s) + 2^-16 |result|.   Cost: 4 rounds.
     """
     protocol = grad.protocol
     g = grad.settle(WORKING_BITS)
     g = g.lifted(max(g.frac_bits, protocol.frac_bits))
     total = _sum(g, of.dims)
-    aligned = _sum(protocol.multiply(g, of.normalized), of.dims)
+    normalized = of.normalized.settle(max(of.normalized.frac_bits - 8, 20))
+    aligned = _sum(protocol.multiply(g, normalized), of.dims)
     share = torch.tensor(1 / of.size)
     mean, slope = (times_public(v.settle(WORKING_BITS), share) for v in (total, aligned))
     protocol.mask(mean, slope)
     mean, slope = mean.settle(WORKING_BITS), slope.settle(WORKING_BITS)
-    drift = protocol.multiply(of.normalized, slope)
+    drift = protocol.multiply(normalized, slope)
     fine = drift.frac_bits
     spread = mean.lifted(fine).move(lambda t: t.expand(g.shape), view=False)
     rest = g.lifted(fine).added(-spread.added(drift))

@@ -14,7 +14,16 @@ from tacit.protocols.facts import TensorOp
 from tacit.protocols.share import Share, pointwise, unaliased
 from tacit.ring.shapes import broadcast
 
-__all__ = ["FAR_BITS", "PARAMETER_BITS", "PRECISE_BITS", "SLACK_BITS", "SUM_BITS", "Arithmetic", "factors"]
+__all__ = [
+    "FAR_BITS",
+    "FINEST_PRODUCT",
+    "PARAMETER_BITS",
+    "PRECISE_BITS",
+    "SLACK_BITS",
+    "SUM_BITS",
+    "Arithmetic",
+    "factors",
+]
 
 SLACK_BITS = 12
 """Fractional bits a factor may have beyond the session's. More: a mean over a batch (a scale by 2^-7) keeps its
@@ -29,6 +38,14 @@ more); fewer: larger products fit, for 4 what is below 2^26 at 16 fractional bit
 SUM_BITS = 14
 """Bits that the ring must have for multiples and short sums of a number, as much as series leave (`harmonics.ROOM`).
 More: some results are truncated before they are added up, in one round; fewer: shorter sums."""
+
+FINEST_PRODUCT = 52
+"""Fractional bits beyond which a product gets no slack, in sessions of 21 and more, and its factors are truncated, in
+those of 27 and 28. More: finer factors; fewer: larger products fit, which stay below 2^10."""
+
+FINEST_WHOLE = 20
+"""Fractional bits of sessions whose products are summed as they are; in finer ones elements below 2^10 must have a sum
+that fits. More: sums of squares save a round; but at 24, those beyond 2^14 would be wrong."""
 
 SHORT = 256
 """Elements of a sum that `SUM_BITS` are enough for."""
@@ -82,6 +99,8 @@ class Arithmetic(Share):
         """
         spare = SUM_BITS if count <= SHORT else 62
         finest = max(62 - spare, self.protocol.product_bits)
+        if self.protocol.frac_bits > FINEST_WHOLE:
+            finest = max(FINEST_PRODUCT - math.ceil(math.log2(max(count, 1))), self.protocol.frac_bits)
         return self if self.storage.precise or self.frac_bits <= finest else self.settle()
 
     def without_headroom(self) -> Arithmetic:
@@ -254,11 +273,14 @@ def factors(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
     A parameter stays as it is. A gradient beside a parameter keeps its bits: it is smaller by its headroom. Two
     gradients, multiplied for a norm, are truncated to the session's: small numbers twice would leave no range. The
     product of two precise ones is as fine as they are, for |x y| < 2^20; that of a precise and another one has up to 52
-    fractional bits and must stay below 2^10. What is wide is truncated to the session's as well.
+    fractional bits and must stay below 2^10. What is wide is truncated to the session's as well, and in
+    sessions of more than 26 all to 26.
     """
     protocol = x.protocol
     if x.storage.precise or y.storage.precise:
         return _precise_factors(x, y)
+    if protocol.frac_bits > FINEST_PRODUCT // 2:
+        return _coarser(x, y)
     if x.storage.bounded != y.storage.bounded:
         return _beside_bounded(x, y)
     if x.storage.wide or y.storage.wide:
@@ -287,12 +309,20 @@ def _room_beside(x: Arithmetic, other: Arithmetic, most: int) -> int:
     return x.settled_bits
 
 
+def _coarser(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
+    """Two factors of a session so fine that they are truncated for their product to have room. No round of its own."""
+    most = FINEST_PRODUCT // 2
+    left, right = (FINEST_PRODUCT - min(v.frac_bits, most) for v in (y, x))
+    x.protocol.mask(*(v for v, bits in ((x, left), (y, right)) if v.frac_bits > bits))
+    return x.settle(left), y.settle(right)
+
+
 def _beside_bounded(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
     """Two factors of which one is bounded by 1: it keeps up to 12 bits more than the session's, the other the rest."""
     protocol = x.protocol
     bounded, other = (x, y) if x.storage.bounded else (y, x)
-    bits = min(bounded.frac_bits, protocol.frac_bits + SLACK_BITS)
-    room = 2 * protocol.frac_bits + SLACK_BITS - bits
+    bits = min(bounded.frac_bits, protocol.factor_bits)
+    room = protocol.product_bits - bits
     room = min(room, protocol.frac_bits) if other.storage.wide else room
     protocol.mask(*(v for v, most in ((bounded, bits), (other, room)) if v.frac_bits > most))
     bounded, other = bounded.settle(bits), other.settle(room)
@@ -311,9 +341,9 @@ def _precise_factors(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmet
     """Two factors of a fine product, truncated in one round: each with half the bits of a precise storage, or 24 for a
     precise one beside 28 for another."""
     protocol = x.protocol
-    fine = [max(PRECISE_BITS // 2, protocol.frac_bits)] * 2
+    fine = [PRECISE_BITS // 2] * 2
     if x.storage.precise != y.storage.precise:
-        fine = [protocol.frac_bits + (8 if v.storage.precise else SLACK_BITS) for v in (x, y)]
+        fine = [min(protocol.frac_bits, 16) + (8 if v.storage.precise else SLACK_BITS) for v in (x, y)]
     protocol.mask(*(v for v, bits in zip((x, y), fine, strict=True) if v.frac_bits > bits))
     left = x.settle(fine[0])
     return left, left if x is y else y.settle(fine[1])

@@ -11,16 +11,11 @@ from torch import Tensor
 
 from tacit.correlated.harmonics import Harmonics
 from tacit.correlated.masks import Premask
-from tacit.protocols.arithmetic import PARAMETER_BITS, SLACK_BITS, Arithmetic
+from tacit.protocols.arithmetic import FINEST_PRODUCT, PARAMETER_BITS, SLACK_BITS, Arithmetic
 from tacit.protocols.share import Binary, Share
 from tacit.session.session import Session
 
 __all__ = ["DeclaredCost", "Harmonics", "Polynomial", "Protocol"]
-
-
-FINEST_PRODUCT = 52
-"""Fractional bits beyond which a product gets no slack, in sessions of 21 and more. More: finer factors; fewer: larger
-products fit, which stay below 2^10."""
 
 
 @dataclass(frozen=True, slots=True)

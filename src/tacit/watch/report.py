@@ -77,9 +77,10 @@ def advice(want: Tensor, bad: Tensor, operands: Sequence[tuple[str, Tensor]], fr
     top = max((float(x.max()) for x in inputs if x.numel()), default=0.0)
     if not want.dtype.is_floating_point:
         return "the result is exact on operands within the ring: bring them to a smaller scale, or use fewer frac_bits"
-    if max(largest, top) >= 2.0 ** (61 - 2 * frac_bits):
+    room = max(62 - 2 * frac_bits, 10)
+    if max(largest, top) >= 2.0 ** (room - 1):
         return (
-            f"numbers are too large for {frac_bits} fractional bits, at which a product holds 2^{62 - 2 * frac_bits}: "
+            f"numbers are too large for {frac_bits} fractional bits, at which a product holds 2^{room}: "
             "divide the data by a constant, clamp, or take fewer bits, "
             f"tacit.session(frac_bits={max(8, frac_bits - 6)})"
         )
