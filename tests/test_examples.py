@@ -101,7 +101,7 @@ def test_an_error_at_one_owner_is_one_sentence_at_every_role(directory, tmp_path
 
     code = run_as_all(tmp_path, lines)
 
-    sentence = f"{bob}, row 1, column 'declared_income': the cell is not a number"
+    sentence = f"{bob}, row 1, column 'declared_income': the cell is not a number; say categories={{…}} for words"
     assert code == 1
     assert lines == {
         "alice": [f"error: bob stopped: {sentence}"],

@@ -56,6 +56,16 @@ __all__ = [
 ]
 
 
+def tellable(error: BaseException) -> bool:
+    """Whether an error's message holds nothing secret, so that peers and a terminal may have it: all of Tacit's own do
+    not, and PyTorch's do not where PyTorch has seen shapes and dtypes only."""
+    return isinstance(error, TacitError) or getattr(error, ASKED, False)
+
+
+ASKED = "of_shapes_and_dtypes"
+"""The attribute that `tacit.signatures` gives to what PyTorch raises when it is asked about a call."""
+
+
 class TacitError(Exception):
     """Base of all errors that Tacit raises on purpose."""
 

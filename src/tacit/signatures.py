@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tacit.errors import ResultMismatch
+from tacit.errors import ASKED, ResultMismatch
 
 __all__ = [
     "DIFFERENCES",
@@ -160,7 +160,9 @@ def ask(func: Any, args: Any, kwargs: Any, secret: type[Tensor]) -> Answer | Non
         answer = _question(func, args, kwargs, on_cpu) if size <= LARGEST else None
         return _question(func, args, kwargs, _on_meta) if answer is None else answer
     except Exception as error:
-        raise _with_hint(error, func) from None
+        refusal = _with_hint(error, func)
+        setattr(refusal, ASKED, True)
+        raise refusal from None
 
 
 def _by_secret_mask(indices: Any, secret: type[Tensor]) -> bool:

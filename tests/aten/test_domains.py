@@ -166,3 +166,14 @@ def test_a_root_that_is_written_to_may_be_negative(name, session):
         WRITTEN[name](t)
 
     torch.testing.assert_close(tacit.reveal(5 / secret), 5 / plain, rtol=1e-5, atol=2e-5)
+
+
+def test_zero_rows_stay_zero(session):
+    rows = torch.zeros(3000, 32)
+    weight = tacit.share(torch.randn(16, 32) / 6)
+
+    got = tacit.reveal(F.normalize(F.linear(tacit.share(rows, owner="alice"), weight)))
+    similar = tacit.reveal(F.cosine_similarity(tacit.share(rows[:8]), tacit.share(torch.ones(8, 32))))
+
+    assert got.norm(dim=1).max() <= 1e-3
+    assert similar.abs().max() == 0

@@ -341,6 +341,9 @@ def test_identities_and_rosters_are_files(tmp_path):
     (tmp_path / "roster.json").write_text("{}")
     with pytest.raises(RosterError, match="two clients or more"):
         Roster.load(tmp_path / "roster.json")
+    with pytest.raises(RosterError, match="can be read by other users"):
+        Identity.load(tmp_path / "roster.json")
+    (tmp_path / "roster.json").chmod(0o600)
     with pytest.raises(RosterError, match="no identity can be read"):
         Identity.load(tmp_path / "roster.json")
 

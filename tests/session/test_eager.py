@@ -14,6 +14,19 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torc
 P = torch.tensor([[0.5, -1.0, 2.0, 0.25], [1.5, 3.0, -0.5, 1.0]])
 
 
+@pytest.fixture(autouse=True)
+def _alone():
+    """Sessions that other tests have left open do not count here."""
+    left = eager._open
+    if left:
+        eager._open = 1
+        eager.end()
+    yield
+    if left:
+        eager.begin()
+        eager._open = left
+
+
 @pytest.fixture
 def untold(monkeypatch):
     monkeypatch.setattr(eager, "_told", False)

@@ -11,9 +11,10 @@ from types import TracebackType
 import click
 
 from tacit.cli.report import fail
-from tacit.errors import ConfigError, TacitError
+from tacit.errors import ConfigError, TacitError, tellable
 from tacit.session.config import Config
 from tacit.session.launch import Launch, script_digest, start
+from tacit.session.ledger import is_library
 
 __all__ = ["run"]
 
@@ -45,20 +46,16 @@ def _execute(script: Path, arguments: tuple[str, ...], show_traceback: bool) -> 
     sys.path.insert(0, str(script.resolve().parent))
     try:
         runpy.run_path(str(script), run_name="__main__")
-    except TacitError as error:
-        _remember(error)
-        if show_traceback:
-            _print_traceback(error, script)
-        else:
-            fail(error)
-        return 1
     except KeyboardInterrupt as error:
         _remember(error)
         fail("interrupted")
         return INTERRUPTED
     except Exception as error:
         _remember(error)
-        _print_traceback(error, script)
+        if tellable(error) and not show_traceback:
+            fail(error if isinstance(error, TacitError) else f"{error} ({_line(error, script)})")
+        else:
+            _print_traceback(error, script)
         return 1
     return 0
 
@@ -66,6 +63,13 @@ def _execute(script: Path, arguments: tuple[str, ...], show_traceback: bool) -> 
 def _remember(error: BaseException) -> None:
     """Do what the interpreter does for an uncaught exception: a session that is still open tells its peers of it."""
     sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+
+
+def _line(error: BaseException, script: Path) -> str:
+    """The innermost line of the user's program in a traceback."""
+    lines = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    own = [line for line in lines if not is_library(line)]
+    return own[-1] if own else str(script)
 
 
 def _print_traceback(error: BaseException, script: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from tacit.errors import ConfigError, TacitError
+from tacit.errors import ConfigError, TacitError, tellable
 from tacit.net.transport import Parcel, Transport
 from tacit.ring.memory import keep_freed
 from tacit.ring.prg import Stream, derive_key
@@ -162,8 +162,8 @@ class Session:
 
 
 def _reason(error: BaseException) -> str:
-    """What the peers are told. Only Tacit's own messages are known to hold nothing secret."""
-    if isinstance(error, TacitError):
+    """What the peers are told: messages that are known to hold nothing secret."""
+    if tellable(error):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
         return "interrupted by its user"
