@@ -214,3 +214,21 @@ def test_what_an_accumulated_square_keeps_does_not_depend_on_which_object_it_is(
     assert scales[2][0] == (42, True)
     for t in (*sums[0], *sums[1]):
         assert (t - 1e6).abs().max() < 2.0**-10
+
+
+@pytest.mark.parametrize("count", [48, 64, 768])
+def test_the_mean_of_squares_is_fine_enough_for_a_root_whatever_their_number_is(count, session):
+    x = 1e-2 * torch.randn(8, count)
+
+    def normalized(v):
+        return v * torch.rsqrt(v.pow(2).mean(-1, keepdim=True) + 1e-6)
+
+    assert error(normalized(tacit.share(x, owner="alice")), normalized(x)) < 5e-3
+
+
+def test_a_mean_of_squares_is_a_factor_like_any_other(session):
+    x, y = 100 * torch.randn(8, 24), torch.linspace(-1000, 1000, 8)
+
+    got = tacit.share(x, owner="alice").square().mean(1) * tacit.share(y, owner="bob")
+
+    assert error(got, x.square().mean(1) * y) < 1e-4

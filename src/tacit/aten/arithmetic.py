@@ -227,12 +227,14 @@ def times_fine(logarithm: Arithmetic, factor: Tensor | float) -> Arithmetic:
 def whole_power(x: Arithmetic, exponent: int) -> Arithmetic:
     """x^n for n >= 1. 2 log2(n) rounds at most; |x^n| < 2^30 at 16 fractional bits."""
     result: Arithmetic | None = None
+    even = exponent % 2 == 0
     while True:
         if exponent & 1:
             result = x if result is None else result * x
         exponent >>= 1
         if not exponent:
             assert result is not None
+            result.storage.positive = even or x.storage.positive
             return result
         x = x * x
 

@@ -14,7 +14,7 @@ from tacit.errors import DataError
 from tacit.functions.linear import times_public
 from tacit.functions.squares import Squares
 from tacit.functions.tournament import Tournament
-from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.arithmetic import SLACK_BITS, Arithmetic
 from tacit.protocols.share import Binary
 from tacit.tensor import SecretTensor
 
@@ -43,7 +43,7 @@ def sum_over(x: Arithmetic, dims: list[int], keepdim: bool) -> Arithmetic:
 def mean(
     func: Any, x: SecretTensor, dim: Dims = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
 ) -> SecretTensor:
-    """The sum times 1/n."""
+    """The sum times 1/n. That of rows of squares, whose root is taken, keeps as many bits more as it is smaller by."""
     dims = _dims(x, dim)
     count = 1
     for d in dims:
@@ -56,7 +56,21 @@ def mean(
     known = plain(x)
     if known is not None:
         return public_secret(x._protocol, known.mean(dims, keepdim=keepdim, dtype=dtype))
-    return secret(times_public(sum_over(arithmetic(x), dims, keepdim), torch.tensor(1 / count)), dtype)
+    total = sum_over(arithmetic(x), dims, keepdim)
+    mean = _fine_mean(total, count) if len(dims) < x.dim() else None
+    return secret(times_public(total, torch.tensor(1 / count)) if mean is None else mean, dtype)
+
+
+def _fine_mean(total: Arithmetic, count: int) -> Arithmetic | None:
+    """A sum of squares times 1/n, unless that is a power of two, which truncates nothing."""
+    storage, protocol = total.storage, total.protocol
+    fine = protocol.frac_bits + min(SLACK_BITS, count.bit_length() - 1)
+    if not storage.positive or storage.precise or total.frac_bits <= max(fine, protocol.factor_bits):
+        return None
+    out = protocol.scale(total, 1 / count, fine) if count & (count - 1) else None
+    if out is not None:
+        out.storage.wide = True
+    return out
 
 
 @implements(aten.cumsum.default, aten.unfold_backward.default)

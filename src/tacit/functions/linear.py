@@ -123,8 +123,8 @@ def times_public(x: Arithmetic, v: Tensor) -> Arithmetic:
     A power of two only changes the scale, a whole number only the ring elements; other factors are rounded to 16
     significant bits of their largest element.
 
-    Domain: |x v| < 2^30 at 16 fractional bits; where x is kept precise, |x| < 2^20 for a single number, |x v| < 2^4 for
-    others.
+    Domain: |x v| < 2^30 at 16 fractional bits, 2^26 where x is a parameter; where x is kept precise, |x| < 2^20 for a
+    single number, |x v| < 2^4 for others.
     """
     x = x.summable()
     precise = x.storage.precise

@@ -80,7 +80,8 @@ class Config:
     """One for each of `roles`; none when all roles live in one process."""
 
     frac_bits: int = 16
-    """Shared. Fractional bits of fixed-point numbers."""
+    """Shared. Fractional bits of fixed-point numbers, 1 to 28. More are finer and leave less room: see
+    [Mind the numbers](models.md#4-mind-the-numbers)."""
     seed: int | None = None
     """Shared. Seed of PyTorch's public randomness; without one, the first party draws it."""
 
