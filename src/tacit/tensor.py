@@ -31,6 +31,7 @@ __all__ = [
     "HANDLERS",
     "Deferred",
     "SecretTensor",
+    "ask_once",
     "fingerprint",
     "in_terms_of_others",
     "no_place_for_a_secret",
@@ -260,6 +261,11 @@ def _describe(func: Any, args: Any, kwargs: Any) -> tuple[Session, Signature, by
     signature = KNOWN.get(whole := tuple(key)) or _new(whole, func, args, kwargs)
     public = signature.public
     return protocol.session, signature, _public(args, kwargs) if public is None else public
+
+
+def ask_once(func: Any, args: Any, kwargs: Any) -> None:
+    """Raise what PyTorch raises for such a call on plain tensors: for operators that do not come by the dispatch."""
+    _describe(func, args, kwargs)
 
 
 def _add(key: list[Any], operands: Iterable[Any], protocol: Protocol | None) -> Protocol | None:

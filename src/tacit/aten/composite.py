@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch._C import DispatchKey
 
-from tacit.tensor import SecretTensor
+from tacit.signatures import leaves
+from tacit.tensor import SecretTensor, ask_once
 
 __all__ = ["above_autograd"]
 
@@ -27,6 +28,8 @@ def above_autograd(overload: Any) -> Callable[[Callable[..., Tensor | None]], Ca
 
     def register(function: Callable[..., Tensor | None]) -> Callable[..., Tensor | None]:
         def kernel(keys: Any, *args: Any, **kwargs: Any) -> Any:
+            if any(isinstance(x, SecretTensor) for x in leaves(args, kwargs)):
+                ask_once(overload, args, kwargs)
             found = function(*args, **kwargs)
             if found is None:
                 return overload.redispatch(keys & _REST, *args, **kwargs)
