@@ -20,6 +20,8 @@ COVERS = {
     aten.native_batch_norm_backward.default,
     aten.native_layer_norm.default,
     aten.native_layer_norm_backward.default,
+    aten._fused_rms_norm.default,
+    aten._fused_rms_norm_backward.default,
     aten.native_group_norm.default,
     aten.native_group_norm_backward.default,
 }
@@ -199,3 +201,24 @@ def test_rows_are_normalised_as_well_as_the_documentation_says(norm, size, off, 
 
     assert (tacit.reveal(got.detach()) - want).abs().max() < off
     assert (tacit.reveal(rows[1].grad) - rows[0].grad).abs().max() < gradient * rows[0].grad.abs().max()
+
+
+@pytest.mark.parametrize("size", [1.0, 10.0, 100.0])
+@pytest.mark.parametrize("shape", [(4, 12), (2, 3, 64)])
+@pytest.mark.parametrize("owner", ["both", "public weight", "no weight", "public rows"])
+def test_the_gradient_of_rms_norm_is_right_for_rows_of_any_size(size, shape, owner, session):
+    x, w, g = size * torch.randn(shape), torch.randn(shape[-1]), torch.randn(shape)
+    plain = [x.clone().requires_grad_(), w.clone().requires_grad_()]
+    secret = [
+        x.clone().requires_grad_() if owner == "public rows" else tacit.share(x, "alice").requires_grad_(),
+        w.clone().requires_grad_() if owner == "public weight" else tacit.share(w, "bob").requires_grad_(),
+    ]
+    for p in (plain, secret):
+        out = nn.functional.rms_norm(p[0], shape[-1:], None if owner == "no weight" else p[1])
+        (out * g).sum().backward()
+
+    assert tacit.reveal(out.detach()).shape == shape
+    for mine, theirs in zip(secret, plain, strict=True):
+        if isinstance(mine, tacit.SecretTensor) and theirs.grad is not None:
+            error = (tacit.reveal(mine.grad) - theirs.grad).abs().max()
+            assert error < 2**-14 + 2**-13 * theirs.grad.abs().max()

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from tacit.aten.arithmetic import combine, finish, multiply
+from tacit.aten.composite import above_autograd
 from tacit.aten.creation import write
 from tacit.aten.registry import arithmetic, as_secret, implements, number, plain, public_secret, secret
 from tacit.functions.linear import add_public, times_public
@@ -105,6 +107,76 @@ def layer_norm_backward(
     if mask[2] and bias is not None:
         db = grad.sum(list(rows)) if rows else grad
     return dx, dw, db
+
+
+# --- RMS norm ---------------------------------------------------------------------------------------------------------
+
+
+@above_autograd(aten.rms_norm.default)
+def rms_norm(x: Tensor, shape: Sequence[int], weight: Operand = None, eps: float | None = None) -> Tensor | None:
+    """Rows of a mean square of 1, times weight, with a gradient of its own.
+
+    Autograd would take the cube of 1 / √(mean square), of which nothing is left for rows of 100.
+    """
+    if not isinstance(x, SecretTensor) or plain(x) is not None:
+        return None
+    eps = torch.finfo(x.dtype).eps if eps is None else eps
+    out: Tensor = _RmsNorm.apply(x, weight, shape, eps)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _RmsNorm(torch.autograd.Function):
+    """What PyTorch has as operators, and differentiates where they are one kernel: on accelerators."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, shape: Sequence[int], eps: float) -> Tensor:
+        func = aten._fused_rms_norm.default
+        out, inverse = SecretTensor.__torch_dispatch__(func, (SecretTensor,), (x, shape, weight, eps))
+        ctx.shape = shape
+        ctx.save_for_backward(x, weight, inverse)
+        result: Tensor = out
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, inverse = ctx.saved_tensors
+        func, mask = aten._fused_rms_norm_backward.default, ctx.needs_input_grad[:2]
+        args = (grad, x, ctx.shape, inverse, weight, list(mask))
+        return (*SecretTensor.__torch_dispatch__(func, (SecretTensor,), args), None, None)
+
+
+@implements(aten._fused_rms_norm.default)
+def fused_rms_norm(
+    func: Any, x: Tensor, shape: Sequence[int], weight: Operand, eps: float | None
+) -> tuple[Tensor, Tensor]:
+    """x / √(mean x² + ε) times weight; see `functions.standardize`. Rounds as for layer norm, but for the centring."""
+    if not isinstance(x, SecretTensor) or plain(x) is not None:
+        return in_terms_of_others(func)(x, shape, weight, eps)  # type: ignore[no-any-return]
+    dims = range(x.dim() - len(shape), x.dim())
+    of = standardized(arithmetic(x), dims, torch.finfo(x.dtype).eps if eps is None else eps, centre=False)
+    inverse = of.inverse.move(lambda t: t.reshape(of.inverse.shape), view=False)
+    inverse.facts.memo[STANDARDIZED] = of
+    return _affine(SecretTensor(of.normalized, x.dtype), weight, None, tuple(shape)), secret(inverse, x.dtype)
+
+
+@implements(aten._fused_rms_norm_backward.default)
+def fused_rms_norm_backward(
+    func: Any, grad: Tensor, x: Tensor, shape: Sequence[int], inverse: Tensor, weight: Operand, mask: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """s (g - x̂ mean(g x̂)), with g = grad · weight; the sum of grad · x̂ over the rows for weight."""
+    of = _remembered(inverse)
+    if of is None:
+        return in_terms_of_others(func)(grad, x, shape, inverse, weight, mask)  # type: ignore[no-any-return]
+    grad = as_secret(grad, x)
+    dx, dw = None, None
+    rows = range(x.dim() - len(shape))
+    if mask[0]:
+        inner = grad if weight is None else finish(multiply(grad, weight), grad.dtype, grad)
+        dx = secret(standardized_backward(arithmetic(as_secret(inner)), of, of.inverse, centre=False)[0], x.dtype)
+    if mask[1] and weight is not None:
+        dw = _summed(grad, SecretTensor(of.normalized, grad.dtype), rows, weight)
+    return dx, dw
 
 
 # --- group norm -------------------------------------------------------------------------------------------------------

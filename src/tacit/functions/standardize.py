@@ -50,11 +50,12 @@ class Standardized(NamedTuple):
     size: int
 
 
-def standardized(x: Arithmetic, dims: Sequence[int], eps: float) -> Standardized:
+def standardized(x: Arithmetic, dims: Sequence[int], eps: float, *, centre: bool = True) -> Standardized:
     """Return (x - mean) / √(variance + eps) over `dims`, from c = (n x - Σ x) / n, which costs no mean its precision.
 
     The variance is kept with twice the fractional bits: with 2^k the next power of two, ρ = n / 2^k and q = Σ c² / 2^k,
-    it is  1 / √(variance + eps) = √ρ / √(q + ρ eps).
+    it is  1 / √(variance + eps) = √ρ / √(q + ρ eps).   Without `centre`, x stands for c and its mean square for the
+    variance, as in RMS norm.
     Shape: any.   Domain: variance < 2^20, Σ c² < 2^30 and n |x| < 2^30 at 16 fractional bits; with more, also
     variance < 2^14 and n |x| < 2^20.
     Error: <= 2^-14 / √variance + 2^-15 |result|; constant rows give 0.
@@ -70,13 +71,18 @@ def standardized(x: Arithmetic, dims: Sequence[int], eps: float) -> Standardized
         x = x.settle(max(bits, min(x.settled_bits, room)))
     x = fractional(x)
     total = _sum(x, dims)
-    raised = x.lifted(max(x.frac_bits, bits + 1, min(2 * bits, max(2 * COARSE_BITS, room))))
-    spread = raised.linear(lambda t: t * count - t.sum(tuple(dims), keepdim=True))
-    centred = protocol.scale(spread, 1 / count, min(spread.settled_bits, max(bits, CENTRED_BITS)))
-    assert centred is not None
     most = max(COARSE_BITS, (SQUARE_BITS - up) // 2)
-    coarse = centred if centred.frac_bits <= most else protocol.scale(spread, 1 / count, most)
-    assert coarse is not None
+    if centre:
+        raised = x.lifted(max(x.frac_bits, bits + 1, min(2 * bits, max(2 * COARSE_BITS, room))))
+        spread = raised.linear(lambda t: t * count - t.sum(tuple(dims), keepdim=True))
+        scaled = protocol.scale(spread, 1 / count, min(spread.settled_bits, max(bits, CENTRED_BITS)))
+        assert scaled is not None
+        centred = scaled
+        coarse = centred if centred.frac_bits <= most else protocol.scale(spread, 1 / count, most)
+        assert coarse is not None
+    else:
+        centred = x.settle(max(bits, CENTRED_BITS))
+        coarse = centred.settle(most)
     squares = _sum(protocol.multiply(coarse, coarse), dims)
     fine, ratio = squares.frac_bits + up, count / 2**up
     mean_square = squares.rescaled(fine).plus(torch.tensor(round(ratio * eps * 2.0**fine)))
@@ -88,9 +94,11 @@ def standardized(x: Arithmetic, dims: Sequence[int], eps: float) -> Standardized
 
 
 def standardized_backward(
-    grad: Arithmetic, of: Standardized, scale: Arithmetic
+    grad: Arithmetic, of: Standardized, scale: Arithmetic, *, centre: bool = True
 ) -> tuple[Arithmetic, Arithmetic, Arithmetic]:
     """Return s (g - mean g - x̂ mean(g x̂)), Σ g and Σ g x̂, where x̂ is normalised and s the scale it came with.
+
+    Without `centre`, mean g is left out.
 
     Domain: |g| < 2^20, |Σ g x̂| < 2^22 at 16 fractional bits and < 2^14 at 28, and |result| < 2^14.
     Error: <= 2^-16 (1 + s) + 2^-16 |result|.   Cost: 4 rounds.
@@ -107,8 +115,9 @@ def standardized_backward(
     mean, slope = mean.settle(WORKING_BITS), slope.settle(WORKING_BITS)
     drift = protocol.multiply(normalized, slope)
     fine = drift.frac_bits
-    spread = mean.lifted(fine).move(lambda t: t.expand(g.shape), view=False)
-    rest = g.lifted(fine).added(-spread.added(drift))
+    if centre:
+        drift = mean.lifted(fine).move(lambda t: t.expand(g.shape), view=False).added(drift)
+    rest = g.lifted(fine).added(-drift)
     return protocol.multiply(rest.settle(WORKING_BITS), scale), total, aligned
 
 

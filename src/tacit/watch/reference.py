@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._decomp import decomposition_table
 
 from tacit.tensor import SecretTensor
 
@@ -22,7 +23,10 @@ PUBLIC_ROUNDING = 2.0**-17
 """Of a public factor, as a part of its largest element: 16 significant bits are kept, see `encode_public`."""
 
 
-INSTEAD = {torch.ops.aten.log_sigmoid_backward.default: lambda grad, x, buffer: grad * torch.sigmoid(-x)}
+INSTEAD = {
+    torch.ops.aten.log_sigmoid_backward.default: lambda grad, x, buffer: grad * torch.sigmoid(-x),
+    **{f: decomposition_table[f] for f in (torch.ops.aten._fused_rms_norm_backward.default,)},
+}
 """For an operator whose operands hold something else on secrets: the same of the operands that do not."""
 
 
