@@ -23,8 +23,8 @@ sys.modules["tacit.ring._native"] = module
 spec.loader.exec_module(module)
 if sys.argv[2] == "provoke":
     import torch
-    x = torch.zeros(64, dtype=torch.int64)
-    module.pack_bits((x.data_ptr(), 4096), (torch.zeros(512, dtype=torch.uint8).data_ptr(), 512), 1)
+    bits, plane = torch.zeros(512, dtype=torch.uint8), torch.zeros(512, dtype=torch.uint8)
+    module.pack_bits((bits.data_ptr(), 4096), (plane.data_ptr(), 512), 1)
 else:
     import pytest
     sys.exit(pytest.main(sys.argv[2:]))

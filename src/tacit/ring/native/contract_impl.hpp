@@ -39,7 +39,7 @@ constexpr auto TILES = all_tiles(std::make_integer_sequence<int, VECTORS>{});  /
 // A panel of `count` rows (or columns) of a matrix: to[k, i] = from[inner[k] + outer[i]], zeros up to `padded`.
 inline void pack(const u64* from, const i64* inner, i64 depth, const i64* outer, i64 count, i64 padded, u64* to) {
     if (count < padded) std::memset(to, 0, 8 * padded * depth);
-    i64 runs = 1, starts[VECTORS * WIDTH + 1] = {0};  // runs of neighbours
+    i64 runs = 1, starts[std::max(ROWS, VECTORS * WIDTH) + 1] = {0};  // runs of neighbours, in a panel of rows or of columns
     for (i64 i = 1; i < count; ++i)
         if (outer[i] != outer[i - 1] + 1) starts[runs++] = i;
     starts[runs] = count;
