@@ -207,6 +207,7 @@ def test_signatures_are_forgotten_when_there_are_too_many(monkeypatch):
     assert list(known) == [2, 3]
 
 
+@pytest.mark.unchecked  # the other net would be first
 @pytest.mark.parametrize("wrong", [lambda x: x[0], lambda x: x.to(torch.float64)], ids=["shape", "dtype"])
 def test_a_result_that_is_not_like_that_of_pytorch_is_a_bug(wrong, session, monkeypatch):
     right = HANDLERS[aten.cumsum.default]
