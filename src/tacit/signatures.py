@@ -149,7 +149,7 @@ def ask(func: Any, args: Any, kwargs: Any, secret: type[Tensor]) -> Answer | Non
     Raises what PyTorch raises.
     """
     operator = _operator(func)
-    if not operator.asked or (func in INDEXED and _by_secret_mask(args[1], secret)):
+    if not operator.asked or (func in INDEXED and _by_secret_mask(args[0], args[1], secret)):
         return None
 
     def on_cpu(x: Tensor) -> Tensor:
@@ -165,8 +165,26 @@ def ask(func: Any, args: Any, kwargs: Any, secret: type[Tensor]) -> Answer | Non
         raise refusal from None
 
 
-def _by_secret_mask(indices: Any, secret: type[Tensor]) -> bool:
-    return any(isinstance(i, secret) and i.dtype in (torch.bool, torch.uint8) for i in indices)
+def _by_secret_mask(x: Tensor, indices: Any, secret: type[Tensor]) -> bool:
+    """Whether there are secret masks among the indices. Those of other shapes than what they index are refused, in
+    PyTorch's words, and so are bytes, which are masks to PyTorch and positions here."""
+    found, at = False, 0
+    for i in indices:
+        mask = i is not None and i.dtype in (torch.bool, torch.uint8)
+        if mask and isinstance(i, secret):
+            found = True
+            if i.dtype is torch.uint8:
+                raise IndexError(
+                    "a secret of dtype uint8 is a mask to PyTorch: write x[mask.bool()], or x[places.long()]"
+                )
+            for d, n in enumerate(i.shape):
+                if at + d >= x.dim() or x.shape[at + d] != n:
+                    raise IndexError(
+                        f"The shape of the mask {list(i.shape)} at index {d} does not match the shape of the indexed "
+                        f"tensor {list(x.shape)} at index {at + d}"
+                    )
+        at += i.dim() if mask else 1
+    return found
 
 
 def _question(func: Any, args: Any, kwargs: Any, stand_in: Callable[[Tensor], Tensor]) -> Answer | None:
