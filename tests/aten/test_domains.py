@@ -87,8 +87,9 @@ def test_clipping_of_gradients(order, size, session):
     found = nn.utils.clip_grad_norm_(hidden, 1.0, order)
 
     torch.testing.assert_close(tacit.reveal(found), norm, rtol=1e-3, atol=2e-5)
+    off = 2e-4 + 2**-24 * max(float(g.abs().max()) for g in gradients)  # the factor is off by 2^-24
     for p, h in zip(plain, hidden, strict=True):
-        torch.testing.assert_close(tacit.reveal(h.grad), p.grad, rtol=2e-3, atol=2e-4)
+        torch.testing.assert_close(tacit.reveal(h.grad), p.grad, rtol=2e-3, atol=off)
 
 
 @pytest.mark.parametrize("exponent", [-1, -2, -3, -4, -6, -0.5, -1.5, -1.3, 0.5, 0.7])
