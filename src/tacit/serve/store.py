@@ -72,7 +72,7 @@ class Staged:
     def __init__(self, folder: Path, manifest: dict[str, Any], layout: Layout) -> None:
         self.folder, self.manifest, self.layout = folder, manifest, layout
         folder.mkdir(parents=True, mode=0o700)
-        self._file = _create(folder / SHARE)
+        self._file = private_files.create(folder / SHARE)
         self._left = layout.nbytes
         self._file.write(_header(layout))
 
@@ -85,7 +85,7 @@ class Staged:
         """Write everything down to the disk."""
         assert self._left == 0, "a share must be complete"
         _synchronise(self._file)
-        with _create(self.folder / MANIFEST) as file:
+        with private_files.create(self.folder / MANIFEST) as file:
             file.write(json.dumps(self.manifest, indent=1).encode())
             _synchronise(file)
         _synchronise_folder(self.folder)
@@ -136,7 +136,7 @@ class Store:
         folder.mkdir(mode=0o700, exist_ok=True)
         if not (folder / DATASET).exists():
             public = {"format": FORMAT, "frac_bits": manifest["frac_bits"], "fields": manifest["fields"]}
-            _replace(folder / DATASET, json.dumps(public, indent=1).encode())
+            private_files.write(folder / DATASET, json.dumps(public, indent=1).encode())
         staged.folder.rename(folder / manifest["id"])
         _synchronise_folder(folder)
         del self._staged[manifest["id"]]
@@ -214,7 +214,7 @@ def write_share(path: Path, parts: Sequence[Entry], layout: Layout) -> None:
     """Write the rows of several submissions as one file, field by field; in place when it is complete."""
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
-        with _create(partial) as file:
+        with private_files.create(partial) as file:
             file.write(_header(layout))
             for field in layout.fields:
                 for entry in parts:
@@ -251,19 +251,6 @@ def _header(layout: Layout) -> bytes:
     text = json.dumps(entries).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
-
-
-def _create(path: Path) -> BinaryIO:
-    return private_files.create(path)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.unlink(missing_ok=True)
-    with _create(partial) as file:
-        file.write(content)
-        _synchronise(file)
-    partial.replace(path)
 
 
 def _synchronise(file: BinaryIO) -> None:

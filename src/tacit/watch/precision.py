@@ -108,11 +108,7 @@ class Precision(Watcher):
             return handler(func, *args, **kwargs)
         self._busy = True
         try:
-            where = Where(func, self._modules.now(), self._lines.now())
-            secrets = {id(x): x for x in leaves(args, kwargs) if isinstance(x, SecretTensor)}
-            for x in secrets.values():
-                self.confirm(x, where)
-            call = Call(self, where, args, kwargs, list(secrets.values()))
+            call = self._begun(func, args, kwargs)
             result = handler(func, *args, **kwargs)
             call.check(result)
             return result
@@ -125,14 +121,18 @@ class Precision(Watcher):
             return
         self._busy = True
         try:
-            where = Where(func, self._modules.now(), self._lines.now())
-            secrets = {id(x): x for x in leaves(args, kwargs) if isinstance(x, SecretTensor)}
-            for x in secrets.values():
-                self.confirm(x, where)
             with torch.no_grad():
-                Call(self, where, args, kwargs, list(secrets.values())).check(result)
+                self._begun(func, args, kwargs).check(result)
         finally:
             self._busy = False
+
+    def _begun(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
+        """What is to be compared of a call, after its secrets have been found as they were left."""
+        where = Where(func, self._modules.now(), self._lines.now())
+        secrets = {id(x): x for x in leaves(args, kwargs) if isinstance(x, SecretTensor)}
+        for x in secrets.values():
+            self.confirm(x, where)
+        return Call(self, where, args, kwargs, list(secrets.values()))
 
     def confirm(self, x: SecretTensor, where: Where | None = None) -> None:
         """Compare a secret with its shadow; one without gets it."""
