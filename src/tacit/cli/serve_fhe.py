@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import tempfile
 
 import click
 
 from tacit.errors import TacitError
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 @click.command("serve-fhe", help="Answer encrypted queries with the model in MODEL, a folder written by save_server().")
@@ -36,8 +28,9 @@ def serve_fhe(
     import uvicorn
 
     from tacit.fhe import service
+    from tacit.fhe.remote import on_this_machine
 
-    if certfile is None and not _loopback(host) and not insecure_plaintext:
+    if certfile is None and not on_this_machine(host) and not insecure_plaintext:
         raise click.ClickException(
             "plain HTTP beyond this machine lets an attacker swap the client's half of the model: "
             "give --certfile and --keyfile, or --insecure-plaintext behind a proxy that speaks TLS"

@@ -28,7 +28,7 @@ class Remote:
     def __init__(self, address: str, timeout: float) -> None:
         self._address = address.rstrip("/")
         url = httpx.URL(self._address)
-        if url.scheme != "https" and not _on_this_machine(url.host):
+        if url.scheme != "https" and not on_this_machine(url.host):
             raise ServiceError(
                 f"{self._address} is neither https nor on this machine: anybody on the way could take the service's "
                 f"place; give it a certificate, or reach it through a tunnel that ends on this machine"
@@ -68,7 +68,8 @@ class Remote:
         raise _ERRORS.get(response.status_code, ServiceError)(f"{self._address} refused: {detail}")
 
 
-def _on_this_machine(host: str) -> bool:
+def on_this_machine(host: str) -> bool:
+    """Whether only programs on the same machine reach this host."""
     if host == "localhost":
         return True
     try:
