@@ -30,7 +30,7 @@ import tacit.aten
 import tacit.functions
 from tacit import errors
 from tacit.cli.main import COMMANDS, cli
-from tacit.protocols.dealer import Dealer
+from tacit.protocols.additive.protocol import Additive
 from tacit.session import config
 from tacit.session.meter import Cost
 from tacit.signatures import DIFFERENCES, NOT_ASKED
@@ -98,7 +98,7 @@ def _cost(found: support.Support) -> list[str]:
 def costs() -> str:
     """Return the declared cost of each primitive; the conformance suite holds them against the meter."""
     rows = []
-    for name, cost in Dealer.costs.items():
+    for name, cost in Additive.costs.items():
         sent = [f"{cost.online_bits(parties) / 8:g}" for parties in (2, 3, 5)]
         rows.append([f"`{name}`", str(cost.rounds), *sent, f"{cost.producer_bits / 8:g}", cost.note])
     head = ["primitive", "rounds", "2 parties", "3 parties", "5 parties", "producer", "note"]

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_flatten
 import tacit
 from tacit import SecretTensor
 from tacit.errors import TacitError
-from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.number import Number
 from tacit.session.meter import Cost
 from tacit.session.session import Session
 from tacit.watch.claims import CLAIMS, Claim
@@ -57,7 +57,7 @@ class Support(NamedTuple):
 def _settle(tensors: list[Tensor]) -> None:
     """Do the truncations that were put off, so that they count where they belong."""
     for x in tensors:
-        if isinstance(x, SecretTensor) and isinstance(x.share, Arithmetic):
+        if isinstance(x, SecretTensor) and isinstance(x.share, Number):
             x.share.settle()
 
 

@@ -23,10 +23,10 @@ from tacit.functions.standardize import VARIANCE_BITS
 from tacit.nested import mapped, revealed_module, secrets_in, shared_module
 from tacit.net.in_process import InProcess
 from tacit.net.transcript import Transcript
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.base import Protocol
-from tacit.protocols.dealer import Dealer
-from tacit.protocols.share import Binary, Share
+from tacit.protocols.additive.protocol import Additive
+from tacit.protocols.number import Number
+from tacit.protocols.protocol import Protocol
+from tacit.protocols.values import Bits, Value
 from tacit.ring.fixed_point import decode, encode
 from tacit.ring.given import real_tensor
 from tacit.ring.memory import memory_bytes
@@ -128,7 +128,7 @@ def _share_cores(config: Config) -> None:
 def _activate(opened: Session, seed: int | None = None) -> Session:
     try:
         opened.agree_seed(seed)
-        protocol = Dealer(opened)
+        protocol = Additive(opened)
         bound = opened.config.range_check
         if bound is not False:
             opened.guard = Range(protocol, None if bound is True else float(bound), reveal)
@@ -334,7 +334,7 @@ def _announced(owner: str, message: bytes) -> tuple[tuple[int, ...], torch.dtype
     return sizes, dtype
 
 
-def _public(protocol: Protocol, tensor: Tensor, name: str, frac_bits: int) -> Share:
+def _public(protocol: Protocol, tensor: Tensor, name: str, frac_bits: int) -> Value:
     if tensor.dtype == torch.bool:
         return protocol.public_bits(tensor.to(torch.uint8))
     return protocol.public(encode(tensor, frac_bits, name=name).contiguous(), frac_bits)
@@ -348,14 +348,14 @@ def _owned(
     dtype: torch.dtype,
     name: str,
     frac_bits: int,
-) -> Share:
+) -> Value:
     if dtype == torch.bool:
         return protocol.share_bits(None if tensor is None else tensor.to(torch.uint8).contiguous(), owner, shape)
     ring = None if tensor is None else encode(tensor, frac_bits, name=f"{name} of {owner}").contiguous()
     return protocol.share(ring, owner, shape, frac_bits)
 
 
-def _wrap(protocol: Protocol, tensor: Tensor | None, shared: Share, dtype: torch.dtype | None = None) -> SecretTensor:
+def _wrap(protocol: Protocol, tensor: Tensor | None, shared: Value, dtype: torch.dtype | None = None) -> SecretTensor:
     shared.storage.lasting = True
     out = SecretTensor(shared, dtype or (tensor.dtype if tensor is not None else torch.get_default_dtype()))
     if tensor is not None and tensor.requires_grad:
@@ -407,12 +407,12 @@ def reveal(x: Any, to: str | Sequence[str] = "all", *, name: str | None = None) 
     held = x.share
     if opened.watcher is not None:
         opened.watcher.revealed(x)
-    if isinstance(held, Arithmetic) and not held.storage.lasting and held.frac_bits > protocol.parameter_bits:
+    if isinstance(held, Number) and not held.storage.lasting and held.frac_bits > protocol.parameter_bits:
         held = held.settle()
     ring = protocol.reveal(held, receivers)
     if ring is None:
         return None
-    if isinstance(held, Binary):
+    if isinstance(held, Bits):
         return ring.to(torch.bool)
     out = decode(ring, held.storage.frac_bits, x.dtype)
     far = held.storage.far
@@ -439,7 +439,7 @@ def release(x: SecretTensor, to: str | Sequence[str], *, name: str | None = None
     opened.check_open()
     held = x.share
     receivers = (to,) if isinstance(to, str) else tuple(to)
-    if not isinstance(held, Arithmetic) or not {*opened.transport.roles, "all"}.isdisjoint(receivers):
+    if not isinstance(held, Number) or not {*opened.transport.roles, "all"}.isdisjoint(receivers):
         raise RevealError("tacit.api.release gives numbers to somebody outside; for roles there is tacit.reveal")
     if opened.party_indices and not receivers:
         raise RevealError("tacit.api.release needs at least one receiver")

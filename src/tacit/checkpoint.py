@@ -22,10 +22,10 @@ from torch import Tensor
 from tacit import private_files
 from tacit.api import active_protocol
 from tacit.errors import DataError
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.base import Protocol
-from tacit.protocols.facts import Storage
-from tacit.protocols.share import Binary, Share
+from tacit.protocols.number import Number
+from tacit.protocols.protocol import Protocol
+from tacit.protocols.remembered import Storage
+from tacit.protocols.values import Bits, Value
 from tacit.tensor import SecretTensor, fingerprint
 
 __all__ = ["load", "save"]
@@ -99,7 +99,7 @@ def _flatten(obj: Any, place: str, leaves: dict[str, Tensor]) -> Entry:
         leaves[place] = obj
         share = obj.share
         share.unmask()  # at every role, the producer too, which keeps no shares
-        entry = {"kind": "bits" if isinstance(share, Binary) else "secret", "place": place, "dtype": _name(obj.dtype)}
+        entry = {"kind": "bits" if isinstance(share, Bits) else "secret", "place": place, "dtype": _name(obj.dtype)}
         storage = share.storage
         scale = {"scale": storage.frac_bits, "headroom": storage.headroom, "precise": storage.precise}
         return entry | {"shape": list(obj.shape), **scale}
@@ -161,7 +161,7 @@ def _restored(protocol: Protocol, entry: Entry, files: list[dict[str, Tensor]]) 
         raise DataError(f"the share of {name} in the checkpoint does not have the shape that its metadata says")
     storage = Storage(shape.numel(), entry["scale"], entry["headroom"])
     storage.precise, storage.lasting = entry["precise"], True
-    kind: type[Share] = Binary if entry["kind"] == "bits" else Arithmetic
+    kind: type[Value] = Bits if entry["kind"] == "bits" else Number
     return SecretTensor(kind(protocol, tensors, storage), getattr(torch, entry["dtype"]))
 
 

@@ -15,7 +15,7 @@ from numpy.polynomial import chebyshev
 from torch import Tensor, nn
 
 import tacit.aten  # noqa: F401 - registers the operators
-from tacit.correlated.powers import scale_of
+from tacit.protocols.additive.powers import scale_of
 
 __all__ = ["FourierSigmoid", "Polynomial", "PolynomialSigmoid"]
 

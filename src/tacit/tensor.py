@@ -20,8 +20,8 @@ from torch import Tensor
 from tacit.compositions import HANDLERS, in_terms_of_others, otherwise
 from tacit.errors import DataError, RevealError, TacitError, UnsupportedOperator
 from tacit.libraries import advice, answer
-from tacit.protocols.base import Protocol
-from tacit.protocols.share import Share
+from tacit.protocols.protocol import Protocol
+from tacit.protocols.values import Value
 from tacit.refusals import public_name, unsupported
 from tacit.session.ledger import source_line, where
 from tacit.session.session import Session
@@ -38,7 +38,7 @@ __all__ = [
     "unsupported",
 ]
 
-Deferred = Callable[[], Share]
+Deferred = Callable[[], Value]
 """A share that is computed when somebody needs it: the value of a loss that is only differentiated costs nothing."""
 
 
@@ -48,7 +48,7 @@ AS_SHARES = "tacit.save(x, folder), which keeps a file of shares for each role, 
 class SecretTensor(Tensor):
     """A tensor nobody sees, with a shape, a dtype and PyTorch's operators. Values come out by `tacit.reveal` only."""
 
-    _share: Share | Deferred
+    _share: Value | Deferred
     _protocol: Protocol
     _expected: Any = None
     """In a session that checks itself: what a deferred share will have to hold."""
@@ -58,14 +58,14 @@ class SecretTensor(Tensor):
     @staticmethod
     def __new__(
         cls,
-        share: Share | Deferred,
+        share: Value | Deferred,
         dtype: torch.dtype,
         *,
         protocol: Protocol | None = None,
         shape: torch.Size | None = None,
     ) -> Self:
         """Wrap a share; a deferred one names its protocol and shape."""
-        if isinstance(share, Share):
+        if isinstance(share, Value):
             tensor = share.raw[0]
             size, strides = tensor.shape, tensor.stride()
             self = Tensor._make_wrapper_subclass(cls, size, strides=strides, storage_offset=share.offset, dtype=dtype)
@@ -81,9 +81,9 @@ class SecretTensor(Tensor):
         return self
 
     @property
-    def share(self) -> Share:
+    def share(self) -> Value:
         """What this role holds of the secret."""
-        if not isinstance(self._share, Share):
+        if not isinstance(self._share, Value):
             self._share = self._share()
         return self._share
 
@@ -144,7 +144,7 @@ class SecretTensor(Tensor):
         known = answer(sys._getframe(1))
         if known is not None:
             return known
-        if isinstance(self._share, Share) and self._share.facts.public is not None and self.numel() == 1:
+        if isinstance(self._share, Value) and self._share.facts.public is not None and self.numel() == 1:
             return bool(self._share.facts.public)  # such as isnan of a secret
         self._refuse("bool(x), `if x:` or `while x:`")
 

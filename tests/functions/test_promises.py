@@ -19,13 +19,13 @@ from tacit.functions.sigmoid import erf, sigmoid, softplus, tanh, tanh_times
 from tacit.functions.softmax import Softmax
 from tacit.functions.squares import Squares
 from tacit.functions.waves import cosine, sine
-from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.number import Number
 from tacit.session.meter import Cost
 from tacit.tensor import SecretTensor
 
 from .documented import Promise, promise_of
 
-EXACT: dict[Callable[[Arithmetic], Arithmetic], Callable[[Tensor], Tensor]] = {
+EXACT: dict[Callable[[Number], Number], Callable[[Tensor], Tensor]] = {
     sigmoid: torch.sigmoid,
     tanh: torch.tanh,
     erf: torch.erf,
@@ -49,7 +49,7 @@ class Run(NamedTuple):
     cost: Cost
 
 
-def run(function: Callable[..., Arithmetic], *args: Tensor, frac_bits: int = 16) -> Run:
+def run(function: Callable[..., Number], *args: Tensor, frac_bits: int = 16) -> Run:
     with tacit.session(seed=1, frac_bits=frac_bits) as session:
         shares = [tacit.share(x).share for x in args]
         before = session.meter.cost
@@ -62,7 +62,7 @@ def run(function: Callable[..., Arithmetic], *args: Tensor, frac_bits: int = 16)
 def _reveal_all_bits(x: SecretTensor) -> Tensor:
     """The value with all its fractional bits, which a reveal would round to the session's."""
     share = x.share
-    assert isinstance(share, Arithmetic)
+    assert isinstance(share, Number)
     total = torch.stack(share.tensors).sum(0)
     return total.double() * 2.0**-share.frac_bits
 

@@ -9,20 +9,18 @@ from torch import Tensor
 import tacit
 from tacit.functions import tournament
 from tacit.functions.tournament import Tournament
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.share import Share
+from tacit.protocols.number import Number
+from tacit.protocols.values import Value
 from tacit.session.session import Session
 
 MANY = 20_000
 """Rows so many that neighbours are compared, for which a few form groups."""
 
 
-def revealed(x: Share) -> Tensor:
+def revealed(x: Value) -> Tensor:
     """Ring elements or bits."""
     value = tacit.reveal(
-        tacit.SecretTensor(x.rescaled(0), torch.int64)
-        if isinstance(x, Arithmetic)
-        else tacit.SecretTensor(x, torch.bool)
+        tacit.SecretTensor(x.rescaled(0), torch.int64) if isinstance(x, Number) else tacit.SecretTensor(x, torch.bool)
     )
     assert value is not None
     return value.to(torch.int64)
@@ -39,7 +37,7 @@ def test_it_is_exact_over_the_whole_range(
     ring[0, 10:20], ring[-1, 10:20] = 1 - 2**62, 2**62 - 1
     ring[:, 20:40] = torch.randint(0, 3, (count, 20), generator=random)
     x = tacit.share(ring, owner="alice").share
-    assert isinstance(x, Arithmetic)
+    assert isinstance(x, Number)
 
     found = Tournament(x, largest=largest)
 
@@ -57,7 +55,7 @@ def test_of_products_the_largest_wins_to_the_unit_of_its_truncation(
 ) -> None:
     a, b = (torch.randint(-(2**18), 2**18, (count, rows), generator=random) for _ in range(2))
     product = (tacit.share(a / 2**16, owner="alice") * tacit.share(b / 2**16, owner="bob")).share
-    assert isinstance(product, Arithmetic)
+    assert isinstance(product, Number)
 
     found = Tournament(product)
     values, winner = revealed(found.values), revealed(found.winner)

@@ -8,8 +8,8 @@ from fractions import Fraction
 import pytest
 import torch
 
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.base import Harmonics, Polynomial
+from tacit.protocols.number import Number
+from tacit.protocols.protocol import Harmonics, Polynomial
 
 from .world import World
 
@@ -56,7 +56,7 @@ def test_matrix_products_are_exact_in_the_ring(world: World, shapes: tuple[tuple
     assert torch.equal(world.ring(product), (a // 2) @ (b // 2))
 
 
-PREMASKED: dict[str, Callable[[Arithmetic, Arithmetic], Arithmetic]] = {
+PREMASKED: dict[str, Callable[[Number, Number], Number]] = {
     "as it is": lambda z, p: z,
     "plus a secret": lambda z, p: z + p,
     "a secret minus it": lambda z, p: p - z,
@@ -90,7 +90,7 @@ def test_linear_operations_on_products_that_are_short_of_a_mask(world: World, na
     op = PREMASKED[name]
     a, b, c = (torch.randint(-(1 << 20), 1 << 20, (6, 5)) for _ in range(3))
 
-    def result() -> tuple[Arithmetic, Arithmetic, torch.Tensor]:
+    def result() -> tuple[Number, Number, torch.Tensor]:
         z, p, public = (
             world.protocol.multiply(world.share(a, 0), world.share(b, 0)),
             world.share(c, 0),
@@ -455,7 +455,7 @@ def test_what_a_party_knows_is_opened_beside_what_nobody_knows(world: World) -> 
     part = known.move(lambda t: t[2:5], view=True)
     nothing = world.share(empty, known=True)
 
-    world.protocol.mask(part, nobody, nothing)
+    world.protocol.together(part, nobody, nothing)
 
     assert (world.value(world.protocol.multiply(part, part)) - x[2:5] ** 2).abs().max() < 1e-3
     assert (world.value(world.protocol.multiply(nobody, nobody)) - y**2).abs().max() < 1e-3
@@ -544,7 +544,7 @@ def _less(w: World) -> Callable[[], object]:
     return lambda: w.protocol.less(x, [0])
 
 
-def _bit(w: World) -> Arithmetic:
+def _bit(w: World) -> Number:
     return w.share(torch.randn(N))
 
 
@@ -653,7 +653,7 @@ def test_facts_are_forgotten_when_a_secret_is_written_to(two: World) -> None:
     x, y = two.share(torch.randn(6)), torch.randn(6)
     view = x.move(lambda t: t[2:4], view=True)
     two.protocol.less(x, [0])
-    two.protocol.mask(view)
+    two.protocol.together(view)
 
     view.write(two.share(y[2:4]))
 
@@ -683,7 +683,7 @@ def test_large_and_small_secrets_are_opened_in_one_round(world: World) -> None:
     kept = world.protocol.less(world.share(torch.where(bits, -1.0, 1.0)), [0])[0]
     before = world.session.meter.cost
 
-    world.protocol.mask(*shares, kept)
+    world.protocol.together(*shares, kept)
 
     assert (world.session.meter.cost - before).rounds == 1
     for share, value in zip(shares, (large, small, none), strict=True):

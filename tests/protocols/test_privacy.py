@@ -13,11 +13,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from tacit.correlated import product
-from tacit.correlated.dealing import Dealing, Dealt
-from tacit.correlated.masks import Premask
-from tacit.protocols.base import Harmonics, Polynomial
-from tacit.protocols.dealer import Dealer
+from tacit.protocols.additive import product
+from tacit.protocols.additive.dealing import Dealing, Dealt
+from tacit.protocols.additive.masks import Premask
+from tacit.protocols.additive.protocol import Additive
+from tacit.protocols.protocol import Harmonics, Polynomial
 from tacit.ring import kernels
 
 from .world import World
@@ -287,6 +287,6 @@ def test_a_reveal_without_fresh_zeros_is_found_out(monkeypatch: pytest.MonkeyPat
         return w.protocol.reveal(w.protocol.public((y * 65536).long(), 16), [w.parties[1]])
 
     assert worst(run(trivial, SECRETS["typical"], 2)) < CHI_SQUARE
-    monkeypatch.setattr(Dealer, "_refreshed", lambda self, index, part, binary: part)
+    monkeypatch.setattr(Additive, "_refreshed", lambda self, index, part, binary: part)
 
     assert worst(run(trivial, SECRETS["typical"], 2)) > CHI_SQUARE

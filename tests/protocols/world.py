@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import torch
 
-from tacit.correlated.dealing import Dealing
 from tacit.net.in_process import InProcess
 from tacit.net.transport import Parcel
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.dealer import Dealer
-from tacit.protocols.masking import Masking, Opening
-from tacit.protocols.share import Share
+from tacit.protocols.additive.dealing import Dealing
+from tacit.protocols.additive.opening import Masking, Opening
+from tacit.protocols.additive.protocol import Additive
+from tacit.protocols.number import Number
+from tacit.protocols.values import Value
 from tacit.ring.fixed_point import decode, encode
 from tacit.session.config import Config
 from tacit.session.session import Session
@@ -67,24 +67,24 @@ class World:
         self.config = Config.embedded([f"party{i}" for i in range(parties)])
         self.transport = Recorder(self.config.roles)
         self.session = Session(self.transport, self.config)
-        self.protocol = Dealer(self.session)
+        self.protocol = Additive(self.session)
         self.watched = Watched(self.session, self.protocol._dealing)
         self.protocol._masking = self.watched
         self.parties = self.config.parties
 
-    def share(self, x: torch.Tensor, frac_bits: int = 16, owner: int = 1, *, known: bool = False) -> Arithmetic:
+    def share(self, x: torch.Tensor, frac_bits: int = 16, owner: int = 1, *, known: bool = False) -> Number:
         """Share real numbers, or with `frac_bits` 0 ring elements; `known` keeps that the owner knows them."""
         out = self.protocol.share(encode(x, frac_bits), self.parties[owner], x.shape, frac_bits)
         if not known:
             out.facts.owned = None
         return out
 
-    def ring(self, x: Share) -> torch.Tensor:
+    def ring(self, x: Value) -> torch.Tensor:
         """The ring elements of a secret."""
         value = self.protocol.reveal(x, [self.parties[0]])
         assert value is not None
         return value
 
-    def value(self, x: Arithmetic) -> torch.Tensor:
+    def value(self, x: Number) -> torch.Tensor:
         """The real numbers of a secret."""
         return decode(self.ring(x), x.frac_bits, torch.float64)

@@ -17,9 +17,9 @@ from tacit.functions.linear import add_public, fractional, times_public
 from tacit.functions.logarithm import log
 from tacit.functions.roots import rsqrt, sqrt
 from tacit.functions.sigmoid import sigmoid, softplus, tanh
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.facts import Storage
-from tacit.protocols.share import Binary
+from tacit.protocols.number import Number
+from tacit.protocols.remembered import Storage
+from tacit.protocols.values import Bits
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.session.ledger import source_line
 from tacit.tensor import SecretTensor
@@ -56,7 +56,7 @@ def relu_backward(func: Any, grad: Operand, x: Tensor, threshold: float) -> Secr
     return finish(_select(bit, grad, x), x.dtype, x)
 
 
-def _select(bit: Binary, grad: Operand, x: SecretTensor) -> Arithmetic:
+def _select(bit: Bits, grad: Operand, x: SecretTensor) -> Number:
     return multiply(
         SecretTensor(bit, torch.bool), grad if isinstance(grad, SecretTensor) else public_secret(x._protocol, grad)
     )  # type: ignore[return-value]
@@ -114,7 +114,7 @@ def clamp(func: Any, x: SecretTensor, low: float | None = None, high: float | No
     return secret(out, dtype)
 
 
-def _undivided(x: Arithmetic) -> Arithmetic:
+def _undivided(x: Number) -> Number:
     """x, to be selected with all its bits, as what is precise is."""
     x = x.fork()
     x.storage.precise = True
@@ -130,7 +130,7 @@ def _clamped(out: Storage, x: Storage, low: float | None, high: float | None) ->
     out.wide = x.wide and not out.bounded
 
 
-def _reached(x: Arithmetic, low: float | None, high: float | None) -> tuple[Arithmetic, list[tuple[str, float]]]:
+def _reached(x: Number, low: float | None, high: float | None) -> tuple[Number, list[tuple[str, float]]]:
     """The ends that numbers may lie beyond, for comparisons with x, at a scale that holds them."""
     ends = [(kind, float(v)) for kind, v in (("lt", low), ("gt", high)) if v is not None]
     if any(2.0 ** (VALUE_BITS - x.frac_bits) <= abs(v) < math.inf for _, v in ends):
@@ -142,7 +142,7 @@ def _reached(x: Arithmetic, low: float | None, high: float | None) -> tuple[Arit
     return x, [(kind, v) for kind, v in ends if abs(v) < largest]
 
 
-def relations(x: Arithmetic, ends: list[tuple[str, float]]) -> list[Binary]:
+def relations(x: Number, ends: list[tuple[str, float]]) -> list[Bits]:
     """[x < v] or [x > v] for public numbers, in the same three rounds."""
     edges = [(kind, round(v * 2**x.frac_bits)) for kind, v in ends]
     x.protocol.less(x, [t + (kind == "gt") for kind, t in edges])

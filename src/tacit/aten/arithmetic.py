@@ -30,7 +30,7 @@ from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import quotient, reciprocal
 from tacit.functions.roots import rsqrt, sqrt
 from tacit.functions.whole import SMALL, wrap
-from tacit.protocols.arithmetic import SLACK_BITS, Arithmetic
+from tacit.protocols.number import SLACK_BITS, Number
 from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor
 
@@ -38,10 +38,10 @@ aten = torch.ops.aten
 Operand = Any
 
 
-def combine(x: Operand, y: Operand, alpha: float = 1) -> Arithmetic | Tensor:
+def combine(x: Operand, y: Operand, alpha: float = 1) -> Number | Tensor:
     """x + alpha y, where either may be public."""
     a, b = number(x), number(y)
-    if alpha != 1 and isinstance(a, Arithmetic) and isinstance(b, Arithmetic) and not a.storage.headroom:
+    if alpha != 1 and isinstance(a, Number) and isinstance(b, Number) and not a.storage.headroom:
         b = b.without_headroom()  # the sum has none
     if alpha != 1:
         b = b * alpha if isinstance(b, Tensor) else scaled(b, scalar(alpha))
@@ -52,7 +52,7 @@ def combine(x: Operand, y: Operand, alpha: float = 1) -> Arithmetic | Tensor:
     return finest_sum(a, b) if a.storage.precise or b.storage.precise else a + b
 
 
-def multiply(x: Operand, y: Operand) -> Arithmetic | Tensor:
+def multiply(x: Operand, y: Operand) -> Number | Tensor:
     """x y, where either may be public, and a secret bit selects."""
     selected = _selection(x, y)
     if selected is not None:
@@ -63,7 +63,7 @@ def multiply(x: Operand, y: Operand) -> Arithmetic | Tensor:
     return scaled(a, b) if isinstance(b, Tensor) else a * b
 
 
-def scaled(x: Arithmetic, v: Tensor) -> Arithmetic:
+def scaled(x: Number, v: Tensor) -> Number:
     """x v for a public v. In a backward pass a factor below 1, such as a mean's 1/n, adds to the headroom of x."""
     out = times_public(x, v)
     out.storage.headroom = x.storage.headroom
@@ -74,7 +74,7 @@ def scaled(x: Arithmetic, v: Tensor) -> Arithmetic:
     return out
 
 
-def _selection(x: Operand, y: Operand) -> Arithmetic | None:
+def _selection(x: Operand, y: Operand) -> Number | None:
     """x y where one of them is a secret bit and the other a secret number: a selection, cheaper than a product."""
     if (
         not (isinstance(x, SecretTensor) and isinstance(y, SecretTensor))
@@ -91,16 +91,16 @@ def _selection(x: Operand, y: Operand) -> Arithmetic | None:
     return b.protocol.select([(b, v)])[0]  # type: ignore[list-item]
 
 
-def finish(result: Arithmetic | Tensor, dtype: torch.dtype, *operands: Operand) -> SecretTensor:
+def finish(result: Number | Tensor, dtype: torch.dtype, *operands: Operand) -> SecretTensor:
     """Wrap a result; one that is public stays known as public."""
     if isinstance(result, Tensor):
         return public_secret(protocol_of(*operands), result.to(dtype))
     return secret(result, dtype)
 
 
-def wrapped(result: Arithmetic | Tensor, dtype: torch.dtype, *operands: Operand) -> SecretTensor:
+def wrapped(result: Number | Tensor, dtype: torch.dtype, *operands: Operand) -> SecretTensor:
     """`finish` a sum or product. One of small integers wraps as PyTorch's does: 5 rounds, for |result| < 2^61."""
-    if dtype in SMALL and isinstance(result, Arithmetic):
+    if dtype in SMALL and isinstance(result, Number):
         bits_, signed = SMALL[dtype]
         result = wrap(result, bits_, signed=signed)
     return finish(result, dtype, *operands)
@@ -217,16 +217,16 @@ EXPONENT_BITS = 24
 """Fractional bits of a public factor of a logarithm, whose error the size of the power multiplies."""
 
 
-def times_fine(logarithm: Arithmetic, factor: Tensor | float) -> Arithmetic:
+def times_fine(logarithm: Number, factor: Tensor | float) -> Number:
     """A logarithm times public numbers below 2^9, exact to 2^-25. Local; to be exponentiated."""
     ring = (torch.as_tensor(factor, dtype=torch.float64) * 2.0**EXPONENT_BITS).round().to(torch.int64)
     out = apply_public(logarithm, ring, torch.mul, broadcast(logarithm.shape, ring.shape))
     return out.rescaled(logarithm.frac_bits + EXPONENT_BITS)
 
 
-def whole_power(x: Arithmetic, exponent: int) -> Arithmetic:
+def whole_power(x: Number, exponent: int) -> Number:
     """x^n for n >= 1. 2 log2(n) rounds at most; |x^n| < 2^30 at 16 fractional bits."""
-    result: Arithmetic | None = None
+    result: Number | None = None
     even = exponent % 2 == 0
     while True:
         if exponent & 1:
@@ -242,13 +242,13 @@ def whole_power(x: Arithmetic, exponent: int) -> Arithmetic:
 @implements(aten.addcmul.default)
 def addcmul(func: Any, x: Operand, left: Operand, right: Operand, *, value: float = 1) -> SecretTensor:
     """x + value left right. What is added to something precise is as precise; see `LARGEST_FACTOR`."""
-    product: Arithmetic | Tensor
+    product: Number | Tensor
     a, b = number(left), number(right)
-    if is_precise(x) and isinstance(a, Arithmetic) and isinstance(b, Arithmetic):
+    if is_precise(x) and isinstance(a, Number) and isinstance(b, Number):
         product = times_public(precise_product(a, b), torch.tensor(value))
     else:
         product = multiply(left, right)
-        product = times_public(product, torch.tensor(value)) if isinstance(product, Arithmetic) else product * value
+        product = times_public(product, torch.tensor(value)) if isinstance(product, Number) else product * value
     base = number(x)
     if isinstance(product, Tensor):
         total = base + product if isinstance(base, Tensor) else add_public(base, product)
@@ -262,7 +262,7 @@ LARGEST_FACTOR = 2.0**9
 are; but sums of their squares must stay below 2^20, where precise storages and the domain of the square root end."""
 
 
-def precise_product(x: Arithmetic, y: Arithmetic) -> Arithmetic:
+def precise_product(x: Number, y: Number) -> Number:
     """x y with the fractional bits of a precise storage. One round, 5 for what has to be clipped."""
     left = x if x.storage.precise else clip(x, LARGEST_FACTOR)
     right = left if y is x else y if y.storage.precise else clip(y, LARGEST_FACTOR)
@@ -273,7 +273,7 @@ def precise_product(x: Arithmetic, y: Arithmetic) -> Arithmetic:
 
 def gradients(*operands: Operand) -> bool:
     """Whether all operands are gradients: precise ones, as optimizers make them, or those of a loss that is a mean."""
-    shares = [x.share for x in operands if isinstance(x, SecretTensor) and isinstance(x.share, Arithmetic)]
+    shares = [x.share for x in operands if isinstance(x, SecretTensor) and isinstance(x.share, Number)]
     return len(shares) == len(operands) and all(s.storage.precise or s.storage.headroom > 0 for s in shares)
 
 
@@ -304,14 +304,14 @@ def lerp(func: Any, start: Operand, end: Operand, weight: float) -> SecretTensor
         difference = subtract(aten.sub.Tensor, end, start)
         return finish(combine(start, difference, weight), start.dtype, start, end)
     protocol = b.protocol
-    protocol.mask(*(v for v in (a, b) if isinstance(v, Arithmetic)))
+    protocol.together(*(v for v in (a, b) if isinstance(v, Number)))
     change = _part(b, weight)
     if isinstance(a, Tensor):
         return finish(add_public(change, a * (1 - weight)), start.dtype, start, end)
     return finish(finest_sum(_part(a, 1 - weight), change), start.dtype, start, end)
 
 
-def _part(x: Arithmetic, factor: float) -> Arithmetic:
+def _part(x: Number, factor: float) -> Number:
     """x times a factor between 0 and 1, as fine as a precise storage if x is precise, else with 12 bits more."""
     if x.storage.precise:
         return times_public(x, torch.tensor(factor, dtype=torch.float64))

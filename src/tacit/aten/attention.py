@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from tacit.aten.composite import above_autograd
 from tacit.aten.registry import arithmetic, as_secret, implements, zeros
-from tacit.protocols.share import Share
+from tacit.protocols.values import Value
 from tacit.tensor import SecretTensor, unsupported
 
 aten = torch.ops.aten
@@ -42,7 +42,7 @@ class Weights:
             if not bool(some.all()):  # a query that may attend to no key at all attends to nothing
                 self.value = self.value * some.to(torch.int64)
 
-    def __call__(self) -> Share:
+    def __call__(self) -> Value:
         """The value of PyTorch's second result."""
         return arithmetic(as_secret(self.scores.logsumexp(-1)))
 

@@ -24,9 +24,9 @@ from tacit.aten.registry import (
 )
 from tacit.aten.whole import bitwise
 from tacit.functions.linear import FAR, fractional, masking, unreachable
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.base import Protocol
-from tacit.protocols.share import Binary
+from tacit.protocols.number import Number
+from tacit.protocols.protocol import Protocol
+from tacit.protocols.values import Bits
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor, unsupported
@@ -79,7 +79,7 @@ def _scalar(x: SecretTensor, y: Operand) -> float | None:
     return threshold.item()
 
 
-def _constant(x: SecretTensor, share: Arithmetic, value: float, kind: str) -> bool | None:
+def _constant(x: SecretTensor, share: Number, value: float, kind: str) -> bool | None:
     """The answer that does not depend on x: no number in fixed point is so large, no integer so fractional."""
     if math.isnan(value):
         return kind == "ne"
@@ -90,7 +90,7 @@ def _constant(x: SecretTensor, share: Arithmetic, value: float, kind: str) -> bo
     return None
 
 
-def _beyond(value: float, kind: str, x: Arithmetic) -> tuple[float, str]:
+def _beyond(value: float, kind: str, x: Number) -> tuple[float, str]:
     """A comparison with what is out of reach, as one with half of what stands for infinity in x."""
     edge = math.copysign(x.storage.far / 2, value)
     if math.isinf(value) and kind == ("lt" if value < 0 else "gt"):
@@ -102,18 +102,18 @@ def _beyond(value: float, kind: str, x: Arithmetic) -> tuple[float, str]:
     return edge, kind
 
 
-def _difference(x: SecretTensor, y: Operand, kind: str) -> Arithmetic:
+def _difference(x: SecretTensor, y: Operand, kind: str) -> Number:
     """x - y. Whether two secrets are equal is asked of their truncated values, if their scales differ."""
     a, b = number(x), number(y)
-    if kind in ("eq", "ne") and isinstance(a, Arithmetic) and isinstance(b, Arithmetic) and a.frac_bits != b.frac_bits:
+    if kind in ("eq", "ne") and isinstance(a, Number) and isinstance(b, Number) and a.frac_bits != b.frac_bits:
         a, b = a.protocol.settle_all([a, b], a.protocol.frac_bits)
         return a - b
     difference = combine(x, y, -1)
-    assert isinstance(difference, Arithmetic)
+    assert isinstance(difference, Number)
     return difference
 
 
-def relation(x: Arithmetic, threshold: int, kind: str) -> Binary:
+def relation(x: Number, threshold: int, kind: str) -> Bits:
     """[x kind t] for a public ring element t at the scale of x; memoised with x."""
     less = x.protocol.less
     if kind in ("lt", "ge"):
@@ -221,7 +221,7 @@ def where(func: Any, condition: Tensor, x: Operand, y: Operand) -> SecretTensor:
     change = change.move(lambda t: t.expand(shape), view=False)
     change.storage.far = max(change.storage.far, far)
     base, precise = number(y), change.storage.precise
-    if isinstance(base, Arithmetic) and base.frac_bits > base.protocol.frac_bits:
+    if isinstance(base, Number) and base.frac_bits > base.protocol.frac_bits:
         change.storage.precise = True  # a truncation would leave something of y beside x
     (step,) = change.protocol.select([(b, change)])
     step.storage.precise = precise
@@ -229,15 +229,15 @@ def where(func: Any, condition: Tensor, x: Operand, y: Operand) -> SecretTensor:
     return _flagged(finish(combine(base_, SecretTensor(step, dtype)), dtype, y, condition), far)
 
 
-def _held(x: Arithmetic | Tensor, protocol: Protocol) -> Arithmetic | Tensor:
+def _held(x: Number | Tensor, protocol: Protocol) -> Number | Tensor:
     """A choice; what fixed point does not hold of a public one by what stands for it."""
     return masking(x, protocol) if isinstance(x, Tensor) else x
 
 
-def _farthest(protocol: Protocol, *choices: Arithmetic | Tensor) -> float:
+def _farthest(protocol: Protocol, *choices: Number | Tensor) -> float:
     """What stands for infinity in any of the choices."""
     return max(
-        x.storage.far if isinstance(x, Arithmetic) else FAR * (unreachable(x, protocol) is not None) for x in choices
+        x.storage.far if isinstance(x, Number) else FAR * (unreachable(x, protocol) is not None) for x in choices
     )
 
 
@@ -247,7 +247,7 @@ def _flagged(x: SecretTensor, far: float) -> SecretTensor:
     return x
 
 
-def _times_mask(x: Arithmetic | Tensor, mask: Tensor) -> Arithmetic | Tensor:
+def _times_mask(x: Number | Tensor, mask: Tensor) -> Number | Tensor:
     if isinstance(x, Tensor):
         return x * mask
     shape = broadcast(x.shape, mask.shape)
@@ -285,7 +285,7 @@ def sign(func: Any, x: SecretTensor) -> SecretTensor:
     """[x > 0] - [x < 0]; both comparisons share their rounds."""
     share = arithmetic(x)
     low, high = share.protocol.less(share, [0, 1])
-    share.protocol.mask(low, high)
+    share.protocol.together(low, high)
     out = high.invert().arithmetic() - low.arithmetic()
     return secret(out.lifted(share.protocol.frac_bits) if x.dtype.is_floating_point else out, x.dtype)
 

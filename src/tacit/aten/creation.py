@@ -9,8 +9,8 @@ from torch import Tensor
 
 from tacit.aten.registry import arithmetic, bits, implements, plain, protocol_of, public_secret
 from tacit.errors import DataError
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.share import Binary
+from tacit.protocols.number import Number
+from tacit.protocols.values import Bits
 from tacit.refusals import public_name
 from tacit.ring.fixed_point import encode
 from tacit.tensor import HANDLERS, SecretTensor, fingerprint, no_place_for_a_secret
@@ -99,28 +99,28 @@ def keep_precise(x: Tensor, source: Any) -> None:
 
 
 def write(x: SecretTensor, source: SecretTensor, **scale: bool) -> None:
-    """x[...] = source, with broadcasting; a public source is remembered as such. For `scale` see `Arithmetic.write`."""
+    """x[...] = source, with broadcasting; a public source is remembered as such. For `scale` see `Number.write`."""
     if source.dtype != x.dtype:
         source = HANDLERS[aten._to_copy.default](aten._to_copy.default, source, dtype=x.dtype)
     mine = x.share
-    if isinstance(mine, Binary):
-        other: Binary | Arithmetic = bits(source)
+    if isinstance(mine, Bits):
+        other: Bits | Number = bits(source)
     else:
         other = arithmetic(source)
     known = plain(source)
-    if known is not None and isinstance(mine, Arithmetic) and other.storage.frac_bits < mine.frac_bits:
-        assert isinstance(other, Arithmetic)
+    if known is not None and isinstance(mine, Number) and other.storage.frac_bits < mine.frac_bits:
+        assert isinstance(other, Number)
         if x.dtype.is_floating_point and not other.storage.far:
             other = mine.protocol.public(encode(known, mine.frac_bits, name="what is written"), mine.frac_bits)
     if other.shape != mine.shape:
         shape = mine.shape
         other = other.move(lambda t: t.expand(shape), view=False)
-    if isinstance(mine, Binary):
-        assert isinstance(other, Binary)
+    if isinstance(mine, Bits):
+        assert isinstance(other, Bits)
         mine.write(other)
     else:
-        assert isinstance(mine, Arithmetic)
-        assert isinstance(other, Arithmetic)
+        assert isinstance(mine, Number)
+        assert isinstance(other, Number)
         mine.write(other, **scale)
     if known is not None:
         mine.facts.public = known.expand(mine.shape).to(x.dtype)

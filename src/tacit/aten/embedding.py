@@ -16,7 +16,7 @@ from tacit.aten.arithmetic import finish, multiply
 from tacit.aten.matrix import product
 from tacit.aten.registry import arithmetic, as_secret, implements, public_secret, secret
 from tacit.functions.labels import hot, wrapped
-from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.number import Number
 from tacit.tensor import SecretTensor, unsupported
 
 __all__ = ["add_slices", "embedding", "slices"]
@@ -25,7 +25,7 @@ aten = torch.ops.aten
 SUM, MEAN = 0, 1
 
 
-def hot_rows(index: SecretTensor, count: int, *, wrap: bool = False) -> Arithmetic:
+def hot_rows(index: SecretTensor, count: int, *, wrap: bool = False) -> Number:
     """[T, count] of integers: 1 where the index of a row points; with `wrap`, negative ones from the end.
 
     Cost: none for what one party owns and checks; else 4 rounds, 8 bytes and 4.375 for each place, twice with `wrap`.
@@ -37,7 +37,7 @@ def hot_rows(index: SecretTensor, count: int, *, wrap: bool = False) -> Arithmet
         column = share.move(lambda t: t.reshape(-1, 1), view=False)
         memo[key] = (wrapped if wrap else hot)(column, count, 1, "a tensor of positions")
     found = memo[key]
-    assert isinstance(found, Arithmetic)
+    assert isinstance(found, Number)
     return found
 
 
@@ -168,7 +168,7 @@ def _in_bags(x: SecretTensor, bags: Tensor, count: int) -> SecretTensor:
     return secret(arithmetic(x).linear(op), x.dtype)
 
 
-def _counts(indices: SecretTensor, rows: int, bags: Tensor, count: int) -> Arithmetic:
+def _counts(indices: SecretTensor, rows: int, bags: Tensor, count: int) -> Number:
     """How often each row occurs in each bag, made once for both passes."""
     memo = arithmetic(indices).facts.memo
     key = ("bags of one-hot rows", rows, tuple(bags.tolist()), count)
@@ -176,7 +176,7 @@ def _counts(indices: SecretTensor, rows: int, bags: Tensor, count: int) -> Arith
         hot = SecretTensor(hot_rows(indices, rows), torch.int64)
         memo[key] = arithmetic(_in_bags(hot, bags, count))
     found = memo[key]
-    assert isinstance(found, Arithmetic)
+    assert isinstance(found, Number)
     return found
 
 

@@ -23,7 +23,7 @@ from tacit.aten.creation import is_precise, keep_precise, write
 from tacit.aten.registry import arithmetic, implements, plain, protocol_of, public_secret, secret
 from tacit.functions.linear import fractional
 from tacit.functions.squares import EXTRA_BITS, Squares
-from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.number import Number
 from tacit.tensor import SecretTensor, no_place_for_a_secret
 
 aten = torch.ops.aten
@@ -91,12 +91,12 @@ def flat(column: List) -> Tensor:
         keep_precise(known, first)
         return known
     shares = [t.share for t in column]  # type: ignore[attr-defined]
-    if not all(isinstance(share, Arithmetic) for share in shares):
+    if not all(isinstance(share, Number) for share in shares):
         return torch.cat([t.reshape(-1) for t in column])
     facts = [share.facts for share in shares]
     before, whole = facts[0].memo.get(END_TO_END, ((), None))
     if whole is None or len(before) != len(facts) or any(a is not b for a, b in zip(before, facts, strict=True)):
-        whole = Arithmetic.end_to_end(shares)
+        whole = Number.end_to_end(shares)
         facts[0].memo[END_TO_END] = facts, whole
     return SecretTensor(whole, first.dtype)
 
@@ -133,13 +133,13 @@ def _overwrite(targets: List, results: List) -> None:
     finer = [
         theirs
         for x, result in pairs
-        if isinstance(mine := x.share, Arithmetic)
-        and isinstance(theirs := result.share, Arithmetic)
+        if isinstance(mine := x.share, Number)
+        and isinstance(theirs := result.share, Number)
         and theirs.frac_bits > mine.scale_for(theirs)
     ]
     untruncated = 0 < len(finer) < len(pairs)  # what some of the targets keep as it is, the others keep as well
     if finer and not untruncated:
-        protocol_of(*targets).mask(*finer)
+        protocol_of(*targets).together(*finer)
     for x, result in pairs:
         write(x, result, untruncated=untruncated)
 
@@ -227,7 +227,7 @@ def norm(func: Any, xs: List, order: float = 2, dtype: torch.dtype | None = None
         return [aten.linalg_vector_norm.default(x, order) for x in xs]
     shares = [fractional(arithmetic(x)) for x in xs]  # type: ignore[arg-type]
     bits = min(x.frac_bits for x in shares)
-    shares[0].protocol.mask(*shares)
+    shares[0].protocol.together(*shares)
     squares = [Squares.of(x, range(len(x.shape)), bits=min(bits, x.protocol.frac_bits + EXTRA_BITS)) for x in shares]
     return list(secret(Squares.joined(squares).root(), xs[0].dtype).unbind())
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from tacit.aten.composite import above_autograd
 from tacit.aten.registry import arithmetic, plain, secret
 from tacit.functions.labels import by_owner, check_within, hot, inverse_count, known_within
-from tacit.protocols.arithmetic import SLACK_BITS, Arithmetic
+from tacit.protocols.number import SLACK_BITS, Number
 from tacit.ring.fixed_point import encode
 from tacit.tensor import SecretTensor
 
@@ -100,8 +100,8 @@ def mean_factor(weights: Tensor) -> float:
 
 
 def _of_owner(
-    labels: Arithmetic, classes: int, weight: Tensor | None, ignore: int, reduction: int, smoothing: float
-) -> Arithmetic | None:
+    labels: Number, classes: int, weight: Tensor | None, ignore: int, reduction: int, smoothing: float
+) -> Number | None:
     """W as the party computes it that shared the labels, if one did; nothing of a batch without labels is 0."""
     exact = weight is None and not smoothing and reduction != MEAN
     frac_bits = 0 if exact else labels.protocol.frac_bits + SLACK_BITS
@@ -124,7 +124,7 @@ def _of_owner(
 
 
 def _of_nobody(
-    labels: Arithmetic, classes: int, weight: Tensor | None, ignore: int, reduction: int, smoothing: float
+    labels: Number, classes: int, weight: Tensor | None, ignore: int, reduction: int, smoothing: float
 ) -> Tensor:
     """W of labels that no single party knows: 4 rounds, and for a mean 5 or more, unless all are known to be classes.
 

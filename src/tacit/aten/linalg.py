@@ -16,7 +16,7 @@ from tacit.aten.composite import above_autograd
 from tacit.aten.registry import arithmetic, as_secret, implements, plain, protocol_of, public_secret, secret
 from tacit.errors import DataError
 from tacit.functions.matrices import SMALLEST, newton_schulz
-from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.number import Number
 from tacit.tensor import SecretTensor, unsupported
 
 aten = torch.ops.aten
@@ -69,17 +69,17 @@ def _smallest(a: Tensor) -> float:
     return max(SMALLEST, 1 / (a.shape[-1] * CONDITION**2))
 
 
-def _share(x: Tensor) -> Arithmetic:
+def _share(x: Tensor) -> Number:
     return arithmetic(as_secret(x))
 
 
-def _scaled(x: Arithmetic, norm: Arithmetic) -> Arithmetic:
+def _scaled(x: Number, norm: Number) -> Number:
     """x / its norm, at most 1."""
-    x.protocol.mask(*(v for v, most in ((x, GRAM_BITS), (norm, NORM_BITS)) if v.frac_bits > most))
+    x.protocol.together(*(v for v, most in ((x, GRAM_BITS), (norm, NORM_BITS)) if v.frac_bits > most))
     return x.protocol.multiply(x.settle(GRAM_BITS), norm.settle(NORM_BITS))
 
 
-def _times(x: Arithmetic, norm: Arithmetic, dtype: torch.dtype) -> SecretTensor:
+def _times(x: Number, norm: Number, dtype: torch.dtype) -> SecretTensor:
     return secret(x.protocol.multiply(x, norm.settle(NORM_BITS)).settle(NORM_BITS), dtype)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from tacit.aten.arithmetic import combine, finish
 from tacit.aten.registry import implements, number, result_dtype
 from tacit.functions.linear import apply_public, times_public
-from tacit.protocols.arithmetic import Arithmetic, factors
+from tacit.protocols.number import Number, factors
 from tacit.ring import kernels
 from tacit.ring.fixed_point import encode_public
 from tacit.tensor import SecretTensor
@@ -20,7 +20,7 @@ aten = torch.ops.aten
 Operand = Any
 
 
-def product(x: Operand, y: Operand, op: Callable[[Tensor, Tensor], Tensor] = kernels.matmul) -> Arithmetic | Tensor:
+def product(x: Operand, y: Operand, op: Callable[[Tensor, Tensor], Tensor] = kernels.matmul) -> Number | Tensor:
     """op(x, y) for a bilinear operation, where either may be public: a public operand costs no opening."""
     a, b = number(x), number(y)
     if isinstance(a, Tensor) and isinstance(b, Tensor):
@@ -33,7 +33,7 @@ def product(x: Operand, y: Operand, op: Callable[[Tensor, Tensor], Tensor] = ker
     return a.protocol.bilinear(a, b, op)
 
 
-def _with_public(x: Arithmetic, v: Tensor, op: Callable[[Tensor, Tensor], Tensor]) -> Arithmetic:
+def _with_public(x: Number, v: Tensor, op: Callable[[Tensor, Tensor], Tensor]) -> Number:
     x = x.summable(v.numel())
     ring, frac_bits = encode_public(v, name="a public factor")
     if frac_bits and x.frac_bits > x.protocol.factor_bits:
@@ -62,7 +62,7 @@ def addmm(func: Any, bias: Operand, x: Operand, y: Operand, *, beta: float = 1, 
         return finish(result, dtype, bias, x, y)
     base = bias if beta == 1 else finish(combine(0.0, bias, beta), dtype, bias, x, y)
     if isinstance(result, Tensor):
-        total: Arithmetic | Tensor = combine(base, result)
+        total: Number | Tensor = combine(base, result)
     else:
         total = combine(base, SecretTensor(result, dtype))
     return finish(total, dtype, bias, x, y)

@@ -17,7 +17,7 @@ from tacit.functions.linear import add_public, times_public
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.roots import rsqrt
 from tacit.functions.standardize import VARIANCE_BITS, Standardized, standardized, standardized_backward
-from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.number import Number
 from tacit.tensor import SecretTensor, in_terms_of_others, unsupported
 
 aten = torch.ops.aten
@@ -280,17 +280,17 @@ def _update(running_mean: SecretTensor, running_var: SecretTensor, of: Standardi
     running = running_mean, running_var
     batch = [v.move(lambda t: t.reshape(-1), view=False) for v in (of.total, of.squares)]
     old = [number(r) for r in running]
-    running_mean._protocol.mask(*batch, *(v for v in old if isinstance(v, Arithmetic) and momentum != 1))
+    running_mean._protocol.together(*batch, *(v for v in old if isinstance(v, Number) and momentum != 1))
     for target, v, new, size in zip(running, old, batch, (of.size, max(of.size - 1, 1)), strict=True):
         scale = target.share.frac_bits  # type: ignore[attr-defined]
         updated = _times(new, momentum / size, scale)
         if momentum != 1:
-            kept = _times(v, 1 - momentum, scale) if isinstance(v, Arithmetic) else v * (1 - momentum)
-            updated = updated + kept if isinstance(kept, Arithmetic) else add_public(updated, kept)
+            kept = _times(v, 1 - momentum, scale) if isinstance(v, Number) else v * (1 - momentum)
+            updated = updated + kept if isinstance(kept, Number) else add_public(updated, kept)
         write(target, SecretTensor(updated, target.dtype))
 
 
-def _times(x: Arithmetic, factor: float, frac_bits: int) -> Arithmetic:
+def _times(x: Number, factor: float, frac_bits: int) -> Number:
     """x times a public factor up to 1, truncated to so many fractional bits. One round, none if x is open."""
     out = x.protocol.scale(x.lifted(max(x.frac_bits, frac_bits + 1)), factor, frac_bits)
     return times_public(x, torch.tensor(factor)).settle(frac_bits) if out is None else out
@@ -316,7 +316,7 @@ def _scaled(x: Tensor, scale: Tensor) -> Tensor:
     return finish(multiply(x, scale), x.dtype, x, scale) if _secret(x) or _secret(scale) else x * scale
 
 
-def _inverse(var: SecretTensor, eps: float) -> Arithmetic:
+def _inverse(var: SecretTensor, eps: float) -> Number:
     """1 / √(var + eps), made once for the present content of the running variance."""
     share = arithmetic(var)
     memo = share.facts.memo
@@ -325,7 +325,7 @@ def _inverse(var: SecretTensor, eps: float) -> Arithmetic:
         fine = share.lifted(max(share.frac_bits, VARIANCE_BITS))
         memo[key] = rsqrt(add_public(fine, torch.tensor(eps, dtype=torch.float64)))
     found = memo[key]
-    assert isinstance(found, Arithmetic)
+    assert isinstance(found, Number)
     return found
 
 
@@ -342,7 +342,7 @@ def _scale(weight: Operand, var: Tensor, eps: float) -> Tensor:
     facts, memo = weight.share.facts, inverse.facts.memo
     if memo.get("weight") is not facts:
         product = multiply(SecretTensor(inverse, var.dtype), weight)
-        assert isinstance(product, Arithmetic)
+        assert isinstance(product, Number)
         memo["weight"], memo["scale"] = facts, product.settle(WORKING_BITS)
     return SecretTensor(memo["scale"], var.dtype)
 

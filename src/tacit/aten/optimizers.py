@@ -21,7 +21,7 @@ from tacit.aten.foreach import cut, flat, keep_end_to_end
 from tacit.aten.registry import arithmetic, plain, protocol_of
 from tacit.errors import TacitError
 from tacit.functions.clip import clip
-from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.number import Number
 from tacit.session.ledger import source_line
 from tacit.session.watcher import Guard
 from tacit.tensor import SecretTensor, unsupported
@@ -172,7 +172,7 @@ def _rectified(group: Group, step: float) -> bool:
 
 
 def _clippable(x: Any) -> bool:
-    return isinstance(x, SecretTensor) and plain(x) is None and isinstance(x.share, Arithmetic)
+    return isinstance(x, SecretTensor) and plain(x) is None and isinstance(x.share, Number)
 
 
 def _clip_states(states: Sequence[dict[str, Any]], name: str, bound: float) -> None:

@@ -16,7 +16,7 @@ from tacit.aten.indexing import add_chosen, on_device, positions, write_chosen
 from tacit.aten.registry import arithmetic, as_secret, bits, implements, plain, protocol_of, public_secret, secret
 from tacit.errors import DataError
 from tacit.functions.labels import hot_bits
-from tacit.protocols.share import Share
+from tacit.protocols.values import Value
 from tacit.refusals import public_name, unsupported_operator
 from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor, unsupported
@@ -38,7 +38,7 @@ def assemble(operands: Sequence[Tensor], op: Callable[..., Tensor]) -> SecretTen
     public = [plain(p) for p in parts]
     if all(p is not None for p in public):
         return public_secret(protocol, op(*public).to(dtype))
-    shares: list[Share]
+    shares: list[Value]
     frac_bits = 0
     if dtype == torch.bool:
         shares = [bits(p) for p in parts]

@@ -12,7 +12,7 @@ from tacit.aten.arithmetic import finish, multiply
 from tacit.aten.registry import arithmetic, as_secret, implements, secret
 from tacit.aten.windows import Windows, adaptive, fixed, gathered, scattered
 from tacit.functions.tournament import Tournament
-from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.number import Number
 from tacit.tensor import SecretTensor
 
 aten = torch.ops.aten
@@ -129,7 +129,7 @@ def _chosen(func: Any, x: SecretTensor, windows: Windows) -> Chosen:
     tournament = _tournament(x, windows)
     values = secret(tournament.values.fork(), x.dtype)
 
-    def indices() -> Arithmetic:
+    def indices() -> Number:
         """Σ [window element k won] (place of k)."""
         lead = len(values.shape) - windows.dims
         places = windows.places.view(windows.places.shape[0], *[1] * lead, *windows.places.shape[1:])

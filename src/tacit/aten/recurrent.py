@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from tacit.aten.registry import arithmetic, implements, plain, protocol_of, secret
 from tacit.errors import DataError
 from tacit.functions.sigmoid import tanh_times
-from tacit.protocols.arithmetic import SUM_BITS
-from tacit.protocols.share import Share
+from tacit.protocols.number import SUM_BITS
+from tacit.protocols.values import Value
 from tacit.tensor import SecretTensor, unsupported
 
 aten = torch.ops.aten
@@ -47,7 +47,7 @@ class Step(NamedTuple):
 class Steps(list[Step]):
     """The steps of a layer in the order of their computation."""
 
-    def __call__(self) -> Share:
+    def __call__(self) -> Value:
         """The value of the operator's last result: all gates."""
         share = arithmetic(torch.stack([torch.cat(step[:4], -1) for step in self]))  # type: ignore[arg-type]
         share.facts.memo[LSTM] = self
@@ -91,7 +91,7 @@ def lstm(
     for part in reversed(fed.unbind(0)) if reverse else fed.unbind(0):
         gates = ((part + h @ w_hh.t()) * twice_g).sigmoid()
         if isinstance(gates, SecretTensor):
-            protocol.mask(gates.share)  # as a whole: products with its parts open nothing more
+            protocol.together(gates.share)  # as a whole: products with its parts open nothing more
         i, f, z, o = gates.chunk(4, -1)
         new_c = f * c + i * z * 2 - i
         new_h, tanh = _tanh_times(new_c, o)
@@ -176,7 +176,7 @@ def _slopes(steps: Steps) -> list[Slopes]:
     tanhs = [step.tanh() for step in steps]
     secrets = [v for v in tanhs if isinstance(v, SecretTensor)]
     if secrets:
-        secrets[0]._protocol.mask(*(v.share for v in secrets))  # their squares and products open nothing more
+        secrets[0]._protocol.together(*(v.share for v in secrets))  # their squares and products open nothing more
     settled = _settled(gates + [1 - v * v for v in tanhs])
     products: list[Tensor] = []
     for n, (step, tanh_c) in enumerate(zip(steps, tanhs, strict=True)):

@@ -14,8 +14,8 @@ from tacit.errors import DataError
 from tacit.functions.linear import times_public
 from tacit.functions.squares import Squares
 from tacit.functions.tournament import Tournament
-from tacit.protocols.arithmetic import SLACK_BITS, Arithmetic
-from tacit.protocols.share import Binary
+from tacit.protocols.number import SLACK_BITS, Number
+from tacit.protocols.values import Bits
 from tacit.tensor import SecretTensor
 
 aten = torch.ops.aten
@@ -34,7 +34,7 @@ def total(
     return secret(sum_over(arithmetic(x), _dims(x, dim), keepdim), dtype)
 
 
-def sum_over(x: Arithmetic, dims: list[int], keepdim: bool) -> Arithmetic:
+def sum_over(x: Number, dims: list[int], keepdim: bool) -> Number:
     """The sum of shares over dimensions."""
     return x.sum(dims, keepdim=keepdim)
 
@@ -61,7 +61,7 @@ def mean(
     return secret(times_public(total, torch.tensor(1 / count)) if mean is None else mean, dtype)
 
 
-def _fine_mean(total: Arithmetic, count: int) -> Arithmetic | None:
+def _fine_mean(total: Number, count: int) -> Number | None:
     """A sum of squares times 1/n, unless that is a power of two, which truncates nothing."""
     storage, protocol = total.storage, total.protocol
     fine = protocol.frac_bits + min(SLACK_BITS, count.bit_length() - 1)
@@ -161,7 +161,7 @@ def _tournament(x: SecretTensor, dim: int, largest: bool) -> Tournament:
     return _along(share, dim % x.dim(), largest)
 
 
-def _along(x: Arithmetic, dim: int, largest: bool) -> Tournament:
+def _along(x: Number, dim: int, largest: bool) -> Tournament:
     if not x.shape[dim]:
         raise IndexError("max() and min() need at least one element along the dimension")
     x = x if x.shape[dim] > 1 else x.fork()  # the only one wins as it is
@@ -170,7 +170,7 @@ def _along(x: Arithmetic, dim: int, largest: bool) -> Tournament:
     return found
 
 
-def _keep(x: Arithmetic, dim: int, keepdim: bool) -> Arithmetic:
+def _keep(x: Number, dim: int, keepdim: bool) -> Number:
     """Put the reduced dimension back, with one element."""
     if not keepdim:
         return x
@@ -203,5 +203,5 @@ def quantify(func: Any, x: SecretTensor, dim: int | None = None, keepdim: bool =
     return secret(b.fork() if universal else b.invert())
 
 
-def _part(x: Binary, dim: int, start: int, count: int) -> Binary:
+def _part(x: Bits, dim: int, start: int, count: int) -> Bits:
     return x.move(lambda t: t.narrow(dim, start, count), view=False)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from tacit.errors import TacitError
 from tacit.functions.linear import FAR, masking, unreachable
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.base import Protocol
-from tacit.protocols.share import Binary, Share
+from tacit.protocols.number import Number
+from tacit.protocols.protocol import Protocol
+from tacit.protocols.values import Bits, Value
 from tacit.ring.fixed_point import encode
 from tacit.tensor import HANDLERS, SecretTensor
 
@@ -50,13 +50,13 @@ def implements(*overloads: Any) -> Callable[[Handler], Handler]:
     return register
 
 
-def secret(share: Share, dtype: torch.dtype | None = None) -> SecretTensor:
+def secret(share: Value, dtype: torch.dtype | None = None) -> SecretTensor:
     """Wrap the share of a result, not of a view, in a tensor of its natural dtype, or the one given.
 
     Results are contiguous: strides are public, and whether `x.reshape` is a view must not differ between roles.
     """
     if dtype is None:
-        dtype = torch.bool if isinstance(share, Binary) else torch.get_default_dtype()
+        dtype = torch.bool if isinstance(share, Bits) else torch.get_default_dtype()
     share.pack()
     return SecretTensor(share, dtype)
 
@@ -66,7 +66,7 @@ def scalar(x: float) -> Tensor:
     return torch.tensor(x, dtype=torch.float64 if isinstance(x, float) else None)
 
 
-def places(share: Share, count: int) -> SecretTensor:
+def places(share: Value, count: int) -> SecretTensor:
     """The share of positions among so many elements, which nobody has to wrap."""
     share.facts.within = range(max(count, 1))
     return secret(share, torch.int64)
@@ -82,7 +82,7 @@ def plain(x: Any) -> Any:
     return x
 
 
-def number(x: Any) -> Arithmetic | Tensor:
+def number(x: Any) -> Number | Tensor:
     """An operand of an arithmetic operator: a share, or a plain tensor where it is public."""
     if not isinstance(x, SecretTensor):
         return x if isinstance(x, Tensor) else scalar(x)
@@ -92,16 +92,16 @@ def number(x: Any) -> Arithmetic | Tensor:
     return arithmetic(x)
 
 
-def arithmetic(x: SecretTensor) -> Arithmetic:
+def arithmetic(x: SecretTensor) -> Number:
     """The share of a secret as numbers; bits become the integers 0 and 1."""
     share = x.share
-    return share.arithmetic() if isinstance(share, Binary) else _arithmetic(share)
+    return share.arithmetic() if isinstance(share, Bits) else _arithmetic(share)
 
 
-def bits(x: SecretTensor) -> Binary:
+def bits(x: SecretTensor) -> Bits:
     """The share of a secret of dtype bool."""
     share = x.share
-    if not isinstance(share, Binary):
+    if not isinstance(share, Bits):
         raise TacitError(f"expected a secret of dtype bool, the result of a comparison, not {x.dtype}")
     return share
 
@@ -111,15 +111,15 @@ def as_secret(x: Tensor, *beside: Any) -> SecretTensor:
     return x if isinstance(x, SecretTensor) else public_secret(protocol_of(*beside), x)
 
 
-def as_bits(x: Any, beside: Any = None) -> Binary:
+def as_bits(x: Any, beside: Any = None) -> Bits:
     """An operand of a logical operator: secret bits, or public ones shared trivially."""
     if isinstance(x, SecretTensor):
         return bits(x)
     return bits(public_secret(protocol_of(beside), torch.as_tensor(x).to(torch.bool)))
 
 
-def _arithmetic(share: Share) -> Arithmetic:
-    assert isinstance(share, Arithmetic)
+def _arithmetic(share: Value) -> Number:
+    assert isinstance(share, Number)
     return share
 
 
@@ -157,7 +157,7 @@ def public_secret(protocol: Protocol, value: Tensor) -> SecretTensor:
     """A secret tensor made of a public value, remembered as such: operators with it cost what public operands cost."""
     value = value.detach()
     beyond = unreachable(value, protocol)
-    share: Share
+    share: Value
     if value.dtype == torch.bool:
         share = protocol.public_bits(value.to(torch.uint8))
     else:

@@ -16,12 +16,12 @@ from tacit.functions.linear import add_public, times_public
 from tacit.functions.logarithm import log
 from tacit.functions.sigmoid import erf, sigmoid
 from tacit.functions.waves import cosine, sine
-from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.number import Number
 from tacit.tensor import SecretTensor
 
 aten = torch.ops.aten
 Operand = Any
-Function = Callable[[Arithmetic], Arithmetic]
+Function = Callable[[Number], Number]
 
 CUBED_BITS = 20
 """Fractional bits of what is squared or cubed for a GELU, at most. More: finer results; fewer: larger numbers fit, for
@@ -38,7 +38,7 @@ def apply(func: Any, x: SecretTensor, function: Function) -> SecretTensor:
     return secret(function(share.lifted(max(share.frac_bits, share.protocol.frac_bits))), dtype)
 
 
-def scaled(x: Arithmetic, factor: float) -> Arithmetic:
+def scaled(x: Number, factor: float) -> Number:
     """factor x, with 24 bits of the factor, and still open if x is."""
     return x.times_integer(round(factor * 2**24)).rescaled(x.frac_bits + 24)
 
@@ -114,7 +114,7 @@ def gelu(func: Any, x: SecretTensor, *, approximate: str = "none") -> SecretTens
     return apply(func, x, lambda v: v.settle() * _gaussian(v.settle(), approximate))
 
 
-def _gaussian(x: Arithmetic, approximate: str) -> Arithmetic:
+def _gaussian(x: Number, approximate: str) -> Number:
     """Φ(x), or sigmoid(2 √(2/π) (x + 0.044715 x³)), which stands for it."""
     if approximate == "none":
         half = erf(scaled(x, 1 / math.sqrt(2)))

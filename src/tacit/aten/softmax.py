@@ -15,8 +15,8 @@ from tacit.aten.registry import arithmetic, as_secret, implements, plain, protoc
 from tacit.aten.waiting import Once, held
 from tacit.functions.exponential import exp_nonpositive
 from tacit.functions.softmax import Softmax
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.share import Share
+from tacit.protocols.number import Number
+from tacit.protocols.values import Value
 from tacit.tensor import SecretTensor, in_terms_of_others
 
 aten = torch.ops.aten
@@ -74,14 +74,14 @@ class LogSoftmax(Once):
         super().__init__(self._logarithm)
         self.dim = dim % max(x.dim(), 1)
         self._x: Any = x.detach().clone()
-        self._softmax: Arithmetic | None = None
+        self._softmax: Number | None = None
 
-    def _logarithm(self) -> Share:
+    def _logarithm(self) -> Value:
         out = softmax_of(self._x, self.dim).log_value()
         out.facts.memo["log-softmax"] = self
         return out
 
-    def softmax(self) -> Arithmetic:
+    def softmax(self) -> Number:
         """exp of the value."""
         if self._softmax is None:
             self._softmax = softmax_of(self._x, self.dim).value()
@@ -96,7 +96,7 @@ def log_softmax(func: Any, x: SecretTensor, dim: int, half_to_float: bool) -> Se
     return SecretTensor(LogSoftmax(x, dim), x.dtype, protocol=x._protocol, shape=x.shape)
 
 
-def softmax_behind(y: SecretTensor) -> Arithmetic:
+def softmax_behind(y: SecretTensor) -> Number:
     """The softmax of which y is the logarithm."""
     if isinstance(y._share, LogSoftmax):
         return y._share.softmax()
@@ -112,7 +112,7 @@ def log_softmax_backward(func: Any, grad: Operand, y: SecretTensor, dim: int, dt
     inner = grad.sum(dim, keepdim=True) if isinstance(grad, Tensor) else grad
     found = softmax_behind(y)
     if isinstance(inner, SecretTensor) and plain(inner) is None:
-        found.protocol.mask(found, arithmetic(inner))
+        found.protocol.together(found, arithmetic(inner))
     product = finish(multiply(secret(found, y.dtype), inner), y.dtype, y)
     return finish(combine(grad, product, -1), y.dtype, y)
 
@@ -141,7 +141,7 @@ def nll_loss(
     shape = target.shape if reduction == NONE else torch.Size()
     scores, classes, weighting = held(x), held(target), held(weight)
 
-    def value() -> Share:
+    def value() -> Value:
         hidden = any(isinstance(t, SecretTensor) and plain(t) is None for t in (classes, weighting))
         weights = class_weights(scores, classes, weighting, reduction if hidden else NONE, ignore)
         picked = finish(multiply(multiply_operand(scores, weights), -1), scores.dtype, scores)

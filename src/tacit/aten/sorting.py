@@ -13,7 +13,7 @@ from tacit.aten.registry import arithmetic, implements, places, plain, public_se
 from tacit.functions.linear import fractional
 from tacit.functions.sorting import FEW, Sorted, count_below, ranked
 from tacit.functions.sorting import sort as sort_shares
-from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.number import Number
 from tacit.tensor import SecretTensor, unsupported
 
 aten = torch.ops.aten
@@ -23,7 +23,7 @@ def _pair(found: Sorted, dtype: torch.dtype, count: int) -> Pair:
     return Pair(secret(found.values, dtype), places(found.indices, count))
 
 
-def _rows(x: SecretTensor) -> Arithmetic:
+def _rows(x: SecretTensor) -> Number:
     """The share of x, with a dimension to sort along."""
     share = arithmetic(x)
     return share if x.dim() else share.move(lambda t: t.reshape(1), view=False)
@@ -58,7 +58,7 @@ def topk(func: Any, x: SecretTensor, k: int, dim: int = -1, largest: bool = True
     return _shaped(_first(rows, range(k), dim % len(rows.shape), descending=largest), x, x.dtype)
 
 
-def _first(x: Arithmetic, ranks: range, dim: int, *, descending: bool = False) -> Sorted:
+def _first(x: Number, ranks: range, dim: int, *, descending: bool = False) -> Sorted:
     """The elements of some ranks."""
     if ranks.stop > x.shape[dim] or ranks.start < 0:
         raise IndexError(f"there are {x.shape[dim]} elements along the dimension, fewer than asked for")

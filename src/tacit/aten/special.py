@@ -14,7 +14,7 @@ from tacit.errors import DataError
 from tacit.functions.exponential import exp
 from tacit.functions.linear import fractional
 from tacit.functions.logarithm import log
-from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.number import Number
 from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor, unsupported
 
@@ -41,7 +41,7 @@ DISTINCT = 8
 """Whole numbers among public exponents that are taken by multiplications, one after the other."""
 
 
-def _power(x: Operand, exponent: Operand, known: Tensor | None) -> Arithmetic:
+def _power(x: Operand, exponent: Operand, known: Tensor | None) -> Number:
     base = plain(x)
     power = None if known is not None else fractional(arithmetic(as_secret(exponent)))
     if power is not None and base is not None:

@@ -14,8 +14,8 @@ from tacit.aten.indexing import chosen, on_device, positions
 from tacit.aten.registry import implements, plain, public_secret, secret
 from tacit.functions.linear import fractional
 from tacit.functions.whole import SMALL, toward_zero, wrap
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.share import Binary
+from tacit.protocols.number import Number
+from tacit.protocols.values import Bits
 from tacit.refusals import public_name
 from tacit.tensor import SecretTensor, unsupported
 
@@ -162,14 +162,14 @@ def to_copy(
     if known is not None:
         return public_secret(x.share.protocol, known.to(dtype))
     share = x.share
-    if dtype == torch.bool and isinstance(share, Arithmetic):
+    if dtype == torch.bool and isinstance(share, Number):
         below, upto = share.protocol.less(share, [0, 1])
         return secret((below ^ upto).invert())
-    if isinstance(share, Binary) and dtype != torch.bool:
+    if isinstance(share, Bits) and dtype != torch.bool:
         return secret(
             fractional(share.arithmetic()).fork() if dtype.is_floating_point else share.arithmetic().fork(), dtype
         )
-    if isinstance(share, Arithmetic):
+    if isinstance(share, Number):
         if dtype.is_floating_point:
             return secret(fractional(share).fork(), dtype)
         whole = toward_zero(share) if x.dtype.is_floating_point else share

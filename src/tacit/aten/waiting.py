@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tacit.errors import TacitError
-from tacit.protocols.share import Share
+from tacit.protocols.values import Value
 from tacit.tensor import HANDLERS, SecretTensor
 
 __all__ = ["OPERATORS", "Once", "held", "register_waiting", "waits"]
@@ -39,13 +39,13 @@ class Once:
 
     __slots__ = ("_compute", "_share", "_version", "depth")
 
-    def __init__(self, compute: Callable[[], Share], depth: int = 0) -> None:
+    def __init__(self, compute: Callable[[], Value], depth: int = 0) -> None:
         self.depth = depth
-        self._compute: Callable[[], Share] | None = compute
-        self._share: Share | None = None
+        self._compute: Callable[[], Value] | None = compute
+        self._share: Value | None = None
         self._version = 0
 
-    def __call__(self) -> Share:
+    def __call__(self) -> Value:
         """The share; whoever asks twice gets the same one."""
         if self._compute is not None:
             self._share = self._compute()
@@ -53,7 +53,7 @@ class Once:
         assert self._share is not None
         return self._share
 
-    def unchanged(self) -> Share:
+    def unchanged(self) -> Value:
         """The share as it was computed."""
         share = self()
         if share.storage.version != self._version:
@@ -66,7 +66,7 @@ class Once:
 
 def waits(x: Any) -> bool:
     """Whether a tensor has not been computed yet."""
-    return isinstance(x, SecretTensor) and not isinstance(x._share, Share)
+    return isinstance(x, SecretTensor) and not isinstance(x._share, Value)
 
 
 def held(x: Any) -> Any:

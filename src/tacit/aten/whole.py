@@ -23,7 +23,7 @@ from tacit.aten.registry import (
 from tacit.errors import DataError
 from tacit.functions.linear import fractional
 from tacit.functions.whole import bits_of, floor, floor_quotient, floor_quotient_public, nearest, toward_zero
-from tacit.protocols.arithmetic import SLACK_BITS, Arithmetic
+from tacit.protocols.number import SLACK_BITS, Number
 from tacit.refusals import unsupported
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.tensor import SecretTensor
@@ -32,7 +32,7 @@ aten = torch.ops.aten
 Operand = Any
 
 
-def _as_float(x: Arithmetic, dtype: torch.dtype) -> Arithmetic:
+def _as_float(x: Number, dtype: torch.dtype) -> Number:
     """Whole numbers at the scale that their dtype has."""
     return x.lifted(x.protocol.frac_bits) if dtype.is_floating_point else x
 
@@ -113,7 +113,7 @@ class _Division:
             a, self._divisor = torch_broadcast(a.lifted(bits), c.lifted(bits))
             self.floor, self.rest = floor_quotient(a, self._divisor)
 
-    def towards_zero(self) -> tuple[Arithmetic, Arithmetic]:
+    def towards_zero(self) -> tuple[Number, Number]:
         """A negative quotient with a rest is one more, and its rest a divisor less."""
         protocol, rest = self.floor.protocol, self.rest
         (negative,) = protocol.less(self.floor, [0])
@@ -126,7 +126,7 @@ class _Division:
         return self.floor + step.arithmetic(), rest - part.rescaled(rest.frac_bits)
 
 
-def torch_broadcast(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
+def torch_broadcast(x: Number, y: Number) -> tuple[Number, Number]:
     """Both in the shape that they have together."""
     shape = torch.broadcast_shapes(x.shape, y.shape)
     first, second = (v.move(lambda t: t.expand(shape), view=False) for v in (x, y))
@@ -176,7 +176,7 @@ def rest(func: Any, x: Operand, y: Operand) -> Tensor:
 # --- bits of integers -------------------------------------------------------------------------------------------------
 
 
-def both_set(x: Operand, y: Operand) -> tuple[Arithmetic | Tensor, torch.dtype]:
+def both_set(x: Operand, y: Operand) -> tuple[Number | Tensor, torch.dtype]:
     """x & y of integers: Σ 2^k x_k y_k, less 2^62 for the sign.
 
     By public ones only the bits that are set there are found. 5 rounds, 6 for two secrets; about 60 bytes a bit.

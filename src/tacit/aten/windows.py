@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.number import Number
 
 __all__ = ["Windows", "adaptive", "fixed", "gathered", "scattered"]
 
@@ -92,7 +92,7 @@ def _combined(size: Fixed, axes: Sequence[Tensor], extents: Sequence[Tensor]) ->
     return Windows(size, places.reshape(-1, *outputs), inside.reshape(-1, *outputs), counts)
 
 
-def gathered(x: Arithmetic, windows: Windows) -> Arithmetic:
+def gathered(x: Number, windows: Windows) -> Number:
     """[.., *size] -> [window, .., *outputs], with zeros from the padding."""
     lead, padded = len(x.shape) - windows.dims, not bool(windows.inside.all())
 
@@ -105,7 +105,7 @@ def gathered(x: Arithmetic, windows: Windows) -> Arithmetic:
     return x.linear(op) if padded else x.move(op, view=False)
 
 
-def scattered(x: Arithmetic, windows: Windows) -> Arithmetic:
+def scattered(x: Number, windows: Windows) -> Number:
     """[window, .., *outputs] -> [.., *size]: sums where windows overlap, nothing from the padding."""
     count = math.prod(windows.size)
 

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 import tacit.api as api
 from tacit.check.program import Program, prepared
 from tacit.errors import TacitError
-from tacit.protocols.share import Share
+from tacit.protocols.values import Value
 from tacit.session.config import Config
 from tacit.tensor import SecretTensor
 from tacit.watch.content import content
@@ -75,7 +75,7 @@ def _outputs(run: Callable[[], None]) -> Outputs:
 def _value(x: Tensor) -> Tensor:
     if not isinstance(x, SecretTensor):
         return x.detach().double()
-    return content(x).double() if isinstance(x._share, Share) else torch.empty(0)
+    return content(x).double() if isinstance(x._share, Value) else torch.empty(0)
 
 
 def _by_module(secret: Outputs, plain: Outputs) -> list[Deviation]:

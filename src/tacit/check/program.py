@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 import tacit.api as api
 from tacit.check.stand_in import zeros
 from tacit.errors import DataError
-from tacit.protocols.base import Protocol
+from tacit.protocols.protocol import Protocol
 from tacit.tensor import SecretTensor
 
 __all__ = ["Loss", "MakeOptimizer", "Program", "prepared", "real"]

@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_map, tree_map_only
 
 from tacit.check.report import Unsupported
 from tacit.errors import TacitError, UnsupportedOperator
-from tacit.protocols.base import Protocol
-from tacit.protocols.share import Share
+from tacit.protocols.protocol import Protocol
+from tacit.protocols.values import Value
 from tacit.refusals import public_name
 from tacit.session.ledger import source_line
 from tacit.tensor import HANDLERS, SecretTensor, unsupported
@@ -72,7 +72,7 @@ class StandIns(TorchDispatchMode):
 def zeros(protocol: Protocol, like: Tensor) -> SecretTensor:
     """A secret of a tensor's shape and dtype that looks as if it came from somebody: its zeros count as unknown."""
     ring = torch.zeros(like.shape, dtype=torch.uint8 if like.dtype == torch.bool else torch.int64)
-    share: Share
+    share: Value
     if like.dtype == torch.bool:
         share = protocol.public_bits(ring)
     else:

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.number import Number
 
 __all__ = ["clip"]
 
@@ -14,7 +14,7 @@ EDGE_BITS = 61
 """Bits of the bound in the ring. More: finer numbers; fewer: room for what is compared with it."""
 
 
-def clip(x: Arithmetic, bound: float) -> Arithmetic:
+def clip(x: Number, bound: float) -> Number:
     """Return x where |x| <= bound, else bound with the sign of x, at the scale of x, and precise: not truncated.
 
     Shape: any.   Domain: |x| < 2^(62 - f).   Error: none, but for a truncation to 52 fractional bits.
@@ -26,7 +26,7 @@ def clip(x: Arithmetic, bound: float) -> Arithmetic:
     x.storage.precise = True
     low, high = x.protocol.less(x, [-edge, edge + 1])  # [x < -edge] implies [x < edge + 1]
     inside = low ^ high
-    x.protocol.mask(low, high, inside)
+    x.protocol.together(low, high, inside)
     (out,) = x.protocol.select([(inside, x)])
     ends = low.arithmetic().added(high.arithmetic()).times_integer(-edge).plus(torch.tensor(edge))
     ends.storage.frac_bits = x.frac_bits

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import torch
 
-from tacit.correlated.exponential import HIGHEST as WINDOW
-from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.additive.exponential import HIGHEST as WINDOW
+from tacit.protocols.number import Number
 
 __all__ = ["exp", "exp2", "exp_nonpositive", "exp_within"]
 
@@ -22,7 +22,7 @@ RATE_BITS, LEAST_RATE_BITS = 30, 24
 they must leave room for 6 more below 62, and so are fewer, down to 24, for an x that has not been truncated."""
 
 
-def exp_within(x: Arithmetic) -> Arithmetic:
+def exp_within(x: Number) -> Number:
     """Return exp x = 2^(x log2 e), where the caller knows that -30 <= x <= 11.
 
     Shape: any.   Domain: -30 <= x <= 11.   Error: <= 2^-20 + 2^-21 y.
@@ -32,7 +32,7 @@ def exp_within(x: Arithmetic) -> Arithmetic:
     return x.protocol.powers_of_two(_exponent(x, LOG2E))
 
 
-def _exponent(x: Arithmetic, rate: float) -> Arithmetic:
+def _exponent(x: Number, rate: float) -> Number:
     """x times a rate, modulo 64."""
     if rate == round(rate):
         return x.times_integer(round(rate))
@@ -42,7 +42,7 @@ def _exponent(x: Arithmetic, rate: float) -> Arithmetic:
     return x.times_integer(round(rate * 2.0**bits)).rescaled(x.frac_bits + bits)
 
 
-def exp(x: Arithmetic) -> Arithmetic:
+def exp(x: Number) -> Number:
     """Return exp x, and 0 for x < -30; beyond (62 - f) log 2, less up to a quarter, it stays as it is there.
 
     Shape: any.   Domain: -2^(61 - f) < x <= (62 - f) * 0.69 - 0.25.   Error: <= 2^(1 - f) + 2^-20 y.
@@ -51,7 +51,7 @@ def exp(x: Arithmetic) -> Arithmetic:
     return exp2(x, LOG2E)
 
 
-def exp2(x: Arithmetic, rate: float = 1.0) -> Arithmetic:
+def exp2(x: Number, rate: float = 1.0) -> Number:
     """Return 2^(rate x), for a public rate above zero, which is log2 of a base; and 0 below 2^-43.
 
     Of exponents beyond 16, 32, … so much is taken off before the table is looked up; from one opening of x come all
@@ -75,7 +75,7 @@ def exp2(x: Arithmetic, rate: float = 1.0) -> Arithmetic:
     bits = protocol.less(x, [round(min(max(e / rate, -edge), edge) * 2.0**x.frac_bits) for e in ends])
     inside = [a ^ b for a, b in pairwise(bits)]  # [x < t] implies [x < u] for t < u
     above = bits[-1].invert()
-    protocol.mask(*inside, above, *powers)
+    protocol.together(*inside, above, *powers)
     first, *rest = protocol.select(list(zip(inside, powers, strict=True)))
     out = first
     for part in rest:
@@ -86,12 +86,12 @@ def exp2(x: Arithmetic, rate: float = 1.0) -> Arithmetic:
     return out
 
 
-def _lowered(y: Arithmetic, k: int) -> Arithmetic:
+def _lowered(y: Number, k: int) -> Number:
     """y - k."""
     return y if not k else y.plus(torch.tensor(-k << y.frac_bits))
 
 
-def exp_nonpositive(x: Arithmetic) -> Arithmetic:
+def exp_nonpositive(x: Number) -> Number:
     """Return exp x, and 0 for x < -30, where the caller knows that x <= 0: fewer comparisons, and one table.
 
     Shape: any.   Domain: -2^(61 - f) < x <= 0.   Error: <= 2^(1 - f).

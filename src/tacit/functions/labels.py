@@ -11,9 +11,9 @@ from torch import Tensor
 from tacit.errors import DataError
 from tacit.functions.reciprocal import reciprocal
 from tacit.functions.step import Steps, one_hot
-from tacit.protocols.arithmetic import SLACK_BITS, Arithmetic
-from tacit.protocols.facts import owned, within
-from tacit.protocols.share import Binary
+from tacit.protocols.number import SLACK_BITS, Number
+from tacit.protocols.remembered import owned, within
+from tacit.protocols.values import Bits
 
 __all__ = ["by_owner", "check_within", "hot", "hot_bits", "inverse_count", "known_within", "wrapped"]
 
@@ -22,9 +22,7 @@ MOST_COUNTED = 128
 each, one for every row."""
 
 
-def by_owner(
-    x: Arithmetic, compute: Callable[[Tensor], Tensor], shape: Sequence[int], frac_bits: int = 0
-) -> Arithmetic | None:
+def by_owner(x: Number, compute: Callable[[Tensor], Tensor], shape: Sequence[int], frac_bits: int = 0) -> Number | None:
     """What the party that shared x computes of it, and shares in its turn; None if no single party knows x.
 
     Cost: none.   Reveals: nothing, but that `compute` did not raise.
@@ -50,15 +48,13 @@ def check_within(index: Tensor, allowed: range, what: str, ignore: int | None = 
         )
 
 
-def known_within(x: Arithmetic, allowed: range) -> bool:
+def known_within(x: Number, allowed: range) -> bool:
     """Whether x is publicly known to be one of these integers."""
     found = within(x.facts)
     return found is not None and found.start >= allowed.start and found.stop <= allowed.stop
 
 
-def hot(
-    index: Arithmetic, count: int, dim: int, what: str, *, outside: bool = False, ignore: int | None = None
-) -> Arithmetic:
+def hot(index: Number, count: int, dim: int, what: str, *, outside: bool = False, ignore: int | None = None) -> Number:
     """[index = j] for j = 0 .. count - 1 along `dim`, where `index` has one element, as integers.
 
     An owner's own are checked and spread by the owner. With `outside`, others that are none of these give zeros; what
@@ -82,7 +78,7 @@ def hot(
     return one_hot(index, count, dim).arithmetic()
 
 
-def hot_bits(index: Arithmetic, count: int, dim: int, what: str) -> Binary:
+def hot_bits(index: Number, count: int, dim: int, what: str) -> Bits:
     """As `hot`, as bits.
 
     Domain: integers 0 <= index < count.
@@ -100,14 +96,14 @@ def hot_bits(index: Arithmetic, count: int, dim: int, what: str) -> Binary:
     return index.protocol.share_bits(value, index.protocol.session.parties[known.party], shape)
 
 
-def _steps(index: Arithmetic, edges: range, dim: int) -> Binary:
+def _steps(index: Number, edges: range, dim: int) -> Bits:
     """[index = j] for all j of the edges but the last."""
     below = index.protocol.less(index, edges)
-    rows = Binary.stack([b ^ a for a, b in pairwise(below)])
+    rows = Bits.stack([b ^ a for a, b in pairwise(below)])
     return rows.move(lambda t: t.movedim(0, dim).squeeze(dim + 1), view=False)
 
 
-def wrapped(index: Arithmetic, count: int, dim: int, what: str) -> Arithmetic:
+def wrapped(index: Number, count: int, dim: int, what: str) -> Number:
     """As `hot`, where negative numbers count from the end.
 
     Domain: integers -count <= index < count.
@@ -130,7 +126,7 @@ def wrapped(index: Arithmetic, count: int, dim: int, what: str) -> Arithmetic:
     return (first ^ second).arithmetic()
 
 
-def inverse_count(count: Arithmetic, most: int) -> Arithmetic:
+def inverse_count(count: Number, most: int) -> Number:
     """1 / count for a whole number of at most `most`, and 0 for none.
 
     Shape: any.   Domain: integers 0 <= count <= most.   Error: <= 2^-20 relative.

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from tacit.protocols.arithmetic import PRECISE_BITS, Arithmetic
-from tacit.protocols.base import Protocol
+from tacit.protocols.number import PRECISE_BITS, Number
+from tacit.protocols.protocol import Protocol
 from tacit.ring.fixed_point import VALUE_BITS, encode, encode_public
 from tacit.ring.shapes import broadcast
 
@@ -31,7 +31,7 @@ softmax and max what to leave out. Larger: further from any score; but it must f
 sum has."""
 
 
-def fractional(x: Arithmetic) -> Arithmetic:
+def fractional(x: Number) -> Number:
     """x with at least the session's fractional bits: integers have none. Local."""
     return x.lifted(max(x.frac_bits, x.protocol.frac_bits))
 
@@ -43,12 +43,12 @@ PRECISE_PRODUCT_BITS = 58
 """Fractional bits of a precise secret times a public factor. More: smaller rounding; fewer: larger numbers than 2^4."""
 
 
-def argument(x: Arithmetic) -> Arithmetic:
+def argument(x: Number) -> Number:
     """x as a function's argument, with neither too few fractional bits nor too many. One round, if it has too many."""
     return fractional(x).settle(FINEST_BITS)
 
 
-def finest_sum(x: Arithmetic, y: Arithmetic) -> Arithmetic:
+def finest_sum(x: Number, y: Number) -> Number:
     """x + y at the finer of both scales, up to that of a precise storage, which `x + y` would truncate. Local."""
     frac_bits = min(max(x.frac_bits, y.frac_bits), max(PRECISE_BITS, x.protocol.frac_bits))
     precise = x.storage.precise or y.storage.precise
@@ -58,7 +58,7 @@ def finest_sum(x: Arithmetic, y: Arithmetic) -> Arithmetic:
     return out
 
 
-def add_public(x: Arithmetic, c: Tensor) -> Arithmetic:
+def add_public(x: Number, c: Tensor) -> Number:
     """x + c. Local, but for a truncation where c would not fit at the scale of x.
 
     Error: that of rounding c to the scale of x, 2^-(f+1).
@@ -116,7 +116,7 @@ def unreachable(c: Tensor, protocol: Protocol) -> Tensor | None:
     return beyond if bool(beyond.any()) else None
 
 
-def times_public(x: Arithmetic, v: Tensor) -> Arithmetic:
+def times_public(x: Number, v: Tensor) -> Number:
     """x v. What this adds to the scale is truncated by whoever needs that; only an x that is a product itself is
     truncated here, in one round, in which a single number multiplies it as well.
 
@@ -155,7 +155,7 @@ def times_public(x: Arithmetic, v: Tensor) -> Arithmetic:
     return out
 
 
-def _times_wide(x: Arithmetic, factor: float) -> Arithmetic | None:
+def _times_wide(x: Number, factor: float) -> Number | None:
     """x times a number, with as many fractional bits, less those that a number above 1 takes. One round."""
     exponent = max(0, math.frexp(abs(factor))[1])
     out = x.protocol.scale(x, factor, max(x.frac_bits - exponent, x.protocol.frac_bits))
@@ -164,14 +164,14 @@ def _times_wide(x: Arithmetic, factor: float) -> Arithmetic | None:
     return out
 
 
-def _times_far(x: Arithmetic, v: Tensor) -> Arithmetic:
+def _times_far(x: Number, v: Tensor) -> Number:
     """x v for a secret x of zeros and ones, and a v that masks out where x is one, see `masking`."""
     out = times_public(x.settle() if x.frac_bits > x.protocol.frac_bits else x, masking(v, x.protocol))
     out.storage.far = FAR
     return out
 
 
-def _times_precise(x: Arithmetic, factor: float) -> Arithmetic | None:
+def _times_precise(x: Number, factor: float) -> Number | None:
     """x times a number, as fine as a precise storage, or as what fits whenever x does. One round."""
     finest = max(PRECISE_BITS, x.protocol.frac_bits)
     exponent = max(0, math.frexp(abs(factor))[1])  # |factor| < 2^exponent
@@ -182,12 +182,12 @@ def _times_precise(x: Arithmetic, factor: float) -> Arithmetic | None:
     return out
 
 
-def apply_public(x: Arithmetic, ring: Tensor, op: object, shape: torch.Size | None = None) -> Arithmetic:
+def apply_public(x: Number, ring: Tensor, op: object, shape: torch.Size | None = None) -> Number:
     """op(x, ring) for a bilinear op and public ring elements, at the scale of x; `shape` as in `linear`. Local."""
     return x.linear(lambda t: op(t, ring.to(t.device)), shape=shape)  # type: ignore[operator]
 
 
-def _times_power_of_two(x: Arithmetic, factor: float) -> Arithmetic | None:
+def _times_power_of_two(x: Number, factor: float) -> Number | None:
     mantissa, exponent = math.frexp(abs(factor))
     if mantissa != 0.5:
         return None

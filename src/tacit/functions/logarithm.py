@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from tacit.correlated.harmonics import ROOM
 from tacit.functions.linear import argument
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.step import Octaves
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.base import Harmonics
+from tacit.protocols.additive.harmonics import ROOM
+from tacit.protocols.number import Number
+from tacit.protocols.protocol import Harmonics
 
 __all__ = ["log"]
 
@@ -34,7 +34,7 @@ AT_ZERO = SERIES.constant + math.fsum(SERIES.cosine)
 """What the series makes of zero."""
 
 
-def log(x: Arithmetic, least: float = 0.0, most: float = math.inf, zero: float | None = None) -> Arithmetic:
+def log(x: Number, least: float = 0.0, most: float = math.inf, zero: float | None = None) -> Number:
     """Return log x = log z + e log 2, after scaling x to z = x 2^-e in [1/4, 1), with a series for log z.
 
     A caller who knows bounds, least <= x <= most, saves comparisons.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.number import Number
 from tacit.ring import kernels
 
 __all__ = ["SMALLEST", "newton_schulz", "scales"]
@@ -37,7 +37,7 @@ def scales(smallest: float) -> list[float]:
     return found
 
 
-def newton_schulz(b: Arithmetic, x: Arithmetic, smallest: float, largest: float = 2.0**8) -> Arithmetic:
+def newton_schulz(b: Number, x: Number, smallest: float, largest: float = 2.0**8) -> Number:
     """Return B^-1 by the steps X <- c X (2 - c B X), which make each eigenvalue t of BX to c t (2 - c t), and t to 1.
 
     Shape: [.., n, n].   Domain: eigenvalues of BX between `smallest` and 1; norms of B at most 1, of B^-1 below
@@ -54,7 +54,7 @@ def newton_schulz(b: Arithmetic, x: Arithmetic, smallest: float, largest: float 
     return x
 
 
-def _product(x: Arithmetic, y: Arithmetic, c: float, frac_bits: int) -> Arithmetic:
+def _product(x: Number, y: Number, c: float, frac_bits: int) -> Number:
     """c x y for matrices."""
     product = x.protocol.bilinear(x, y, kernels.matmul)
     scaled = x.protocol.scale(product, c, frac_bits)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tacit.functions.linear import fractional
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.base import Polynomial
+from tacit.protocols.number import Number
+from tacit.protocols.protocol import Polynomial
 
 __all__ = ["derivative", "polynomial"]
 
 
-def polynomial(x: Arithmetic, coefficients: Sequence[float], window: int) -> Arithmetic:
+def polynomial(x: Number, coefficients: Sequence[float], window: int) -> Number:
     """Return Σ_k c_k x^k for a window W, a power of two, that x surely lies in.
 
     Outside of the window the result is wrong: within a distance d of it with probability d / 2W, and then by a lot.

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from tacit.functions.linear import apply_public, argument, fractional
 from tacit.functions.step import Octaves
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.base import Harmonics
+from tacit.protocols.number import Number
+from tacit.protocols.protocol import Harmonics
 from tacit.ring.fixed_point import encode
 from tacit.ring.shapes import broadcast
 
@@ -62,7 +62,7 @@ SMALL, LARGE, PRECISE_BITS = 2.0**-20, 2.0**13, 20
 have a range."""
 
 
-def reciprocal(x: Arithmetic) -> Arithmetic:
+def reciprocal(x: Number) -> Number:
     """Return 1/x = s y, with a series for y = 1/z, after scaling x to z = x s in [1/4, 1).
 
     Shape: any.   Domain: 2^-f <= |x| < 2^(62 - f), where f, at most 42, is the number of fractional bits that x has;
@@ -75,14 +75,14 @@ def reciprocal(x: Arithmetic) -> Arithmetic:
     most = min(x.frac_bits, LARGEST)
     scale = octaves.scale()
     inverse = octaves.function(lambda e: min(2.0**-e, 2.0 ** (most - 2)), 61 - WORKING_BITS - most, 2.0**most / AT_ZERO)
-    protocol.mask(inverse, scale)
+    protocol.together(inverse, scale)
     y = protocol.harmonics(octaves.scaled(scale), INVERSE).settle(WORKING_BITS)
     out = protocol.multiply(y, inverse)
     out.storage.positive = x.storage.positive
     return out
 
 
-def quotient(numerator: Arithmetic | Tensor, x: Arithmetic) -> Arithmetic:
+def quotient(numerator: Number | Tensor, x: Number) -> Number:
     """Return n / x = (n s) y, as `reciprocal`; the scale meets the numerator first, so small quotients keep their bits.
 
     A numerator keeps up to 28 fractional bits, and 36 if it is precise; for that 2^-20 <= |x| < 2^14 and
@@ -92,7 +92,7 @@ def quotient(numerator: Arithmetic | Tensor, x: Arithmetic) -> Arithmetic:
     Cost: 8 rounds; 7, and not truncated, if n is precise.   Reveals: nothing.   Ref: [CS10].
     """
     x = argument(x)
-    if isinstance(numerator, Arithmetic) and numerator.storage.precise:
+    if isinstance(numerator, Number) and numerator.storage.precise:
         return _precise_quotient(numerator, x)
     protocol = x.protocol
     octaves = Octaves(x, signed=not x.storage.positive)
@@ -103,35 +103,35 @@ def quotient(numerator: Arithmetic | Tensor, x: Arithmetic) -> Arithmetic:
         zero = 2.0 ** min(x.frac_bits, LARGEST) / AT_ZERO
         parts = [_times_ring(s, numerator, bits) for bits, s in _bands(octaves, zero)]
         total = _sum(parts)
-        protocol.mask(total, scale)
+        protocol.together(total, scale)
     else:
         up, n, above = 0, fractional(numerator), numerator.storage.positive
         bands = _bands(octaves, 0.0)
-        protocol.mask(n, scale, *(s for _, s in bands))
+        protocol.together(n, scale, *(s for _, s in bands))
         total = _sum([protocol.multiply(n.settle(bits), s) for bits, s in bands])
     z = octaves.scaled(scale)
-    protocol.mask(total, z)
+    protocol.together(total, z)
     out = _long_product(total, protocol.harmonics(z, INVERSE))
     out = out.rescaled(out.frac_bits + up) if up else out
     out.storage.wide, out.storage.positive = True, above and x.storage.positive
     return out
 
 
-def _precise_quotient(n: Arithmetic, x: Arithmetic) -> Arithmetic:
+def _precise_quotient(n: Number, x: Number) -> Number:
     protocol = x.protocol
     octaves = Octaves(x, signed=not x.storage.positive, least=SMALL, most=LARGE)
     scale = octaves.scale()
     n = n.settle(min(protocol.frac_bits, 16) + PRECISE_BITS)
-    protocol.mask(n, scale)
+    protocol.together(n, scale)
     scaled, z = protocol.multiply(n, scale), octaves.scaled(scale)
-    protocol.mask(scaled, z)
+    protocol.together(scaled, z)
     y = protocol.harmonics(z, INVERSE).settle(WORKING_BITS)
     return protocol.multiply(scaled.settle(WORKING_BITS), y)
 
 
-def _bands(octaves: Octaves, zero: float) -> list[tuple[int, Arithmetic]]:
+def _bands(octaves: Octaves, zero: float) -> list[tuple[int, Number]]:
     """2^-e in each of the `BANDS` that x may lie in, and zero elsewhere; with the numerator's bits there."""
-    out: list[tuple[int, Arithmetic]] = []
+    out: list[tuple[int, Number]] = []
     last = octaves.exponents[0] - 1
     for top, bits in (*BANDS, (octaves.exponents[-1], SUM_BITS - octaves.exponents[-1])):
         if last < octaves.exponents[-1] and last < top:
@@ -150,14 +150,14 @@ def _raised(n: Tensor, frac_bits: int) -> tuple[Tensor, int]:
     return n * 2.0**up, up
 
 
-def _times_ring(scale: Arithmetic, n: Tensor, bits: int) -> Arithmetic:
+def _times_ring(scale: Number, n: Tensor, bits: int) -> Number:
     """Where no quotient would fit the scale is zero, so there a number may be cut off; but at every party alike."""
     ring = (n * 2.0**bits).round().clamp(-(2.0**62), 2.0**62).to(torch.int64)
     out = apply_public(scale, ring, torch.mul, broadcast(scale.shape, ring.shape))
     return out.rescaled(out.frac_bits + bits)
 
 
-def _sum(parts: list[Arithmetic]) -> Arithmetic:
+def _sum(parts: list[Number]) -> Number:
     """The sum of products of which one at most is not zero."""
     total, *rest = (p.lifted(SUM_BITS) for p in parts)
     for part in rest:
@@ -165,15 +165,15 @@ def _sum(parts: list[Arithmetic]) -> Arithmetic:
     return total
 
 
-def _long_product(x: Arithmetic, y: Arithmetic) -> Arithmetic:
+def _long_product(x: Number, y: Number) -> Number:
     """x y for |x y| < 2^30 and y = 1/z:  x y₁ + x (y - y₁), where y₁ has the first 8 fractional bits. 2 rounds."""
     protocol = x.protocol
-    protocol.mask(y)
+    protocol.together(y)
     short, long = x.settle(SHORT_BITS), x.settle(WORKING_BITS)
     first, whole = y.settle(FACTOR_BITS), y.settle(WORKING_BITS)
     product = protocol.multiply(long, first)
     fine = protocol.multiply(short, whole)
     coarse = protocol.multiply(short, first).lifted(fine.frac_bits)
     rest = fine.added(-coarse)
-    protocol.mask(product, rest)
+    protocol.together(product, rest)
     return product.settle(RESULT_BITS).added(rest.settle(RESULT_BITS))

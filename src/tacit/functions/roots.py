@@ -7,8 +7,8 @@ import math
 from tacit.functions.linear import argument
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.step import Octaves
-from tacit.protocols.arithmetic import PRECISE_BITS, SLACK_BITS, Arithmetic
-from tacit.protocols.base import Harmonics
+from tacit.protocols.number import PRECISE_BITS, SLACK_BITS, Number
+from tacit.protocols.protocol import Harmonics
 
 __all__ = ["rsqrt", "sqrt"]
 
@@ -50,7 +50,7 @@ FINE_BITS = 28
 """Fractional bits of the root of a secret with more than 16: from 28 on a quotient by it keeps small ones apart."""
 
 
-def rsqrt(x: Arithmetic, least: float = 0.0) -> Arithmetic:
+def rsqrt(x: Number, least: float = 0.0) -> Number:
     """Return 1/√x = s / √z, with a series for 1/√z, after scaling x to z = x s² in [1/4, 1).
 
     A caller who knows a bound, x >= least, saves comparisons.
@@ -66,7 +66,7 @@ def rsqrt(x: Arithmetic, least: float = 0.0) -> Arithmetic:
     square = octaves.scale()
     zero = 2.0 ** ((2 - low) // 2) / AT_ZERO
     scale = octaves.function(lambda e: 2.0 ** (-e // 2), max(high, 0) // 2, zero)
-    protocol.mask(square, scale)
+    protocol.together(square, scale)
     z = octaves.scaled(square)
     y = protocol.harmonics(z, INVERSE_ROOT).settle(WORKING_BITS)
     out = protocol.multiply(y, scale).settle(WORKING_BITS)
@@ -74,7 +74,7 @@ def rsqrt(x: Arithmetic, least: float = 0.0) -> Arithmetic:
     return out
 
 
-def sqrt(x: Arithmetic) -> Arithmetic:
+def sqrt(x: Number) -> Number:
     """Return √x = √z / s, with z and s as in `rsqrt`, and a series for √z.
 
     Shape: any.   Domain: 2^-f <= x < 2^(62 - f), with f as in `rsqrt`; and √x = 0 for x <= 0.
@@ -86,7 +86,7 @@ def sqrt(x: Arithmetic) -> Arithmetic:
     fine = min(FINE_BITS, protocol.frac_bits + SLACK_BITS)  # more would be truncated by the next public factor
     square = octaves.scale()
     unscale = octaves.function(lambda e: 2.0 ** (e // 2), max(-octaves.exponents[0] // 2, 0))
-    protocol.mask(square, unscale)
+    protocol.together(square, unscale)
     y = protocol.harmonics(octaves.scaled(square), ROOT).settle(WORKING_BITS)
     root = protocol.multiply(y, unscale).settle(fine if x.frac_bits > 16 else WORKING_BITS)
     root.storage.positive = True

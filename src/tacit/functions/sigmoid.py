@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import torch
 
-from tacit.correlated.harmonics import ROOM
 from tacit.functions.linear import fractional
-from tacit.protocols.arithmetic import FINEST_PRODUCT, Arithmetic
-from tacit.protocols.base import Harmonics
-from tacit.protocols.share import Binary, Share
+from tacit.protocols.additive.harmonics import ROOM
+from tacit.protocols.number import FINEST_PRODUCT, Number
+from tacit.protocols.protocol import Harmonics
+from tacit.protocols.values import Bits, Value
 
 __all__ = ["erf", "one_round_sigmoid", "sigmoid", "softplus", "tanh", "tanh_times"]
 
@@ -78,7 +78,7 @@ ERF = Harmonics(
 """Closest to erf on [-3.125, 3.125] in the same way: error 4.0e-6, and beyond the limit is off by 9.9e-6."""
 
 
-def sigmoid(x: Arithmetic, threshold: float = math.inf) -> Arithmetic:
+def sigmoid(x: Number, threshold: float = math.inf) -> Number:
     """Return 1 / (1 + exp(-x)), and 1 for x > threshold: the derivative of `softplus`.
 
     Shape: any.   Domain: |x| < 2^(61 - f).   Error: <= 2^-14 + 2^-f.
@@ -90,13 +90,13 @@ def sigmoid(x: Arithmetic, threshold: float = math.inf) -> Arithmetic:
     series = x.protocol.harmonics(x, SIGMOID)
     inside = low ^ high  # [x < -B] implies [x < B]
     above = high.invert()
-    x.protocol.mask(inside, above, series)
+    x.protocol.together(inside, above, series)
     (selected,) = x.protocol.select([(inside, series)])
     halves = inside.arithmetic() + above.arithmetic().times_integer(2)
     return selected + halves.rescaled(1)
 
 
-def one_round_sigmoid(x: Arithmetic) -> Arithmetic:
+def one_round_sigmoid(x: Number) -> Number:
     """Return a Fourier series of 6 terms for 1 / (1 + exp(-x)), without comparisons.
 
     Beyond 10 it falls again, to 0.5 at 16, and repeats with period 32; it never leaves [-0.005, 1.005].
@@ -108,7 +108,7 @@ def one_round_sigmoid(x: Arithmetic) -> Arithmetic:
     return x.protocol.harmonics(x.settle(FINEST_PRODUCT), ONE_ROUND_SIGMOID)
 
 
-def tanh(x: Arithmetic) -> Arithmetic:
+def tanh(x: Number) -> Number:
     """Return tanh x = 2 sigmoid(2 x) - 1.
 
     Shape: any.   Domain: |x| < 2^(60 - f).   Error: <= 2^-13 + 2^(1 - f).   Cost: 4 rounds.
@@ -122,12 +122,12 @@ def tanh(x: Arithmetic) -> Arithmetic:
 class TanhTimes(NamedTuple):
     """y tanh x, and what tanh x itself is made of, for whoever needs it later: no more rounds then."""
 
-    product: Arithmetic
-    inside: Binary
-    above: Binary
-    series: Arithmetic
+    product: Number
+    inside: Bits
+    above: Bits
+    series: Number
 
-    def tanh(self) -> Arithmetic:
+    def tanh(self) -> Number:
         """tanh x. Local, for everything is masked."""
         (selected,) = self.series.protocol.select([(self.inside, self.series)])
         halves = self.inside.arithmetic() + self.above.arithmetic().times_integer(2)
@@ -135,7 +135,7 @@ class TanhTimes(NamedTuple):
         return half.times_integer(2).plus(torch.tensor(-1 << half.frac_bits))
 
 
-def tanh_times(x: Arithmetic, y: Arithmetic) -> TanhTimes:
+def tanh_times(x: Number, y: Number) -> TanhTimes:
     """Return y tanh x = [|x| < B] (2 y s + y) + 2 [x >= B] y - y, with the series s of sigmoid(2 x) - 1/2.
 
     While the comparisons take their two rounds, the first masks s and the second y s.
@@ -146,12 +146,12 @@ def tanh_times(x: Arithmetic, y: Arithmetic) -> TanhTimes:
     x, y = fractional(x).settle(FINEST_PRODUCT), y.settle()
     x = x.rescaled(x.frac_bits - 1)
     protocol = x.protocol
-    protocol.mask(x, y)
+    protocol.together(x, y)
     series = protocol.harmonics(x, SIGMOID)
     fine = min(SERIES_BITS, PRODUCT_BITS - y.frac_bits)
-    products: list[Arithmetic] = []
+    products: list[Number] = []
 
-    def product() -> Arithmetic:
+    def product() -> Number:
         half = protocol.multiply(series.settle(fine), y)
         products.append(half.times_integer(2).added(y.lifted(half.frac_bits)))
         return products[0]
@@ -162,7 +162,7 @@ def tanh_times(x: Arithmetic, y: Arithmetic) -> TanhTimes:
     return TanhTimes(one + two.times_integer(2) - y, inside, above, series)
 
 
-def erf(x: Arithmetic) -> Arithmetic:
+def erf(x: Number) -> Number:
     """Return the error function, 2/√π ∫ exp(-t²) dt from 0 to x.
 
     Shape: any.   Domain: |x| < 2^(61 - f).   Error: <= 2^-16 + 2^-f.   Cost: 4 rounds.   Reveals: nothing.
@@ -172,12 +172,12 @@ def erf(x: Arithmetic) -> Arithmetic:
     low, high = _bounds(x, ERF_BOUND)
     series = x.protocol.harmonics(x, ERF)
     inside, above = low ^ high, high.invert()
-    x.protocol.mask(inside, above, low, series)
+    x.protocol.together(inside, above, low, series)
     (selected,) = x.protocol.select([(inside, series)])
     return selected + above.arithmetic() - low.arithmetic()
 
 
-def softplus(x: Arithmetic, threshold: float = math.inf) -> Arithmetic:
+def softplus(x: Number, threshold: float = math.inf) -> Number:
     """Return log(1 + exp(x)) = x/2 + log(2 cosh(x/2)), whose second term is even; and x for x > threshold.
 
     Shape: any.   Domain: |x| < 2^(61 - f).   Error: <= 2^-15 + 2^-f.   Cost: 4 rounds.   Reveals: nothing.
@@ -191,9 +191,7 @@ def softplus(x: Arithmetic, threshold: float = math.inf) -> Arithmetic:
     return middle + upper
 
 
-def _bounds(
-    x: Arithmetic, bound: float, threshold: float = math.inf, *beside: Callable[[], Share]
-) -> tuple[Binary, Binary]:
+def _bounds(x: Number, bound: float, threshold: float = math.inf, *beside: Callable[[], Value]) -> tuple[Bits, Bits]:
     """[x < -bound] and [x < bound]; or [x <= threshold] in the place of both where that is less."""
     edge = math.floor(bound * 2**x.frac_bits)
     upper = edge if threshold >= bound else math.floor(threshold * 2**x.frac_bits) + 1

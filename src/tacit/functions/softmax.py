@@ -12,8 +12,8 @@ from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.step import Steps
 from tacit.functions.tournament import Tournament
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.base import Harmonics
+from tacit.protocols.number import Number
+from tacit.protocols.protocol import Harmonics
 
 __all__ = ["Softmax"]
 
@@ -38,12 +38,12 @@ each row and term; a smaller one scales S, in four rounds, more often."""
 class Softmax(NamedTuple):
     """x - max x and exp(x - max x), each computed once, and what follows from them."""
 
-    difference: Arithmetic
-    power: Arithmetic
+    difference: Number
+    power: Number
     dim: int
 
     @classmethod
-    def of(cls, x: Arithmetic, dim: int) -> Softmax:
+    def of(cls, x: Number, dim: int) -> Softmax:
         """Find the maximum (4 rounds for each of log2 n levels), subtract it, and exponentiate (4 rounds)."""
         count = x.shape[dim]
         largest = Tournament(x.move(lambda t: t.movedim(dim, 0), view=False)).values
@@ -56,10 +56,10 @@ class Softmax(NamedTuple):
         difference = level - largest.move(spread, view=False)
         return cls(difference, exp_nonpositive(difference), dim)
 
-    def _total(self) -> Arithmetic:
+    def _total(self) -> Number:
         return self.power.sum([self.dim], keepdim=True)
 
-    def value(self) -> Arithmetic:
+    def value(self) -> Number:
         """Return e / S with e = exp(x - max x) and S = Σ e in [1, n], from a first y near 1/S, by a step of Newton's:
 
             e / S  =  u (2 - t)        u = e y, t = S y
@@ -76,19 +76,19 @@ class Softmax(NamedTuple):
             bits = (steps - 1) * int(math.log2(MOST))
             total = tiers.times(total, scales, bits)
             scale = tiers.function(scales, bits)
-            protocol.mask(total, scale, power)
+            protocol.together(total, scale, power)
             power = protocol.multiply(power, scale)
         else:
-            protocol.mask(total, power)
+            protocol.together(total, power)
         y = protocol.harmonics(total, START)
-        protocol.mask(y, power)
+        protocol.together(y, power)
         y = y.settle(WORKING_BITS)
         u, t = protocol.multiply(power, y), protocol.multiply(total, y)
-        protocol.mask(u, t)
+        protocol.together(u, t)
         u, t = u.settle(WORKING_BITS), t.settle(WORKING_BITS)
         return u.lifted(2 * WORKING_BITS).times_integer(2).added(-protocol.multiply(u, t))
 
-    def log_value(self) -> Arithmetic:
+    def log_value(self) -> Number:
         """Return x - max x - log Σ exp(x - max x).
 
         Error: <= (n + 2) 2^-f; √n 2^-f as a rule.   Cost: 7 rounds, 2 for n <= 3.   Reveals: nothing.

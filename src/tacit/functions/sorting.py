@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.share import Binary
+from tacit.protocols.number import Number
+from tacit.protocols.values import Bits
 
 __all__ = ["Sorted", "count_below", "ranked", "sort"]
 
@@ -22,11 +22,11 @@ layers at 48); fewer: fewer bytes, for all pairs are compared (at 48 six times w
 class Sorted(NamedTuple):
     """Values in order, and the places they had, along the dimension that was asked for."""
 
-    values: Arithmetic
-    indices: Arithmetic
+    values: Number
+    indices: Number
 
 
-def sort(x: Arithmetic, dim: int, *, descending: bool = False) -> Sorted:
+def sort(x: Number, dim: int, *, descending: bool = False) -> Sorted:
     """Return x sorted along `dim`; equal elements keep their order.
 
     Exact, once x is truncated to the session's fractional bits.
@@ -43,7 +43,7 @@ def sort(x: Arithmetic, dim: int, *, descending: bool = False) -> Sorted:
     return _by_network(x, dim, descending)
 
 
-def ranked(x: Arithmetic, dim: int, ranks: range, *, descending: bool = False) -> Sorted:
+def ranked(x: Number, dim: int, ranks: range, *, descending: bool = False) -> Sorted:
     """Return those elements of the sorted x that have the given ranks: an element's rank counts those before it.
 
     Cost: 8 rounds; comparisons of all pairs of elements, and of each element's rank with each rank in the range.
@@ -54,7 +54,7 @@ def ranked(x: Arithmetic, dim: int, ranks: range, *, descending: bool = False) -
     values = x.move(lambda t: t.movedim(dim, 0), view=False)
     rank = _ranks(values, descending=descending)
     below = rank.protocol.less(rank, range(ranks.start, ranks.stop + 1))
-    hot = Binary.stack([b ^ a for a, b in pairwise(below)])  # [rank of i = k], as [k, i, ..]
+    hot = Bits.stack([b ^ a for a, b in pairwise(below)])  # [rank of i = k], as [k, i, ..]
     spread = values.move(lambda t: t.expand(hot.shape), view=False)
     (chosen,) = x.protocol.select([(hot, spread)])
     places = torch.arange(count).view(-1, *[1] * (len(values.shape) - 1))
@@ -65,7 +65,7 @@ def ranked(x: Arithmetic, dim: int, ranks: range, *, descending: bool = False) -
     return Sorted(chosen.linear(back), hot.arithmetic().linear(lambda t: back(t * places.to(t.device))))
 
 
-def _ranks(values: Arithmetic, *, descending: bool) -> Arithmetic:
+def _ranks(values: Number, *, descending: bool) -> Number:
     """The number of elements before each, from the comparisons of all pairs i < j: j comes first if it is smaller."""
     count = values.shape[0]
     first, second = torch.triu_indices(count, count, 1)
@@ -85,7 +85,7 @@ def _ranks(values: Arithmetic, *, descending: bool) -> Arithmetic:
     return swapped.arithmetic().linear(tally).plus(ahead.expand(values.shape))
 
 
-def _by_network(x: Arithmetic, dim: int, descending: bool) -> Sorted:
+def _by_network(x: Number, dim: int, descending: bool) -> Sorted:
     """Compare and exchange along Batcher's network, with the place as the last digits of what is compared."""
     count = x.shape[dim]
     x = x.settle()
@@ -123,12 +123,12 @@ def _layers(count: int) -> Iterator[tuple[Tensor, Tensor]]:
         p >>= 1
 
 
-def _difference(x: Arithmetic, lower: Tensor, upper: Tensor) -> Arithmetic:
+def _difference(x: Number, lower: Tensor, upper: Tensor) -> Number:
     """x[upper] - x[lower]."""
     return x.linear(lambda t: t[upper.to(t.device)] - t[lower.to(t.device)])
 
 
-def _exchange(x: Arithmetic, step: Arithmetic, lower: Tensor, upper: Tensor) -> Arithmetic:
+def _exchange(x: Number, step: Number, lower: Tensor, upper: Tensor) -> Number:
     """x with the step added at its lower places and subtracted at the upper ones."""
 
     def op(t: Tensor, s: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ def _exchange(x: Arithmetic, step: Arithmetic, lower: Tensor, upper: Tensor) -> 
     return x._like([op(t, s) for t, s in zip(x.tensors, step.tensors, strict=True)])
 
 
-def count_below(x: Arithmetic, thresholds: Sequence[int]) -> Arithmetic:
+def count_below(x: Number, thresholds: Sequence[int]) -> Number:
     """The number of thresholds that are at most x: Σ (1 - [x < t]). 4 rounds."""
-    below = Binary.stack(x.protocol.less(x, thresholds)).arithmetic()
+    below = Bits.stack(x.protocol.less(x, thresholds)).arithmetic()
     return (-below.sum([0])).plus(torch.tensor(len(thresholds)))

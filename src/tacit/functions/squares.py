@@ -11,12 +11,12 @@ from tacit.functions.linear import fractional, times_public
 from tacit.functions.reciprocal import RESULT_BITS, WORKING_BITS
 from tacit.functions.roots import ROOT
 from tacit.functions.step import RING_BITS, Steps
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.share import Binary
+from tacit.protocols.number import Number
+from tacit.protocols.values import Bits
 
 __all__ = ["EXTRA_BITS", "Squares"]
 
-Numbers = TypeVar("Numbers", Arithmetic, Binary)
+Numbers = TypeVar("Numbers", Number, Bits)
 
 EXTRA_BITS = 6
 """Fractional bits beyond the session's of numbers that are squared. More: smaller ones are squared rightly; but their
@@ -33,18 +33,18 @@ class Squares(NamedTuple):
     session's, which is right always: it may be 2^46 at 16. Both come from one opening of x.
     """
 
-    fine: Arithmetic
-    coarse: Arithmetic
+    fine: Number
+    coarse: Number
 
     @classmethod
-    def of(cls, x: Arithmetic, dims: Sequence[int], *, keepdim: bool = False, bits: int | None = None) -> Squares:
+    def of(cls, x: Number, dims: Sequence[int], *, keepdim: bool = False, bits: int | None = None) -> Squares:
         """The sums over dimensions. 1 round.
 
         Producer: 9 bytes an element more than for the fine one alone.
         """
         protocol = x.protocol
         x = fractional(x)
-        protocol.mask(x)
+        protocol.together(x)
         sums = []
         most = min(bits or protocol.frac_bits + EXTRA_BITS, FINEST_FACTOR)
         for b in (min(x.frac_bits, most), protocol.frac_bits // 2):
@@ -55,9 +55,9 @@ class Squares(NamedTuple):
     @classmethod
     def joined(cls, each: Sequence[Squares]) -> Squares:
         """Sums of one element each, one after the other, whose numbers had the same fractional bits."""
-        return cls(*(Arithmetic.end_to_end(column) for column in zip(*each, strict=True)))
+        return cls(*(Number.end_to_end(column) for column in zip(*each, strict=True)))
 
-    def total(self, factor: float) -> Arithmetic:
+    def total(self, factor: float) -> Number:
         """Return Σ x² times a public factor.
 
         Domain: a sum below 2^(62 - f).   Error: <= 2^(1 - f) + 2^-17 of it.
@@ -71,11 +71,11 @@ class Squares(NamedTuple):
         parts = both.protocol.select([(small, fine), (small.invert(), coarse)])
         for part in parts:
             part.storage.precise = False
-        both.protocol.mask(*parts)
+        both.protocol.together(*parts)
         first, second = (_times(p, factor, both.protocol.frac_bits) for p in parts)
         return first + second
 
-    def root(self, factor: float = 1.0) -> Arithmetic:
+    def root(self, factor: float = 1.0) -> Number:
         """Return √(Σ x²) times a public factor, and zero where the sum is.
 
         Where the coarse sum is small, the fine one is scaled into [1/4, 1), else the coarse one, as in `roots`; what is
@@ -92,7 +92,7 @@ class Squares(NamedTuple):
         b, c = self.fine.frac_bits // 2, self.coarse.frac_bits // 2
         back = [0.0] + [2.0 ** (k + 1) for k in octaves]
 
-        def part(values: list[float], frac_bits: int, half: int) -> Arithmetic:
+        def part(values: list[float], frac_bits: int, half: int) -> Number:
             return _half(steps.function(values, frac_bits), half, self.fine)
 
         far = [0.0] * (first + 1)
@@ -102,14 +102,14 @@ class Squares(NamedTuple):
         fine, coarse = self._halves(both)
         (near,) = protocol.select([(small, _undivided(fine))])
         near.storage.precise = False
-        protocol.mask(near, *scales, *unscale)
+        protocol.together(near, *scales, *unscale)
         z = protocol.multiply(near, scales[0]).added(protocol.multiply(coarse, scales[1]))
         (unscale[0],) = protocol.select([(small, _undivided(unscale[0]))])
         unscale[0].storage.precise = False
-        protocol.mask(z, unscale[0])
+        protocol.together(z, unscale[0])
         y = protocol.harmonics(z, ROOT).settle(WORKING_BITS)
         products = [protocol.multiply(y, u) for u in unscale]
-        protocol.mask(*products)
+        protocol.together(*products)
         one, other = (_times(p, factor, RESULT_BITS) for p in products)
         out = one.added(other.lifted(RESULT_BITS))
         out.storage.positive = out.storage.wide = True
@@ -120,16 +120,16 @@ class Squares(NamedTuple):
         """Where the coarse sum begins to count, as a ring element: a quarter of what the fine one may be."""
         return 1 << (RING_BITS - 2 - self.fine.frac_bits + self.coarse.frac_bits)
 
-    def _side_by_side(self) -> Arithmetic:
+    def _side_by_side(self) -> Number:
         """Both as integers, to be compared with the same thresholds in the same rounds."""
-        return Arithmetic.end_to_end([s.rescaled(0) for s in self])
+        return Number.end_to_end([s.rescaled(0) for s in self])
 
-    def _halves(self, both: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
+    def _halves(self, both: Number) -> tuple[Number, Number]:
         """Either of them again, as integers, with what has become known of both."""
         return _half(both, 0, self.fine), _half(both, 1, self.fine)
 
 
-def _half(x: Numbers, half: int, like: Arithmetic, row: int | None = None) -> Numbers:
+def _half(x: Numbers, half: int, like: Number, row: int | None = None) -> Numbers:
     """The first or second half of the last dimension, in the shape of a sum."""
     count, shape = like.numel, like.shape
 
@@ -139,13 +139,13 @@ def _half(x: Numbers, half: int, like: Arithmetic, row: int | None = None) -> Nu
     return x.move(op, view=False)
 
 
-def _undivided(x: Arithmetic) -> Arithmetic:
+def _undivided(x: Number) -> Number:
     """x, not to be truncated by a selection."""
     x.storage.precise = True
     return x
 
 
-def _times(x: Arithmetic, factor: float, frac_bits: int) -> Arithmetic:
+def _times(x: Number, factor: float, frac_bits: int) -> Number:
     """x times a factor, with so many fractional bits."""
     if factor == 1:
         return x.settle(frac_bits)

@@ -11,7 +11,7 @@ import torch
 from tacit.functions.linear import fractional, times_public
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.roots import rsqrt
-from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.number import Number
 
 __all__ = ["VARIANCE_BITS", "Standardized", "standardized", "standardized_backward"]
 
@@ -38,19 +38,19 @@ ROOT_BITS = 40
 class Standardized(NamedTuple):
     """A tensor over some dimensions, which the sums and the deviation keep with one element each."""
 
-    normalized: Arithmetic
+    normalized: Number
     """(x - mean) / √(variance + ε), at the session's fractional bits."""
-    inverse: Arithmetic
+    inverse: Number
     """1 / √(variance + ε), with 24 fractional bits."""
-    total: Arithmetic
+    total: Number
     """Σ x, untruncated."""
-    squares: Arithmetic
+    squares: Number
     """Σ (x - mean)², with twice the session's fractional bits, or as many as leave it room."""
     dims: tuple[int, ...]
     size: int
 
 
-def standardized(x: Arithmetic, dims: Sequence[int], eps: float, *, centre: bool = True) -> Standardized:
+def standardized(x: Number, dims: Sequence[int], eps: float, *, centre: bool = True) -> Standardized:
     """Return (x - mean) / √(variance + eps) over `dims`, from c = (n x - Σ x) / n, which costs no mean its precision.
 
     The variance is kept with twice the fractional bits: with 2^k the next power of two, ρ = n / 2^k and q = Σ c² / 2^k,
@@ -94,8 +94,8 @@ def standardized(x: Arithmetic, dims: Sequence[int], eps: float, *, centre: bool
 
 
 def standardized_backward(
-    grad: Arithmetic, of: Standardized, scale: Arithmetic, *, centre: bool = True
-) -> tuple[Arithmetic, Arithmetic, Arithmetic]:
+    grad: Number, of: Standardized, scale: Number, *, centre: bool = True
+) -> tuple[Number, Number, Number]:
     """Return s (g - mean g - x̂ mean(g x̂)), Σ g and Σ g x̂, where x̂ is normalised and s the scale it came with.
 
     Without `centre`, mean g is left out.
@@ -111,7 +111,7 @@ def standardized_backward(
     aligned = _sum(protocol.multiply(g, normalized), of.dims)
     share = torch.tensor(1 / of.size)
     mean, slope = (times_public(v.settle(WORKING_BITS), share) for v in (total, aligned))
-    protocol.mask(mean, slope)
+    protocol.together(mean, slope)
     mean, slope = mean.settle(WORKING_BITS), slope.settle(WORKING_BITS)
     drift = protocol.multiply(normalized, slope)
     fine = drift.frac_bits
@@ -121,5 +121,5 @@ def standardized_backward(
     return protocol.multiply(rest.settle(WORKING_BITS), scale), total, aligned
 
 
-def _sum(x: Arithmetic, dims: Sequence[int]) -> Arithmetic:
+def _sum(x: Number, dims: Sequence[int]) -> Number:
     return x.sum(dims, keepdim=True)

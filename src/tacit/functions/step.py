@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import torch
 
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.share import Binary
+from tacit.protocols.number import Number
+from tacit.protocols.values import Bits
 
 __all__ = ["Octaves", "Steps", "one_hot"]
 
@@ -23,18 +23,18 @@ class Steps:
     Cost: 3 rounds of one comparison for each threshold, from one opening of x, and 1 round of one bit for each.
     """
 
-    def __init__(self, x: Arithmetic, thresholds: Sequence[int]) -> None:
-        self.bits = Binary.stack(x.protocol.less(x, thresholds))
+    def __init__(self, x: Number, thresholds: Sequence[int]) -> None:
+        self.bits = Bits.stack(x.protocol.less(x, thresholds))
         """[x < t], along a first dimension."""
 
-    def function(self, values: Sequence[float], frac_bits: int) -> Arithmetic:
+    def function(self, values: Sequence[float], frac_bits: int) -> Number:
         """The value v_i where t_i <= x < t_{i+1}:  v_m + Σ_i [x < t_i] (v_{i-1} - v_i), for t_1 … t_m and v_0 … v_m."""
         ring = [round(v * 2**frac_bits) for v in values]
         out = self._weighted(self.bits.arithmetic(), ring).plus(torch.tensor(ring[-1]))
         out.storage.frac_bits = frac_bits
         return out
 
-    def times(self, x: Arithmetic, values: Sequence[float], frac_bits: int) -> Arithmetic:
+    def times(self, x: Number, values: Sequence[float], frac_bits: int) -> Number:
         """x times a step function, by a selection with each bit, in the round in which they are opened.
 
         Producer: 8 bytes for each threshold and element.
@@ -46,7 +46,7 @@ class Steps:
         out = self._weighted(chosen, ring).rescaled(0).added(exact.times_integer(ring[-1]).rescaled(0))
         return out.rescaled(x.frac_bits + frac_bits)
 
-    def _weighted(self, terms: Arithmetic, ring: Sequence[int]) -> Arithmetic:
+    def _weighted(self, terms: Number, ring: Sequence[int]) -> Number:
         """Σ_i terms_i (v_{i-1} - v_i)."""
         jumps = torch.tensor([a - b for a, b in pairwise(ring)]).view(-1, *[1] * (len(terms.shape) - 1))
         return terms.linear(lambda t: (t * jumps.to(t.device)).sum(0))
@@ -62,7 +62,7 @@ class Octaves:
     Cost: as `Steps`; unsigned one comparison for each e, signed two. None at all if there is only one e.
     """
 
-    def __init__(self, x: Arithmetic, *, signed: bool = False, least: float = 0.0, most: float = math.inf) -> None:
+    def __init__(self, x: Number, *, signed: bool = False, least: float = 0.0, most: float = math.inf) -> None:
         f = x.frac_bits
         bounded = least >= 2.0 ** (-f)
         low = 2 * math.floor(math.log2(least) / 2) + 2 if bounded else 2 - f + f % 2
@@ -78,7 +78,7 @@ class Octaves:
         thresholds = below + centre + edges
         self._steps = Steps(x, thresholds) if thresholds else None
 
-    def function(self, value: Callable[[int], float], frac_bits: int, zero: float = 0.0) -> Arithmetic:
+    def function(self, value: Callable[[int], float], frac_bits: int, zero: float = 0.0) -> Number:
         """value(e), with the sign of x if it is signed, and `zero` below all octaves."""
         above = [value(e) for e in self.exponents]
         if self._steps is None:
@@ -87,17 +87,17 @@ class Octaves:
         below = [-v for v in reversed(above)] if self._signed else []
         return self._steps.function([*below, *([] if self._bounded else [zero]), *above], frac_bits)
 
-    def scale(self) -> Arithmetic:
+    def scale(self) -> Number:
         """2^-e, with the sign of x if it is signed, and zero below all octaves."""
         return self.function(lambda e: 2.0**-e, max(self.exponents[-1], 0))
 
-    def scaled(self, scale: Arithmetic) -> Arithmetic:
+    def scaled(self, scale: Number) -> Number:
         """|x| 2^-e, in [1/4, 1), and zero below all octaves. No product where there is one octave only."""
         x = self._x
         return x.rescaled(x.frac_bits + self.exponents[0]) if self._steps is None else x.protocol.multiply(x, scale)
 
 
-def one_hot(index: Arithmetic, count: int, dim: int) -> Binary:
+def one_hot(index: Number, count: int, dim: int) -> Bits:
     """Return [index = j] for j = 0 .. count - 1 along `dim`, where `index` has one element:  [i < j + 1] ^ [i < j].
 
     Shape: [.., 1, ..] -> [.., count, ..].   Domain: integers 0 <= index < count.
@@ -107,4 +107,4 @@ def one_hot(index: Arithmetic, count: int, dim: int) -> Binary:
     if not below:
         return index.protocol.public_bits(torch.ones(index.shape, dtype=torch.uint8))
     hot = [below[0], *(b ^ a for a, b in pairwise(below)), below[-1].invert()]
-    return Binary.stack(hot).move(lambda t: t.movedim(0, dim).squeeze(dim + 1), view=False)
+    return Bits.stack(hot).move(lambda t: t.movedim(0, dim).squeeze(dim + 1), view=False)

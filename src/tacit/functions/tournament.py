@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.share import Binary
+from tacit.protocols.number import Number
+from tacit.protocols.values import Bits
 
 __all__ = ["Tournament"]
 
@@ -35,9 +35,9 @@ class Level(NamedTuple):
 
     players: int
     sizes: Sizes
-    won: Binary
+    won: Bits
     """Of the players in groups; those after them meet nobody and go on."""
-    advance: Callable[[], Arithmetic]
+    advance: Callable[[], Number]
     """The values of those who go on: one more round."""
 
     @property
@@ -61,7 +61,7 @@ class Tournament:
     Reveals: nothing.
     """
 
-    def __init__(self, x: Arithmetic, *, largest: bool = True) -> None:
+    def __init__(self, x: Number, *, largest: bool = True) -> None:
         self._like = x
         self._largest = largest
         x = x if largest else -x
@@ -72,14 +72,14 @@ class Tournament:
         self._first = x
 
     @cached_property
-    def values(self) -> Arithmetic:
+    def values(self) -> Number:
         """The largest. The last round is that of its selection."""
         found = self._levels[-1].advance() if self._levels else self._first.settle()
         found = found.move(lambda t: t[0], view=False)
         return found if self._largest else -found
 
     @cached_property
-    def winner(self) -> Binary:
+    def winner(self) -> Bits:
         """[element i is the first largest], of the shape of x: i, or whoever was ahead of it, has won on each level.
 
         Cost: none after `values`, else the round of the last level's bits, if these are not the answer.
@@ -95,7 +95,7 @@ class Tournament:
         return self._like.protocol.all_of(won)
 
     @cached_property
-    def indices(self) -> Arithmetic:
+    def indices(self) -> Number:
         """The first place of the largest. One more round than `values`, and none if there is but one level."""
         if not self._levels:
             return self._like.protocol.public(torch.zeros(self._like.shape[1:], dtype=torch.int64), 0)
@@ -103,12 +103,12 @@ class Tournament:
         return self.winner.arithmetic().linear(lambda t: (t * places.to(t.device)).sum(0))
 
 
-def _alone(x: Arithmetic, sizes: Sizes) -> bool:
+def _alone(x: Number, sizes: Sizes) -> bool:
     """Whether only differences of neighbours need to be opened."""
     return max(sizes) == 2 and x.frac_bits <= x.protocol.frac_bits
 
 
-def _matches(x: Arithmetic, sizes: Sizes) -> Level:
+def _matches(x: Number, sizes: Sizes) -> Level:
     """Neighbours, with d = right - left: left + [d > 0] d goes on."""
     half = len(sizes)
     left, right, rest = (
@@ -118,18 +118,18 @@ def _matches(x: Arithmetic, sizes: Sizes) -> Level:
     right_wins = d.protocol.less(d, [1])[0].invert()
     players = torch.arange(2 * half)
 
-    def advance() -> Arithmetic:
+    def advance() -> Number:
         (step,) = d.protocol.select([(right_wins, d)])
         return (left + step).joined(rest)
 
     return Level(x.shape[0], sizes, _picked(right_wins, players // 2, players % 2 == 0), advance)
 
 
-def _groups(x: Arithmetic, sizes: Sizes) -> Level:
+def _groups(x: Number, sizes: Sizes) -> Level:
     """All pairs of a group, by one opening of its elements: E_j - E_i is x_j - x_i under the mask a_j - a_i."""
     active = sum(sizes)
     settled = x.settle()
-    x.protocol.mask(x)  # an untruncated product was opened to truncate it
+    x.protocol.together(x)  # an untruncated product was opened to truncate it
     pairs, winners = _pairs(sizes)
     ahead = _differences(x, *pairs)  # [the later one is larger]
     won = None
@@ -139,7 +139,7 @@ def _groups(x: Arithmetic, sizes: Sizes) -> Level:
         won = group if won is None else won.joined(group)
     assert won is not None
 
-    def advance() -> Arithmetic:
+    def advance() -> Number:
         playing, rest = (settled.move(_slice(*s), view=False) for s in ((0, active, 1), (active, None, 1)))
         (chosen,) = x.protocol.select([(won, playing)])
         return chosen.linear(lambda t: torch.stack([g.sum(0) for g in t.split(sizes)])).joined(rest)
@@ -147,7 +147,7 @@ def _groups(x: Arithmetic, sizes: Sizes) -> Level:
     return Level(x.shape[0], sizes, won, advance)
 
 
-def _differences(x: Arithmetic, first: Tensor, second: Tensor) -> Binary:
+def _differences(x: Number, first: Tensor, second: Tensor) -> Bits:
     """[x_j > x_i] for pairs of elements i < j."""
 
     def op(t: Tensor) -> Tensor:
@@ -179,7 +179,7 @@ def _pairs(sizes: Sizes) -> tuple[tuple[Tensor, Tensor], list[tuple[Tensor, Tens
     return (torch.cat(firsts), torch.cat(seconds)), winners
 
 
-def _picked(bits: Binary, places: Tensor, flips: Tensor) -> Binary:
+def _picked(bits: Bits, places: Tensor, flips: Tensor) -> Bits:
     """bits[places] ^ flips, where one place beyond the end holds zeros. What is open stays open."""
 
     def op(t: Tensor) -> Tensor:
@@ -189,7 +189,7 @@ def _picked(bits: Binary, places: Tensor, flips: Tensor) -> Binary:
     return bits.move(op, view=False).flipped(flips.to(torch.uint8).view(-1, *[1] * (len(bits.shape) - 1)))
 
 
-def _taken(x: Arithmetic, places: Tensor) -> Arithmetic:
+def _taken(x: Number, places: Tensor) -> Number:
     return x.move(lambda t: t[places.to(t.device)], view=False)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from tacit.correlated.harmonics import ROOM
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.base import Harmonics
+from tacit.protocols.additive.harmonics import ROOM
+from tacit.protocols.number import Number
+from tacit.protocols.protocol import Harmonics
 
 __all__ = ["cosine", "sine"]
 
@@ -17,7 +17,7 @@ ROUNDING = 2.0**-22
 """For which a sine and a cosine are dealt in 16 bytes, with room for multiples of the result."""
 
 
-def sine(x: Arithmetic) -> Arithmetic:
+def sine(x: Number) -> Number:
     """Return sin x.
 
     Shape: any.   Domain: |x| < 2^(36 - f).   Error: <= 2^-21 + 2^-24 |x|.
@@ -26,12 +26,12 @@ def sine(x: Arithmetic) -> Arithmetic:
     return _wave(x, Harmonics(1, sine=(1.0,), rounding=ROUNDING, room=ROOM))
 
 
-def cosine(x: Arithmetic) -> Arithmetic:
+def cosine(x: Number) -> Number:
     """Return cos x; see `sine`."""
     return _wave(x, Harmonics(1, cosine=(1.0,), rounding=ROUNDING, room=ROOM))
 
 
-def _wave(x: Arithmetic, series: Harmonics) -> Arithmetic:
+def _wave(x: Number, series: Harmonics) -> Number:
     x = x.settle()
     turns = x.times_integer(round(2**TURN_BITS / (2 * math.pi))).rescaled(x.frac_bits + TURN_BITS)
     return x.protocol.harmonics(turns, series)

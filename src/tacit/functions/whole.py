@@ -11,7 +11,7 @@ import torch
 
 from tacit.functions.labels import by_owner
 from tacit.functions.reciprocal import quotient
-from tacit.protocols.arithmetic import Arithmetic
+from tacit.protocols.number import Number
 from tacit.ring.fixed_point import VALUE_BITS
 
 __all__ = ["SMALL", "bits_of", "floor", "floor_quotient", "floor_quotient_public", "nearest", "toward_zero", "wrap"]
@@ -21,9 +21,9 @@ SMALL = {torch.uint8: (8, False), torch.int8: (8, True), torch.int16: (16, True)
 """The bits of integers smaller than int64, and whether they have a sign. Their sums and products wrap."""
 
 
-def _floors(x: Arithmetic, shifts: Sequence[int]) -> Arithmetic:
+def _floors(x: Number, shifts: Sequence[int]) -> Number:
     """[floor(X / 2^k) for each k >= 0] of ring elements X, as integers, along a new first dimension. 5 rounds."""
-    x.protocol.mask(x)
+    x.protocol.together(x)
     near = [x.protocol.settle(x, x.frac_bits - k).rescaled(0) if k else x.rescaled(0) for k in shifts]
     rest = [(x.rescaled(0) - t.times_integer(1 << k)) if k else None for k, t in zip(shifts, near, strict=True)]
     t = _stacked(near)
@@ -34,15 +34,15 @@ def _floors(x: Arithmetic, shifts: Sequence[int]) -> Arithmetic:
     return t - below.arithmetic()
 
 
-def _stacked(shares: Sequence[Arithmetic]) -> Arithmetic:
+def _stacked(shares: Sequence[Number]) -> Number:
     return shares[0]._like([torch.stack(column) for column in zip(*(s.tensors for s in shares), strict=True)])
 
 
-def _picked(x: Arithmetic, k: int) -> Arithmetic:
+def _picked(x: Number, k: int) -> Number:
     return x.move(lambda t: t[k], view=False)
 
 
-def floor(x: Arithmetic, shift: int | None = None) -> Arithmetic:
+def floor(x: Number, shift: int | None = None) -> Number:
     """Return the largest integer that is at most x, or at most X / 2^shift for the ring element X of x.
 
     Shape: any.   Domain: |x| < 2^(62 - f).   Error: none.
@@ -55,7 +55,7 @@ def floor(x: Arithmetic, shift: int | None = None) -> Arithmetic:
     return _picked(_floors(x, [shift]), 0) if owned is None else owned
 
 
-def toward_zero(x: Arithmetic) -> Arithmetic:
+def toward_zero(x: Number) -> Number:
     """Return x without its fraction, as an integer: floor of X + [x < 0] (2^f - 1).
 
     Shape: any.   Domain: |x| < 2^(62 - f).   Error: none.
@@ -71,7 +71,7 @@ def toward_zero(x: Arithmetic) -> Arithmetic:
     return floor(x.rescaled(0) + negative.arithmetic().times_integer(unit - 1), x.frac_bits)
 
 
-def nearest(x: Arithmetic) -> Arithmetic:
+def nearest(x: Number) -> Number:
     """Return the nearest integer, the even one of two: t = floor(x + 1/2), less 1 where x + 1/2 is t and t is odd.
 
     Shape: any.   Domain: |x| < 2^(61 - f).   Error: none.
@@ -90,7 +90,7 @@ def nearest(x: Arithmetic) -> Arithmetic:
     return t - step
 
 
-def floor_quotient_public(x: Arithmetic, divisor: int) -> tuple[Arithmetic, Arithmetic]:
+def floor_quotient_public(x: Number, divisor: int) -> tuple[Number, Number]:
     """Return floor(X / d) for a public integer d that is not 0, and the rest X - d floor(X / d), as integers.
 
     Shape: any.   Domain: |X| < 2^62 and |X / d| < 2^50.   Error: none.
@@ -120,18 +120,18 @@ NEAR = 3
 def _masked(bits: Sequence[object]) -> list:  # type: ignore[type-arg]
     """Bits opened in one round."""
     found = list(bits)
-    found[0].protocol.mask(*found)  # type: ignore[attr-defined]
+    found[0].protocol.together(*found)  # type: ignore[attr-defined]
     return found
 
 
-def _sum(shares: Sequence[Arithmetic]) -> Arithmetic:
+def _sum(shares: Sequence[Number]) -> Number:
     total = shares[0]
     for x in shares[1:]:
         total = total + x
     return total
 
 
-def floor_quotient(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
+def floor_quotient(x: Number, y: Number) -> tuple[Number, Number]:
     """Return floor(x / y) as an integer and the rest x - y floor(x / y), of two secrets of one scale.
 
     The quotient is found to one unit and corrected by comparisons of what is left.
@@ -147,7 +147,7 @@ def floor_quotient(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic
     t = floor(ratio.settle(fine))
     rest = a - _times(t, b)
     low, high = protocol.less(rest, [0])[0], protocol.less(rest - b, [0])[0]
-    protocol.mask(low, high)
+    protocol.together(low, high)
     change = low.arithmetic() + high.arithmetic()  # 2 below 0, 1 within, 0 beyond
     steps = change.times_integer(-1).plus(torch.tensor(1))
     rest = rest - _times(steps, b)
@@ -155,11 +155,11 @@ def floor_quotient(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic
     return t + steps, rest - back.times_integer(2)
 
 
-def _times(whole: Arithmetic, x: Arithmetic) -> Arithmetic:
+def _times(whole: Number, x: Number) -> Number:
     return x.protocol.multiply(whole, x)
 
 
-def wrap(x: Arithmetic, bits: int, *, signed: bool) -> Arithmetic:
+def wrap(x: Number, bits: int, *, signed: bool) -> Number:
     """Return an integer modulo 2^bits, as PyTorch's smaller integers hold it.
 
     Shape: any.   Domain: |x| < 2^61.   Error: none.
@@ -170,7 +170,7 @@ def wrap(x: Arithmetic, bits: int, *, signed: bool) -> Arithmetic:
     return x - floor(moved, bits).times_integer(1 << bits)
 
 
-def bits_of(x: Arithmetic, places: Sequence[int]) -> Arithmetic:
+def bits_of(x: Number, places: Sequence[int]) -> Number:
     """Return bits of an integer in two's complement, along a new first dimension; place 62 is the sign.
 
     Shape: [..] -> [k, ..].   Domain: |x| < 2^62.   Error: none.
@@ -180,7 +180,7 @@ def bits_of(x: Arithmetic, places: Sequence[int]) -> Arithmetic:
     floors = _floors(x, needed)
     at = {k: n for n, k in enumerate(needed)}
 
-    def one(place: int) -> Arithmetic:
+    def one(place: int) -> Number:
         low = _picked(floors, at[place])
         return -low if place == VALUE_BITS else low - _picked(floors, at[place + 1]).times_integer(2)
 

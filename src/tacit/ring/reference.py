@@ -140,7 +140,7 @@ def scaled_share(opened: Tensor, m: int, high: Tensor, wrap: Tensor, *, leader: 
 
         high + (msb(E') - 1) wrap,  and at the leader  ceil(E' m / 2^64) - msb(E') m - m / 4        E' = E + 2^62
 
-    with E' unsigned; `tacit.correlated.truncation` says why. m is a multiple of 4 below 2^64.
+    with E' unsigned; `tacit.protocols.additive.truncation` says why. m is a multiple of 4 below 2^64.
     """
     share = high + wrap_factor(opened) * wrap_words(wrap)
     return share.add_(scaled_public(opened, m)) if leader else share

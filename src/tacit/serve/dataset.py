@@ -16,9 +16,9 @@ from torch.utils.data import Dataset
 from tacit.api import active_protocol
 from tacit.data.batches import batches
 from tacit.errors import DataError
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.base import Protocol
-from tacit.protocols.facts import Storage
+from tacit.protocols.number import Number
+from tacit.protocols.protocol import Protocol
+from tacit.protocols.remembered import Storage
 from tacit.serve.layout import Field, Layout
 from tacit.serve.store import Entry, Store, write_share
 from tacit.session.session import Session
@@ -177,4 +177,4 @@ def _secret(
     real = field.torch_dtype.is_floating_point
     storage = Storage(shape.numel(), protocol.frac_bits if real else 0)
     storage.lasting = remember
-    return SecretTensor(Arithmetic(protocol, tensors, storage), field.torch_dtype)
+    return SecretTensor(Number(protocol, tensors, storage), field.torch_dtype)

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from tacit.api import active_protocol, release
 from tacit.errors import ConfigError, DataError, PeerAborted, Refused, TacitError
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.facts import Storage
+from tacit.protocols.number import Number
+from tacit.protocols.remembered import Storage
 from tacit.serve.desk import Answer, Desk, Plan, Request
 from tacit.serve.door import Doors
 from tacit.serve.store import Limits
@@ -163,7 +163,7 @@ class Service:
         tensors = tensors or [torch.empty(self._shape, dtype=torch.int64, device="meta")]
         frac_bits = self._protocol.frac_bits if self.plan.torch_dtype.is_floating_point else 0
         x = SecretTensor(
-            Arithmetic(self._protocol, tensors, Storage(self._shape.numel(), frac_bits)), self.plan.torch_dtype
+            Number(self._protocol, tensors, Storage(self._shape.numel(), frac_bits)), self.plan.torch_dtype
         )
         y = self._model(x)
         if not isinstance(y, SecretTensor) or y.dim() == 0 or len(y) != self.plan.batch:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tacit.protocols.share import Share
+from tacit.protocols.values import Value
 from tacit.tensor import SecretTensor
 from tacit.watch.content import content
 from tacit.watch.indices import same_choice
@@ -72,7 +72,7 @@ class Call:
     ) -> None:
         self._watch, self._where, self._func = watch, where, where.func
         self._args, self._kwargs, self._secrets = args, kwargs, secrets
-        self._shares = [x._share if isinstance(x._share, Share) else None for x in secrets]
+        self._shares = [x._share if isinstance(x._share, Value) else None for x in secrets]
         self._versions = [None if s is None else s.storage.version for s in self._shares]
         self._frac_bits: int = secrets[0]._protocol.frac_bits
         self._rounding = 2.0**-self._frac_bits
@@ -129,7 +129,7 @@ class Call:
     def _find_operands(self, written: set[int]) -> bool:
         """What the operands held before; False if that is not known of one."""
         for x, share in zip(self._secrets, self._shares, strict=True):
-            share = x._share if share is None and isinstance(x._share, Share) and id(x) not in written else share
+            share = x._share if share is None and isinstance(x._share, Value) and id(x) not in written else share
             if share is not None and share.shadow is not None:
                 self._operands.append(Operand(x, share.shadow, self._rounding))
                 continue
@@ -193,7 +193,7 @@ class Call:
 
     def _view(self, result: Any) -> None:
         """Views of secrets get views of their shadows."""
-        shadows = {id(x): x._share.shadow for x in self._secrets if isinstance(x._share, Share)}
+        shadows = {id(x): x._share.shadow for x in self._secrets if isinstance(x._share, Value)}
         views: list[Any] = []
         if len(shadows) == len(self._secrets):
             args = [shadows.get(id(x), x) if isinstance(x, Tensor) else x for x in self._args]
@@ -204,7 +204,7 @@ class Call:
         for k, got in enumerate(flat(result)):
             if not isinstance(got, SecretTensor):
                 continue
-            if not isinstance(got._share, Share):
+            if not isinstance(got._share, Value):
                 got._expected = self._secrets[0]._expected
             elif got._share.shadow is None and k < len(views):
                 got._share.shadow = views[k]
@@ -213,7 +213,7 @@ class Call:
     def _adopt(self, result: Any, written: set[int]) -> None:
         """Take what has come out for right."""
         for x in self._secrets:
-            if id(x) in written and isinstance(x._share, Share):
+            if id(x) in written and isinstance(x._share, Value):
                 _put(x, content(x))
         for got in flat(result):
             if isinstance(got, SecretTensor) and id(got) not in written:
@@ -224,7 +224,7 @@ class Call:
     def _shadow(self, got: SecretTensor, want: Tensor, choose: Choose) -> Tensor | None:
         """Compare a result and return its shadow; None for one that waits, which is compared when it is there."""
         tolerance = base(self._func, want, self._frac_bits)
-        if not isinstance(got._share, Share):
+        if not isinstance(got._share, Value):
             got._expected = Expected(want, self._widened(tolerance, want, choose), self)
             return None
         now = content(got)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.share import Binary, Share
+from tacit.protocols.number import Number
+from tacit.protocols.values import Bits, Value
 from tacit.tensor import SecretTensor
 
 __all__ = ["content", "contradicted", "unit"]
@@ -18,11 +18,11 @@ def content(x: SecretTensor) -> Tensor:
     Wherever shares and the public value that is remembered with them differ, the shares count.
     """
     share = x._share
-    assert isinstance(share, Share)
+    assert isinstance(share, Value)
     ring = _sum(share)
-    if isinstance(share, Binary):
+    if isinstance(share, Bits):
         return ring.to(torch.bool)
-    assert isinstance(share, Arithmetic)
+    assert isinstance(share, Number)
     value = _number(ring, share.frac_bits, x.dtype)
     exact = _remembered(share, x.dtype)
     return value if exact is None else torch.where(_agree(exact, value, share), exact, value)
@@ -31,25 +31,25 @@ def content(x: SecretTensor) -> Tensor:
 def contradicted(x: SecretTensor) -> bool:
     """Whether the public value that is remembered with the shares is not what they hold."""
     share = x._share
-    exact = _remembered(share, x.dtype) if isinstance(share, Arithmetic) else None
+    exact = _remembered(share, x.dtype) if isinstance(share, Number) else None
     if exact is None:
         return False
-    assert isinstance(share, Arithmetic)
+    assert isinstance(share, Number)
     return not bool(_agree(exact, _number(_sum(share), share.frac_bits, x.dtype), share).all())
 
 
-def _remembered(share: Share, dtype: torch.dtype) -> Tensor | None:
+def _remembered(share: Value, dtype: torch.dtype) -> Tensor | None:
     known = share.facts.public
     return None if known is None or not dtype.is_floating_point else known.to(torch.float64).expand(share.shape)
 
 
-def _agree(exact: Tensor, value: Tensor, share: Arithmetic) -> Tensor:
+def _agree(exact: Tensor, value: Tensor, share: Number) -> Tensor:
     """Equal to the last bit, or both of what masks scores out, see `functions.linear.masking`."""
     masked = (exact.abs() > 2.0**30) & (exact.sign() == value.sign())
     return masked | ((exact - value).abs() <= unit(share))
 
 
-def unit(share: Arithmetic) -> float:
+def unit(share: Number) -> float:
     """The distance of two numbers, at the scale of a share or the session's, whichever is coarser."""
     return 2.0 ** -min(share.frac_bits, share.protocol.frac_bits)
 
@@ -60,11 +60,11 @@ def _number(ring: Tensor, frac_bits: int, dtype: torch.dtype) -> Tensor:
     return ring >> frac_bits if frac_bits else ring
 
 
-def _sum(share: Share) -> Tensor:
+def _sum(share: Value) -> Tensor:
     """The shares together, with what has been left out of them: a mask that only the producer knows, see `Premask`."""
     total = share.raw[0].clone()
     for other in share.raw[1:]:
-        total = total ^ other if isinstance(share, Binary) else total + other
+        total = total ^ other if isinstance(share, Bits) else total + other
     storage = share.storage
     if storage.premask is None:
         return total

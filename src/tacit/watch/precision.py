@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from tacit.errors import PrecisionError
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.share import Share
+from tacit.protocols.number import Number
+from tacit.protocols.values import Value
 from tacit.session.watcher import Watcher
 from tacit.tensor import SecretTensor
 from tacit.watch.call import FAR, Call
@@ -88,7 +88,7 @@ class Precision(Watcher):
         """Say if a number is another one now."""
         for old, new in zip(before, after, strict=True):
             share = old._share
-            if not isinstance(share, Arithmetic):
+            if not isinstance(share, Number):
                 continue
             was, now = content(old), content(new)
             far = (was - now).abs() > 4 * unit(share) * was.abs().clamp(min=1)
@@ -137,7 +137,7 @@ class Precision(Watcher):
     def confirm(self, x: SecretTensor, where: Where | None = None) -> None:
         """Compare a secret with its shadow; one without gets it."""
         share = x._share
-        if not isinstance(share, Share):
+        if not isinstance(share, Value):
             return
         expected, now = x._expected, content(x)
         if contradicted(x):
@@ -151,11 +151,11 @@ class Precision(Watcher):
             self._unchanged(share, now, where)
         x._expected = None
 
-    def _unchanged(self, share: Share, now: Tensor, where: Where | None) -> None:
+    def _unchanged(self, share: Value, now: Tensor, where: Where | None) -> None:
         shadow = share.shadow
         assert shadow is not None
         if shadow.dtype.is_floating_point:
-            assert isinstance(share, Arithmetic)
+            assert isinstance(share, Number)
             near = (now - shadow).abs() <= unit(share) + 2.0**-50 * shadow.abs()
             same = near | ~shadow.isfinite() | (shadow.abs() > 2.0**30) & (now.abs() >= FAR)
         else:

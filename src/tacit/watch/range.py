@@ -25,9 +25,9 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils._pytree import tree_leaves
 
 from tacit.errors import PrecisionError
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.base import Protocol
-from tacit.protocols.share import Binary
+from tacit.protocols.number import Number
+from tacit.protocols.protocol import Protocol
+from tacit.protocols.values import Bits
 from tacit.session.watcher import Guard
 from tacit.tensor import SecretTensor
 
@@ -109,16 +109,16 @@ class Range(Guard):
             "about 1, or take fewer frac_bits; tacit.session(check=True) finds the operator on data that one may see"
         )
 
-    def _numbers(self, tensors: Sequence[Any]) -> list[Arithmetic]:
+    def _numbers(self, tensors: Sequence[Any]) -> list[Number]:
         """Secret numbers in fixed point, of this session, that have been computed and are not public."""
         return [
             share
             for x in tensors
             if isinstance(x, SecretTensor) and x._protocol is self._protocol and x.dtype.is_floating_point
-            if isinstance(share := x._share, Arithmetic) and share.numel and share.known_public() is None
+            if isinstance(share := x._share, Number) and share.numel and share.known_public() is None
         ]
 
-    def _within(self, shares: Sequence[Arithmetic]) -> bool:
+    def _within(self, shares: Sequence[Number]) -> bool:
         """Whether all numbers are within range.
 
         Cost: 6 rounds: 3 of comparisons, 2 for their conjunction (3 with more than two scales), one for the bit.
@@ -126,20 +126,20 @@ class Range(Guard):
         """
         shapes = ", ".join(str(tuple(x.shape)) for x in shares)
         self._protocol.session.transcript.record(f"{NAME}({shapes})")
-        sums: dict[int, Arithmetic] = {}
+        sums: dict[int, Number] = {}
         for x in shares:
             y = self._sums(x)
             sums[x.frac_bits] = sums[x.frac_bits].added(y) if x.frac_bits in sums else y
         edges = [min(round(self._bound / 2 * 2.0**f), 1 << 61) for f in sums]
         below = [y.plus(torch.tensor(-edge)) for y, edge in zip(sums.values(), edges, strict=True)]
         above = [y.plus(torch.tensor(edge)) for y, edge in zip(sums.values(), edges, strict=True)]
-        (negative,) = self._protocol.less(Arithmetic.end_to_end([*below, *above]), [0])
+        (negative,) = self._protocol.less(Number.end_to_end([*below, *above]), [0])
         wanted = torch.zeros(negative.numel, dtype=torch.uint8)
         wanted[negative.numel // 2 :] = 1
         inside = self._all(negative.flipped(wanted))
         return bool(self._reveal(SecretTensor(inside, torch.bool), to="all", name=NAME))
 
-    def _sums(self, x: Arithmetic) -> Arithmetic:
+    def _sums(self, x: Number) -> Number:
         """Random sums of all numbers, read as integers: every scale has its own bound. Local."""
         drawn = torch.randint(-(1 << 63), (1 << 63) - 1, (x.numel,), generator=self._generator)
 
@@ -152,7 +152,7 @@ class Range(Guard):
         y.storage.precise = False
         return y.rescaled(0)
 
-    def _all(self, bits: Binary) -> Binary:
+    def _all(self, bits: Bits) -> Bits:
         """The conjunction of all bits of a row."""
         columns = self._protocol.all_of([bits.move(partial(_row, k), view=False) for k in range(TOGETHER)])
         return self._protocol.all_of([columns.move(itemgetter(k), view=False) for k in range(columns.numel)])

@@ -11,7 +11,7 @@ void multiply_add(const u64* x, const u64* b, const u64* y, const u64* a, bool l
 // A masked number z = E + a, with E and a unsigned and E' = E + 2^62, times k = m 2^-64 is
 //     z k  =  ceil(E' m / 2^64) - msb(E') m - m / 4  +  [floor(a m / 2^64)]  +  (msb(E') - 1) [msb(a) m]
 //          =  public                                      +  [high]               +  factor        [wrap]
-// up to a unit: see tacit.correlated.truncation. Shares of `wrap`, a multiple of m, have so many bytes, its top ones.
+// up to a unit: see tacit.protocols.additive.truncation. Shares of `wrap`, a multiple of m, have so many bytes, its top ones.
 struct Wrap {
     u8* data;
     int bytes;  // 1, 2, 4 or 8

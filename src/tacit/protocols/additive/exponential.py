@@ -17,8 +17,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tacit.correlated.dealing import Dealing
-from tacit.correlated.masks import Mask
+from tacit.protocols.additive.dealing import Dealing
+from tacit.protocols.additive.masks import Mask
 
 __all__ = ["HIGHEST", "LOWEST", "PERIOD", "SCALE", "powers_of_two"]
 

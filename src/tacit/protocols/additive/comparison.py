@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from tacit.correlated.dealing import Dealing, Dealt
-from tacit.correlated.masks import Secret
+from tacit.protocols.additive.dealing import Dealing, Dealt
+from tacit.protocols.additive.masks import MaskValue
 from tacit.ring import kernels
 from tacit.ring.memory import xor_into
 from tacit.ring.radix4 import Radix4
@@ -33,7 +33,7 @@ _NODES = {False: 4, True: 1}
 
 def negative(
     dealing: Dealing,
-    secret: Secret,
+    secret: MaskValue,
     opened: Tensor | None,
     shape: torch.Size,
     indices: Sequence[int],

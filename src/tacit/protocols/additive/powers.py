@@ -22,8 +22,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tacit.correlated.dealing import Dealing
-from tacit.correlated.masks import Mask
+from tacit.protocols.additive.dealing import Dealing
+from tacit.protocols.additive.masks import Mask
 
 __all__ = ["LARGEST", "POWER_BITS", "Powers", "evaluated", "powers", "scale_of"]
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tacit.correlated.dealing import Dealing, Dealt
-from tacit.correlated.masks import Mask, Secret
+from tacit.protocols.additive.dealing import Dealing, Dealt
+from tacit.protocols.additive.masks import Mask, MaskValue
 
 __all__ = ["OpenedParts", "Places", "draw_mask"]
 
@@ -85,4 +85,4 @@ class OpenedParts:
             return kept[places.at].view(places.shape)
 
         dealt = Dealt([at(m) for m in self._masks], None if self._plain is None else at(self._plain))
-        return Mask.simple(None if self._public is None else at(self._public), Secret(dealt, self.holder))
+        return Mask.simple(None if self._public is None else at(self._public), MaskValue(dealt, self.holder))

@@ -1,6 +1,6 @@
 """Additive shares among any number of computing parties, with correlated randomness from a crypto-producer.
 
-Each primitive is one opening of what is not open yet, and local work; the correlations are in `tacit.correlated`.
+Each primitive is one opening of what is not open yet, and local work; the correlations are in files beside this one.
 """
 
 from __future__ import annotations
@@ -14,27 +14,36 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from tacit.correlated import comparison, conjunction, exponential, harmonics, powers, product, selection, truncation
-from tacit.correlated.dealing import Dealing
-from tacit.correlated.masks import Mask, Premask
 from tacit.errors import ConfigError
 from tacit.net.transport import Parcel
-from tacit.protocols.arithmetic import Arithmetic
-from tacit.protocols.base import DeclaredCost, Harmonics, Polynomial, Protocol
-from tacit.protocols.facts import Owned, Storage
-from tacit.protocols.masking import Masking, fold, masked_form, simple_mask
-from tacit.protocols.share import Binary, Share
+from tacit.protocols.additive import (
+    comparison,
+    conjunction,
+    exponential,
+    harmonics,
+    powers,
+    product,
+    selection,
+    truncation,
+)
+from tacit.protocols.additive.dealing import Dealing
+from tacit.protocols.additive.masks import Mask, Premask
+from tacit.protocols.additive.opening import Masking, fold, masked_form, simple_mask
+from tacit.protocols.number import Number
+from tacit.protocols.protocol import DeclaredCost, Harmonics, Polynomial, Protocol
+from tacit.protocols.remembered import Owned, Storage
+from tacit.protocols.values import Bits, Value
 from tacit.ring import kernels
 from tacit.ring.shapes import broadcast
 from tacit.session.session import Session
 
-__all__ = ["Dealer"]
+__all__ = ["Additive"]
 
 BOUND = 1 << 62
 """What a truncation asks of its operand's magnitude."""
 
 
-class Dealer(Protocol):
+class Additive(Protocol):
     """Semi-honest security against any one role, with a producer that colludes with no party; see docs/protocols.md."""
 
     costs: ClassVar = {
@@ -67,7 +76,7 @@ class Dealer(Protocol):
     # --- in and out ------------------------------------------------------------------------------------------------
 
     @override
-    def share(self, value: Tensor | None, owner: str, shape: Sequence[int], frac_bits: int) -> Arithmetic:
+    def share(self, value: Tensor | None, owner: str, shape: Sequence[int], frac_bits: int) -> Number:
         parts = self._share(value, owner, lambda stream: stream.ring(shape), sub)
         out = self._arithmetic(parts, torch.Size(shape), frac_bits)
         index = self.session.parties.index(owner)
@@ -75,7 +84,7 @@ class Dealer(Protocol):
         return out
 
     @override
-    def share_bits(self, value: Tensor | None, owner: str, shape: Sequence[int]) -> Binary:
+    def share_bits(self, value: Tensor | None, owner: str, shape: Sequence[int]) -> Bits:
         size = torch.Size(shape)
         count = size.numel()
         parts = self._share(
@@ -106,21 +115,21 @@ class Dealer(Protocol):
         return parts
 
     @override
-    def public(self, ring: Tensor, frac_bits: int) -> Arithmetic:
+    def public(self, ring: Tensor, frac_bits: int) -> Number:
         parts = [ring.clone() if i == 0 else torch.zeros_like(ring) for i in self._indices]
         return self._arithmetic(parts, ring.shape, frac_bits)
 
     @override
-    def public_bits(self, bits: Tensor) -> Binary:
+    def public_bits(self, bits: Tensor) -> Bits:
         parts = [bits.clone() if i == 0 else torch.zeros_like(bits) for i in self._indices]
         return self._binary(parts, bits.shape)
 
     @override
-    def reveal(self, x: Share, receivers: Sequence[str]) -> Tensor | None:
+    def reveal(self, x: Value, receivers: Sequence[str]) -> Tensor | None:
         """Each party adds a fresh sharing of zero before its share leaves, so shares say nothing beyond their sum."""
         session = self.session
         session.check_open()
-        binary = isinstance(x, Binary)
+        binary = isinstance(x, Bits)
         combine: Callable[[Tensor, Tensor], Tensor] = xor if binary else add
         fresh = [self._refreshed(i, t.contiguous(), binary) for i, t in self.indexed(x.tensors) if i >= 0]
         if binary:
@@ -149,7 +158,7 @@ class Dealer(Protocol):
         total = fold(combine, tensors + [t for n, t in zip(names, fresh, strict=True) if n == receiver])
         return kernels.unpack_bits(total, x.numel).view(x.shape) if binary else total
 
-    def refresh(self, x: Arithmetic) -> list[Tensor]:
+    def refresh(self, x: Number) -> list[Tensor]:
         """Each party adds a fresh sharing of zero."""
         self.session.check_open()
         return [self._refreshed(i, t.contiguous(), False) for i, t in self.indexed(x.tensors) if i >= 0]
@@ -171,8 +180,8 @@ class Dealer(Protocol):
     # --- numbers ---------------------------------------------------------------------------------------------------
 
     @override
-    def mask(self, *shares: Share) -> None:
-        self._masking.mask(*shares)
+    def together(self, *shares: Value) -> None:
+        self._masking.open_together(*shares)
 
     @override
     def unmask(self, tensors: Sequence[Tensor], premask: Premask) -> None:
@@ -180,8 +189,8 @@ class Dealer(Protocol):
             t += a
 
     @override
-    def multiply(self, x: Arithmetic, y: Arithmetic) -> Arithmetic:
-        self.mask(*(v for v in (x, y) if masked_form(v.facts) is None))
+    def multiply(self, x: Number, y: Number) -> Number:
+        self.together(*(v for v in (x, y) if masked_form(v.facts) is None))
         shape = broadcast(x.shape, y.shape)
         left = masked_form(x.facts)
         right = left if x is y else masked_form(y.facts)
@@ -192,12 +201,12 @@ class Dealer(Protocol):
         return out
 
     @override
-    def bilinear(self, x: Arithmetic, y: Arithmetic, op: Callable[[Tensor, Tensor], Tensor]) -> Arithmetic:
-        self.mask(x, y)
+    def bilinear(self, x: Number, y: Number, op: Callable[[Tensor, Tensor], Tensor]) -> Number:
+        self.together(x, y)
         left, right = simple_mask(x.facts), simple_mask(y.facts)
         return self._product(product.bilinear(self._dealing, left, right, op, self._indices), x, y)
 
-    def _product(self, result: product.Product, x: Arithmetic, y: Arithmetic) -> Arithmetic:
+    def _product(self, result: product.Product, x: Number, y: Number) -> Number:
         parts, shape, premask = result
         a, b = x.storage.headroom, y.storage.headroom
         out = self._arithmetic(parts, shape, x.frac_bits + y.frac_bits, 0 if a and b else a + b).premasked(premask)
@@ -205,11 +214,11 @@ class Dealer(Protocol):
         return out
 
     @override
-    def truncate(self, x: Arithmetic, bits: int) -> Arithmetic:
+    def truncate(self, x: Number, bits: int) -> Number:
         return self.settle(x, x.frac_bits - bits)
 
     @override
-    def settle(self, x: Arithmetic, frac_bits: int | None = None) -> Arithmetic:
+    def settle(self, x: Number, frac_bits: int | None = None) -> Number:
         target = x.settled_bits if frac_bits is None else frac_bits
         if x.frac_bits <= target:
             return x
@@ -218,15 +227,15 @@ class Dealer(Protocol):
         if key not in memo:
             memo[key] = self._settle(x, target)
         found = memo[key]
-        assert isinstance(found, Arithmetic)
+        assert isinstance(found, Number)
         return found
 
-    def _settle(self, x: Arithmetic, target: int) -> Arithmetic:
+    def _settle(self, x: Number, target: int) -> Number:
         origin = x.origin()
-        if origin is not None and origin.move is not None and isinstance(origin.parent, Arithmetic):
+        if origin is not None and origin.move is not None and isinstance(origin.parent, Number):
             settled = self.settle(origin.parent, target).move(origin.move, view=False)
             return settled
-        self.mask(x)
+        self.together(x)
         mask, bits = simple_mask(x.facts), x.frac_bits - target
         form = truncation.truncated(self._dealing, mask, bits)
         out = self._arithmetic(form.parts(self._indices), x.shape, target, x.storage.headroom)
@@ -237,12 +246,12 @@ class Dealer(Protocol):
         return out
 
     @override
-    def scale(self, x: Arithmetic, factor: float, frac_bits: int | None = None) -> Arithmetic | None:
+    def scale(self, x: Number, factor: float, frac_bits: int | None = None) -> Number | None:
         target = x.settled_bits if frac_bits is None else frac_bits
         drop = abs(factor) * 2.0 ** (target - x.frac_bits)
         if not 2.0**-62 <= drop < 1 - 2.0**-62:
             return None
-        self.mask(x)
+        self.together(x)
         form = truncation.scaled(self._dealing, simple_mask(x.facts), drop)
         out = self._arithmetic(form.parts(self._indices), x.shape, target, x.storage.headroom)
         out.storage.far = x.storage.far * abs(factor)
@@ -251,14 +260,14 @@ class Dealer(Protocol):
         return out if factor > 0 else -out
 
     @override
-    def settle_all(self, shares: Sequence[Arithmetic], frac_bits: int | None = None) -> list[Arithmetic]:
+    def settle_all(self, shares: Sequence[Number], frac_bits: int | None = None) -> list[Number]:
         targets = [x.settled_bits if frac_bits is None else frac_bits for x in shares]
         pairs = list(zip(shares, targets, strict=True))
-        self.mask(*(x for x, t in pairs if x.frac_bits > t and ("settled", t) not in x.facts.memo))
+        self.together(*(x for x, t in pairs if x.frac_bits > t and ("settled", t) not in x.facts.memo))
         return [self.settle(x, t) for x, t in pairs]
 
     @override
-    def harmonics(self, x: Arithmetic, series: Harmonics) -> Arithmetic:
+    def harmonics(self, x: Number, series: Harmonics) -> Number:
         mask, frac_bits = self._opened_form(x, series.period)
         parts = harmonics.waves(self._dealing, mask, frac_bits, series, self._indices)
         scale = harmonics.scale_of(series)
@@ -266,7 +275,7 @@ class Dealer(Protocol):
         return out.plus(torch.tensor(round(series.constant * 2**scale))) if series.constant else out
 
     @override
-    def polynomials(self, x: Arithmetic, polynomials: Sequence[Polynomial]) -> list[Arithmetic]:
+    def polynomials(self, x: Number, polynomials: Sequence[Polynomial]) -> list[Number]:
         window, degree = polynomials[0].window, max(len(p.coefficients) - 1 for p in polynomials)
         if any(p.window != window for p in polynomials):
             raise ValueError("polynomials that are evaluated together have the same window")
@@ -277,7 +286,7 @@ class Dealer(Protocol):
             out.append(self._arithmetic(parts, x.shape, powers.scale_of(p.coefficients)))
         return out
 
-    def _powers(self, x: Arithmetic, window: int, degree: int) -> powers.Powers:
+    def _powers(self, x: Number, window: int, degree: int) -> powers.Powers:
         memo, key = x.facts.memo, ("powers", window)
         found = memo.get(key)
         if found is None or found.degree < degree:
@@ -287,7 +296,7 @@ class Dealer(Protocol):
         return found
 
     @override
-    def powers_of_two(self, y: Arithmetic) -> Arithmetic:
+    def powers_of_two(self, y: Number) -> Number:
         mask, frac_bits = self._opened_form(y, exponential.PERIOD)
         parts = exponential.powers_of_two(self._dealing, mask, frac_bits, self._indices)
         return self._arithmetic(parts, y.shape, exponential.SCALE)
@@ -295,16 +304,16 @@ class Dealer(Protocol):
     # --- bits ------------------------------------------------------------------------------------------------------
 
     @override
-    def less(self, x: Arithmetic, thresholds: Sequence[int], *beside: Callable[[], Share]) -> list[Binary]:
+    def less(self, x: Number, thresholds: Sequence[int], *beside: Callable[[], Value]) -> list[Bits]:
         memo = x.facts.memo
         missing = [t for t in dict.fromkeys(thresholds) if ("less", t) not in memo]
         if missing:
             memo.update({("less", t): b for t, b in zip(missing, self._less(x, missing, beside), strict=True)})
         return [memo["less", t] for t in thresholds]
 
-    def _less(self, x: Arithmetic, thresholds: Sequence[int], beside: Sequence[Callable[[], Share]]) -> list[Binary]:
+    def _less(self, x: Number, thresholds: Sequence[int], beside: Sequence[Callable[[], Value]]) -> list[Bits]:
         origin = x.origin()
-        if origin is not None and origin.move is not None and isinstance(origin.parent, Arithmetic):
+        if origin is not None and origin.move is not None and isinstance(origin.parent, Number):
             return [b.move(origin.move, view=False) for b in self.less(origin.parent, thresholds, *beside)]
         mask, frac_bits = self._opened_form(x)
         up = frac_bits - x.frac_bits
@@ -321,7 +330,7 @@ class Dealer(Protocol):
         parts = comparison.negative(self._dealing, mask.secret, stacked, shape, self._indices, open_bits)
         return [self._binary([p[k] for p in parts], x.shape) for k in range(len(thresholds))]
 
-    def _opened_form(self, x: Arithmetic, period: int = 1) -> tuple[Mask, int]:
+    def _opened_form(self, x: Number, period: int = 1) -> tuple[Mask, int]:
         """A simple mask that tells x, modulo a period, up to one unit, and its scale.
 
         What was opened to truncate x will do, if the period has room at its scale.
@@ -331,14 +340,14 @@ class Dealer(Protocol):
             mask, bits = unsettled
             if period << (x.frac_bits + bits) <= 1 << 64:
                 return mask, x.frac_bits + bits
-        self.mask(x)
+        self.together(x)
         return simple_mask(x.facts), x.frac_bits
 
     @override
-    def select(self, pairs: Sequence[tuple[Binary, Arithmetic]]) -> list[Arithmetic]:
-        unmasked: list[Share] = [b for b, _ in pairs]
+    def select(self, pairs: Sequence[tuple[Bits, Number]]) -> list[Number]:
+        unmasked: list[Value] = [b for b, _ in pairs]
         unmasked += [x for _, x in pairs if x.frac_bits > x.settled_bits or masked_form(x.facts) is None]
-        self.mask(*unmasked)
+        self.together(*unmasked)
         out = []
         for b, x in pairs:
             y = x if x.storage.precise else self.settle(x)
@@ -352,44 +361,44 @@ class Dealer(Protocol):
         return out
 
     @override
-    def conjunction(self, x: Binary, y: Binary) -> Binary:
-        self.mask(x, y)
+    def conjunction(self, x: Bits, y: Bits) -> Bits:
+        self.together(x, y)
         shape = broadcast(x.shape, y.shape)
         left, right = simple_mask(x.facts), simple_mask(y.facts)
         return self._binary(conjunction.both(self._dealing, left, right, shape, self._indices), shape)
 
     @override
-    def all_of(self, bits: Sequence[Binary]) -> Binary:
+    def all_of(self, bits: Sequence[Bits]) -> Bits:
         while len(bits) > 2:
-            self.mask(*bits)
+            self.together(*bits)
             groups = [bits[k : k + conjunction.MOST] for k in range(0, len(bits), conjunction.MOST)]
             bits = [self._all_of(group) for group in groups]
         return bits[0] if len(bits) == 1 else self.conjunction(*bits)
 
-    def _all_of(self, bits: Sequence[Binary]) -> Binary:
+    def _all_of(self, bits: Sequence[Bits]) -> Bits:
         if len(bits) <= 2:
             return bits[0] if len(bits) == 1 else self.conjunction(*bits)
         parts = conjunction.all_of(self._dealing, [simple_mask(b.facts) for b in bits], bits[0].shape)
         return self._binary(parts, bits[0].shape)
 
     @override
-    def to_arithmetic(self, b: Binary) -> Arithmetic:
+    def to_arithmetic(self, b: Bits) -> Number:
         memo = b.facts.memo
         if "arithmetic" not in memo:
-            self.mask(b)
+            self.together(b)
             parts = selection.to_ring(self._dealing, simple_mask(b.facts), self._indices)
             memo["arithmetic"] = out = self._arithmetic(parts, b.shape, 0)
             out.storage.positive = True
         found = memo["arithmetic"]
-        assert isinstance(found, Arithmetic)
+        assert isinstance(found, Number)
         return found
 
     # --- construction ----------------------------------------------------------------------------------------------
 
-    def _arithmetic(self, parts: Sequence[Tensor], shape: torch.Size, frac_bits: int, headroom: int = 0) -> Arithmetic:
+    def _arithmetic(self, parts: Sequence[Tensor], shape: torch.Size, frac_bits: int, headroom: int = 0) -> Number:
         tensors = parts or [torch.empty(shape, dtype=torch.int64, device="meta")]
-        return Arithmetic(self, tensors, Storage(shape.numel(), frac_bits, headroom))
+        return Number(self, tensors, Storage(shape.numel(), frac_bits, headroom))
 
-    def _binary(self, parts: Sequence[Tensor], shape: torch.Size) -> Binary:
+    def _binary(self, parts: Sequence[Tensor], shape: torch.Size) -> Bits:
         tensors = parts or [torch.empty(shape, dtype=torch.uint8, device="meta")]
-        return Binary(self, tensors, Storage(shape.numel()))
+        return Bits(self, tensors, Storage(shape.numel()))

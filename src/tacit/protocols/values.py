@@ -1,6 +1,6 @@
-"""Secret-shared tensors: what a role holds of a secret, and secret bits. Numbers are in `tacit.protocols.arithmetic`.
+"""Secret-shared tensors: what a role holds of a secret, and secret bits. Numbers are in `tacit.protocols.number`.
 
-The facts that a share knows about its content are in `tacit.protocols.facts`.
+The facts that a share knows about its content are in `tacit.protocols.remembered`.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor
 
-from tacit.correlated.masks import Premask
-from tacit.protocols.facts import Facts, Lineage, Storage, TensorOp
+from tacit.protocols.additive.masks import Premask
+from tacit.protocols.remembered import Facts, Lineage, Storage, TensorOp
 from tacit.ring.shapes import broadcast
 
 if TYPE_CHECKING:
-    from tacit.protocols.arithmetic import Arithmetic
-    from tacit.protocols.base import Protocol
+    from tacit.protocols.number import Number
+    from tacit.protocols.protocol import Protocol
 
-__all__ = ["Binary", "Share", "pointwise", "unaliased"]
+__all__ = ["Bits", "Value", "pointwise", "unaliased"]
 
 MAX_DEPTH = 16
 """Moves a fact is followed through. Longer chains (a loop of x = x + 1) would keep every ancestor alive; models hardly
 stack more than a handful of views between two operations."""
 
 
-class Share:
+class Value:
     """A secret of some shape: one tensor for each party hosted here, or a single meta tensor at the producer."""
 
     __slots__ = ("_facts", "_premask", "_version", "protocol", "raw", "shadow", "storage")
@@ -147,7 +147,7 @@ class Share:
             out.facts.public = op(public)
         return out
 
-    def _descend(self, parent: Share, mask: Callable[[Any], Any], move: TensorOp | None) -> None:
+    def _descend(self, parent: Value, mask: Callable[[Any], Any], move: TensorOp | None) -> None:
         facts = parent.facts
         depth = 1 + (facts.lineage.depth if facts.lineage else 0)
         if depth <= MAX_DEPTH:
@@ -168,7 +168,7 @@ class Share:
         out.sized_as(self)
         return out if premask is None else out.premasked(premask)
 
-    def sized_as(self, other: Share) -> None:
+    def sized_as(self, other: Value) -> None:
         """Say that what is known of the size of another's elements is true of these."""
         if other.storage is not self.storage:
             self.storage.positive, self.storage.bounded = other.storage.positive, other.storage.bounded
@@ -186,42 +186,42 @@ class Share:
         return self.facts.public
 
 
-class Binary(Share):
+class Bits(Value):
     """Secret bits: XOR shares, one bit to a byte of value 0 or 1."""
 
     __slots__ = ()
 
     @staticmethod
-    def stack(bits: Sequence[Binary]) -> Binary:
+    def stack(bits: Sequence[Bits]) -> Bits:
         """Bits of one shape along a new first dimension."""
         return bits[0]._like([torch.stack(column) for column in zip(*[b.tensors for b in bits], strict=True)])
 
-    def invert(self) -> Binary:
+    def invert(self) -> Bits:
         """Logical not. Local."""
         return self.flipped(torch.ones((), dtype=torch.uint8))
 
-    def flipped(self, bits: Tensor) -> Binary:
+    def flipped(self, bits: Tensor) -> Bits:
         """These bits ^ public ones, which broadcast to their shape. Local."""
         out = self._like([t ^ bits if i == 0 else t.clone() for i, t in self.protocol.indexed(self.tensors)])
         out._descend(self, lambda mask: mask.flip(bits), None)
         return out
 
-    def __xor__(self, other: Binary) -> Binary:
+    def __xor__(self, other: Bits) -> Bits:
         return self._like(pointwise(xor, broadcast(self.shape, other.shape), self.tensors, other.tensors))
 
-    def __and__(self, other: Binary) -> Binary:
+    def __and__(self, other: Bits) -> Bits:
         return self.protocol.conjunction(self, other)
 
-    def __or__(self, other: Binary) -> Binary:
+    def __or__(self, other: Bits) -> Bits:
         return (self.invert() & other.invert()).invert()
 
-    def write(self, source: Binary) -> None:
+    def write(self, source: Bits) -> None:
         """Overwrite the content in place; every view sees it."""
         for mine, theirs in zip(self.tensors, source.tensors, strict=True):
             mine.copy_(theirs)
         self.storage.version += 1
 
-    def arithmetic(self) -> Arithmetic:
+    def arithmetic(self) -> Number:
         """The bits as integers of zero fractional bits. One round, unless the bits are masked already."""
         return self.protocol.to_arithmetic(self)
 

@@ -9,9 +9,9 @@ from operator import add, sub
 import torch
 from torch import Tensor
 
-from tacit.correlated.masks import Premask
-from tacit.protocols.facts import TensorOp
-from tacit.protocols.share import Share, pointwise, unaliased
+from tacit.protocols.additive.masks import Premask
+from tacit.protocols.remembered import TensorOp
+from tacit.protocols.values import Value, pointwise, unaliased
 from tacit.ring.shapes import broadcast
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
     "PRECISE_BITS",
     "SLACK_BITS",
     "SUM_BITS",
-    "Arithmetic",
+    "Number",
     "factors",
 ]
 
@@ -59,7 +59,7 @@ of 1e-4 squared, times Adam's 1 - β₂, is 44 units. Fewer: larger ones fit; wi
 2^20, which is where the domain of the square root ends as well."""
 
 
-class Arithmetic(Share):
+class Number(Value):
     """Secret numbers: additive shares of round(x 2^f).
 
     f may exceed the session's fractional bits for a while: a product that has not been truncated yet has twice as many.
@@ -78,11 +78,11 @@ class Arithmetic(Share):
         """The fractional bits that a truncation leaves: the session's, and those that a mean has made room for."""
         return self.protocol.frac_bits + self.storage.headroom
 
-    def settle(self, frac_bits: int | None = None) -> Arithmetic:
+    def settle(self, frac_bits: int | None = None) -> Number:
         """The same value with at most `frac_bits` (default: `settled_bits`) fractional bits, truncated once."""
         return self.protocol.settle(self, frac_bits)
 
-    def rescaled(self, frac_bits: int) -> Arithmetic:
+    def rescaled(self, frac_bits: int) -> Number:
         """The same ring elements read at another scale: multiplies the value by a power of two. Local, exact."""
         premask = self.premask
         out = self._like([t.clone() for t in self.raw])
@@ -92,7 +92,7 @@ class Arithmetic(Share):
         out._descend(self, lambda mask: mask, None)
         return out if premask is None else out.premasked(premask)
 
-    def summable(self, count: int = 1) -> Arithmetic:
+    def summable(self, count: int = 1) -> Number:
         """The same value, settled if it is so fine that multiples, or sums of so many, would not fit. One round then.
 
         Only functions leave results that are finer than any product.
@@ -103,7 +103,7 @@ class Arithmetic(Share):
             finest = max(FINEST_PRODUCT - math.ceil(math.log2(max(count, 1))), self.protocol.frac_bits)
         return self if self.storage.precise or self.frac_bits <= finest else self.settle()
 
-    def without_headroom(self) -> Arithmetic:
+    def without_headroom(self) -> Number:
         """The same value, as an argument of a function, which may make large numbers of small ones. Local."""
         if not self.storage.headroom:
             return self
@@ -111,7 +111,7 @@ class Arithmetic(Share):
         out.storage.headroom = 0
         return out
 
-    def lifted(self, frac_bits: int) -> Arithmetic:
+    def lifted(self, frac_bits: int) -> Number:
         """The same value with more fractional bits. Local."""
         bits = frac_bits - self.frac_bits
         if bits == 0:
@@ -122,7 +122,7 @@ class Arithmetic(Share):
         out._descend(self, lambda mask: mask.map(lambda t: t << bits), None)
         return out
 
-    def linear(self, op: TensorOp, *, onto: bool = False, shape: torch.Size | None = None) -> Arithmetic:
+    def linear(self, op: TensorOp, *, onto: bool = False, shape: torch.Size | None = None) -> Number:
         """Apply an operation that is linear over the ring (a sum, a product with public integers). Local.
 
         `onto` says that the operation takes every value there is of the result's shape, so that a uniform mask of the
@@ -136,7 +136,7 @@ class Arithmetic(Share):
             return self._like(pointwise(op, out[0].shape, self.tensors))
         return self._like(unaliased(out, self.raw)).premasked(premask.map(op, out[0].shape, onto=onto))
 
-    def sum(self, dims: Sequence[int], *, keepdim: bool = False) -> Arithmetic:
+    def sum(self, dims: Sequence[int], *, keepdim: bool = False) -> Number:
         """The sum over dimensions. Local, unless the operand is too fine: see `summable`."""
         onto = all(self.shape[d] for d in dims)  # the sum of nothing is zero
         x = self.summable(math.prod(self.shape[d] for d in dims))
@@ -146,16 +146,16 @@ class Arithmetic(Share):
         out.storage.positive = x.storage.positive
         return out
 
-    def __neg__(self) -> Arithmetic:
+    def __neg__(self) -> Number:
         out = self.linear(torch.neg, onto=True, shape=self.shape)
         out._descend(self, lambda mask: mask.map(torch.neg), None)
         return out
 
-    def __add__(self, other: Arithmetic) -> Arithmetic:
+    def __add__(self, other: Number) -> Number:
         x, y = _aligned(self, other)
         return x.added(y)
 
-    def __sub__(self, other: Arithmetic) -> Arithmetic:
+    def __sub__(self, other: Number) -> Number:
         x, y = _aligned(self, other)
         if x.premask is not None or y.premask is not None:
             return x.added(-y)
@@ -163,7 +163,7 @@ class Arithmetic(Share):
         out._inherit(x, y)
         return out
 
-    def added(self, other: Arithmetic) -> Arithmetic:
+    def added(self, other: Number) -> Number:
         """The sum of two shares of one scale, whatever that scale is. Local."""
         shape = broadcast(self.shape, other.shape)
         for x in (self, other):
@@ -181,7 +181,7 @@ class Arithmetic(Share):
             return out
         return out.premasked(premasks[0] if len(premasks) == 1 else premasks[0].plus(premasks[1], shape))
 
-    def _inherit(self, x: Arithmetic, y: Arithmetic) -> None:
+    def _inherit(self, x: Number, y: Number) -> None:
         """What is known of the sizes of two summands, or of their difference."""
         self.storage.headroom = min(x.storage.headroom, y.storage.headroom)
         self.storage.precise = x.storage.precise or y.storage.precise
@@ -190,7 +190,7 @@ class Arithmetic(Share):
         self.storage.positive = False
 
     @staticmethod
-    def end_to_end(shares: Sequence[Arithmetic]) -> Arithmetic:
+    def end_to_end(shares: Sequence[Number]) -> Number:
         """The elements of all shares, one after the other, at the largest of their scales. Local."""
         frac_bits = max(x.frac_bits for x in shares)
         rows = [x.lifted(frac_bits) for x in shares]
@@ -206,10 +206,10 @@ class Arithmetic(Share):
             return out
         return out.premasked(Premask.end_to_end(premasks, [x.shape for x in rows]))
 
-    def __mul__(self, other: Arithmetic) -> Arithmetic:
+    def __mul__(self, other: Number) -> Number:
         return self.protocol.multiply(*factors(self, other))
 
-    def plus(self, c: Tensor) -> Arithmetic:
+    def plus(self, c: Tensor) -> Number:
         """Add public ring elements of the same scale, with broadcasting. Local."""
         shape = broadcast(self.shape, c.shape)
         if shape != self.shape:
@@ -221,7 +221,7 @@ class Arithmetic(Share):
             out._descend(self, lambda mask: mask.add_public(c), None)
         return out if premask is None else out.premasked(premask)
 
-    def times_integer(self, k: int) -> Arithmetic:
+    def times_integer(self, k: int) -> Number:
         """Multiply by a public integer. Local, exact."""
         out = self.linear(lambda t: t * k, onto=bool(k % 2), shape=self.shape)
         out.storage.far *= abs(k)
@@ -229,7 +229,7 @@ class Arithmetic(Share):
         out._descend(self, lambda mask: mask.scale(k), None)
         return out
 
-    def scale_for(self, source: Arithmetic) -> int:
+    def scale_for(self, source: Number) -> int:
         """The most fractional bits of a source that is written here: it is truncated to them before, if it has more."""
         if self.numel != self.storage.numel:
             return self.frac_bits
@@ -242,7 +242,7 @@ class Arithmetic(Share):
         fresh = self.facts.public is not None  # numbers that it starts from have no scale to keep to
         return finest if precise or fresh else max(self.frac_bits, self.protocol.frac_bits)
 
-    def write(self, source: Arithmetic, *, untruncated: bool = False) -> None:
+    def write(self, source: Number, *, untruncated: bool = False) -> None:
         """Overwrite the content in place; every view sees it.
 
         If all of it is written the scale may become finer, with `untruncated` as fine as the source's.
@@ -267,7 +267,7 @@ class Arithmetic(Share):
             self.premasked(premask)
 
 
-def factors(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
+def factors(x: Number, y: Number) -> tuple[Number, Number]:
     """Two factors, truncated (in one round) where their product would have too many fractional bits.
 
     A parameter stays as it is. A gradient beside a parameter keeps its bits: it is smaller by its headroom. Two
@@ -295,11 +295,11 @@ def factors(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
     if x.frac_bits + y.frac_bits <= most:
         return x, y
     left, right = _room_beside(x, y, most), _room_beside(y, x, most)
-    protocol.mask(*(v for v, bits in ((x, left), (y, right)) if v.frac_bits > bits))
+    protocol.together(*(v for v, bits in ((x, left), (y, right)) if v.frac_bits > bits))
     return x.settle(left), y.settle(right)
 
 
-def _room_beside(x: Arithmetic, other: Arithmetic, most: int) -> int:
+def _room_beside(x: Number, other: Number, most: int) -> int:
     """The fractional bits that a factor keeps: a parameter its own, and what is no product what it leaves of them."""
     coarse = x.protocol.parameter_bits
     if x.frac_bits <= coarse:
@@ -309,47 +309,47 @@ def _room_beside(x: Arithmetic, other: Arithmetic, most: int) -> int:
     return x.settled_bits
 
 
-def _coarser(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
+def _coarser(x: Number, y: Number) -> tuple[Number, Number]:
     """Two factors of a session so fine that they are truncated for their product to have room. No round of its own."""
     most = FINEST_PRODUCT // 2
     left, right = (FINEST_PRODUCT - min(v.frac_bits, most) for v in (y, x))
-    x.protocol.mask(*(v for v, bits in ((x, left), (y, right)) if v.frac_bits > bits))
+    x.protocol.together(*(v for v, bits in ((x, left), (y, right)) if v.frac_bits > bits))
     return x.settle(left), y.settle(right)
 
 
-def _beside_bounded(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
+def _beside_bounded(x: Number, y: Number) -> tuple[Number, Number]:
     """Two factors of which one is bounded by 1: it keeps up to 12 bits more than the session's, the other the rest."""
     protocol = x.protocol
     bounded, other = (x, y) if x.storage.bounded else (y, x)
     bits = min(bounded.frac_bits, protocol.factor_bits)
     room = protocol.product_bits - bits
     room = min(room, protocol.frac_bits) if other.storage.wide else room
-    protocol.mask(*(v for v, most in ((bounded, bits), (other, room)) if v.frac_bits > most))
+    protocol.together(*(v for v, most in ((bounded, bits), (other, room)) if v.frac_bits > most))
     bounded, other = bounded.settle(bits), other.settle(room)
     return (bounded, other) if x.storage.bounded else (other, bounded)
 
 
-def _narrowed(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
+def _narrowed(x: Number, y: Number) -> tuple[Number, Number]:
     """Those of two factors truncated to the session's fractional bits that are wide, in one round."""
     bits = x.protocol.frac_bits
-    x.protocol.mask(*(v for v in (x, y) if v.storage.wide and v.frac_bits > bits))
+    x.protocol.together(*(v for v in (x, y) if v.storage.wide and v.frac_bits > bits))
     left = x.settle(bits) if x.storage.wide else x
     return left, left if x is y else y.settle(bits) if y.storage.wide else y
 
 
-def _precise_factors(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
+def _precise_factors(x: Number, y: Number) -> tuple[Number, Number]:
     """Two factors of a fine product, truncated in one round: each with half the bits of a precise storage, or 24 for a
     precise one beside 28 for another."""
     protocol = x.protocol
     fine = [PRECISE_BITS // 2] * 2
     if x.storage.precise != y.storage.precise:
         fine = [min(protocol.frac_bits, 16) + (8 if v.storage.precise else SLACK_BITS) for v in (x, y)]
-    protocol.mask(*(v for v, bits in zip((x, y), fine, strict=True) if v.frac_bits > bits))
+    protocol.together(*(v for v, bits in zip((x, y), fine, strict=True) if v.frac_bits > bits))
     left = x.settle(fine[0])
     return left, left if x is y else y.settle(fine[1])
 
 
-def _aligned(x: Arithmetic, y: Arithmetic) -> tuple[Arithmetic, Arithmetic]:
+def _aligned(x: Number, y: Number) -> tuple[Number, Number]:
     """Both at the larger of the two scales, after truncating a scale too large to be shared."""
     limit = max(x.protocol.product_bits - 4, 2 * x.protocol.frac_bits, PRECISE_BITS)
     if x.storage.far or y.storage.far:

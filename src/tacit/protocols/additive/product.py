@@ -24,8 +24,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from tacit.correlated.dealing import Dealing, Dealt, width
-from tacit.correlated.masks import Draw, Form, Mask, Premask, Secret
+from tacit.protocols.additive.dealing import Dealing, Dealt, width
+from tacit.protocols.additive.masks import Draw, Form, Mask, MaskValue, Premask
 from tacit.ring import kernels
 
 __all__ = ["Product", "bilinear", "draw", "elementwise"]
@@ -125,7 +125,7 @@ def _crossed(
 def _sum(mask: Mask, place: int, index: int) -> Tensor | None:
     """A party's share of Σ Q_k s_k, if it may differ from zero."""
     first = mask.terms[0].secret
-    if isinstance(first, Secret):
+    if isinstance(first, MaskValue):
         return first.parts[place] if first.known_to(index) else None
     return mask.sums()[place]
 
@@ -137,7 +137,7 @@ def _premasked(dealing: Dealing, parts: Sequence[Tensor | None], product: Tensor
 
 
 def _mask_of(plain: Tensor | None, shape: torch.Size) -> Premask:
-    return Premask(Secret.withheld(plain, shape), frozenset((Draw(),)))
+    return Premask(MaskValue.withheld(plain, shape), frozenset((Draw(),)))
 
 
 def _plain(mask: Mask, k: int) -> Tensor:

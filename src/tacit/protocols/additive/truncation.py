@@ -20,8 +20,8 @@ from fractions import Fraction
 
 from torch import Tensor
 
-from tacit.correlated.dealing import RING_BYTES, Dealing, width
-from tacit.correlated.masks import Mask, Scaled
+from tacit.protocols.additive.dealing import RING_BYTES, Dealing, width
+from tacit.protocols.additive.masks import Mask, Scaled
 from tacit.ring import kernels
 
 __all__ = ["scaled", "truncated"]

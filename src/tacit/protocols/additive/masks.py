@@ -12,15 +12,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tacit.correlated.dealing import RING_BYTES, Dealing, Dealt
+from tacit.protocols.additive.dealing import RING_BYTES, Dealing, Dealt
 from tacit.ring import kernels
 
-__all__ = ["BitMask", "Draw", "Form", "Mask", "Premask", "Scaled", "Secret", "Term"]
+__all__ = ["BitMask", "Draw", "Form", "Mask", "MaskValue", "Premask", "Scaled", "Term"]
 
 TensorOp = Callable[[Tensor], Tensor]
 
 
-class Secret(Dealt):
+class MaskValue(Dealt):
     """A mask a, with the tables that comparisons look digits up in, dealt when first asked for.
 
     `holder` is the party that knows a, if one does: the owner of what it masks. The other shares of a are zero.
@@ -35,17 +35,19 @@ class Secret(Dealt):
         self.holder = holder
         self.dealt = True
         self._shape = torch.Size()
-        self._source: tuple[Secret, TensorOp] | None = None
+        self._source: tuple[MaskValue, TensorOp] | None = None
         self._tables: tuple[Dealt, Dealt] | None = None
 
     @classmethod
-    def withheld(cls, plain: Tensor | None, shape: torch.Size, source: tuple[Secret, TensorOp] | None = None) -> Secret:
+    def withheld(
+        cls, plain: Tensor | None, shape: torch.Size, source: tuple[MaskValue, TensorOp] | None = None
+    ) -> MaskValue:
         """A mask of which the parties have no shares yet; they follow from those of `source`, if that is no larger."""
         secret = cls(Dealt([], plain))
         secret.dealt, secret._shape, secret._source = False, shape, source
         return secret
 
-    def deal(self, dealing: Dealing) -> Secret:
+    def deal(self, dealing: Dealing) -> MaskValue:
         """Give the parties shares of a, if they have none yet. 8 bytes an element."""
         if not self.dealt:
             self.dealt = True
@@ -61,12 +63,12 @@ class Secret(Dealt):
                 self.parts = [part for (part,) in dealing.words(self._shape, [RING_BYTES], fill)]
         return self
 
-    def mapped(self, op: TensorOp, shape: torch.Size) -> Secret:
+    def mapped(self, op: TensorOp, shape: torch.Size) -> MaskValue:
         """The mask of op(x), for an op that is linear, and the shape of that."""
         plain = None if self.plain is None else op(self.plain)
         if self.dealt:
-            return Secret(Dealt([op(part) for part in self.parts], plain), self.holder)
-        return Secret.withheld(plain, shape, (self, op) if self._shape.numel() <= shape.numel() else None)
+            return MaskValue(Dealt([op(part) for part in self.parts], plain), self.holder)
+        return MaskValue.withheld(plain, shape, (self, op) if self._shape.numel() <= shape.numel() else None)
 
     def known_to(self, index: int) -> bool:
         """Whether a party's share of a may differ from zero."""
@@ -111,7 +113,7 @@ class Premask:
 
     __slots__ = ("draws", "onto", "secret")
 
-    def __init__(self, secret: Secret, draws: frozenset[Draw], onto: bool = True) -> None:
+    def __init__(self, secret: MaskValue, draws: frozenset[Draw], onto: bool = True) -> None:
         self.secret = secret
         self.draws = draws
         self.onto = onto
@@ -134,14 +136,14 @@ class Premask:
         """The premask a + t of shares that t, drawn for this and nothing else, was taken off."""
         mine = self.secret.plain
         plain = None if mine is None or t.plain is None else mine + t.plain
-        return Premask(Secret.withheld(plain, shape), frozenset((Draw(),)))
+        return Premask(MaskValue.withheld(plain, shape), frozenset((Draw(),)))
 
     def plus(self, other: Premask, shape: torch.Size) -> Premask:
         """The premask of the sum of two values."""
         mine, its = self.secret.plain, other.secret.plain
         plain = None if mine is None or its is None else mine + its
         apart = self.draws.isdisjoint(other.draws)
-        return Premask(Secret.withheld(plain, shape), self.draws | other.draws, apart and (self.onto or other.onto))
+        return Premask(MaskValue.withheld(plain, shape), self.draws | other.draws, apart and (self.onto or other.onto))
 
     @staticmethod
     def end_to_end(premasks: Sequence[Premask | None], shapes: Sequence[torch.Size]) -> Premask:
@@ -155,7 +157,7 @@ class Premask:
         count = torch.Size((sum(shape.numel() for shape in shapes),))
         draws = frozenset[Draw]().union(*(p.draws for p in found))
         apart = len(found) == len(premasks) and len(draws) == sum(len(p.draws) for p in found)
-        return Premask(Secret.withheld(plain, count), draws, apart and all(p.onto for p in found))
+        return Premask(MaskValue.withheld(plain, count), draws, apart and all(p.onto for p in found))
 
     def __repr__(self) -> str:
         return "Premask(<hidden>)"
@@ -180,15 +182,15 @@ class Mask:
         self.terms = terms
 
     @classmethod
-    def simple(cls, opened: Tensor | None, secret: Secret) -> Mask:
+    def simple(cls, opened: Tensor | None, secret: MaskValue) -> Mask:
         """x = E + a."""
         return cls(opened, (Term(None, secret),))
 
     @property
-    def secret(self) -> Secret:
+    def secret(self) -> MaskValue:
         """The mask a of the simple form."""
         secret = self.terms[0].secret
-        assert isinstance(secret, Secret)
+        assert isinstance(secret, MaskValue)
         return secret
 
     @property
@@ -201,7 +203,7 @@ class Mask:
     def deal(self, dealing: Dealing) -> None:
         """Give the parties shares of the mask of the simple form, if they have none yet."""
         for term in self.terms:
-            if isinstance(term.secret, Secret):
+            if isinstance(term.secret, MaskValue):
                 term.secret.deal(dealing)
 
     def sums(self) -> list[Tensor]:
@@ -355,7 +357,7 @@ def _apply(op: TensorOp, tensor: Tensor | None) -> Tensor | None:
 
 def _map_term(term: Term, op: TensorOp, opened: Tensor | None) -> Term:
     factor, secret, zeros = term
-    if not isinstance(secret, Secret):
+    if not isinstance(secret, MaskValue):
         return Term(_apply(op, factor), secret.map(op), zeros)
     if opened is None:  # at the producer, so the mask is here
         assert secret.plain is not None

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
-from tacit.correlated.masks import Form, Premask
+from tacit.protocols.additive.masks import Form, Premask
 
 if TYPE_CHECKING:
-    from tacit.protocols.share import Share
+    from tacit.protocols.values import Value
 
 __all__ = ["Facts", "Lineage", "Owned", "Storage", "TensorOp", "owned", "within"]
 
@@ -74,7 +74,7 @@ class Storage:
 class Lineage(NamedTuple):
     """Where a share's content came from: `parent` by an operation that maps masks to masks."""
 
-    parent: Share
+    parent: Value
     facts: Facts
     mask: Callable[[Any], Any]
     """From a masked form of the parent to one of the child."""

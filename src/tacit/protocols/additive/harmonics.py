@@ -25,8 +25,8 @@ from functools import lru_cache
 
 from torch import Tensor
 
-from tacit.correlated.dealing import Dealing
-from tacit.correlated.masks import Mask
+from tacit.protocols.additive.dealing import Dealing
+from tacit.protocols.additive.masks import Mask
 from tacit.ring import kernels
 from tacit.ring.waves import Term, Waves
 

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tacit.correlated import selection
-from tacit.correlated.dealing import Dealing
-from tacit.correlated.masks import BitMask, Form, Mask, Premask, Secret
-from tacit.correlated.parts import OpenedParts, draw_mask
 from tacit.net.transport import Parcel
-from tacit.protocols.facts import Facts, Owned, owned
-from tacit.protocols.share import Binary, Share
+from tacit.protocols.additive import selection
+from tacit.protocols.additive.dealing import Dealing
+from tacit.protocols.additive.masks import BitMask, Form, Mask, MaskValue, Premask
+from tacit.protocols.additive.parts import OpenedParts, draw_mask
+from tacit.protocols.remembered import Facts, Owned, owned
+from tacit.protocols.values import Bits, Value
 from tacit.ring import kernels
 from tacit.ring.memory import xor, xor_into
 from tacit.session.session import Session
@@ -59,13 +59,13 @@ class Masking:
         self._session = session
         self._dealing = dealing
 
-    def mask(self, *shares: Share) -> None:
+    def open_together(self, *shares: Value) -> None:
         """Give every share a simple mask. What a share was moved from is opened in its place, if it is no larger."""
         self._mask_beside(shares, [])
 
-    def _mask_beside(self, shares: Sequence[Share], others: Sequence[Opening]) -> list[Tensor | None]:
+    def _mask_beside(self, shares: Sequence[Value], others: Sequence[Opening]) -> list[Tensor | None]:
         """The same, and what else is opened in that round."""
-        roots: list[Share] = []
+        roots: list[Value] = []
         for share in shares:
             if simple_mask(share.facts) is None:
                 root = share
@@ -83,9 +83,9 @@ class Masking:
             simple_mask(share.facts)
         return opened[len(roots) :]
 
-    def _begin(self, share: Share) -> Pending:
+    def _begin(self, share: Value) -> Pending:
         """Draw a mask for one secret."""
-        if isinstance(share, Binary):
+        if isinstance(share, Bits):
             return self._begin_bits(share)
         lineage = share.facts.lineage
         if lineage is not None and lineage.move is not None:
@@ -97,13 +97,13 @@ class Masking:
             return self._begin_premasked(share, premask)
         known = owned(share.facts)
         holder = None if known is None else known.party
-        secret = Secret(draw_mask(self._dealing, share.shape, holder), holder)
+        secret = MaskValue(draw_mask(self._dealing, share.shape, holder), holder)
         tensors = self._masked(share.tensors, known, secret.parts)
         return Pending(
             Opening(tensors, share.shape, 8 * share.numel, add, holder), lambda opened: Mask.simple(opened, secret)
         )
 
-    def _begin_premasked(self, share: Share, premask: Premask) -> Pending:
+    def _begin_premasked(self, share: Value, premask: Premask) -> Pending:
         """Open shares under the mask that is in them, or that and another draw, if it would not be fresh."""
         tensors = share.raw if self._session.party_indices else []
         if not premask.fresh:
@@ -122,7 +122,7 @@ class Masking:
             return []
         return [known.value - masks[self._session.party_indices.index(known.party)]]
 
-    def _begin_bits(self, share: Binary) -> Pending:
+    def _begin_bits(self, share: Bits) -> Pending:
         plane, mask = selection.draw_bit_mask(self._dealing, share.shape)
         packed = [kernels.pack_bits(t) for i, t in share.protocol.indexed(share.tensors) if i >= 0]
         tensors = [xor_into(t, p) for t, p in zip(packed, plane.parts, strict=True)]
@@ -134,7 +134,7 @@ class Masking:
 
         return Pending(Opening(tensors, torch.Size(((share.numel + 7) // 8,)), (share.numel + 7) // 8, xor), finish)
 
-    def _begin_part(self, share: Share, whole: Share, move: Callable[[Tensor], Tensor]) -> Pending:
+    def _begin_part(self, share: Value, whole: Value, move: Callable[[Tensor], Tensor]) -> Pending:
         """Open those elements of a part of lasting data that no part before it has opened."""
         facts = whole.facts
         known = owned(facts)
@@ -226,7 +226,7 @@ class Masking:
             result.append(fold(opening.combine, pieces))
         return result
 
-    def open_bits(self, tensors: Sequence[Tensor], size: int, *beside: Share) -> Tensor | None:
+    def open_bits(self, tensors: Sequence[Tensor], size: int, *beside: Value) -> Tensor | None:
         """Open bytes of masked bits, so many for each party, and mask shares in the same round."""
         opening = Opening(tensors, tensors[0].shape if tensors else torch.Size((size,)), size, xor)
         return self._mask_beside(beside, [opening])[0]

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tacit.correlated.dealing import Dealing
-from tacit.correlated.masks import BitMask
+from tacit.protocols.additive.dealing import Dealing
+from tacit.protocols.additive.masks import BitMask
 from tacit.ring import kernels
 
 __all__ = ["MOST", "all_of", "both"]

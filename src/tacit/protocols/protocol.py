@@ -9,10 +9,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from tacit.correlated.harmonics import Harmonics
-from tacit.correlated.masks import Premask
-from tacit.protocols.arithmetic import FINEST_PRODUCT, PARAMETER_BITS, SLACK_BITS, Arithmetic
-from tacit.protocols.share import Binary, Share
+from tacit.protocols.additive.harmonics import Harmonics
+from tacit.protocols.additive.masks import Premask
+from tacit.protocols.number import FINEST_PRODUCT, PARAMETER_BITS, SLACK_BITS, Number
+from tacit.protocols.values import Bits, Value
 from tacit.session.session import Session
 
 __all__ = ["DeclaredCost", "Harmonics", "Polynomial", "Protocol"]
@@ -75,30 +75,30 @@ class Protocol(ABC):
     # --- in and out ------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def share(self, value: Tensor | None, owner: str, shape: Sequence[int], frac_bits: int) -> Arithmetic:
+    def share(self, value: Tensor | None, owner: str, shape: Sequence[int], frac_bits: int) -> Number:
         """Share ring elements that `owner` knows; `value` is None at every other role. No bytes."""
 
     @abstractmethod
-    def share_bits(self, value: Tensor | None, owner: str, shape: Sequence[int]) -> Binary:
+    def share_bits(self, value: Tensor | None, owner: str, shape: Sequence[int]) -> Bits:
         """Share bits (bytes of value 0 or 1) that `owner` knows. No bytes."""
 
     @abstractmethod
-    def public(self, ring: Tensor, frac_bits: int) -> Arithmetic:
+    def public(self, ring: Tensor, frac_bits: int) -> Number:
         """A trivial sharing of public ring elements. Local."""
 
     @abstractmethod
-    def public_bits(self, bits: Tensor) -> Binary:
+    def public_bits(self, bits: Tensor) -> Bits:
         """A trivial sharing of public bits. Local."""
 
     @abstractmethod
-    def reveal(self, x: Share, receivers: Sequence[str]) -> Tensor | None:
+    def reveal(self, x: Value, receivers: Sequence[str]) -> Tensor | None:
         """Open x towards the receivers, after re-randomising its shares; None at everybody else. Reveals x, to them.
 
         Call it through `tacit.reveal` only, which asks the ledger first.
         """
 
     @abstractmethod
-    def refresh(self, x: Arithmetic) -> list[Tensor]:
+    def refresh(self, x: Number) -> list[Tensor]:
         """Fresh shares of x of the hosted parties, which say nothing beyond their sum: to be handed out. Local.
 
         Call it through `tacit.api.release` only, which asks the ledger first.
@@ -107,79 +107,79 @@ class Protocol(ABC):
     # --- numbers ---------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def mask(self, *shares: Share) -> None:
+    def together(self, *shares: Value) -> None:
         """Open those of the shares that are not open yet, under fresh masks, in one round."""
 
     @abstractmethod
     def unmask(self, tensors: Sequence[Tensor], premask: Premask) -> None:
-        """Add shares of a premask, in place, to shares that are short of it; see `Share.tensors`."""
+        """Add shares of a premask, in place, to shares that are short of it; see `Value.tensors`."""
 
     @abstractmethod
-    def multiply(self, x: Arithmetic, y: Arithmetic) -> Arithmetic:
+    def multiply(self, x: Number, y: Number) -> Number:
         """x * y elementwise, with broadcasting. The scales add up; nothing is truncated."""
 
     @abstractmethod
-    def bilinear(self, x: Arithmetic, y: Arithmetic, op: Callable[[Tensor, Tensor], Tensor]) -> Arithmetic:
+    def bilinear(self, x: Number, y: Number, op: Callable[[Tensor, Tensor], Tensor]) -> Number:
         """op(x, y) for an operation that is linear in each operand (a matrix product, a convolution)."""
 
     @abstractmethod
-    def truncate(self, x: Arithmetic, bits: int) -> Arithmetic:
+    def truncate(self, x: Number, bits: int) -> Number:
         """floor(x / 2^bits) or that plus one (unbiased), for |x| < 2^62; the scale drops by `bits`."""
 
     @abstractmethod
-    def scale(self, x: Arithmetic, factor: float, frac_bits: int | None = None) -> Arithmetic | None:
+    def scale(self, x: Number, factor: float, frac_bits: int | None = None) -> Number | None:
         """x times a public factor, truncated to `frac_bits` (the session's) in the same round; off by two units.
 
         None if the factor is too large for the fractional bits that x has to lose, and nothing has happened.
         """
 
     @abstractmethod
-    def settle(self, x: Arithmetic, frac_bits: int | None = None) -> Arithmetic:
-        """Truncate x to at most `frac_bits` fractional bits, once; see `Arithmetic.settle`."""
+    def settle(self, x: Number, frac_bits: int | None = None) -> Number:
+        """Truncate x to at most `frac_bits` fractional bits, once; see `Number.settle`."""
 
     @abstractmethod
-    def settle_all(self, shares: Sequence[Arithmetic], frac_bits: int | None = None) -> list[Arithmetic]:
+    def settle_all(self, shares: Sequence[Number], frac_bits: int | None = None) -> list[Number]:
         """Settle independent shares in one round."""
 
     @abstractmethod
-    def harmonics(self, x: Arithmetic, series: Harmonics) -> Arithmetic:
+    def harmonics(self, x: Number, series: Harmonics) -> Number:
         """Evaluate a trigonometric polynomial of x, from one opening of x; not truncated."""
 
     @abstractmethod
-    def polynomials(self, x: Arithmetic, polynomials: Sequence[Polynomial]) -> list[Arithmetic]:
+    def polynomials(self, x: Number, polynomials: Sequence[Polynomial]) -> list[Number]:
         """Evaluate polynomials of x, of one window, from one opening of x; not truncated. Outside of it, wrong.
 
         Later ones of the same window and of no higher degree cost nothing.
         """
 
     @abstractmethod
-    def powers_of_two(self, y: Arithmetic) -> Arithmetic:
+    def powers_of_two(self, y: Number) -> Number:
         """2^y for -44 <= y < 16, from one opening of y; not truncated. Outside of this window the result is wrong."""
 
     # --- bits ------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def less(self, x: Arithmetic, thresholds: Sequence[int], *beside: Callable[[], Share]) -> list[Binary]:
+    def less(self, x: Number, thresholds: Sequence[int], *beside: Callable[[], Value]) -> list[Bits]:
         """[x < t] for public ring elements t at the scale of x, all from one opening of x. |x - t| < 2^63.
 
         `beside` are asked, once x is open, for what may be masked in the rounds that the comparison then takes.
         """
 
     @abstractmethod
-    def select(self, pairs: Sequence[tuple[Binary, Arithmetic]]) -> list[Arithmetic]:
+    def select(self, pairs: Sequence[tuple[Bits, Number]]) -> list[Number]:
         """b x for each pair (b, x) of one shape, in one round; a truncation that x still needs is done on the way.
 
         What is precise is not truncated.
         """
 
     @abstractmethod
-    def conjunction(self, x: Binary, y: Binary) -> Binary:
+    def conjunction(self, x: Bits, y: Bits) -> Bits:
         """x and y."""
 
     @abstractmethod
-    def all_of(self, bits: Sequence[Binary]) -> Binary:
+    def all_of(self, bits: Sequence[Bits]) -> Bits:
         """The conjunction of bits of one shape, in one round for up to ten of them."""
 
     @abstractmethod
-    def to_arithmetic(self, b: Binary) -> Arithmetic:
+    def to_arithmetic(self, b: Bits) -> Number:
         """The bits as integers."""

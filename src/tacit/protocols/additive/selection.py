@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tacit.correlated.dealing import RING_BYTES, Dealing, Dealt, width
-from tacit.correlated.masks import BitMask, Form, Scaled
+from tacit.protocols.additive.dealing import RING_BYTES, Dealing, Dealt, width
+from tacit.protocols.additive.masks import BitMask, Form, Scaled
 from tacit.ring import kernels
 
 __all__ = ["draw_bit_mask", "selected", "to_ring"]
