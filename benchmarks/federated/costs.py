@@ -34,14 +34,14 @@ from flwr.clientapp import ClientApp
 from flwr.common.serde import message_to_proto
 from flwr.serverapp.strategy import FedAvg
 
-from tacit.federated import Identity, LocalGrid, PairwiseMasks, Roster, Settings, enroll, wire
-from tacit.federated.masked import Session
-from tacit.federated.secagg import Member, keys
-from tacit.federated.secagg.encoding import Ring
-from tacit.federated.secagg.graph import plan
-from tacit.federated.secagg.member import Stage
-from tacit.federated.secagg.shamir import _weights_at_zero
+from tacit.federated import Identity, LocalGrid, PairwiseMasks, Roster, Settings, enroll, records
+from tacit.federated.masks import keys
+from tacit.federated.masks.graph import plan
+from tacit.federated.masks.member import Member, Stage
+from tacit.federated.masks.server import Leader
+from tacit.federated.masks.shamir import _weights_at_zero
 from tacit.federated.update import Layout, Update
+from tacit.federated.vectors import Ring
 
 CLIENTS = [10, 100, 1000]
 PARAMETERS = [8_000, 100_000, 1_000_000, 10_000_000]
@@ -113,7 +113,7 @@ class Measured:
 
     def ask(self, stage: Stage, content: RecordDict) -> RecordDict:
         """Take part in a stage, and return the reply."""
-        content.config_records[wire.RECORD].update({"stage": int(stage), "number": 1})
+        content.config_records[records.RECORD].update({"stage": int(stage), "number": 1})
         message = Message(content, dst_node_id=0, message_type="train")
         self.down += message_to_proto(message).ByteSize()
         start = time.process_time()
@@ -135,17 +135,17 @@ class Prepared:
     """Server and clients after the first two stages, which know nothing of the model."""
 
     first: Measured
-    session: Session
+    session: Leader
     members: dict[int, bytes]
     identities: dict[str, Identity]
 
-    def again(self, parameters: int) -> tuple[Measured, Session, dict[int, Member]]:
+    def again(self, parameters: int) -> tuple[Measured, Leader, dict[int, Member]]:
         """Return all of them anew, to go on with a model of so many parameters."""
         state = RecordDict({name: ConfigRecord(dict(r)) for name, r in self.first.context.state.config_records.items()})
         first = replace(self.first, context=Context(self.session.grid.run.run_id, 0, {}, state, {}))
         model = ArrayRecord({"w": Array(np.zeros(parameters, dtype=np.float32))})
         content = RecordDict({"arrays": model, "config": ConfigRecord({"server-round": 1})})
-        session = Session(first.form, self.session.grid, [Message(content, 0, "train")], None, 1, first.roster)
+        session = Leader(first.form.settings, self.session.grid, [Message(content, 0, "train")], None, 1, first.roster)
         session.nodes, session.seconds = self.session.nodes, self.session.seconds
         session.collector = replace(self.session.collector, survivors=set(), confirmed={}, revealed={}, _sum=None)
         members = {i: Member.load(kept, first.roster, first.form.settings) for i, kept in self.members.items()}
@@ -157,14 +157,14 @@ def prepare(clients: int, planned: float) -> Prepared:
     form = form_for(clients, planned)
     roster, identities = enroll(f"{i:04d}" for i in range(clients))
     grid = LocalGrid(ClientApp(), clients)
-    session = Session(form, grid, [Message(RecordDict(), 0, "train")], None, 1, roster)
+    session = Leader(form.settings, grid, [Message(RecordDict(), 0, "train")], None, 1, roster)
     c = session.collector
     first = Measured(form, roster, identities["0000"], Context(grid.run.run_id, 0, {}, RecordDict(), {}))
     members = {i: Member(i, roster, form.settings, c.session) for i in range(1, clients)}
-    keys_of_first = first.ask(Stage.ADVERTISED, wire.put(RecordDict()))
+    keys_of_first = first.ask(Stage.ADVERTISED, records.put(RecordDict()))
     session.timed(lambda: session.accept_keys(0, keys_of_first))
     for i, member in members.items():
-        packed = wire.put(RecordDict(), keys=member.advertise(identities[roster.names[i]]).pack())
+        packed = records.put(RecordDict(), keys=member.advertise(identities[roster.names[i]]).pack())
         session.timed(lambda i=i, packed=packed: session.accept_keys(i, packed))
         session.nodes[i] = i
     session.timed(c.close_advertisements)
@@ -196,13 +196,13 @@ def measure(prepared: Prepared, parameters: int, dropped: float) -> Cost:
     alive = [i for i in members if i not in gone]
     layout = Layout((), (("w", (parameters,)),))
     vector = form.encode(Update(layout, 100.0, np.full(parameters, float(STEP))), session.encoding)
-    masked = wire.get_vector(first.ask(Stage.MASKED, session.model_for(0)))
+    masked = records.get_vector(first.ask(Stage.MASKED, session.model_for(0)))
     session.timed(lambda: session.accept_vector(0, masked, layout))
     for i in alive:
         masked = other_masks(members[i], vector, c.boxes_for(i), gone)
         session.timed(lambda i=i, masked=masked: session.accept_vector(i, masked, layout))
     session.timed(c.close_vectors)
-    survivors = wire.put(RecordDict(), survivors=wire.pack_indices(sorted(c.survivors)))
+    survivors = records.put(RecordDict(), survivors=records.pack_indices(sorted(c.survivors)))
     session.accept_confirmation(0, first.ask(Stage.CONFIRMED, survivors))
     for i in alive:
         signature = members[i].confirm(c.survivors, prepared.identities[first.roster.names[i]])

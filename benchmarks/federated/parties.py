@@ -19,9 +19,11 @@ import numpy as np
 
 from tacit.api import embedded
 from tacit.federated import ClippedMean, Median, NormFilter, Terms, TrimmedMean
-from tacit.federated.computation import FRAC_BITS, Work, compute
-from tacit.federated.robust import Rule
-from tacit.federated.sealed import Submission
+from tacit.federated.parties.computation import compute
+from tacit.federated.parties.rules import Rule
+from tacit.federated.parties.submission import Submission
+from tacit.federated.parties.terms import FRAC_BITS
+from tacit.federated.parties.work import Work
 from tacit.federated.update import Layout, Update
 from tacit.session.config import Config
 from tacit.session.meter import readable

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tacit.federated import Identity, Roster
-from tacit.federated.on_this_machine import establish, parties_on_this_machine
+from tacit.federated.parties.on_this_machine import establish, parties_on_this_machine
 from tacit.session.trial import free_ports
 
 HERE = Path(__file__).resolve().parent

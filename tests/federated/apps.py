@@ -9,7 +9,7 @@ from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordD
 from flwr.clientapp import ClientApp
 
 from tacit.federated import LocalGrid, PairwiseMasks, SecureAggregation, SecureAggregationMod, Settings, enroll
-from tacit.federated.aggregation import Aggregation
+from tacit.federated.form import Aggregation
 
 CLIENTS = 10
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tacit.federated.identity import enroll
-from tacit.federated.secagg import Collector, Member, Settings
-from tacit.federated.secagg.encoding import Encoding
+from tacit.federated.masks.collector import Collector
+from tacit.federated.masks.encoding import Encoding
+from tacit.federated.masks.member import Member
+from tacit.federated.masks.settings import Settings
 
 SESSION = b"a session"
 

@@ -29,13 +29,13 @@ from tacit.federated import (
     Terms,
     enroll,
 )
-from tacit.federated.aggregator import Aggregator, Rounds
-from tacit.federated.aggregators import make_box_key
-from tacit.federated.calls import METHOD, call_roles, pem
-from tacit.federated.computation import Work
 from tacit.federated.errors import FederatedError, ForgeryError, RosterError, RoundError, ThresholdError
-from tacit.federated.on_this_machine import establish, parties_on_this_machine
-from tacit.federated.sealed import Submission, seal_shares, session_name
+from tacit.federated.parties.aggregator import Aggregator, Rounds
+from tacit.federated.parties.calls import METHOD, call_roles, pem
+from tacit.federated.parties.directory import make_box_key
+from tacit.federated.parties.on_this_machine import establish, parties_on_this_machine
+from tacit.federated.parties.submission import Submission, seal_shares, session_name
+from tacit.federated.parties.work import Work
 from tacit.federated.update import Layout
 from tacit.session.config import Config
 

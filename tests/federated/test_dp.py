@@ -23,8 +23,8 @@ from tacit.federated import (
     enroll,
 )
 from tacit.federated.errors import FederatedError
-from tacit.federated.privacy import Accountant
-from tacit.federated.secagg.encoding import Encoding
+from tacit.federated.masks.encoding import Encoding
+from tacit.federated.privacy.accountant import Accountant
 from tacit.federated.update import Layout, Update
 
 from .apps import CLIENTS, client_app, initial, secure

@@ -12,8 +12,8 @@ from flwr.serverapp.strategy import FedAvg, FedAvgM
 
 from tacit.federated import PairwiseMasks, Settings
 from tacit.federated.errors import FederatedError
-from tacit.federated.secagg.member import Stage
-from tacit.federated.wire import pack_indices
+from tacit.federated.masks.member import Stage
+from tacit.federated.records import pack_indices
 
 from .apps import CLIENTS, initial, secure, step
 

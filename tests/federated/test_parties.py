@@ -26,10 +26,11 @@ from tacit.federated import (
     TrimmedMean,
     enroll,
 )
-from tacit.federated.computation import Work, compute, held
+from tacit.federated.boxes import fresh_key, public_key
 from tacit.federated.errors import FederatedError, ForgeryError
-from tacit.federated.sealed import Submission, open_share, seal_shares, session_name
-from tacit.federated.secagg import keys
+from tacit.federated.parties.computation import compute, held
+from tacit.federated.parties.submission import Submission, open_share, seal_shares, session_name
+from tacit.federated.parties.work import Work
 from tacit.federated.update import Layout, Update
 
 from .apps import CLIENTS, client_app, initial, secure, step
@@ -273,8 +274,8 @@ def test_a_share_that_does_not_open_excludes_its_client_and_only_that_one():
 
 @pytest.mark.parametrize("party", [0, 1, 2])
 def test_each_party_s_share_is_uniform_and_opens_with_its_key_only(party):
-    private = [keys.fresh_key() for _ in range(3)]
-    public = [keys.public_key(key) for key in private]
+    private = [fresh_key() for _ in range(3)]
+    public = [public_key(key) for key in private]
     vectors = [np.zeros(20_000, dtype=np.uint64), np.full(20_000, 2**63 - 1, dtype=np.uint64)]
 
     for vector in vectors:
@@ -293,7 +294,7 @@ def test_each_party_s_share_is_uniform_and_opens_with_its_key_only(party):
 
 
 def test_sizes_of_boxes_do_not_depend_on_the_update():
-    public = [keys.public_key(keys.fresh_key()) for _ in range(2)]
+    public = [public_key(fresh_key()) for _ in range(2)]
 
     sizes = [
         [len(box) for box in seal_shares(np.full(100, value, dtype=np.uint64), public, 0, b"s")]

@@ -12,7 +12,8 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from flwr.serverapp.strategy import FedAvg
 
-from tacit.federated.secagg import Settings, keys
+from tacit.federated.masks import keys
+from tacit.federated.masks.settings import Settings
 
 from .apps import initial, secure
 from .rounds import run

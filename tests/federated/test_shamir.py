@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tacit.federated.errors import ForgeryError, ThresholdError
-from tacit.federated.secagg.shamir import PRIME, SHARE_BYTES, combine, correct, split
+from tacit.federated.masks.shamir import PRIME, SHARE_BYTES, combine, correct, split
 
 
 @pytest.mark.parametrize("secret", [bytes(32), b"\xff" * 32, os.urandom(32)])

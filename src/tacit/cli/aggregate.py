@@ -16,7 +16,7 @@ from tacit.errors import ConfigError
 from tacit.session.config import Config
 
 if TYPE_CHECKING:
-    from tacit.federated.parties import ComputingParties
+    from tacit.federated.parties.form import ComputingParties
 
 __all__ = ["aggregate"]
 
@@ -45,9 +45,9 @@ def aggregate(
     SETTINGS is a Python file that holds FORM, a ComputingParties: the same as at clients and server. Keys and
     certificates lie in the folder that the config names, among them `federation.crt`, the certificate of the server.
     """
-    from tacit.federated.aggregator import Aggregator, Rounds
-    from tacit.federated.aggregators import Aggregators, make_box_key
     from tacit.federated.identity import Roster
+    from tacit.federated.parties.aggregator import Aggregator, Rounds
+    from tacit.federated.parties.directory import Aggregators, make_box_key
 
     config = Config.load(config_path)
     certs = Path(config.tls)
@@ -70,7 +70,7 @@ def aggregate(
 
 
 def _form(path: Path) -> ComputingParties:
-    from tacit.federated.parties import ComputingParties
+    from tacit.federated.parties.form import ComputingParties
 
     if not path.is_file():
         raise ConfigError(f"there is no file of settings {path}")

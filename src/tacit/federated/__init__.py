@@ -2,29 +2,28 @@
 
 ::
 
-    strategy.py   SecureAggregation: any Flower strategy, at the server
-    mod.py        SecureAggregationMod: any ClientApp, at the client
-    masked.py     form 1, one server: pairwise masks       secagg/  the protocol itself
-    parties.py    form 2, several computing parties        robust.py  medians, trimmed means, clipping
-                  computation.py  what they compute        sealed.py  what clients send them
-                  aggregator.py   one of them, a process   aggregators.py  who they are   calls.py  asking them
-    aggregation.py  update.py  wire.py                     what the forms share
-    privacy.py    clipping, distributed noise, accounting  budget.py  a client's own account of it
-    identity.py   who takes part                           local.py  a grid in this process
+    server.py     SecureAggregation: any Flower strategy, at the server
+    client.py     SecureAggregationMod: any ClientApp, at the client
+    masks/        form 1, one server: pairwise masks
+    parties/      form 2, several computing parties: medians, trimmed means, clipping
+    privacy/      clipping, distributed noise, accounting, a client's own budget
+    form.py       what the forms have in common            update.py   a client's contribution as one vector
+    identity.py   who takes part                           boxes.py    what one encrypts for another
+    records.py    Tacit's records in Flower's messages     local.py    a grid in this process
 """
 
-from tacit.federated.aggregation import from_node_config
-from tacit.federated.aggregators import Aggregators
-from tacit.federated.computation import Terms
+from tacit.federated.client import SecureAggregationMod
+from tacit.federated.form import from_node_config
 from tacit.federated.identity import Identity, Roster, enroll
 from tacit.federated.local import LocalGrid
-from tacit.federated.masked import PairwiseMasks
-from tacit.federated.mod import SecureAggregationMod
-from tacit.federated.parties import ComputingParties, InsecureEmbeddedParties
-from tacit.federated.privacy import Privacy
-from tacit.federated.robust import ClippedMean, Median, NormFilter, TrimmedMean
-from tacit.federated.secagg import Settings
-from tacit.federated.strategy import SecureAggregation
+from tacit.federated.masks.form import PairwiseMasks
+from tacit.federated.masks.settings import Settings
+from tacit.federated.parties.directory import Aggregators
+from tacit.federated.parties.form import ComputingParties, InsecureEmbeddedParties
+from tacit.federated.parties.rules import ClippedMean, Median, NormFilter, TrimmedMean
+from tacit.federated.parties.terms import Terms
+from tacit.federated.privacy.noise import Privacy
+from tacit.federated.server import SecureAggregation
 
 __all__ = [
     "Aggregators",

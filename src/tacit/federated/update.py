@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 
-from tacit.federated.errors import UpdateError
-from tacit.federated.secagg.encoding import Floats
+from tacit.federated import records
+from tacit.federated.errors import FederatedError, ForgeryError, UpdateError
+from tacit.federated.vectors import Floats
 
-__all__ = ["Layout", "Update", "average"]
+__all__ = ["Layout", "Train", "Update", "average", "contribution"]
+
+Train = Callable[[Message, Context], Message]
+"""A ClientApp's own function."""
 
 WEIGHT = "num-examples"
 """The metric that weighs a client, as in all of Flower's strategies."""
@@ -110,3 +115,17 @@ def average(instruction: Message, layout: Layout, mean: Floats, examples: float)
             content.array_records["arrays"][name] = Array(np.asarray(exact, dtype=old.dtype))
             at += size
     return Message(content, reply_to=instruction)
+
+
+def contribution(message: Message, context: Context, train: Train, *, metrics: bool = True) -> Update:
+    """Let the ClientApp do its work on the message without Tacit's record, and read its reply."""
+    del message.content[records.RECORD]
+    sent = None
+    if message.metadata.message_type.startswith("train"):
+        if len(message.content.array_records) != 1:
+            raise ForgeryError("a training message must hold one ArrayRecord, the model")
+        sent = ArrayRecord(dict(next(iter(message.content.array_records.values()))))
+    reply = train(message, context)
+    if reply.has_error():
+        raise FederatedError(f"the ClientApp failed: {reply.error.reason}")
+    return Update.of(sent, reply.content, metrics=metrics)

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from tacit.federated.boxes import public_key
 from tacit.federated.errors import FederatedError, ForgeryError, RoundError, ThresholdError, UpdateError
 from tacit.federated.identity import Roster
-from tacit.federated.secagg import keys, shamir
-from tacit.federated.secagg.encoding import Encoding, Ring
-from tacit.federated.secagg.graph import neighbours
-from tacit.federated.secagg.packets import Advertisement, Revealed, signed_survivors
-from tacit.federated.secagg.settings import Settings
+from tacit.federated.masks import keys, shamir
+from tacit.federated.masks.encoding import Encoding
+from tacit.federated.masks.graph import neighbours
+from tacit.federated.masks.packets import Advertisement, Revealed, signed_survivors
+from tacit.federated.masks.settings import Settings
+from tacit.federated.vectors import Ring
 
 __all__ = ["Collector"]
 
@@ -155,7 +157,7 @@ class Collector:
 
     def _mask_key(self, u: int, held: Mapping[int, dict[int, bytes]]) -> bytes:
         public = self.advertised[u].mask_key
-        return self._secret(u, held, lambda key: keys.public_key(key) == public, "mask key")
+        return self._secret(u, held, lambda key: public_key(key) == public, "mask key")
 
     def _secret(
         self, u: int, held: Mapping[int, dict[int, bytes]], is_right: Callable[[bytes], bool], what: str

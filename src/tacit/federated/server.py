@@ -12,11 +12,11 @@ from flwr.serverapp.strategy import Result, Strategy
 from flwr.supercore.run import Run
 
 from tacit.errors import TacitError
-from tacit.federated.aggregation import Aggregate, Aggregation
 from tacit.federated.errors import FederatedError
+from tacit.federated.form import Aggregate, Aggregation
 from tacit.federated.identity import Roster
-from tacit.federated.masked import PairwiseMasks
-from tacit.federated.privacy import Accountant
+from tacit.federated.masks.form import PairwiseMasks
+from tacit.federated.privacy.accountant import Accountant
 from tacit.federated.update import average
 
 __all__ = ["RoundReport", "SecureAggregation"]

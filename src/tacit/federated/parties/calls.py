@@ -15,10 +15,11 @@ import grpc
 import numpy as np
 
 from tacit.errors import ConfigError
-from tacit.federated.aggregators import Aggregators
-from tacit.federated.computation import Outcome, Work
 from tacit.federated.errors import FederatedError, ForgeryError
-from tacit.federated.sealed import Ring
+from tacit.federated.parties.computation import Outcome
+from tacit.federated.parties.directory import Aggregators
+from tacit.federated.parties.submission import Ring
+from tacit.federated.parties.work import Work
 
 __all__ = ["METHOD", "OPTIONS", "call_roles", "pem"]
 

@@ -10,13 +10,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import dp_accounting
 import numpy as np
 import numpy.typing as npt
 import opendp.prelude as dp
-from dp_accounting.rdp import RdpAccountant
 
-__all__ = ["Accountant", "Privacy"]
+__all__ = ["Privacy"]
 
 SMALLEST_SCALE = 64.0
 """Standard deviation of one client's noise, in units of the last place, from which the sum of discrete Gaussians is
@@ -83,16 +81,3 @@ class Privacy:
     def loss(self, sensitivity: float) -> float:
         """Return the zero-concentrated privacy loss of one round whose sum a client moves by at most so much."""
         return sensitivity**2 / (2 * self.honest * self.scale**2)
-
-
-class Accountant:
-    """Adds up the privacy loss of all rounds: Renyi accounting by the dp-accounting library."""
-
-    def __init__(self, delta: float) -> None:
-        self.delta = delta
-        self._accountant = RdpAccountant(neighboring_relation=dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
-
-    def spend(self, rho: float) -> float:
-        """Add a round that is rho-zCDP; return the epsilon of all rounds so far, at delta."""
-        self._accountant.compose(dp_accounting.ZCDpEvent(rho))
-        return float(self._accountant.get_epsilon(self.delta))

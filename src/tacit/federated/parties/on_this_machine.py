@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tacit.errors import ConnectError
-from tacit.federated.aggregators import SERVER, Aggregators, make_box_key
+from tacit.federated.parties.directory import SERVER, Aggregators, make_box_key
 from tacit.net.certificates import make_certificate
 from tacit.session.config import PRODUCER, SETTINGS
 from tacit.session.trial import free_ports

@@ -5,9 +5,9 @@ from __future__ import annotations
 from flwr.app import Context, Error, Message
 from flwr.clientapp.typing import ClientAppCallable
 
-from tacit.federated import wire
-from tacit.federated.aggregation import Aggregation, Credentials, from_node_config
+from tacit.federated import records
 from tacit.federated.errors import FederatedError, RoundError
+from tacit.federated.form import Aggregation, Credentials, from_node_config
 
 __all__ = ["SecureAggregationMod"]
 
@@ -31,7 +31,7 @@ class SecureAggregationMod:
         if message.metadata.message_type.startswith("query"):
             return call_next(message, context)
         try:
-            if wire.RECORD not in message.content.config_records:
+            if records.RECORD not in message.content.config_records:
                 raise RoundError("the server asks for a reply in clear; this client sends none")
             content = self.form.reply(message, context, call_next, self.credentials)
         except FederatedError as error:

@@ -1,10 +1,8 @@
-"""Form 2: several computing parties that do not collude. Clients share their updates to them, and under multi-party
-computation they clip, sort and average what none of them sees (`tacit.federated.robust`).
+"""Form 2 as an app names it, and a client's end of it, which is one message: its vector in shares, each in a box.
 
-A client needs one message: its vector in shares, each sealed for its party (`tacit.federated.sealed`). Flower's server
-passes the boxes on, and gets the parties' shares of the result (`tacit.federated.computation`).
+Flower's server passes the boxes on (`intake.py`), and gets the parties' shares of the result (`computation.py`).
 
-`ComputingParties` asks parties that are processes of their own, wherever they run (`tacit.federated.aggregator`).
+`ComputingParties` asks parties that are processes of their own, wherever they run (`aggregator.py`).
 `InsecureEmbeddedParties` runs all parties in the server's process, which so holds all their keys: it computes what
 separate parties would compute, message for message, and protects nothing from that process. It is for tests, for
 notebooks, and for choosing a rule.
@@ -14,31 +12,32 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid
 
 from tacit.api import embedded
-from tacit.federated import budget, wire
-from tacit.federated.aggregation import Aggregate, Aggregation, Credentials
-from tacit.federated.aggregators import Aggregators
-from tacit.federated.calls import call_roles
-from tacit.federated.computation import FRAC_BITS, Outcome, Terms, Work, compute, open_boxes
-from tacit.federated.errors import FederatedError, ForgeryError, RosterError, RoundError, ThresholdError
+from tacit.federated import records
+from tacit.federated.boxes import fresh_key, public_key
+from tacit.federated.errors import RosterError, RoundError, ThresholdError
+from tacit.federated.form import Aggregate, Aggregation, Credentials, Train
 from tacit.federated.identity import Roster
-from tacit.federated.masked import contribution
-from tacit.federated.privacy import Privacy
-from tacit.federated.robust import Rule
-from tacit.federated.sealed import Submission, seal_shares, session_name
-from tacit.federated.secagg import keys
+from tacit.federated.parties.calls import call_roles
+from tacit.federated.parties.computation import Outcome, compute, open_boxes
+from tacit.federated.parties.directory import Aggregators
+from tacit.federated.parties.intake import Intake
+from tacit.federated.parties.rules import Rule
+from tacit.federated.parties.submission import Boxes, Submission, seal_shares, session_name
+from tacit.federated.parties.terms import FRAC_BITS, Terms
+from tacit.federated.parties.work import Work
+from tacit.federated.privacy import budget
+from tacit.federated.privacy.noise import Privacy
+from tacit.federated.update import contribution
 from tacit.session.config import Config
 
 __all__ = ["ComputingParties", "InsecureEmbeddedParties"]
-
-Boxes = dict[int, list[bytes]]
-"""Each client's boxes, one for each party."""
 
 
 class SharedUpdates(Aggregation):
@@ -66,14 +65,14 @@ class SharedUpdates(Aggregation):
         self,
         message: Message,
         context: Context,
-        train: Callable[[Message, Context], Message],
+        train: Train,
         credentials: Credentials,
     ) -> RecordDict:
         """Train, and share the update to the parties."""
         identity, roster = credentials(context)
-        number, privacy = wire.get(message.content, "number", int), self.terms.privacy
-        kept = context.state.config_records.get(wire.RECORD)
-        last = -1 if kept is None else wire.get(context.state, "number", int)
+        number, privacy = records.get(message.content, "number", int), self.terms.privacy
+        kept = context.state.config_records.get(records.RECORD)
+        last = -1 if kept is None else records.get(context.state, "number", int)
         if number <= last:
             raise RoundError(f"session {number} is over: this client took part in session {last}")
         client, public_keys = roster.index(identity), self._keys(context)
@@ -83,11 +82,11 @@ class SharedUpdates(Aggregation):
         rho = self.terms.rho(update.layout)
         if privacy is not None and rho is not None and update.layout.arrays:
             budget.charge(context, privacy, rho)
-        context.state[wire.RECORD] = ConfigRecord({"number": number})
+        context.state[records.RECORD] = ConfigRecord({"number": number})
         session = session_name(context.run_id, number)
         boxes = seal_shares(self.terms.encode(update), public_keys, client, session)
         submission = Submission.of(identity, client, update.layout, session, boxes)
-        return wire.put(
+        return records.put(
             RecordDict(),
             client=client,
             layout=update.layout.pack(),
@@ -167,8 +166,8 @@ class InsecureEmbeddedParties(SharedUpdates):
     ) -> None:
         super().__init__(Terms(rule, minimum, limit, max_examples, privacy))
         self.parties = tuple(parties)
-        self._private = [keys.fresh_key() for _ in self.parties]
-        self._public = [keys.public_key(key) for key in self._private]
+        self._private = [fresh_key() for _ in self.parties]
+        self._public = [public_key(key) for key in self._private]
 
     def _keys(self, context: Context) -> Sequence[bytes]:
         return self._public
@@ -180,63 +179,3 @@ class InsecureEmbeddedParties(SharedUpdates):
         }
         with embedded(Config.embedded(self.parties, frac_bits=FRAC_BITS)):
             return compute(self.terms, work, opened)
-
-
-class Intake:
-    """The server's end of one session: what came from clients, in boxes that it cannot open."""
-
-    def __init__(self, run: int, number: int, roster: Roster) -> None:
-        self.run, self.number, self.roster = run, number, roster
-        self.submissions: dict[int, Submission] = {}
-        self.boxes: Boxes = {}
-        self.failures: dict[str, str] = {}
-        self.seconds = 0.0
-
-    def collect(self, grid: Grid, messages: list[Message], timeout: float | None) -> None:
-        """Ask each client once; who fails is noted."""
-        outgoing = []
-        for message in messages:
-            content = wire.put(RecordDict(dict(message.content)), number=self.number)
-            outgoing.append(Message(content, message.metadata.dst_node_id, message.metadata.message_type))
-        silent = {message.metadata.dst_node_id for message in messages}
-        for reply in grid.send_and_receive(outgoing, timeout=timeout):
-            node, begun = reply.metadata.src_node_id, time.perf_counter()
-            silent.discard(node)
-            try:
-                if reply.has_error():
-                    raise FederatedError(str(reply.error.reason))
-                self._accept(reply.content)
-            except FederatedError as error:
-                self.failures[f"node {node}"] = str(error)
-            self.seconds += time.perf_counter() - begun
-        self.failures.update({f"node {node}": "vanished before it had shared" for node in silent})
-
-    def _accept(self, content: RecordDict) -> None:
-        boxes = wire.get_all(content, "boxes", bytes)
-        submission = Submission.parse(
-            {
-                "client": wire.get(content, "client", int),
-                "layout": wire.get(content, "layout", str),
-                "digests": [digest.hex() for digest in wire.get_all(content, "digests", bytes)],
-                "signature": wire.get(content, "signature", bytes).hex(),
-            }
-        )
-        submission.verify(self.roster, session_name(self.run, self.number), len(boxes))
-        name = self.roster.names[submission.client]
-        if not all(submission.fits(party, box) for party, box in enumerate(boxes)):
-            raise ForgeryError(f"the boxes of {name} are not those that it signed for")
-        if submission.client in self.submissions:
-            raise RoundError(f"{name} sent an update twice")
-        self.submissions[submission.client], self.boxes[submission.client] = submission, boxes
-
-    def work(self) -> Work:
-        """Return the round of all clients whose updates look like those of most."""
-        layouts = [submission.layout for submission in self.submissions.values()]
-        if not layouts:
-            raise ThresholdError(f"0 of {len(self.roster)} clients sent an update")
-        common = max(layouts, key=layouts.count)
-        for client, submission in self.submissions.items():
-            if submission.layout != common:
-                self.failures[self.roster.names[client]] = "its metrics or arrays differ from those of most clients"
-        chosen = tuple(s for _, s in sorted(self.submissions.items()) if s.layout == common)
-        return Work(self.run, self.number, common, chosen)

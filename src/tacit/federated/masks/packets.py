@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from tacit.federated.errors import ForgeryError
-from tacit.federated.secagg.shamir import SHARE_BYTES
+from tacit.federated.masks.shamir import SHARE_BYTES
 
 __all__ = ["Advertisement", "Revealed", "pack_shares", "signed_survivors", "unpack_shares"]
 

@@ -21,15 +21,22 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Self
 
+from tacit.federated import boxes
 from tacit.federated.errors import ForgeryError, RoundError, ThresholdError
 from tacit.federated.identity import Identity, Roster
-from tacit.federated.secagg import keys, shamir
-from tacit.federated.secagg.encoding import Encoding, Ring
-from tacit.federated.secagg.graph import neighbours
-from tacit.federated.secagg.packets import Advertisement, Revealed, pack_shares, signed_survivors, unpack_shares
-from tacit.federated.secagg.settings import Settings
+from tacit.federated.masks import keys, shamir
+from tacit.federated.masks.encoding import Encoding
+from tacit.federated.masks.graph import neighbours
+from tacit.federated.masks.packets import Advertisement, Revealed, pack_shares, signed_survivors, unpack_shares
+from tacit.federated.masks.settings import Settings
+from tacit.federated.vectors import Ring
 
-__all__ = ["Member", "Stage"]
+__all__ = ["Member", "Stage", "session_name"]
+
+
+def session_name(run: int, number: int) -> bytes:
+    """Return what keys, boxes and signatures of one session are bound to."""
+    return b"%d/%d" % (run, number)
 
 
 class Stage(IntEnum):
@@ -51,8 +58,8 @@ class Member:
     settings: Settings
     session: bytes
     stage: Stage = Stage.ADVERTISED
-    box_key: bytes = field(default_factory=keys.fresh_key, repr=False)
-    mask_key: bytes = field(default_factory=keys.fresh_key, repr=False)
+    box_key: bytes = field(default_factory=boxes.fresh_key, repr=False)
+    mask_key: bytes = field(default_factory=boxes.fresh_key, repr=False)
     seed: bytes = field(default_factory=lambda: os.urandom(shamir.SECRET_BYTES), repr=False)
     peers: dict[int, Advertisement] = field(default_factory=dict, repr=False)
     held: dict[int, bytes] = field(default_factory=dict, repr=False)
@@ -67,7 +74,7 @@ class Member:
         """Return fresh public keys, signed. [BIKMMPRSS17] Fig. 4, round 0."""
         if self.roster.index(identity) != self.index:
             raise ForgeryError(f"{identity.name} cannot sign for client {self.index}")
-        box, mask = keys.public_key(self.box_key), keys.public_key(self.mask_key)
+        box, mask = boxes.public_key(self.box_key), boxes.public_key(self.mask_key)
         bare = Advertisement(self.index, box, mask, keys.commitment(self.seed, self.session), bytes(64))
         return Advertisement(self.index, box, mask, bare.commitment, identity.sign(bare.signed(self.session)))
 
@@ -93,7 +100,7 @@ class Member:
         seed_shares = shamir.split(self.seed, points, self._needed)
         self.own_share = seed_shares[self.index + 1]
         return {
-            v: keys.seal_box(
+            v: boxes.seal_box(
                 self.box_key, self.peers[v].box_key, (self.index, v), self.session,
                 pack_shares(mask_shares[v + 1], seed_shares[v + 1]),
             )
@@ -156,7 +163,7 @@ class Member:
         return self.settings.needed(len(self.peers) + 1)
 
     def _open(self, sender: int, box: bytes) -> bytes:
-        return keys.open_box(self.box_key, self.peers[sender].box_key, (sender, self.index), self.session, box)
+        return boxes.open_box(self.box_key, self.peers[sender].box_key, (sender, self.index), self.session, box)
 
     def _advance(self, stage: Stage) -> None:
         if self.stage != stage - 1:

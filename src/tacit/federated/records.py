@@ -9,7 +9,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from flwr.app.typing import ConfigRecordValues
 
 from tacit.federated.errors import ForgeryError
-from tacit.federated.secagg.encoding import Ring
+from tacit.federated.vectors import Ring
 
 __all__ = ["RECORD", "get", "get_all", "get_vector", "indices", "pack_indices", "put", "put_vector"]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from flwr.app import ConfigRecord, Context
 
 from tacit.federated.errors import BudgetError
-from tacit.federated.privacy import Accountant, Privacy
+from tacit.federated.privacy.accountant import Accountant
+from tacit.federated.privacy.noise import Privacy
 
 __all__ = ["charge", "check"]
 

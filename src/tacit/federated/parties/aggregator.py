@@ -19,11 +19,13 @@ import grpc
 
 from tacit.api import session
 from tacit.errors import ConfigError, TacitError
-from tacit.federated.aggregators import Aggregators, box_key
-from tacit.federated.calls import METHOD, OPTIONS, pem
-from tacit.federated.computation import FRAC_BITS, Outcome, Terms, Work, compute, open_boxes
 from tacit.federated.errors import ForgeryError, RoundError
 from tacit.federated.identity import Roster
+from tacit.federated.parties.calls import METHOD, OPTIONS, pem
+from tacit.federated.parties.computation import Outcome, compute, open_boxes
+from tacit.federated.parties.directory import Aggregators, box_key
+from tacit.federated.parties.terms import FRAC_BITS, Terms
+from tacit.federated.parties.work import Work
 from tacit.session.config import Config
 
 __all__ = ["Aggregator", "Rounds"]

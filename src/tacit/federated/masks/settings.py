@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from tacit.federated.privacy import Privacy
-from tacit.federated.secagg.encoding import Encoding
+from tacit.federated.masks.encoding import Encoding
+from tacit.federated.privacy.noise import Privacy
 
-__all__ = ["Settings"]
+__all__ = ["HEAD", "Settings"]
+
+HEAD = 2
+"""Coordinates before the values: how many saturated, and the weight."""
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from flwr.serverapp import Grid
 
 from tacit.federated.errors import RosterError
 from tacit.federated.identity import Identity, Roster
-from tacit.federated.privacy import Privacy
-from tacit.federated.secagg.encoding import Floats
-from tacit.federated.update import Layout
+from tacit.federated.privacy.noise import Privacy
+from tacit.federated.update import Layout, Train
+from tacit.federated.vectors import Floats
 
-__all__ = ["Aggregate", "Aggregation", "Credentials", "from_node_config"]
+__all__ = ["Aggregate", "Aggregation", "Credentials", "Train", "from_node_config"]
 
 Credentials = Callable[[Context], tuple[Identity, Roster]]
 """Finds, at a node, the client's identity and the roster."""
@@ -64,7 +64,7 @@ class Aggregation(ABC):
         self,
         message: Message,
         context: Context,
-        train: Callable[[Message, Context], Message],
+        train: Train,
         credentials: Credentials,
     ) -> RecordDict:
         """Answer a message at a client; `train` is the ClientApp's own function."""

@@ -17,18 +17,21 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from tacit.federated.boxes import fresh_key, open_box, public_key, seal_box
 from tacit.federated.errors import ForgeryError
 from tacit.federated.identity import Identity, Roster
-from tacit.federated.secagg import keys
 from tacit.federated.update import Layout
 from tacit.ring.prg import Stream, derive_key
 
-__all__ = ["Submission", "open_share", "seal_shares", "session_name"]
+__all__ = ["Boxes", "Submission", "open_share", "seal_shares", "session_name"]
 
 KEY_BYTES = 32
 SEED_BYTES = 32
 
 Ring = npt.NDArray[np.uint64]
+
+Boxes = dict[int, list[bytes]]
+"""Each client's boxes, one for each party."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +92,9 @@ def seal_shares(vector: Ring, public_keys: Sequence[bytes], client: int, session
         first -= _expand(seed, vector.size)
     boxes = []
     for party, content in enumerate([first.tobytes(), *seeds]):
-        ephemeral = keys.fresh_key()
-        box = keys.seal_box(ephemeral, public_keys[party], (client, party), session, content)
-        boxes.append(keys.public_key(ephemeral) + box)
+        ephemeral = fresh_key()
+        box = seal_box(ephemeral, public_keys[party], (client, party), session, content)
+        boxes.append(public_key(ephemeral) + box)
     return boxes
 
 
@@ -100,7 +103,7 @@ def open_share(private_key: bytes, party: int, client: int, session: bytes, box:
     public, sealed = box[:KEY_BYTES], box[KEY_BYTES:]
     if len(public) != KEY_BYTES:
         raise ForgeryError(f"the box of client {client} is damaged")
-    content = keys.open_box(private_key, public, (client, party), session, sealed)
+    content = open_box(private_key, public, (client, party), session, sealed)
     if len(content) != (SEED_BYTES if party else 8 * count):
         raise ForgeryError(f"the share of client {client} has the wrong length")
     return _expand(content, count) if party else np.frombuffer(content, dtype=np.uint64)

@@ -14,11 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tacit.federated.errors import UpdateError
+from tacit.federated.vectors import Floats, Ring
 
-__all__ = ["Encoding", "Floats", "Ring"]
-
-Floats = npt.NDArray[np.float64]
-Ring = npt.NDArray[np.unsignedinteger[Any]]
+__all__ = ["Encoding"]
 
 
 @dataclass(frozen=True)

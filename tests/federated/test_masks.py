@@ -9,11 +9,12 @@ import pytest
 
 from tacit.federated.errors import ForgeryError, RosterError, RoundError, ThresholdError, UpdateError
 from tacit.federated.identity import Identity, Roster, enroll
-from tacit.federated.secagg import Collector, Member, Settings
-from tacit.federated.secagg.encoding import Encoding
-from tacit.federated.secagg.graph import neighbours, plan
-from tacit.federated.secagg.member import Stage
-from tacit.federated.secagg.packets import Advertisement
+from tacit.federated.masks.collector import Collector
+from tacit.federated.masks.encoding import Encoding
+from tacit.federated.masks.graph import neighbours, plan
+from tacit.federated.masks.member import Member, Stage
+from tacit.federated.masks.packets import Advertisement
+from tacit.federated.masks.settings import Settings
 
 from .rounds import SESSION, run
 

@@ -1,0 +1,121 @@
+"""Form 1: one server, and masks between pairs of clients (`tacit.federated.masks`), as Flower messages.
+
+The five stages are five messages of the type that the strategy sends, so they reach the same function of the ClientApp
+and the same mod. Only the third carries the model, and only then does the ClientApp train.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.serverapp import Grid
+
+from tacit.federated import records
+from tacit.federated.errors import RoundError
+from tacit.federated.form import Aggregate, Aggregation, Credentials, Train
+from tacit.federated.identity import Roster
+from tacit.federated.masks.encoding import Encoding
+from tacit.federated.masks.member import Member, Stage, session_name
+from tacit.federated.masks.packets import Advertisement
+from tacit.federated.masks.server import Leader
+from tacit.federated.masks.settings import HEAD, Settings
+from tacit.federated.privacy import budget
+from tacit.federated.privacy.noise import Privacy
+from tacit.federated.update import Update, contribution
+from tacit.federated.vectors import Ring
+
+__all__ = ["PairwiseMasks"]
+
+
+class PairwiseMasks(Aggregation):
+    """Secure aggregation by one server, whose settings clients and server share."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+
+    @property
+    def privacy(self) -> Privacy | None:
+        """The noise that the settings ask for."""
+        return self.settings.privacy
+
+    # the client
+
+    def reply(self, message: Message, context: Context, train: Train, credentials: Credentials) -> RecordDict:
+        """Do the stage that the message asks for; the state between stages lies in the node's own context."""
+        identity, roster = credentials(context)
+        stage, number = records.get(message.content, "stage", int), records.get(message.content, "number", int)
+        last, kept = _kept(context)
+        if stage == Stage.ADVERTISED:
+            if number <= last:
+                raise RoundError(f"session {number} is over: this client took part in session {last}")
+            if self.privacy is not None and message.metadata.message_type.startswith("train"):
+                budget.check(context, self.privacy)
+            member = Member(roster.index(identity), roster, self.settings, session_name(context.run_id, number))
+            content = records.put(RecordDict(), keys=member.advertise(identity).pack())
+        else:
+            if number != last:
+                raise RoundError(f"a message of session {number} came to a client in session {last}")
+            member = Member.load(kept, roster, self.settings)
+            if stage == Stage.CONFIRMED:
+                survivors = records.indices(records.get(message.content, "survivors", bytes))
+                content = records.put(RecordDict(), signature=member.confirm(survivors, identity))
+            else:
+                content = self._later(stage, member, message, context, train)
+        context.state[records.RECORD] = ConfigRecord({"number": number, "member": member.dump()})
+        return content
+
+    def _later(self, stage: int, member: Member, message: Message, context: Context, train: Train) -> RecordDict:
+        get = message.content
+        if stage == Stage.SHARED:
+            advertised = [Advertisement.unpack(data) for data in records.get_all(get, "keys", bytes)]
+            shared = member.share(records.indices(records.get(get, "participants", bytes)), advertised)
+            return records.put(RecordDict(), clients=list(shared), boxes=list(shared.values()))
+        if stage == Stage.MASKED:
+            incoming = dict(
+                zip(records.get_all(get, "clients", int), records.get_all(get, "boxes", bytes), strict=False)
+            )
+            update = contribution(message, context, train, metrics=self.settings.privacy is None)
+            encoding = self.settings.encoding(len(member.roster))
+            if self.privacy is not None and update.layout.arrays:
+                budget.charge(context, self.privacy, self.privacy.rho(update.layout.count, encoding.frac_bits))
+            masked = member.mask(self.encode(update, encoding), incoming, encoding)
+            return records.put_vector(records.put(RecordDict(), layout=update.layout.pack()), masked)
+        if stage == Stage.UNMASKED:
+            signatures = zip(
+                records.get_all(get, "clients", int), records.get_all(get, "signatures", bytes), strict=False
+            )
+            revealed = member.unmask(dict(signatures))
+            return records.put(RecordDict(), shares=[share.pack() for share in revealed])
+        raise RoundError(f"there is no stage {stage}")
+
+    def encode(self, update: Update, encoding: Encoding) -> Ring:
+        """Return a client's vector: how many coordinates saturated, its weight, and all values times the weight."""
+        weight, privacy = min(update.examples / self.settings.max_examples, 1.0), self.settings.privacy
+        beyond = int(update.examples > self.settings.max_examples)
+        values = update.values
+        if privacy is not None:
+            weight, beyond, values = 1.0, 0, privacy.clipped(values)
+        values, saturated = encoding.clamp(values, "the update")
+        scaled = np.empty(values.size + HEAD)
+        scaled[0], scaled[1] = 0, weight
+        np.multiply(values, weight, out=scaled[HEAD:])
+        vector = encoding.integers(scaled)
+        vector[0] = beyond + saturated
+        if privacy is not None:
+            vector[HEAD:] += privacy.noise(values.size, encoding.frac_bits)
+        return encoding.ring(vector)
+
+    # the server
+
+    def aggregate(
+        self, grid: Grid, messages: list[Message], timeout: float | None, number: int, roster: Roster
+    ) -> Aggregate:
+        """Lead the clients that the messages go to through the five stages."""
+        return Leader(self.settings, grid, messages, timeout, number, roster).run()
+
+
+def _kept(context: Context) -> tuple[int, bytes]:
+    """Return the number of the last session, and the member as it was after the last stage."""
+    if records.RECORD not in context.state.config_records:
+        return -1, b""
+    return records.get(context.state, "number", int), records.get(context.state, "member", bytes)

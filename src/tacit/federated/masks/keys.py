@@ -1,0 +1,44 @@
+"""Masks, that two clients or one alone can make, and what binds a client to its own."""
+
+from __future__ import annotations
+
+import hashlib
+
+from tacit.federated.boxes import agree
+from tacit.federated.vectors import Ring
+from tacit.ring.prg import Stream, derive_key
+
+__all__ = ["add_mask", "commitment", "pairwise_key", "self_key"]
+
+PIECE = 1 << 15
+"""Elements of a mask that are made and added at a time. Up to about 256 KiB they stay in the processor's cache, and no
+memory is asked for: masks of ten million elements take an eighth of the time that they take in one piece. Fewer would
+cost calls of the cipher."""
+
+
+def commitment(seed: bytes, session: bytes) -> bytes:
+    """Return what binds a client to its self-mask seed without telling it: the seed has 256 random bits."""
+    return hashlib.sha256(b"tacit self-mask" + session + seed).digest()
+
+
+def self_key(seed: bytes, session: bytes) -> bytes:
+    """Return the key of PRG(b_u)."""
+    return derive_key(seed, f"self-mask {session.hex()}")
+
+
+def pairwise_key(private: bytes, public: bytes, pair: tuple[int, int], session: bytes) -> bytes:
+    """Return the key of PRG(s_uv), the same at both ends."""
+    low, high = sorted(pair)
+    return agree(private, public, f"pairwise mask {session.hex()} {low} {high}")
+
+
+def add_mask(y: Ring, key: bytes, sign: int = 1) -> None:
+    """Add to y, or take off, uniform ring elements: AES-CTR under a key that is used for this vector only."""
+    stream = Stream(key)
+    for at in range(0, len(y), PIECE):
+        part = y[at : at + PIECE]
+        mask: Ring = stream.bytes(part.nbytes).numpy().view(y.dtype)
+        if sign > 0:
+            part += mask
+        else:
+            part -= mask

@@ -1,0 +1,76 @@
+"""Form 2 at Flower's server: it takes one message from each client, in boxes that it cannot open."""
+
+from __future__ import annotations
+
+import time
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from tacit.federated import records
+from tacit.federated.errors import FederatedError, ForgeryError, RoundError, ThresholdError
+from tacit.federated.identity import Roster
+from tacit.federated.parties.submission import Boxes, Submission, session_name
+from tacit.federated.parties.work import Work
+
+__all__ = ["Intake"]
+
+
+class Intake:
+    """The server's end of one session: what came from clients, in boxes that it cannot open."""
+
+    def __init__(self, run: int, number: int, roster: Roster) -> None:
+        self.run, self.number, self.roster = run, number, roster
+        self.submissions: dict[int, Submission] = {}
+        self.boxes: Boxes = {}
+        self.failures: dict[str, str] = {}
+        self.seconds = 0.0
+
+    def collect(self, grid: Grid, messages: list[Message], timeout: float | None) -> None:
+        """Ask each client once; who fails is noted."""
+        outgoing = []
+        for message in messages:
+            content = records.put(RecordDict(dict(message.content)), number=self.number)
+            outgoing.append(Message(content, message.metadata.dst_node_id, message.metadata.message_type))
+        silent = {message.metadata.dst_node_id for message in messages}
+        for reply in grid.send_and_receive(outgoing, timeout=timeout):
+            node, begun = reply.metadata.src_node_id, time.perf_counter()
+            silent.discard(node)
+            try:
+                if reply.has_error():
+                    raise FederatedError(str(reply.error.reason))
+                self._accept(reply.content)
+            except FederatedError as error:
+                self.failures[f"node {node}"] = str(error)
+            self.seconds += time.perf_counter() - begun
+        self.failures.update({f"node {node}": "vanished before it had shared" for node in silent})
+
+    def _accept(self, content: RecordDict) -> None:
+        boxes = records.get_all(content, "boxes", bytes)
+        submission = Submission.parse(
+            {
+                "client": records.get(content, "client", int),
+                "layout": records.get(content, "layout", str),
+                "digests": [digest.hex() for digest in records.get_all(content, "digests", bytes)],
+                "signature": records.get(content, "signature", bytes).hex(),
+            }
+        )
+        submission.verify(self.roster, session_name(self.run, self.number), len(boxes))
+        name = self.roster.names[submission.client]
+        if not all(submission.fits(party, box) for party, box in enumerate(boxes)):
+            raise ForgeryError(f"the boxes of {name} are not those that it signed for")
+        if submission.client in self.submissions:
+            raise RoundError(f"{name} sent an update twice")
+        self.submissions[submission.client], self.boxes[submission.client] = submission, boxes
+
+    def work(self) -> Work:
+        """Return the round of all clients whose updates look like those of most."""
+        layouts = [submission.layout for submission in self.submissions.values()]
+        if not layouts:
+            raise ThresholdError(f"0 of {len(self.roster)} clients sent an update")
+        common = max(layouts, key=layouts.count)
+        for client, submission in self.submissions.items():
+            if submission.layout != common:
+                self.failures[self.roster.names[client]] = "its metrics or arrays differ from those of most clients"
+        chosen = tuple(s for _, s in sorted(self.submissions.items()) if s.layout == common)
+        return Work(self.run, self.number, common, chosen)
