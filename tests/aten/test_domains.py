@@ -50,11 +50,16 @@ OF_LARGE = {
 }
 
 
+COARSE = {"batch norm": 2e-3}
+"""Beyond a variance of 2^14, where its domain ends: 1 / σ has 24 fractional bits there, and x has up to 2^15."""
+
+
 @pytest.mark.parametrize("name", OF_LARGE)
 def test_numbers_in_the_thousands(name, session):
     got = tacit.reveal(OF_LARGE[name](tacit.share(TABLE, owner="alice")))
 
-    torch.testing.assert_close(got, OF_LARGE[name](TABLE), rtol=2e-4, atol=2e-4)
+    bound = COARSE.get(name, 2e-4)
+    torch.testing.assert_close(got, OF_LARGE[name](TABLE), rtol=bound, atol=bound)
 
 
 def test_means_of_secret_groups(session):
