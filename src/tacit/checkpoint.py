@@ -22,9 +22,7 @@ from torch import Tensor
 from tacit import private_files
 from tacit.api import active_protocol
 from tacit.errors import DataError
-from tacit.protocols.number import Number
 from tacit.protocols.protocol import Protocol
-from tacit.protocols.remembered import Storage
 from tacit.protocols.values import Bits, Value
 from tacit.tensor import SecretTensor, fingerprint
 
@@ -153,16 +151,15 @@ def _restored(protocol: Protocol, entry: Entry, files: list[dict[str, Tensor]]) 
     name = entry["place"]
     if entry["kind"] == "public":
         return files[0][name].clone()
-    shape = torch.Size(entry["shape"])
-    hosted = len(protocol.session.party_indices)
-    width = torch.uint8 if entry["kind"] == "bits" else torch.int64
-    tensors = [data[name].clone() for data in files[:hosted]] or [torch.empty(shape, dtype=width, device="meta")]
-    if any(t.shape != shape or t.dtype != width for t in tensors):
-        raise DataError(f"the share of {name} in the checkpoint does not have the shape that its metadata says")
-    storage = Storage(shape.numel(), entry["scale"], entry["headroom"])
-    storage.precise, storage.lasting = entry["precise"], True
-    kind: type[Value] = Bits if entry["kind"] == "bits" else Number
-    return SecretTensor(kind(protocol, tensors, storage), getattr(torch, entry["dtype"]))
+    shares = [data[name].clone() for data in files[: len(protocol.session.party_indices)]]
+    shape, where = entry["shape"], f"{name} in the checkpoint"
+    adopted: Value
+    if entry["kind"] == "bits":
+        adopted = protocol.adopt_bits(shares, shape, lasting=True, name=where)
+    else:
+        scale = {"headroom": entry["headroom"], "precise": entry["precise"]}
+        adopted = protocol.adopt(shares, shape, entry["scale"], **scale, lasting=True, name=where)
+    return SecretTensor(adopted, getattr(torch, entry["dtype"]))
 
 
 def _write(path: Path, data: dict[str, Tensor], metadata: dict[str, str]) -> None:

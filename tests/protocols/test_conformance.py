@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import reduce
+from operator import xor
 
 import pytest
 import torch
 
+from tacit.errors import DataError
 from tacit.protocols.number import Number
 from tacit.protocols.protocol import Harmonics, Polynomial
 
@@ -413,6 +416,39 @@ def test_bits_are_shared_and_revealed(world: World) -> None:
 
 
 # --- secrets of one party ---------------------------------------------------------------------------------------------
+
+
+def test_shares_from_outside_are_a_number_like_any_other(world: World, ends: torch.Tensor) -> None:
+    handed_out = world.protocol.refresh(world.share(ends, 0))
+    bits = torch.randint(0, 2, (9, 2), dtype=torch.uint8)
+    cut = [torch.randint(0, 2, (9, 2), dtype=torch.uint8) for _ in world.parties[1:]]
+    before = world.session.meter.cost
+
+    x = world.protocol.adopt(handed_out, ends.shape, 0, headroom=3, precise=True, lasting=True)
+    b = world.protocol.adopt_bits([reduce(xor, cut, bits), *cut], bits.shape, lasting=True)
+
+    assert (world.session.meter.cost - before).rounds == 0
+    assert (x.frac_bits, x.storage.headroom, x.storage.precise, x.storage.lasting) == (0, 3, True, True)
+    assert torch.equal(world.ring(x + x), 2 * ends)
+    assert torch.equal(world.ring(b), bits)
+    assert b.storage.lasting
+
+
+@pytest.mark.parametrize(
+    ("shares", "why"),
+    [
+        ([torch.zeros(3, dtype=torch.int64)], "1 shares here, for 2 parties"),
+        ([torch.zeros(3, dtype=torch.int64)] * 3, "3 shares here, for 2 parties"),
+        ([torch.zeros(3, dtype=torch.int64), torch.zeros(4, dtype=torch.int64)], "shape"),
+        ([torch.zeros(3, dtype=torch.int64), torch.zeros(3)], "dtype"),
+        ([torch.zeros(3, dtype=torch.uint8)] * 2, "dtype"),
+    ],
+)
+def test_shares_from_outside_that_do_not_fit_are_refused(two: World, shares: list[torch.Tensor], why: str) -> None:
+    with pytest.raises(DataError, match=f"weights.*{why}"):
+        two.protocol.adopt(shares, [3], 16, name="weights")
+    with pytest.raises(DataError, match="weights holds other bytes than 0 and 1"):
+        two.protocol.adopt_bits([torch.tensor([1, 0, 2], dtype=torch.uint8)] * 2, [3], name="weights")
 
 
 @pytest.mark.parametrize("owners", [(0, 1), (1, 0), (0, 0), (1, 1)])

@@ -104,6 +104,34 @@ class Protocol(ABC):
         Call it through `tacit.api.release` only, which asks the ledger first.
         """
 
+    @abstractmethod
+    def adopt(
+        self,
+        shares: Sequence[Tensor],
+        shape: Sequence[int],
+        frac_bits: int,
+        *,
+        headroom: int = 0,
+        precise: bool = False,
+        lasting: bool = False,
+        name: str = "a value",
+    ) -> Number:
+        """A number whose shares come from outside: what a client cut, or an earlier run kept. Local, no bytes.
+
+        The counterpart of `refresh`: `shares` are those of the hosted parties in their order, none at a role that hosts
+        none. They are kept, not copied, so what is written to the number is written to them. `headroom`, `precise` and
+        `lasting` are what `Storage` says of them.
+
+        Raises:
+            DataError: naming `name`, if there is not one tensor of this shape, of ring elements, for each party.
+        """
+
+    @abstractmethod
+    def adopt_bits(
+        self, shares: Sequence[Tensor], shape: Sequence[int], *, lasting: bool = False, name: str = "a value"
+    ) -> Bits:
+        """`adopt` of bits, in bytes of value 0 or 1."""
+
     # --- numbers ---------------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -16,9 +15,7 @@ from torch.utils.data import Dataset
 from tacit.api import active_protocol
 from tacit.data.batches import batches
 from tacit.errors import DataError
-from tacit.protocols.number import Number
 from tacit.protocols.protocol import Protocol
-from tacit.protocols.remembered import Storage
 from tacit.serve.layout import Field, Layout
 from tacit.serve.store import Entry, Store, write_share
 from tacit.session.session import Session
@@ -170,11 +167,7 @@ def _load(store: Store, name: str, entries: Sequence[Entry], layout: Layout) -> 
 def _secret(
     protocol: Protocol, field: Field, rows: int, shares: Sequence[dict[str, Tensor]], remember: bool
 ) -> SecretTensor:
-    shape = torch.Size((rows, *field.shape))
-    tensors = [share[field.name] for share in shares] or [torch.empty(shape, dtype=torch.int64, device="meta")]
-    if any(tensor.shape != shape or tensor.dtype != torch.int64 for tensor in tensors):
-        raise DataError(f"the share of {field.name} does not have the shape that its manifest says")
-    real = field.torch_dtype.is_floating_point
-    storage = Storage(shape.numel(), protocol.frac_bits if real else 0)
-    storage.lasting = remember
-    return SecretTensor(Number(protocol, tensors, storage), field.torch_dtype)
+    frac_bits = protocol.frac_bits if field.torch_dtype.is_floating_point else 0
+    own = [share[field.name] for share in shares]
+    number = protocol.adopt(own, (rows, *field.shape), frac_bits, lasting=remember, name=f"{field.name} on the disk")
+    return SecretTensor(number, field.torch_dtype)

@@ -21,8 +21,6 @@ from torch import Tensor, nn
 
 from tacit.api import active_protocol, release
 from tacit.errors import ConfigError, DataError, PeerAborted, Refused, TacitError
-from tacit.protocols.number import Number
-from tacit.protocols.remembered import Storage
 from tacit.serve.desk import Answer, Desk, Plan, Request
 from tacit.serve.door import Doors
 from tacit.serve.store import Limits
@@ -160,11 +158,8 @@ class Service:
 
     def _compute(self, tensors: list[Tensor]) -> SecretTensor:
         """Run the model on a batch of which each hosted party has a share."""
-        tensors = tensors or [torch.empty(self._shape, dtype=torch.int64, device="meta")]
         frac_bits = self._protocol.frac_bits if self.plan.torch_dtype.is_floating_point else 0
-        x = SecretTensor(
-            Number(self._protocol, tensors, Storage(self._shape.numel(), frac_bits)), self.plan.torch_dtype
-        )
+        x = SecretTensor(self._protocol.adopt(tensors, self._shape, frac_bits, name="a batch"), self.plan.torch_dtype)
         y = self._model(x)
         if not isinstance(y, SecretTensor) or y.dim() == 0 or len(y) != self.plan.batch:
             raise DataError(f"a served model gives a secret tensor of {self.plan.batch} rows, one for each input")

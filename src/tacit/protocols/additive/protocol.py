@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from tacit.errors import ConfigError
+from tacit.errors import ConfigError, DataError
 from tacit.net.transport import Parcel
 from tacit.protocols.additive import (
     comparison,
@@ -158,10 +158,46 @@ class Additive(Protocol):
         total = fold(combine, tensors + [t for n, t in zip(names, fresh, strict=True) if n == receiver])
         return kernels.unpack_bits(total, x.numel).view(x.shape) if binary else total
 
+    @override
     def refresh(self, x: Number) -> list[Tensor]:
         """Each party adds a fresh sharing of zero."""
         self.session.check_open()
         return [self._refreshed(i, t.contiguous(), False) for i, t in self.indexed(x.tensors) if i >= 0]
+
+    @override
+    def adopt(
+        self,
+        shares: Sequence[Tensor],
+        shape: Sequence[int],
+        frac_bits: int,
+        *,
+        headroom: int = 0,
+        precise: bool = False,
+        lasting: bool = False,
+        name: str = "a value",
+    ) -> Number:
+        self._check_adopted(shares, shape, torch.int64, name)
+        out = self._arithmetic(shares, torch.Size(shape), frac_bits, headroom)
+        out.storage.precise, out.storage.lasting = precise, lasting
+        return out
+
+    @override
+    def adopt_bits(
+        self, shares: Sequence[Tensor], shape: Sequence[int], *, lasting: bool = False, name: str = "a value"
+    ) -> Bits:
+        self._check_adopted(shares, shape, torch.uint8, name)
+        if any(t.numel() and t.max() > 1 for t in shares):
+            raise DataError(f"the share of {name} holds other bytes than 0 and 1, which are what bits are kept in")
+        out = self._binary(shares, torch.Size(shape))
+        out.storage.lasting = lasting
+        return out
+
+    def _check_adopted(self, shares: Sequence[Tensor], shape: Sequence[int], dtype: torch.dtype, name: str) -> None:
+        self.session.check_open()
+        if len(shares) != len(self._indices):
+            raise DataError(f"{name} has {len(shares)} shares here, for {len(self._indices)} parties of this process")
+        if any(t.shape != torch.Size(shape) or t.dtype != dtype for t in shares):
+            raise DataError(f"the share of {name} does not have the shape {tuple(shape)} and dtype that it should have")
 
     def _refreshed(self, index: int, part: Tensor, binary: bool) -> Tensor:
         """part + Σ_{j > i} s_ij - Σ_{j < i} s_ji, with s_ij from the key stream of the pair; the sum over i is zero."""
