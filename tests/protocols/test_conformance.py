@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tacit.errors import DataError
+from tacit.protocols.additive.source.produced import Produced
 from tacit.protocols.number import Number
 from tacit.protocols.protocol import Harmonics, Polynomial
 
@@ -160,7 +161,9 @@ def test_few_bytes_are_dealt_of_multiples_of_large_powers_of_two(world: World, w
     value = torch.randint(-(1 << 62), 1 << 62, (3, 5)) << 8 * (8 - width)
     before = world.session.meter.cost
 
-    (odd, dealt) = world.protocol._dealing.ring([(3,), (3, 5)], lambda: [value[:, 0] * 0, value], [width, width])
+    source = world.protocol._source
+    assert isinstance(source, Produced)
+    (odd, dealt) = source._dealing.ring("", [(3,), (3, 5)], lambda: [value[:, 0] * 0, value], [width, width])
 
     assert torch.equal(sum(dealt.parts), value)
     assert torch.equal(sum(odd.parts), value[:, 0] * 0)

@@ -13,10 +13,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from tacit.protocols.additive import product
-from tacit.protocols.additive.dealing import Dealing, Dealt
 from tacit.protocols.additive.masks import Premask
 from tacit.protocols.additive.protocol import Additive
+from tacit.protocols.additive.source.base import Dealt
+from tacit.protocols.additive.source.dealing import Dealing
+from tacit.protocols.additive.source.produced import Produced
 from tacit.protocols.protocol import Harmonics, Polynomial
 from tacit.ring import kernels
 
@@ -263,11 +264,11 @@ def test_words_that_are_dealt_unmasked_are_found_out(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("name", ["product of products", "sums of products"])
 def test_products_without_premasks_are_found_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def undrawn(dealing: Dealing, shape: torch.Size) -> Dealt:
-        t = dealing.random_ring(shape)
+    def undrawn(self: Produced, shape: torch.Size) -> Dealt:
+        t = self.random_ring(shape)
         return t.map(torch.zeros_like)
 
-    monkeypatch.setattr(product, "draw", undrawn)
+    monkeypatch.setattr(Produced, "_draw", undrawn)
 
     assert worst(run(PRIMITIVES[name], SECRETS["zeros"], 2)) > CHI_SQUARE
 

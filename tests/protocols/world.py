@@ -8,9 +8,9 @@ import torch
 
 from tacit.net.in_process import InProcess
 from tacit.net.transport import Parcel
-from tacit.protocols.additive.dealing import Dealing
 from tacit.protocols.additive.opening import Masking, Opening
 from tacit.protocols.additive.protocol import Additive
+from tacit.protocols.additive.source.base import Source
 from tacit.protocols.number import Number
 from tacit.protocols.values import Value
 from tacit.ring.fixed_point import decode, encode
@@ -42,8 +42,8 @@ class Recorder(InProcess):
 class Watched(Masking):
     """Opens, and writes down what is opened and what is left of it without each party's own share."""
 
-    def __init__(self, session: Session, dealing: Dealing) -> None:
-        super().__init__(session, dealing)
+    def __init__(self, session: Session, source: Source) -> None:
+        super().__init__(session, source)
         self.opened: dict[str, list[torch.Tensor]] = {}
 
     def open(self, openings: Sequence[Opening]) -> list[torch.Tensor | None]:
@@ -68,7 +68,7 @@ class World:
         self.transport = Recorder(self.config.roles)
         self.session = Session(self.transport, self.config)
         self.protocol = Additive(self.session)
-        self.watched = Watched(self.session, self.protocol._dealing)
+        self.watched = Watched(self.session, self.protocol._source)
         self.protocol._masking = self.watched
         self.parties = self.config.parties
 

@@ -15,24 +15,27 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from tacit.protocols.additive.dealing import Dealing, Dealt
 from tacit.protocols.additive.masks import MaskValue
+from tacit.protocols.additive.source.base import Source
 from tacit.ring import kernels
 from tacit.ring.memory import xor_into
 from tacit.ring.radix4 import Radix4
 
-__all__ = ["negative"]
+__all__ = ["INPUTS", "LEVELS", "MONOMIALS", "NODES", "negative"]
 
 OpenBits = Callable[[Sequence[Tensor], int], "Tensor | None"]
 """One round: XOR the hosted parties' bytes, so many each, with their peers'."""
 
-_INPUTS = {top: len(Radix4(equal=not top).inputs) for top in (False, True)}
-_MONOMIALS = {top: Radix4(equal=not top).monomials for top in (False, True)}
-_NODES = {False: 4, True: 1}
+LEVELS = (False, True)
+"""Of the tree: whether it is the top."""
+INPUTS = {top: len(Radix4(equal=not top).inputs) for top in LEVELS}
+MONOMIALS = {top: Radix4(equal=not top).monomials for top in LEVELS}
+NODES = {False: 4, True: 1}
+"""For each level, what a node opens, the products of mask bits that it takes, and how many nodes there are."""
 
 
 def negative(
-    dealing: Dealing,
+    source: Source,
     secret: MaskValue,
     opened: Tensor | None,
     shape: torch.Size,
@@ -42,17 +45,17 @@ def negative(
     """XOR shares (bytes of value 0 or 1) of [E_t + a < 0] for every t: `opened` is E, of shape [T, *shape of a]."""
     count, masked = shape.numel(), shape[1:].numel()
     plane = (count + 7) // 8
-    tables, sign = secret.tables(dealing, masked)
-    levels = _deal_levels(dealing, plane)
+    tables, sign = secret.tables(source, masked)
+    levels = source.monomials(plane)
     if opened is None:
-        for top in (False, True):
-            open_bits((), _INPUTS[top] * _NODES[top] * plane)
+        for top in LEVELS:
+            open_bits((), INPUTS[top] * NODES[top] * plane)
         return []
     flat = opened.reshape(shape[0], masked)
     pairs = [kernels.lookup(table, ~flat, leader=i == 0) for table, i in zip(tables.parts, indices, strict=True)]
     less = [pair[0] for pair in pairs]
     equal = [pair[1] for pair in pairs]
-    for top, (masks, monomials) in zip((False, True), levels, strict=True):
+    for top, (masks, monomials) in zip(LEVELS, levels, strict=True):
         words = [kernels.node_inputs(q, e, top=top) for q, e in zip(less, equal, strict=True)]
         public = open_bits([xor_into(w, m) for w, m in zip(words, masks.parts, strict=True)], words[0].numel())
         assert public is not None
@@ -60,24 +63,11 @@ def negative(
             kernels.node_evaluate(public, masks.parts[k], monomials.parts[k], less[k][3], top=top, leader=i == 0)
             for k, i in enumerate(indices)
         ]
-        less = [out[0].view(_NODES[False], 1, plane) if not top else out[0] for out in outputs]
-        equal = [out[1].view(_NODES[False], 1, plane) for out in outputs if out[1] is not None]
+        less = [out[0].view(NODES[False], 1, plane) if not top else out[0] for out in outputs]
+        equal = [out[1].view(NODES[False], 1, plane) for out in outputs if out[1] is not None]
     result = []
     for k, i in enumerate(indices):
         bits = kernels.unpack_bits(less[k], count).view(shape[0], masked)
         bits = bits ^ kernels.unpack_bits(sign.parts[k], masked)
         result.append((bits ^ (flat < 0).view(torch.uint8) if i == 0 else bits).view(shape))
     return result
-
-
-def _deal_levels(dealing: Dealing, plane: int) -> list[tuple[Dealt, Dealt]]:
-    """Masks of the bits that each tree level opens, and shares of their monomials; the monomials in one frame."""
-    masks = [dealing.random_bits((_INPUTS[top], _NODES[top], plane)) for top in (False, True)]
-
-    def fill(*monomials: Tensor) -> None:
-        for top, m, out in zip((False, True), masks, monomials, strict=True):
-            assert m.plain is not None
-            kernels.node_expand(m.plain, top=top, out=out)
-
-    rows = dealing.bits([(_MONOMIALS[top], _NODES[top], plane) for top in (False, True)], fill)
-    return [(m, Dealt([row[k] for row in rows], None)) for k, m in enumerate(masks)]

@@ -13,56 +13,43 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tacit.protocols.additive.dealing import Dealing
 from tacit.protocols.additive.masks import BitMask
+from tacit.protocols.additive.source.base import Source
 from tacit.ring import kernels
 
-__all__ = ["MOST", "all_of", "both"]
+__all__ = ["MOST", "all_of", "both", "number"]
 
 MOST = 10
 """Bits that one table takes. More: fewer rounds for a conjunction of many; each doubles the producer's bytes, 128 for a
 conjunction of ten."""
 
 
-def both(dealing: Dealing, left: BitMask, right: BitMask, shape: torch.Size, indices: Sequence[int]) -> list[Tensor]:
+def both(source: Source, left: BitMask, right: BitMask, shape: torch.Size, indices: Sequence[int]) -> list[Tensor]:
     """Shares of (c + β)(d + δ) = cd + c [δ] + d [β] + [βδ] over GF(2), with broadcasting. Producer: 1 bit."""
-    count = shape.numel()
-
-    def fill(plane: Tensor) -> None:
-        assert left.beta.plain is not None
-        assert right.beta.plain is not None
-        plane.copy_(kernels.pack_bits((left.beta.plain & right.beta.plain).expand(shape)))
-
-    dealt = [plane for (plane,) in dealing.bits([((count + 7) // 8,)], fill)]
+    dealt = source.conjunction(left.beta, right.beta, shape)
     parts = []
     for k, index in enumerate(indices):
         c, d = left.opened, right.opened
         assert c is not None
         assert d is not None
-        product = kernels.unpack_bits(dealt[k], count).view(shape)
+        product = kernels.unpack_bits(dealt[k], shape.numel()).view(shape)
         part = (c & right.beta.parts[k]) ^ (d & left.beta.parts[k]) ^ product
         parts.append(part ^ (c & d) if index == 0 else part)
     return parts
 
 
-def all_of(dealing: Dealing, bits: Sequence[BitMask], shape: torch.Size) -> list[Tensor]:
+def all_of(source: Source, bits: Sequence[BitMask], shape: torch.Size) -> list[Tensor]:
     """Shares of the conjunction of three bits or more, of one shape. Producer: 2^k bits an element."""
-    count, row = shape.numel(), (1 << len(bits)) // 8
-
-    def fill(table: Tensor) -> None:
-        place = _number([1 ^ b.beta.plain for b in bits if b.beta.plain is not None])
-        table.zero_().scatter_(1, (place >> 3).view(-1, 1), (1 << (place & 7)).to(torch.uint8).view(-1, 1))
-
-    dealt = [table for (table,) in dealing.bits([(count, row)], fill)]
+    dealt = source.truth_table([b.beta for b in bits], shape)
     opened = [b.opened for b in bits if b.opened is not None]
     if not opened:
         return []
-    place = _number(opened)
+    place = number(opened)
     byte, bit = (place >> 3).view(-1, 1), (place & 7).to(torch.uint8)
     return [(table.gather(1, byte).view(-1) >> bit & 1).view(shape) for table in dealt]
 
 
-def _number(bits: Sequence[Tensor]) -> Tensor:
+def number(bits: Sequence[Tensor]) -> Tensor:
     """Σ 2^i b_i, flat."""
     number = torch.zeros(bits[0].numel(), dtype=torch.int64)
     for i, b in enumerate(bits):

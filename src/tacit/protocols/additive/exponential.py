@@ -17,10 +17,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tacit.protocols.additive.dealing import Dealing
 from tacit.protocols.additive.masks import Mask
+from tacit.protocols.additive.source.base import Source
 
-__all__ = ["HIGHEST", "LOWEST", "PERIOD", "SCALE", "powers_of_two"]
+__all__ = ["ENTRIES", "HIGHEST", "LOWEST", "PERIOD", "SCALE", "of_mask", "powers_of_two"]
 
 DIGIT = 4
 """Octaves in the low part. More: a shorter table (64 / DIGIT entries of 8 bytes from the producer), but the window
@@ -38,28 +38,26 @@ SCALE = TABLE_BITS + FACTOR_BITS
 error is multiplied by up to 2^4."""
 
 
-def powers_of_two(dealing: Dealing, y: Mask, frac_bits: int, indices: Sequence[int]) -> list[Tensor]:
+def powers_of_two(source: Source, y: Mask, frac_bits: int, indices: Sequence[int]) -> list[Tensor]:
     """Shares of 2^y at scale `SCALE`, for -44 <= y < 16.   Error: <= 2^-21 + 2^-21 2^y.
 
     Producer: 128 bytes an element.
     """
-    secret = y.secret
-    shape = y.shape
-
-    def make() -> list[Tensor]:
-        assert secret.plain is not None
-        high, low = _digits(secret.plain, frac_bits)
-        base = torch.exp2(low + (TABLE_BITS - OFFSET))
-        octaves = torch.exp2(torch.arange(ENTRIES, dtype=torch.float64) * DIGIT)
-        places = torch.arange(ENTRIES).view(-1, *[1] * len(shape))
-        return [(base * octaves[(places + high) % ENTRIES]).round_().to(torch.int64)]
-
-    (table,) = dealing.ring([(ENTRIES, *shape)], make)
+    tables = source.octaves(y.secret, frac_bits, y.shape)
     if y.opened is None:
         return []
     high, low = _digits(y.opened + (OFFSET << frac_bits), frac_bits)
     factor = (_exp2(low) * float(1 << FACTOR_BITS)).round_().to(torch.int64)
-    return [factor * part.gather(0, high.unsqueeze(0)).squeeze(0) for part in table.parts]
+    return [factor * part.gather(0, high.unsqueeze(0)).squeeze(0) for part in tables]
+
+
+def of_mask(a: Tensor, frac_bits: int) -> Tensor:
+    """The table of a: 2^(a_low + 4 ((j + a_high) mod 16) - 48) for j = 0 … 15, with `TABLE_BITS` fractional bits."""
+    high, low = _digits(a, frac_bits)
+    base = torch.exp2(low + (TABLE_BITS - OFFSET))
+    octaves = torch.exp2(torch.arange(ENTRIES, dtype=torch.float64) * DIGIT)
+    places = torch.arange(ENTRIES).view(-1, *[1] * a.dim())
+    return (base * octaves[(places + high) % ENTRIES]).round_().to(torch.int64)
 
 
 def _digits(v: Tensor, frac_bits: int) -> tuple[Tensor, Tensor]:

@@ -25,8 +25,8 @@ from functools import lru_cache
 
 from torch import Tensor
 
-from tacit.protocols.additive.dealing import Dealing
 from tacit.protocols.additive.masks import Mask
+from tacit.protocols.additive.source.base import Source
 from tacit.ring import kernels
 from tacit.ring.waves import Term, Waves
 
@@ -78,19 +78,13 @@ def scale_of(series: Harmonics) -> int:
     return 62 - max(math.frexp(bound)[1], series.room)
 
 
-def waves(dealing: Dealing, x: Mask, frac_bits: int, series: Harmonics, indices: Sequence[int]) -> list[Tensor]:
+def waves(source: Source, x: Mask, frac_bits: int, series: Harmonics, indices: Sequence[int]) -> list[Tensor]:
     """Shares of the series of x without its constant, at the scale `scale_of`, for period 2^frac_bits <= 2^64.
 
     Producer: what the terms' words have, twice 3 to 6 bytes each; see `Term.width`.
     """
-    secret, shape = x.secret, x.shape
-    plan = _plan(series, frac_bits)
-
-    def fill(words: Tensor) -> None:
-        assert secret.plain is not None
-        kernels.wave_table(plan, secret.plain, words)
-
-    words = dealing.packed([(width, count * shape.numel()) for width, count in plan.runs], fill)
+    plan, shape = _plan(series, frac_bits), x.shape
+    words = source.wave(x.secret, plan, shape)
     if x.opened is None:
         return []
     return [kernels.wave_sum(plan, x.opened, words[k]).view(shape) for k in range(len(indices))]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tacit.protocols.additive.dealing import RING_BYTES, Dealing, Dealt
+from tacit.protocols.additive.source.base import Dealt, Source
 from tacit.ring import kernels
 
 __all__ = ["BitMask", "Draw", "Form", "Mask", "MaskValue", "Premask", "Scaled", "Term"]
@@ -28,39 +28,34 @@ class MaskValue(Dealt):
     gives them some.
     """
 
-    __slots__ = ("_shape", "_source", "_tables", "dealt", "holder")
+    __slots__ = ("_parent", "_shape", "_tables", "dealt", "holder")
 
     def __init__(self, dealt: Dealt, holder: int | None = None) -> None:
         super().__init__(dealt.parts, dealt.plain)
         self.holder = holder
         self.dealt = True
         self._shape = torch.Size()
-        self._source: tuple[MaskValue, TensorOp] | None = None
+        self._parent: tuple[MaskValue, TensorOp] | None = None
         self._tables: tuple[Dealt, Dealt] | None = None
 
     @classmethod
     def withheld(
-        cls, plain: Tensor | None, shape: torch.Size, source: tuple[MaskValue, TensorOp] | None = None
+        cls, plain: Tensor | None, shape: torch.Size, parent: tuple[MaskValue, TensorOp] | None = None
     ) -> MaskValue:
-        """A mask of which the parties have no shares yet; they follow from those of `source`, if that is no larger."""
+        """A mask of which the parties have no shares yet; they follow from those of `parent`, if that is no larger."""
         secret = cls(Dealt([], plain))
-        secret.dealt, secret._shape, secret._source = False, shape, source
+        secret.dealt, secret._shape, secret._parent = False, shape, parent
         return secret
 
-    def deal(self, dealing: Dealing) -> MaskValue:
+    def deal(self, source: Source) -> MaskValue:
         """Give the parties shares of a, if they have none yet. 8 bytes an element."""
         if not self.dealt:
             self.dealt = True
-            if self._source is not None:
-                source, op = self._source
-                self.parts = [op(part) for part in source.deal(dealing).parts]
+            if self._parent is not None:
+                parent, op = self._parent
+                self.parts = [op(part) for part in parent.deal(source).parts]
             else:
-
-                def fill(out: Tensor) -> None:
-                    assert self.plain is not None
-                    out.copy_(self.plain)
-
-                self.parts = [part for (part,) in dealing.words(self._shape, [RING_BYTES], fill)]
+                self.parts = source.withheld(self, self._shape)
         return self
 
     def mapped(self, op: TensorOp, shape: torch.Size) -> MaskValue:
@@ -74,24 +69,15 @@ class MaskValue(Dealt):
         """Whether a party's share of a may differ from zero."""
         return self.holder is None or self.holder == index
 
-    def tables(self, dealing: Dealing, count: int) -> tuple[Dealt, Dealt]:
+    def tables(self, source: Source, count: int) -> tuple[Dealt, Dealt]:
         """Shares of the thermometer tables of a (int16 [16, n]) and of its sign (a plane). 32 1/8 bytes an element."""
         if self._tables is None:
-
-            def fill(tables: Tensor, sign: Tensor) -> None:
-                assert self.plain is not None
-                flat = self.plain.reshape(-1)
-                kernels.thermometer(flat, tables.view(torch.int16).view(kernels.CHUNKS, -1))
-                sign.copy_(kernels.pack_bits((flat < 0).view(torch.uint8)))
-
-            rows = dealing.bits([(2 * kernels.CHUNKS * count,), ((count + 7) // 8,)], fill)
-            raw, sign = (Dealt([row[k] for row in rows], None) for k in range(2))
-            self._tables = raw.map(lambda t: t.view(torch.int16).view(kernels.CHUNKS, -1)), sign
+            self._tables = source.digits(self, count)
         return self._tables
 
 
 class Draw:
-    """One use of `Dealing.random_ring` for premasks: it may mask one opening in its life."""
+    """One uniform draw for premasks: it may mask one opening in its life."""
 
     __slots__ = ("spent",)
 
@@ -200,11 +186,11 @@ class Mask:
         assert known is not None
         return known.shape
 
-    def deal(self, dealing: Dealing) -> None:
+    def deal(self, source: Source) -> None:
         """Give the parties shares of the mask of the simple form, if they have none yet."""
         for term in self.terms:
             if isinstance(term.secret, MaskValue):
-                term.secret.deal(dealing)
+                term.secret.deal(source)
 
     def sums(self) -> list[Tensor]:
         """The hosted parties' shares of Σ Q_k s_k, by which x is more than E."""
@@ -297,34 +283,29 @@ Form = Mask | Scaled
 class BitMask:
     """A shared bit b = c ^ β with c public and β known to the producer; c and β are bytes of value 0 or 1."""
 
-    __slots__ = ("_ring", "_source", "beta", "opened")
+    __slots__ = ("_parent", "_ring", "beta", "opened")
 
     def __init__(
         self,
         opened: Tensor | None,
         beta: Dealt,
         ring: Dealt | None = None,
-        source: tuple[BitMask, TensorOp] | None = None,
+        parent: tuple[BitMask, TensorOp] | None = None,
     ) -> None:
         self.opened = opened
         self.beta = beta
         self._ring = ring
-        self._source = source
+        self._parent = parent
 
-    def ring(self, dealing: Dealing) -> Dealt:
+    def ring(self, source: Source) -> Dealt:
         """Additive shares of β, by which selections become local. 8 bytes an element, when first asked for."""
         if self._ring is None:
-            if self._source is not None:
-                parent, op = self._source
-                self._ring = parent.ring(dealing).map(op)
+            if self._parent is not None:
+                parent, op = self._parent
+                self._ring = parent.ring(source).map(op)
             else:
-                parts = [part for (part,) in dealing.words(self._shape, [RING_BYTES], self._write)]
-                self._ring = Dealt(parts, None)
+                self._ring = Dealt(source.arithmetic_bits(self.beta, self._shape), None)
         return self._ring
-
-    def _write(self, out: Tensor) -> None:
-        assert self.beta.plain is not None
-        out.copy_(self.beta.plain)
 
     @property
     def _shape(self) -> torch.Size:
@@ -339,7 +320,7 @@ class BitMask:
             return BitMask(opened, beta, self._ring.map(op))
         out = BitMask(opened, beta)
         if self._shape.numel() <= out._shape.numel():
-            out._source = self, op
+            out._parent = self, op
         return out
 
     def flip(self, bits: Tensor) -> BitMask:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from tacit.net.transport import Parcel
 from tacit.protocols.additive import selection
-from tacit.protocols.additive.dealing import Dealing
 from tacit.protocols.additive.masks import BitMask, Form, Mask, MaskValue, Premask
 from tacit.protocols.additive.parts import OpenedParts, draw_mask
+from tacit.protocols.additive.source.base import Source
 from tacit.protocols.remembered import Facts, Owned, owned
 from tacit.protocols.values import Bits, Value
 from tacit.ring import kernels
@@ -55,9 +55,9 @@ class Pending(NamedTuple):
 class Masking:
     """Opens secrets under fresh masks, those that are not open yet and belong together in one round."""
 
-    def __init__(self, session: Session, dealing: Dealing) -> None:
+    def __init__(self, session: Session, source: Source) -> None:
         self._session = session
-        self._dealing = dealing
+        self._source = source
 
     def open_together(self, *shares: Value) -> None:
         """Give every share a simple mask. What a share was moved from is opened in its place, if it is no larger."""
@@ -97,7 +97,7 @@ class Masking:
             return self._begin_premasked(share, premask)
         known = owned(share.facts)
         holder = None if known is None else known.party
-        secret = MaskValue(draw_mask(self._dealing, share.shape, holder), holder)
+        secret = MaskValue(draw_mask(self._source, share.shape, holder), holder)
         tensors = self._masked(share.tensors, known, secret.parts)
         return Pending(
             Opening(tensors, share.shape, 8 * share.numel, add, holder), lambda opened: Mask.simple(opened, secret)
@@ -107,7 +107,7 @@ class Masking:
         """Open shares under the mask that is in them, or that and another draw, if it would not be fresh."""
         tensors = share.raw if self._session.party_indices else []
         if not premask.fresh:
-            t = self._dealing.random_ring(share.shape)
+            t = self._source.random_ring(share.shape)
             tensors = [x - own for x, own in zip(tensors, t.parts, strict=True)]
             premask = premask.renewed(t, share.shape)
         premask.spend()
@@ -123,7 +123,7 @@ class Masking:
         return [known.value - masks[self._session.party_indices.index(known.party)]]
 
     def _begin_bits(self, share: Bits) -> Pending:
-        plane, mask = selection.draw_bit_mask(self._dealing, share.shape)
+        plane, mask = selection.draw_bit_mask(self._source, share.shape)
         packed = [kernels.pack_bits(t) for i, t in share.protocol.indexed(share.tensors) if i >= 0]
         tensors = [xor_into(t, p) for t, p in zip(packed, plane.parts, strict=True)]
 
@@ -145,7 +145,7 @@ class Masking:
         books: OpenedParts = facts.parts
         places = books.places(move)
         closed = books.closed(places)
-        masks = books.draw(self._dealing, closed)
+        masks = books.draw(self._source, closed)
         if known is not None and known.value is not None:
             known = Owned(known.party, known.value.reshape(-1)[closed.at])
         held = whole.tensors

@@ -8,15 +8,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tacit.protocols.additive.dealing import Dealing, Dealt
 from tacit.protocols.additive.masks import Mask, MaskValue
+from tacit.protocols.additive.source.base import Dealt, Source
 
 __all__ = ["OpenedParts", "Places", "draw_mask"]
 
 
-def draw_mask(dealing: Dealing, shape: torch.Size, holder: int | None) -> Dealt:
+def draw_mask(source: Source, shape: torch.Size, holder: int | None) -> Dealt:
     """A fresh mask, known to the producer and, where one party owns what it masks, to that party."""
-    return dealing.random_ring(shape) if holder is None else dealing.private_ring(shape, holder)
+    return source.random_ring(shape) if holder is None else source.private_ring(shape, holder)
 
 
 class Places(NamedTuple):
@@ -62,10 +62,10 @@ class OpenedParts:
         missing = torch.unique(missing) if missing.numel() else missing
         return Places(missing, missing.shape)
 
-    def draw(self, dealing: Dealing, places: Places) -> list[Tensor]:
+    def draw(self, source: Source, places: Places) -> list[Tensor]:
         """Fresh masks for these positions: the hosted parties' shares of them."""
         index, shape = places
-        dealt = draw_mask(dealing, shape, self.holder)
+        dealt = draw_mask(source, shape, self.holder)
         for kept, part in zip(self._masks, dealt.parts, strict=True):
             kept[index] = part
         if self._plain is not None and dealt.plain is not None:

@@ -22,10 +22,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tacit.protocols.additive.dealing import Dealing
 from tacit.protocols.additive.masks import Mask
+from tacit.protocols.additive.source.base import Source
 
-__all__ = ["LARGEST", "POWER_BITS", "Powers", "evaluated", "powers", "scale_of"]
+__all__ = ["LARGEST", "POWER_BITS", "Powers", "evaluated", "of_mask", "powers", "scale_of"]
 
 POWER_BITS = 31
 """Fractional bits of the dealt powers of β / W. More: smaller error from them, Σ_j |p^(j) / j!| 2^-32; fewer: more bits
@@ -49,23 +49,21 @@ class Powers(NamedTuple):
     """Each hosted party's shares of β, β², … at scale `POWER_BITS`, along a first dimension."""
 
 
-def powers(dealing: Dealing, x: Mask, frac_bits: int, window: int, degree: int) -> Powers:
+def powers(source: Source, x: Mask, frac_bits: int, window: int, degree: int) -> Powers:
     """The powers of x / window up to a degree, for -window <= x < window. Producer: 16 bytes an element and degree."""
-    secret = x.secret
-    shape = x.shape
-
-    def make() -> list[Tensor]:
-        assert secret.plain is not None
-        alpha = _low(secret.plain, frac_bits, window)
-        rows = [alpha - 4.0 * (alpha >= 2.0), alpha - 2.0]
-        return [torch.stack([_raised(beta, degree) for beta in rows])]
-
-    (dealt,) = dealing.ring([(2, degree, *shape)], make)
+    dealt = source.powers(x.secret, frac_bits, window, degree, x.shape)
     if x.opened is None:
         return Powers(degree, None, [])
     e = _low(x.opened + (window << frac_bits), frac_bits, window)
     high = e >= 2.0
-    return Powers(degree, e - 1.0 - 2.0 * high, [torch.where(high, part[1], part[0]) for part in dealt.parts])
+    return Powers(degree, e - 1.0 - 2.0 * high, [torch.where(high, part[1], part[0]) for part in dealt])
+
+
+def of_mask(a: Tensor, frac_bits: int, window: int, degree: int) -> Tensor:
+    """The powers of both β of a at scale `POWER_BITS`."""
+    alpha = _low(a, frac_bits, window)
+    rows = [alpha - 4.0 * (alpha >= 2.0), alpha - 2.0]
+    return torch.stack([_raised(beta, degree) for beta in rows])
 
 
 def scale_of(coefficients: Sequence[float]) -> int:

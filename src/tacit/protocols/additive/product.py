@@ -19,31 +19,30 @@ a and b, for t is drawn after them and used for nothing else. `Premask` keeps co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from tacit.protocols.additive.dealing import Dealing, Dealt, width
 from tacit.protocols.additive.masks import Draw, Form, Mask, MaskValue, Premask
+from tacit.protocols.additive.source.base import Bilinear, Dealt, Source
 from tacit.ring import kernels
 
-__all__ = ["Product", "bilinear", "draw", "elementwise"]
+__all__ = ["Product", "bilinear", "elementwise"]
 
-Bilinear = Callable[[Tensor, Tensor], Tensor]
 Product = tuple[list[Tensor], torch.Size, Premask]
 """Shares of z - m, their shape, and m."""
 
 
-def bilinear(dealing: Dealing, x: Mask, y: Mask, op: Bilinear, indices: Sequence[int]) -> Product:
+def bilinear(source: Source, x: Mask, y: Mask, op: Bilinear, indices: Sequence[int]) -> Product:
     """op(x, y), premasked, from two simple masks. Producer: no bytes.
 
     A party computes two operations, for party 0 joins E∘F to either of them; the producer computes one. The share of a
     mask that another party holds alone is zero, so its operation falls away: beside the owner of one operand, others
     compute one; if two parties own the operands, so do they.
     """
-    x.deal(dealing)
-    y.deal(dealing)
+    x.deal(source)
+    y.deal(source)
     a, b, E, F = x.secret, y.secret, x.opened, y.opened  # noqa: N806 - the letters of the formula
     products: list[Tensor | None] = []
     for k, index in enumerate(indices):
@@ -59,16 +58,13 @@ def bilinear(dealing: Dealing, x: Mask, y: Mask, op: Bilinear, indices: Sequence
                 other = op(a.parts[k], F)
                 z = other if z is None else z.add_(other)
         products.append(z)
-    plain = op(a.plain, b.plain) if a.plain is not None and b.plain is not None else None
-    shape = next((z.shape for z in [*products, plain] if z is not None), None)
-    if shape is None:  # a third party that owns neither operand
-        assert E is not None
-        assert F is not None
+    shape = next((z.shape for z in products if z is not None), None)
+    if shape is None and E is not None and F is not None:  # a third party that owns neither operand
         shape = op(E.to("meta"), F.to("meta")).shape
-    return _premasked(dealing, products, plain, shape)
+    return _premasked(*source.bilinear_product(products, a, b, op, shape), shape)
 
 
-def elementwise(dealing: Dealing, x: Form, y: Form, shape: torch.Size, indices: Sequence[int]) -> Product:
+def elementwise(source: Source, x: Form, y: Form, shape: torch.Size, indices: Sequence[int]) -> Product:
     """x * y (with broadcasting), premasked, from masks of any form.
 
         (E + Σ Q_k s_k)(F + Σ R_l t_l)  =  E F + F Σ Q_k [s_k] + E Σ R_l [t_l] + Σ Q_k R_l s_k t_l
@@ -80,12 +76,12 @@ def elementwise(dealing: Dealing, x: Form, y: Form, shape: torch.Size, indices: 
     square = x is y
     left = x.written()
     right = left if square else y.written()
-    left.deal(dealing)
-    right.deal(dealing)
-    crossed = _crossed(dealing, left, right, shape, square=square)
-    t = draw(dealing, shape)
+    left.deal(source)
+    right.deal(source)
+    crossed = _crossed(source, left, right, shape, square=square)
+    parts, m = source.product(left.terms[0].secret, right.terms[0].secret, shape)
     for place, index in enumerate(indices):
-        E, F, z = left.opened, right.opened, t.parts[place]  # noqa: N806 - the letters of the formula
+        E, F, z = left.opened, right.opened, parts[place]  # noqa: N806 - the letters of the formula
         assert E is not None
         assert F is not None
         kernels.multiply_add(z, E, _sum(right, place, index), F, _sum(left, place, index), leader=index == 0)
@@ -94,19 +90,11 @@ def elementwise(dealing: Dealing, x: Form, y: Form, shape: torch.Size, indices: 
             for factor in (left.terms[k].factor, right.terms[j].factor):
                 part = part if factor is None else part * factor
             z.add_(part, alpha=2 if square and j != k else 1)
-    if t.plain is not None:
-        a, b = _plain(left, 0), _plain(right, 0)
-        kernels.multiply_add(t.plain, a, b, b, None, leader=False, minus=True)  # a b - t
-    return t.parts, shape, _mask_of(t.plain, shape)
-
-
-def draw(dealing: Dealing, shape: torch.Size) -> Dealt:
-    """Shares of t, which what a product adds goes on top of."""
-    return dealing.random_ring(shape)
+    return _premasked(parts, m, shape)
 
 
 def _crossed(
-    dealing: Dealing, x: Mask, y: Mask, shape: torch.Size, *, square: bool
+    source: Source, x: Mask, y: Mask, shape: torch.Size, *, square: bool
 ) -> list[tuple[tuple[int, int], Dealt]]:
     """Deal the products of terms that no mask can hide; of a square, each of them once."""
     pairs = [
@@ -117,9 +105,9 @@ def _crossed(
     ]
     if not pairs:
         return []
-    widths = [width(x.terms[k].zeros + y.terms[j].zeros) for k, j in pairs]
-    dealt = dealing.ring([shape] * len(pairs), lambda: [_plain(x, k) * _plain(y, j) for k, j in pairs], widths)
-    return list(zip(pairs, dealt, strict=True))
+    factors = [(x.terms[k].secret, y.terms[j].secret) for k, j in pairs]
+    zeros = [x.terms[k].zeros + y.terms[j].zeros for k, j in pairs]
+    return list(zip(pairs, source.terms(factors, zeros, shape), strict=True))
 
 
 def _sum(mask: Mask, place: int, index: int) -> Tensor | None:
@@ -130,17 +118,9 @@ def _sum(mask: Mask, place: int, index: int) -> Tensor | None:
     return mask.sums()[place]
 
 
-def _premasked(dealing: Dealing, parts: Sequence[Tensor | None], product: Tensor | None, shape: torch.Size) -> Product:
-    """Add a random t to shares that lack a product of masks."""
-    shares, plain = dealing.add_random(parts, product, shape)
-    return shares, shape, _mask_of(plain, shape)
-
-
-def _mask_of(plain: Tensor | None, shape: torch.Size) -> Premask:
-    return Premask(MaskValue.withheld(plain, shape), frozenset((Draw(),)))
-
-
-def _plain(mask: Mask, k: int) -> Tensor:
-    plain = mask.terms[k].secret.plain
-    assert plain is not None
-    return plain
+def _premasked(parts: list[Tensor], m: Dealt, shape: torch.Size | None) -> Product:
+    """What adds up to z - m, and m, a draw of its own."""
+    if shape is None:
+        assert m.plain is not None
+        shape = m.plain.shape
+    return parts, shape, Premask(MaskValue.withheld(m.plain, shape), frozenset((Draw(),)))

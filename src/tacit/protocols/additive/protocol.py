@@ -26,9 +26,11 @@ from tacit.protocols.additive import (
     selection,
     truncation,
 )
-from tacit.protocols.additive.dealing import Dealing
 from tacit.protocols.additive.masks import Mask, Premask
 from tacit.protocols.additive.opening import Masking, fold, masked_form, simple_mask
+from tacit.protocols.additive.source.base import Source
+from tacit.protocols.additive.source.dealing import Links
+from tacit.protocols.additive.source.produced import Produced
 from tacit.protocols.number import Number
 from tacit.protocols.protocol import DeclaredCost, Harmonics, Polynomial, Protocol
 from tacit.protocols.remembered import Owned, Storage
@@ -69,8 +71,8 @@ class Additive(Protocol):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self._dealing = Dealing(session)
-        self._masking = Masking(session, self._dealing)
+        self._source: Source = Produced(session, Links(session))
+        self._masking = Masking(session, self._source)
         self._indices = session.party_indices
 
     # --- in and out ------------------------------------------------------------------------------------------------
@@ -221,7 +223,7 @@ class Additive(Protocol):
 
     @override
     def unmask(self, tensors: Sequence[Tensor], premask: Premask) -> None:
-        for t, a in zip(tensors, premask.secret.deal(self._dealing).parts, strict=False):  # the producer has none
+        for t, a in zip(tensors, premask.secret.deal(self._source).parts, strict=False):  # the producer has none
             t += a
 
     @override
@@ -232,7 +234,7 @@ class Additive(Protocol):
         right = left if x is y else masked_form(y.facts)
         assert left is not None
         assert right is not None
-        out = self._product(product.elementwise(self._dealing, left, right, shape, self._indices), x, y)
+        out = self._product(product.elementwise(self._source, left, right, shape, self._indices), x, y)
         out.storage.positive |= x is y
         return out
 
@@ -240,7 +242,7 @@ class Additive(Protocol):
     def bilinear(self, x: Number, y: Number, op: Callable[[Tensor, Tensor], Tensor]) -> Number:
         self.together(x, y)
         left, right = simple_mask(x.facts), simple_mask(y.facts)
-        return self._product(product.bilinear(self._dealing, left, right, op, self._indices), x, y)
+        return self._product(product.bilinear(self._source, left, right, op, self._indices), x, y)
 
     def _product(self, result: product.Product, x: Number, y: Number) -> Number:
         parts, shape, premask = result
@@ -273,7 +275,7 @@ class Additive(Protocol):
             return settled
         self.together(x)
         mask, bits = simple_mask(x.facts), x.frac_bits - target
-        form = truncation.truncated(self._dealing, mask, bits)
+        form = truncation.truncated(self._source, mask, bits)
         out = self._arithmetic(form.parts(self._indices), x.shape, target, x.storage.headroom)
         out.storage.far = x.storage.far
         out.sized_as(x)
@@ -288,7 +290,7 @@ class Additive(Protocol):
         if not 2.0**-62 <= drop < 1 - 2.0**-62:
             return None
         self.together(x)
-        form = truncation.scaled(self._dealing, simple_mask(x.facts), drop)
+        form = truncation.scaled(self._source, simple_mask(x.facts), drop)
         out = self._arithmetic(form.parts(self._indices), x.shape, target, x.storage.headroom)
         out.storage.far = x.storage.far * abs(factor)
         out.storage.positive = x.storage.positive
@@ -305,7 +307,7 @@ class Additive(Protocol):
     @override
     def harmonics(self, x: Number, series: Harmonics) -> Number:
         mask, frac_bits = self._opened_form(x, series.period)
-        parts = harmonics.waves(self._dealing, mask, frac_bits, series, self._indices)
+        parts = harmonics.waves(self._source, mask, frac_bits, series, self._indices)
         scale = harmonics.scale_of(series)
         out = self._arithmetic(parts, x.shape, scale)
         return out.plus(torch.tensor(round(series.constant * 2**scale))) if series.constant else out
@@ -327,14 +329,14 @@ class Additive(Protocol):
         found = memo.get(key)
         if found is None or found.degree < degree:
             mask, frac_bits = self._opened_form(x, 4 * window)
-            memo[key] = found = powers.powers(self._dealing, mask, frac_bits, window, degree)
+            memo[key] = found = powers.powers(self._source, mask, frac_bits, window, degree)
         assert isinstance(found, powers.Powers)
         return found
 
     @override
     def powers_of_two(self, y: Number) -> Number:
         mask, frac_bits = self._opened_form(y, exponential.PERIOD)
-        parts = exponential.powers_of_two(self._dealing, mask, frac_bits, self._indices)
+        parts = exponential.powers_of_two(self._source, mask, frac_bits, self._indices)
         return self._arithmetic(parts, y.shape, exponential.SCALE)
 
     # --- bits ------------------------------------------------------------------------------------------------------
@@ -363,7 +365,7 @@ class Additive(Protocol):
         def open_bits(tensors: Sequence[Tensor], size: int) -> Tensor | None:
             return self._masking.open_bits(tensors, size, *(share() for share in islice(turns, 1)))
 
-        parts = comparison.negative(self._dealing, mask.secret, stacked, shape, self._indices, open_bits)
+        parts = comparison.negative(self._source, mask.secret, stacked, shape, self._indices, open_bits)
         return [self._binary([p[k] for p in parts], x.shape) for k in range(len(thresholds))]
 
     def _opened_form(self, x: Number, period: int = 1) -> tuple[Mask, int]:
@@ -390,7 +392,7 @@ class Additive(Protocol):
             form = masked_form(y.facts)
             assert form is not None
             tensors = [t for i, t in self.indexed(y.tensors) if i >= 0]
-            parts = selection.selected(self._dealing, simple_mask(b.facts), form, tensors, y.shape)
+            parts = selection.selected(self._source, simple_mask(b.facts), form, tensors, y.shape)
             out.append(self._arithmetic(parts, y.shape, y.frac_bits, y.storage.headroom))
             out[-1].storage.precise, out[-1].storage.far = y.storage.precise, y.storage.far
             out[-1].sized_as(y)
@@ -401,7 +403,7 @@ class Additive(Protocol):
         self.together(x, y)
         shape = broadcast(x.shape, y.shape)
         left, right = simple_mask(x.facts), simple_mask(y.facts)
-        return self._binary(conjunction.both(self._dealing, left, right, shape, self._indices), shape)
+        return self._binary(conjunction.both(self._source, left, right, shape, self._indices), shape)
 
     @override
     def all_of(self, bits: Sequence[Bits]) -> Bits:
@@ -414,7 +416,7 @@ class Additive(Protocol):
     def _all_of(self, bits: Sequence[Bits]) -> Bits:
         if len(bits) <= 2:
             return bits[0] if len(bits) == 1 else self.conjunction(*bits)
-        parts = conjunction.all_of(self._dealing, [simple_mask(b.facts) for b in bits], bits[0].shape)
+        parts = conjunction.all_of(self._source, [simple_mask(b.facts) for b in bits], bits[0].shape)
         return self._binary(parts, bits[0].shape)
 
     @override
@@ -422,7 +424,7 @@ class Additive(Protocol):
         memo = b.facts.memo
         if "arithmetic" not in memo:
             self.together(b)
-            parts = selection.to_ring(self._dealing, simple_mask(b.facts), self._indices)
+            parts = selection.to_ring(self._source, simple_mask(b.facts), self._indices)
             memo["arithmetic"] = out = self._arithmetic(parts, b.shape, 0)
             out.storage.positive = True
         found = memo["arithmetic"]

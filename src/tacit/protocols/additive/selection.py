@@ -10,52 +10,43 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tacit.protocols.additive.dealing import RING_BYTES, Dealing, Dealt, width
 from tacit.protocols.additive.masks import BitMask, Form, Scaled
+from tacit.protocols.additive.source.base import Dealt, Source
 from tacit.ring import kernels
 
 __all__ = ["draw_bit_mask", "selected", "to_ring"]
 
 
-def draw_bit_mask(dealing: Dealing, shape: torch.Size) -> tuple[Dealt, BitMask]:
+def draw_bit_mask(source: Source, shape: torch.Size) -> tuple[Dealt, BitMask]:
     """A fresh random bit for each element: its XOR shares as a plane, and the mask without its opened part."""
     count = shape.numel()
-    plane = dealing.random_bits(((count + 7) // 8,))
+    plane = source.random_bits(((count + 7) // 8,))
     beta = plane.map(lambda p: kernels.unpack_bits(p, count).view(shape))
     return plane, BitMask(None, beta)
 
 
-def selected(dealing: Dealing, bit: BitMask, x: Form, parts: Sequence[Tensor], shape: torch.Size) -> list[Tensor]:
+def selected(source: Source, bit: BitMask, x: Form, parts: Sequence[Tensor], shape: torch.Size) -> list[Tensor]:
     """Shares of b x, from the masked bit, the masked x and the shares of x.
 
     Producer: 8 bytes an element, and for the second term of a truncation by s bits ceil(s / 8).
     """
     z = x.z if isinstance(x, Scaled) else x
-    a, beta = z.secret.plain, bit.beta.plain
-
-    def fill(high: Tensor, wrap: Tensor | None = None) -> None:
-        assert a is not None
-        assert beta is not None
-        if wrap is None:
-            torch.mul(a, beta, out=high)
-        else:
-            kernels.scaled_parts(a, m, high, wrap, beta.expand(shape))
-
-    m, widths = (x.multiplier, [RING_BYTES, width(x.zeros)]) if isinstance(x, Scaled) else (0, [RING_BYTES])
-    rings = bit.ring(dealing).parts
-    rows = dealing.words(shape, widths, fill)
+    scaled = (x.multiplier, x.zeros) if isinstance(x, Scaled) else None
+    rings = bit.ring(source).parts
+    rows = source.selection(z.secret, bit.beta, shape, scaled)
+    multiplier = x.multiplier if isinstance(x, Scaled) else 0
     out = []
     for part, ring, (high, *wrap) in zip(parts, rings, rows, strict=True):
         assert bit.opened is not None
         assert z.opened is not None
         c = bit.opened.expand(shape)
-        out.append(kernels.selected(z.opened, c, part, ring.expand(shape), high, m, *wrap))
+        out.append(kernels.selected(z.opened, c, part, ring.expand(shape), high, multiplier, *wrap))
     return out
 
 
-def to_ring(dealing: Dealing, bit: BitMask, indices: Sequence[int]) -> list[Tensor]:
+def to_ring(source: Source, bit: BitMask, indices: Sequence[int]) -> list[Tensor]:
     """Additive shares of b = c + (1 - 2c) [β]. Local."""
-    ring = bit.ring(dealing)
+    ring = bit.ring(source)
     out = []
     for k, index in enumerate(indices):
         assert bit.opened is not None

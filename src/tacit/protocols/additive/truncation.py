@@ -18,24 +18,21 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from torch import Tensor
-
-from tacit.protocols.additive.dealing import RING_BYTES, Dealing, width
 from tacit.protocols.additive.masks import Mask, Scaled
-from tacit.ring import kernels
+from tacit.protocols.additive.source.base import Source
 
 __all__ = ["scaled", "truncated"]
 
 
-def truncated(dealing: Dealing, z: Mask, bits: int) -> Scaled:
+def truncated(source: Source, z: Mask, bits: int) -> Scaled:
     """The masked form of z >> bits, from the simple form of z. Producer: 8 + ceil(bits / 8) bytes an element.
 
     msb(a) 2^(64-bits) matters modulo 2^64 only, so its shares have no more than their top `bits` bits.
     """
-    return _dealt(dealing, z, 1 << (64 - bits), 64 - bits)
+    return _form(source, z, 1 << (64 - bits), 64 - bits)
 
 
-def scaled(dealing: Dealing, z: Mask, factor: float) -> Scaled:
+def scaled(source: Source, z: Mask, factor: float) -> Scaled:
     """The masked form of z k for a public 2^-62 <= k < 1: a truncation and a product with a public number in one.
 
     Let m = k 2^64, a multiple of 4. With E' and a unsigned, z' = z + 2^62 = E' + a - w 2^64 as in the truncation above,
@@ -46,15 +43,8 @@ def scaled(dealing: Dealing, z: Mask, factor: float) -> Scaled:
     exact where z is zero, for the two fractions add up to a whole number then. With
     m = 2^(64-s) it is the truncation by s bits. Producer: 16 bytes an element.
     """
-    return _dealt(dealing, z, 4 * round(2**62 * Fraction(factor)), 0)
+    return _form(source, z, 4 * round(2**62 * Fraction(factor)), 0)
 
 
-def _dealt(dealing: Dealing, z: Mask, multiplier: int, zeros: int) -> Scaled:
-    a = z.secret
-
-    def fill(high: Tensor, wrap: Tensor) -> None:
-        assert a.plain is not None
-        kernels.scaled_parts(a.plain, multiplier, high, wrap)
-
-    parts = dealing.words(z.shape, [RING_BYTES, width(zeros)], fill)
-    return Scaled(z, multiplier, zeros, parts)
+def _form(source: Source, z: Mask, multiplier: int, zeros: int) -> Scaled:
+    return Scaled(z, multiplier, zeros, source.truncation(z.secret, multiplier, zeros, z.shape))

@@ -9,6 +9,7 @@ party that is sent the correction changes with every dealing, so the traffic spr
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import groupby
@@ -16,13 +17,15 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from tacit.net.transport import Parcel
+from tacit.protocols.additive.source.base import Dealt
 from tacit.ring import kernels
 from tacit.ring.prg import Stream
 from tacit.session.session import Session
 
-__all__ = ["RING_BYTES", "Dealing", "Dealt", "width"]
+__all__ = ["RING_BYTES", "Dealing", "Delivery", "Links", "width"]
 
 RING_BYTES = 8
 
@@ -31,35 +34,66 @@ Run = tuple[int, int]
 """Neighbouring words of one width in bytes, and how many they are."""
 
 
-class Dealt:
-    """Shares of a value that the producer knows: one part for each party hosted here, and the value at the producer."""
+class Delivery(ABC):
+    """How what the producer makes gets to the parties: the keys of their streams, and the corrections."""
 
-    __slots__ = ("parts", "plain")
+    online: bool
+    """Whether the producer sends while the parties compute."""
 
-    def __init__(self, parts: list[Tensor], plain: Tensor | None) -> None:
-        self.parts = parts
-        self.plain = plain
+    @abstractmethod
+    def party_stream(self, index: int) -> Stream:
+        """A hosted party's own end of its stream."""
 
-    def map(self, op: Callable[[Tensor], Tensor]) -> Dealt:
-        """Apply a linear operation to the value."""
-        return Dealt([op(part) for part in self.parts], None if self.plain is None else op(self.plain))
+    @abstractmethod
+    def producer_stream(self, index: int) -> Stream:
+        """The producer's end of a party's stream."""
 
-    def __repr__(self) -> str:
-        return f"Dealt(<{len(self.parts)} parts hidden>)"
+    @abstractmethod
+    def send(self, index: int, name: str, frame: Tensor) -> None:
+        """Hand over a correction for a party. The name is that of the correlation, for errors and stores."""
+
+    @abstractmethod
+    def take(self, index: int, name: str, size: int) -> Tensor:
+        """The next correction of a hosted party, of so many bytes, in memory that is the caller's."""
+
+
+class Links(Delivery):
+    """The producer is a role of the session, and streams through its transport."""
+
+    online = True
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    @override
+    def party_stream(self, index: int) -> Stream:
+        return self._session.stream(self._session.parties[index], self._session.producer, "deal")
+
+    @override
+    def producer_stream(self, index: int) -> Stream:
+        return self._session.stream(self._session.producer, self._session.parties[index], "deal")
+
+    @override
+    def send(self, index: int, name: str, frame: Tensor) -> None:
+        session = self._session
+        session.transport.send(Parcel(session.producer, session.parties[index], frame))
+
+    @override
+    def take(self, index: int, name: str, size: int) -> Tensor:
+        session = self._session
+        return session.transport.take(session.producer, session.parties[index], size)
 
 
 class Dealing:
     """Both ends of dealing: the producer's and the parties', whichever of them live in this process."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, session: Session, delivery: Delivery) -> None:
+        self._session, self._delivery = session, delivery
         self._turn = 0
-        parties, producer = session.parties, session.producer
-        self._hosted = [(i, parties[i]) for i in session.party_indices]
-        self._ends = {i: session.stream(role, producer, "deal") for i, role in self._hosted}
-        self._at_producer = (
-            [session.stream(producer, role, "deal") for role in parties] if session.hosts_producer else []
-        )
+        self._hosted = session.party_indices
+        self._ends = {i: delivery.party_stream(i) for i in self._hosted}
+        parties = range(len(session.parties)) if session.hosts_producer else ()
+        self._at_producer = [delivery.producer_stream(i) for i in parties]
 
     def random_ring(self, shape: Shape) -> Dealt:
         """A uniform ring tensor that nobody but the producer knows. No bytes."""
@@ -68,7 +102,7 @@ class Dealing:
     def private_ring(self, shape: Shape, holder: int) -> Dealt:
         """A uniform ring tensor that one party and the producer know; the other parties' shares are zero. No bytes."""
         zero = torch.zeros((), dtype=torch.int64).expand(tuple(shape))
-        parts = [self._ends[i].ring(shape) if i == holder else zero for i, _ in self._hosted]
+        parts = [self._ends[i].ring(shape) if i == holder else zero for i in self._hosted]
         return Dealt(parts, self._at_producer[holder].ring(shape) if self._at_producer else None)
 
     def add_random(
@@ -79,7 +113,7 @@ class Dealing:
         In one pass over the memory of each, which is overwritten.
         """
         shares = []
-        for (i, _), part in zip(self._hosted, parts, strict=True):
+        for i, part in zip(self._hosted, parts, strict=True):
             if part is None:
                 shares.append(self._ends[i].ring(shape))
             else:
@@ -96,7 +130,11 @@ class Dealing:
         return self._random(lambda stream: stream.bytes(math.prod(shape)).view(tuple(shape)), Stream.xor_into)
 
     def ring(
-        self, shapes: Sequence[Shape], make: Callable[[], Sequence[Tensor]], widths: Sequence[int] | None = None
+        self,
+        name: str,
+        shapes: Sequence[Shape],
+        make: Callable[[], Sequence[Tensor]],
+        widths: Sequence[int] | None = None,
     ) -> list[Dealt]:
         """Deal ring tensors made at the producer by `make`, in one frame. 8 bytes an element.
 
@@ -105,12 +143,12 @@ class Dealing:
         groups, runs = _layout(tuple(shapes), tuple(widths or [RING_BYTES] * len(shapes)))
         made: Sequence[Tensor | None] = make() if self._at_producer else [None] * len(shapes)
         hosted = []
-        for data in self.packed(runs, lambda frame: _narrow(made, groups, runs, frame)):
+        for data in self.packed(name, runs, lambda frame: _narrow(made, groups, runs, frame)):
             wide = [_widened(piece, width) for piece, (width, _) in zip(_cut(data, runs), runs, strict=True)]
             hosted.append([t for v, group in zip(wide, groups, strict=True) for t in _parted(v, group.counts)])
         return [Dealt([p[k].view(s) for p in hosted], made[k]) for k, s in enumerate(shapes)]
 
-    def packed(self, runs: Sequence[Run], fill: Callable[[Tensor], None]) -> list[Tensor]:
+    def packed(self, name: str, runs: Sequence[Run], fill: Callable[[Tensor], None]) -> list[Tensor]:
         """Deal runs of words in one frame, which `fill` writes at the producer; each hosted party's bytes."""
         whole = all(width == RING_BYTES for width, _ in runs)
         total = sum(width * count for width, count in runs)
@@ -123,16 +161,16 @@ class Dealing:
             for (width, _), mine, its in zip(runs, _cut(frame, runs), _cut(share, runs), strict=True):
                 kernels.subtract_words(mine, its, width)
 
-        return self._framed(total, fill, take_from)
+        return self._framed(name, total, fill, take_from)
 
-    def words(self, shape: Shape, widths: Sequence[int], fill: Callable[..., None]) -> list[list[Tensor]]:
+    def words(self, name: str, shape: Shape, widths: Sequence[int], fill: Callable[..., None]) -> list[list[Tensor]]:
         """Deal integers of so many bytes, all of one shape, in one frame, which `fill` writes at the producer.
 
         `fill` gets a tensor for each width, of the integers that have it, and their shares add up modulo their size.
         Where no type has the width, they are the top bytes of ring elements. Returns the tensors of each hosted party.
         """
         if not _TYPED.issuperset(widths):
-            return self._wide_words(shape, widths, fill)
+            return self._wide_words(name, shape, widths, fill)
         count, size = math.prod(shape), tuple(shape)
         sizes = [width * count for width in widths]
 
@@ -141,22 +179,25 @@ class Dealing:
             return [piece.view(_WORDS[width]).view(size) for piece, width in pieces]
 
         frames = self._framed(
+            name,
             sum(sizes),
             lambda frame: fill(*rows(frame)),
             lambda stream, frame: stream.subtract_words_from(rows(frame)),
         )
         return [rows(frame) for frame in frames]
 
-    def _wide_words(self, shape: Shape, widths: Sequence[int], fill: Callable[..., None]) -> list[list[Tensor]]:
+    def _wide_words(
+        self, name: str, shape: Shape, widths: Sequence[int], fill: Callable[..., None]
+    ) -> list[list[Tensor]]:
         def make() -> list[Tensor]:
             values = [torch.empty(tuple(shape), dtype=torch.int64) for _ in widths]
             fill(*values)
             return values
 
-        dealt = self.ring([shape] * len(widths), make, widths)
+        dealt = self.ring(name, [shape] * len(widths), make, widths)
         return [list(row) for row in zip(*(d.parts for d in dealt), strict=True)]
 
-    def bits(self, shapes: Sequence[Shape], fill: Callable[..., None]) -> list[list[Tensor]]:
+    def bits(self, name: str, shapes: Sequence[Shape], fill: Callable[..., None]) -> list[list[Tensor]]:
         """Deal bytes of bits (XOR shares), in one frame, which `fill` writes at the producer. 1 byte an element.
 
         `fill` gets a uint8 tensor for each shape. Returns the tensors of each hosted party.
@@ -166,17 +207,16 @@ class Dealing:
         def rows(data: Tensor) -> list[Tensor]:
             return [piece.view(tuple(shape)) for piece, shape in zip(_parted(data, sizes), shapes, strict=True)]
 
-        frames = self._framed(sum(sizes), lambda frame: fill(*rows(frame)), Stream.xor_into)
+        frames = self._framed(name, sum(sizes), lambda frame: fill(*rows(frame)), Stream.xor_into)
         return [rows(frame) for frame in frames]
 
     def _framed(
-        self, total: int, fill: Callable[[Tensor], None], take_from: Callable[[Stream, Tensor], None]
+        self, name: str, total: int, fill: Callable[[Tensor], None], take_from: Callable[[Stream, Tensor], None]
     ) -> list[Tensor]:
         """Deal so many bytes, and return each hosted party's share of them.
 
         At the producer `fill` writes them, and `take_from` takes the next share of a stream off them in place.
         """
-        session = self._session
         corrected = self._next_correction(total)
         if self._at_producer and total:
             frame = kernels.space((total,), torch.uint8)
@@ -184,27 +224,28 @@ class Dealing:
             for i, stream in enumerate(self._at_producer):
                 if i != corrected:
                     take_from(stream, frame)
-            session.transport.send(Parcel(session.producer, session.parties[corrected], frame))
-        return [self._share(i, role, total, corrected) for i, role in self._hosted]
+            self._delivery.send(corrected, name, frame)
+        return [self._share(i, name, total, corrected) for i in self._hosted]
 
     def _next_correction(self, total: int) -> int:
         """The party whose turn it is to be sent the next dealing, of so many bytes."""
         self._session.check_open()
         corrected = self._turn % len(self._session.parties)
         self._turn += 1
-        self._session.meter.dealt(total)
+        if self._delivery.online:
+            self._session.meter.dealt(total)
         return corrected
 
-    def _share(self, index: int, role: str, total: int, corrected: int) -> Tensor:
+    def _share(self, index: int, name: str, total: int, corrected: int) -> Tensor:
         """A hosted party's share of a dealing: the next bytes of its stream, or the correction."""
         if index != corrected:
             return self._ends[index].bytes(total)
         if not total:
             return kernels.space((0,), torch.uint8)
-        return self._session.transport.take(self._session.producer, role, total)
+        return self._delivery.take(index, name, total)
 
     def _random(self, draw: Callable[[Stream], Tensor], join: Callable[[Stream, Tensor], None]) -> Dealt:
-        parts = [draw(self._ends[i]) for i, _ in self._hosted]
+        parts = [draw(self._ends[i]) for i in self._hosted]
         plain = None
         if self._at_producer:
             plain = draw(self._at_producer[0])

@@ -1,0 +1,149 @@
+"""What the parties ask for in the additive scheme: shares of values that depend on masks, and on no secret.
+
+Each correlation is a method with its statement; [v] are additive shares of v in the ring, and [v]₂ shares by XOR. The
+parties' side of it, what they compute with the shares, is in the file beside this folder that asks. `Produced` gets
+them from a crypto-producer, who knows all masks, at once or ahead of time; a source that makes them among the parties
+needs no role that knows a mask: `Dealt.plain` is for that role, and nobody but a source reads it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from tacit.ring.waves import Waves
+
+__all__ = ["Bilinear", "Dealt", "Product", "Rows", "Source"]
+
+Shape = Sequence[int]
+Bilinear = Callable[[Tensor, Tensor], Tensor]
+Rows = list[list[Tensor]]
+"""For each hosted party, its shares of several values."""
+
+
+class Dealt:
+    """Shares of a value: one part for each party hosted here, and the value where a producer is hosted who knows it."""
+
+    __slots__ = ("parts", "plain")
+
+    def __init__(self, parts: list[Tensor], plain: Tensor | None) -> None:
+        self.parts = parts
+        self.plain = plain
+
+    def map(self, op: Callable[[Tensor], Tensor]) -> Dealt:
+        """Apply a linear operation to the value."""
+        return Dealt([op(part) for part in self.parts], None if self.plain is None else op(self.plain))
+
+    def __repr__(self) -> str:
+        return f"Dealt(<{len(self.parts)} parts hidden>)"
+
+
+Product = tuple[list[Tensor], Dealt]
+"""Shares of something less m, and m, of which nobody has shares."""
+
+
+class Source(ABC):
+    """Where correlations come from. Every role calls the same methods in the same order with the same shapes."""
+
+    # --- masks -----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def random_ring(self, shape: Shape) -> Dealt:
+        """[a] for a uniform a that no party knows."""
+
+    @abstractmethod
+    def private_ring(self, shape: Shape, holder: int) -> Dealt:
+        """[a] for a uniform a that one party knows, by its index; the other parties' shares are zero."""
+
+    @abstractmethod
+    def random_bits(self, shape: Shape) -> Dealt:
+        """[b]₂ for uniform bytes of bits that no party knows."""
+
+    @abstractmethod
+    def withheld(self, a: Dealt, shape: Shape) -> list[Tensor]:
+        """[a] for a mask that has been withheld until now; see `product`."""
+
+    # --- products --------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def product(self, a: Dealt, b: Dealt, shape: Shape) -> Product:
+        """[ab - m] elementwise with broadcasting, for a uniform m that is withheld: no party has even a share of it.
+
+        The shares are in memory of their own, to which the parties add their other terms; see `product.py`.
+        """
+
+    @abstractmethod
+    def bilinear_product(
+        self, parts: Sequence[Tensor | None], a: Dealt, b: Dealt, op: Bilinear, shape: Shape | None
+    ) -> Product:
+        """[op(a, b) - m], added in place to the parties' other terms, of which None is zero.
+
+        The shape is that of op(a, b), and None where no party is hosted.
+        """
+
+    @abstractmethod
+    def terms(self, factors: Sequence[tuple[Dealt, Dealt]], zeros: Sequence[int], shape: Shape) -> list[Dealt]:
+        """[s t] for each pair (s, t), elementwise with broadcasting to one shape; so many low bits of s t are zero."""
+
+    # --- truncation and selection ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def truncation(self, a: Dealt, multiplier: int, zeros: int, shape: Shape) -> Rows:
+        """[floor(a m / 2^64)] and [msb(a) m], for a read as unsigned and a multiplier m, a multiple of 2^zeros.
+
+        The second is in the integers that `kernels.wrap_words` reads: it counts modulo 2^64 only.
+        """
+
+    @abstractmethod
+    def selection(self, a: Dealt, beta: Dealt, shape: torch.Size, scaled: tuple[int, int] | None = None) -> Rows:
+        """[β a] for a masked bit's β; or, of what a truncation (m, zeros) left, β times both of its values."""
+
+    @abstractmethod
+    def arithmetic_bits(self, beta: Dealt, shape: Shape) -> list[Tensor]:
+        """[β] in the ring, for bits of which the parties have [β]₂."""
+
+    # --- comparison ------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def digits(self, a: Dealt, count: int) -> tuple[Dealt, Dealt]:
+        """[j < d_i(a)]₂ and [j = d_i(a)]₂ for each digit d_i of a mod 2^63 and each j, and [msb(a)]₂ as a plane.
+
+        The tables are int16 [digits, count], the digits as `kernels.thermometer` has them.
+        """
+
+    @abstractmethod
+    def monomials(self, plane: int) -> list[tuple[Dealt, Dealt]]:
+        """[m]₂ for uniform masks of the bits that each level of a comparison's tree opens, and [∏_{i in S} m_i]₂.
+
+        For the sets S that `Radix4` names; elements are packed into planes of so many bytes.
+        """
+
+    # --- series ----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def wave(self, a: Dealt, plan: Waves, shape: Shape) -> list[Tensor]:
+        """[p cos θa - q sin θa] and [p sin θa + q cos θa] for each term of a series, in the words of its plan."""
+
+    @abstractmethod
+    def powers(self, a: Dealt, frac_bits: int, window: int, degree: int, shape: Shape) -> list[Tensor]:
+        """[(β / W)^j] for j = 1 … degree and both β of a: a first dimension of two, a second of the powers.
+
+        See `powers.py`.
+        """
+
+    @abstractmethod
+    def octaves(self, a: Dealt, frac_bits: int, shape: Shape) -> list[Tensor]:
+        """[2^(a_low + 4 ((j + a_high) mod 16) - 48)] for each j along a first dimension; see `exponential.py`."""
+
+    # --- bits ------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def conjunction(self, beta: Dealt, delta: Dealt, shape: torch.Size) -> list[Tensor]:
+        """[β ∧ δ]₂ with broadcasting, as a plane."""
+
+    @abstractmethod
+    def truth_table(self, betas: Sequence[Dealt], shape: torch.Size) -> list[Tensor]:
+        """[e_¬β]₂: a row of 2^k bits an element with a single one, at the place that the k bits ¬β read as a number."""

@@ -1,0 +1,213 @@
+"""Correlations that a crypto-producer makes, who knows all masks and no secret.
+
+Of each method below both ends run where both are hosted: `fill`, or `make`, writes the value at the producer, and what
+is returned are the parties' shares of it. In which of its bytes a correlation travels is told here, and how, by
+`Dealing`; whether it comes from a producer who computes along or from a file is up to the `Delivery`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from tacit.protocols.additive import comparison, conjunction, exponential, powers
+from tacit.protocols.additive.source.base import Bilinear, Dealt, Product, Rows, Source
+from tacit.protocols.additive.source.dealing import RING_BYTES, Dealing, Delivery, width
+from tacit.ring import kernels
+from tacit.ring.waves import Waves
+from tacit.session.session import Session
+
+__all__ = ["Produced"]
+
+Shape = Sequence[int]
+
+
+class Produced(Source):
+    """What the producer deals. Costs are its bytes for an element, to all parties together; without one, none."""
+
+    def __init__(self, session: Session, delivery: Delivery) -> None:
+        self._dealing = Dealing(session, delivery)
+
+    # --- masks -----------------------------------------------------------------------------------------------------
+
+    @override
+    def random_ring(self, shape: Shape) -> Dealt:
+        return self._dealing.random_ring(shape)
+
+    @override
+    def private_ring(self, shape: Shape, holder: int) -> Dealt:
+        return self._dealing.private_ring(shape, holder)
+
+    @override
+    def random_bits(self, shape: Shape) -> Dealt:
+        return self._dealing.random_bits(shape)
+
+    @override
+    def withheld(self, a: Dealt, shape: Shape) -> list[Tensor]:
+        """8 bytes."""
+
+        def fill(out: Tensor) -> None:
+            out.copy_(_known(a))
+
+        return [part for (part,) in self._dealing.words("withheld mask", shape, [RING_BYTES], fill)]
+
+    # --- products --------------------------------------------------------------------------------------------------
+
+    @override
+    def product(self, a: Dealt, b: Dealt, shape: Shape) -> Product:
+        """The shares are of a fresh t, so that m = ab - t."""
+        t = self._draw(shape)
+        if t.plain is not None:
+            kernels.multiply_add(t.plain, _known(a), _known(b), _known(b), None, leader=False, minus=True)
+        return t.parts, Dealt([], t.plain)
+
+    def _draw(self, shape: Shape) -> Dealt:
+        return self._dealing.random_ring(shape)
+
+    @override
+    def bilinear_product(
+        self, parts: Sequence[Tensor | None], a: Dealt, b: Dealt, op: Bilinear, shape: Shape | None
+    ) -> Product:
+        plain = None if a.plain is None or b.plain is None else op(a.plain, b.plain)
+        shares, m = self._dealing.add_random(parts, plain, shape or ())
+        return shares, Dealt([], m)
+
+    @override
+    def terms(self, factors: Sequence[tuple[Dealt, Dealt]], zeros: Sequence[int], shape: Shape) -> list[Dealt]:
+        """8 bytes for each pair, less those that are zero."""
+
+        def make() -> list[Tensor]:
+            return [_known(s) * _known(t) for s, t in factors]
+
+        widths = [width(count) for count in zeros]
+        return self._dealing.ring("products of terms", [shape] * len(factors), make, widths)
+
+    # --- truncation and selection ----------------------------------------------------------------------------------
+
+    @override
+    def truncation(self, a: Dealt, multiplier: int, zeros: int, shape: Shape) -> Rows:
+        """16 bytes, less those that are zero."""
+
+        def fill(high: Tensor, wrap: Tensor) -> None:
+            kernels.scaled_parts(_known(a), multiplier, high, wrap)
+
+        return self._dealing.words("truncation", shape, [RING_BYTES, width(zeros)], fill)
+
+    @override
+    def selection(self, a: Dealt, beta: Dealt, shape: torch.Size, scaled: tuple[int, int] | None = None) -> Rows:
+        """8 bytes; 16 of what was truncated, less those that are zero."""
+        multiplier, zeros = scaled or (0, 0)
+
+        def fill(high: Tensor, wrap: Tensor | None = None) -> None:
+            if wrap is None:
+                torch.mul(_known(a), _known(beta), out=high)
+            else:
+                kernels.scaled_parts(_known(a), multiplier, high, wrap, _known(beta).expand(shape))
+
+        widths = [RING_BYTES] if scaled is None else [RING_BYTES, width(zeros)]
+        return self._dealing.words("selection", shape, widths, fill)
+
+    @override
+    def arithmetic_bits(self, beta: Dealt, shape: Shape) -> list[Tensor]:
+        """8 bytes."""
+
+        def fill(out: Tensor) -> None:
+            out.copy_(_known(beta))
+
+        return [part for (part,) in self._dealing.words("arithmetic bits", shape, [RING_BYTES], fill)]
+
+    # --- comparison ------------------------------------------------------------------------------------------------
+
+    @override
+    def digits(self, a: Dealt, count: int) -> tuple[Dealt, Dealt]:
+        """32 1/8 bytes."""
+
+        def fill(tables: Tensor, sign: Tensor) -> None:
+            flat = _known(a).reshape(-1)
+            kernels.thermometer(flat, tables.view(torch.int16).view(kernels.CHUNKS, -1))
+            sign.copy_(kernels.pack_bits((flat < 0).view(torch.uint8)))
+
+        rows = self._dealing.bits("digits", [(2 * kernels.CHUNKS * count,), (_plane(count),)], fill)
+        tables, sign = (Dealt([row[k] for row in rows], None) for k in range(2))
+        return tables.map(lambda t: t.view(torch.int16).view(kernels.CHUNKS, -1)), sign
+
+    @override
+    def monomials(self, plane: int) -> list[tuple[Dealt, Dealt]]:
+        """12 7/8 bytes; those of all levels in one frame."""
+        levels, nodes = comparison.LEVELS, comparison.NODES
+        masks = [self._dealing.random_bits((comparison.INPUTS[top], nodes[top], plane)) for top in levels]
+
+        def fill(*products: Tensor) -> None:
+            for top, m, out in zip(levels, masks, products, strict=True):
+                kernels.node_expand(_known(m), top=top, out=out)
+
+        shapes = [(comparison.MONOMIALS[top], nodes[top], plane) for top in levels]
+        rows = self._dealing.bits("monomials", shapes, fill)
+        return [(m, Dealt([row[k] for row in rows], None)) for k, m in enumerate(masks)]
+
+    # --- series ----------------------------------------------------------------------------------------------------
+
+    @override
+    def wave(self, a: Dealt, plan: Waves, shape: Shape) -> list[Tensor]:
+        """Twice 3 to 6 bytes a term; see `Term.width`."""
+
+        def fill(words: Tensor) -> None:
+            kernels.wave_table(plan, _known(a), words)
+
+        count = math.prod(shape)
+        return self._dealing.packed("wave", [(size, words * count) for size, words in plan.runs], fill)
+
+    @override
+    def powers(self, a: Dealt, frac_bits: int, window: int, degree: int, shape: Shape) -> list[Tensor]:
+        """16 bytes a degree."""
+
+        def make() -> list[Tensor]:
+            return [powers.of_mask(_known(a), frac_bits, window, degree)]
+
+        return self._dealing.ring("powers", [(2, degree, *shape)], make)[0].parts
+
+    @override
+    def octaves(self, a: Dealt, frac_bits: int, shape: Shape) -> list[Tensor]:
+        """128 bytes."""
+
+        def make() -> list[Tensor]:
+            return [exponential.of_mask(_known(a), frac_bits)]
+
+        return self._dealing.ring("octaves", [(exponential.ENTRIES, *shape)], make)[0].parts
+
+    # --- bits ------------------------------------------------------------------------------------------------------
+
+    @override
+    def conjunction(self, beta: Dealt, delta: Dealt, shape: torch.Size) -> list[Tensor]:
+        """1 bit."""
+
+        def fill(plane: Tensor) -> None:
+            plane.copy_(kernels.pack_bits((_known(beta) & _known(delta)).expand(shape)))
+
+        return [plane for (plane,) in self._dealing.bits("conjunction", [(_plane(shape.numel()),)], fill)]
+
+    @override
+    def truth_table(self, betas: Sequence[Dealt], shape: torch.Size) -> list[Tensor]:
+        """2^k bits."""
+
+        def fill(table: Tensor) -> None:
+            place = conjunction.number([1 ^ _known(beta) for beta in betas])
+            table.zero_().scatter_(1, (place >> 3).view(-1, 1), (1 << (place & 7)).to(torch.uint8).view(-1, 1))
+
+        rows = self._dealing.bits("truth table", [(shape.numel(), (1 << len(betas)) // 8)], fill)
+        return [table for (table,) in rows]
+
+
+def _known(value: Dealt) -> Tensor:
+    """A value at the producer."""
+    assert value.plain is not None
+    return value.plain
+
+
+def _plane(count: int) -> int:
+    """The bytes of so many bits."""
+    return (count + 7) // 8
