@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, conv2d, cross_entropy, max_pool2d, relu
 
 import tacit
+from tacit.protocols.additive.scheme import PRODUCER
 from tacit.ring import kernels
-from tacit.session.config import PRODUCER
 from tacit.session.session import Session
 
 Program = Callable[..., list[Tensor]]

@@ -31,6 +31,7 @@ import tacit.functions
 from tacit import errors
 from tacit.cli.main import COMMANDS, cli
 from tacit.protocols.additive.protocol import Additive
+from tacit.protocols.additive.scheme import PRODUCER
 from tacit.session import config
 from tacit.session.meter import Cost
 from tacit.signatures import DIFFERENCES, NOT_ASKED
@@ -100,7 +101,7 @@ def costs() -> str:
     rows = []
     for name, cost in Additive.costs.items():
         sent = [f"{cost.online_bits(parties) / 8:g}" for parties in (2, 3, 5)]
-        rows.append([f"`{name}`", str(cost.rounds), *sent, f"{cost.producer_bits / 8:g}", cost.note])
+        rows.append([f"`{name}`", str(cost.rounds), *sent, f"{cost.helper_bits[PRODUCER] / 8:g}", cost.note])
     head = ["primitive", "rounds", "2 parties", "3 parties", "5 parties", "producer", "note"]
     return table(head, rows)
 
@@ -175,10 +176,10 @@ def optimizers() -> str:
 
 def settings() -> str:
     """Return the settings of a config with their defaults and docstrings."""
-    shared = {"frac_bits", "seed", "range_check"}
+    shared = {"protocol", "frac_bits", "seed", "range_check"}
     rows = []
     for name, default, text in _attributes(config.Config):
-        if name in ("parties", "addresses"):
+        if name in ("parties", "helpers", "addresses"):
             continue
         kind = "shared" if name in shared else "local"
         rows.append([f"`{name}`", kind, f"`{json.dumps(default)}`", text.removeprefix("Shared. ")])

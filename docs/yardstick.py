@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import tacit
 from tacit.profile import Profile
+from tacit.protocols.additive.scheme import PRODUCER, SCHEME
 from tacit.session.meter import Cost
 
 
@@ -74,8 +75,8 @@ def costs(name: str, optimizer: str) -> dict[str, Cost]:
 
 def _of(profile: Profile, phase: str) -> Cost:
     rows = [row for row in profile.rows if row.phase == phase]
-    online = {"each party": sum(row.online for row in rows)}
-    return Cost(sum(row.rounds for row in rows), online, sum(row.producer for row in rows))
+    sent = {"each party": sum(row.online for row in rows), PRODUCER: sum(row.producer for row in rows)}
+    return Cost(sum(row.rounds for row in rows), sent, SCHEME.helpers)
 
 
 UPDATES = {

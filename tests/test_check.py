@@ -13,6 +13,7 @@ import tacit
 from tacit.check.report import Link, estimated, total
 from tacit.errors import DataError
 from tacit.profile import Row
+from tacit.protocols.additive.scheme import PRODUCER, SCHEME
 from tacit.session.meter import Cost
 
 PARTIES = ("alice", "bob", "carol")
@@ -179,13 +180,13 @@ def test_public_operands_cost_less():
 def test_seconds_are_work_and_the_links():
     link = Link(latency=0.01, bandwidth=8e6)
     rows = [
-        Row("Net", "a", "forward", "x", 1, 3, 1000, 5000, 0.4),
-        Row("Net", "b", "forward", "y", 1, 2, 0, 0, 0.2),
+        Row("Net", "a", "forward", "x", 1, 3, 1000, {"producer": 5000}, 0.4),
+        Row("Net", "b", "forward", "y", 1, 2, 0, {"producer": 0}, 0.2),
     ]
 
-    over_link = estimated(rows, link, parties=2)
-    cost = total(Cost(5, {"alice": 1000, "bob": 1000}, 5000, 0.7), over_link, link)
-    starved = total(Cost(5, {"alice": 1000, "bob": 1000}, 5_000_000, 0.7), over_link, link)
+    over_link, sent = estimated(rows, link, parties=2), {"alice": 1000, "bob": 1000}
+    cost = total(Cost(5, {**sent, PRODUCER: 5000}, SCHEME.helpers, 0.7), over_link, link)
+    starved = total(Cost(5, {**sent, PRODUCER: 5_000_000}, SCHEME.helpers, 0.7), over_link, link)
 
     assert [row.seconds for row in over_link] == pytest.approx([0.2 + 0.03 + 0.001, 0.1 + 0.02])
     assert cost.seconds == pytest.approx(0.351)

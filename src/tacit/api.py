@@ -23,9 +23,9 @@ from tacit.functions.standardize import VARIANCE_BITS
 from tacit.nested import mapped, revealed_module, secrets_in, shared_module
 from tacit.net.in_process import InProcess
 from tacit.net.transcript import Transcript
-from tacit.protocols.additive.protocol import Additive
 from tacit.protocols.number import Number
 from tacit.protocols.protocol import Protocol
+from tacit.protocols.schemes import protocol_of
 from tacit.protocols.values import Bits, Value
 from tacit.ring.fixed_point import decode, encode
 from tacit.ring.given import real_tensor
@@ -69,7 +69,7 @@ def session(
     Args:
         config: path of a config file, or a checked `Config`; with it comes a role.
         role: the role this process plays.
-        parties: names of the computing parties when embedded; the crypto-producer is there as well.
+        parties: names of the computing parties when embedded; the roles that help them are there as well.
         seed: seed of PyTorch's public generator at every role; drawn at random and agreed on if not given.
         frac_bits: fractional bits of numbers, when embedded.
         check: compare every operator's result with PyTorch's on plain values, when embedded, and raise
@@ -128,7 +128,7 @@ def _share_cores(config: Config) -> None:
 def _activate(opened: Session, seed: int | None = None) -> Session:
     try:
         opened.agree_seed(seed)
-        protocol = Additive(opened)
+        protocol = protocol_of(opened)
         bound = opened.config.range_check
         if bound is not False:
             opened.guard = Range(protocol, None if bound is True else float(bound), reveal)
@@ -384,7 +384,7 @@ def reveal(x: Any, to: str | Sequence[str] = "all", *, name: str | None = None) 
     """Give the value of a secret to its receivers, and None to every other role. The only way out.
 
     Each role writes a line into its ledger, after its reveal policy, if it has one, has allowed the line. A value on
-    which the program branches must go to all roles, the crypto-producer included, because all run the same program.
+    which the program branches must go to all roles, those that hold no data included, because all run the same program.
 
     Args:
         x: a secret tensor, a module with secret parameters (the receivers get a plain copy), or a dict, list, tuple or
@@ -428,7 +428,7 @@ def release(x: SecretTensor, to: str | Sequence[str], *, name: str | None = None
     Args:
         x: a secret of numbers.
         to: what the ledger calls the receiver, or several of them. The parties must know them; a role that holds no
-            share, the crypto-producer, writes no line where it names nobody.
+            share writes no line where it names nobody.
         name: what the ledger calls the value.
 
     Raises:

@@ -82,10 +82,10 @@ def load(folder: str | Path) -> Any:
 
 
 def _files(protocol: Protocol) -> list[tuple[int, str]]:
-    """The files this process keeps: the place of the role's tensor in a share (-1 for the producer), and the role."""
+    """The files this process keeps: the place of the role's tensor in a share (-1 for a helper), and the role."""
     session = protocol.session
     parties = [(place, session.parties[index]) for place, index in enumerate(session.party_indices)]
-    return parties + ([(-1, session.producer)] if session.hosts_producer else [])
+    return parties + [(-1, role) for role in session.helpers if session.hosts(role)]
 
 
 # --- structure --------------------------------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ def _flatten(obj: Any, place: str, leaves: dict[str, Tensor]) -> Entry:
     if isinstance(obj, SecretTensor):
         leaves[place] = obj
         share = obj.share
-        share.unmask()  # at every role, the producer too, which keeps no shares
+        share.unmask()  # at every role, also at those that keep no shares
         entry = {"kind": "bits" if isinstance(share, Bits) else "secret", "place": place, "dtype": _name(obj.dtype)}
         storage = share.storage
         scale = {"scale": storage.frac_bits, "headroom": storage.headroom, "precise": storage.precise}
@@ -139,7 +139,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _stored(leaf: Tensor, place: int) -> Tensor:
-    """What a role's file holds for a tensor: its share, or nothing at the producer; public tensors everywhere."""
+    """What a role's file holds for a tensor: its share, or nothing at a helper; public tensors everywhere."""
     if not isinstance(leaf, SecretTensor):
         return leaf.detach().contiguous()
     if place < 0:

@@ -643,7 +643,8 @@ def test_cost_is_what_is_declared(world: World, name: str) -> None:
     cost = world.session.meter.cost - before
     assert cost.rounds == declared.rounds
     assert {8 * sent / N for sent in cost.online.values()} == {declared.online_bits(len(world.parties))}
-    assert 8 * cost.producer / N == declared.producer_bits
+    helped = {role: 8 * cost.sent[role] / N for role in world.session.helpers}
+    assert helped == declared.helper_bits
     on_wire = sum(world.transport.wire_bytes.values()) - sum(wire.values())
     assert cost.producer + sum(cost.online.values()) <= on_wire < cost.producer + sum(cost.online.values()) + 4096
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tacit.errors import ConfigError
-from tacit.session.config import PRODUCER, Address, Config, RevealRule
+from tacit.protocols.additive.scheme import PRODUCER
+from tacit.session.config import Address, Config, RevealRule
 
 ROLES = {"alice": "10.0.0.1:9000", "bob": "[::1]:9001", PRODUCER: "producer.example:9002"}
 
@@ -34,7 +35,7 @@ def test_the_plain_form_is_enough() -> None:
 
     assert config.parties == ("alice", "bob")
     assert config.roles == ("alice", "bob", PRODUCER)
-    assert config.producer == PRODUCER
+    assert (config.protocol, config.helpers) == ("additive", (PRODUCER,))
     assert config.address("bob") == Address("::1", 9001)
     assert str(config.address("bob")) == "[::1]:9001"
     assert (config.frac_bits, config.seed, config.reveal, config.tls) == (16, None, None, "certs")
@@ -49,6 +50,7 @@ def test_the_producer_comes_last_wherever_it_stands() -> None:
 
 def test_every_setting_is_read(tmp_path: Path) -> None:
     settings = {
+        "protocol": "additive",
         "frac_bits": 20, "seed": 7, "tls": "keys", "listen": "0.0.0.0:9000", "timeout": 5, "connect_timeout": 2.5,
         "outbox_bytes": 1 << 20, "threads": 2, "ledger": "ledger", "range_check": 1000,
         "reveal": [{"name": "weight*", "to": ["alice"]}, {"name": "n", "to": "all"}, {"name": "p", "to": "clients"}],
@@ -70,7 +72,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     assert config.clients == (Address("h", 1), Address("h", 2))
     assert config.listen_clients == Address("0.0.0.0", 1)
     assert (config.providers, config.data) == (str(tmp_path / "who"), str(tmp_path / "kept"))
-    assert set(settings) == {field.name for field in dataclasses.fields(Config)} - {"parties", "addresses"}
+    assert set(settings) == {field.name for field in dataclasses.fields(Config)} - {"parties", "helpers", "addresses"}
 
 
 def test_an_empty_policy_is_not_the_same_as_none() -> None:
@@ -90,7 +92,8 @@ def test_the_shared_part_holds_what_must_agree_and_nothing_local() -> None:
     for settings in ({"frac_bits": 12}, {"seed": 1}, {"range_check": True}):
         assert parse(with_settings(**settings)).shared != base
     assert parse({**ROLES, "alice": "10.0.0.1:9009"}).shared != base
-    assert set(base) == {"the list of roles", *ROLES, "tacit.frac_bits", "tacit.seed", "tacit.range_check"}
+    keys = ("protocol", "frac_bits", "seed", "range_check")
+    assert set(base) == {"the list of roles", *ROLES, *(f"tacit.{key}" for key in keys)}
 
 
 def test_embedded_configs() -> None:
@@ -120,6 +123,8 @@ WRONG: list[tuple[Any, str]] = [
     ({**ROLES, "../x": "h:5"}, "'../x' cannot be the name of a role"),
     ({**ROLES, "all": "h:5"}, "'all' cannot be the name of a role"),
     ({**ROLES, "tacit": 5}, "'tacit' must be an object"),
+    (with_settings(protocol="spdz"), "'tacit.protocol' must be one of additive"),
+    (with_settings(protocol=[5]), "'tacit.protocol' must be one of additive"),
     (with_settings(frac_bit=5), "'tacit.frac_bit' is not a setting"),
     (with_settings(frac_bits=64), "'tacit.frac_bits' must be a whole number from 1 to 28, not 64"),
     (with_settings(frac_bits=True), "'tacit.frac_bits' must be a whole number"),

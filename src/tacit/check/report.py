@@ -103,7 +103,7 @@ def estimated(rows: Sequence[Row], link: Link, parties: int) -> list[Row]:
     """The rows with the seconds they would take over a link.
 
     A row was measured with all roles in one process, one after the other. Apart they work at the same time; taking
-    the parties' work for all of it errs on the long side by what is the producer's.
+    the parties' work for all of it errs on the long side by what is the helpers'.
     """
     return [
         replace(row, seconds=row.seconds / parties + row.rounds * link.latency + link.transfer(row.online))
@@ -112,8 +112,9 @@ def estimated(rows: Sequence[Row], link: Link, parties: int) -> list[Row]:
 
 
 def total(cost: Cost, rows: Sequence[Row], link: Link) -> Cost:
-    """The cost of everything. The producer sends while the parties compute: whoever takes longer counts."""
-    return replace(cost, seconds=max(sum(row.seconds for row in rows), link.transfer(cost.producer)))
+    """The cost of everything. Helpers send while the parties compute: whoever takes longest counts."""
+    helped = [link.transfer(count) for count in cost.helped.values()]
+    return replace(cost, seconds=max(sum(row.seconds for row in rows), *helped, 0.0))
 
 
 def _problems(unsupported: Sequence[Unsupported]) -> Table:

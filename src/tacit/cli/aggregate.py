@@ -1,4 +1,4 @@
-"""`tacit aggregate`: one of the computing parties of federated learning, or their crypto-producer, as a process."""
+"""`tacit aggregate`: one of the computing parties of federated learning, or a role that helps them, as a process."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from rich.table import Table
 from tacit.cli.local import launch_local, printer
 from tacit.cli.repository import find
 from tacit.errors import ConfigError
-from tacit.session.config import PRODUCER
+from tacit.session.config import Config
 
 __all__ = ["demo"]
 
@@ -98,8 +98,9 @@ def _train(console: Console, script: Path, directory: Path, settings: Mapping[st
     arguments = [f"--{key.replace('_', '-')}={value}" for key, value in settings.items()]
     with tempfile.TemporaryDirectory(prefix="tacit-") as folder, Progress(*columns, console=console) as progress:
         report = Path(folder) / "alice.json"
-        bar = progress.add_task("starting alice, bob and crypto-producer", total=None)
-        show = printer((*PARTIES, PRODUCER))
+        *roles, last = Config.embedded(PARTIES).roles
+        bar = progress.add_task(f"starting {', '.join(roles)} and {last}", total=None)
+        show = printer((*roles, last))
 
         def on_line(role: str, line: str) -> None:
             if step := STEP.fullmatch(line):
@@ -153,12 +154,11 @@ def _print_cost(console: Console, cost: Mapping[str, Mapping[str, Any]]) -> None
     table = Table(title="Cost", title_justify="left")
     table.add_column("")
     table.add_column("rounds", justify="right")
-    for role in PARTIES:
+    for role in dict.fromkeys(role for part in cost.values() for role in part["sent"]):
         table.add_column(f"{role} sent", justify="right")
-    table.add_column(f"{PRODUCER} sent", justify="right")
     table.add_column("seconds", justify="right")
     for name, part in cost.items():
-        sent = [f"{count / 1e6:,.2f} MB" for count in (*part["online"].values(), part["producer"])]
+        sent = [f"{count / 1e6:,.2f} MB" for count in part["sent"].values()]
         table.add_row(name, f"{part['rounds']:,}", *sent, f"{part['seconds']:.2f}")
     console.print(table)
 

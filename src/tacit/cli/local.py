@@ -22,7 +22,7 @@ from rich.text import Text
 
 from tacit.errors import ConfigError
 from tacit.net.emulation import Conditions, Relay
-from tacit.session.config import PRODUCER, SETTINGS, Config
+from tacit.session.config import SETTINGS, Config
 from tacit.session.trial import write_trial
 
 __all__ = ["OnLine", "follow", "launch_local", "local"]
@@ -52,7 +52,6 @@ def local(
     """
     names = tuple(filter(None, (name.strip() for name in parties.split(","))))
     signal.signal(signal.SIGTERM, _terminated)
-    show = printer((*names, PRODUCER))
     try:
         code = launch_local(
             script,
@@ -60,7 +59,6 @@ def local(
             args=arguments,
             threads=threads,
             wan=wan,
-            on_line=show,
             show_traceback=show_traceback,
         )
         sys.exit(code)
@@ -100,10 +98,10 @@ def launch_local(
 
     Args:
         script: path of the program; it runs in this process's working directory.
-        parties: the computing parties; the crypto-producer comes with them.
+        parties: the computing parties; the roles that help them come with them.
         args: arguments of the program.
         env: environment variables beside this process's.
-        settings: what the config holds under the key "tacit".
+        settings: what the config holds under the key "tacit"; the protocol that it names says which roles help.
         threads: threads of each role; without it, roles share the cores evenly.
         wan: the link to emulate between each two roles, say "40ms,350mbit": a round trip, and a rate in each direction.
         on_line: called with each line that a role prints; printed here if not given.
@@ -112,10 +110,10 @@ def launch_local(
     if not Path(script).is_file():
         raise ConfigError(f"there is no script {script}")
     conditions = None if wan is None else _conditions(wan)
-    roles = Config.embedded(parties).roles
     with tempfile.TemporaryDirectory(prefix="tacit-") as folder, contextlib.ExitStack() as relays:
         here = {"data": str(Path.cwd() / "data")} | ({} if threads is None else {"threads": threads})
         config = write_trial(folder, parties, {**here, **(settings or {})})
+        roles = Config.load(config).roles
         configs = dict.fromkeys(roles, config) if conditions is None else _relayed(config, conditions, relays)
         environment = {**os.environ, **_threads(len(roles), threads), "PYTHONUNBUFFERED": "1", **(env or {})}
         run = [sys.executable, "-m", "tacit", "run", str(script), *["--traceback"] * show_traceback]

@@ -32,7 +32,7 @@ ROLE = click.option("--as", "role", required=True, metavar="ROLE", help="The par
 def receive(config_path: Path, role: str, largest: int) -> None:
     """Take in what clients submit, and keep this party's shares, until interrupted.
 
-    Clients come to the address under "clients" in the config. All parties run this; the crypto-producer does not.
+    Clients come to the address under "clients" in the config. All parties run this; the roles that help them do not.
     `tacit serve` does it, too, beside answering requests.
     """
     config = Config.load(config_path)

@@ -3,7 +3,7 @@
 *Signs of life.* Every few seconds each link gets a small ALIVE frame. They come from this thread, so a role in a long
 computation keeps sending them, while one whose process has stopped, or whose machine is gone, does not.
 
-*Bad news.* The program's thread reads a link only when it wants something from it, the crypto-producer's almost never.
+*Bad news.* The program's thread reads a link only when it wants something from it, a helper's almost never.
 This thread looks at the front of every link that nobody is reading: an abort, a divergence or a closed connection is
 put down in `trouble`, and the program's thread raises it at its next call.
 """

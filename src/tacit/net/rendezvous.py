@@ -1,7 +1,7 @@
 """How the roles of a run find each other, in any order of starting.
 
 Of two roles, the one that comes first in the config listens and the other calls, again and again until it gets through
-or `connect_timeout` has passed. The crypto-producer comes last, so it calls everybody and need not be reachable.
+or `connect_timeout` has passed. A helper comes last, so it calls everybody and need not be reachable.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ HISTORY = 256
 """Operators kept for the error message. More would find an older divergence; the frames find it within a few."""
 
 FAR_HISTORY = 1 << 16
-"""Operators that the crypto-producer keeps: it runs far ahead of the party that notices a divergence. More would cost
-memory, some 100 bytes each, and a longer frame when it comes to comparing."""
+"""Operators that a helper keeps: it runs far ahead of the party that notices a divergence. More would cost memory, some
+100 bytes each, and a longer frame when it comes to comparing."""
 
 Place = tuple[CodeType, int] | None
 """An instruction of the program."""

@@ -32,7 +32,7 @@ class Transport(ABC):
     """The links from the roles hosted in this process to all the others."""
 
     roles: tuple[str, ...]
-    """All roles in the order of the config: computing parties first, the crypto-producer last."""
+    """All roles in the order of the config: computing parties first, their helpers last."""
 
     hosted: tuple[str, ...]
     """The roles that live in this process: one of them in a distributed run, all of them embedded."""

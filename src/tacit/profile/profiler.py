@@ -101,7 +101,7 @@ class Profile(TorchDispatchMode):
         assert self._session is not None
         now = self._meter()
         spent = now - self._last
-        if spent.rounds or spent.producer or any(spent.online.values()):
+        if spent.rounds or any(spent.sent.values()):
             recorded = self._session.transcript.operator.partition("(")[0]
             operator = recorded if recorded.startswith("tacit.") else "outside of operators"
             self._book(_Key(self._modules.now(), operator), spent, time.perf_counter() - spent.seconds)
@@ -138,7 +138,7 @@ class Profile(TorchDispatchMode):
     def rows(self) -> list[Row]:
         """A record for each module, phase and operator, in the order of their first calls."""
         return [
-            Row(*key.place, key.operator, calls, cost.rounds, _most(cost.online), cost.producer, cost.seconds)
+            Row(*key.place, key.operator, calls, cost.rounds, _most(cost.online), cost.helped, cost.seconds)
             for key, (calls, cost) in self._sums.items()
         ]
 

@@ -23,7 +23,17 @@ class Row:
     rounds: int
     online: int
     """Bytes that one party sent to its peers; of the busiest one, where they differ."""
-    producer: int
-    """Bytes that the crypto-producer sent to all parties together."""
+    helped: dict[str, int]
+    """Bytes that each helper sent to all parties together, by its short name."""
     seconds: float
     """Spent in the operator at this role, waiting for peers included; embedded, this is the work of all roles."""
+
+    @property
+    def producer(self) -> int:
+        """Bytes that the helpers sent: the crypto-producer, to all parties together."""
+        return sum(self.helped.values())
+
+    @property
+    def local(self) -> bool:
+        """Whether it cost no round and no bytes."""
+        return not (self.rounds or self.online or any(self.helped.values()))

@@ -29,7 +29,7 @@ class Line:
     calls: int = 0
     rounds: int = 0
     online: int = 0
-    producer: int = 0
+    helped: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     modules: dict[str, Line] = field(default_factory=dict)
     operators: dict[tuple[str, str], Line] = field(default_factory=dict)
@@ -39,7 +39,8 @@ class Line:
         self.calls += row.calls
         self.rounds += row.rounds
         self.online += row.online
-        self.producer += row.producer
+        for helper, count in row.helped.items():
+            self.helped[helper] = self.helped.get(helper, 0) + count
         self.seconds += row.seconds
 
     def below(self) -> list[Line]:
@@ -64,10 +65,10 @@ def tree(rows: Iterable[Row], title: str | None = None, seconds: str = "seconds"
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("module, operator", no_wrap=True)
     table.add_column("phase")
-    for heading in ("calls", "rounds", "bytes a party", "producer", seconds):
+    for heading in ("calls", "rounds", "bytes a party", *total.helped, seconds):
         table.add_column(heading, justify="right", no_wrap=True)
     for guide, line in _walk(total, "", ""):
-        _add(table, guide, line, bold=bool(line.operators or line.modules))
+        _add(table, guide, line, tuple(total.helped), bold=bool(line.operators or line.modules))
     return table
 
 
@@ -81,7 +82,7 @@ def text(*tables: object) -> str:
 
 
 def _operator(row: Row) -> tuple[str, str]:
-    if not (row.rounds or row.online or row.producer):
+    if row.local:
         return "local operators", ""
     return row.operator.removeprefix("aten.").removesuffix(".default"), row.phase
 
@@ -99,7 +100,7 @@ def _walk(line: Line, own: str, children: str) -> Iterator[tuple[str, Line]]:
         yield from _walk(child, children + ("└ " if last else "├ "), children + ("  " if last else "│ "))
 
 
-def _add(table: Table, guide: str, line: Line, *, bold: bool) -> None:
+def _add(table: Table, guide: str, line: Line, helpers: Sequence[str], *, bold: bool) -> None:
     name = Text(guide, style="dim").append(line.name, style="bold" if bold else "not dim")
-    numbers = (str(line.calls), str(line.rounds), readable(line.online), readable(line.producer))
-    table.add_row(name, line.phase, *numbers, f"{line.seconds:.4f}")
+    sent = (line.online, *(line.helped.get(helper, 0) for helper in helpers))
+    table.add_row(name, line.phase, str(line.calls), str(line.rounds), *map(readable, sent), f"{line.seconds:.4f}")

@@ -38,7 +38,8 @@ def write_trace(path: Path, events: Sequence[Event], role: str, number: int, clo
 def _event(event: Event, number: int, clock: float) -> dict[str, Any]:
     args: dict[str, Any] = {"module": ".".join(filter(None, (event.place.root, event.place.module)))}
     if event.cost is not None:
-        args |= {"rounds": event.cost.rounds, "online_bytes": event.cost.online, "producer_bytes": event.cost.producer}
+        args |= {"rounds": event.cost.rounds, "online_bytes": event.cost.online}
+        args |= {f"{helper}_bytes": count for helper, count in event.cost.helped.items()}
     return {
         "name": event.name,
         "cat": event.place.phase if event.cost is not None else "module",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import Tensor
@@ -13,6 +13,7 @@ from tacit.protocols.additive.harmonics import Harmonics
 from tacit.protocols.additive.masks import Premask
 from tacit.protocols.number import FINEST_PRODUCT, PARAMETER_BITS, SLACK_BITS, Number
 from tacit.protocols.values import Bits, Value
+from tacit.session.roles import Scheme
 from tacit.session.session import Session
 
 __all__ = ["DeclaredCost", "Harmonics", "Polynomial", "Protocol"]
@@ -25,8 +26,8 @@ class DeclaredCost:
     rounds: int
     online_bits: Callable[[int], float]
     """Bits that one party sends to all its peers together, as a function of the number of parties."""
-    producer_bits: float
-    """Bits that the crypto-producer sends to all parties together."""
+    helper_bits: Mapping[str, float] = field(default_factory=dict)
+    """Bits that each helper sends to all parties together, by the helper's name."""
     note: str = ""
 
 
@@ -45,6 +46,8 @@ class Protocol(ABC):
     primitive reveals nothing.
     """
 
+    scheme: ClassVar[Scheme]
+    """Its name, the roles it needs, and what it promises against them."""
     costs: ClassVar[Mapping[str, DeclaredCost]]
     """The cost of each primitive when nothing about its operands is known yet."""
 
@@ -69,7 +72,7 @@ class Protocol(ABC):
         return self.frac_bits + min(PARAMETER_BITS, (self.product_bits - 2 * self.frac_bits) // 2)
 
     def indexed(self, tensors: Sequence[Tensor]) -> Iterator[tuple[int, Tensor]]:
-        """Pair the tensors of a share with the indices of the parties they belong to (-1 at the producer)."""
+        """Pair the tensors of a share with the indices of the parties they belong to (-1 at a helper)."""
         return zip(self.session.party_indices or (-1,), tensors, strict=True)
 
     # --- in and out ------------------------------------------------------------------------------------------------

@@ -5,8 +5,8 @@ batches and tells the other parties their identities; the parties compute the ba
 hands its fresh share of every result to the client that asked. The weights are opened (under their masks) once.
 
 Every batch is padded with zeros to the same number of rows, so that all batches are one and the same computation: the
-crypto-producer needs not know who asks when. It makes the correlated randomness of batches to come while nobody asks,
-until `outbox_bytes` of it wait for each party.
+helpers need not know who asks when. They make what batches to come will need while nobody asks, until `outbox_bytes` of
+it wait for each party.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class Service:
         return torch.Size((self.plan.batch, *self.plan.shape))
 
     def _serve(self) -> None:
-        """Batch after batch: at the parties those that they agree on, at the producer one after the other."""
+        """Batch after batch: at the parties those that they agree on, at helpers one after the other."""
         while True:
             agreed = self._agree() if self._indices else []
             if agreed is None:
@@ -196,7 +196,7 @@ class Service:
         return agreed
 
     def _announced(self) -> list[tuple[str, int]] | None:
-        """Identities and rows, from the first party to all parties; the producer need not know."""
+        """Identities and rows, from the first party to all parties; helpers need not know."""
         size = 1 + self.plan.batch * NAMED_BYTES
         sent = [torch.empty(0, dtype=torch.uint8) for _ in self._indices]
         if self._indices[0] == 0:

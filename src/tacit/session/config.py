@@ -5,7 +5,8 @@ A config is a JSON object of roles and addresses, with everything else under the
     {"alice": "10.0.0.1:9000", "bob": "10.0.0.2:9000", "crypto-producer": "10.0.0.3:9000",
      "tacit": {"frac_bits": 16, "tls": "certs", "reveal": [{"name": "weight*", "to": ["alice"]}]}}
 
-Roles, addresses, `frac_bits` and `seed` are *shared*: all roles must have the same, which they check when they connect.
+Roles, addresses, the protocol, `frac_bits` and `seed` are *shared*: all roles must have the same, which they check when
+they connect. Which roles compute and which help is the protocol's to say (`tacit.session.roles`).
 The other settings are *local*: each role has its own. Relative paths start at the folder of the config file. Parties
 that also work for clients, who submit data or ask for predictions, have an address for them under "tacit.clients".
 """
@@ -20,12 +21,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tacit.errors import ConfigError
+from tacit.session.roles import DEFAULT, Scheme, scheme_named, scheme_names
 
 __all__ = [
     "CLIENTS",
     "FEDERATION",
     "FRAC_BITS",
-    "PRODUCER",
     "ROLE_NAME",
     "SETTINGS",
     "Address",
@@ -36,7 +37,6 @@ __all__ = [
     "read_range",
 ]
 
-PRODUCER = "crypto-producer"
 SETTINGS = "tacit"
 CLIENTS = "clients"
 """In a reveal policy: whoever asks a prediction service. "all" are the roles, and no clients."""
@@ -76,9 +76,13 @@ class Config:
 
     parties: tuple[str, ...]
     """The computing parties, in the order of the file."""
+    helpers: tuple[str, ...]
+    """The roles that help them and hold no data."""
     addresses: tuple[Address, ...] = ()
     """One for each of `roles`; none when all roles live in one process."""
 
+    protocol: str = DEFAULT
+    """Shared. The [protocol](protocols.md) by which the parties compute; it says which other roles there are."""
     frac_bits: int = 16
     """Shared. Fractional bits of fixed-point numbers, 1 to 28. More are finer and leave less room: see
     [Mind the numbers](models.md#4-mind-the-numbers)."""
@@ -99,7 +103,7 @@ class Config:
     connect_timeout: float = 60.0
     """Seconds to wait for the other roles to start."""
     outbox_bytes: int = 1 << 28
-    """How far the crypto-producer may run ahead of each party. More hides longer pauses and takes as much memory."""
+    """How far a role that helps may run ahead of each party. More hides longer pauses and takes as much memory."""
     threads: int | None = None
     """Threads PyTorch may use at this role. Without one, roles on one machine share its cores, and a role that has a
     machine to itself leaves the choice to PyTorch; the variable OMP_NUM_THREADS comes first."""
@@ -117,14 +121,14 @@ class Config:
     """Folder in which this role keeps its shares of the data sets that clients submit."""
 
     @property
-    def producer(self) -> str:
-        """The role that makes correlated randomness and holds no data."""
-        return PRODUCER
+    def scheme(self) -> Scheme:
+        """What the protocol says of its roles."""
+        return scheme_named(self.protocol)
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """All roles: the computing parties, then the crypto-producer."""
-        return (*self.parties, PRODUCER)
+        """All roles: the computing parties, then those that help them."""
+        return (*self.parties, *self.helpers)
 
     def address(self, role: str) -> Address:
         """Where a role listens."""
@@ -151,7 +155,7 @@ class Config:
         """The part that all roles must have alike, as text by key. It holds nothing secret."""
         shared = {"the list of roles": ", ".join(self.roles)}
         shared |= {role: str(address) for role, address in zip(self.roles, self.addresses, strict=False)}
-        keys = ("frac_bits", "seed", "range_check")
+        keys = ("protocol", "frac_bits", "seed", "range_check")
         return shared | {f"{SETTINGS}.{key}": json.dumps(getattr(self, key)) for key in keys}
 
     @staticmethod
@@ -181,21 +185,30 @@ class Config:
         if not isinstance(literal, dict):
             raise ConfigError('must be an object such as {"alice": "host:port", …}')
         settings = literal.pop(SETTINGS, {})
-        parties = _parties(literal)
-        addresses = tuple(read_address(role, literal[role]) for role in (*parties, PRODUCER))
-        _no_duplicates((*parties, PRODUCER), addresses)
-        config = Config(parties=parties, addresses=addresses, **_settings(settings, (*parties, PRODUCER), folder))
+        scheme = _scheme(settings)
+        parties, helpers = _roles(literal, scheme)
+        addresses = tuple(read_address(role, literal[role]) for role in (*parties, *helpers))
+        _no_duplicates((*parties, *helpers), addresses)
+        if not scheme.networked:
+            raise ConfigError(
+                f"'{SETTINGS}.protocol' is {scheme.name!r}, which hides nothing and runs in one process only: leave it "
+                f"out of a config with addresses"
+            )
+        config = Config(
+            parties=parties, helpers=helpers, addresses=addresses, **_settings(settings, parties, helpers, folder)
+        )
         _check_plaintext(config)
         return config
 
     @staticmethod
     def embedded(parties: Sequence[str] = ("alice", "bob"), **settings: object) -> Config:
         """Return a config for all roles in one process: no addresses, and settings as under the key "tacit"."""
-        literal = {**dict.fromkeys(parties, ""), PRODUCER: ""}
-        if len(literal) != len(parties) + 1:
+        scheme = _scheme(settings)
+        roles = (*parties, *scheme.helping)
+        if len(set(roles)) != len(roles):
             raise ConfigError(f"parties must have different names, not {', '.join(map(repr, parties))}")
-        names = _parties(literal)
-        return Config(parties=names, **_settings(settings, (*names, PRODUCER), Path()))
+        names, helpers = _roles(roles, scheme)
+        return Config(parties=names, helpers=helpers, **_settings(settings, names, helpers, Path()))
 
 
 # --- roles and addresses ---------------------------------------------------------------------------------------------
@@ -214,19 +227,26 @@ def _no_constant(name: str) -> None:
     raise ConfigError(f"{name} is not a number that a config may hold")
 
 
-def _parties(literal: Mapping[str, object]) -> tuple[str, ...]:
-    for role in literal:
+def _scheme(settings: object) -> Scheme:
+    """The scheme that the settings name; whatever else is wrong with them is found later."""
+    name = settings.get("protocol") if isinstance(settings, Mapping) else None
+    if name is None:
+        name = DEFAULT
+    if not isinstance(name, str) or name not in scheme_names():
+        raise ConfigError(f"'{SETTINGS}.protocol' must be one of {', '.join(scheme_names())}, not {_show(name)}")
+    return scheme_named(name)
+
+
+def _roles(names: Iterable[str], scheme: Scheme) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The parties among the roles, and the helpers that the scheme asks for, if it can do with these roles."""
+    names = tuple(names)
+    for role in names:
         if not ROLE_NAME.fullmatch(role) or role in RESERVED:
             raise ConfigError(
                 f"{role!r} cannot be the name of a role: use up to 63 letters, digits, '-', '_' and '.', "
                 f"and none of {', '.join(map(repr, RESERVED))}"
             )
-    if PRODUCER not in literal:
-        raise ConfigError(f"the role {PRODUCER!r} is missing: it makes the correlated randomness and holds no data")
-    parties = tuple(role for role in literal if role != PRODUCER)
-    if len(parties) < 2:
-        raise ConfigError(f"at least two parties must compute beside {PRODUCER!r}, not {len(parties)}")
-    return parties
+    return scheme.parties(names), scheme.helping
 
 
 def read_address(key: str, value: object) -> Address:
@@ -275,16 +295,16 @@ def is_loopback(host: str) -> bool:
 # --- settings --------------------------------------------------------------------------------------------------------
 
 
-def _settings(literal: object, roles: tuple[str, ...], folder: Path) -> dict[str, Any]:
+def _settings(literal: object, parties: tuple[str, ...], helpers: tuple[str, ...], folder: Path) -> dict[str, Any]:
     """Check everything under the key "tacit"; absent settings keep their defaults, and so do those that are null."""
     if not isinstance(literal, dict):
         raise ConfigError(f"{SETTINGS!r} must be an object of settings, not {_show(literal)}")
-    known = {field.name for field in fields(Config)} - {"parties", "addresses"}
+    known = {field.name for field in fields(Config)} - {"parties", "helpers", "addresses"}
     for key in literal:
         if key not in known:
             raise ConfigError(f"'{SETTINGS}.{key}' is not a setting: the settings are {', '.join(sorted(known))}")
     given = {key: value for key, value in literal.items() if value is not None}
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"protocol": _scheme(given).name}
     for key, (least, most) in _INTEGERS.items():
         if key in given:
             settings[key] = _integer(key, given[key], least, most)
@@ -301,11 +321,11 @@ def _settings(literal: object, roles: tuple[str, ...], folder: Path) -> dict[str
             settings[key] = _path(key, given[key], folder)
     settings["data"] = _path("data", given.get("data", "data"), folder)
     if "clients" in given:
-        settings["clients"] = _clients(given["clients"], roles[:-1])
+        settings["clients"] = _clients(given["clients"], parties)
     tls = given.get("tls", "certs")
     settings["tls"] = tls if tls in (PLAINTEXT_LOOPBACK, PLAINTEXT_ANYWHERE) else _path("tls", tls, folder)
     if "reveal" in given:
-        settings["reveal"] = _reveal(given["reveal"], roles)
+        settings["reveal"] = _reveal(given["reveal"], (*parties, *helpers))
     return settings
 
 

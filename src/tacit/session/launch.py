@@ -75,7 +75,7 @@ def connect(launch: Launch, transcript: Transcript) -> Tcp:
     config.check_role(role)
     if not config.addresses:
         raise ConfigError("a config without addresses is for programs that run in one process")
-    if role == config.producer:
+    if role in config.helpers:
         transcript.keep(FAR_HISTORY)
     peers = tuple(peer for peer in config.roles if peer != role)
     roles_here = len(config.roles) if config.on_one_machine else 1

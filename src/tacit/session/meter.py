@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from tacit.session.roles import Helper
 
 __all__ = ["Cost", "Meter", "readable"]
 
@@ -13,41 +16,57 @@ class Cost:
     """What a piece of program cost: online rounds, payload bytes sent by each role, seconds at this role."""
 
     rounds: int = 0
-    online: dict[str, int] = field(default_factory=dict)
-    """Bytes each computing party sent to its peers, framing excluded."""
-    producer: int = 0
-    """Bytes the crypto-producer sent to all parties together: correlated randomness and nothing else."""
+    sent: dict[str, int] = field(default_factory=dict)
+    """Bytes by role, framing excluded: of a party to its peers, of a helper to all parties together."""
+    helpers: tuple[Helper, ...] = ()
+    """Which of the roles help; the others are the computing parties."""
     seconds: float = 0.0
 
+    @property
+    def online(self) -> dict[str, int]:
+        """Bytes each computing party sent to its peers."""
+        helping = [helper.name for helper in self.helpers]
+        return {role: count for role, count in self.sent.items() if role not in helping}
+
+    @property
+    def helped(self) -> dict[str, int]:
+        """Bytes each helper sent to all parties together, by the short name that it has in tables."""
+        return {helper.short: self.sent.get(helper.name, 0) for helper in self.helpers}
+
+    @property
+    def producer(self) -> int:
+        """Bytes the helpers sent: of the crypto-producer, correlated randomness and nothing else."""
+        return sum(self.helped.values())
+
     def __sub__(self, earlier: Cost) -> Cost:
-        online = {role: sent - earlier.online.get(role, 0) for role, sent in self.online.items()}
-        return Cost(
-            self.rounds - earlier.rounds, online, self.producer - earlier.producer, self.seconds - earlier.seconds
-        )
+        sent = {role: count - earlier.sent.get(role, 0) for role, count in self.sent.items()}
+        return Cost(self.rounds - earlier.rounds, sent, self.helpers, self.seconds - earlier.seconds)
 
     def __add__(self, other: Cost) -> Cost:
-        roles = dict.fromkeys([*self.online, *other.online])
-        online = {role: self.online.get(role, 0) + other.online.get(role, 0) for role in roles}
-        return Cost(self.rounds + other.rounds, online, self.producer + other.producer, self.seconds + other.seconds)
+        roles = dict.fromkeys([*self.sent, *other.sent])
+        sent = {role: self.sent.get(role, 0) + other.sent.get(role, 0) for role in roles}
+        helpers = tuple(dict.fromkeys([*self.helpers, *other.helpers]))
+        return Cost(self.rounds + other.rounds, sent, helpers, self.seconds + other.seconds)
 
     def __str__(self) -> str:
-        sent = ", ".join(f"{role} sent {readable(count)}" for role, count in self.online.items())
-        return f"{self.rounds} rounds, {sent}, producer sent {readable(self.producer)}, {self.seconds:.3g} s"
+        sent = [f"{role} sent {readable(count)}" for role, count in (*self.online.items(), *self.helped.items())]
+        return ", ".join([f"{self.rounds} rounds", *sent, f"{self.seconds:.3g} s"])
 
 
 class Meter:
     """Counts what a session does. `cost` is the total so far; subtract two of them for a part."""
 
-    __slots__ = ("_online", "_producer", "_rounds", "_start")
+    __slots__ = ("_helped", "_helpers", "_online", "_rounds", "_start")
 
-    def __init__(self, parties: tuple[str, ...]) -> None:
+    def __init__(self, parties: Sequence[str], helpers: Sequence[Helper] = ()) -> None:
         self._rounds = 0
         self._online = dict.fromkeys(parties, 0)
-        self._producer = 0
+        self._helpers = tuple(helpers)
+        self._helped = {helper.name: 0 for helper in helpers}
         self._start = time.perf_counter()
 
     def round(self, sent: dict[str, int]) -> None:
-        """Count one round in which each role sends this many bytes, to all its peers together."""
+        """Count one round in which each party sends this many bytes, to all its peers together."""
         self._rounds += 1
         for role, count in sent.items():
             self._online[role] += count
@@ -58,14 +77,14 @@ class Meter:
         for role in self._online:
             self._online[role] += count * (len(self._online) - 1)
 
-    def dealt(self, count: int) -> None:
-        """Count bytes from the producer; nobody waits for them unless the producer is behind."""
-        self._producer += count
+    def dealt(self, helper: str, count: int) -> None:
+        """Count bytes from a helper; nobody waits for them unless it is behind."""
+        self._helped[helper] += count
 
     @property
     def cost(self) -> Cost:
         """The total since the session began."""
-        return Cost(self._rounds, dict(self._online), self._producer, time.perf_counter() - self._start)
+        return Cost(self._rounds, self._online | self._helped, self._helpers, time.perf_counter() - self._start)
 
 
 def readable(count: int) -> str:

@@ -25,7 +25,7 @@ class Session:
     """One run of one program by all roles. Protocols ask it for links, key streams and the meter.
 
     `party_indices` are the computing parties hosted here, by their place in the config: one in a distributed run
-    (none at the crypto-producer), all of them when embedded.
+    (none at a helper), all of them when embedded.
     """
 
     def __init__(self, transport: Transport, config: Config) -> None:
@@ -34,12 +34,11 @@ class Session:
         self.transport = transport
         self.config = config
         self.parties: tuple[str, ...] = tuple(config.parties)
-        self.producer: str = config.producer
+        self.helpers: tuple[str, ...] = tuple(config.helpers)
         self.party_indices = tuple(i for i, role in enumerate(self.parties) if role in transport.hosted)
-        self.hosts_producer = self.producer in transport.hosted
         self.embedded = len(transport.hosted) > 1
         self.role = "embedded" if self.embedded else transport.hosted[0]
-        self.meter = Meter(self.parties)
+        self.meter = Meter(self.parties, config.scheme.helpers)
         self.ledger = Ledger(self.role, config.reveal, _ledger_path(config, self.role))
         self.transcript = transport.transcript
         self.watcher: Watcher | None = None
@@ -51,6 +50,10 @@ class Session:
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
         return f"Session({state}, role={self.role!r}, parties={self.parties!r}, {self.meter.cost})"
+
+    def hosts(self, role: str) -> bool:
+        """Whether this process plays the role."""
+        return role in self.transport.hosted
 
     # --- keys ------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tacit.errors import ConfigError
 from tacit.net.certificates import make_certificate
-from tacit.session.config import PRODUCER, SETTINGS, Config
+from tacit.session.config import SETTINGS, Config
 
 __all__ = ["free_ports", "write_trial"]
 
@@ -28,15 +28,16 @@ def write_trial(
 
     Args:
         folder: where `config.json` and `certs/` go.
-        parties: the computing parties; the crypto-producer comes with them.
+        parties: the computing parties; the roles that help them come with them.
         settings: what the config holds under the key "tacit", beside addresses for clients.
     """
     folder = Path(folder)
-    roles = Config.embedded(parties).roles
+    protocol = {key: value for key, value in (settings or {}).items() if key == "protocol"}
+    roles = Config.embedded(parties, **protocol).roles
     for role in roles:
         make_certificate(folder / "certs", role)
     addresses = [f"127.0.0.1:{port}" for port in free_ports(len(roles) + len(parties))]
-    literal: dict[str, object] = dict(zip([*parties, PRODUCER], addresses, strict=False))
+    literal: dict[str, object] = dict(zip(roles, addresses, strict=False))
     clients = dict(zip(parties, addresses[len(roles) :], strict=True))
     literal[SETTINGS] = {"clients": clients, **(settings or {})}
     text = json.dumps(literal, indent=1)

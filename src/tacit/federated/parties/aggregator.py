@@ -60,7 +60,7 @@ class Rounds:
 
 @dataclass
 class Aggregator:
-    """A computing party, or the crypto-producer, in its own process."""
+    """A computing party, or a role that helps, in its own process."""
 
     terms: Terms
     config: Config
@@ -87,7 +87,7 @@ class Aggregator:
 
     @property
     def is_party(self) -> bool:
-        """Whether this role holds shares; the crypto-producer holds none."""
+        """Whether this role holds shares; a helper holds none."""
         return self.role in self.config.parties
 
     def start(self) -> None:

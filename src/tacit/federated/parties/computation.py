@@ -1,6 +1,7 @@
 """What the computing parties compute, in a session of theirs, from the shares of updates that nobody sees.
 
-Every role runs `compute`, the crypto-producer too. What comes out is a share at each party, for Flower's server alone.
+Every role runs `compute`, also those that hold no shares. What comes out is a share at each party, for Flower's
+server alone.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from tacit import private_files
 from tacit.federated.errors import RosterError
-from tacit.session.config import PRODUCER
+from tacit.session.roles import DEFAULT, scheme_named
 
 __all__ = ["SERVER", "Aggregators", "box_key", "make_box_key"]
 
@@ -32,7 +32,7 @@ SERVER = "federation"
 
 @dataclass(frozen=True)
 class Aggregators:
-    """The computing parties in their order, and the crypto-producer. It holds nothing secret."""
+    """The computing parties in their order, and the roles that help them. It holds nothing secret."""
 
     keys: Mapping[str, bytes]
     """Each party's X25519 public key."""
@@ -41,17 +41,17 @@ class Aggregators:
     server: str = SERVER
 
     def __post_init__(self) -> None:
-        if len(self.keys) < 2 or PRODUCER in self.keys:
+        if len(self.keys) < 2 or not self.keys.keys().isdisjoint(_helping()):
             raise RosterError("aggregation by computing parties needs two of them or more")
         if len(set(self.keys.values())) != len(self.keys) or any(len(key) != 32 for key in self.keys.values()):
             raise RosterError("each computing party needs a key of 32 bytes of its own")
-        if set(self.addresses) != {*self.keys, PRODUCER}:
-            raise RosterError(f"addresses are needed for {', '.join([*self.keys, PRODUCER])}, and for nobody else")
+        if set(self.addresses) != set(self.roles):
+            raise RosterError(f"addresses are needed for {', '.join(self.roles)}, and for nobody else")
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """All roles: the parties, then the crypto-producer."""
-        return (*self.keys, PRODUCER)
+        """All roles: the parties, then those that help them."""
+        return (*self.keys, *_helping())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -68,6 +68,11 @@ class Aggregators:
         keys = {name: key.hex() for name, key in self.keys.items()}
         table = {"server": self.server, "addresses": dict(self.addresses), "keys": keys}
         Path(path).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+
+
+def _helping() -> tuple[str, ...]:
+    """The roles beside the parties: rounds are computed by the protocol of a config that names none."""
+    return scheme_named(DEFAULT).helping
 
 
 def make_box_key(folder: Path, party: str) -> bytes:

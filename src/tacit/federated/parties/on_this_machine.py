@@ -17,7 +17,7 @@ from pathlib import Path
 from tacit.errors import ConnectError
 from tacit.federated.parties.directory import SERVER, Aggregators, make_box_key
 from tacit.net.certificates import make_certificate
-from tacit.session.config import PRODUCER, SETTINGS
+from tacit.session.config import SETTINGS, Config
 from tacit.session.trial import free_ports
 
 __all__ = ["establish", "parties_on_this_machine"]
@@ -28,7 +28,7 @@ START_SECONDS = 60.0
 
 def establish(folder: Path, parties: Sequence[str] = ("aggregator-1", "aggregator-2")) -> Aggregators:
     """Write keys and certificates, `config.json` and `aggregators.json`, for roles on free ports of this machine."""
-    certs, roles = folder / "certs", (*parties, PRODUCER)
+    certs, roles = folder / "certs", Config.embedded(parties).roles
     for role in (*roles, SERVER):
         make_certificate(certs, role)
     ports = [f"{HOST}:{port}" for port in free_ports(2 * len(roles))]

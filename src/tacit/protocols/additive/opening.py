@@ -13,6 +13,7 @@ from tacit.net.transport import Parcel
 from tacit.protocols.additive import selection
 from tacit.protocols.additive.masks import BitMask, Form, Mask, MaskValue, Premask
 from tacit.protocols.additive.parts import OpenedParts, draw_mask
+from tacit.protocols.additive.scheme import PRODUCER
 from tacit.protocols.additive.source.base import Source
 from tacit.protocols.remembered import Facts, Owned, owned
 from tacit.protocols.values import Bits, Value
@@ -141,7 +142,7 @@ class Masking:
         holder = None if known is None else known.party
         if facts.parts is None:
             hosted = len(self._session.party_indices)
-            facts.parts = OpenedParts(whole.shape, hosted, holder, producer=self._session.hosts_producer)
+            facts.parts = OpenedParts(whole.shape, hosted, holder, producer=self._session.hosts(PRODUCER))
         books: OpenedParts = facts.parts
         places = books.places(move)
         closed = books.closed(places)

@@ -26,13 +26,15 @@ from tacit.protocols.additive import (
     selection,
     truncation,
 )
+from tacit.protocols.additive.cost import COSTS
 from tacit.protocols.additive.masks import Mask, Premask
 from tacit.protocols.additive.opening import Masking, fold, masked_form, simple_mask
+from tacit.protocols.additive.scheme import SCHEME
 from tacit.protocols.additive.source.base import Source
 from tacit.protocols.additive.source.dealing import Links
 from tacit.protocols.additive.source.produced import Produced
 from tacit.protocols.number import Number
-from tacit.protocols.protocol import DeclaredCost, Harmonics, Polynomial, Protocol
+from tacit.protocols.protocol import Harmonics, Polynomial, Protocol
 from tacit.protocols.remembered import Owned, Storage
 from tacit.protocols.values import Bits, Value
 from tacit.ring import kernels
@@ -46,28 +48,10 @@ BOUND = 1 << 62
 
 
 class Additive(Protocol):
-    """Semi-honest security against any one role, with a producer that colludes with no party; see docs/protocols.md."""
+    """Semi-honest security with a producer that colludes with no party; see `scheme` and docs/protocols.md."""
 
-    costs: ClassVar = {
-        "multiply": DeclaredCost(
-            1, lambda n: 128 * (n - 1), 0, "64 bits for each operand not opened before; the producer's follow if needed"
-        ),
-        "truncate": DeclaredCost(1, lambda n: 64 * (n - 1), 64 + 16),
-        "multiply and truncate": DeclaredCost(2, lambda n: 192 * (n - 1), 64 + 16),
-        "scale": DeclaredCost(1, lambda n: 64 * (n - 1), 128),
-        "harmonics": DeclaredCost(
-            1, lambda n: 64 * (n - 1), 2 * 48, "of one term, off by 2^-20: a term takes twice 3 to 6 bytes"
-        ),
-        "polynomials": DeclaredCost(1, lambda n: 64 * (n - 1), 9 * 128, "of degree 9: 128 bits for each degree"),
-        "less": DeclaredCost(
-            3, lambda n: (64 + 28 + 6) * (n - 1), 256 + 1 + 88 + 15, "the first 64 only once a secret"
-        ),
-        "select": DeclaredCost(1, lambda n: (64 + 1) * (n - 1), 128, "a bit, and 64 if the operand is not open"),
-        "relu": DeclaredCost(4, lambda n: (64 + 28 + 6 + 1) * (n - 1), 256 + 1 + 88 + 15 + 128),
-        "conjunction": DeclaredCost(1, lambda n: 2 * (n - 1), 1),
-        "all_of": DeclaredCost(1, lambda n: 9 * (n - 1), 2**9, "of nine bits: a bit each, and 2^9 from the producer"),
-        "to_arithmetic": DeclaredCost(1, lambda n: 1 * (n - 1), 64),
-    }
+    scheme: ClassVar = SCHEME
+    costs: ClassVar = COSTS
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)

@@ -20,6 +20,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from tacit.net.transport import Parcel
+from tacit.protocols.additive.scheme import PRODUCER
 from tacit.protocols.additive.source.base import Dealt
 from tacit.ring import kernels
 from tacit.ring.prg import Stream
@@ -67,21 +68,21 @@ class Links(Delivery):
 
     @override
     def party_stream(self, index: int) -> Stream:
-        return self._session.stream(self._session.parties[index], self._session.producer, "deal")
+        return self._session.stream(self._session.parties[index], PRODUCER, "deal")
 
     @override
     def producer_stream(self, index: int) -> Stream:
-        return self._session.stream(self._session.producer, self._session.parties[index], "deal")
+        return self._session.stream(PRODUCER, self._session.parties[index], "deal")
 
     @override
     def send(self, index: int, name: str, frame: Tensor) -> None:
         session = self._session
-        session.transport.send(Parcel(session.producer, session.parties[index], frame))
+        session.transport.send(Parcel(PRODUCER, session.parties[index], frame))
 
     @override
     def take(self, index: int, name: str, size: int) -> Tensor:
         session = self._session
-        return session.transport.take(session.producer, session.parties[index], size)
+        return session.transport.take(PRODUCER, session.parties[index], size)
 
 
 class Dealing:
@@ -92,7 +93,7 @@ class Dealing:
         self._turn = 0
         self._hosted = session.party_indices
         self._ends = {i: delivery.party_stream(i) for i in self._hosted}
-        parties = range(len(session.parties)) if session.hosts_producer else ()
+        parties = range(len(session.parties)) if session.hosts(PRODUCER) else ()
         self._at_producer = [delivery.producer_stream(i) for i in parties]
 
     def random_ring(self, shape: Shape) -> Dealt:
@@ -233,7 +234,7 @@ class Dealing:
         corrected = self._turn % len(self._session.parties)
         self._turn += 1
         if self._delivery.online:
-            self._session.meter.dealt(total)
+            self._session.meter.dealt(PRODUCER, total)
         return corrected
 
     def _share(self, index: int, name: str, total: int, corrected: int) -> Tensor:
