@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import tacit
-from tacit.serve.dataset import SecretDataset
+from tacit.serve import SecretDataset
 
 sys.path.insert(0, str(Path(__file__).parent))
 from network import NEW, classifier, features

@@ -4,9 +4,10 @@ from tacit.api import current_session, is_role, reveal, role, session, share
 from tacit.check import check
 from tacit.checkpoint import load, save
 from tacit.data import batches, read_csv
+from tacit.datasets.open import open_dataset
 from tacit.errors import TacitError
+from tacit.outside.client import Client
 from tacit.profile import profile
-from tacit.serve import Client, open_dataset
 from tacit.tensor import SecretTensor
 
 __version__ = "0.1.0"

@@ -29,7 +29,7 @@ from tacit.tensor import SecretTensor, fingerprint
 __all__ = ["load", "save"]
 
 FORMAT = "tacit-checkpoint-1"
-Entry = dict[str, Any]
+Description = dict[str, Any]
 
 
 def save(obj: Any, folder: str | Path) -> None:
@@ -91,7 +91,7 @@ def _files(protocol: Protocol) -> list[tuple[int, str]]:
 # --- structure --------------------------------------------------------------------------------------------------------
 
 
-def _flatten(obj: Any, place: str, leaves: dict[str, Tensor]) -> Entry:
+def _flatten(obj: Any, place: str, leaves: dict[str, Tensor]) -> Description:
     """Describe a structure in JSON and collect its tensors by place."""
     if isinstance(obj, SecretTensor):
         leaves[place] = obj
@@ -122,7 +122,7 @@ def _key(key: Any, place: str) -> Any:
     )
 
 
-def _rebuild(entry: Entry, tensor: Callable[[Entry], Tensor]) -> Any:
+def _rebuild(entry: Description, tensor: Callable[[Description], Tensor]) -> Any:
     kind = entry["kind"]
     if kind == "dict":
         return {key: _rebuild(value, tensor) for key, value in entry["items"]}
@@ -147,7 +147,7 @@ def _stored(leaf: Tensor, place: int) -> Tensor:
     return leaf.share.tensors[place].contiguous().clone()
 
 
-def _restored(protocol: Protocol, entry: Entry, files: list[dict[str, Tensor]]) -> Tensor:
+def _restored(protocol: Protocol, entry: Description, files: list[dict[str, Tensor]]) -> Tensor:
     name = entry["place"]
     if entry["kind"] == "public":
         return files[0][name].clone()

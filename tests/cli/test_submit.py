@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 
 import tacit
 from tacit.cli.main import cli, main
+from tacit.datasets.files import read_tensors
 from tacit.errors import DataError
-from tacit.serve.files import read_tensors
 from tacit.session.trial import write_trial
 
 

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from tacit.cli.main import cli
 from tacit.errors import ConnectError
-from tacit.serve.deployment import Deployment
-from tacit.serve.load import Load, measure
+from tacit.outside.deployment import Deployment
+from tacit.predictions.load import Load, measure
 
 from .conftest import Deploy
 from .test_service import Served

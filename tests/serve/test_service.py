@@ -21,10 +21,11 @@ from torch import Tensor, nn
 import tacit
 from tacit.api import embedded
 from tacit.errors import DataError, Overloaded, Refused, RevealError, TacitError
-from tacit.serve import Client, Service, door
-from tacit.serve.layout import cut
-from tacit.serve.service import MOST_ROWS, STOP
-from tacit.serve.wire import Connection
+from tacit.outside.sharing import cut
+from tacit.outside.wire import Connection
+from tacit.predictions import questions
+from tacit.predictions.service import MOST_ROWS, STOP
+from tacit.serve import Client, Doors, Service
 from tacit.session.config import Config
 from tacit.session.session import Session
 
@@ -70,7 +71,7 @@ class Served:
     def held(self) -> list[int]:
         """Requests that have a place, at each party."""
         assert self.service is not None
-        return [len(desk) for desk in self.service._desks]
+        return [len(desk) for desk in self.service._queues]
 
 
 @pytest.fixture
@@ -238,7 +239,7 @@ def test_overload_is_refused_and_what_was_accepted_is_answered(deploy: Deploy, s
     assert served.service.refused >= 1
 
 
-REQUEST = {"do": "predict", "id": "ab" * 16, "layout": {"rows": 1, "fields": [["x", "float32", [2]]]}, "form": "share"}
+REQUEST = {"do": "predict", "id": "ab" * 16, "schema": {"rows": 1, "fields": [["x", "float32", [2]]]}, "form": "share"}
 
 
 async def hold(connection: Connection, **other: Any) -> None:
@@ -283,7 +284,7 @@ def test_a_client_that_goes_away_leaves_nothing_behind(deploy: Deploy, slow: Slo
 def test_a_client_that_goes_to_one_server_only_is_sent_away(
     deploy: Deploy, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(door, "HOLD_SECONDS", 0.2)
+    monkeypatch.setattr(questions, "HOLD_SECONDS", 0.2)
     config = deploy()
 
     async def one_sided(servers: list[Connection]) -> None:
@@ -320,7 +321,7 @@ def test_rows_that_differ_between_servers_are_refused(deploy: Deploy) -> None:
 
     async def two_faced(servers: list[Connection]) -> None:
         await hold(servers[0])
-        await servers[1].send(**{**REQUEST, "layout": two_rows})
+        await servers[1].send(**{**REQUEST, "schema": two_rows})
         await servers[1].send_body([memoryview(bytes(32))])
         assert await servers[1].receive() == {"ok": "held"}
         await servers[0].send(do="go")
@@ -335,10 +336,10 @@ def test_rows_that_differ_between_servers_are_refused(deploy: Deploy) -> None:
 @pytest.mark.parametrize(
     ("other", "why"),
     [
-        ({"layout": {"rows": 1, "fields": [["x", "float32", [3]]]}}, r"takes x: float32 of shape \(rows, 2\)"),
-        ({"layout": {"rows": 1, "fields": [["x", "int64", [2]]]}}, "takes x: float32"),
-        ({"layout": {"rows": 9, "fields": [["x", "float32", [2]]]}}, "up to 8 rows at once, not 9"),
-        ({"layout": None}, "a layout needs"),
+        ({"schema": {"rows": 1, "fields": [["x", "float32", [3]]]}}, r"takes x: float32 of shape \(rows, 2\)"),
+        ({"schema": {"rows": 1, "fields": [["x", "int64", [2]]]}}, "takes x: float32"),
+        ({"schema": {"rows": 9, "fields": [["x", "float32", [2]]]}}, "up to 8 rows at once, not 9"),
+        ({"schema": None}, "a schema needs"),
         ({"id": "x"}, "32 hexadecimal digits"),
         ({"id": None}, "32 hexadecimal digits"),
     ],
@@ -375,7 +376,7 @@ def test_a_stopping_service_answers_what_it_has_accepted(deploy: Deploy, slow: S
     with Served(config, slow, (2,), batch=1) as served, ThreadPoolExecutor(3) as pool:
         accepted = [pool.submit(predict, config, torch.tensor([float(i), 2])) for i in range(3)]
         assert slow.busy.wait(10)
-        wait_until(lambda: served.held == [2, 2] and len(served.service._desks[0]._ready) == 2)  # type: ignore[union-attr]
+        wait_until(lambda: served.held == [2, 2] and len(served.service._queues[0]._ready) == 2)  # type: ignore[union-attr]
         assert served.service is not None
         served.service.stop()
         with pytest.raises(Refused, match="the service has been stopped"):
@@ -417,7 +418,7 @@ def test_models_that_cannot_be_served_are_refused_before_anybody_comes(deploy: D
 def test_a_party_that_takes_data_only_says_so(deploy: Deploy) -> None:
     config = deploy()
 
-    with door.Doors(config, *config.parties), pytest.raises(Refused, match="takes data in but answers no requests"):
+    with Doors(config, *config.parties), pytest.raises(Refused, match="takes data in but answers no requests"):
         predict(config, torch.ones(2))
 
 
@@ -491,7 +492,7 @@ def test_nothing_secret_is_logged_or_shown(deploy: Deploy, caplog: pytest.LogCap
 
     with Served(config, lambda x: x * 2, (2,)) as served:
         predict(config, torch.full((2,), 424242.0))
-    shown = caplog.text + repr(served.session) + repr(cut({"x": torch.full((1, 2), 424242.0)}, 16, 2))
+    shown = caplog.text + repr(served.session) + repr(cut([torch.full((2,), 424242 << 16)], 2, "a test"))
 
     assert not any(number in shown for number in ("424242", "848484", str(424242 << 16)))
     assert "hidden" in shown

@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ import torch
 from torch.utils.data import DataLoader
 
 import tacit
+from tacit.datasets import intake
+from tacit.datasets.intake import Doors
+from tacit.datasets.store import Limits, Store
 from tacit.errors import (
     AuthenticationError,
     ConfigError,
@@ -28,12 +31,12 @@ from tacit.errors import (
     Refused,
 )
 from tacit.net.certificates import make_certificate
-from tacit.serve import Client, door, layout
-from tacit.serve.client import Connection
-from tacit.serve.deployment import Deployment
-from tacit.serve.door import Doors
-from tacit.serve.layout import Layout, expanded
-from tacit.serve.store import Limits, Store
+from tacit.outside import sharing
+from tacit.outside.client import Connection
+from tacit.outside.deployment import Deployment
+from tacit.outside.schema import Schema
+from tacit.outside.sharing import expand
+from tacit.serve import Client
 from tacit.session.config import Config
 
 from .conftest import Deploy
@@ -227,7 +230,7 @@ def settled(deploy: Deploy) -> Any:
 
 
 HEAD: dict[str, Any] = {"do": "submit", "dataset": "d", "frac_bits": 16, "form": "share"}
-LAYOUT = Layout.parse({"rows": 1, "fields": [["x", "float32", [2]]]})
+SCHEMA = Schema.parse({"rows": 1, "fields": [["x", "float32", [2]]]})
 
 
 def by_hand(config: Config, act: Callable[[list[Connection]], Coroutine[Any, Any, None]]) -> None:
@@ -244,7 +247,7 @@ async def _with_connections(client: Client, act: Callable[[list[Connection]], Co
 
 
 async def _stage(connection: Connection, identity: str, **other: Any) -> None:
-    await connection.send(**{**HEAD, "id": identity, "layout": LAYOUT.literal(), **other})
+    await connection.send(**{**HEAD, "id": identity, "schema": SCHEMA.literal(), **other})
     assert await connection.receive() == {"ok": "send"}
     await connection.send_body([memoryview(bytes(16))])
     assert await connection.receive() == {"ok": "staged"}
@@ -264,7 +267,7 @@ def test_what_only_one_server_has_does_not_count(settled: Any) -> None:
 
     by_hand(config, one_sided)
 
-    assert len(Store(Path(config.data) / "server0").entries("d")) == 2
+    assert len(Store(Path(config.data) / "server0").submissions("d")) == 2
     assert torch.equal(opened(config, "d")["x"], torch.ones(1, 2))
 
 
@@ -285,10 +288,10 @@ def test_a_data_set_that_no_two_servers_share_cannot_be_opened(settled: Any) -> 
 
 def test_the_same_identity_twice_is_refused(settled: Any) -> None:
     config, _, before = settled
-    identity = Store(Path(config.data) / "server0").entries("d")[0].id
+    identity = Store(Path(config.data) / "server0").submissions("d")[0].id
 
     async def again(servers: list[Connection]) -> None:
-        await servers[0].send(**{**HEAD, "id": identity, "layout": LAYOUT.literal()})
+        await servers[0].send(**{**HEAD, "id": identity, "schema": SCHEMA.literal()})
         with pytest.raises(Refused, match="is here already"):
             await servers[0].receive()
 
@@ -297,14 +300,14 @@ def test_the_same_identity_twice_is_refused(settled: Any) -> None:
     assert files(config) == before
 
 
-def test_other_layouts_under_one_identity_do_not_count(settled: Any) -> None:
+def test_other_schemas_under_one_identity_do_not_count(settled: Any) -> None:
     config, _, _ = settled
-    two_rows = Layout.parse({"rows": 2, "fields": [["x", "float32", [2]]]})
+    two_rows = Schema.parse({"rows": 2, "fields": [["x", "float32", [2]]]})
 
     async def two_faced(servers: list[Connection]) -> None:
         await _stage(servers[0], "ab" * 16)
         await _commit(servers[0])
-        await servers[1].send(**{**HEAD, "id": "ab" * 16, "layout": two_rows.literal()})
+        await servers[1].send(**{**HEAD, "id": "ab" * 16, "schema": two_rows.literal()})
         await servers[1].receive()
         await servers[1].send_body([memoryview(bytes(32))])
         await servers[1].receive()
@@ -351,7 +354,7 @@ def test_a_provider_that_breaks_off_leaves_nothing(settled: Any, step: str) -> N
 
     async def break_off(servers: list[Connection]) -> None:
         for server in servers:
-            await server.send(**{**HEAD, "id": "cd" * 16, "layout": LAYOUT.literal()})
+            await server.send(**{**HEAD, "id": "cd" * 16, "schema": SCHEMA.literal()})
             assert await server.receive() == {"ok": "send"}
             if step != "nothing":
                 await server.send_body([memoryview(bytes(16 if step in ("staged", "other words") else 9))])
@@ -368,7 +371,7 @@ def test_a_provider_that_breaks_off_leaves_nothing(settled: Any, step: str) -> N
     wait_until(lambda: not any(door._connections for door in doors.each))
 
     assert files(config) == before
-    assert not any(door.store._staged for door in doors.each)
+    assert not any(intake.store._staged for intake in doors.intakes)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -385,15 +388,15 @@ def wait_until(condition: Callable[[], bool]) -> None:
         {},
         {"do": "dance"},
         {**HEAD, "id": "ab" * 16},
-        {**HEAD, "id": "ab" * 16, "layout": {"rows": 0, "fields": []}},
-        {**HEAD, "id": "ab" * 16, "layout": {"rows": 1, "fields": [["../x", "float32", [2]]]}},
-        {**HEAD, "id": "ab" * 16, "layout": {"rows": 1, "fields": [["x", "pickle", [2]]]}},
-        {**HEAD, "id": "ab" * 16, "layout": {"rows": 1, "fields": [["x", "float32", [-2]]]}},
-        {**HEAD, "id": "ab" * 16, "layout": {"rows": 1 << 39, "fields": [["x", "float32", [1 << 39]]]}},
-        {**HEAD, "id": "../../../etc", "layout": LAYOUT.literal()},
-        {**HEAD, "id": "ab" * 16, "layout": LAYOUT.literal(), "dataset": "../up"},
-        {**HEAD, "id": "ab" * 16, "layout": LAYOUT.literal(), "dataset": ".staging"},
-        {**HEAD, "id": "ab" * 16, "layout": LAYOUT.literal(), "frac_bits": 20},
+        {**HEAD, "id": "ab" * 16, "schema": {"rows": 0, "fields": []}},
+        {**HEAD, "id": "ab" * 16, "schema": {"rows": 1, "fields": [["../x", "float32", [2]]]}},
+        {**HEAD, "id": "ab" * 16, "schema": {"rows": 1, "fields": [["x", "pickle", [2]]]}},
+        {**HEAD, "id": "ab" * 16, "schema": {"rows": 1, "fields": [["x", "float32", [-2]]]}},
+        {**HEAD, "id": "ab" * 16, "schema": {"rows": 1 << 39, "fields": [["x", "float32", [1 << 39]]]}},
+        {**HEAD, "id": "../../../etc", "schema": SCHEMA.literal()},
+        {**HEAD, "id": "ab" * 16, "schema": SCHEMA.literal(), "dataset": "../up"},
+        {**HEAD, "id": "ab" * 16, "schema": SCHEMA.literal(), "dataset": ".staging"},
+        {**HEAD, "id": "ab" * 16, "schema": SCHEMA.literal(), "frac_bits": 20},
     ],
 )
 def test_nonsense_is_refused_in_words_and_the_connection_stays(settled: Any, head: dict[str, Any]) -> None:
@@ -439,14 +442,14 @@ def test_a_server_that_is_down_keeps_the_others_as_they_were(deploy: Deploy) -> 
 
 def test_a_lost_confirmation_is_found_out(settled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     config, doors, _ = settled
-    commit = doors.each[1].store.commit
+    commit = doors.intakes[1].store.commit
 
     def commit_and_hang_up(staged: Any) -> None:
         commit(staged)
         for connection in doors.each[1]._connections:
             connection.drop()
 
-    monkeypatch.setattr(doors.each[1].store, "commit", commit_and_hang_up)
+    monkeypatch.setattr(doors.intakes[1].store, "commit", commit_and_hang_up)
     with Client(config) as client:
         receipt = client.submit(torch.full((1, 2), 2.0), "d")
 
@@ -461,7 +464,7 @@ def test_a_server_that_loses_a_submission_says_so(settled: Any, monkeypatch: pyt
         for connection in doors.each[1]._connections:
             connection.drop()
 
-    monkeypatch.setattr(doors.each[1].store, "commit", hang_up)
+    monkeypatch.setattr(doors.intakes[1].store, "commit", hang_up)
     with Client(config) as client, pytest.raises(Refused, match=r"server1 .* lost the submission before it counted"):
         client.submit(torch.full((1, 2), 2.0), "d")
 
@@ -508,7 +511,7 @@ def test_servers_work_for_their_providers_only(deploy: Deploy, tmp_path: Path) -
             eve.submit(torch.ones(1), "d")
         with Client(config, identity=own / "clinic.1") as clinic:
             clinic.submit(torch.ones(1), "d")
-    entries = Store(Path(config.data) / "server1").entries("d")
+    entries = Store(Path(config.data) / "server1").submissions("d")
 
     assert [entry.provider for entry in entries] == ["clinic.1"]
 
@@ -547,7 +550,7 @@ def private(config: Config, value: float) -> bool:
             client.submit(torch.full((4000,), value), "d")
     held = {}
     for party in config.parties:
-        shares = [entry.folder / "share.safetensors" for entry in Store(Path(config.data) / party).entries("d")]
+        shares = [entry.folder / "share.safetensors" for entry in Store(Path(config.data) / party).submissions("d")]
         held[party] = [integers(path.read_bytes()[-32_000:]) for path in shares]
     total = sum(shares[0] for shares in held.values())
     assert torch.equal(torch.as_tensor(total), torch.full((4000,), int(value * 2**16)))
@@ -562,21 +565,21 @@ def test_what_servers_keep_says_nothing_of_what_was_submitted(deploy: Deploy, va
     assert private(deploy(3), value)
 
 
-def zeros(seed: bytes, layout: Layout) -> Iterator[torch.Tensor]:
-    for _, part in layout.pieces():
+def zeros(seed: bytes, sizes: Sequence[int], purpose: str) -> Iterator[torch.Tensor]:
+    for _, part in sharing.pieces(sizes):
         yield torch.zeros(part.stop - part.start, dtype=torch.int64)
 
 
-def one_stream(seed: bytes, layout: Layout) -> Iterator[torch.Tensor]:
-    return expanded(bytes(16), layout)
+def one_stream(seed: bytes, sizes: Sequence[int], purpose: str) -> Iterator[torch.Tensor]:
+    return expand(bytes(16), sizes, purpose)
 
 
 @pytest.mark.parametrize("mutant", [zeros, one_stream])
 def test_the_privacy_test_convicts_shares_that_are_not_masked_or_not_fresh(
     deploy: Deploy, monkeypatch: pytest.MonkeyPatch, mutant: Any
 ) -> None:  # fmt: skip
-    for module in (layout, door):
-        monkeypatch.setattr(module, "expanded", mutant)
+    for module in (sharing, intake):
+        monkeypatch.setattr(module, "expand", mutant)
 
     assert not private(deploy(3), 1234.5)
 
@@ -590,7 +593,9 @@ def test_nothing_secret_is_logged(settled: Any, caplog: pytest.LogCaptureFixture
         with pytest.raises(Refused):
             client.submit(torch.full((1, 3), 424242.0), "d")
     text = caplog.text
-    shares = [e.folder / "share.safetensors" for p in config.parties for e in Store(Path(config.data) / p).entries("d")]
+    shares = [
+        e.folder / "share.safetensors" for p in config.parties for e in Store(Path(config.data) / p).submissions("d")
+    ]
     numbers = [str(n) for path in shares for n in integers(path.read_bytes()[-16:]).tolist()]
 
     assert "1 rows from anonymous" in text

@@ -16,8 +16,8 @@ from rich.table import Table
 
 from tacit.cli.repository import find
 from tacit.errors import ConfigError, TacitError
-from tacit.serve.load import Load, measure
-from tacit.serve.service import MOST_ROWS
+from tacit.predictions.load import Load, measure
+from tacit.predictions.service import MOST_ROWS
 from tacit.session.config import Config
 from tacit.session.trial import write_trial
 

@@ -8,7 +8,7 @@ import click
 
 from tacit.errors import ConfigError
 from tacit.net.certificates import fingerprint, make_certificate
-from tacit.serve.deployment import Deployment
+from tacit.outside.deployment import Deployment
 from tacit.session.config import ROLE_NAME, Config
 
 __all__ = ["keygen"]

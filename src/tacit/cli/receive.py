@@ -10,8 +10,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from tacit.serve.door import Doors
-from tacit.serve.store import Limits, Store
+from tacit.datasets.intake import Doors
+from tacit.datasets.store import Limits, Store
 from tacit.session.config import Config
 from tacit.session.meter import readable
 
@@ -59,12 +59,12 @@ def datasets(config_path: Path, role: str) -> None:
     store = Store(Path(config.data) / config.check_role(role))
     table = Table("data set", "tensors", "submissions", "rows", "size", "providers", "last")
     for name in store.datasets():
-        entries = store.entries(name)
-        if not entries:
+        held = store.submissions(name)
+        if not held:
             continue
-        fields = "\n".join(map(str, entries[0].layout.fields))
-        size = readable(sum(entry.layout.nbytes for entry in entries))
-        rows = sum(entry.layout.rows for entry in entries)
-        providers = ", ".join(sorted({entry.provider for entry in entries}))
-        table.add_row(name, fields, str(len(entries)), str(rows), size, providers, entries[-1].received[:16])
+        fields = "\n".join(map(str, held[0].schema.fields))
+        size = readable(sum(each.schema.nbytes for each in held))
+        rows = sum(each.schema.rows for each in held)
+        providers = ", ".join(sorted({each.provider for each in held}))
+        table.add_row(name, fields, str(len(held)), str(rows), size, providers, held[-1].received[:16])
     Console().print(table if table.row_count else f"{role} holds no data sets in {store.folder}")

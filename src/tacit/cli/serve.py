@@ -14,10 +14,10 @@ import click
 import torch
 
 import tacit
+from tacit.datasets.store import Limits
 from tacit.errors import ConfigError
+from tacit.predictions.service import MOST_ROWS
 from tacit.serve import Service
-from tacit.serve.service import MOST_ROWS
-from tacit.serve.store import Limits
 from tacit.session.config import Config
 from tacit.session.launch import Launch, script_digest, start
 

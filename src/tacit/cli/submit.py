@@ -8,8 +8,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tacit.datasets.files import read_tensors
 from tacit.serve import Client
-from tacit.serve.files import read_tensors
 
 __all__ = ["submit"]
 

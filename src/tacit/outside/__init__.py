@@ -1,4 +1,2 @@
-"""People who are no parties: how they share what they have with the servers, which are the computing parties.
-
-`sharing.py` cuts and joins.
-"""
+"""People who are no parties: `client` is their end, `door` a party's, over `wire`; `schema` and `sharing` say what goes
+through it, `plan` what is served, `deployment` who the parties are, and `loop` runs it all beside a program."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import ssl
 import threading
 import weakref
@@ -17,13 +18,14 @@ import torch
 from torch import Tensor
 
 from tacit.errors import AuthenticationError, ConfigError, ConnectError, DataError, NetworkError, PeerLost, Refused
+from tacit.outside.deployment import Deployment, Endpoint, client_identity
+from tacit.outside.loop import Loop
+from tacit.outside.plan import INPUT, Plan
+from tacit.outside.schema import NAME, PURPOSE, Schema, bytes_of, encoded, from_bytes
+from tacit.outside.sharing import Cut, cut, join
+from tacit.outside.wire import BUFFER_BYTES, PROTOCOL, Connection
 from tacit.ring.fixed_point import decode
 from tacit.ring.given import real_tensor
-from tacit.serve.deployment import Deployment, Server, client_identity
-from tacit.serve.desk import INPUT, Plan
-from tacit.serve.layout import NAME, Cut, Layout, bytes_of, cut, from_bytes
-from tacit.serve.loop import Loop
-from tacit.serve.wire import BUFFER_BYTES, PROTOCOL, Connection
 from tacit.session.config import Config
 
 __all__ = ["Client", "Receipt"]
@@ -116,25 +118,30 @@ class Client:
         """
         if not NAME.fullmatch(dataset):
             raise ConfigError(f"{dataset!r} cannot name a data set: use up to 63 letters, digits, '-', '_' and '.'")
-        shares = cut(data, self.deployment.frac_bits, len(self.deployment.servers))
-        identity = os.urandom(16).hex()
-        self._run(lambda: self._submit(shares, dataset, identity, progress))
-        return Receipt(identity, dataset, shares.layout.rows, self.deployment.names)
+        schema, shares = self._cut(data)
+        head = {"dataset": dataset, "id": os.urandom(16).hex()}
+        self._run(lambda: self._submit(head, schema, shares, progress))
+        return Receipt(head["id"], dataset, schema.rows, self.deployment.names)
 
-    async def _submit(self, shares: Cut, dataset: str, identity: str, progress: Progress | None) -> None:
+    def _cut(self, data: Any) -> tuple[Schema, Cut]:
+        """Encode data and cut it into fresh shares; each time another server gets its in full, to spread traffic."""
+        servers = len(self.deployment.servers)
+        schema, content = encoded(data, self.deployment.frac_bits)
+        return schema, cut(content, servers, PURPOSE, explicit=secrets.randbelow(servers))
+
+    async def _submit(self, head: dict[str, str], schema: Schema, shares: Cut, progress: Progress | None) -> None:
         connections = await self._connected()
-        head: dict[str, Any] = {"do": "submit", "dataset": dataset, "id": identity, "layout": shares.layout.literal()}
-        head["frac_bits"] = self.deployment.frac_bits
+        about = {"schema": schema.literal(), "frac_bits": self.deployment.frac_bits}
 
         async def stage(place: int) -> None:
             connection, seed = connections[place], shares.seeds[place]
-            await connection.send(**head, form="share" if seed is None else "seed")
+            await connection.send(do="submit", **head, **about, form="share" if seed is None else "seed")
             await connection.receive()
 
         async def fill(place: int) -> None:
             connection, seed = connections[place], shares.seeds[place]
-            pieces = [memoryview(seed)] if seed is not None else map(bytes_of, shares.remainder())
-            await connection.send_body(pieces if seed or not progress else _counted(pieces, shares.layout, progress))
+            pieces = [memoryview(seed)] if seed is not None else map(bytes_of, shares.rest())
+            await connection.send_body(pieces if seed or not progress else _counted(pieces, schema, progress))
             await connection.receive()
 
         async def commit(place: int) -> None:
@@ -146,15 +153,15 @@ class Client:
         try:
             await self._at_all(commit)
         except NetworkError:
-            await self._find_out(dataset, identity)
+            await self._find_out(head)
 
-    async def _find_out(self, dataset: str, identity: str) -> None:
+    async def _find_out(self, head: dict[str, str]) -> None:
         """Ask whether a submission counts whose confirmation was lost; raise if it does not."""
         await _hang_up(self._connections)
         connections = await self._connected()
         lacking = []
         for connection in connections:
-            await connection.send(do="status", dataset=dataset, id=identity)
+            await connection.send(do="status", **head)
             if not (await connection.receive()).get("held"):
                 lacking.append(connection.peer)
         if lacking:
@@ -203,30 +210,30 @@ class Client:
 
     async def _ask(self, connections: list[Connection], rows: Tensor) -> Tensor:
         """One request: share, make sure that all servers hold it, let them go ahead, and put the answers together."""
-        shares = cut({INPUT: rows}, self.deployment.frac_bits, len(connections))
-        head = {"do": "predict", "id": os.urandom(16).hex(), "layout": shares.layout.literal()}
+        asked, shares = self._cut({INPUT: rows})
+        head = {"do": "predict", "id": os.urandom(16).hex(), "schema": asked.literal()}
 
         async def hold(place: int) -> None:
             connection, seed = connections[place], shares.seeds[place]
             await connection.send(**head, form="share" if seed is None else "seed")
-            await connection.send_body([memoryview(seed)] if seed else map(bytes_of, shares.remainder()))
+            await connection.send_body([memoryview(seed)] if seed else map(bytes_of, shares.rest()))
             await connection.receive()
 
-        async def go(place: int) -> tuple[Layout, Tensor]:
+        async def go(place: int) -> tuple[Schema, Tensor]:
             await connections[place].send(do="go")
             answer = await connections[place].receive()
-            layout = Layout.parse(answer.get("layout"))
-            if layout.rows != len(rows) or layout.nbytes > ANSWER_BYTES:
+            schema = Schema.parse(answer.get("schema"))
+            if schema.rows != len(rows) or schema.nbytes > ANSWER_BYTES:
                 raise Refused(f"the answer of {connections[place].peer} does not fit the request")
-            return layout, from_bytes(await connections[place].whole(layout.nbytes))
+            return schema, from_bytes(await connections[place].whole(schema.nbytes))
 
         await self._at_all(hold)
         answers = await self._at_all(go)
-        layout = answers[0][0]
-        if any(other != layout for other, _ in answers):
+        schema = answers[0][0]
+        if any(other != schema for other, _ in answers):
             raise Refused("the servers' answers do not belong together")
-        total = torch.stack([share for _, share in answers]).sum(0)
-        (field,) = layout.fields
+        total = join([share for _, share in answers])
+        (field,) = schema.fields
         return decode(total, self.deployment.frac_bits, field.torch_dtype).view(len(rows), *field.shape)
 
     # --- connections -----------------------------------------------------------------------------------------------
@@ -262,7 +269,7 @@ class Client:
                     raise error
         return self._connections
 
-    async def _connect(self, server: Server) -> Connection:
+    async def _connect(self, server: Endpoint) -> Connection:
         where = f"{server.name} ({server.address})"
         try:
             reader, writer = await asyncio.wait_for(
@@ -289,7 +296,7 @@ class Client:
             raise
         return connection
 
-    def _check(self, server: Server, greeting: dict[str, Any]) -> None:
+    def _check(self, server: Endpoint, greeting: dict[str, Any]) -> None:
         if greeting.get("tacit") != PROTOCOL:
             raise ConfigError(f"{server.name} runs another version of Tacit: install the same one")
         if greeting.get("role") != server.name:
@@ -327,9 +334,9 @@ async def _greeting(connection: Connection, *, identified: bool) -> dict[str, An
         raise AuthenticationError(f"{connection.peer} hung up at once: it may not work for {what}") from None
 
 
-def _counted(pieces: Iterable[memoryview], layout: Layout, progress: Progress) -> Iterator[memoryview]:
+def _counted(pieces: Iterable[memoryview], schema: Schema, progress: Progress) -> Iterator[memoryview]:
     sent = 0
     for piece in pieces:
         yield piece
         sent += len(piece)
-        progress(sent, layout.nbytes)
+        progress(sent, schema.nbytes)

@@ -20,7 +20,7 @@ from tacit.errors import NetworkError, Overloaded, PeerLost, PeerStalled, Refuse
 
 __all__ = ["BUFFER_BYTES", "PROTOCOL", "REFUSALS", "Connection", "refusal"]
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of what client and server say to each other."""
 
 HEAD_BYTES = 1 << 18

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from tacit.errors import Overloaded
-from tacit.serve.client import Client
-from tacit.serve.deployment import Deployment
+from tacit.outside.client import Client
+from tacit.outside.deployment import Deployment
 from tacit.session.config import Config
 
 __all__ = ["Load", "measure"]

@@ -1,42 +1,31 @@
-"""What a submission or a request consists of, and how it is cut into shares.
+"""What a submission or a request consists of, and what its content is as ring elements.
 
-A *layout* is public: how many rows, and for each named tensor the dtype and the shape of one row. The content travels
-as ring elements, 8 bytes each, tensor after tensor. With n servers one gets
-
-    x - Σ PRG(seed_j)   (mod 2^64),
-
-and each of the others gets nothing but its fresh seed of 16 bytes, from which it makes its share itself. Every share
-is uniform on its own, and so are any n - 1 of them together.
+A *schema* is public: how many rows, and for each named tensor the dtype and the shape of one row. The content travels
+as ring elements, 8 bytes each, tensor after tensor, in the pieces of `sharing`.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import re
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from tacit.errors import DataError
+from tacit.errors import DataError, Refused
 from tacit.ring.fixed_point import encode
 from tacit.ring.given import real_tensor
-from tacit.ring.prg import Stream, derive_key
 
-__all__ = ["NAME", "SEED_BYTES", "Cut", "Field", "Layout", "bytes_of", "cut", "encoded", "expanded", "from_bytes"]
+__all__ = ["DTYPES", "NAME", "PURPOSE", "Field", "Schema", "bytes_of", "checked_identity", "encoded", "from_bytes"]
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}", re.ASCII)
 """Of data sets and their tensors; both become names of files or keys in them."""
 
-SEED_BYTES = 16
 PURPOSE = "share of a submission"
-
-PIECE_BYTES = 1 << 20
-"""Content is made, sent and written in pieces of this size, so that memory stays small. Larger: fewer system calls."""
+"""What shares that clients cut for servers are for; see `sharing.cut`."""
 
 DTYPES = {"float32": torch.float32, "int64": torch.int64}
 MOST_FIELDS = 256
@@ -65,8 +54,8 @@ class Field(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """Rows of one or several tensors. Equal layouts have equal fields in equal order."""
+class Schema:
+    """Rows of one or several tensors. Equal schemas have equal fields in equal order."""
 
     rows: int
     fields: tuple[Field, ...]
@@ -74,27 +63,24 @@ class Layout:
     @property
     def nbytes(self) -> int:
         """Size of one share."""
-        return 8 * self.rows * sum(field.row_elements for field in self.fields)
+        return 8 * sum(self.sizes)
 
-    def pieces(self) -> Iterator[tuple[int, slice]]:
-        """The field and the flat elements of each piece, in the order in which they travel."""
-        step = PIECE_BYTES // 8
-        for place, field in enumerate(self.fields):
-            count = self.rows * field.row_elements
-            for start in range(0, count, step):
-                yield place, slice(start, min(start + step, count))
+    @property
+    def sizes(self) -> list[int]:
+        """Elements of each tensor."""
+        return [self.rows * field.row_elements for field in self.fields]
 
     def literal(self) -> dict[str, Any]:
         """A form for JSON."""
         return {"rows": self.rows, "fields": [[f.name, f.dtype, list(f.shape)] for f in self.fields]}
 
     @staticmethod
-    def parse(literal: Any) -> Layout:
+    def parse(literal: Any) -> Schema:
         """Check what a stranger sent; raise `DataError` with the first thing that is wrong."""
         try:
             rows, fields = literal["rows"], tuple(Field(n, d, tuple(s)) for n, d, s in literal["fields"])
         except (TypeError, KeyError, ValueError):
-            raise DataError("a layout needs rows and fields of a name, a dtype and a shape") from None
+            raise DataError("a schema needs rows and fields of a name, a dtype and a shape") from None
         if type(rows) is not int or not 1 <= rows < 1 << 40:
             raise DataError("a submission has at least one row")
         if not 1 <= len(fields) <= MOST_FIELDS:
@@ -103,7 +89,7 @@ class Layout:
             _check_field(field)
         if len({field.name for field in fields}) != len(fields):
             raise DataError("two tensors of a submission have the same name")
-        return Layout(rows, fields)
+        return Schema(rows, fields)
 
 
 def _check_field(field: Field) -> None:
@@ -115,8 +101,8 @@ def _check_field(field: Field) -> None:
         raise DataError(f"the shape of a row has up to {MOST_DIMENSIONS} dimensions, none of them empty")
 
 
-def encoded(value: Any, frac_bits: int) -> tuple[Layout, list[Tensor]]:
-    """Check a tensor, or a dict of tensors with the same number of rows, and return its layout and ring elements.
+def encoded(value: Any, frac_bits: int) -> tuple[Schema, list[Tensor]]:
+    """Check a tensor, or a dict of tensors with the same number of rows, and return its schema and ring elements.
 
     Floating-point tensors become fixed point, integers and bools int64. A lone tensor is called "x".
     Raises `DataError`, and `EncodingError` with the index for a number that fixed point cannot hold.
@@ -130,7 +116,7 @@ def encoded(value: Any, frac_bits: int) -> tuple[Layout, list[Tensor]]:
         real = tensor.dtype.is_floating_point
         fields.append([name, "float32" if real else "int64", list(tensor.shape[1:])])
         rings.append(encode(tensor, frac_bits if real else 0, name=name).contiguous().view(-1))
-    return Layout.parse({"rows": next(iter(lengths.values()), 0), "fields": fields}), rings
+    return Schema.parse({"rows": next(iter(lengths.values()), 0), "fields": fields}), rings
 
 
 def _tensor(name: Any, value: Any) -> Tensor:
@@ -140,40 +126,11 @@ def _tensor(name: Any, value: Any) -> Tensor:
     return tensor.detach().cpu()
 
 
-class Cut:
-    """The shares of a content: for each server a seed, or, for one of them, the pieces of what remains."""
-
-    def __init__(self, layout: Layout, rings: Sequence[Tensor], servers: int) -> None:
-        self.layout = layout
-        self.explicit = secrets.randbelow(servers)
-        """The server that gets its share in full: another one each time, which spreads the traffic."""
-        self.seeds = [None if i == self.explicit else os.urandom(SEED_BYTES) for i in range(servers)]
-        self._rings = rings
-
-    def __repr__(self) -> str:
-        return f"Cut(<hidden>, {self.layout})"
-
-    def remainder(self) -> Iterator[Tensor]:
-        """The pieces of x - Σ PRG(seed_j)."""
-        streams = [expanded(seed, self.layout) for seed in self.seeds if seed is not None]
-        for (place, part), *drawn in zip(self.layout.pieces(), *streams, strict=True):
-            rest = self._rings[place][part]
-            for piece in drawn:
-                rest = rest - piece
-            yield rest
-
-
-def cut(value: Any, frac_bits: int, servers: int) -> Cut:
-    """Encode a value and cut it into fresh shares."""
-    layout, rings = encoded(value, frac_bits)
-    return Cut(layout, rings, servers)
-
-
-def expanded(seed: bytes, layout: Layout) -> Iterator[Tensor]:
-    """The share that a seed stands for, in pieces."""
-    stream = Stream(derive_key(seed, PURPOSE))
-    for _, part in layout.pieces():
-        yield stream.ring((part.stop - part.start,))
+def checked_identity(identity: Any) -> str:
+    """Return what a client calls its submission or request, 32 hexadecimal digits, or raise `Refused`."""
+    if not isinstance(identity, str) or not re.fullmatch("[0-9a-f]{32}", identity):
+        raise Refused("an identity has 32 hexadecimal digits")
+    return identity
 
 
 def from_bytes(data: bytes) -> Tensor:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Sequence
@@ -29,9 +28,9 @@ from safetensors import SafetensorError, safe_open
 
 from tacit import private_files
 from tacit.errors import DataError, Refused
-from tacit.serve.layout import NAME, Field, Layout, bytes_of
+from tacit.outside.schema import NAME, Field, Schema, bytes_of, checked_identity
 
-__all__ = ["Entry", "Limits", "Staged", "Store", "checked_identity", "write_share"]
+__all__ = ["Limits", "Staged", "Store", "StoredSubmission", "write_share"]
 
 FORMAT = "tacit-dataset-1"
 STAGING = ".staging"
@@ -49,11 +48,11 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class StoredSubmission:
     """A submission that is in a data set at this server."""
 
     id: str
-    layout: Layout
+    schema: Schema
     frac_bits: int
     provider: str
     received: str
@@ -61,20 +60,20 @@ class Entry:
 
     @property
     def digest(self) -> bytes:
-        """16 bytes that tell apart what servers could hold differently: identity, layout and scale."""
-        text = json.dumps([self.id, self.layout.literal(), self.frac_bits])
+        """16 bytes that tell apart what servers could hold differently: identity, schema and scale."""
+        text = json.dumps([self.id, self.schema.literal(), self.frac_bits])
         return blake2b(text.encode(), digest_size=16).digest()
 
 
 class Staged:
     """A submission on its way into a data set: write all of its share, `finish`, and then commit or discard it."""
 
-    def __init__(self, folder: Path, manifest: dict[str, Any], layout: Layout) -> None:
-        self.folder, self.manifest, self.layout = folder, manifest, layout
+    def __init__(self, folder: Path, manifest: dict[str, Any], schema: Schema) -> None:
+        self.folder, self.manifest, self.schema = folder, manifest, schema
         folder.mkdir(parents=True, mode=0o700)
         self._file = private_files.create(folder / SHARE)
-        self._left = layout.nbytes
-        self._file.write(_header(layout))
+        self._left = schema.nbytes
+        self._file.write(_header(schema))
 
     def write(self, piece: bytes | memoryview) -> None:
         """Append to the share."""
@@ -110,21 +109,21 @@ class Store:
 
     # --- taking in -------------------------------------------------------------------------------------------------
 
-    def stage(self, identity: str, name: str, layout: Layout, frac_bits: int, provider: str) -> Staged:
+    def stage(self, identity: str, name: str, schema: Schema, frac_bits: int, provider: str) -> Staged:
         """Begin a submission, or raise `Refused`."""
         checked_identity(identity)
         if not NAME.fullmatch(name):
             raise Refused("the name of a data set is up to 63 letters, digits, '-', '_' and '.'")
         if identity in self._staged or (self.folder / name / identity).exists():
             raise Refused(f"submission {identity} is here already")
-        self._check_fields(name, layout, frac_bits)
-        self._check_space(layout)
+        self._check_fields(name, schema, frac_bits)
+        self._check_space(schema)
         received = datetime.now(UTC).isoformat(timespec="milliseconds")
         manifest = {
             "format": FORMAT, "id": identity, "dataset": name, "provider": provider, "received": received,
-            "bytes": layout.nbytes, "frac_bits": frac_bits, **layout.literal(),
+            "bytes": schema.nbytes, "frac_bits": frac_bits, **schema.literal(),
         }  # fmt: skip
-        staged = Staged(self.folder / STAGING / identity, manifest, layout)
+        staged = Staged(self.folder / STAGING / identity, manifest, schema)
         self._staged[identity] = staged
         return staged
 
@@ -132,7 +131,7 @@ class Store:
         """Put a finished submission into its data set, or raise `Refused` if another came first with other fields."""
         manifest = staged.manifest
         folder = self.folder / manifest["dataset"]
-        self._check_fields(manifest["dataset"], staged.layout, manifest["frac_bits"])
+        self._check_fields(manifest["dataset"], staged.schema, manifest["frac_bits"])
         folder.mkdir(mode=0o700, exist_ok=True)
         if not (folder / DATASET).exists():
             public = {"format": FORMAT, "frac_bits": manifest["frac_bits"], "fields": manifest["fields"]}
@@ -146,21 +145,21 @@ class Store:
         if self._staged.pop(staged.manifest["id"], None) is not None:
             staged.discard()
 
-    def _check_fields(self, name: str, layout: Layout, frac_bits: int) -> None:
+    def _check_fields(self, name: str, schema: Schema, frac_bits: int) -> None:
         known = self._fields(name)
-        if known is not None and known != (layout.fields, frac_bits):
+        if known is not None and known != (schema.fields, frac_bits):
             expected = "; ".join(map(str, known[0]))
-            raise Refused(f"data set {name} holds {expected}; this submission is {'; '.join(map(str, layout.fields))}")
+            raise Refused(f"data set {name} holds {expected}; this submission is {'; '.join(map(str, schema.fields))}")
 
-    def _check_space(self, layout: Layout) -> None:
-        if layout.nbytes > self._limits.submission_bytes:
+    def _check_space(self, schema: Schema) -> None:
+        if schema.nbytes > self._limits.submission_bytes:
             raise Refused(
-                f"a submission may have {self._limits.submission_bytes // 8} elements, not {layout.nbytes // 8}: "
+                f"a submission may have {self._limits.submission_bytes // 8} elements, not {schema.nbytes // 8}: "
                 f"submit it in several parts"
             )
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        promised = sum(staged.layout.nbytes for staged in self._staged.values())
-        if shutil.disk_usage(self.folder).free - promised - layout.nbytes < self._limits.spare_bytes:
+        promised = sum(staged.schema.nbytes for staged in self._staged.values())
+        if shutil.disk_usage(self.folder).free - promised - schema.nbytes < self._limits.spare_bytes:
             raise Refused("there is no space left for a submission of this size")
 
     # --- reading ---------------------------------------------------------------------------------------------------
@@ -169,24 +168,24 @@ class Store:
         """The names of all data sets."""
         return sorted(path.parent.name for path in self.folder.glob(f"*/{DATASET}"))
 
-    def entries(self, name: str) -> list[Entry]:
+    def submissions(self, name: str) -> list[StoredSubmission]:
         """The submissions of a data set, oldest first."""
         if not NAME.fullmatch(name):
             raise DataError(f"{name!r} is not the name of a data set")
-        found = [_entry(path.parent) for path in (self.folder / name).glob(f"*/{MANIFEST}")]
-        return sorted(found, key=lambda entry: (entry.received, entry.id))
+        found = [_stored_submission(path.parent) for path in (self.folder / name).glob(f"*/{MANIFEST}")]
+        return sorted(found, key=lambda each: (each.received, each.id))
 
     def _fields(self, name: str) -> tuple[tuple[Field, ...], int] | None:
         literal = _read(self.folder / name / DATASET)
-        return None if literal is None else (Layout.parse({**literal, "rows": 1}).fields, literal["frac_bits"])
+        return None if literal is None else (Schema.parse({**literal, "rows": 1}).fields, literal["frac_bits"])
 
 
-def _entry(folder: Path) -> Entry:
+def _stored_submission(folder: Path) -> StoredSubmission:
     literal = _read(folder / MANIFEST)
     if literal is None or literal.get("format") != FORMAT:
         raise DataError(f"{folder / MANIFEST} is not the manifest of a submission")
-    return Entry(
-        literal["id"], Layout.parse(literal), literal["frac_bits"], literal["provider"], literal["received"], folder
+    return StoredSubmission(
+        literal["id"], Schema.parse(literal), literal["frac_bits"], literal["provider"], literal["received"], folder
     )
 
 
@@ -200,25 +199,18 @@ def _read(path: Path) -> dict[str, Any] | None:
     return literal if isinstance(literal, dict) else None
 
 
-def checked_identity(identity: Any) -> str:
-    """Return what a client calls its submission or request, 32 hexadecimal digits, or raise `Refused`."""
-    if not isinstance(identity, str) or not re.fullmatch("[0-9a-f]{32}", identity):
-        raise Refused("an identity has 32 hexadecimal digits")
-    return identity
-
-
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def write_share(path: Path, parts: Sequence[Entry], layout: Layout) -> None:
+def write_share(path: Path, parts: Sequence[StoredSubmission], schema: Schema) -> None:
     """Write the rows of several submissions as one file, field by field; in place when it is complete."""
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
         with private_files.create(partial) as file:
-            file.write(_header(layout))
-            for field in layout.fields:
-                for entry in parts:
-                    file.write(_stored(entry, field))
+            file.write(_header(schema))
+            for field in schema.fields:
+                for each in parts:
+                    file.write(_stored(each, field))
             _synchronise(file)
         partial.replace(path)
         _synchronise_folder(path.parent)
@@ -228,27 +220,27 @@ def write_share(path: Path, parts: Sequence[Entry], layout: Layout) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _stored(entry: Entry, field: Field) -> memoryview:
+def _stored(each: StoredSubmission, field: Field) -> memoryview:
     """A submission's share of one tensor, straight from the mapped file."""
     try:
-        with safe_open(entry.folder / SHARE, framework="pt") as file:
+        with safe_open(each.folder / SHARE, framework="pt") as file:
             tensor = file.get_tensor(field.name)
     except (SafetensorError, OSError) as error:
-        raise DataError(f"the share of submission {entry.id} cannot be read: {error}") from None
-    if tuple(tensor.shape) != (entry.layout.rows, *field.shape):
-        raise DataError(f"the share of submission {entry.id} does not have the shape that its manifest says")
+        raise DataError(f"the share of submission {each.id} cannot be read: {error}") from None
+    if tuple(tensor.shape) != (each.schema.rows, *field.shape):
+        raise DataError(f"the share of submission {each.id} does not have the shape that its manifest says")
     return bytes_of(tensor)
 
 
-def _header(layout: Layout) -> bytes:
+def _header(schema: Schema) -> bytes:
     """The beginning of a safetensors file that holds a share: the content follows, tensor after tensor."""
-    entries: dict[str, Any] = {"__metadata__": {"format": FORMAT}}
+    header: dict[str, Any] = {"__metadata__": {"format": FORMAT}}
     at = 0
-    for field in layout.fields:
-        end = at + 8 * layout.rows * field.row_elements
-        entries[field.name] = {"dtype": "I64", "shape": [layout.rows, *field.shape], "data_offsets": [at, end]}
+    for field in schema.fields:
+        end = at + 8 * schema.rows * field.row_elements
+        header[field.name] = {"dtype": "I64", "shape": [schema.rows, *field.shape], "data_offsets": [at, end]}
         at = end
-    text = json.dumps(entries).encode()
+    text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
 

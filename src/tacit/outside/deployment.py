@@ -25,13 +25,13 @@ from tacit.errors import ConfigError
 from tacit.net.certificates import Identity, read_certificate
 from tacit.session.config import FRAC_BITS, Address, Config, is_loopback, read_address
 
-__all__ = ["Deployment", "Server", "client_identity", "server_context"]
+__all__ = ["Deployment", "Endpoint", "client_identity", "server_context"]
 
 FORMAT = "tacit-public-1"
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class Endpoint:
     """One server as clients see it; `certificate` in PEM, None where the config has asked for no encryption."""
 
     name: str
@@ -66,7 +66,7 @@ class Server:
 class Deployment:
     """The servers in their order, and the fractional bits of their fixed-point numbers."""
 
-    servers: tuple[Server, ...]
+    servers: tuple[Endpoint, ...]
     frac_bits: int
 
     @property
@@ -105,7 +105,7 @@ class Deployment:
             if not config.plaintext:
                 certificate = read_certificate(Path(config.tls) / f"{party}.crt")
                 pem = certificate.public_bytes(Encoding.PEM).decode()
-            servers.append(Server(party, address, pem))
+            servers.append(Endpoint(party, address, pem))
         return Deployment(tuple(servers), config.frac_bits)
 
     def save(self, path: str | Path) -> None:
@@ -135,7 +135,7 @@ def _parse(literal: dict[str, Any]) -> Deployment:
             raise ConfigError(f"{name} has no certificate")
         if pem is not None:
             x509.load_pem_x509_certificate(pem.encode())
-        servers.append(Server(name, address, pem))
+        servers.append(Endpoint(name, address, pem))
     if len(servers) < 2:
         raise ConfigError("there must be at least two servers")
     return Deployment(tuple(servers), frac_bits)

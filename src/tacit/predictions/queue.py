@@ -12,55 +12,14 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from tacit.errors import Overloaded, Refused, TacitError
-from tacit.serve.layout import DTYPES, Field, Layout
+from tacit.outside.plan import OUTPUT, Plan
+from tacit.outside.schema import Field, Schema
 
-__all__ = ["INPUT", "Answer", "Desk", "Plan", "Request"]
-
-INPUT, OUTPUT = "x", "y"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a service computes each time: `batch` rows, each of this shape and dtype."""
-
-    shape: tuple[int, ...]
-    dtype: str = "float32"
-    batch: int = 8
-
-    @property
-    def field(self) -> Field:
-        """The input as a tensor of a layout."""
-        return Field(INPUT, self.dtype, self.shape)
-
-    def check(self, layout: Layout) -> None:
-        """Raise `Refused` for a request that does not fit."""
-        if layout.fields != (self.field,):
-            found = " and ".join(map(str, layout.fields))
-            raise Refused(f"this service takes {self.field}; the request is {found}")
-        if layout.rows > self.batch:
-            raise Refused(f"this service takes up to {self.batch} rows at once, not {layout.rows}")
-
-    def literal(self) -> dict[str, Any]:
-        """A form for JSON."""
-        return {"shape": list(self.shape), "dtype": self.dtype, "batch": self.batch}
-
-    @staticmethod
-    def parse(literal: dict[str, Any]) -> Plan:
-        """Read what a server has sent."""
-        plan = Plan(tuple(map(int, literal["shape"])), str(literal["dtype"]), int(literal["batch"]))
-        Layout.parse({"rows": plan.batch, "fields": [[INPUT, plan.dtype, list(plan.shape)]]})
-        return plan
-
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        """The dtype of the secret input."""
-        return DTYPES[self.dtype]
+__all__ = ["Answer", "Queue", "Request"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +30,9 @@ class Answer:
     dtype: str
 
     @property
-    def layout(self) -> Layout:
+    def schema(self) -> Schema:
         """What the client is told of it."""
-        return Layout(len(self.share), (Field(OUTPUT, self.dtype, tuple(self.share.shape[1:])),))
+        return Schema(len(self.share), (Field(OUTPUT, self.dtype, tuple(self.share.shape[1:])),))
 
     def __repr__(self) -> str:
         return f"Answer(<hidden>, shape={tuple(self.share.shape)})"
@@ -106,7 +65,7 @@ class Request:
                 self.answer.exception()  # it counts as seen: its client may have gone
 
 
-class Desk:
+class Queue:
     """The places of one party. Methods may be called from any thread."""
 
     def __init__(self, plan: Plan, places: int) -> None:

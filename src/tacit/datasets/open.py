@@ -14,10 +14,10 @@ from torch.utils.data import Dataset
 
 from tacit.api import active_protocol
 from tacit.data.batches import batches
+from tacit.datasets.store import Store, StoredSubmission, write_share
 from tacit.errors import DataError
+from tacit.outside.schema import Field, Schema
 from tacit.protocols.protocol import Protocol
-from tacit.serve.layout import Field, Layout
-from tacit.serve.store import Entry, Store, write_share
 from tacit.session.session import Session
 from tacit.tensor import SecretTensor
 
@@ -89,17 +89,17 @@ def open_dataset(name: str, folder: str | Path | None = None, *, remember: bool 
     session = protocol.session
     root = Path(folder if folder is not None else session.config.data)
     stores = [Store(root / session.parties[index]) for index in session.party_indices]
-    held = [store.entries(name) for store in stores]
+    held = [store.submissions(name) for store in stores]
     agreed, rows, fields = _agree(session, name, held)
-    layout = Layout(sum(rows), fields)
+    schema = Schema(sum(rows), fields)
     session.transcript.record(f"tacit.open_dataset({name}: {len(agreed)} submissions)", b"".join(agreed))
-    shares = [_load(store, name, _chosen(entries, agreed), layout) for store, entries in zip(stores, held, strict=True)]
-    tensors = {field.name: _secret(protocol, field, layout.rows, shares, remember) for field in fields}
+    shares = [_load(store, name, _chosen(entries, agreed), schema) for store, entries in zip(stores, held, strict=True)]
+    tensors = {field.name: _secret(protocol, field, schema.rows, shares, remember) for field in fields}
     return SecretDataset(name, tensors)
 
 
 def _agree(
-    session: Session, name: str, held: Sequence[Sequence[Entry]]
+    session: Session, name: str, held: Sequence[Sequence[StoredSubmission]]
 ) -> tuple[list[bytes], list[int], tuple[Field, ...]]:
     """The submissions that count: those of the first party's list that all parties hold and that fit together."""
     lists = [_announced(session, place, held) for place in range(len(session.parties))]
@@ -115,12 +115,12 @@ def _agree(
             f"data set {name} was submitted with {described['frac_bits']} fractional bits, but this session has "
             f"{session.config.frac_bits}"
         )
-    fields = Layout.parse({"rows": 1, "fields": described["fields"]}).fields
+    fields = Schema.parse({"rows": 1, "fields": described["fields"]}).fields
     return [mark for mark, _ in fits], [rows for _, rows in fits], fields
 
 
-def _announced(session: Session, place: int, held: Sequence[Sequence[Entry]]) -> list[bytes]:
-    """What one party holds: a mark for each submission, of its identity and a digest of layout and scale."""
+def _announced(session: Session, place: int, held: Sequence[Sequence[StoredSubmission]]) -> list[bytes]:
+    """What one party holds: a mark for each submission, of its identity and a digest of schema and scale."""
     message = None
     if place in session.party_indices:
         message = b"".join(map(_mark, held[session.party_indices.index(place)]))
@@ -129,34 +129,34 @@ def _announced(session: Session, place: int, held: Sequence[Sequence[Entry]]) ->
     return [marks[at : at + size] for at in range(0, len(marks), size)]
 
 
-def _mark(entry: Entry) -> bytes:
-    return bytes.fromhex(entry.id) + entry.digest
+def _mark(each: StoredSubmission) -> bytes:
+    return bytes.fromhex(each.id) + each.digest
 
 
-def _described(entries: Sequence[Entry]) -> bytes:
+def _described(entries: Sequence[StoredSubmission]) -> bytes:
     """What the first party tells everybody: the rows of its submissions, and what they are made of, which is one."""
     description = {
-        "rows": [entry.layout.rows for entry in entries],
-        "fields": entries[0].layout.literal()["fields"] if entries else [],
+        "rows": [each.schema.rows for each in entries],
+        "fields": entries[0].schema.literal()["fields"] if entries else [],
         "frac_bits": entries[0].frac_bits if entries else None,
     }
     return json.dumps(description).encode()
 
 
-def _chosen(entries: Sequence[Entry], agreed: Sequence[bytes]) -> list[Entry]:
-    by_mark = {_mark(entry): entry for entry in entries}
+def _chosen(entries: Sequence[StoredSubmission], agreed: Sequence[bytes]) -> list[StoredSubmission]:
+    by_mark = {_mark(each): each for each in entries}
     return [by_mark[mark] for mark in agreed]
 
 
-def _load(store: Store, name: str, entries: Sequence[Entry], layout: Layout) -> dict[str, Tensor]:
+def _load(store: Store, name: str, entries: Sequence[StoredSubmission], schema: Schema) -> dict[str, Tensor]:
     """One party's share of the whole data set, mapped into memory."""
     path = entries[0].folder / "share.safetensors"
     if len(entries) > 1:
         path = store.folder / name / f".joined-{secrets.token_hex(8)}"
-        write_share(path, entries, layout)
+        write_share(path, entries, schema)
     try:
         with safe_open(path, framework="pt") as file:
-            return {field.name: file.get_tensor(field.name) for field in layout.fields}
+            return {field.name: file.get_tensor(field.name) for field in schema.fields}
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
     finally:

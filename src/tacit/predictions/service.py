@@ -20,10 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from tacit.api import active_protocol, release
+from tacit.datasets.intake import Intake
+from tacit.datasets.store import Limits
 from tacit.errors import ConfigError, DataError, PeerAborted, Refused, TacitError
-from tacit.serve.desk import Answer, Desk, Plan, Request
-from tacit.serve.door import Doors
-from tacit.serve.store import Limits
+from tacit.outside.door import DoorThread
+from tacit.outside.plan import Plan
+from tacit.predictions.questions import Questions
+from tacit.predictions.queue import Answer, Queue, Request
 from tacit.tensor import SecretTensor
 
 __all__ = ["MOST_ROWS", "Service"]
@@ -83,22 +86,29 @@ class Service:
         self._protocol = active_protocol()
         self._session = self._protocol.session
         self._indices = self._session.party_indices
-        self._desks = [Desk(self.plan, places) for _ in self._indices]
+        self._queues = [Queue(self.plan, places) for _ in self._indices]
         parties = [self._session.parties[index] for index in self._indices]
-        self._doors = Doors(self._session.config, *parties, desks=self._desks, limits=limits, log=log)
+        config = self._session.config
+        self._doors = DoorThread(
+            config,
+            {
+                party: [Intake(config, party, limits, log), Questions(queue)]
+                for party, queue in zip(parties, self._queues, strict=True)
+            },
+        )
         self._stop = threading.Event()
         self._dtype = ""
 
     @property
     def refused(self) -> int:
         """Requests turned away for want of a place."""
-        return sum(desk.refused for desk in self._desks)
+        return sum(queue.refused for queue in self._queues)
 
     def stop(self) -> None:
         """Answer what has been accepted, then end the service at all roles. Call it at the first party, any thread."""
         self._stop.set()
-        for desk in self._desks:
-            desk.close(STOPPED)
+        for queue in self._queues:
+            queue.close(STOPPED)
 
     def run(self, started: Callable[[], None] | None = None) -> None:
         """Serve until stopped. `started` is called when the model has run once and the doors are open.
@@ -126,8 +136,8 @@ class Service:
             session.end(error)
 
     def _dismiss(self) -> None:
-        for desk in self._desks:
-            desk.dismiss(STOPPED)
+        for queue in self._queues:
+            queue.dismiss(STOPPED)
 
     @property
     def _shape(self) -> torch.Size:
@@ -182,7 +192,7 @@ class Service:
         named = self._announced()
         if named is None:
             return None
-        taken = [desk.take(named) for desk in self._desks]
+        taken = [queue.take(named) for queue in self._queues]
         marks = [torch.tensor([request is not None for request in row], dtype=torch.uint8) for row in taken]
         if not named:
             return [[] for _ in taken]
@@ -210,7 +220,7 @@ class Service:
 
     def _next(self) -> list[tuple[str, int]] | None:
         """At the first party: what to compute next, perhaps nothing, or None to end the service."""
-        chosen = self._desks[0].next(self._wait, IDLE_SECONDS)
+        chosen = self._queues[0].next(self._wait, IDLE_SECONDS)
         return None if not chosen and self._stop.is_set() else [(request.id, request.rows) for request in chosen]
 
     def _message(self, named: Sequence[tuple[str, int]] | None) -> bytes:
