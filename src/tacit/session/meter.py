@@ -88,8 +88,8 @@ class Meter:
 
 
 def readable(count: int) -> str:
-    """Bytes with a unit."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
+    """Bytes with a unit, three digits of them."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size - size / 2000:  # 999,500 bytes round to 1 MB
             return f"{count / size:.3g} {unit}"
     return f"{count} B"
