@@ -34,8 +34,8 @@ from tacit.protocols.additive.protocol import Additive
 from tacit.protocols.additive.scheme import PRODUCER
 from tacit.session import config
 from tacit.session.meter import Cost
-from tacit.signatures import DIFFERENCES, NOT_ASKED
-from tacit.tensor import HANDLERS
+from tacit.tensor.compositions import HANDLERS
+from tacit.tensor.signatures import DIFFERENCES, NOT_ASKED
 from tacit.watch.claims import CLAIMS
 
 PAGES = Path(__file__).parent

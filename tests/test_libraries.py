@@ -8,7 +8,7 @@ from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, Sequential
 
 import tacit
 from tacit.errors import RevealError, TacitError, UnsupportedOperator
-from tacit.libraries import ADVICE, WITHOUT_NEED_TO_KNOW, advice
+from tacit.tensor.libraries import ADVICE, WITHOUT_NEED_TO_KNOW, advice
 
 
 @pytest.fixture(scope="module")

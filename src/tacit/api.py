@@ -20,7 +20,6 @@ from tacit.errors import ConfigError, DataError, RevealError, TacitError
 from tacit.functions.labels import check_within
 from tacit.functions.linear import unreachable
 from tacit.functions.standardize import VARIANCE_BITS
-from tacit.nested import mapped, revealed_module, secrets_in, shared_module
 from tacit.net.in_process import InProcess
 from tacit.net.transcript import Transcript
 from tacit.protocols.number import Number
@@ -34,7 +33,9 @@ from tacit.session.config import Config, read_range
 from tacit.session.launch import Launch, connect, current
 from tacit.session.ledger import where
 from tacit.session.session import Session
-from tacit.tensor import SecretTensor, fingerprint
+from tacit.tensor import SecretTensor
+from tacit.tensor.nested import mapped, revealed_module, secrets_in, shared_module
+from tacit.tensor.tensor import fingerprint
 from tacit.watch.precision import Precision, stop, warn
 from tacit.watch.range import Range
 

@@ -24,7 +24,8 @@ from tacit.api import active_protocol
 from tacit.errors import DataError
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.values import Bits, Value
-from tacit.tensor import SecretTensor, fingerprint
+from tacit.tensor import SecretTensor
+from tacit.tensor.tensor import fingerprint
 
 __all__ = ["load", "save"]
 

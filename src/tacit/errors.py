@@ -63,7 +63,7 @@ def tellable(error: BaseException) -> bool:
 
 
 ASKED = "of_shapes_and_dtypes"
-"""The attribute that `tacit.signatures` gives to what PyTorch raises when it is asked about a call."""
+"""The attribute that `tacit.tensor.signatures` gives to what PyTorch raises when it is asked about a call."""
 
 
 class TacitError(Exception):

@@ -16,9 +16,8 @@ from torch.nn import functional as F
 
 import tacit
 import tacit.nn
-import tacit.tensor
 from tacit import SecretTensor
-from tacit.tensor import HANDLERS
+from tacit.tensor.compositions import HANDLERS
 
 from .rows import ACTIVATION, CREATION, IN_PLACE, LOSSES, TABLE, Draw, Row
 

@@ -13,9 +13,9 @@ from refused import module_cases, mutants, operator_cases, outcomes, raised
 from torch import Tensor, nn
 
 import tacit
-from tacit import signatures
 from tacit.errors import ResultMismatch, TacitError
-from tacit.tensor import HANDLERS
+from tacit.tensor import signatures
+from tacit.tensor.compositions import HANDLERS
 from tacit.watch.claims import CLAIMS
 
 aten = torch.ops.aten

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from tacit.aten.composite import above_autograd
 from tacit.aten.registry import arithmetic, as_secret, implements, zeros
 from tacit.protocols.values import Value
-from tacit.tensor import SecretTensor, unsupported
+from tacit.tensor import SecretTensor
+from tacit.tensor.refusals import unsupported
 
 aten = torch.ops.aten
 Operand = Tensor

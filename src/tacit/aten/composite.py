@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch._C import DispatchKey
 
-from tacit.signatures import leaves
-from tacit.tensor import SecretTensor, ask_once
+from tacit.tensor import SecretTensor
+from tacit.tensor.signatures import leaves
+from tacit.tensor.tensor import ask_once
 
 __all__ = ["above_autograd"]
 

@@ -11,9 +11,11 @@ from tacit.aten.registry import arithmetic, bits, implements, plain, protocol_of
 from tacit.errors import DataError
 from tacit.protocols.number import Number
 from tacit.protocols.values import Bits
-from tacit.refusals import public_name
 from tacit.ring.fixed_point import encode
-from tacit.tensor import HANDLERS, SecretTensor, fingerprint, no_place_for_a_secret
+from tacit.tensor import SecretTensor
+from tacit.tensor.compositions import HANDLERS
+from tacit.tensor.refusals import public_name
+from tacit.tensor.tensor import fingerprint, no_place_for_a_secret
 
 aten = torch.ops.aten
 

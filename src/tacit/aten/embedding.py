@@ -17,7 +17,8 @@ from tacit.aten.matrix import product
 from tacit.aten.registry import arithmetic, as_secret, implements, public_secret, secret
 from tacit.functions.labels import hot, wrapped
 from tacit.protocols.number import Number
-from tacit.tensor import SecretTensor, unsupported
+from tacit.tensor import SecretTensor
+from tacit.tensor.refusals import unsupported
 
 __all__ = ["add_slices", "embedding", "slices"]
 

@@ -24,7 +24,8 @@ from tacit.aten.registry import arithmetic, implements, plain, protocol_of, publ
 from tacit.functions.linear import fractional
 from tacit.functions.squares import EXTRA_BITS, Squares
 from tacit.protocols.number import Number
-from tacit.tensor import SecretTensor, no_place_for_a_secret
+from tacit.tensor import SecretTensor
+from tacit.tensor.tensor import no_place_for_a_secret
 
 aten = torch.ops.aten
 List = Sequence[Tensor]

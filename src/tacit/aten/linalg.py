@@ -17,7 +17,8 @@ from tacit.aten.registry import arithmetic, as_secret, implements, plain, protoc
 from tacit.errors import DataError
 from tacit.functions.matrices import SMALLEST, newton_schulz
 from tacit.protocols.number import Number
-from tacit.tensor import SecretTensor, unsupported
+from tacit.tensor import SecretTensor
+from tacit.tensor.refusals import unsupported
 
 aten = torch.ops.aten
 Operand = Tensor

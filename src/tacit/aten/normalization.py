@@ -18,7 +18,9 @@ from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.roots import rsqrt
 from tacit.functions.standardize import VARIANCE_BITS, Standardized, standardized, standardized_backward
 from tacit.protocols.number import Number
-from tacit.tensor import SecretTensor, in_terms_of_others, unsupported
+from tacit.tensor import SecretTensor
+from tacit.tensor.compositions import in_terms_of_others
+from tacit.tensor.refusals import unsupported
 
 aten = torch.ops.aten
 Operand = Any

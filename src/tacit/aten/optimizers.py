@@ -24,7 +24,8 @@ from tacit.functions.clip import clip
 from tacit.protocols.number import Number
 from tacit.session.ledger import source_line
 from tacit.session.watcher import Guard
-from tacit.tensor import SecretTensor, unsupported
+from tacit.tensor import SecretTensor
+from tacit.tensor.refusals import unsupported
 
 Group = dict[str, Any]
 

@@ -17,9 +17,9 @@ from tacit.aten.registry import arithmetic, as_secret, bits, implements, plain, 
 from tacit.errors import DataError
 from tacit.functions.labels import hot_bits
 from tacit.protocols.values import Value
-from tacit.refusals import public_name, unsupported_operator
 from tacit.ring.shapes import broadcast
-from tacit.tensor import SecretTensor, unsupported
+from tacit.tensor import SecretTensor
+from tacit.tensor.refusals import public_name, unsupported, unsupported_operator
 
 aten = torch.ops.aten
 Operand = Any

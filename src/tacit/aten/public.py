@@ -17,8 +17,9 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from tacit.aten.creation import write
 from tacit.aten.recurrent import before_autograd
 from tacit.aten.registry import public_secret
-from tacit.compositions import LAST_RESORTS
-from tacit.tensor import HANDLERS, SecretTensor, fingerprint
+from tacit.tensor import SecretTensor
+from tacit.tensor.compositions import HANDLERS, LAST_RESORTS
+from tacit.tensor.tensor import fingerprint
 
 __all__ = ["publicly", "register_public"]
 

@@ -22,7 +22,8 @@ from tacit.errors import DataError
 from tacit.functions.sigmoid import tanh_times
 from tacit.protocols.number import SUM_BITS
 from tacit.protocols.values import Value
-from tacit.tensor import SecretTensor, unsupported
+from tacit.tensor import SecretTensor
+from tacit.tensor.refusals import unsupported
 
 aten = torch.ops.aten
 Operand = Tensor

@@ -15,7 +15,8 @@ from tacit.protocols.number import Number
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.values import Bits, Value
 from tacit.ring.fixed_point import encode
-from tacit.tensor import HANDLERS, SecretTensor
+from tacit.tensor import SecretTensor
+from tacit.tensor.compositions import HANDLERS
 
 __all__ = [
     "arithmetic",

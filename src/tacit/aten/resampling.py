@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tacit.aten.registry import arithmetic, as_secret, implements, secret
 from tacit.aten.windows import Windows, gathered, scattered
-from tacit.tensor import SecretTensor, unsupported
+from tacit.tensor import SecretTensor
+from tacit.tensor.refusals import unsupported
 
 aten = torch.ops.aten
 

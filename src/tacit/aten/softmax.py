@@ -17,7 +17,8 @@ from tacit.functions.exponential import exp_nonpositive
 from tacit.functions.softmax import Softmax
 from tacit.protocols.number import Number
 from tacit.protocols.values import Value
-from tacit.tensor import SecretTensor, in_terms_of_others
+from tacit.tensor import SecretTensor
+from tacit.tensor.compositions import in_terms_of_others
 
 aten = torch.ops.aten
 Operand = Any

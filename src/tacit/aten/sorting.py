@@ -14,7 +14,8 @@ from tacit.functions.linear import fractional
 from tacit.functions.sorting import FEW, Sorted, count_below, ranked
 from tacit.functions.sorting import sort as sort_shares
 from tacit.protocols.number import Number
-from tacit.tensor import SecretTensor, unsupported
+from tacit.tensor import SecretTensor
+from tacit.tensor.refusals import unsupported
 
 aten = torch.ops.aten
 

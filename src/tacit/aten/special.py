@@ -16,7 +16,8 @@ from tacit.functions.linear import fractional
 from tacit.functions.logarithm import log
 from tacit.protocols.number import Number
 from tacit.ring.shapes import broadcast
-from tacit.tensor import SecretTensor, unsupported
+from tacit.tensor import SecretTensor
+from tacit.tensor.refusals import unsupported
 
 aten = torch.ops.aten
 Operand = Tensor

@@ -16,8 +16,8 @@ from tacit.functions.linear import fractional
 from tacit.functions.whole import SMALL, toward_zero, wrap
 from tacit.protocols.number import Number
 from tacit.protocols.values import Bits
-from tacit.refusals import public_name
-from tacit.tensor import SecretTensor, unsupported
+from tacit.tensor import SecretTensor
+from tacit.tensor.refusals import public_name, unsupported
 
 aten = torch.ops.aten
 

@@ -24,9 +24,9 @@ from tacit.errors import DataError
 from tacit.functions.linear import fractional
 from tacit.functions.whole import bits_of, floor, floor_quotient, floor_quotient_public, nearest, toward_zero
 from tacit.protocols.number import SLACK_BITS, Number
-from tacit.refusals import unsupported
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.tensor import SecretTensor
+from tacit.tensor.refusals import unsupported
 
 aten = torch.ops.aten
 Operand = Any

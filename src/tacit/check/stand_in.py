@@ -14,9 +14,10 @@ from tacit.check.report import Unsupported
 from tacit.errors import TacitError, UnsupportedOperator
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.values import Value
-from tacit.refusals import public_name
 from tacit.session.ledger import source_line
-from tacit.tensor import HANDLERS, SecretTensor, unsupported
+from tacit.tensor import SecretTensor
+from tacit.tensor.compositions import HANDLERS
+from tacit.tensor.refusals import public_name, unsupported
 from tacit.watch.place import Lines, Modules
 
 __all__ = ["StandIns", "zeros"]

@@ -12,7 +12,6 @@ from rich.table import Table
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tacit.api import current_session
-from tacit.compositions import HANDLERS, otherwise
 from tacit.errors import TacitError
 from tacit.profile.row import Row
 from tacit.profile.table import text, tree
@@ -20,6 +19,7 @@ from tacit.profile.trace import Event, write_trace
 from tacit.session.meter import Cost
 from tacit.session.session import Session
 from tacit.tensor import SecretTensor
+from tacit.tensor.compositions import HANDLERS, otherwise
 from tacit.watch.place import Modules, Place, Scope
 
 __all__ = ["Profile", "profile"]

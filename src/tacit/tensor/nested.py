@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
 from tacit.errors import DataError, RevealError
-from tacit.tensor import SecretTensor
+from tacit.tensor.tensor import SecretTensor
 
 __all__ = ["labelled", "mapped", "revealed_module", "secrets_in", "shared_module"]
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from tacit.errors import UnsupportedOperator
-from tacit.libraries import advice
 from tacit.session.ledger import source_line
+from tacit.tensor.libraries import advice
 
 __all__ = ["ALTERNATIVES", "public_name", "unsupported", "unsupported_operator", "within"]
 

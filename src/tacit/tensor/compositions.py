@@ -11,7 +11,7 @@ from torch import Tensor
 from torch._decomp import decomposition_table
 
 from tacit.errors import DataError, UnsupportedOperator
-from tacit.refusals import ALTERNATIVES, public_name, unsupported_operator, within
+from tacit.tensor.refusals import ALTERNATIVES, public_name, unsupported_operator, within
 
 __all__ = ["HANDLERS", "LAST_RESORTS", "in_terms_of_others", "otherwise"]
 

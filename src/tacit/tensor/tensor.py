@@ -17,15 +17,15 @@ from typing import Any, NoReturn, Self
 import torch
 from torch import Tensor
 
-from tacit.compositions import HANDLERS, in_terms_of_others, otherwise
 from tacit.errors import DataError, RevealError, TacitError, UnsupportedOperator
-from tacit.libraries import advice, answer
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.values import Value
-from tacit.refusals import public_name, unsupported
 from tacit.session.ledger import source_line, where
 from tacit.session.session import Session
-from tacit.signatures import KNOWN, Signature, ask, asked, compare, leaves
+from tacit.tensor.compositions import HANDLERS, in_terms_of_others, otherwise
+from tacit.tensor.libraries import advice, answer
+from tacit.tensor.refusals import public_name, unsupported
+from tacit.tensor.signatures import KNOWN, Signature, ask, asked, compare, leaves
 
 __all__ = [
     "HANDLERS",
