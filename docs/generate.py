@@ -34,7 +34,7 @@ from tacit.protocols.additive.protocol import Additive
 from tacit.protocols.additive.scheme import PRODUCER
 from tacit.session import config
 from tacit.session.meter import Cost
-from tacit.tensor.compositions import HANDLERS
+from tacit.tensor.registry import HANDLERS
 from tacit.tensor.signatures import DIFFERENCES, NOT_ASKED
 from tacit.watch.claims import CLAIMS
 

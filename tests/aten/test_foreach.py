@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn, optim
 
 import tacit
-from tacit.tensor.compositions import HANDLERS
+from tacit.tensor.registry import HANDLERS
 
 SHAPES = [(3, 4), (4,), (), (2, 1, 3)]
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {

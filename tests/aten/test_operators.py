@@ -17,7 +17,7 @@ from torch.nn import functional as F
 import tacit
 import tacit.nn
 from tacit import SecretTensor
-from tacit.tensor.compositions import HANDLERS
+from tacit.tensor.registry import HANDLERS
 
 from .rows import ACTIVATION, CREATION, IN_PLACE, LOSSES, TABLE, Draw, Row
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import tacit
 from tacit.errors import ResultMismatch, TacitError
 from tacit.tensor import signatures
-from tacit.tensor.compositions import HANDLERS
+from tacit.tensor.registry import HANDLERS
 from tacit.watch.claims import CLAIMS
 
 aten = torch.ops.aten

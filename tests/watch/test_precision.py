@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import tacit
 from tacit.errors import ConfigError, PrecisionError
 from tacit.session.config import Config
-from tacit.tensor.compositions import HANDLERS
+from tacit.tensor.registry import HANDLERS
 
 aten = torch.ops.aten
 

@@ -6,7 +6,6 @@ from tacit.aten import (
     arithmetic,
     attention,
     comparison,
-    composite,
     convolution,
     creation,
     embedding,
@@ -19,7 +18,6 @@ from tacit.aten import (
     optimizers,
     placement,
     pooling,
-    public,
     recurrent,
     reduction,
     resampling,
@@ -30,14 +28,16 @@ from tacit.aten import (
     statistics,
     structural,
     trigonometry,
-    waiting,
     weights,
     whole,
 )
+from tacit.tensor.deferred import register_waiting
+from tacit.tensor.in_place import register_in_place
+from tacit.tensor.public import register_public
 
-waiting.register_waiting()
-public.register_public()
-creation.register_in_place()
+register_waiting()
+register_public()
+register_in_place()
 
 __all__ = [
     "activation",
@@ -45,7 +45,6 @@ __all__ = [
     "arithmetic",
     "attention",
     "comparison",
-    "composite",
     "convolution",
     "creation",
     "embedding",
@@ -58,7 +57,6 @@ __all__ = [
     "optimizers",
     "placement",
     "pooling",
-    "public",
     "recurrent",
     "reduction",
     "resampling",
@@ -69,7 +67,6 @@ __all__ = [
     "statistics",
     "structural",
     "trigonometry",
-    "waiting",
     "weights",
     "whole",
 ]

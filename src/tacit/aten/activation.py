@@ -10,8 +10,6 @@ from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish, multiply
 from tacit.aten.comparison import relation
-from tacit.aten.creation import is_precise
-from tacit.aten.registry import arithmetic, as_secret, implements, plain, public_secret, result_dtype, secret, zeros
 from tacit.errors import EncodingError
 from tacit.functions.linear import add_public, fractional, times_public
 from tacit.functions.logarithm import log
@@ -23,6 +21,8 @@ from tacit.protocols.values import Bits
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.session.ledger import source_line
 from tacit.tensor import SecretTensor
+from tacit.tensor.operands import arithmetic, as_secret, is_precise, plain, public_secret, result_dtype, secret, zeros
+from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 Operand = Any

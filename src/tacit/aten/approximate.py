@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tacit.aten.registry import implements
 from tacit.aten.smooth import apply
 from tacit.functions.powers import derivative
 from tacit.functions.powers import polynomial as secret_polynomial
 from tacit.functions.sigmoid import ONE_ROUND_SIGMOID, one_round_sigmoid
 from tacit.tensor import SecretTensor
+from tacit.tensor.registry import implements
 
 __all__ = ["fourier_sigmoid", "polynomial"]
 

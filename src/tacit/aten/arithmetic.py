@@ -8,20 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tacit.aten.creation import is_precise, keep_precise, write
-from tacit.aten.registry import (
-    arithmetic,
-    as_bits,
-    bits,
-    implements,
-    number,
-    plain,
-    protocol_of,
-    public_secret,
-    result_dtype,
-    scalar,
-    secret,
-)
 from tacit.errors import DataError
 from tacit.functions.clip import clip
 from tacit.functions.exponential import exp
@@ -33,6 +19,22 @@ from tacit.functions.whole import SMALL, wrap
 from tacit.protocols.number import SLACK_BITS, Number
 from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor
+from tacit.tensor.operands import (
+    arithmetic,
+    as_bits,
+    bits,
+    is_precise,
+    keep_precise,
+    number,
+    plain,
+    protocol_of,
+    public_secret,
+    result_dtype,
+    scalar,
+    secret,
+    write,
+)
+from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 Operand = Any

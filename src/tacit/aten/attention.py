@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tacit.aten.composite import above_autograd
-from tacit.aten.registry import arithmetic, as_secret, implements, zeros
 from tacit.protocols.values import Value
 from tacit.tensor import SecretTensor
+from tacit.tensor.above_autograd import above_autograd
+from tacit.tensor.operands import arithmetic, as_secret, zeros
 from tacit.tensor.refusals import unsupported
+from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 Operand = Tensor

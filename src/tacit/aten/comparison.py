@@ -9,19 +9,6 @@ import torch
 from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish
-from tacit.aten.creation import keep_precise, write
-from tacit.aten.registry import (
-    arithmetic,
-    as_bits,
-    bits,
-    implements,
-    number,
-    plain,
-    protocol_of,
-    public_secret,
-    result_dtype,
-    secret,
-)
 from tacit.aten.whole import bitwise
 from tacit.functions.linear import FAR, fractional, masking, unreachable
 from tacit.protocols.number import Number
@@ -30,7 +17,21 @@ from tacit.protocols.values import Bits
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor
+from tacit.tensor.operands import (
+    arithmetic,
+    as_bits,
+    bits,
+    keep_precise,
+    number,
+    plain,
+    protocol_of,
+    public_secret,
+    result_dtype,
+    secret,
+    write,
+)
 from tacit.tensor.refusals import unsupported
+from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 Operand = Any

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish
 from tacit.aten.matrix import product
-from tacit.aten.registry import implements, result_dtype
 from tacit.ring.convolution import Geometry, convolve, input_gradient, weight_gradient
 from tacit.tensor import SecretTensor
+from tacit.tensor.operands import result_dtype
+from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 Operand = Any

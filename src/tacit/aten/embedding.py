@@ -14,11 +14,12 @@ from torch import Tensor
 
 from tacit.aten.arithmetic import finish, multiply
 from tacit.aten.matrix import product
-from tacit.aten.registry import arithmetic, as_secret, implements, public_secret, secret
 from tacit.functions.labels import hot, wrapped
 from tacit.protocols.number import Number
 from tacit.tensor import SecretTensor
+from tacit.tensor.operands import arithmetic, as_secret, public_secret, secret
 from tacit.tensor.refusals import unsupported
+from tacit.tensor.registry import implements
 
 __all__ = ["add_slices", "embedding", "slices"]
 

@@ -19,12 +19,12 @@ import torch.utils._foreach_utils as foreach_utils
 from torch import Tensor
 
 from tacit.aten.arithmetic import gradients
-from tacit.aten.creation import is_precise, keep_precise, write
-from tacit.aten.registry import arithmetic, implements, plain, protocol_of, public_secret, secret
 from tacit.functions.linear import fractional
 from tacit.functions.squares import EXTRA_BITS, Squares
 from tacit.protocols.number import Number
 from tacit.tensor import SecretTensor
+from tacit.tensor.operands import arithmetic, is_precise, keep_precise, plain, protocol_of, public_secret, secret, write
+from tacit.tensor.registry import implements
 from tacit.tensor.tensor import no_place_for_a_secret
 
 aten = torch.ops.aten

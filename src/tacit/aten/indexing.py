@@ -16,8 +16,8 @@ from torch import Tensor
 from tacit.aten.arithmetic import finish
 from tacit.aten.embedding import hot_rows
 from tacit.aten.matrix import product
-from tacit.aten.registry import as_secret
 from tacit.tensor import SecretTensor
+from tacit.tensor.operands import as_secret
 from tacit.tensor.refusals import unsupported
 
 __all__ = ["add_chosen", "chosen", "on_device", "positions", "write_chosen"]

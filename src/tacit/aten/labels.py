@@ -16,12 +16,12 @@ import math
 import torch
 from torch import Tensor
 
-from tacit.aten.composite import above_autograd
-from tacit.aten.registry import arithmetic, plain, secret
 from tacit.functions.labels import by_owner, check_within, hot, inverse_count, known_within
 from tacit.protocols.number import SLACK_BITS, Number
 from tacit.ring.fixed_point import encode
 from tacit.tensor import SecretTensor
+from tacit.tensor.above_autograd import above_autograd
+from tacit.tensor.operands import arithmetic, plain, secret
 
 __all__ = ["MEAN", "NONE", "mean_factor", "weights_of_labels"]
 

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tacit.aten.composite import above_autograd
-from tacit.aten.registry import arithmetic, as_secret, implements, plain, protocol_of, public_secret, secret
 from tacit.errors import DataError
 from tacit.functions.matrices import SMALLEST, newton_schulz
 from tacit.protocols.number import Number
 from tacit.tensor import SecretTensor
+from tacit.tensor.above_autograd import above_autograd
+from tacit.tensor.operands import arithmetic, as_secret, plain, protocol_of, public_secret, secret
 from tacit.tensor.refusals import unsupported
+from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 Operand = Tensor

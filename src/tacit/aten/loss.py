@@ -10,14 +10,15 @@ from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish, multiply
 from tacit.aten.reduction import mean, total
-from tacit.aten.registry import arithmetic, as_secret, implements, protocol_of, secret
-from tacit.aten.waiting import Once, held
 from tacit.functions.linear import add_public
 from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import reciprocal
 from tacit.functions.sigmoid import softplus
 from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor
+from tacit.tensor.deferred import Once, held
+from tacit.tensor.operands import arithmetic, as_secret, protocol_of, secret
+from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 Operand = Any

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish
-from tacit.aten.registry import implements, number, result_dtype
 from tacit.functions.linear import apply_public, times_public
 from tacit.protocols.number import Number, factors
 from tacit.ring import kernels
 from tacit.ring.fixed_point import encode_public
 from tacit.tensor import SecretTensor
+from tacit.tensor.operands import number, result_dtype
+from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 Operand = Any

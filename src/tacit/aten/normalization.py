@@ -10,17 +10,17 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tacit.aten.arithmetic import combine, finish, multiply
-from tacit.aten.composite import above_autograd
-from tacit.aten.creation import write
-from tacit.aten.registry import arithmetic, as_secret, implements, number, plain, public_secret, secret
 from tacit.functions.linear import add_public, times_public
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.roots import rsqrt
 from tacit.functions.standardize import VARIANCE_BITS, Standardized, standardized, standardized_backward
 from tacit.protocols.number import Number
 from tacit.tensor import SecretTensor
+from tacit.tensor.above_autograd import above_autograd
 from tacit.tensor.compositions import in_terms_of_others
+from tacit.tensor.operands import arithmetic, as_secret, number, plain, public_secret, secret, write
 from tacit.tensor.refusals import unsupported
+from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 Operand = Any

@@ -16,15 +16,14 @@ from torch import Tensor, nn, optim
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from tacit.aten.arithmetic import LARGEST_FACTOR
-from tacit.aten.creation import is_precise
 from tacit.aten.foreach import cut, flat, keep_end_to_end
-from tacit.aten.registry import arithmetic, plain, protocol_of
 from tacit.errors import TacitError
 from tacit.functions.clip import clip
 from tacit.protocols.number import Number
 from tacit.session.ledger import source_line
 from tacit.session.watcher import Guard
 from tacit.tensor import SecretTensor
+from tacit.tensor.operands import arithmetic, is_precise, plain, protocol_of
 from tacit.tensor.refusals import unsupported
 
 Group = dict[str, Any]

@@ -10,16 +10,17 @@ from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish, multiply
 from tacit.aten.comparison import where
-from tacit.aten.composite import above_autograd
 from tacit.aten.embedding import add_slices
 from tacit.aten.indexing import add_chosen, on_device, positions, write_chosen
-from tacit.aten.registry import arithmetic, as_secret, bits, implements, plain, protocol_of, public_secret, secret
 from tacit.errors import DataError
 from tacit.functions.labels import hot_bits
 from tacit.protocols.values import Value
 from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor
+from tacit.tensor.above_autograd import above_autograd
+from tacit.tensor.operands import arithmetic, as_secret, bits, plain, protocol_of, public_secret, secret
 from tacit.tensor.refusals import public_name, unsupported, unsupported_operator
+from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 Operand = Any

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from tacit.aten.arithmetic import finish, multiply
-from tacit.aten.registry import arithmetic, as_secret, implements, secret
 from tacit.aten.windows import Windows, adaptive, fixed, gathered, scattered
 from tacit.functions.tournament import Tournament
 from tacit.protocols.number import Number
 from tacit.tensor import SecretTensor
+from tacit.tensor.operands import arithmetic, as_secret, secret
+from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 Operand = Any

@@ -17,13 +17,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tacit.aten.registry import arithmetic, implements, plain, protocol_of, secret
 from tacit.errors import DataError
 from tacit.functions.sigmoid import tanh_times
 from tacit.protocols.number import SUM_BITS
 from tacit.protocols.values import Value
 from tacit.tensor import SecretTensor
+from tacit.tensor.above_autograd import before_autograd, with_secret_states
+from tacit.tensor.operands import arithmetic, plain, protocol_of, secret
 from tacit.tensor.refusals import unsupported
+from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 Operand = Tensor
@@ -248,51 +250,9 @@ def pad_sequence(
     return torch.stack(padded, 0 if batch_first else 1)
 
 
-LIBRARY = torch.library.Library("aten", "IMPL")
-"""PyTorch packs and pads by writing into new plain tensors, before autograd or in its formulas: no handler sees that.
-
-A kernel under the key that only tensors with a dispatch in Python have comes first, and is differentiated as it runs.
-"""
-KEY = torch._C.DispatchKey.PythonTLSSnapshot
-
-
-def before_autograd(overload: Any, function: Any) -> None:
-    """Answer for an operator before autograd does, if there is a secret among its operands."""
-
-    def kernel(keys: Any, x: Tensor | Sequence[Tensor], *args: Any) -> Any:
-        operands = (*([x] if isinstance(x, Tensor) else x), *args)
-        if any(isinstance(t, SecretTensor) for t in operands):
-            return function(x, *args)
-        return overload.redispatch(keys & torch._C._dispatch_keyset_full_after(KEY), x, *args)
-
-    LIBRARY.impl(overload, kernel, KEY.name, with_keyset=True)
-
-
 before_autograd(aten._pack_padded_sequence.default, pack)
 before_autograd(aten._pad_packed_sequence.default, pad)
 before_autograd(aten.pad_sequence.default, pad_sequence)
-
-
-def with_secret_states(overload: Any, place: int) -> None:
-    """Have public weights write the products with a public state, where a secret input is added, into a secret.
-
-    `place` is that of the states; those of LSTMs are a list.
-    """
-
-    def kernel(keys: Any, x: Tensor, *args: Any) -> Any:
-        tensors = [t for a in args for t in (a if isinstance(a, list | tuple) else [a]) if isinstance(t, Tensor)]
-        weights = tensors[place + (len(args[place]) if isinstance(args[place], list | tuple) else 1) :]
-        if isinstance(x, SecretTensor) and not any(isinstance(t, SecretTensor) for t in weights):
-            states = args[place]
-            hidden = [_trivially(t, x) for t in states] if isinstance(states, list | tuple) else _trivially(states, x)
-            args = (*args[:place], hidden, *args[place + 1 :])
-        return overload.redispatch(keys & torch._C._dispatch_keyset_full_after(KEY), x, *args)
-
-    LIBRARY.impl(overload, kernel, KEY.name, with_keyset=True)
-
-
-def _trivially(state: Tensor, beside: SecretTensor) -> Tensor:
-    return state if isinstance(state, SecretTensor) else beside.new_zeros(state.shape, dtype=state.dtype) + state
 
 
 for kind in (aten.rnn_tanh, aten.rnn_relu, aten.gru):

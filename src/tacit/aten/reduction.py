@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from tacit.aten.comparison import truth
-from tacit.aten.registry import arithmetic, bits, implements, places, plain, public_secret, secret
 from tacit.errors import DataError
 from tacit.functions.linear import times_public
 from tacit.functions.squares import Squares
@@ -17,6 +16,8 @@ from tacit.functions.tournament import Tournament
 from tacit.protocols.number import SLACK_BITS, Number
 from tacit.protocols.values import Bits
 from tacit.tensor import SecretTensor
+from tacit.tensor.operands import arithmetic, bits, places, plain, public_secret, secret
+from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 Dims = Any

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tacit.aten.registry import arithmetic, as_secret, implements, secret
 from tacit.aten.windows import Windows, gathered, scattered
 from tacit.tensor import SecretTensor
+from tacit.tensor.operands import arithmetic, as_secret, secret
 from tacit.tensor.refusals import unsupported
+from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 

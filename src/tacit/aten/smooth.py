@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from tacit.aten.arithmetic import finish, multiply
-from tacit.aten.registry import arithmetic, as_secret, implements, plain, public_secret, secret
 from tacit.functions.exponential import exp, exp2, exp_nonpositive
 from tacit.functions.linear import add_public, times_public
 from tacit.functions.logarithm import log
@@ -18,6 +17,8 @@ from tacit.functions.sigmoid import erf, sigmoid
 from tacit.functions.waves import cosine, sine
 from tacit.protocols.number import Number
 from tacit.tensor import SecretTensor
+from tacit.tensor.operands import arithmetic, as_secret, plain, public_secret, secret
+from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 Operand = Any

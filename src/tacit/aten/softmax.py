@@ -11,14 +11,15 @@ from torch import Tensor
 from tacit.aten.arithmetic import combine, finish, multiply
 from tacit.aten.labels import MEAN, NONE, mean_factor, weights_of_labels
 from tacit.aten.reduction import total
-from tacit.aten.registry import arithmetic, as_secret, implements, plain, protocol_of, public_secret, secret
-from tacit.aten.waiting import Once, held
 from tacit.functions.exponential import exp_nonpositive
 from tacit.functions.softmax import Softmax
 from tacit.protocols.number import Number
 from tacit.protocols.values import Value
 from tacit.tensor import SecretTensor
 from tacit.tensor.compositions import in_terms_of_others
+from tacit.tensor.deferred import Once, held
+from tacit.tensor.operands import arithmetic, as_secret, plain, protocol_of, public_secret, secret
+from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 Operand = Any

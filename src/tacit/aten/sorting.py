@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from tacit.aten.reduction import Pair
-from tacit.aten.registry import arithmetic, implements, places, plain, public_secret, secret
 from tacit.functions.linear import fractional
 from tacit.functions.sorting import FEW, Sorted, count_below, ranked
 from tacit.functions.sorting import sort as sort_shares
 from tacit.protocols.number import Number
 from tacit.tensor import SecretTensor
+from tacit.tensor.operands import arithmetic, places, plain, public_secret, secret
 from tacit.tensor.refusals import unsupported
+from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 

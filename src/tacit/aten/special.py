@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from tacit.aten.arithmetic import LOG_OF_ZERO, times_fine
-from tacit.aten.registry import arithmetic, as_secret, implements, plain, result_dtype, secret
 from tacit.errors import DataError
 from tacit.functions.exponential import exp
 from tacit.functions.linear import fractional
@@ -17,7 +16,9 @@ from tacit.functions.logarithm import log
 from tacit.protocols.number import Number
 from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor
+from tacit.tensor.operands import arithmetic, as_secret, plain, result_dtype, secret
 from tacit.tensor.refusals import unsupported
+from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 Operand = Tensor

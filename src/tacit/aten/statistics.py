@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from tacit.aten.reduction import Pair
-from tacit.aten.registry import arithmetic, as_secret, implements, public_secret, secret
 from tacit.errors import DataError
 from tacit.functions.squares import Squares
 from tacit.tensor import SecretTensor
+from tacit.tensor.operands import arithmetic, as_secret, public_secret, secret
+from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 Dims = Any

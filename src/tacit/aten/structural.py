@@ -8,16 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tacit.aten.composite import above_autograd
 from tacit.aten.embedding import slices
 from tacit.aten.indexing import chosen, on_device, positions
-from tacit.aten.registry import implements, plain, public_secret, secret
 from tacit.functions.linear import fractional
 from tacit.functions.whole import SMALL, toward_zero, wrap
 from tacit.protocols.number import Number
 from tacit.protocols.values import Bits
 from tacit.tensor import SecretTensor
+from tacit.tensor.above_autograd import above_autograd
+from tacit.tensor.operands import plain, public_secret, secret
 from tacit.tensor.refusals import public_name, unsupported
+from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tacit.aten.registry import implements
 from tacit.tensor import SecretTensor
+from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 Operand = Tensor

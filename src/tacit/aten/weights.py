@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tacit.aten.recurrent import before_autograd
+from tacit.tensor.above_autograd import before_autograd
 
 aten = torch.ops.aten
 

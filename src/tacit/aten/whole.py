@@ -8,10 +8,15 @@ import torch
 from torch import Tensor
 
 from tacit.aten.arithmetic import finish, wrapped
-from tacit.aten.registry import (
+from tacit.errors import DataError
+from tacit.functions.linear import fractional
+from tacit.functions.whole import bits_of, floor, floor_quotient, floor_quotient_public, nearest, toward_zero
+from tacit.protocols.number import SLACK_BITS, Number
+from tacit.ring.fixed_point import VALUE_BITS
+from tacit.tensor import SecretTensor
+from tacit.tensor.operands import (
     arithmetic,
     as_secret,
-    implements,
     number,
     plain,
     protocol_of,
@@ -20,13 +25,8 @@ from tacit.aten.registry import (
     scalar,
     secret,
 )
-from tacit.errors import DataError
-from tacit.functions.linear import fractional
-from tacit.functions.whole import bits_of, floor, floor_quotient, floor_quotient_public, nearest, toward_zero
-from tacit.protocols.number import SLACK_BITS, Number
-from tacit.ring.fixed_point import VALUE_BITS
-from tacit.tensor import SecretTensor
 from tacit.tensor.refusals import unsupported
+from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 Operand = Any

@@ -16,8 +16,8 @@ from tacit.protocols.protocol import Protocol
 from tacit.protocols.values import Value
 from tacit.session.ledger import source_line
 from tacit.tensor import SecretTensor
-from tacit.tensor.compositions import HANDLERS
 from tacit.tensor.refusals import public_name, unsupported
+from tacit.tensor.registry import HANDLERS
 from tacit.watch.place import Lines, Modules
 
 __all__ = ["StandIns", "zeros"]

@@ -19,7 +19,8 @@ from tacit.profile.trace import Event, write_trace
 from tacit.session.meter import Cost
 from tacit.session.session import Session
 from tacit.tensor import SecretTensor
-from tacit.tensor.compositions import HANDLERS, otherwise
+from tacit.tensor.compositions import otherwise
+from tacit.tensor.registry import HANDLERS
 from tacit.watch.place import Modules, Place, Scope
 
 __all__ = ["Profile", "profile"]

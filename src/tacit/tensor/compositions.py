@@ -12,14 +12,9 @@ from torch._decomp import decomposition_table
 
 from tacit.errors import DataError, UnsupportedOperator
 from tacit.tensor.refusals import ALTERNATIVES, public_name, unsupported_operator, within
+from tacit.tensor.registry import HANDLERS, LAST_RESORTS
 
-__all__ = ["HANDLERS", "LAST_RESORTS", "in_terms_of_others", "otherwise"]
-
-HANDLERS: dict[Any, Callable[..., Any]] = {}
-"""From ATen overload to the function that computes it on secrets."""
-
-LAST_RESORTS: list[Callable[[Any, Any, Any], Any]] = []
-"""Functions that may answer for an operator that neither has a handler nor is made of those that have, or give None."""
+__all__ = ["in_terms_of_others", "otherwise"]
 
 
 def otherwise(func: Any, args: Any, kwargs: Any) -> Any:

@@ -22,21 +22,13 @@ from tacit.protocols.protocol import Protocol
 from tacit.protocols.values import Value
 from tacit.session.ledger import source_line, where
 from tacit.session.session import Session
-from tacit.tensor.compositions import HANDLERS, in_terms_of_others, otherwise
+from tacit.tensor.compositions import in_terms_of_others, otherwise
 from tacit.tensor.libraries import advice, answer
-from tacit.tensor.refusals import public_name, unsupported
+from tacit.tensor.refusals import public_name
+from tacit.tensor.registry import HANDLERS
 from tacit.tensor.signatures import KNOWN, Signature, ask, asked, compare, leaves
 
-__all__ = [
-    "HANDLERS",
-    "Deferred",
-    "SecretTensor",
-    "ask_once",
-    "fingerprint",
-    "in_terms_of_others",
-    "no_place_for_a_secret",
-    "unsupported",
-]
+__all__ = ["Deferred", "SecretTensor", "ask_once", "fingerprint", "no_place_for_a_secret"]
 
 Deferred = Callable[[], Value]
 """A share that is computed when somebody needs it: the value of a loss that is only differentiated costs nothing."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from tacit.errors import TacitError
 from tacit.protocols.values import Value
 from tacit.tensor import SecretTensor
-from tacit.tensor.compositions import HANDLERS
+from tacit.tensor.registry import HANDLERS
 
 __all__ = ["OPERATORS", "Once", "held", "register_waiting", "waits"]
 

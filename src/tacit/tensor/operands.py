@@ -1,10 +1,9 @@
-"""Which function answers for which ATen operator on secrets, and the helpers that those functions share."""
+"""Operands as shares and results as secrets: what the functions for operators begin and end with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,39 +15,28 @@ from tacit.protocols.protocol import Protocol
 from tacit.protocols.values import Bits, Value
 from tacit.ring.fixed_point import encode
 from tacit.tensor import SecretTensor
-from tacit.tensor.compositions import HANDLERS
+from tacit.tensor.registry import HANDLERS
 
 __all__ = [
     "arithmetic",
     "as_bits",
     "as_secret",
     "bits",
-    "implements",
+    "is_precise",
+    "keep_precise",
     "number",
     "places",
     "plain",
     "protocol_of",
+    "public_secret",
     "result_dtype",
     "scalar",
     "secret",
+    "write",
     "zeros",
 ]
 
-Handler = TypeVar("Handler", bound=Callable[..., Any])
 aten = torch.ops.aten
-
-
-def implements(*overloads: Any) -> Callable[[Handler], Handler]:
-    """Register a function for ATen overloads. It is called with the overload first, then the operator's arguments."""
-
-    def register(handler: Handler) -> Handler:
-        for overload in overloads:
-            if overload in HANDLERS:
-                raise ValueError(f"{overload} has two handlers")
-            HANDLERS[overload] = handler
-        return handler
-
-    return register
 
 
 def secret(share: Value, dtype: torch.dtype | None = None) -> SecretTensor:
@@ -168,3 +156,42 @@ def public_secret(protocol: Protocol, value: Tensor) -> SecretTensor:
         share.storage.far = FAR if beyond is not None else 0.0
     share.facts.public = value
     return SecretTensor(share, value.dtype)
+
+
+def is_precise(x: Any) -> bool:
+    """Whether an operand keeps more fractional bits than others: an optimizer's running squares, see `Storage`."""
+    return isinstance(x, SecretTensor) and x.share.storage.precise
+
+
+def keep_precise(x: Tensor, source: Any) -> None:
+    """Before an overwrite: keep what is precise as precise."""
+    if isinstance(x, SecretTensor) and is_precise(source):
+        x.share.storage.precise = True
+
+
+def write(x: SecretTensor, source: SecretTensor, **scale: bool) -> None:
+    """x[...] = source, with broadcasting; a public source is remembered as such. For `scale` see `Number.write`."""
+    if source.dtype != x.dtype:
+        source = HANDLERS[aten._to_copy.default](aten._to_copy.default, source, dtype=x.dtype)
+    mine = x.share
+    if isinstance(mine, Bits):
+        other: Bits | Number = bits(source)
+    else:
+        other = arithmetic(source)
+    known = plain(source)
+    if known is not None and isinstance(mine, Number) and other.storage.frac_bits < mine.frac_bits:
+        assert isinstance(other, Number)
+        if x.dtype.is_floating_point and not other.storage.far:
+            other = mine.protocol.public(encode(known, mine.frac_bits, name="what is written"), mine.frac_bits)
+    if other.shape != mine.shape:
+        shape = mine.shape
+        other = other.move(lambda t: t.expand(shape), view=False)
+    if isinstance(mine, Bits):
+        assert isinstance(other, Bits)
+        mine.write(other)
+    else:
+        assert isinstance(mine, Number)
+        assert isinstance(other, Number)
+        mine.write(other, **scale)
+    if known is not None:
+        mine.facts.public = known.expand(mine.shape).to(x.dtype)

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from tacit.aten.creation import write
-from tacit.aten.recurrent import before_autograd
-from tacit.aten.registry import public_secret
 from tacit.tensor import SecretTensor
-from tacit.tensor.compositions import HANDLERS, LAST_RESORTS
+from tacit.tensor.above_autograd import before_autograd
+from tacit.tensor.operands import public_secret, write
+from tacit.tensor.registry import HANDLERS, LAST_RESORTS
 from tacit.tensor.tensor import fingerprint
 
 __all__ = ["publicly", "register_public"]
