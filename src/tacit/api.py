@@ -15,7 +15,8 @@ from typing import Any, TypeVar, overload
 import torch
 from torch import Tensor, nn
 
-import tacit.aten  # noqa: F401 - registers the operators
+import tacit.aten
+import tacit.optim  # noqa: F401 - registers the operators, and what steps of optimizers need
 from tacit.errors import ConfigError, DataError, RevealError, TacitError
 from tacit.functions.labels import check_within
 from tacit.functions.linear import unreachable

@@ -10,18 +10,15 @@ from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish, multiply
 from tacit.aten.comparison import relation
-from tacit.errors import EncodingError
+from tacit.aten.pointwise import apply, relations, scaled, smooth
+from tacit.functions.exponential import exp, exp_nonpositive
 from tacit.functions.linear import add_public, fractional, times_public
-from tacit.functions.logarithm import log
-from tacit.functions.roots import rsqrt, sqrt
-from tacit.functions.sigmoid import sigmoid, softplus, tanh
+from tacit.functions.sigmoid import erf, sigmoid, softplus, tanh
 from tacit.protocols.number import Number
-from tacit.protocols.remembered import Storage
 from tacit.protocols.values import Bits
 from tacit.ring.fixed_point import VALUE_BITS
-from tacit.session.ledger import source_line
 from tacit.tensor import SecretTensor
-from tacit.tensor.operands import arithmetic, as_secret, is_precise, plain, public_secret, result_dtype, secret, zeros
+from tacit.tensor.operands import arithmetic, as_secret, public_secret, secret, zeros
 from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
@@ -78,85 +75,6 @@ def leaky_relu_backward(func: Any, grad: Operand, x: Tensor, negative_slope: flo
     return finish(combine(finish(multiply(grad, negative_slope), x.dtype, x), positive, 1 - negative_slope), x.dtype, x)
 
 
-@implements(aten.abs.default)
-def absolute(func: Any, x: SecretTensor) -> SecretTensor:
-    """|x| = 2 max(x, 0) - x. 4 rounds."""
-    share = arithmetic(x)
-    (positive,) = share.protocol.select([(relation(share, 0, "gt"), share)])
-    out = positive.times_integer(2) - share.settle(positive.frac_bits)
-    out.storage.positive = True
-    return secret(out, x.dtype)
-
-
-@implements(aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default, aten.hardtanh.default)
-def clamp(func: Any, x: SecretTensor, low: float | None = None, high: float | None = None) -> SecretTensor:
-    """x - [x < low] x - [x > high] x + low [x < low] + high [x > high]. 4 rounds for both ends together. Exact.
-
-    Where low > high, PyTorch gives high everywhere. Ends that no number reaches do nothing.
-    """
-    if func is aten.clamp_max.default:
-        low, high = None, low
-    if func is aten.hardtanh.default:
-        low, high = -1.0 if low is None else low, 1.0 if high is None else high
-    dtype = result_dtype(x, *(v for v in (low, high) if v is not None))
-    if low is not None and high is not None and low > high:
-        return public_secret(x._protocol, torch.full(tuple(x.shape), high, dtype=dtype))
-    share = fractional(arithmetic(x)) if dtype.is_floating_point else arithmetic(x)
-    share, ends = _reached(share, low, high)
-    beyond = relations(share, ends)
-    whole = share if share.storage.precise or not share.storage.wide else _undivided(share)
-    steps = share.protocol.select([(bit, whole) for bit in beyond])
-    out = whole if whole.storage.precise else share.settle()
-    for bit, step, (_, value) in zip(beyond, steps, ends, strict=True):
-        out = out - step + bit.arithmetic().times_integer(round(value * 2**out.frac_bits)).rescaled(out.frac_bits)
-    out = out.fork() if out is share else out
-    _clamped(out.storage, share.storage, low, high)
-    return secret(out, dtype)
-
-
-def _undivided(x: Number) -> Number:
-    """x, to be selected with all its bits, as what is precise is."""
-    x = x.fork()
-    x.storage.precise = True
-    return x
-
-
-def _clamped(out: Storage, x: Storage, low: float | None, high: float | None) -> None:
-    """What is known of numbers between two ends: gradients are clipped by what is at most 1, which may be small."""
-    out.precise = x.precise
-    out.positive = (x.positive and (high is None or high >= 0)) or (low is not None and low >= 0)
-    least = low if low is not None else 0.0 if x.positive else -math.inf
-    out.bounded = x.wide and least >= -1 and high is not None and high <= 1
-    out.wide = x.wide and not out.bounded
-
-
-def _reached(x: Number, low: float | None, high: float | None) -> tuple[Number, list[tuple[str, float]]]:
-    """The ends that numbers may lie beyond, for comparisons with x, at a scale that holds them."""
-    ends = [(kind, float(v)) for kind, v in (("lt", low), ("gt", high)) if v is not None]
-    if any(2.0 ** (VALUE_BITS - x.frac_bits) <= abs(v) < math.inf for _, v in ends):
-        x = x.settle()
-    largest = 2.0 ** (VALUE_BITS - x.frac_bits)
-    for kind, v in ends:
-        if math.isnan(v) or (v >= largest if kind == "lt" else v <= -largest):
-            raise EncodingError(f"torch.clamp to {v} ({source_line()}): fixed point does not hold what it would give")
-    return x, [(kind, v) for kind, v in ends if abs(v) < largest]
-
-
-def relations(x: Number, ends: list[tuple[str, float]]) -> list[Bits]:
-    """[x < v] or [x > v] for public numbers, in the same three rounds."""
-    edges = [(kind, round(v * 2**x.frac_bits)) for kind, v in ends]
-    x.protocol.less(x, [t + (kind == "gt") for kind, t in edges])
-    return [relation(x, t, kind) for kind, t in edges]
-
-
-@implements(aten.native_dropout.default)
-def native_dropout(func: Any, x: SecretTensor, p: float, train: bool | None) -> tuple[SecretTensor, Tensor]:
-    """x / (1 - p) where a public random mask is set, and the mask."""
-    mask = torch.rand(tuple(x.shape)) >= (p if train else 0.0)
-    scale = 1 / (1 - p) if train and p < 1 else float(not train)
-    return finish(multiply(x, mask * scale), x.dtype, x), mask
-
-
 @implements(aten.hardtanh_backward.default)
 def hardtanh_backward(func: Any, grad: Operand, x: Tensor, low: float, high: float) -> SecretTensor:
     """grad where low < x < high: x <= low implies x < high, so one bit is the other's complement within it."""
@@ -171,13 +89,13 @@ def hardtanh_backward(func: Any, grad: Operand, x: Tensor, low: float, high: flo
 @implements(aten.sigmoid.default)
 def logistic(func: Any, x: SecretTensor) -> SecretTensor:
     """1 / (1 + exp(-x)); see `functions.sigmoid`."""
-    return _smooth(sigmoid, x)
+    return smooth(sigmoid, x)
 
 
 @implements(aten.tanh.default)
 def hyperbolic(func: Any, x: SecretTensor) -> SecretTensor:
     """tanh x; see `functions.sigmoid`."""
-    return _smooth(tanh, x)
+    return smooth(tanh, x)
 
 
 @implements(aten.softplus.default)
@@ -186,49 +104,6 @@ def soft(func: Any, x: SecretTensor, beta: float = 1, threshold: float = 20) -> 
     scaled = arithmetic(x) if beta == 1 else times_public(arithmetic(x), torch.tensor(float(beta)))
     out = softplus(scaled, threshold)
     return secret(out if beta == 1 else times_public(out, torch.tensor(1 / beta)), x.dtype)
-
-
-@implements(aten.log.default)
-def logarithm(func: Any, x: SecretTensor) -> SecretTensor:
-    """log x; see `functions.logarithm`."""
-    return _smooth(log, x)
-
-
-@implements(aten.logit.default)
-def logit(func: Any, x: SecretTensor, eps: float | None = None) -> SecretTensor:
-    """log x - log(1 - x)."""
-    if eps is not None:
-        x = clamp(aten.clamp.default, x, eps, 1 - eps)
-    share = arithmetic(x).settle()
-    return secret(log(share) - log(add_public(-share, torch.tensor(1.0))), x.dtype)
-
-
-@implements(aten.sqrt.default)
-def root(func: Any, x: SecretTensor) -> SecretTensor:
-    """√x; see `functions.roots`.
-
-    What is precise counts as one unit more, 2^-42: where squares vanish, steps of an optimizer are smaller, not larger.
-    """
-    if is_precise(x) and plain(x) is None:
-        return _smooth(sqrt, SecretTensor(arithmetic(x).plus(torch.tensor(1)), x.dtype))
-    return _smooth(sqrt, x)
-
-
-@implements(aten.rsqrt.default)
-def inverse_root(func: Any, x: SecretTensor) -> SecretTensor:
-    """1/√x; see `functions.roots`."""
-    return _smooth(rsqrt, x)
-
-
-def _smooth(function: Any, x: SecretTensor) -> SecretTensor:
-    """Apply a function of numbers; of public ones, in the clear."""
-    dtype = x.dtype if x.dtype.is_floating_point else torch.get_default_dtype()
-    known = plain(x)
-    if known is not None:
-        return public_secret(
-            x._protocol, getattr(torch, function.__name__, torch.nn.functional.softplus)(known.to(dtype))
-        )
-    return secret(function(arithmetic(x).without_headroom()), dtype)
 
 
 @implements(aten.sigmoid_backward.default)
@@ -268,3 +143,80 @@ def log_sigmoid_backward(func: Any, grad: Operand, x: Tensor, _: Any) -> SecretT
     """grad sigmoid(-x)."""
     x = as_secret(x, grad)
     return finish(multiply(grad, secret(sigmoid(-arithmetic(x)), x.dtype)), x.dtype, x)
+
+
+CUBED_BITS = 20
+"""Fractional bits of what is squared or cubed for a GELU, at most. More: finer results; fewer: larger numbers fit, for
+their cubes are below 2^22 now."""
+
+
+@implements(aten.silu.default)
+def silu(func: Any, x: SecretTensor) -> SecretTensor:
+    """x sigmoid(x). 5 rounds."""
+    return apply(func, x, lambda v: v * sigmoid(v))
+
+
+@implements(aten.silu_backward.default)
+def silu_backward(func: Any, grad: Operand, x: Tensor) -> SecretTensor:
+    """grad s (1 + x (1 - s)), s = sigmoid(x)."""
+    x = as_secret(x, grad)
+    share = arithmetic(x).settle()
+    s = sigmoid(share)
+    slope = s + (share * (s - s * s)).settle()
+    return finish(multiply(grad, secret(slope, x.dtype)), x.dtype, x)
+
+
+@implements(aten.gelu.default)
+def gelu(func: Any, x: SecretTensor, *, approximate: str = "none") -> SecretTensor:
+    """x Φ(x), Φ = (1 + erf(x / √2)) / 2, or the form with tanh. 6 rounds at most."""
+    return apply(func, x, lambda v: v.settle() * _gaussian(v.settle(), approximate))
+
+
+def _gaussian(x: Number, approximate: str) -> Number:
+    """Φ(x), or sigmoid(2 √(2/π) (x + 0.044715 x³)), which stands for it."""
+    if approximate == "none":
+        half = erf(scaled(x, 1 / math.sqrt(2)))
+        return add_public(half, torch.tensor(1.0)).rescaled(half.frac_bits + 1)
+    coarse = x.settle(CUBED_BITS)
+    cube = (coarse * coarse).settle(CUBED_BITS) * coarse
+    inner = times_public(cube, torch.tensor(0.044715)).settle() + x
+    return sigmoid(times_public(inner, torch.tensor(2 * math.sqrt(2 / math.pi))))
+
+
+@implements(aten.gelu_backward.default)
+def gelu_backward(func: Any, grad: Operand, x: Tensor, *, approximate: str = "none") -> SecretTensor:
+    """grad (Φ(x) + x φ(x)); for the form with tanh, the derivative of that form."""
+    x = as_secret(x, grad)
+    share = arithmetic(x).settle()
+    phi = _gaussian(share, approximate)
+    if approximate == "none":
+        coarse = share.settle(CUBED_BITS)
+        square = (coarse * coarse).settle()
+        density = exp_nonpositive(-square.rescaled(square.frac_bits + 1))
+        slope = phi + (share * times_public(density, torch.tensor(1 / math.sqrt(2 * math.pi)))).settle()
+    else:
+        coarse = share.settle(CUBED_BITS)
+        square = (coarse * coarse).settle(CUBED_BITS)
+        inner = add_public(times_public(square, torch.tensor(3 * 0.044715)), torch.tensor(1.0)).settle()
+        outer = times_public((phi - phi * phi).settle(), torch.tensor(2 * math.sqrt(2 / math.pi)))
+        slope = phi + ((share * inner).settle() * outer.settle()).settle()
+    return finish(multiply(grad, secret(slope, x.dtype)), x.dtype, x)
+
+
+@implements(aten.elu.default)
+def elu(func: Any, x: SecretTensor, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> SecretTensor:
+    """scale (max(x, 0) + alpha (exp(min(input_scale x, 0)) - 1))."""
+    share = arithmetic(x).settle()
+    (below,) = share.protocol.less(share, [0])
+    above, under = share.protocol.select([(below.invert(), share), (below, share)])
+    power = exp_nonpositive if input_scale >= 0 else exp
+    curve = add_public(power(times_public(under, torch.tensor(float(input_scale)))), torch.tensor(-1.0))
+    total = above + times_public(curve, torch.tensor(float(alpha)))
+    return secret(times_public(total, torch.tensor(float(scale))) if scale != 1 else total, x.dtype)
+
+
+@implements(aten.softshrink_backward.default, aten.hardshrink_backward.default)
+def shrink_backward(func: Any, grad: Tensor, x: Tensor, lambd: float) -> Tensor:
+    """grad where |x| > lambda. Both comparisons come from one opening."""
+    inside = (x > lambd) | (x < -lambd)
+    return inside * grad

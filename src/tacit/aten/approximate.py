@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tacit.aten.smooth import apply
+from tacit.aten.pointwise import apply
 from tacit.functions.powers import derivative
 from tacit.functions.powers import polynomial as secret_polynomial
 from tacit.functions.sigmoid import ONE_ROUND_SIGMOID, one_round_sigmoid

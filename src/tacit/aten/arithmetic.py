@@ -10,11 +10,8 @@ from torch import Tensor
 
 from tacit.errors import DataError
 from tacit.functions.clip import clip
-from tacit.functions.exponential import exp
-from tacit.functions.linear import FAR, add_public, apply_public, finest_sum, times_public
-from tacit.functions.logarithm import log
+from tacit.functions.linear import FAR, add_public, finest_sum, times_public
 from tacit.functions.reciprocal import quotient, reciprocal
-from tacit.functions.roots import rsqrt, sqrt
 from tacit.functions.whole import SMALL, wrap
 from tacit.protocols.number import SLACK_BITS, Number
 from tacit.ring.shapes import broadcast
@@ -182,63 +179,6 @@ def invert(func: Any, x: SecretTensor) -> SecretTensor:
 def square(func: Any, x: SecretTensor) -> SecretTensor:
     """x²: one opening, for both factors are the same secret."""
     return wrapped(multiply(x, x), _number_dtype(x), x)
-
-
-@implements(aten.pow.Tensor_Scalar)
-def power(func: Any, x: SecretTensor, exponent: float) -> SecretTensor:
-    """x^n for a whole number n, by repeated squaring, of 1/x where n < 0; for odd multiples of ½, powers of √x or 1/√x;
-    else exp(n log x).
-
-    Domain: |x^n| < 2^30 at 16 fractional bits; for fractions x > 0, and for those that are no multiples of ½
-    x^n < 2^45.
-    """
-    dtype = result_dtype(x, exponent)
-    twice = int(2 * exponent)
-    if exponent == 0:
-        return public_secret(x._protocol, torch.ones(tuple(x.shape), dtype=dtype))
-    value = number(x)
-    if isinstance(value, Tensor):
-        return public_secret(x._protocol, (value**exponent).to(dtype))
-    if twice != 2 * exponent:  # 0^p is 0 for p > 0, and large for p < 0
-        logarithm = log(value, zero=max(-EXP_END / abs(exponent), LOG_OF_ZERO))
-        return secret(exp(times_fine(logarithm, exponent)), dtype)
-    if twice % 2:
-        return secret(whole_power((sqrt if twice > 0 else rsqrt)(value), abs(twice)), dtype)
-    if exponent < -1:  # first, for a small x has a large inverse, but no digits left in its own powers
-        value = reciprocal(value).settle()
-    return secret(reciprocal(value) if exponent == -1 else whole_power(value, abs(twice // 2)), dtype)
-
-
-EXP_END = 31.0
-"""Where `exp` has become zero, at its negative, or nearly as large as it may."""
-
-LOG_OF_ZERO = -(2.0**13)
-"""What stands for the logarithm of zero, at the least: it must fit with the 48 fractional bits of a series."""
-
-EXPONENT_BITS = 24
-"""Fractional bits of a public factor of a logarithm, whose error the size of the power multiplies."""
-
-
-def times_fine(logarithm: Number, factor: Tensor | float) -> Number:
-    """A logarithm times public numbers below 2^9, exact to 2^-25. Local; to be exponentiated."""
-    ring = (torch.as_tensor(factor, dtype=torch.float64) * 2.0**EXPONENT_BITS).round().to(torch.int64)
-    out = apply_public(logarithm, ring, torch.mul, broadcast(logarithm.shape, ring.shape))
-    return out.rescaled(logarithm.frac_bits + EXPONENT_BITS)
-
-
-def whole_power(x: Number, exponent: int) -> Number:
-    """x^n for n >= 1. 2 log2(n) rounds at most; |x^n| < 2^30 at 16 fractional bits."""
-    result: Number | None = None
-    even = exponent % 2 == 0
-    while True:
-        if exponent & 1:
-            result = x if result is None else result * x
-        exponent >>= 1
-        if not exponent:
-            assert result is not None
-            result.storage.positive = even or x.storage.positive
-            return result
-        x = x * x
 
 
 @implements(aten.addcmul.default)

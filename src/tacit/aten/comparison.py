@@ -1,4 +1,4 @@
-"""Comparisons, logic on their results, and choices by them."""
+"""Comparisons, and the larger and smaller of two."""
 
 from __future__ import annotations
 
@@ -9,17 +9,13 @@ import torch
 from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish
-from tacit.aten.whole import bitwise
-from tacit.functions.linear import FAR, fractional, masking, unreachable
+from tacit.functions.linear import fractional
 from tacit.protocols.number import Number
-from tacit.protocols.protocol import Protocol
 from tacit.protocols.values import Bits
 from tacit.ring.fixed_point import VALUE_BITS
-from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import (
     arithmetic,
-    as_bits,
     bits,
     keep_precise,
     number,
@@ -30,7 +26,6 @@ from tacit.tensor.operands import (
     secret,
     write,
 )
-from tacit.tensor.refusals import unsupported
 from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
@@ -129,139 +124,6 @@ def relation(x: Number, threshold: int, kind: str) -> Bits:
     return equal if kind == "eq" else equal.invert()
 
 
-def truth(x: Operand) -> Operand:
-    """x as bits: of numbers, whether they are not zero, which is a comparison of 3 rounds."""
-    if isinstance(x, SecretTensor) and x.dtype != torch.bool:
-        return compare(aten.ne.Scalar, x, 0)
-    return x.to(torch.bool) if isinstance(x, Tensor) else x
-
-
-@implements(aten.logical_not.default)
-def negation(func: Any, x: SecretTensor) -> SecretTensor:
-    """Whether x is false, or 0. Local; see `truth` for numbers."""
-    return invert(aten.bitwise_not.default, truth(x))
-
-
-@implements(aten.logical_and.default, aten.logical_or.default, aten.logical_xor.default)
-def connective(func: Any, x: Operand, y: Operand) -> SecretTensor:
-    """x and y, x or y, either of the two, where a number other than 0 counts as true; see `truth`."""
-    known, other = plain(x), plain(y)
-    if known is not None and other is not None:
-        return public_secret(protocol_of(x, y), func(torch.as_tensor(known), torch.as_tensor(other)))
-    combined = {"and": conjunction, "or": disjunction, "xor": difference}[func.__name__.split(".")[0].split("_")[1]]
-    return combined(func, truth(x), truth(y))
-
-
-@implements(aten.bitwise_not.default)
-def invert(func: Any, x: SecretTensor) -> SecretTensor:
-    """not x; of integers -x - 1. Local."""
-    if x.dtype not in (torch.bool, torch.uint8) and not x.dtype.is_floating_point:
-        return finish(combine(-1, x, -1), x.dtype, x)
-    if x.dtype == torch.uint8:
-        return finish(combine(255, x, -1), x.dtype, x)
-    return secret(as_bits(x).invert())
-
-
-@implements(aten.bitwise_and.Tensor, aten.bitwise_and.Scalar, aten.bitwise_and.Scalar_Tensor)
-def conjunction(func: Any, x: Operand, y: Operand) -> SecretTensor:
-    """x and y. One round; of integers 5 or 6, see `whole`."""
-    if result_dtype(x, y) != torch.bool:
-        return bitwise("and", x, y)
-    return secret(as_bits(x, y) & as_bits(y, x))
-
-
-@implements(aten.bitwise_or.Tensor, aten.bitwise_or.Scalar, aten.bitwise_or.Scalar_Tensor)
-def disjunction(func: Any, x: Operand, y: Operand) -> SecretTensor:
-    """x or y. One round; of integers 5 or 6, see `whole`."""
-    if result_dtype(x, y) != torch.bool:
-        return bitwise("or", x, y)
-    return secret(as_bits(x, y) | as_bits(y, x))
-
-
-@implements(aten.bitwise_xor.Tensor, aten.bitwise_xor.Scalar, aten.bitwise_xor.Scalar_Tensor)
-def difference(func: Any, x: Operand, y: Operand) -> SecretTensor:
-    """Either x or y. Local; of integers 5 or 6 rounds, see `whole`."""
-    if result_dtype(x, y) != torch.bool:
-        return bitwise("xor", x, y)
-    a, b = as_bits(x, y), as_bits(y, x)
-    shape = broadcast(a.shape, b.shape)
-    a, b = (s.move(lambda t: t.expand(shape), view=False) for s in (a, b))
-    return secret(a ^ b)
-
-
-@implements(aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf, aten.where.Scalar)
-def where(func: Any, condition: Tensor, x: Operand, y: Operand) -> SecretTensor:
-    """y + condition (x - y): a selection, one round; by a public condition, local. For -inf see `functions.linear`."""
-    dtype = result_dtype(x, y)
-    condition = truth(condition)
-    protocol = protocol_of(condition, x, y)
-    if not isinstance(condition, SecretTensor) or plain(condition) is not None:
-        mask = plain(condition)
-        first, second = number(x), number(y)
-        if isinstance(first, Tensor) and isinstance(second, Tensor):
-            return public_secret(protocol, torch.where(mask.bool(), first, second).to(dtype))
-        far = _farthest(protocol, first, second)
-        chosen = finish(_times_mask(_held(first, protocol), mask.to(torch.int64)), dtype, condition, x, y)
-        rest = finish(_times_mask(_held(second, protocol), 1 - mask.to(torch.int64)), dtype, condition, x, y)
-        return _flagged(finish(combine(chosen, rest), dtype, x, y), far)
-    if any(v is not None and bool(torch.as_tensor(v).isnan().any()) for v in (plain(x), plain(y))):
-        raise unsupported(
-            "a public NaN where a secret says so",
-            "secrets are finite; in place of torch.logdet, write torch.linalg.slogdet(x).logabsdet",
-        )
-    if dtype == torch.bool:
-        b = bits(condition)
-        return secret((b & as_bits(x, condition)) ^ (b.invert() & as_bits(y, condition)))
-    x, y = number(x), number(y)
-    far = _farthest(protocol, x, y)
-    x, y = (_held(v, protocol) if isinstance(v, Tensor) else SecretTensor(v, dtype) for v in (x, y))
-    change = combine(x, y, -1)
-    if isinstance(change, Tensor):
-        change = arithmetic(public_secret(condition._protocol, change.to(dtype)))
-    shape = broadcast(condition.shape, change.shape)
-    b = bits(condition).move(lambda t: t.expand(shape), view=False)
-    change = change.move(lambda t: t.expand(shape), view=False)
-    change.storage.far = max(change.storage.far, far)
-    base, precise = number(y), change.storage.precise
-    if isinstance(base, Number) and base.frac_bits > base.protocol.frac_bits:
-        change.storage.precise = True  # a truncation would leave something of y beside x
-    (step,) = change.protocol.select([(b, change)])
-    step.storage.precise = precise
-    base_ = base if isinstance(base, Tensor) else SecretTensor(base, dtype)
-    return _flagged(finish(combine(base_, SecretTensor(step, dtype)), dtype, y, condition), far)
-
-
-def _held(x: Number | Tensor, protocol: Protocol) -> Number | Tensor:
-    """A choice; what fixed point does not hold of a public one by what stands for it."""
-    return masking(x, protocol) if isinstance(x, Tensor) else x
-
-
-def _farthest(protocol: Protocol, *choices: Number | Tensor) -> float:
-    """What stands for infinity in any of the choices."""
-    return max(
-        x.storage.far if isinstance(x, Number) else FAR * (unreachable(x, protocol) is not None) for x in choices
-    )
-
-
-def _flagged(x: SecretTensor, far: float) -> SecretTensor:
-    """A result in which something may stand for infinity."""
-    x.share.storage.far = max(x.share.storage.far, far)
-    return x
-
-
-def _times_mask(x: Number | Tensor, mask: Tensor) -> Number | Tensor:
-    if isinstance(x, Tensor):
-        return x * mask
-    shape = broadcast(x.shape, mask.shape)
-    return x.linear(lambda t: (t * mask.to(t.device)).expand(shape).contiguous())
-
-
-@implements(aten.masked_fill.Scalar, aten.masked_fill.Tensor)
-def masked_fill(func: Any, x: SecretTensor, mask: Tensor, value: Operand) -> SecretTensor:
-    """x with `value` where the mask is set."""
-    return where(aten.where.self, mask, torch.as_tensor(value, dtype=x.dtype), x)
-
-
 @implements(aten.maximum.out, aten.minimum.out)
 def larger_into(func: Any, x: Operand, y: Operand, *, out: SecretTensor) -> SecretTensor:
     """The larger (smaller) of two, written into a third: what Adam's amsgrad calls."""
@@ -282,16 +144,6 @@ def never(func: Any, x: SecretTensor) -> SecretTensor:
     return public_secret(x._protocol, torch.zeros(tuple(x.shape), dtype=torch.bool))
 
 
-@implements(aten.sign.default, aten.sgn.default)
-def sign(func: Any, x: SecretTensor) -> SecretTensor:
-    """[x > 0] - [x < 0]; both comparisons share their rounds."""
-    share = arithmetic(x)
-    low, high = share.protocol.less(share, [0, 1])
-    share.protocol.together(low, high)
-    out = high.invert().arithmetic() - low.arithmetic()
-    return secret(out.lifted(share.protocol.frac_bits) if x.dtype.is_floating_point else out, x.dtype)
-
-
 @implements(aten.maximum.default, aten.minimum.default)
 def larger(func: Any, x: Operand, y: Operand) -> SecretTensor:
     """The larger (smaller) of two, elementwise: x + [y > x] (y - x). 4 rounds."""
@@ -302,3 +154,9 @@ def larger(func: Any, x: Operand, y: Operand) -> SecretTensor:
     b = relation(change, 0, "gt" if func is aten.maximum.default else "lt")
     (step,) = change.protocol.select([(b, change)])
     return finish(combine(x, SecretTensor(step, dtype)), dtype, x, y)
+
+
+@implements(aten.fmax.default, aten.fmin.default)
+def larger_of_numbers(func: Any, x: Operand, y: Operand) -> Tensor:
+    """The larger_of_numbers (smaller) of two: there is no NaN to be left out."""
+    return torch.maximum(x, y) if func is aten.fmax.default else torch.minimum(x, y)

@@ -3,7 +3,7 @@
 The tensors of a list are laid end to end, the operator is applied to that one tensor, and its result is cut up again.
 So a step of an optimizer needs as many rounds as for a single parameter, however many there are.
 
-PyTorch's optimizers choose these operators by themselves on GPUs only; `tacit.aten.optimizers` has them do so for
+PyTorch's optimizers choose these operators by themselves on GPUs only; `tacit.optim` has them do so for
 secrets.
 """
 

@@ -73,3 +73,31 @@ def addmm(func: Any, bias: Operand, x: Operand, y: Operand, *, beta: float = 1, 
 def outer(func: Any, x: Operand, y: Operand) -> SecretTensor:
     """x yᵀ."""
     return finish(product(x, y, torch.outer), result_dtype(x, y), x, y)
+
+
+@implements(aten._trilinear.default)
+def trilinear(
+    func: Any,
+    a: Operand,
+    b: Operand,
+    c: Operand,
+    expand1: list[int],
+    expand2: list[int],
+    expand3: list[int],
+    sumdim: list[int],
+    unroll_dim: int = 1,
+) -> Tensor:
+    """Σ a b c over `sumdim`, each spread over dimensions of its own: what `nn.Bilinear` is made of."""
+    letters = "abcdefgh"[: a.dim() + len(expand1)]
+
+    def of(left_out: list[int]) -> str:
+        return "".join(letter for k, letter in enumerate(letters) if k not in left_out)
+
+    return torch.einsum(f"{of(expand1)},{of(expand2)},{of(expand3)}->{of(sumdim)}", a, b, c)
+
+
+@implements(aten.addbmm.default)
+def addbmm(func: Any, x: Operand, left: Operand, right: Operand, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """beta x + alpha Σ of a batch of matrix products, which are one product of longer rows."""
+    rows, columns = left.transpose(0, 1).flatten(1), right.flatten(0, 1)
+    return torch.addmm(x, rows, columns, beta=beta, alpha=alpha)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish, multiply
-from tacit.aten.comparison import where
 from tacit.aten.embedding import add_slices
 from tacit.aten.indexing import add_chosen, on_device, positions, write_chosen
+from tacit.aten.where import where
 from tacit.errors import DataError
 from tacit.functions.labels import hot_bits
 from tacit.protocols.values import Value
@@ -250,3 +250,10 @@ def tensor_split(x: Tensor, places: Tensor, dim: int = 0) -> Tensor | None:
     if isinstance(places, SecretTensor):
         raise unsupported("torch.tensor_split at secret places", "lengths are public; give plain numbers")
     return None
+
+
+@implements(aten.put.default)
+def put(func: Any, x: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    """A copy of x with elements at places, counted through all of x, replaced or added to. Local."""
+    flat = x.reshape(-1)
+    return flat.index_put((index.reshape(-1),), source.reshape(-1), accumulate).view(x.shape)

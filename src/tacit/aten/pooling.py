@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tacit.aten.arithmetic import finish, multiply
 from tacit.aten.windows import Windows, adaptive, fixed, gathered, scattered
-from tacit.functions.tournament import Tournament
+from tacit.functions.maximum import Tournament
 from tacit.protocols.number import Number
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import arithmetic, as_secret, secret

@@ -1,4 +1,4 @@
-"""Sums, means, and the largest and smallest elements."""
+"""Sums, means, variances, products, and the largest and smallest elements."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tacit.aten.comparison import truth
+from tacit.aten.logic import truth
 from tacit.errors import DataError
 from tacit.functions.linear import times_public
+from tacit.functions.maximum import Tournament
 from tacit.functions.squares import Squares
-from tacit.functions.tournament import Tournament
 from tacit.protocols.number import SLACK_BITS, Number
 from tacit.protocols.values import Bits
 from tacit.tensor import SecretTensor
-from tacit.tensor.operands import arithmetic, bits, places, plain, public_secret, secret
+from tacit.tensor.operands import arithmetic, as_secret, bits, places, plain, public_secret, secret
 from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
@@ -74,13 +74,6 @@ def _fine_mean(total: Number, count: int) -> Number | None:
     return out
 
 
-@implements(aten.cumsum.default, aten.unfold_backward.default)
-def linear(func: Any, x: SecretTensor, *args: Any, dtype: torch.dtype | None = None) -> SecretTensor:
-    """Sums of elements, by an operator that is linear and has no counterpart above. Local."""
-    dtype = dtype or (x.dtype if x.dtype.is_floating_point else torch.int64)
-    return secret(arithmetic(x).summable(x.numel()).linear(lambda t: func(t, *args)), dtype)
-
-
 @implements(aten.linalg_vector_norm.default)
 def vector_norm(
     func: Any, x: SecretTensor, order: float = 2, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None
@@ -121,7 +114,7 @@ class Pair(NamedTuple):
 
 @implements(aten.max.dim, aten.min.dim)
 def extremum_along(func: Any, x: SecretTensor, dim: int, keepdim: bool = False) -> Pair:
-    """The largest (smallest) element along a dimension, and the first index where it is; see `functions.tournament`."""
+    """The largest (smallest) element along a dimension, and the first index where it is; see `functions.maximum`."""
     keepdim = keepdim and x.dim() > 0
     found = _tournament(x, dim, func is aten.max.dim)
     values, indices = _keep(found.values, dim, keepdim), _keep(found.indices, dim, keepdim)
@@ -206,3 +199,77 @@ def quantify(func: Any, x: SecretTensor, dim: int | None = None, keepdim: bool =
 
 def _part(x: Bits, dim: int, start: int, count: int) -> Bits:
     return x.move(lambda t: t.narrow(dim, start, count), view=False)
+
+
+def _deviations(x: SecretTensor, dim: Dims, correction: float | None, keepdim: bool) -> tuple[Squares, float, Tensor]:
+    """Σ (x - mean)², n - correction, and the mean."""
+    if not x.is_floating_point():
+        raise DataError(f"the variance of {x.dtype} numbers: write x.float().var()")
+    dims = list(range(x.dim())) if dim is None or dim == [] else [dim] if isinstance(dim, int) else list(dim)
+    count = math.prod(x.shape[d] for d in dims)
+    freedom = count - (1 if correction is None else correction)
+    if freedom <= 0:
+        raise DataError(f"the variance of {count} elements with correction {correction} is not a number")
+    mean = x.mean(dims, keepdim=True)
+    squares = Squares.of(arithmetic(as_secret(x - mean)), dims, keepdim=keepdim)
+    return squares, freedom, mean if keepdim or not dims else mean.squeeze(tuple(dims))
+
+
+@implements(aten.var_mean.correction)
+def var_mean(
+    func: Any, x: SecretTensor, dim: Dims = None, *, correction: float | None = None, keepdim: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Σ (x - mean)² / (n - correction), and the mean. 7 rounds; see `functions.squares`."""
+    squares, freedom, mean = _deviations(x, dim, correction, keepdim)
+    return secret(squares.total(1 / freedom), x.dtype), mean
+
+
+@implements(aten.var.correction)
+def var(
+    func: Any, x: SecretTensor, dim: Dims = None, *, correction: float | None = None, keepdim: bool = False
+) -> Tensor:
+    """The variance; see `var_mean`."""
+    return var_mean(func, x, dim, correction=correction, keepdim=keepdim)[0]
+
+
+@implements(aten.std_mean.correction)
+def std_mean(
+    func: Any, x: SecretTensor, dim: Dims = None, *, correction: float | None = None, keepdim: bool = False
+) -> tuple[Tensor, Tensor]:
+    """√variance, and the mean. 10 rounds; see `functions.squares`."""
+    squares, freedom, mean = _deviations(x, dim, correction, keepdim)
+    return secret(squares.root(1 / math.sqrt(freedom)), x.dtype), mean
+
+
+@implements(aten.std.correction)
+def std(
+    func: Any, x: SecretTensor, dim: Dims = None, *, correction: float | None = None, keepdim: bool = False
+) -> Tensor:
+    """√variance; see `std_mean`."""
+    return std_mean(func, x, dim, correction=correction, keepdim=keepdim)[0]
+
+
+@implements(aten.prod.default, aten.prod.dim_int)
+def prod(
+    func: Any, x: SecretTensor, dim: int | None = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> Tensor:
+    """The product of all elements, by a tree: 2 rounds for each of log2 n levels.  |every partial product| < 2^30."""
+    y = numbers(x, dtype)
+    if dim is None:
+        y, dim = y.reshape(-1), 0
+    dim %= max(y.dim(), 1)
+    y = y.reshape(1) if not y.dim() else y
+    if not y.shape[dim]:
+        return public_secret(x._protocol, torch.ones(y.sum(dim, keepdim=keepdim).shape, dtype=y.dtype))
+    if y.shape[dim] == 1:
+        y = y.clone()  # a result, not a view of x
+    while (count := y.shape[dim]) > 1:
+        half = count // 2
+        pairs = y.narrow(dim, 0, half) * y.narrow(dim, half, half)
+        y = torch.cat([pairs, y.narrow(dim, 2 * half, count % 2)], dim) if count % 2 else pairs
+    return y if keepdim and x.dim() else y.squeeze(dim)
+
+
+def numbers(x: SecretTensor, dtype: torch.dtype | None) -> Tensor:
+    """x as PyTorch multiplies it: bits and small integers as int64."""
+    return x.to(dtype or (x.dtype if x.is_floating_point() else torch.int64))

@@ -1,4 +1,4 @@
-"""Softmax and the losses of classification. Training computes no logarithm: a loss nobody reveals has no value."""
+"""Softmax and its logarithm. Training computes no logarithm: a loss nobody reveals has no value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish, multiply
-from tacit.aten.labels import MEAN, NONE, mean_factor, weights_of_labels
 from tacit.aten.reduction import total
 from tacit.functions.exponential import exp_nonpositive
 from tacit.functions.softmax import Softmax
@@ -17,8 +16,8 @@ from tacit.protocols.number import Number
 from tacit.protocols.values import Value
 from tacit.tensor import SecretTensor
 from tacit.tensor.compositions import in_terms_of_others
-from tacit.tensor.deferred import Once, held
-from tacit.tensor.operands import arithmetic, as_secret, plain, protocol_of, public_secret, secret
+from tacit.tensor.deferred import Once
+from tacit.tensor.operands import arithmetic, as_secret, plain, public_secret, secret
 from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
@@ -117,65 +116,3 @@ def log_softmax_backward(func: Any, grad: Operand, y: SecretTensor, dim: int, dt
         found.protocol.together(found, arithmetic(inner))
     product = finish(multiply(secret(found, y.dtype), inner), y.dtype, y)
     return finish(combine(grad, product, -1), y.dtype, y)
-
-
-# --- negative log likelihood ----------------------------------------------------------------------------------------
-
-
-def class_weights(x: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore: int) -> Operand:
-    """The weights of log-probabilities [N, C, ...], in this shape; see `labels`."""
-    classes = x.shape[1] if x.dim() > 1 else x.shape[0]
-    found = weights_of_labels(target, classes, weight, ignore, reduction)
-    return found.movedim(-1, 1) if x.dim() > 1 else found
-
-
-@implements(aten.nll_loss_forward.default, aten.nll_loss2d_forward.default)
-def nll_loss(
-    func: Any, x: SecretTensor, target: Tensor, weight: Tensor | None, reduction: int, ignore: int
-) -> tuple[SecretTensor, Tensor]:
-    """-Σ w_t x_t / Σ w_t, computed when its value is needed. The mean where all labels are ignored is 0, not NaN."""
-    protocol = protocol_of(x, target, weight)
-    if func is aten.nll_loss_forward.default and target.dim() > 1:
-        raise RuntimeError("0D or 1D target tensor expected, multi-target not supported: write y.squeeze(1)")
-    if target.dtype not in (torch.int64, torch.uint8):
-        raise RuntimeError(f"expected scalar type Long but found {target.dtype}: class labels are y.long()")
-    x = x if isinstance(x, SecretTensor) else public_secret(protocol, x)
-    shape = target.shape if reduction == NONE else torch.Size()
-    scores, classes, weighting = held(x), held(target), held(weight)
-
-    def value() -> Value:
-        hidden = any(isinstance(t, SecretTensor) and plain(t) is None for t in (classes, weighting))
-        weights = class_weights(scores, classes, weighting, reduction if hidden else NONE, ignore)
-        picked = finish(multiply(multiply_operand(scores, weights), -1), scores.dtype, scores)
-        loss = total(aten.sum.dim_IntList, picked, [1 if scores.dim() > 1 else 0])
-        if reduction == NONE:
-            return loss.share
-        out = total(aten.sum.default, loss)
-        if reduction != MEAN or hidden:
-            return out.share
-        return arithmetic(finish(multiply(out, mean_factor(weights)), scores.dtype, scores))
-
-    loss = SecretTensor(Once(value), x.dtype, protocol=protocol, shape=shape)
-    return loss, public_secret(protocol, torch.zeros((), dtype=x.dtype))
-
-
-def multiply_operand(x: Operand, y: Operand) -> SecretTensor:
-    """x y as a tensor."""
-    like = x if isinstance(x, SecretTensor) else y
-    return finish(multiply(x, y), like.dtype, x, y)
-
-
-@implements(aten.nll_loss_backward.default, aten.nll_loss2d_backward.default)
-def nll_loss_backward(
-    func: Any, grad: Operand, x: SecretTensor, target: Tensor, weight: Any, reduction: int, ignore: int, _: Any
-) -> SecretTensor:
-    """-w_t grad / Σ w_t at the target class, and zero elsewhere."""
-    weights = class_weights(x, target, weight, reduction, ignore)
-    known = plain(grad)
-    grad = grad if known is None else known
-    if reduction == NONE:
-        grad = grad.unsqueeze(1 if x.dim() > 1 else 0)
-    result = -(weights * grad)
-    if isinstance(result, SecretTensor):
-        return finish(arithmetic(result), x.dtype, result)
-    return public_secret(protocol_of(x, target, weight), result.to(x.dtype))

@@ -1,4 +1,4 @@
-"""Angles from their sines and tangents, and the inverse hyperbolic functions."""
+"""Waves, hyperbolic functions, angles from their sines and tangents, and the inverses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tacit.aten.pointwise import apply
+from tacit.functions.waves import cosine, sine
 from tacit.tensor import SecretTensor
+from tacit.tensor.operands import as_secret
 from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
@@ -92,23 +95,34 @@ def inverse_tanh(func: Any, x: SecretTensor) -> Tensor:
 # --- signs ------------------------------------------------------------------------------------------------------------
 
 
-@implements(aten.signbit.default)
-def signbit(func: Any, x: SecretTensor) -> Tensor:
-    """Whether x < 0: fixed point has one zero."""
-    return x < 0
-
-
-@implements(aten.copysign.Tensor, aten.copysign.Scalar)
-def copysign(func: Any, x: Operand, y: Any) -> Tensor:
-    """|x| with the sign of y, and that of a secret zero is positive."""
-    size = x.abs()
-    if isinstance(y, SecretTensor):
-        return torch.where(y < 0, -size, size)
-    negative = torch.signbit(torch.as_tensor(y))
-    return torch.where(negative, -size, size)
-
-
 @implements(aten.angle.default)
 def angle(func: Any, x: SecretTensor) -> Tensor:
     """π of what is negative, else 0: secrets are real."""
     return (x < 0) * math.pi
+
+
+@implements(aten.sin.default, aten.cos.default)
+def wave(func: Any, x: SecretTensor) -> SecretTensor:
+    """sin x, cos x; see `functions.waves`."""
+    return apply(func, x, sine if func is aten.sin.default else cosine)
+
+
+@implements(aten.sinh.default, aten.cosh.default)
+def hyperbolic(func: Any, x: SecretTensor) -> Tensor:
+    """(exp x ∓ exp -x) / 2, for |x| <= 11. 4 rounds."""
+    up, down = torch.stack([x, -x]).exp().unbind(0)
+    return (up - down if func is aten.sinh.default else up + down) / 2
+
+
+@implements(aten.tan.default)
+def tangent(func: Any, x: SecretTensor) -> Tensor:
+    """sin x / cos x, both from one opening. 12 rounds."""
+    return x.sin() / x.cos()
+
+
+@implements(aten.hypot.default)
+def hypotenuse(func: Any, x: Operand, y: Operand) -> Tensor:
+    """√(x² + y²), a norm of two."""
+    pair = torch.broadcast_tensors(as_secret(x, y), as_secret(y, x))
+    out: Tensor = torch.stack(pair).norm(dim=0)
+    return out

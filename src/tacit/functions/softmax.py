@@ -9,9 +9,9 @@ from torch import Tensor
 
 from tacit.functions.exponential import exp_nonpositive
 from tacit.functions.logarithm import log
+from tacit.functions.maximum import Tournament
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.step import Steps
-from tacit.functions.tournament import Tournament
 from tacit.protocols.number import Number
 from tacit.protocols.protocol import Harmonics
 

@@ -1,4 +1,4 @@
-"""Rounding, quotients without a rest, remainders, and the bits of integers."""
+"""Rounding, quotients without a rest, and remainders."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tacit.aten.arithmetic import finish, wrapped
 from tacit.errors import DataError
 from tacit.functions.linear import fractional
-from tacit.functions.whole import bits_of, floor, floor_quotient, floor_quotient_public, nearest, toward_zero
+from tacit.functions.whole import floor, floor_quotient, floor_quotient_public, nearest, toward_zero
 from tacit.protocols.number import SLACK_BITS, Number
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import (
     arithmetic,
-    as_secret,
     number,
     plain,
     protocol_of,
     public_secret,
     result_dtype,
-    scalar,
     secret,
 )
 from tacit.tensor.refusals import unsupported
@@ -171,89 +168,3 @@ def rest(func: Any, x: Operand, y: Operand) -> Tensor:
     found = _Division(x, y)
     left = found.rest if "remainder" in func.__name__ else found.towards_zero()[1]
     return secret(left, found.dtype)
-
-
-# --- bits of integers -------------------------------------------------------------------------------------------------
-
-
-def both_set(x: Operand, y: Operand) -> tuple[Number | Tensor, torch.dtype]:
-    """x & y of integers: Σ 2^k x_k y_k, less 2^62 for the sign.
-
-    By public ones only the bits that are set there are found. 5 rounds, 6 for two secrets; about 60 bytes a bit.
-    """
-    dtype = result_dtype(x, y)
-    if dtype.is_floating_point:
-        raise unsupported("bits of numbers that are no integers", "write x.long() first")
-    a, b = number(x), number(y)
-    if isinstance(a, Tensor):
-        a, b = b, a
-    if isinstance(a, Tensor):
-        assert isinstance(b, Tensor)
-        return a.long() & b.long(), dtype
-    if isinstance(b, Tensor):
-        values = b.to(torch.int64)
-        places = [k for k in range(VALUE_BITS) if bool(((values >> k) & 1).any())]
-        places += [VALUE_BITS] if bool((values < 0).any()) else []
-        if not places:
-            return torch.zeros(torch.broadcast_shapes(a.shape, b.shape), dtype=torch.int64), dtype
-        found = bits_of(a, places)
-        terms = [
-            found.move(lambda t, n=n: t[n], view=False).linear(  # type: ignore[misc]
-                lambda t, k=k: t * (((values >> min(k, 63)) & 1) * _weight(k)).to(t.device)  # type: ignore[misc]
-            )
-            for n, k in enumerate(places)
-        ]
-        total = terms[0]
-        for term in terms[1:]:
-            total = total + term
-        return total, dtype
-    a, b = torch_broadcast(a, b)
-    every = range(VALUE_BITS + 1)
-    left, right = bits_of(a, every), bits_of(b, every)
-    weights = torch.tensor([_weight(k) for k in every]).view(-1, *[1] * len(a.shape))
-    return left.protocol.multiply(left, right).linear(lambda t: (t * weights.to(t.device)).sum(0)), dtype
-
-
-def _weight(place: int) -> int:
-    return -(1 << VALUE_BITS) if place == VALUE_BITS else 1 << place
-
-
-def bitwise(kind: str, x: Operand, y: Operand) -> SecretTensor:
-    """x & y, x | y = x + y - (x & y), x ^ y = x + y - 2 (x & y), of integers."""
-    x, y = (v if isinstance(v, Tensor) else scalar(v) for v in (x, y))
-    common, dtype = both_set(x, y)
-    if kind == "and":
-        return finish(common, dtype, x, y)
-    both = finish(common, torch.int64, x, y)
-    total = as_secret(x, y).long() + y.long()
-    out = total - both * (1 if kind == "or" else 2)
-    return finish(number(out), dtype, x, y)
-
-
-@implements(
-    aten.bitwise_left_shift.Tensor,
-    aten.bitwise_left_shift.Tensor_Scalar,
-    aten.bitwise_right_shift.Tensor,
-    aten.bitwise_right_shift.Tensor_Scalar,
-    aten.__lshift__.Scalar,
-    aten.__lshift__.Tensor,
-    aten.__rshift__.Scalar,
-    aten.__rshift__.Tensor,
-)
-def shift(func: Any, x: Operand, places: Operand) -> Tensor:
-    """x 2^k, which is local and must stay below 2^62, or floor(x / 2^k), in 5 rounds, for one public k of 0 to 62."""
-    known = plain(places)
-    if known is None:
-        raise unsupported("a shift by secret places", "multiply by powers of two that the places choose")
-    k = torch.as_tensor(known)
-    if k.numel() != 1 or not isinstance(x, SecretTensor) or x.dtype.is_floating_point or x.dtype == torch.bool:
-        raise unsupported("a shift by several places, or of what are no integers", "shift integers by one number")
-    count = int(k)
-    if not 0 <= count <= VALUE_BITS:
-        raise DataError(f"a shift of secret integers is by 0 to {VALUE_BITS} places, not {count}")
-    value = plain(x)
-    if value is not None:
-        return public_secret(x._protocol, func(value, count))
-    if "left" in func.__name__ or "lshift" in func.__name__:
-        return wrapped(arithmetic(x).times_integer(1 << count), x.dtype, x)
-    return secret(floor(arithmetic(x), count), x.dtype)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 import tacit
-from tacit.functions import tournament
-from tacit.functions.tournament import Tournament
+from tacit.functions import maximum
+from tacit.functions.maximum import Tournament
 from tacit.protocols.number import Number
 from tacit.protocols.values import Value
 from tacit.session.session import Session
@@ -84,11 +84,11 @@ def test_rounds_follow_from_the_shape(shape: tuple[int, int], rounds: int, rando
 @pytest.mark.parametrize("rows", [1, 30, 1000, 10**6])
 @pytest.mark.parametrize("players", [2, 3, 10, 11, 57, 100, 1000])
 def test_no_plan_needs_more_rounds_than_pairs_of_neighbours(players: int, rows: int) -> None:
-    plan = tournament._plan(players, rows)
+    plan = maximum._plan(players, rows)
 
     left = players
     for sizes in plan:
         left -= sum(sizes) - len(sizes)
-        assert max(sizes) <= tournament.LARGEST
+        assert max(sizes) <= maximum.LARGEST
     assert left == 1
     assert sum(4 if max(sizes) == 2 else 5 for sizes in plan) <= 4 * (players - 1).bit_length()
