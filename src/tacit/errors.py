@@ -11,10 +11,19 @@
     │   ├── AuthenticationError      a peer whose certificate is not the expected one
     │   ├── PeerLost                 a peer that died
     │   ├── PeerStalled              a peer that is connected but silent for too long
-    │   └── PeerAborted              a peer that stopped with an error of its own
+    │   ├── PeerAborted              a peer that stopped with an error of its own
+    │   ├── LinkDown                 a connection that has ended; never leaves `tacit.net`, which says what it means
+    │   └── Stray                    somebody who is no role of this run; never leaves `tacit.net`
     ├── DivergenceError              two roles that do not run the same program
     ├── Refused                      a submission or a request that a server does not take, and its reason
     │   └── Overloaded               a prediction service whose places are all taken: ask again later
+    ├── FederatedError               a round of a federation, a roster or an update that cannot be used
+    │   ├── RosterError              an identity file or a roster that cannot be used
+    │   ├── ForgeryError             a key, ciphertext or share that is not from whom it says
+    │   ├── RoundError               a message of an old round, at the wrong stage, or twice
+    │   ├── UpdateError              an update of the wrong shape, or that is not finite
+    │   ├── BudgetError              a client has spent its privacy budget, and takes no part
+    │   └── ThresholdError           too few clients: nothing was unmasked
     ├── FheError                     something `tacit.fhe` cannot do, or was not asked rightly
     │   ├── ParameterError           no encryption parameters of 128-bit security hold this model
     │   ├── MessageError             a ciphertext, key or model file that is damaged, forged or of another version
@@ -25,20 +34,27 @@
     ├── ResultMismatch               a result of another shape or dtype than PyTorch's: a bug of Tacit
     └── UnsupportedOperator (NotImplementedError)   a PyTorch operator that has no secret counterpart
 
-A message says what happened, at which role, in which operator, and what to do. It never holds a share or a plaintext.
+A message says what happened, at which role or client, in which operator or stage, and what to do. It never holds a
+share, a plaintext, a key, a mask or a value of an update. A test holds this tree against the package.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "AuthenticationError",
+    "BudgetError",
     "ConfigError",
     "ConnectError",
     "DataError",
     "DivergenceError",
     "EncodingError",
+    "FederatedError",
     "FheError",
+    "ForgeryError",
     "KeyMismatchError",
+    "LinkDown",
     "MessageError",
     "NetworkError",
     "Overloaded",
@@ -50,9 +66,14 @@ __all__ = [
     "Refused",
     "ResultMismatch",
     "RevealError",
+    "RosterError",
+    "RoundError",
     "ServiceError",
+    "Stray",
     "TacitError",
+    "ThresholdError",
     "UnsupportedOperator",
+    "UpdateError",
 ]
 
 
@@ -106,6 +127,18 @@ class PeerAborted(NetworkError):
     """A peer stopped with an error of its own, which this message repeats."""
 
 
+class LinkDown(NetworkError):
+    """A connection has ended. `tacit.net.tcp` turns this into an error that says what it means for the run."""
+
+    def __init__(self, link: Any, peer: str, why: str) -> None:
+        self.link, self.why = link, why
+        super().__init__(f"{peer} {why}")
+
+
+class Stray(NetworkError):
+    """Whoever is at the other end of a connection is no role of this run, or not any more: not our concern."""
+
+
 class DivergenceError(TacitError):
     """Two roles do not run the same program on the same public values."""
 
@@ -116,6 +149,34 @@ class Refused(TacitError):
 
 class Overloaded(Refused):
     """All places of a prediction service are taken: ask again later."""
+
+
+class FederatedError(TacitError):
+    """A round, a roster or an update that cannot be used."""
+
+
+class RosterError(FederatedError):
+    """An identity file or a roster cannot be used."""
+
+
+class ForgeryError(FederatedError):
+    """A key, a ciphertext or a share is not from whom it says."""
+
+
+class RoundError(FederatedError):
+    """A message belongs to an old round, to another stage, or came twice."""
+
+
+class UpdateError(FederatedError):
+    """An update has the wrong shape or is not finite."""
+
+
+class BudgetError(FederatedError):
+    """A client has spent its privacy budget."""
+
+
+class ThresholdError(FederatedError):
+    """Too few clients took part or survived; nothing was unmasked."""
 
 
 class FheError(TacitError):

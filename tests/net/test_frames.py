@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tacit.errors import NetworkError, TacitError
+from tacit.errors import LinkDown, NetworkError, TacitError
 from tacit.net.courier import Courier
 from tacit.net.framing import HEADER_BYTES, LIMITS, Kind, pack_header, printable, unpack_header
-from tacit.net.link import SMALL_BYTES, Link, LinkDown
+from tacit.net.link import SMALL_BYTES, Link
 from tacit.net.parting import Cause, search
 from tacit.net.tcp import Tcp
 from tacit.net.transcript import Transcript

@@ -16,9 +16,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from tacit.errors import NetworkError
+from tacit.errors import LinkDown, NetworkError
 from tacit.net.framing import Kind
-from tacit.net.link import SMALL_BYTES, Link, LinkDown
+from tacit.net.link import SMALL_BYTES, Link
 
 __all__ = ["Courier"]
 

@@ -19,13 +19,13 @@ from typing import NamedTuple
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from tacit.errors import AuthenticationError, ConfigError, NetworkError, TacitError
+from tacit.errors import AuthenticationError, ConfigError, NetworkError, Stray, TacitError
 from tacit.net.certificates import Identity
 from tacit.net.framing import printable
 from tacit.net.link import describe
 from tacit.net.tls import Tls, Wire
 
-__all__ = ["WIRE_VERSION", "Endpoint", "Secured", "Stray", "agree", "authenticate", "greet"]
+__all__ = ["WIRE_VERSION", "Endpoint", "Secured", "agree", "authenticate", "greet"]
 
 WIRE_VERSION = 2
 """Of preamble, hello and frames. Two versions do not talk to each other, so there is nothing to negotiate."""
@@ -34,10 +34,6 @@ MAGIC = b"TACIT"
 NONCE_BYTES = 32
 HELLO_LIMIT = 1 << 20
 CONTEXT = b"tacit pair key"
-
-
-class Stray(Exception):
-    """Whoever is at the other end of this connection is not a role of this run, or not any more: not our concern."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from tacit.errors import LinkDown
 from tacit.net.framing import HEADER_BYTES, Header, Kind, pack_header, unpack_header
 from tacit.net.tls import PIECE_BYTES, RECORD_BYTES, Wire
 
-__all__ = ["Link", "LinkDown", "Wait", "describe"]
+__all__ = ["Link", "Wait", "describe"]
 
 SMALL_BYTES = RECORD_BYTES
 """Frames up to this size travel together; a longer payload travels by itself, from its tensor and into its tensor.
@@ -36,15 +37,6 @@ _NOT_NOW = (BlockingIOError, InterruptedError)
 
 Wait = Callable[["Link"], None]
 """Block until the link may have something to read, or raise."""
-
-
-class LinkDown(Exception):
-    """A connection has ended. `Tcp` turns this into an error that says what it means for the run."""
-
-    def __init__(self, link: Link, error: BaseException | None) -> None:
-        self.link = link
-        self.why = "closed its connection" if error is None else f"cannot be reached any more ({describe(error)})"
-        super().__init__(f"{link.peer} {self.why}")
 
 
 class Link:
@@ -128,7 +120,7 @@ class Link:
             self._torn = False
             return False
         except (OSError, ValueError) as error:
-            raise LinkDown(self, error) from None
+            raise self._down(error) from None
         return not self.queued
 
     def _gather(self) -> memoryview:
@@ -161,6 +153,11 @@ class Link:
                 self.half_close()
             self._pushed = self._written + len(self._writing) + sum(map(len, self._frames))
 
+    def _down(self, error: BaseException | None = None) -> LinkDown:
+        """The connection has ended, by the peer or by an error."""
+        why = "closed its connection" if error is None else f"cannot be reached any more ({describe(error)})"
+        return LinkDown(self, self.peer, why)
+
     # --- receiving -------------------------------------------------------------------------------------------------
 
     def fill(self) -> bool:
@@ -185,9 +182,9 @@ class Link:
         except _NOT_NOW:
             return 0
         except (OSError, ValueError) as error:
-            raise LinkDown(self, error) from None
+            raise self._down(error) from None
         if count == 0:
-            raise LinkDown(self, None)
+            raise self._down()
         self.heard = time.monotonic()
         self.received_bytes += count
         return count

@@ -8,9 +8,9 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tacit.errors import DivergenceError, NetworkError, PeerAborted, PeerLost, PeerStalled, TacitError
+from tacit.errors import DivergenceError, LinkDown, NetworkError, PeerAborted, PeerLost, PeerStalled, TacitError
 from tacit.net.framing import Kind, printable
-from tacit.net.link import Link, LinkDown, Wait
+from tacit.net.link import Link, Wait
 
 __all__ = ["PARTING", "Cause", "farewell", "hang_up", "hearsay", "search", "write_out"]
 

@@ -15,10 +15,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from tacit.errors import ConnectError, NetworkError, TacitError
+from tacit.errors import ConnectError, LinkDown, NetworkError, Stray, TacitError
 from tacit.net.framing import Kind
-from tacit.net.handshake import Endpoint, Secured, Stray, agree, authenticate, greet
-from tacit.net.link import Link, LinkDown, describe
+from tacit.net.handshake import Endpoint, Secured, agree, authenticate, greet
+from tacit.net.link import Link, describe
 from tacit.net.parting import PARTING, Cause, farewell, hearsay, search
 from tacit.net.tcp import Tcp
 from tacit.net.transcript import Transcript

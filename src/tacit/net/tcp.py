@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 import torch
 
-from tacit.errors import NetworkError, TacitError
+from tacit.errors import LinkDown, NetworkError, TacitError
 from tacit.net.courier import Courier
 from tacit.net.divergence import explain
 from tacit.net.framing import LIMITS, SEQUENCE_MASK, Header, Kind, pack_header
-from tacit.net.link import Link, LinkDown
+from tacit.net.link import Link
 from tacit.net.parting import PARTING, Cause, farewell, hang_up, hearsay, search, write_out
 from tacit.net.transcript import Transcript
 from tacit.net.transport import Parcel, Transport
