@@ -44,10 +44,10 @@ def test_shares_of_an_owner_s_value_are_random():
         shares = [tacit.share(torch.zeros(1000), owner="b").share for _ in range(2)]
 
     for share in shares:
-        for part in share.tensors:
+        for part in share.content.parts():
             assert abs(float((part < 0).double().mean()) - 0.5) < 0.1
-        assert not torch.stack(share.tensors).sum(0).any()
-    assert not torch.equal(shares[0].tensors[0], shares[1].tensors[0])
+        assert not torch.stack(share.content.parts()).sum(0).any()
+    assert not torch.equal(shares[0].content.parts()[0], shares[1].content.parts()[0])
 
 
 def test_lists_arrays_and_numbers_are_shared_as_pytorch_reads_them():

@@ -37,7 +37,7 @@ def x(session: Session) -> SecretTensor:
 
 def shows_nothing(text: str, x: SecretTensor) -> None:
     """Neither the plaintext nor a share is in the text."""
-    shares = [str(v) for t in x.share.tensors for v in t.reshape(-1).tolist()]
+    shares = [str(v) for t in x.share.content.parts() for v in t.reshape(-1).tolist()]
     assert not any(digits in text for digits in (*DIGITS, *shares))
 
 

@@ -97,7 +97,7 @@ def _flatten(obj: Any, place: str, leaves: dict[str, Tensor]) -> Description:
     if isinstance(obj, SecretTensor):
         leaves[place] = obj
         share = obj.share
-        share.unmask()  # at every role, also at those that keep no shares
+        share.content.parts()  # at every role, the helpers too, which keep none: this may take a message
         entry = {"kind": "bits" if isinstance(share, Bits) else "secret", "place": place, "dtype": _name(obj.dtype)}
         storage = share.storage
         scale = {"scale": storage.frac_bits, "headroom": storage.headroom, "precise": storage.precise}
@@ -145,7 +145,7 @@ def _stored(leaf: Tensor, place: int) -> Tensor:
         return leaf.detach().contiguous()
     if place < 0:
         return torch.empty(0, dtype=torch.int64)
-    return leaf.share.tensors[place].contiguous().clone()
+    return leaf.share.content.parts()[place].contiguous().clone()
 
 
 def _restored(protocol: Protocol, entry: Description, files: list[dict[str, Tensor]]) -> Tensor:

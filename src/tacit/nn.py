@@ -15,7 +15,7 @@ from numpy.polynomial import chebyshev
 from torch import Tensor, nn
 
 import tacit.aten  # noqa: F401 - registers the operators
-from tacit.protocols.additive.powers import scale_of
+from tacit.protocols.series import Polynomial as Series
 
 __all__ = ["FourierSigmoid", "Polynomial", "PolynomialSigmoid"]
 
@@ -40,7 +40,8 @@ class Polynomial(nn.Module):
             raise ValueError("a polynomial has at least one coefficient, and all of them are finite")
         if window < 1 or window & (window - 1):
             raise ValueError(f"the window is a power of two, as 8 and 16 are, not {window}")
-        scale_of([c * float(window) ** k for k, c in enumerate(self.coefficients)])  # raises if it gets too large
+        scaled = tuple(c * float(window) ** k for k, c in enumerate(self.coefficients))
+        _ = Series(window, scaled).frac_bits  # raises if it gets too large
 
     @classmethod
     def fit(cls, function: Callable[[Tensor], Tensor], degree: int, bound: float, window: int | None = None) -> Self:

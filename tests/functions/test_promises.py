@@ -63,7 +63,7 @@ def _reveal_all_bits(x: SecretTensor) -> Tensor:
     """The value with all its fractional bits, which a reveal would round to the session's."""
     share = x.share
     assert isinstance(share, Number)
-    total = torch.stack(share.tensors).sum(0)
+    total = torch.stack(share.content.parts()).sum(0)
     return total.double() * 2.0**-share.frac_bits
 
 

@@ -13,7 +13,7 @@ import torch
 from tacit.errors import DataError
 from tacit.protocols.additive.source.produced import Produced
 from tacit.protocols.number import Number
-from tacit.protocols.protocol import Harmonics, Polynomial
+from tacit.protocols.series import Harmonics, Polynomial
 
 from .world import World
 

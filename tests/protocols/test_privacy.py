@@ -18,7 +18,7 @@ from tacit.protocols.additive.protocol import Additive
 from tacit.protocols.additive.source.base import Dealt
 from tacit.protocols.additive.source.dealing import Dealing
 from tacit.protocols.additive.source.produced import Produced
-from tacit.protocols.protocol import Harmonics, Polynomial
+from tacit.protocols.series import Harmonics, Polynomial
 from tacit.ring import kernels
 
 from .world import World

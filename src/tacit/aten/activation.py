@@ -15,6 +15,7 @@ from tacit.functions.exponential import exp, exp_nonpositive
 from tacit.functions.linear import add_public, fractional, times_public
 from tacit.functions.sigmoid import erf, sigmoid, softplus, tanh
 from tacit.protocols.number import Number
+from tacit.protocols.remembered import Remembered
 from tacit.protocols.values import Bits
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.tensor import SecretTensor
@@ -24,8 +25,8 @@ from tacit.tensor.registry import implements
 aten = torch.ops.aten
 Operand = Any
 
-POSITIVE = "positive"
-"""The memo under which the result of a ReLU keeps its bit: the backward pass selects by it and compares nothing."""
+POSITIVE: Remembered[Bits] = Remembered("the bit of a ReLU, by its result")
+"""The backward pass selects by it and compares nothing."""
 
 
 @implements(aten.relu.default)
@@ -34,7 +35,7 @@ def relu(func: Any, x: SecretTensor) -> SecretTensor:
     share = arithmetic(x)
     bit = relation(share, 0, "gt")
     (out,) = share.protocol.select([(bit, share)])
-    out.facts.memo[POSITIVE] = bit
+    POSITIVE.keep(out, bit)
     return secret(out, x.dtype)
 
 
@@ -43,7 +44,7 @@ def relu_backward(func: Any, grad: Operand, x: Tensor, threshold: float) -> Secr
     """grad where x > threshold; one round, with the bit of the forward pass."""
     x = as_secret(x, grad)
     share = arithmetic(x)
-    bit = share.facts.memo.get(POSITIVE) if threshold == 0 else None
+    bit = POSITIVE.of(share) if threshold == 0 else None
     if bit is None:
         share = fractional(share)
         if abs(threshold) >= 2.0 ** (VALUE_BITS - share.frac_bits):  # which no number reaches

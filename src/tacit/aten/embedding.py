@@ -16,6 +16,7 @@ from tacit.aten.arithmetic import finish, multiply
 from tacit.aten.matrix import product
 from tacit.functions.labels import hot, wrapped
 from tacit.protocols.number import Number
+from tacit.protocols.remembered import Remembered
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import arithmetic, as_secret, public_secret, secret
 from tacit.tensor.refusals import unsupported
@@ -25,6 +26,8 @@ __all__ = ["add_slices", "embedding", "slices"]
 
 aten = torch.ops.aten
 SUM, MEAN = 0, 1
+IN_BAGS: Remembered[Number] = Remembered("one-hot rows summed over bags, by rows and bags")
+HOT_ROWS: Remembered[Number] = Remembered("one-hot rows, by their number and whether negative ones count from the end")
 
 
 def hot_rows(index: SecretTensor, count: int, *, wrap: bool = False) -> Number:
@@ -33,14 +36,12 @@ def hot_rows(index: SecretTensor, count: int, *, wrap: bool = False) -> Number:
     Cost: none for what one party owns and checks; else 4 rounds, 8 bytes and 4.375 for each place, twice with `wrap`.
     """
     share = arithmetic(index)
-    key = ("one-hot rows", count, wrap)
-    memo = share.facts.memo
-    if key not in memo:
+
+    def made() -> Number:
         column = share.move(lambda t: t.reshape(-1, 1), view=False)
-        memo[key] = (wrapped if wrap else hot)(column, count, 1, "a tensor of positions")
-    found = memo[key]
-    assert isinstance(found, Number)
-    return found
+        return (wrapped if wrap else hot)(column, count, 1, "a tensor of positions")
+
+    return HOT_ROWS.once(share, made, (count, wrap))
 
 
 def rows(table: Tensor, index: SecretTensor, *, wrap: bool = False) -> SecretTensor:
@@ -172,14 +173,12 @@ def _in_bags(x: SecretTensor, bags: Tensor, count: int) -> SecretTensor:
 
 def _counts(indices: SecretTensor, rows: int, bags: Tensor, count: int) -> Number:
     """How often each row occurs in each bag, made once for both passes."""
-    memo = arithmetic(indices).facts.memo
-    key = ("bags of one-hot rows", rows, tuple(bags.tolist()), count)
-    if key not in memo:
+
+    def made() -> Number:
         hot = SecretTensor(hot_rows(indices, rows), torch.int64)
-        memo[key] = arithmetic(_in_bags(hot, bags, count))
-    found = memo[key]
-    assert isinstance(found, Number)
-    return found
+        return arithmetic(_in_bags(hot, bags, count))
+
+    return IN_BAGS.once(arithmetic(indices), made, (rows, tuple(bags.tolist()), count))
 
 
 # --- by indices along any dimension -----------------------------------------------------------------------------------

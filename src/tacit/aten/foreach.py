@@ -22,6 +22,7 @@ from tacit.aten.arithmetic import gradients
 from tacit.functions.linear import fractional
 from tacit.functions.squares import EXTRA_BITS, Squares
 from tacit.protocols.number import Number
+from tacit.protocols.remembered import Facts, Remembered
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import arithmetic, is_precise, keep_precise, plain, protocol_of, public_secret, secret, write
 from tacit.tensor.registry import implements
@@ -42,9 +43,9 @@ CLAMPS = {
 KEEPS_PRECISE = {*CLAMPS, "lerp"}
 """What leaves a result as precise as the second list, in place as well."""
 
-END_TO_END = "end to end"
-"""The memo under which the first of a list keeps all of them end to end, with what becomes known of that: what momentum
-was opened for in one step serves the next."""
+END_TO_END: Remembered[tuple[list[Facts], Number]] = Remembered("a list end to end, by its first")
+"""The first of a list keeps all of them end to end, with what becomes known of that: what momentum was opened for in
+one step serves the next."""
 
 LARGEST_LOSS_SCALE = 2.0**10
 """By how much a `torch.amp.GradScaler` may multiply a loss. Larger: smaller gradients count; smaller: the range of
@@ -95,17 +96,16 @@ def flat(column: List) -> Tensor:
     if not all(isinstance(share, Number) for share in shares):
         return torch.cat([t.reshape(-1) for t in column])
     facts = [share.facts for share in shares]
-    before, whole = facts[0].memo.get(END_TO_END, ((), None))
-    if whole is None or len(before) != len(facts) or any(a is not b for a, b in zip(before, facts, strict=True)):
-        whole = Number.end_to_end(shares)
-        facts[0].memo[END_TO_END] = facts, whole
-    return SecretTensor(whole, first.dtype)
+    kept = END_TO_END.of(shares[0])
+    if kept is None or len(kept[0]) != len(facts) or any(a is not b for a, b in zip(kept[0], facts, strict=True)):
+        kept = END_TO_END.keep(shares[0], (facts, Number.end_to_end(shares)))
+    return SecretTensor(kept[1], first.dtype)
 
 
 def keep_end_to_end(pieces: List, whole: SecretTensor) -> None:
     """Remember what pieces are cut from: end to end they are that again, with all that is known of it."""
-    facts = [piece.share.facts for piece in pieces]  # type: ignore[attr-defined]
-    facts[0].memo[END_TO_END] = facts, whole.share
+    shares = [piece.share for piece in pieces]  # type: ignore[attr-defined]
+    END_TO_END.keep(shares[0], ([share.facts for share in shares], arithmetic(whole)))
 
 
 def cut(whole: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tacit.functions.labels import by_owner, check_within, hot, inverse_count, known_within
 from tacit.protocols.number import SLACK_BITS, Number
+from tacit.protocols.remembered import Remembered
 from tacit.ring.fixed_point import encode
 from tacit.tensor import SecretTensor
 from tacit.tensor.above_autograd import above_autograd
@@ -26,6 +27,7 @@ from tacit.tensor.operands import arithmetic, plain, secret
 __all__ = ["MEAN", "NONE", "mean_factor", "weights_of_labels"]
 
 aten = torch.ops.aten
+WEIGHTS: Remembered[Tensor] = Remembered("the weights of labels")
 NONE, MEAN = 0, 1
 
 
@@ -42,9 +44,10 @@ def weights_of_labels(
     if plain(target) is not None and not isinstance(weight, SecretTensor):
         return _public(plain(target), classes, weight, ignore, reduction, smoothing)
     labels = arithmetic(target)
-    memo, key = labels.facts.memo, ("weights of labels", classes, ignore, reduction, smoothing)
-    if weight is None and key in memo:
-        return memo[key]  # type: ignore[no-any-return]
+    key = classes, ignore, reduction, smoothing
+    known = WEIGHTS.of(labels, key) if weight is None else None
+    if known is not None:
+        return known
     found = (
         None if isinstance(weight, SecretTensor) else _of_owner(labels, classes, weight, ignore, reduction, smoothing)
     )
@@ -52,9 +55,7 @@ def weights_of_labels(
         out = _of_nobody(labels, classes, weight, ignore, reduction, smoothing)
     else:
         out = secret(found, torch.float32 if found.frac_bits else torch.int64)
-    if weight is None:
-        memo[key] = out
-    return out
+    return WEIGHTS.keep(labels, out, key) if weight is None else out
 
 
 def _public(

@@ -15,6 +15,7 @@ from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.roots import rsqrt
 from tacit.functions.standardize import VARIANCE_BITS, Standardized, standardized, standardized_backward
 from tacit.protocols.number import Number
+from tacit.protocols.remembered import Facts, Remembered
 from tacit.tensor import SecretTensor
 from tacit.tensor.above_autograd import above_autograd
 from tacit.tensor.compositions import in_terms_of_others
@@ -29,8 +30,9 @@ Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 SUMMABLE_BITS = 42
 """Fractional bits of a product that a sum takes as it is. More: finer factors; but the sum would be truncated first."""
 
-STANDARDIZED = "standardized"
-"""The memo under which 1 / √(variance + ε), which PyTorch keeps for the backward pass, keeps the rest."""
+STANDARDIZED: Remembered[Standardized] = Remembered("the rest, by the 1 / √(variance + ε) that PyTorch keeps")
+INVERSE: Remembered[Number] = Remembered("1 / √(variance + ε), by ε")
+SCALE: Remembered[tuple[Facts, Number]] = Remembered("weight / √(variance + ε), and what is known of that weight")
 
 
 def _affine(normalized: SecretTensor, weight: Operand, bias: Operand, shape: Sequence[int]) -> SecretTensor:
@@ -47,7 +49,7 @@ def _kept(of: Standardized, dtype: torch.dtype, shape: Sequence[int]) -> tuple[S
     """The mean and 1 / √(variance + ε) as PyTorch keeps them."""
     mean = times_public(of.total, torch.tensor(1 / of.size)).move(lambda t: t.reshape(shape), view=False)
     inverse = of.inverse.move(lambda t: t.reshape(shape), view=False)
-    inverse.facts.memo[STANDARDIZED] = of
+    STANDARDIZED.keep(inverse, of)
     return secret(mean, dtype), secret(inverse, dtype)
 
 
@@ -55,9 +57,7 @@ def _remembered(inverse: Tensor | None) -> Standardized | None:
     """What the forward pass has found, if it was ours."""
     if not isinstance(inverse, SecretTensor) or plain(inverse) is not None:
         return None
-    found = inverse.share.facts.memo.get(STANDARDIZED)
-    assert found is None or isinstance(found, Standardized)
-    return found
+    return STANDARDIZED.of(inverse.share)
 
 
 def _summed(grad: Tensor, normalized: Tensor, dims: Sequence[int], like: Operand) -> Tensor:
@@ -158,7 +158,7 @@ def fused_rms_norm(
     dims = range(x.dim() - len(shape), x.dim())
     of = standardized(arithmetic(x), dims, torch.finfo(x.dtype).eps if eps is None else eps, centre=False)
     inverse = of.inverse.move(lambda t: t.reshape(of.inverse.shape), view=False)
-    inverse.facts.memo[STANDARDIZED] = of
+    STANDARDIZED.keep(inverse, of)
     return _affine(SecretTensor(of.normalized, x.dtype), weight, None, tuple(shape)), secret(inverse, x.dtype)
 
 
@@ -321,14 +321,12 @@ def _scaled(x: Tensor, scale: Tensor) -> Tensor:
 def _inverse(var: SecretTensor, eps: float) -> Number:
     """1 / √(var + eps), made once for the present content of the running variance."""
     share = arithmetic(var)
-    memo = share.facts.memo
-    key = ("inverse deviation", eps)
-    if key not in memo:
+
+    def made() -> Number:
         fine = share.lifted(max(share.frac_bits, VARIANCE_BITS))
-        memo[key] = rsqrt(add_public(fine, torch.tensor(eps, dtype=torch.float64)))
-    found = memo[key]
-    assert isinstance(found, Number)
-    return found
+        return rsqrt(add_public(fine, torch.tensor(eps, dtype=torch.float64)))
+
+    return INVERSE.once(share, made, eps)
 
 
 def _scale(weight: Operand, var: Tensor, eps: float) -> Tensor:
@@ -341,12 +339,12 @@ def _scale(weight: Operand, var: Tensor, eps: float) -> Tensor:
         return SecretTensor(inverse, var.dtype)
     if not isinstance(weight, SecretTensor):
         return SecretTensor(times_public(inverse, weight).settle(WORKING_BITS), var.dtype)
-    facts, memo = weight.share.facts, inverse.facts.memo
-    if memo.get("weight") is not facts:
+    facts, kept = weight.share.facts, SCALE.of(inverse)
+    if kept is None or kept[0] is not facts:
         product = multiply(SecretTensor(inverse, var.dtype), weight)
         assert isinstance(product, Number)
-        memo["weight"], memo["scale"] = facts, product.settle(WORKING_BITS)
-    return SecretTensor(memo["scale"], var.dtype)
+        kept = SCALE.keep(inverse, (facts, product.settle(WORKING_BITS)))
+    return SecretTensor(kept[1], var.dtype)
 
 
 @implements(aten.native_batch_norm_backward.default)

@@ -49,7 +49,7 @@ def assemble(operands: Sequence[Tensor], op: Callable[..., Tensor]) -> SecretTen
             numbers = protocol.settle_all(numbers)
         frac_bits = max(n.frac_bits for n in numbers)
         shares = [n.lifted(frac_bits) for n in numbers]
-    out = shares[0]._like([op(*column) for column in zip(*[s.tensors for s in shares], strict=True)])
+    out = shares[0].combined(lambda *column: op(*column), *shares[1:])
     out.storage.frac_bits = frac_bits
     out.storage.lasting = all(s.storage.lasting for s in shares)
     out.storage.headroom = min(s.storage.headroom for s in shares)

@@ -12,11 +12,13 @@ from tacit.aten.arithmetic import finish, multiply
 from tacit.aten.windows import Windows, adaptive, fixed, gathered, scattered
 from tacit.functions.maximum import Tournament
 from tacit.protocols.number import Number
+from tacit.protocols.remembered import Remembered
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import arithmetic, as_secret, secret
 from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
+PLAYED: Remembered[Tournament] = Remembered("the tournament of all windows, by the windows")
 Operand = Any
 Sizes = Sequence[int]
 
@@ -142,19 +144,17 @@ def _chosen(func: Any, x: SecretTensor, windows: Windows) -> Chosen:
 def _tournament(x: SecretTensor, windows: Windows) -> Tournament:
     """The tournament of all windows, played once for the present content of x."""
     share = arithmetic(x)
-    key = ("tournament", windows)
-    memo = share.facts.memo
-    if key not in memo:
+
+    def played() -> Tournament:
         whole = bool(windows.inside.all())
         players = gathered(share if whole else share.settle(), windows)
         if not whole:
             lead = len(x.shape) - windows.dims
             outside = (~windows.inside).long() * LOWEST
             players = players.plus(outside.view(outside.shape[0], *[1] * lead, *outside.shape[1:]))
-        memo[key] = Tournament(players)
-    found = memo[key]
-    assert isinstance(found, Tournament)
-    return found
+        return Tournament(players)
+
+    return PLAYED.once(share, played, windows)
 
 
 @implements(aten.max_pool2d_with_indices_backward.default, aten.max_pool3d_with_indices_backward.default)

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from tacit.errors import DataError
 from tacit.functions.sigmoid import tanh_times
 from tacit.protocols.number import SUM_BITS
+from tacit.protocols.remembered import Remembered
 from tacit.protocols.values import Value
 from tacit.tensor import SecretTensor
 from tacit.tensor.above_autograd import before_autograd, with_secret_states
@@ -30,8 +31,7 @@ from tacit.tensor.registry import implements
 aten = torch.ops.aten
 Operand = Tensor
 """Public or secret."""
-LSTM = "lstm"
-"""The memo under which the last result of the forward pass keeps its steps, once its value has been computed."""
+LSTM: Remembered[Steps] = Remembered("the steps of a forward pass, by its last result")
 
 
 class Step(NamedTuple):
@@ -53,15 +53,15 @@ class Steps(list[Step]):
     def __call__(self) -> Value:
         """The value of the operator's last result: all gates."""
         share = arithmetic(torch.stack([torch.cat(step[:4], -1) for step in self]))  # type: ignore[arg-type]
-        share.facts.memo[LSTM] = self
+        LSTM.keep(share, self)
         return share
 
     @classmethod
     def behind(cls, workspace: SecretTensor) -> Steps:
         """The steps that a last result stands for."""
         held = workspace._share
-        found = held if isinstance(held, cls) else workspace.share.facts.memo[LSTM]
-        assert isinstance(found, cls)
+        found = held if isinstance(held, cls) else LSTM.of(workspace.share)
+        assert found is not None
         return found
 
 

@@ -13,6 +13,7 @@ from tacit.aten.reduction import total
 from tacit.functions.exponential import exp_nonpositive
 from tacit.functions.softmax import Softmax
 from tacit.protocols.number import Number
+from tacit.protocols.remembered import Remembered
 from tacit.protocols.values import Value
 from tacit.tensor import SecretTensor
 from tacit.tensor.compositions import in_terms_of_others
@@ -22,18 +23,15 @@ from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 Operand = Any
+SOFTMAX: Remembered[Softmax] = Remembered("the parts of a softmax, by its dimension")
+BEHIND: Remembered[LogSoftmax] = Remembered("what a logarithm is that of")
 
 
 def softmax_of(x: SecretTensor, dim: int) -> Softmax:
     """The parts of softmax, computed once for each content of x."""
     share = arithmetic(x)
     dim %= max(x.dim(), 1)
-    memo = share.facts.memo
-    if ("softmax", dim) not in memo:
-        memo["softmax", dim] = Softmax.of(share.without_headroom(), dim)
-    found = memo["softmax", dim]
-    assert isinstance(found, Softmax)
-    return found
+    return SOFTMAX.once(share, lambda: Softmax.of(share.without_headroom(), dim), dim)
 
 
 @implements(aten._softmax.default)
@@ -79,7 +77,7 @@ class LogSoftmax(Once):
 
     def _logarithm(self) -> Value:
         out = softmax_of(self._x, self.dim).log_value()
-        out.facts.memo["log-softmax"] = self
+        BEHIND.keep(out, self)
         return out
 
     def softmax(self) -> Number:
@@ -101,10 +99,8 @@ def softmax_behind(y: SecretTensor) -> Number:
     """The softmax of which y is the logarithm."""
     if isinstance(y._share, LogSoftmax):
         return y._share.softmax()
-    found = y.share.facts.memo.get("log-softmax")
-    if isinstance(found, LogSoftmax):
-        return found.softmax()
-    return exp_nonpositive(arithmetic(y))
+    found = BEHIND.of(y.share)
+    return exp_nonpositive(arithmetic(y)) if found is None else found.softmax()
 
 
 @implements(aten._log_softmax_backward_data.default)

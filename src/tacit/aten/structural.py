@@ -45,8 +45,7 @@ def view(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> SecretTensor:
 @implements(aten.view.default)
 def reshape(func: Any, x: SecretTensor, size: Sequence[int]) -> SecretTensor:
     """A view in another shape, where the strides of the shares allow it; those of masks may differ."""
-    for t in x.share.raw:
-        func(t, size)
+    func(x.share.content.like, size)
     return SecretTensor(x.share.move(lambda t: t.reshape(size), view=True), x.dtype)
 
 
@@ -103,8 +102,8 @@ def embed(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> SecretTensor
         moved: Tensor = func(t, *args, **kwargs)
         return moved
 
-    out = x.share._like([op(t) for t in x.share.tensors])
-    out._descend(x.share, lambda mask: mask.map(op), None)
+    out = x.share.combined(op)
+    out.descend(x.share, lambda known: known.map(op))
     return secret(out, x.dtype)
 
 
@@ -134,7 +133,7 @@ def alias(func: Any, x: SecretTensor, device: Any = None) -> SecretTensor:
 def divide(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> list[SecretTensor]:
     """Several views of one secret."""
     share = x.share
-    count = len(func(share.raw[0], *args, **kwargs))
+    count = len(func(share.content.like, *args, **kwargs))
 
     def part(k: int) -> SecretTensor:
         return SecretTensor(share.move(lambda t: func(t, *args, **kwargs)[k], view=True), x.dtype)

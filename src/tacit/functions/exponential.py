@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import torch
 
-from tacit.protocols.additive.exponential import HIGHEST as WINDOW
 from tacit.protocols.number import Number
+from tacit.protocols.series import HIGHEST as WINDOW
 
 __all__ = ["exp", "exp2", "exp_nonpositive", "exp_within"]
 

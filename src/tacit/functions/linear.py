@@ -83,7 +83,7 @@ def add_public(x: Number, c: Tensor) -> Number:
 
     out = x.linear(op)
     if shape == x.shape:
-        out._descend(x, lambda mask: mask.map(op), None)
+        out.descend(x, lambda known: known.map(op))
     out = out.plus(encode(torch.where(beyond, -FAR, c), x.frac_bits, name="a public summand"))
     out.storage.far = max(x.storage.far, FAR)
     return out

@@ -7,9 +7,8 @@ import math
 from tacit.functions.linear import argument
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.step import Octaves
-from tacit.protocols.additive.harmonics import ROOM
 from tacit.protocols.number import Number
-from tacit.protocols.protocol import Harmonics
+from tacit.protocols.series import ROOM, Harmonics
 
 __all__ = ["log"]
 

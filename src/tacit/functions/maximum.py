@@ -154,7 +154,7 @@ def _differences(x: Number, first: Tensor, second: Tensor) -> Bits:
         return t[second.to(t.device)] - t[first.to(t.device)]
 
     d = _taken(x, second).added(-_taken(x, first))
-    d._descend(x, lambda mask: mask.map(op), None)
+    d.descend(x, lambda known: known.map(op))
     return x.protocol.less(d, [1])[0].invert()
 
 

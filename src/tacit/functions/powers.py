@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tacit.functions.linear import fractional
 from tacit.protocols.number import Number
-from tacit.protocols.protocol import Polynomial
+from tacit.protocols.series import Polynomial
 
 __all__ = ["derivative", "polynomial"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from tacit.functions.linear import apply_public, argument, fractional
 from tacit.functions.step import Octaves
 from tacit.protocols.number import Number
-from tacit.protocols.protocol import Harmonics
+from tacit.protocols.series import Harmonics
 from tacit.ring.fixed_point import encode
 from tacit.ring.shapes import broadcast
 

@@ -8,7 +8,7 @@ from tacit.functions.linear import argument
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.step import Octaves
 from tacit.protocols.number import PRECISE_BITS, SLACK_BITS, Number
-from tacit.protocols.protocol import Harmonics
+from tacit.protocols.series import Harmonics
 
 __all__ = ["rsqrt", "sqrt"]
 

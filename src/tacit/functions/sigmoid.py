@@ -12,9 +12,8 @@ from typing import NamedTuple
 import torch
 
 from tacit.functions.linear import fractional
-from tacit.protocols.additive.harmonics import ROOM
 from tacit.protocols.number import FINEST_PRODUCT, Number
-from tacit.protocols.protocol import Harmonics
+from tacit.protocols.series import ROOM, Harmonics
 from tacit.protocols.values import Bits, Value
 
 __all__ = ["erf", "one_round_sigmoid", "sigmoid", "softplus", "tanh", "tanh_times"]

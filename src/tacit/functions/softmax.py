@@ -13,7 +13,7 @@ from tacit.functions.maximum import Tournament
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.step import Steps
 from tacit.protocols.number import Number
-from tacit.protocols.protocol import Harmonics
+from tacit.protocols.series import Harmonics
 
 __all__ = ["Softmax"]
 

@@ -134,7 +134,7 @@ def _exchange(x: Number, step: Number, lower: Tensor, upper: Tensor) -> Number:
     def op(t: Tensor, s: Tensor) -> Tensor:
         return t.index_add(0, lower.to(t.device), s).index_add(0, upper.to(t.device), -s)
 
-    return x._like([op(t, s) for t, s in zip(x.tensors, step.tensors, strict=True)])
+    return x.combined(op, step)
 
 
 def count_below(x: Number, thresholds: Sequence[int]) -> Number:

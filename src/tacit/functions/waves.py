@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 
-from tacit.protocols.additive.harmonics import ROOM
 from tacit.protocols.number import Number
-from tacit.protocols.protocol import Harmonics
+from tacit.protocols.series import ROOM, Harmonics
 
 __all__ = ["cosine", "sine"]
 

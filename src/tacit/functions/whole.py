@@ -35,7 +35,7 @@ def _floors(x: Number, shifts: Sequence[int]) -> Number:
 
 
 def _stacked(shares: Sequence[Number]) -> Number:
-    return shares[0]._like([torch.stack(column) for column in zip(*(s.tensors for s in shares), strict=True)])
+    return shares[0].combined(lambda *column: torch.stack(column), *shares[1:])
 
 
 def _picked(x: Number, k: int) -> Number:

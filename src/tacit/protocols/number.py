@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from operator import add, sub
 
 import torch
 from torch import Tensor
 
-from tacit.protocols.additive.masks import Premask
-from tacit.protocols.remembered import TensorOp
-from tacit.protocols.values import Value, pointwise, unaliased
+from tacit.protocols.content import TensorOp
+from tacit.protocols.values import Value, same
 from tacit.ring.shapes import broadcast
 
 __all__ = [
@@ -84,13 +82,12 @@ class Number(Value):
 
     def rescaled(self, frac_bits: int) -> Number:
         """The same ring elements read at another scale: multiplies the value by a power of two. Local, exact."""
-        premask = self.premask
-        out = self._like([t.clone() for t in self.raw])
+        out = self._like(self.content.copy())
         out.storage.far *= 2.0 ** (self.frac_bits - frac_bits)
         out.storage.frac_bits = frac_bits
         out.storage.positive = self.storage.positive
-        out._descend(self, lambda mask: mask, None)
-        return out if premask is None else out.premasked(premask)
+        out.descend(self, same)
+        return out
 
     def summable(self, count: int = 1) -> Number:
         """The same value, settled if it is so fine that multiples, or sums of so many, would not fit. One round then.
@@ -119,22 +116,16 @@ class Number(Value):
         out = self.linear(lambda t: t << bits, shape=self.shape)
         out.storage.frac_bits = frac_bits
         out.sized_as(self)
-        out._descend(self, lambda mask: mask.map(lambda t: t << bits), None)
+        out.descend(self, lambda known: known.map(lambda t: t << bits))
         return out
 
     def linear(self, op: TensorOp, *, onto: bool = False, shape: torch.Size | None = None) -> Number:
         """Apply an operation that is linear over the ring (a sum, a product with public integers). Local.
 
         `onto` says that the operation takes every value there is of the result's shape, so that a uniform mask of the
-        operand becomes one of the result; see `Premask`. `shape` is the result's, if the caller knows it.
+        operand becomes one of the result. `shape` is the result's, if the caller knows it.
         """
-        premask = self.premask
-        out = [op(t) for t in self.raw] if shape is None else pointwise(op, shape, self.raw)
-        if premask is None:
-            return self._like(out)
-        if out[0].numel() > self.numel:
-            return self._like(pointwise(op, out[0].shape, self.tensors))
-        return self._like(unaliased(out, self.raw)).premasked(premask.map(op, out[0].shape, onto=onto))
+        return self._like(self.content.linear(op, onto=onto, shape=shape))
 
     def sum(self, dims: Sequence[int], *, keepdim: bool = False) -> Number:
         """The sum over dimensions. Local, unless the operand is too fine: see `summable`."""
@@ -148,7 +139,7 @@ class Number(Value):
 
     def __neg__(self) -> Number:
         out = self.linear(torch.neg, onto=True, shape=self.shape)
-        out._descend(self, lambda mask: mask.map(torch.neg), None)
+        out.descend(self, lambda known: known.map(torch.neg))
         return out
 
     def __add__(self, other: Number) -> Number:
@@ -157,29 +148,16 @@ class Number(Value):
 
     def __sub__(self, other: Number) -> Number:
         x, y = _aligned(self, other)
-        if x.premask is not None or y.premask is not None:
-            return x.added(-y)
-        out = x._like(pointwise(sub, broadcast(x.shape, y.shape), x.raw, y.raw))
+        out = x._like(x.content.subtract(y.content, broadcast(x.shape, y.shape)))
         out._inherit(x, y)
         return out
 
     def added(self, other: Number) -> Number:
         """The sum of two shares of one scale, whatever that scale is. Local."""
-        shape = broadcast(self.shape, other.shape)
-        for x in (self, other):
-            if x.shape.numel() != shape.numel() or x.premask is None:
-                x.unmask()
-        premasks = [
-            p if x.shape == shape else p.map(lambda t: t.reshape(shape), shape, onto=True)
-            for x in (self, other)
-            if (p := x.premask) is not None
-        ]
-        out = self._like(pointwise(add, shape, self.raw, other.raw))
+        out = self._like(self.content.add(other.content, broadcast(self.shape, other.shape)))
         out._inherit(self, other)
         out.storage.positive = self.storage.positive and other.storage.positive
-        if not premasks:
-            return out
-        return out.premasked(premasks[0] if len(premasks) == 1 else premasks[0].plus(premasks[1], shape))
+        return out
 
     def _inherit(self, x: Number, y: Number) -> None:
         """What is known of the sizes of two summands, or of their difference."""
@@ -194,17 +172,13 @@ class Number(Value):
         """The elements of all shares, one after the other, at the largest of their scales. Local."""
         frac_bits = max(x.frac_bits for x in shares)
         rows = [x.lifted(frac_bits) for x in shares]
-        premasks = [x.premask for x in rows]
-        count = torch.Size((sum(x.numel for x in rows),))
-        out = rows[0]._like(pointwise(_end_to_end, count, *(x.raw for x in rows)))
+        out = rows[0]._like(rows[0].content.end_to_end([x.content for x in rows[1:]]))
         out.storage.precise = all(x.storage.precise for x in shares)
         out.storage.wide = any(x.storage.wide for x in shares)
         out.storage.far = max(x.storage.far for x in shares)
         out.storage.positive = all(x.storage.positive for x in shares)
         out.storage.headroom = min(x.storage.headroom for x in shares)
-        if not any(premasks):
-            return out
-        return out.premasked(Premask.end_to_end(premasks, [x.shape for x in rows]))
+        return out
 
     def __mul__(self, other: Number) -> Number:
         return self.protocol.multiply(*factors(self, other))
@@ -212,21 +186,18 @@ class Number(Value):
     def plus(self, c: Tensor) -> Number:
         """Add public ring elements of the same scale, with broadcasting. Local."""
         shape = broadcast(self.shape, c.shape)
-        if shape != self.shape:
-            self.unmask()
-        premask = self.premask
-        out = self._like([t + c if i == 0 else t.expand(shape).clone() for i, t in self.protocol.indexed(self.raw)])
+        out = self._like(self.content.add_public(c, shape))
         out.storage.positive = self.storage.positive and bool((c >= 0).all())
         if shape == self.shape:
-            out._descend(self, lambda mask: mask.add_public(c), None)
-        return out if premask is None else out.premasked(premask)
+            out.descend(self, lambda known: known.plus(c))
+        return out
 
     def times_integer(self, k: int) -> Number:
         """Multiply by a public integer. Local, exact."""
         out = self.linear(lambda t: t * k, onto=bool(k % 2), shape=self.shape)
         out.storage.far *= abs(k)
         out.storage.positive = self.storage.positive and k >= 0
-        out._descend(self, lambda mask: mask.scale(k), None)
+        out.descend(self, lambda known: known.map(lambda t: t * k))
         return out
 
     def scale_for(self, source: Number) -> int:
@@ -250,12 +221,7 @@ class Number(Value):
         whole = self.numel == self.storage.numel
         scale = source.frac_bits if whole and untruncated else self.scale_for(source)
         source = source.settle(scale).lifted(max(scale, self.frac_bits) if whole else scale)
-        premask = source.premask if whole else None
-        written = source.raw if premask is not None else source.tensors
-        if whole:
-            self.storage.premask = None
-        for mine, theirs in zip(self.tensors, written, strict=True):
-            mine.copy_(theirs)
+        self.content.write(source.content, whole=whole)
         self.storage.frac_bits = source.frac_bits
         self.storage.headroom = min(source.storage.headroom, SLACK_BITS if whole else self.storage.headroom)
         self.storage.wide = source.storage.wide or (not whole and self.storage.wide)
@@ -263,8 +229,6 @@ class Number(Value):
         self.storage.positive = source.storage.positive and (whole or self.storage.positive)
         self.storage.bounded = source.storage.bounded and (whole or self.storage.bounded)
         self.storage.version += 1
-        if premask is not None:
-            self.premasked(premask)
 
 
 def factors(x: Number, y: Number) -> tuple[Number, Number]:
@@ -357,7 +321,3 @@ def _aligned(x: Number, y: Number) -> tuple[Number, Number]:
     x, y = (v if v.frac_bits <= limit else v.settle() for v in (x, y))
     frac_bits = max(x.frac_bits, y.frac_bits)
     return x.lifted(frac_bits), y.lifted(frac_bits)
-
-
-def _end_to_end(*tensors: Tensor) -> Tensor:
-    return torch.cat([t.reshape(-1) for t in tensors])

@@ -9,14 +9,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from tacit.protocols.additive.harmonics import Harmonics
-from tacit.protocols.additive.masks import Premask
 from tacit.protocols.number import FINEST_PRODUCT, PARAMETER_BITS, SLACK_BITS, Number
+from tacit.protocols.series import Harmonics, Polynomial
 from tacit.protocols.values import Bits, Value
 from tacit.session.roles import Scheme
 from tacit.session.session import Session
 
-__all__ = ["DeclaredCost", "Harmonics", "Polynomial", "Protocol"]
+__all__ = ["DeclaredCost", "Protocol"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +28,6 @@ class DeclaredCost:
     helper_bits: Mapping[str, float] = field(default_factory=dict)
     """Bits that each helper sends to all parties together, by the helper's name."""
     note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Polynomial:
-    """Σ_k coefficients[k] (x / window)^k, for -window <= x < window; the window is a power of two."""
-
-    window: int
-    coefficients: tuple[float, ...]
 
 
 class Protocol(ABC):
@@ -138,12 +129,11 @@ class Protocol(ABC):
     # --- numbers ---------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def together(self, *shares: Value) -> None:
-        """Open those of the shares that are not open yet, under fresh masks, in one round."""
+    def together(self, *values: Value) -> None:
+        """Prepare values for what will be done with them, in one round: a hint that saves others, and no more.
 
-    @abstractmethod
-    def unmask(self, tensors: Sequence[Tensor], premask: Premask) -> None:
-        """Add shares of a premask, in place, to shares that are short of it; see `Value.tensors`."""
+        A scheme that opens its operands under masks opens those that are not open yet; others do nothing.
+        """
 
     @abstractmethod
     def multiply(self, x: Number, y: Number) -> Number:

@@ -1,25 +1,25 @@
 """What has been found out about a secret so far, and what its views have in common.
 
-A share knows facts about its content (a mask it was opened under, its truncated form, comparisons already made), so
-that no later operation pays for them again. Facts follow a secret through views, indexing and other moves, in both
-directions: opening `w.t()` opens `w`, and a batch of an opened data set is open.
+A value knows facts about its content (who knows it, comparisons already made, what its scheme has opened), so that no
+later operation pays for them again. Facts follow a secret through views, indexing and other moves, in both directions:
+opening `w.t()` opens `w`, and a batch of an opened data set is open.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from torch import Tensor
 
-from tacit.protocols.additive.masks import Form, Premask
+from tacit.protocols.content import Known, TensorOp
 
 if TYPE_CHECKING:
     from tacit.protocols.values import Value
 
-__all__ = ["Facts", "Lineage", "Owned", "Storage", "TensorOp", "owned", "within"]
+__all__ = ["Facts", "Lineage", "Owned", "Remembered", "Storage", "owned", "within"]
 
-TensorOp = Callable[[Tensor], Tensor]
+T = TypeVar("T")
 
 
 class Storage:
@@ -32,22 +32,13 @@ class Storage:
         "headroom",
         "lasting",
         "numel",
-        "origin",
         "positive",
         "precise",
-        "premask",
         "version",
-        "whole",
         "wide",
     )
 
     def __init__(self, numel: int, frac_bits: int = 0, headroom: int = 0) -> None:
-        self.premask: Premask | None = None
-        """The mask that is in the shares, `whole`, of all its views, until somebody needs true shares."""
-        self.whole: list[Tensor] = []
-        self.origin: list[Tensor] | None = None
-        """The shares that are all of it. Those of several secrets may lie in one buffer, at each party in another
-        place, so an offset counts from here."""
         self.version = 0
         self.numel = numel
         self.frac_bits = frac_bits
@@ -55,7 +46,7 @@ class Storage:
         """Of a gradient: the bits that it is smaller by than that of a sum would be, for its loss is a mean; up to
         `SLACK_BITS`. A truncation leaves that many fractional bits more, so the range stays that of a sum."""
         self.lasting = False
-        """Whether it is data or a parameter, of which one part after the other will be opened: see `Part`."""
+        """Whether it is data or a parameter, of which one part after the other will be used."""
         self.precise = False
         """Whether it keeps `PRECISE_BITS` fractional bits, in every later write too, and what is computed from it does:
         gradients in an optimizer's hands, their averages and those of their squares, which would vanish otherwise."""
@@ -72,12 +63,12 @@ class Storage:
 
 
 class Lineage(NamedTuple):
-    """Where a share's content came from: `parent` by an operation that maps masks to masks."""
+    """Where a value's content came from: `parent` by an operation that what is known of it follows through."""
 
     parent: Value
     facts: Facts
-    mask: Callable[[Any], Any]
-    """From a masked form of the parent to one of the child."""
+    step: Callable[[Known], Known]
+    """From what is known of the parent to what is known of the child."""
     move: TensorOp | None
     """The operation itself, where it only moves elements."""
     depth: int
@@ -91,25 +82,56 @@ class Owned(NamedTuple):
 
 
 class Facts:
-    """What is known of one version of a share's content. Every role knows the same facts at the same time."""
+    """What is known of one version of a value's content. Every role knows the same facts at the same time."""
 
-    __slots__ = ("form", "lineage", "mask", "memo", "owned", "parts", "public", "within")
+    __slots__ = ("lineage", "memo", "owned", "public", "scheme", "within")
 
     def __init__(self) -> None:
         self.owned: Owned | None = None
         """Who shared the content, and knows it, if it is one party's."""
-        self.parts: Any = None
-        """Of lasting data: what has been opened of it, element by element, by the protocol that keeps it."""
-        self.mask: Any = None
-        """The simple `Mask` of an arithmetic share, the `BitMask` of a binary one."""
-        self.form: Form | None = None
-        """A masked form with more than one term, left by a truncation."""
+        self.scheme: Any = None
+        """What the scheme knows, in a class of its own."""
         self.public: Tensor | None = None
         """The content itself, where it is made of public values only."""
-        self.memo: dict[Hashable, Any] = {}
+        self.memo: dict[tuple[Remembered[Any], Hashable], Any] = {}
+        """See `Remembered`, which reads and writes it."""
         self.lineage: Lineage | None = None
         self.within: range | None = None
         """Where integers are publicly known to lie: class labels that their owner has checked."""
+
+
+class Remembered(Generic[T]):
+    """One kind of thing that is worked out of a content once; `key` tells several of a kind apart.
+
+    Whoever works it out has one of these at the top of its file: it is the key that nobody else can use by accident,
+    and says of what type the thing is.
+    """
+
+    __slots__ = ("what",)
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def of(self, value: Value, key: Hashable = None) -> T | None:
+        """What is remembered of a value's present content, if anything is."""
+        found: T | None = value.facts.memo.get((self, key))
+        return found
+
+    def keep(self, value: Value, thing: T, key: Hashable = None) -> T:
+        """Remember it, and return it."""
+        value.facts.memo[self, key] = thing
+        return thing
+
+    def once(self, value: Value, make: Callable[[], T], key: Hashable = None) -> T:
+        """What is remembered, or what `make` makes, which is remembered from then on."""
+        memo, place = value.facts.memo, (self, key)
+        if place not in memo:
+            memo[place] = make()
+        thing: T = memo[place]
+        return thing
+
+    def __repr__(self) -> str:
+        return f"Remembered({self.what!r})"
 
 
 def owned(facts: Facts) -> Owned | None:

@@ -46,7 +46,7 @@ def secret(share: Value, dtype: torch.dtype | None = None) -> SecretTensor:
     """
     if dtype is None:
         dtype = torch.bool if isinstance(share, Bits) else torch.get_default_dtype()
-    share.pack()
+    share.content.pack()
     return SecretTensor(share, dtype)
 
 

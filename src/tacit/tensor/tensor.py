@@ -58,9 +58,11 @@ class SecretTensor(Tensor):
     ) -> Self:
         """Wrap a share; a deferred one names its protocol and shape."""
         if isinstance(share, Value):
-            tensor = share.raw[0]
+            tensor = share.content.like
             size, strides = tensor.shape, tensor.stride()
-            self = Tensor._make_wrapper_subclass(cls, size, strides=strides, storage_offset=share.offset, dtype=dtype)
+            self = Tensor._make_wrapper_subclass(
+                cls, size, strides=strides, storage_offset=share.content.offset, dtype=dtype
+            )
             self._protocol = share.protocol
             self._kind = size, strides, dtype
         else:

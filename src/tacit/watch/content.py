@@ -19,7 +19,7 @@ def content(x: SecretTensor) -> Tensor:
     """
     share = x._share
     assert isinstance(share, Value)
-    ring = _sum(share)
+    ring = share.content.assembled()
     if isinstance(share, Bits):
         return ring.to(torch.bool)
     assert isinstance(share, Number)
@@ -35,7 +35,7 @@ def contradicted(x: SecretTensor) -> bool:
     if exact is None:
         return False
     assert isinstance(share, Number)
-    return not bool(_agree(exact, _number(_sum(share), share.frac_bits, x.dtype), share).all())
+    return not bool(_agree(exact, _number(share.content.assembled(), share.frac_bits, x.dtype), share).all())
 
 
 def _remembered(share: Value, dtype: torch.dtype) -> Tensor | None:
@@ -58,28 +58,3 @@ def _number(ring: Tensor, frac_bits: int, dtype: torch.dtype) -> Tensor:
     if dtype.is_floating_point:
         return ring.to(torch.float64) * 2.0**-frac_bits
     return ring >> frac_bits if frac_bits else ring
-
-
-def _sum(share: Value) -> Tensor:
-    """The shares together, with what has been left out of them: a mask that only the producer knows, see `Premask`."""
-    total = share.raw[0].clone()
-    for other in share.raw[1:]:
-        total = total ^ other if isinstance(share, Bits) else total + other
-    storage = share.storage
-    if storage.premask is None:
-        return total
-    plain = storage.premask.secret.plain
-    assert plain is not None
-    mine = share._premask
-    if mine is not None and mine[0] is storage.premask:
-        mask = mine[1].secret.plain
-        assert mask is not None
-        return total + mask
-    return total + _seen(plain, storage.whole[0], share.raw[0])
-
-
-def _seen(mask: Tensor, whole: Tensor, view: Tensor) -> Tensor:
-    """The elements of a mask of the whole that lie where those of a view do."""
-    memory = torch.zeros(whole.untyped_storage().nbytes() // 8, dtype=torch.int64)
-    memory.as_strided(whole.shape, whole.stride(), whole.storage_offset()).copy_(mask)
-    return memory.as_strided(view.shape, view.stride(), view.storage_offset())

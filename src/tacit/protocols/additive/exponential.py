@@ -19,8 +19,9 @@ from torch import Tensor
 
 from tacit.protocols.additive.masks import Mask
 from tacit.protocols.additive.source.base import Source
+from tacit.protocols.series import HIGHEST, LOWEST, POWER_OF_TWO_BITS
 
-__all__ = ["ENTRIES", "HIGHEST", "LOWEST", "PERIOD", "SCALE", "of_mask", "powers_of_two"]
+__all__ = ["ENTRIES", "PERIOD", "of_mask", "powers_of_two"]
 
 DIGIT = 4
 """Octaves in the low part. More: a shorter table (64 / DIGIT entries of 8 bytes from the producer), but the window
@@ -29,17 +30,15 @@ narrows by DIGIT octaves, and the table's rounding error grows by 2^DIGIT."""
 PERIOD = 64
 ENTRIES = PERIOD // DIGIT
 OFFSET = 48
-LOWEST, HIGHEST = DIGIT - OFFSET, PERIOD - OFFSET
-"""The window of exponents, [-44, 16): below, a power is less than any unit; above, it would not fit with `SCALE`."""
+assert (DIGIT - OFFSET, PERIOD - OFFSET) == (LOWEST, HIGHEST)
 
 TABLE_BITS, FACTOR_BITS = 24, 22
-SCALE = TABLE_BITS + FACTOR_BITS
-"""Fractional bits of the result: 46, so that 2^16 stays below 2^62. The table has more of them than the factor: its
-error is multiplied by up to 2^4."""
+"""The table has more fractional bits than the factor: its error is multiplied by up to 2^4."""
+assert TABLE_BITS + FACTOR_BITS == POWER_OF_TWO_BITS
 
 
 def powers_of_two(source: Source, y: Mask, frac_bits: int, indices: Sequence[int]) -> list[Tensor]:
-    """Shares of 2^y at scale `SCALE`, for -44 <= y < 16.   Error: <= 2^-21 + 2^-21 2^y.
+    """Shares of 2^y at scale `POWER_OF_TWO_BITS`, for -44 <= y < 16.   Error: <= 2^-21 + 2^-21 2^y.
 
     Producer: 128 bytes an element.
     """

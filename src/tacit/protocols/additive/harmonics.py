@@ -20,66 +20,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 from torch import Tensor
 
 from tacit.protocols.additive.masks import Mask
 from tacit.protocols.additive.source.base import Source
+from tacit.protocols.series import Harmonics
 from tacit.ring import kernels
 from tacit.ring.waves import Term, Waves
 
-__all__ = ["ROOM", "Harmonics", "scale_of", "waves"]
+__all__ = ["waves"]
 
 WORD_BITS = 64
-ROOM = 14
-"""Bits of room for multiples and sums of a series. More: larger ones; fewer: dealt factors of as many bits less."""
-
 SMALLEST = 2.0**-40
 """The amplitude that stands for those below, zero included."""
 
 
-@dataclass(frozen=True, slots=True)
-class Harmonics:
-    """A trigonometric polynomial, with θ = 2π turns / period and m = 1, 2, 3, … or, if it is `odd`, 1, 3, 5, …,
-
-    constant + Σ_k (sine[k] sin(m_k θx) + cosine[k] cos(m_k θx))
-    """
-
-    period: int
-    """A power of two."""
-    sine: tuple[float, ...] = ()
-    cosine: tuple[float, ...] = ()
-    constant: float = 0.0
-    turns: int = 1
-    odd: bool = False
-    rounding: float = 2.0**-20
-    """What the arithmetic may add to the error. Less: more bytes from the producer."""
-    room: int = 0
-    """Whatever becomes of a sum before it is truncated stays below 2^room, too: `ROOM` if that is up to a user."""
-
-    @property
-    def amplitudes(self) -> list[tuple[float, float]]:
-        """The coefficients of sine and cosine of each term."""
-        count = max(len(self.sine), len(self.cosine))
-        p, q = ((*c, *[0.0] * (count - len(c))) for c in (self.sine, self.cosine))
-        return list(zip(p, q, strict=True))
-
-    @property
-    def multiples(self) -> list[int]:
-        """m_k of each term."""
-        return [2 * k + 1 if self.odd else k + 1 for k in range(len(self.amplitudes))]
-
-
-def scale_of(series: Harmonics) -> int:
-    """The fractional bits of a sum, 62 - m: with all roundings, and what it has room for, it stays below 2^m."""
-    bound = abs(series.constant) + sum(math.hypot(p, q) for p, q in series.amplitudes) + series.rounding
-    return 62 - max(math.frexp(bound)[1], series.room)
-
-
 def waves(source: Source, x: Mask, frac_bits: int, series: Harmonics, indices: Sequence[int]) -> list[Tensor]:
-    """Shares of the series of x without its constant, at the scale `scale_of`, for period 2^frac_bits <= 2^64.
+    """Shares of the series of x without its constant, at its scale, for period 2^frac_bits <= 2^64.
 
     Producer: what the terms' words have, twice 3 to 6 bytes each; see `Term.width`.
     """
@@ -100,7 +59,7 @@ def _plan(series: Harmonics, frac_bits: int) -> Waves:
 
 def _terms(series: Harmonics) -> list[Term]:
     """Each term in few bytes: the one that loses least gives one up, as long as all errors together stay allowed."""
-    room = 62 - scale_of(series)
+    room = 62 - series.frac_bits
     terms = [_term(p, q, 8, room) for p, q in series.amplitudes]
     while terms:
         shorter = [

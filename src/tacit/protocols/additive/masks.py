@@ -6,18 +6,18 @@ fresh uniform mask a gives the simple form x = E + a; truncation derives from it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from tacit.protocols.additive.source.base import Dealt, Source
+from tacit.protocols.content import Known, TensorOp
 from tacit.ring import kernels
 
 __all__ = ["BitMask", "Draw", "Form", "Mask", "MaskValue", "Premask", "Scaled", "Term"]
-
-TensorOp = Callable[[Tensor], Tensor]
 
 
 class MaskValue(Dealt):
@@ -158,7 +158,7 @@ class Term(NamedTuple):
     """Low bits of s_k that are zero, always."""
 
 
-class Mask:
+class Mask(Known):
     """x = E + sum of terms. `opened` is E, and None where no computing party is hosted."""
 
     __slots__ = ("opened", "terms")
@@ -204,8 +204,9 @@ class Mask:
             out.append(total)
         return out
 
+    @override
     def map(self, op: TensorOp) -> Mask:
-        """The masked form of op(x), for an op that only moves elements (a view, an index, an expansion)."""
+        """The masked form of op(x), for a linear op, such as a view, an index, an expansion."""
         opened = _apply(op, self.opened)
         return Mask(opened, [_map_term(term, op, opened) for term in self.terms])
 
@@ -213,13 +214,10 @@ class Mask:
         """This form, whose E and Q are written out already; see `Scaled`."""
         return self
 
-    def add_public(self, c: Tensor) -> Mask:
+    @override
+    def plus(self, public: Tensor) -> Mask:
         """The masked form of x + c; the masks, and with them their tables, stay."""
-        return Mask(None if self.opened is None else self.opened + c, self.terms)
-
-    def scale(self, k: int) -> Mask:
-        """The masked form of k x, for a public integer k."""
-        return self.map(lambda t: t * k)
+        return Mask(None if self.opened is None else self.opened + public, self.terms)
 
     def __repr__(self) -> str:
         return "Mask(<hidden>)"
@@ -280,7 +278,7 @@ Form = Mask | Scaled
 """A masked form of a secret."""
 
 
-class BitMask:
+class BitMask(Known):
     """A shared bit b = c ^ β with c public and β known to the producer; c and β are bytes of value 0 or 1."""
 
     __slots__ = ("_parent", "_ring", "beta", "opened")
@@ -313,6 +311,7 @@ class BitMask:
         assert known is not None
         return known.shape
 
+    @override
     def map(self, op: TensorOp) -> BitMask:
         """The masked form of op(b), for an op that only moves elements."""
         opened, beta = _apply(op, self.opened), self.beta.map(op)
@@ -323,9 +322,10 @@ class BitMask:
             out._parent = self, op
         return out
 
-    def flip(self, bits: Tensor) -> BitMask:
+    @override
+    def plus(self, public: Tensor) -> BitMask:
         """The masked form of b ^ public bits."""
-        opened = None if self.opened is None else self.opened ^ bits
+        opened = None if self.opened is None else self.opened ^ public
         return BitMask(opened, self.beta, self._ring, (self, lambda t: t))
 
     def __repr__(self) -> str:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import add
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from tacit.net.transport import Parcel
 from tacit.protocols.additive import selection
-from tacit.protocols.additive.masks import BitMask, Form, Mask, MaskValue, Premask
+from tacit.protocols.additive.content import Shares, bit_mask, opened, simple_mask
+from tacit.protocols.additive.masks import BitMask, Mask, MaskValue, Premask
 from tacit.protocols.additive.parts import OpenedParts, draw_mask
 from tacit.protocols.additive.scheme import PRODUCER
 from tacit.protocols.additive.source.base import Source
-from tacit.protocols.remembered import Facts, Owned, owned
+from tacit.protocols.remembered import Owned, owned
 from tacit.protocols.values import Bits, Value
 from tacit.ring import kernels
 from tacit.ring.memory import xor, xor_into
 from tacit.session.session import Session
 
-__all__ = ["Masking", "Opening", "masked_form", "simple_mask"]
+__all__ = ["Masking", "Opening"]
 
 Combine = Callable[[Tensor, Tensor], Tensor]
 
@@ -68,7 +69,7 @@ class Masking:
         """The same, and what else is opened in that round."""
         roots: list[Value] = []
         for share in shares:
-            if simple_mask(share.facts) is None:
+            if not is_open(share):
                 root = share
                 while (origin := root.origin()) is not None:
                     root = origin.parent
@@ -77,12 +78,12 @@ class Masking:
         if not roots and not others:
             return []
         pending = [self._begin(root) for root in roots]
-        opened = self.open([*(p.opening for p in pending), *others])
-        for root, p, value in zip(roots, pending, opened, strict=False):
-            root.facts.mask = p.finish(value)
+        values = self.open([*(p.opening for p in pending), *others])
+        for root, p, value in zip(roots, pending, values, strict=False):
+            opened(root.facts).mask = p.finish(value)
         for share in shares:
-            simple_mask(share.facts)
-        return opened[len(roots) :]
+            is_open(share)  # from now on it is, whatever becomes of what it was moved from
+        return values[len(roots) :]
 
     def _begin(self, share: Value) -> Pending:
         """Draw a mask for one secret."""
@@ -93,20 +94,20 @@ class Masking:
             whole = lineage.parent
             if whole.storage.lasting and whole.facts is lineage.facts:
                 return self._begin_part(share, whole, lineage.move)
-        premask = share.premask
+        premask = shares_of(share).keep_premask()
         if premask is not None:
             return self._begin_premasked(share, premask)
         known = owned(share.facts)
         holder = None if known is None else known.party
         secret = MaskValue(draw_mask(self._source, share.shape, holder), holder)
-        tensors = self._masked(share.tensors, known, secret.parts)
+        tensors = self._masked(shares_of(share).true_shares(), known, secret.parts)
         return Pending(
             Opening(tensors, share.shape, 8 * share.numel, add, holder), lambda opened: Mask.simple(opened, secret)
         )
 
     def _begin_premasked(self, share: Value, premask: Premask) -> Pending:
         """Open shares under the mask that is in them, or that and another draw, if it would not be fresh."""
-        tensors = share.raw if self._session.party_indices else []
+        tensors = shares_of(share).held if self._session.party_indices else []
         if not premask.fresh:
             t = self._source.random_ring(share.shape)
             tensors = [x - own for x, own in zip(tensors, t.parts, strict=True)]
@@ -125,7 +126,7 @@ class Masking:
 
     def _begin_bits(self, share: Bits) -> Pending:
         plane, mask = selection.draw_bit_mask(self._source, share.shape)
-        packed = [kernels.pack_bits(t) for i, t in share.protocol.indexed(share.tensors) if i >= 0]
+        packed = [kernels.pack_bits(t) for i, t in share.protocol.indexed(shares_of(share).held) if i >= 0]
         tensors = [xor_into(t, p) for t, p in zip(packed, plane.parts, strict=True)]
 
         def finish(opened: Tensor | None) -> BitMask:
@@ -137,19 +138,19 @@ class Masking:
 
     def _begin_part(self, share: Value, whole: Value, move: Callable[[Tensor], Tensor]) -> Pending:
         """Open those elements of a part of lasting data that no part before it has opened."""
-        facts = whole.facts
-        known = owned(facts)
+        known = owned(whole.facts)
         holder = None if known is None else known.party
-        if facts.parts is None:
+        kept = opened(whole.facts)
+        if kept.parts is None:
             hosted = len(self._session.party_indices)
-            facts.parts = OpenedParts(whole.shape, hosted, holder, producer=self._session.hosts(PRODUCER))
-        books: OpenedParts = facts.parts
+            kept.parts = OpenedParts(whole.shape, hosted, holder, producer=self._session.hosts(PRODUCER))
+        books = kept.parts
         places = books.places(move)
         closed = books.closed(places)
         masks = books.draw(self._source, closed)
         if known is not None and known.value is not None:
             known = Owned(known.party, known.value.reshape(-1)[closed.at])
-        held = whole.tensors
+        held = shares_of(whole).true_shares()
         tensors = self._masked([t.reshape(-1)[closed.at] for t in held] if masks else [], known, masks)
 
         def finish(opened: Tensor | None) -> Mask:
@@ -233,26 +234,16 @@ class Masking:
         return self._mask_beside(beside, [opening])[0]
 
 
-def simple_mask(facts: Facts) -> Any:
-    """The mask of a content, if it is open: its own or, by its lineage, its parent's."""
-    if facts.mask is None and facts.lineage is not None:
-        parent = simple_mask(facts.lineage.facts)
-        if parent is not None:
-            facts.mask = facts.lineage.mask(parent)
-    return facts.mask
+def shares_of(value: Value) -> Shares:
+    """The content of a value of this scheme."""
+    content = value.content
+    assert isinstance(content, Shares)
+    return content
 
 
-def masked_form(facts: Facts) -> Form | None:
-    """A masked form of a content, if there is one: its simple mask, or what a truncation left."""
-    known: Form | None = simple_mask(facts)
-    if known is not None:
-        return known
-    lineage = facts.lineage
-    if facts.form is None and lineage is not None and lineage.move is not None:
-        parent = masked_form(lineage.facts)
-        if parent is not None:
-            facts.form = parent.map(lineage.move)
-    return facts.form
+def is_open(value: Value) -> bool:
+    """Whether its simple mask is known, if only from what it was moved from."""
+    return (bit_mask if isinstance(value, Bits) else simple_mask)(value.facts) is not None
 
 
 def fold(combine: Combine, rows: Sequence[Tensor]) -> Tensor:

@@ -24,17 +24,14 @@ from torch import Tensor
 
 from tacit.protocols.additive.masks import Mask
 from tacit.protocols.additive.source.base import Source
+from tacit.protocols.series import Polynomial
 
-__all__ = ["LARGEST", "POWER_BITS", "Powers", "evaluated", "of_mask", "powers", "scale_of"]
+__all__ = ["POWER_BITS", "Powers", "evaluated", "of_mask", "powers"]
 
 POWER_BITS = 31
 """Fractional bits of the dealt powers of β / W. More: smaller error from them, Σ_j |p^(j) / j!| 2^-32; fewer: more bits
 for the public factors, whose error is 2^(d + 1) times a unit of theirs. At 31, a sigmoid of degree 9 has both alike."""
 
-LARGEST = 2.0 ** (61 - POWER_BITS)
-"""How large a polynomial may get on its window: beyond, no bit would be left for the public factors."""
-
-SAMPLES = 1024
 BLOCK = 1 << 15
 """Elements that are worked on at once: their factors, 256 KB each, stay in the cache. This halves the time."""
 
@@ -66,25 +63,11 @@ def of_mask(a: Tensor, frac_bits: int, window: int, degree: int) -> Tensor:
     return torch.stack([_raised(beta, degree) for beta in rows])
 
 
-def scale_of(coefficients: Sequence[float]) -> int:
-    """The fractional bits that leave a polynomial room on [-1, 1], judged by 1,025 of its values.
-
-    Raises ValueError for one that gets too large.
-    """
-    points = (2 * k / SAMPLES - 1 for k in range(SAMPLES + 1))
-    most = max(abs(_value(coefficients, t)) for t in points)
-    if not most <= LARGEST:
-        raise ValueError(
-            f"a polynomial of a secret may reach {LARGEST:.3g} on its window, and this one reaches {most:.3g}"
-        )
-    return 61 - max(math.frexp(most)[1], 0)
-
-
-def evaluated(x: Powers, coefficients: Sequence[float], indices: Sequence[int]) -> list[Tensor]:
-    """Shares of Σ_k c_k t^k, t = x / W, at scale `scale_of(c)`. Local."""
+def evaluated(x: Powers, polynomial: Polynomial, indices: Sequence[int]) -> list[Tensor]:
+    """Shares of Σ_k c_k t^k, t = x / W, at its scale. Local."""
     if x.epsilon is None:
         return []
-    scale = scale_of(coefficients)
+    scale, coefficients = polynomial.frac_bits, polynomial.coefficients
     taylor = [[math.comb(k, j) * c for k, c in enumerate(coefficients) if k >= j] for j in range(len(coefficients))]
     epsilon = x.epsilon.reshape(-1)
     betas = [beta.view(beta.shape[0], -1) for beta in x.beta]
@@ -121,13 +104,6 @@ def _horner(t: Tensor, coefficients: Sequence[float]) -> Tensor:
     total = torch.full_like(t, coefficients[-1])
     for c in reversed(coefficients[:-1]):
         total.mul_(t).add_(c)
-    return total
-
-
-def _value(coefficients: Sequence[float], t: float) -> float:
-    total = 0.0
-    for c in reversed(coefficients):
-        total = total * t + c
     return total
 
 

@@ -26,22 +26,29 @@ from tacit.protocols.additive import (
     selection,
     truncation,
 )
+from tacit.protocols.additive.content import Shares, Unsettled, bit_mask, masked_form, opened, simple_mask
 from tacit.protocols.additive.cost import COSTS
-from tacit.protocols.additive.masks import Mask, Premask
-from tacit.protocols.additive.opening import Masking, fold, masked_form, simple_mask
+from tacit.protocols.additive.masks import BitMask, Form, Mask, Premask
+from tacit.protocols.additive.opening import Masking, fold, shares_of
 from tacit.protocols.additive.scheme import SCHEME
 from tacit.protocols.additive.source.base import Source
 from tacit.protocols.additive.source.dealing import Links
 from tacit.protocols.additive.source.produced import Produced
 from tacit.protocols.number import Number
-from tacit.protocols.protocol import Harmonics, Polynomial, Protocol
-from tacit.protocols.remembered import Owned, Storage
+from tacit.protocols.protocol import Protocol
+from tacit.protocols.remembered import Owned, Remembered, Storage
+from tacit.protocols.series import POWER_OF_TWO_BITS, Harmonics, Polynomial
 from tacit.protocols.values import Bits, Value
 from tacit.ring import kernels
 from tacit.ring.shapes import broadcast
 from tacit.session.session import Session
 
 __all__ = ["Additive"]
+
+SETTLED: Remembered[Number] = Remembered("truncated, by fractional bits")
+POWERS: Remembered[powers.Powers] = Remembered("masked powers, by window")
+LESS: Remembered[Bits] = Remembered("compared, by threshold")
+ARITHMETIC: Remembered[Number] = Remembered("bits as integers")
 
 BOUND = 1 << 62
 """What a truncation asks of its operand's magnitude."""
@@ -117,7 +124,9 @@ class Additive(Protocol):
         session.check_open()
         binary = isinstance(x, Bits)
         combine: Callable[[Tensor, Tensor], Tensor] = xor if binary else add
-        fresh = [self._refreshed(i, t.contiguous(), binary) for i, t in self.indexed(x.tensors) if i >= 0]
+        fresh = [
+            self._refreshed(i, t.contiguous(), binary) for i, t in self.indexed(shares_of(x).true_shares()) if i >= 0
+        ]
         if binary:
             fresh = [kernels.pack_bits(t) for t in fresh]
         names = [session.parties[i] for i in self._indices]
@@ -148,7 +157,9 @@ class Additive(Protocol):
     def refresh(self, x: Number) -> list[Tensor]:
         """Each party adds a fresh sharing of zero."""
         self.session.check_open()
-        return [self._refreshed(i, t.contiguous(), False) for i, t in self.indexed(x.tensors) if i >= 0]
+        return [
+            self._refreshed(i, t.contiguous(), False) for i, t in self.indexed(shares_of(x).true_shares()) if i >= 0
+        ]
 
     @override
     def adopt(
@@ -163,7 +174,7 @@ class Additive(Protocol):
         name: str = "a value",
     ) -> Number:
         self._check_adopted(shares, shape, torch.int64, name)
-        out = self._arithmetic(shares, torch.Size(shape), frac_bits, headroom)
+        out = self._arithmetic(list(shares), torch.Size(shape), frac_bits, headroom)
         out.storage.precise, out.storage.lasting = precise, lasting
         return out
 
@@ -174,7 +185,7 @@ class Additive(Protocol):
         self._check_adopted(shares, shape, torch.uint8, name)
         if any(t.numel() and t.max() > 1 for t in shares):
             raise DataError(f"the share of {name} holds other bytes than 0 and 1, which are what bits are kept in")
-        out = self._binary(shares, torch.Size(shape))
+        out = self._binary(list(shares), torch.Size(shape))
         out.storage.lasting = lasting
         return out
 
@@ -205,8 +216,8 @@ class Additive(Protocol):
     def together(self, *shares: Value) -> None:
         self._masking.open_together(*shares)
 
-    @override
-    def unmask(self, tensors: Sequence[Tensor], premask: Premask) -> None:
+    def deal_premask(self, tensors: Sequence[Tensor], premask: Premask) -> None:
+        """Add shares of a premask, in place, to shares that are short of it. The producer deals them."""
         for t, a in zip(tensors, premask.secret.deal(self._source).parts, strict=False):  # the producer has none
             t += a
 
@@ -214,10 +225,8 @@ class Additive(Protocol):
     def multiply(self, x: Number, y: Number) -> Number:
         self.together(*(v for v in (x, y) if masked_form(v.facts) is None))
         shape = broadcast(x.shape, y.shape)
-        left = masked_form(x.facts)
-        right = left if x is y else masked_form(y.facts)
-        assert left is not None
-        assert right is not None
+        left = _form(x)
+        right = left if x is y else _form(y)
         out = self._product(product.elementwise(self._source, left, right, shape, self._indices), x, y)
         out.storage.positive |= x is y
         return out
@@ -225,13 +234,14 @@ class Additive(Protocol):
     @override
     def bilinear(self, x: Number, y: Number, op: Callable[[Tensor, Tensor], Tensor]) -> Number:
         self.together(x, y)
-        left, right = simple_mask(x.facts), simple_mask(y.facts)
+        left, right = _simple(x), _simple(y)
         return self._product(product.bilinear(self._source, left, right, op, self._indices), x, y)
 
     def _product(self, result: product.Product, x: Number, y: Number) -> Number:
         parts, shape, premask = result
         a, b = x.storage.headroom, y.storage.headroom
-        out = self._arithmetic(parts, shape, x.frac_bits + y.frac_bits, 0 if a and b else a + b).premasked(premask)
+        storage = Storage(shape.numel(), x.frac_bits + y.frac_bits, 0 if a and b else a + b)
+        out = Number(self, Shares.premasked(self, parts or _meta(shape, torch.int64), premask), storage)
         out.storage.positive = x.storage.positive and y.storage.positive
         return out
 
@@ -244,13 +254,7 @@ class Additive(Protocol):
         target = x.settled_bits if frac_bits is None else frac_bits
         if x.frac_bits <= target:
             return x
-        memo = x.facts.memo
-        key = ("settled", target)
-        if key not in memo:
-            memo[key] = self._settle(x, target)
-        found = memo[key]
-        assert isinstance(found, Number)
-        return found
+        return SETTLED.once(x, lambda: self._settle(x, target), target)
 
     def _settle(self, x: Number, target: int) -> Number:
         origin = x.origin()
@@ -258,13 +262,13 @@ class Additive(Protocol):
             settled = self.settle(origin.parent, target).move(origin.move, view=False)
             return settled
         self.together(x)
-        mask, bits = simple_mask(x.facts), x.frac_bits - target
+        mask, bits = _simple(x), x.frac_bits - target
         form = truncation.truncated(self._source, mask, bits)
         out = self._arithmetic(form.parts(self._indices), x.shape, target, x.storage.headroom)
         out.storage.far = x.storage.far
         out.sized_as(x)
-        out.facts.form = form
-        out.facts.memo["unsettled"] = (mask, bits)
+        known = opened(out.facts)
+        known.form, known.unsettled = form, Unsettled(mask, bits)
         return out
 
     @override
@@ -274,27 +278,26 @@ class Additive(Protocol):
         if not 2.0**-62 <= drop < 1 - 2.0**-62:
             return None
         self.together(x)
-        form = truncation.scaled(self._source, simple_mask(x.facts), drop)
+        form = truncation.scaled(self._source, _simple(x), drop)
         out = self._arithmetic(form.parts(self._indices), x.shape, target, x.storage.headroom)
         out.storage.far = x.storage.far * abs(factor)
         out.storage.positive = x.storage.positive
-        out.facts.form = form
+        opened(out.facts).form = form
         return out if factor > 0 else -out
 
     @override
     def settle_all(self, shares: Sequence[Number], frac_bits: int | None = None) -> list[Number]:
         targets = [x.settled_bits if frac_bits is None else frac_bits for x in shares]
         pairs = list(zip(shares, targets, strict=True))
-        self.together(*(x for x, t in pairs if x.frac_bits > t and ("settled", t) not in x.facts.memo))
+        self.together(*(x for x, t in pairs if x.frac_bits > t and SETTLED.of(x, t) is None))
         return [self.settle(x, t) for x, t in pairs]
 
     @override
     def harmonics(self, x: Number, series: Harmonics) -> Number:
         mask, frac_bits = self._opened_form(x, series.period)
         parts = harmonics.waves(self._source, mask, frac_bits, series, self._indices)
-        scale = harmonics.scale_of(series)
-        out = self._arithmetic(parts, x.shape, scale)
-        return out.plus(torch.tensor(round(series.constant * 2**scale))) if series.constant else out
+        out = self._arithmetic(parts, x.shape, series.frac_bits)
+        return out.plus(torch.tensor(round(series.constant * 2**series.frac_bits))) if series.constant else out
 
     @override
     def polynomials(self, x: Number, polynomials: Sequence[Polynomial]) -> list[Number]:
@@ -304,34 +307,32 @@ class Additive(Protocol):
         known = self._powers(x, window, max(degree, 1))
         out = []
         for p in polynomials:
-            parts = powers.evaluated(known, p.coefficients, self._indices)
-            out.append(self._arithmetic(parts, x.shape, powers.scale_of(p.coefficients)))
+            out.append(self._arithmetic(powers.evaluated(known, p, self._indices), x.shape, p.frac_bits))
         return out
 
     def _powers(self, x: Number, window: int, degree: int) -> powers.Powers:
-        memo, key = x.facts.memo, ("powers", window)
-        found = memo.get(key)
+        found = POWERS.of(x, window)
         if found is None or found.degree < degree:
             mask, frac_bits = self._opened_form(x, 4 * window)
-            memo[key] = found = powers.powers(self._source, mask, frac_bits, window, degree)
-        assert isinstance(found, powers.Powers)
+            found = POWERS.keep(x, powers.powers(self._source, mask, frac_bits, window, degree), window)
         return found
 
     @override
     def powers_of_two(self, y: Number) -> Number:
         mask, frac_bits = self._opened_form(y, exponential.PERIOD)
         parts = exponential.powers_of_two(self._source, mask, frac_bits, self._indices)
-        return self._arithmetic(parts, y.shape, exponential.SCALE)
+        return self._arithmetic(parts, y.shape, POWER_OF_TWO_BITS)
 
     # --- bits ------------------------------------------------------------------------------------------------------
 
     @override
     def less(self, x: Number, thresholds: Sequence[int], *beside: Callable[[], Value]) -> list[Bits]:
-        memo = x.facts.memo
-        missing = [t for t in dict.fromkeys(thresholds) if ("less", t) not in memo]
+        missing = [t for t in dict.fromkeys(thresholds) if LESS.of(x, t) is None]
         if missing:
-            memo.update({("less", t): b for t, b in zip(missing, self._less(x, missing, beside), strict=True)})
-        return [memo["less", t] for t in thresholds]
+            for t, bit in zip(missing, self._less(x, missing, beside), strict=True):
+                LESS.keep(x, bit, t)
+        found = [LESS.of(x, t) for t in thresholds]
+        return [bit for bit in found if bit is not None]
 
     def _less(self, x: Number, thresholds: Sequence[int], beside: Sequence[Callable[[], Value]]) -> list[Bits]:
         origin = x.origin()
@@ -357,13 +358,13 @@ class Additive(Protocol):
 
         What was opened to truncate x will do, if the period has room at its scale.
         """
-        unsettled = x.facts.memo.get("unsettled")
+        unsettled = opened(x.facts).unsettled
         if unsettled is not None and simple_mask(x.facts) is None:
             mask, bits = unsettled
             if period << (x.frac_bits + bits) <= 1 << 64:
                 return mask, x.frac_bits + bits
         self.together(x)
-        return simple_mask(x.facts), x.frac_bits
+        return _simple(x), x.frac_bits
 
     @override
     def select(self, pairs: Sequence[tuple[Bits, Number]]) -> list[Number]:
@@ -373,10 +374,9 @@ class Additive(Protocol):
         out = []
         for b, x in pairs:
             y = x if x.storage.precise else self.settle(x)
-            form = masked_form(y.facts)
-            assert form is not None
-            tensors = [t for i, t in self.indexed(y.tensors) if i >= 0]
-            parts = selection.selected(self._source, simple_mask(b.facts), form, tensors, y.shape)
+            form = _form(y)
+            tensors = [t for i, t in self.indexed(shares_of(y).true_shares()) if i >= 0]
+            parts = selection.selected(self._source, _bits(b), form, tensors, y.shape)
             out.append(self._arithmetic(parts, y.shape, y.frac_bits, y.storage.headroom))
             out[-1].storage.precise, out[-1].storage.far = y.storage.precise, y.storage.far
             out[-1].sized_as(y)
@@ -386,7 +386,7 @@ class Additive(Protocol):
     def conjunction(self, x: Bits, y: Bits) -> Bits:
         self.together(x, y)
         shape = broadcast(x.shape, y.shape)
-        left, right = simple_mask(x.facts), simple_mask(y.facts)
+        left, right = _bits(x), _bits(y)
         return self._binary(conjunction.both(self._source, left, right, shape, self._indices), shape)
 
     @override
@@ -400,27 +400,50 @@ class Additive(Protocol):
     def _all_of(self, bits: Sequence[Bits]) -> Bits:
         if len(bits) <= 2:
             return bits[0] if len(bits) == 1 else self.conjunction(*bits)
-        parts = conjunction.all_of(self._source, [simple_mask(b.facts) for b in bits], bits[0].shape)
+        parts = conjunction.all_of(self._source, [_bits(b) for b in bits], bits[0].shape)
         return self._binary(parts, bits[0].shape)
 
     @override
     def to_arithmetic(self, b: Bits) -> Number:
-        memo = b.facts.memo
-        if "arithmetic" not in memo:
+        found = ARITHMETIC.of(b)
+        if found is None:
             self.together(b)
-            parts = selection.to_ring(self._source, simple_mask(b.facts), self._indices)
-            memo["arithmetic"] = out = self._arithmetic(parts, b.shape, 0)
-            out.storage.positive = True
-        found = memo["arithmetic"]
-        assert isinstance(found, Number)
+            parts = selection.to_ring(self._source, _bits(b), self._indices)
+            found = ARITHMETIC.keep(b, self._arithmetic(parts, b.shape, 0))
+            found.storage.positive = True
         return found
 
     # --- construction ----------------------------------------------------------------------------------------------
 
-    def _arithmetic(self, parts: Sequence[Tensor], shape: torch.Size, frac_bits: int, headroom: int = 0) -> Number:
-        tensors = parts or [torch.empty(shape, dtype=torch.int64, device="meta")]
-        return Number(self, tensors, Storage(shape.numel(), frac_bits, headroom))
+    def _arithmetic(self, parts: list[Tensor], shape: torch.Size, frac_bits: int, headroom: int = 0) -> Number:
+        content = Shares(self, parts or _meta(shape, torch.int64))
+        return Number(self, content, Storage(shape.numel(), frac_bits, headroom))
 
-    def _binary(self, parts: Sequence[Tensor], shape: torch.Size) -> Bits:
-        tensors = parts or [torch.empty(shape, dtype=torch.uint8, device="meta")]
-        return Bits(self, tensors, Storage(shape.numel()))
+    def _binary(self, parts: list[Tensor], shape: torch.Size) -> Bits:
+        return Bits(self, Shares(self, parts or _meta(shape, torch.uint8)), Storage(shape.numel()))
+
+
+def _meta(shape: torch.Size, dtype: torch.dtype) -> list[Tensor]:
+    """What the producer holds of a secret."""
+    return [torch.empty(shape, dtype=dtype, device="meta")]
+
+
+def _simple(x: Number) -> Mask:
+    """The simple mask of a number that is open."""
+    mask = simple_mask(x.facts)
+    assert mask is not None
+    return mask
+
+
+def _bits(b: Bits) -> BitMask:
+    """The mask of bits that are open."""
+    mask = bit_mask(b.facts)
+    assert mask is not None
+    return mask
+
+
+def _form(x: Number) -> Form:
+    """A masked form of a number that has one."""
+    form = masked_form(x.facts)
+    assert form is not None
+    return form

@@ -1,0 +1,351 @@
+"""Shares: what the parties hosted here hold of a secret, and what is known of the masks it was opened under.
+
+Numbers are additive shares modulo 2^64, bits are XOR shares. The crypto-producer runs the same program on one meta
+tensor. Shares may be short of a premask (see `masks.Premask`) from their beginning; whoever needs true shares asks for
+them with a verb, `parts` or `deal_premask`, at every role at the same point of the program, since that sends bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import add, sub, xor
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from tacit.protocols.additive.masks import BitMask, Form, Mask, Premask
+from tacit.protocols.additive.parts import OpenedParts
+from tacit.protocols.content import Content, TensorOp
+from tacit.protocols.remembered import Facts
+
+if TYPE_CHECKING:
+    from tacit.protocols.additive.protocol import Additive
+
+__all__ = ["Opened", "Shares", "Unsettled", "bit_mask", "masked_form", "opened", "simple_mask"]
+
+
+class Shares(Content):
+    """A tensor for each party hosted here, or a single meta tensor at the producer."""
+
+    __slots__ = ("_missing", "_whole", "base", "held", "home", "seen")
+
+    def __init__(self, home: Additive, held: list[Tensor], base: Shares | None = None) -> None:
+        self.home = home
+        self.held = held
+        """What the parties hold: shares, or shares that are short of a premask."""
+        self.base = base
+        """What this is a view of; None for all of a storage. Several secrets may lie in one buffer, at each party in
+        another place, so places count from the base."""
+        self._missing: Premask | None = None
+        """At a base: the mask that is in the shares, `_whole`, of all its views, until somebody needs true shares."""
+        self._whole: list[Tensor] = []
+        self.seen: tuple[Premask, Premask] | None = None
+        """The base's premask, and what this view has of it."""
+
+    @classmethod
+    def premasked(cls, home: Additive, held: list[Tensor], premask: Premask) -> Shares:
+        """Shares that are short of a mask."""
+        out = cls(home, held)
+        out._miss(premask, out)
+        return out
+
+    def _miss(self, premask: Premask, view: Shares) -> None:
+        """Say of a base that its shares, seen by a view as a whole, are short of a mask."""
+        self._missing, self._whole = premask, view.held
+        view.seen = premask, premask
+
+    @property
+    def root(self) -> Shares:
+        """All of the storage."""
+        return self if self.base is None else self.base
+
+    # --- premasks --------------------------------------------------------------------------------------------------
+
+    def deal_premask(self) -> None:
+        """Make true shares of premasked ones, for all views of the storage. The producer deals 8 bytes an element."""
+        root = self.root
+        if root._missing is not None:
+            self.home.deal_premask(root._whole, root._missing)
+            root._missing, root._whole = None, []
+
+    def keep_premask(self) -> Premask | None:
+        """The mask that is in the shares, if this view still knows it; otherwise it is dealt away, and they have none.
+
+        The latter is so where the storage was written to after this view of it was made.
+        """
+        missing = self.root._missing
+        if missing is None:
+            return None
+        if self.seen is not None and self.seen[0] is missing:
+            return self.seen[1]
+        self.deal_premask()
+        return None
+
+    def true_shares(self) -> list[Tensor]:
+        """Shares that add up to the secret, one for each party hosted here. Bytes as `deal_premask`."""
+        self.deal_premask()
+        return self.held
+
+    # --- as PyTorch sees it ----------------------------------------------------------------------------------------
+
+    @property
+    @override
+    def like(self) -> Tensor:
+        return self.held[0]
+
+    @property
+    @override
+    def offset(self) -> int:
+        if self.base is None:
+            return 0
+        return int(self.held[0].storage_offset() - self.base.held[0].storage_offset())
+
+    @override
+    def pack(self) -> None:
+        self.held[:] = [t.contiguous() for t in self.held]
+
+    # --- operations ------------------------------------------------------------------------------------------------
+
+    @override
+    def move(self, op: TensorOp, *, view: bool) -> Shares:
+        premask = self.keep_premask()
+        moved = [op(t) for t in self.held]
+        if premask is None:
+            return Shares(self.home, moved, self.root if view else None)
+        premask_of_moved = premask.map(op, moved[0].shape, onto=False)  # elements may be repeated
+        if not view:
+            return Shares.premasked(self.home, unaliased(moved, self.held), premask_of_moved)
+        out = Shares(self.home, moved, self.root)
+        whole = self.root._missing
+        assert whole is not None
+        out.seen = whole, premask_of_moved
+        return out
+
+    @override
+    def strided(self, op: Callable[[Tensor, int], Tensor], reads: Callable[[int], Any]) -> Shares:
+        first = self.root.held[0]
+        extent = 1 + sum((n - 1) * s for n, s in zip(first.shape, first.stride(), strict=True)) if first.numel() else 0
+        reads(extent)
+        pairs = zip(self.true_shares(), self.root.held, strict=True)
+        return Shares(self.home, [op(t, int(whole.storage_offset())) for t, whole in pairs], self.root)
+
+    @override
+    def linear(self, op: TensorOp, *, onto: bool = False, shape: torch.Size | None = None) -> Shares:
+        """`onto` makes a uniform mask of the operand one of the result; see `masks.Premask`."""
+        premask = self.keep_premask()
+        out = [op(t) for t in self.held] if shape is None else pointwise(op, shape, self.held)
+        if premask is None:
+            return Shares(self.home, out)
+        if out[0].numel() > self.held[0].numel():
+            return Shares(self.home, pointwise(op, out[0].shape, self.true_shares()))
+        return Shares.premasked(self.home, unaliased(out, self.held), premask.map(op, out[0].shape, onto=onto))
+
+    @override
+    def combined(self, op: Callable[..., Tensor], *others: Shares) -> Shares:
+        columns = [x.true_shares() for x in (self, *others)]
+        return Shares(self.home, [op(*row) for row in zip(*columns, strict=True)])
+
+    @override
+    def end_to_end(self, others: Sequence[Shares]) -> Shares:
+        rows = [self, *others]
+        premasks = [x.keep_premask() for x in rows]
+        count = torch.Size((sum(x.held[0].numel() for x in rows),))
+        joined = pointwise(_end_to_end, count, *(x.held for x in rows))
+        if not any(premasks):
+            return Shares(self.home, joined)
+        return Shares.premasked(self.home, joined, Premask.end_to_end(premasks, [x.shape for x in rows]))
+
+    @override
+    def copy(self) -> Shares:
+        premask = self.keep_premask()
+        copied = [t.clone() for t in self.held]
+        return Shares(self.home, copied) if premask is None else Shares.premasked(self.home, copied, premask)
+
+    @override
+    def add(self, other: Shares, shape: torch.Size) -> Shares:
+        both = (self, other)
+        for x in both:
+            if x.shape.numel() != shape.numel() or x.keep_premask() is None:
+                x.deal_premask()
+        premasks = [
+            p if x.shape == shape else p.map(lambda t: t.reshape(shape), shape, onto=True)
+            for x in both
+            if (p := x.keep_premask()) is not None
+        ]
+        total = pointwise(add, shape, self.held, other.held)
+        if not premasks:
+            return Shares(self.home, total)
+        premask = premasks[0] if len(premasks) == 1 else premasks[0].plus(premasks[1], shape)
+        return Shares.premasked(self.home, total, premask)
+
+    @override
+    def subtract(self, other: Shares, shape: torch.Size) -> Shares:
+        if self.keep_premask() is not None or other.keep_premask() is not None:
+            return self.add(other.linear(torch.neg, onto=True, shape=other.shape), shape)
+        return Shares(self.home, pointwise(sub, shape, self.held, other.held))
+
+    @override
+    def add_public(self, c: Tensor, shape: torch.Size) -> Shares:
+        if shape != self.shape:
+            self.deal_premask()
+        premask = self.keep_premask()
+        total = [t + c if i == 0 else t.expand(shape).clone() for i, t in self.home.indexed(self.held)]
+        return Shares(self.home, total) if premask is None else Shares.premasked(self.home, total, premask)
+
+    @override
+    def xor(self, other: Shares, shape: torch.Size) -> Shares:
+        return Shares(self.home, pointwise(xor, shape, self.held, other.held))
+
+    @override
+    def xor_public(self, bits: Tensor) -> Shares:
+        return Shares(self.home, [t ^ bits if i == 0 else t.clone() for i, t in self.home.indexed(self.held)])
+
+    @override
+    def write(self, source: Shares, *, whole: bool) -> None:
+        """The producer deals a premask away where only a part is overwritten, here or at the source."""
+        premask = source.keep_premask() if whole else None
+        written = source.held if premask is not None else source.true_shares()
+        if whole:
+            self.root._missing, self.root._whole = None, []
+        for mine, theirs in zip(self.true_shares(), written, strict=True):
+            mine.copy_(theirs)
+        if premask is not None:
+            self.root._miss(premask, self)
+
+    # --- where it leaves the scheme --------------------------------------------------------------------------------
+
+    @override
+    def parts(self) -> list[Tensor]:
+        return self.true_shares()
+
+    @override
+    def assembled(self) -> Tensor:
+        """The shares together, with what has been left out of them: a mask that only the producer knows."""
+        total = self.held[0].clone()
+        bits = total.dtype == torch.uint8
+        for other in self.held[1:]:
+            total = total ^ other if bits else total + other
+        root = self.root
+        if root._missing is None:
+            return total
+        if self.seen is not None and self.seen[0] is root._missing:
+            return total + _plain(self.seen[1])
+        return total + _lying_there(_plain(root._missing), root._whole[0], self.held[0])
+
+
+class Unsettled(NamedTuple):
+    """What a truncated number was before: the mask it was opened under, and the bits that were taken off."""
+
+    mask: Mask
+    bits: int
+
+
+class Opened:
+    """What is open of one version of a content. Every role knows the same at the same time."""
+
+    __slots__ = ("form", "mask", "parts", "unsettled")
+
+    def __init__(self) -> None:
+        self.mask: Mask | BitMask | None = None
+        """Its simple mask."""
+        self.form: Form | None = None
+        """A masked form with more than one term, left by a truncation."""
+        self.unsettled: Unsettled | None = None
+        self.parts: OpenedParts | None = None
+        """Of lasting data: what has been opened of it, element by element."""
+
+
+def opened(facts: Facts) -> Opened:
+    """What is open of a content, to be added to."""
+    if facts.scheme is None:
+        facts.scheme = Opened()
+    found: Opened = facts.scheme
+    return found
+
+
+def _mask(facts: Facts) -> Mask | BitMask | None:
+    known: Opened | None = facts.scheme
+    if known is not None and known.mask is not None:
+        return known.mask
+    lineage = facts.lineage
+    parent = None if lineage is None else _mask(lineage.facts)
+    if parent is None or lineage is None:
+        return None
+    mask = lineage.step(parent)
+    assert isinstance(mask, Mask | BitMask)
+    opened(facts).mask = mask
+    return mask
+
+
+def simple_mask(facts: Facts) -> Mask | None:
+    """The mask of numbers, if they are open: their own or, by their lineage, their parent's."""
+    mask = _mask(facts)
+    assert not isinstance(mask, BitMask)
+    return mask
+
+
+def bit_mask(facts: Facts) -> BitMask | None:
+    """The mask of bits, if they are open."""
+    mask = _mask(facts)
+    assert not isinstance(mask, Mask)
+    return mask
+
+
+def masked_form(facts: Facts) -> Form | None:
+    """A masked form of numbers, if there is one: their simple mask, or what a truncation left."""
+    simple = simple_mask(facts)
+    if simple is not None:
+        return simple
+    known: Opened | None = facts.scheme
+    if known is not None and known.form is not None:
+        return known.form
+    lineage = facts.lineage
+    if lineage is None or lineage.move is None:
+        return None
+    parent = masked_form(lineage.facts)
+    if parent is None:
+        return None
+    form = parent.map(lineage.move)
+    opened(facts).form = form
+    return form
+
+
+def pointwise(op: Callable[..., Tensor], shape: torch.Size, *columns: Sequence[Tensor]) -> list[Tensor]:
+    """op on what each hosted party holds of some secrets, whose result has this shape.
+
+    The producer holds meta tensors, on which PyTorch takes 70 µs for a sum. So where no strides have to be found, which
+    decide about views and must be the same at every role, the result is made here.
+    """
+    like = columns[0][0]
+    if like.is_meta and all(t.is_contiguous() for (t,) in columns):
+        return [torch.empty(shape, dtype=like.dtype, device="meta")]
+    return [op(*row) for row in zip(*columns, strict=True)]
+
+
+def unaliased(results: list[Tensor], operands: list[Tensor]) -> list[Tensor]:
+    """Results in memory of their own: a mask is taken out of shares in place, and out of these only."""
+    return [
+        r.clone(memory_format=torch.contiguous_format)
+        if r.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+        else r
+        for r, x in zip(results, operands, strict=True)
+    ]
+
+
+def _end_to_end(*tensors: Tensor) -> Tensor:
+    return torch.cat([t.reshape(-1) for t in tensors])
+
+
+def _plain(premask: Premask) -> Tensor:
+    plain = premask.secret.plain
+    assert plain is not None
+    return plain
+
+
+def _lying_there(mask: Tensor, whole: Tensor, view: Tensor) -> Tensor:
+    """The elements of a mask of the whole that lie where those of a view do."""
+    memory = torch.zeros(whole.untyped_storage().nbytes() // 8, dtype=torch.int64)
+    memory.as_strided(whole.shape, whole.stride(), whole.storage_offset()).copy_(mask)
+    return memory.as_strided(view.shape, view.stride(), view.storage_offset())

@@ -1,0 +1,99 @@
+"""What primitives evaluate: Fourier series, polynomials and powers of two, with the room that their results have.
+
+These are part of what a protocol promises, whatever its scheme: how fine a result is, and where it stops being right.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+__all__ = ["HIGHEST", "LARGEST", "LOWEST", "POWER_OF_TWO_BITS", "ROOM", "Harmonics", "Polynomial"]
+
+ROOM = 14
+"""Bits of room for multiples and sums of a series. More: larger ones; fewer: finer results."""
+
+LOWEST, HIGHEST = -44, 16
+"""The window of exponents of a power of two: below, it is less than any unit; above, it would not fit."""
+
+POWER_OF_TWO_BITS = 46
+"""Fractional bits of a power of two, so that 2^16 stays below 2^62."""
+
+LARGEST = 2.0**30
+"""How large a polynomial may get on its window. More: coarser results and, in a scheme that deals powers, coarser
+powers; 30 leaves these 31 bits of a ring element's 61."""
+
+SAMPLES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Harmonics:
+    """A trigonometric polynomial, with θ = 2π turns / period and m = 1, 2, 3, … or, if it is `odd`, 1, 3, 5, …,
+
+    constant + Σ_k (sine[k] sin(m_k θx) + cosine[k] cos(m_k θx))
+    """
+
+    period: int
+    """A power of two."""
+    sine: tuple[float, ...] = ()
+    cosine: tuple[float, ...] = ()
+    constant: float = 0.0
+    turns: int = 1
+    odd: bool = False
+    rounding: float = 2.0**-20
+    """What the arithmetic may add to the error. Less: more bytes."""
+    room: int = 0
+    """Whatever becomes of a sum before it is truncated stays below 2^room, too: `ROOM` if that is up to a user."""
+
+    @property
+    def amplitudes(self) -> list[tuple[float, float]]:
+        """The coefficients of sine and cosine of each term."""
+        count = max(len(self.sine), len(self.cosine))
+        p, q = ((*c, *[0.0] * (count - len(c))) for c in (self.sine, self.cosine))
+        return list(zip(p, q, strict=True))
+
+    @property
+    def multiples(self) -> list[int]:
+        """m_k of each term."""
+        return [2 * k + 1 if self.odd else k + 1 for k in range(len(self.amplitudes))]
+
+    @property
+    def frac_bits(self) -> int:
+        """The fractional bits of a sum, 62 - m: with all roundings, and what it has room for, it stays below 2^m."""
+        bound = abs(self.constant) + sum(math.hypot(p, q) for p, q in self.amplitudes) + self.rounding
+        return 62 - max(math.frexp(bound)[1], self.room)
+
+
+@dataclass(frozen=True, slots=True)
+class Polynomial:
+    """Σ_k coefficients[k] (x / window)^k, for -window <= x < window; the window is a power of two."""
+
+    window: int
+    coefficients: tuple[float, ...]
+
+    @property
+    def frac_bits(self) -> int:
+        """The fractional bits that leave it room on its window, judged by 1,025 of its values.
+
+        Raises ValueError for one that gets too large.
+        """
+        return _polynomial_bits(self.coefficients)
+
+
+@lru_cache(maxsize=256)
+def _polynomial_bits(coefficients: tuple[float, ...]) -> int:
+    points = (2 * k / SAMPLES - 1 for k in range(SAMPLES + 1))
+    most = max(abs(_value(coefficients, t)) for t in points)
+    if not most <= LARGEST:
+        raise ValueError(
+            f"a polynomial of a secret may reach {LARGEST:.3g} on its window, and this one reaches {most:.3g}"
+        )
+    return 61 - max(math.frexp(most)[1], 0)
+
+
+def _value(coefficients: tuple[float, ...], t: float) -> float:
+    total = 0.0
+    for c in reversed(coefficients):
+        total = total * t + c
+    return total
