@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import tacit
@@ -43,12 +44,16 @@ PRICED = {
 """What still holds what something costs in one scheme, where it should ask for `protocol.costs`."""
 
 
+@cache
+def parsed() -> dict[str, ast.Module]:
+    """The files of the package with their syntax trees."""
+    paths = sorted(SOURCE.rglob("*.py"))
+    return {path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+
+
 def files(*without: str) -> Iterator[tuple[str, ast.Module]]:
-    """The files of the package with their syntax trees, without some folders."""
-    for path in sorted(SOURCE.rglob("*.py")):
-        place = path.relative_to(SOURCE)
-        if place.parts[0] not in without:
-            yield place.as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+    """All files but those in some folders."""
+    return ((place, tree) for place, tree in parsed().items() if place.partition("/")[0] not in without)
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
