@@ -35,12 +35,7 @@ NAMES = {
 """What still has a name that is one scheme's."""
 
 PRICES = re.compile(r"COMPARED|CHOSEN|FEW")
-PRICED = {
-    ("aten/sorting.py", "FEW"),
-    ("functions/sorting.py", "FEW"),
-    ("functions/tournament.py", "CHOSEN"),
-    ("functions/tournament.py", "COMPARED"),
-}
+PRICED = {"CHOSEN", "COMPARED", "FEW"}
 """What still holds what something costs in one scheme, where it should ask for `protocol.costs`."""
 
 
@@ -99,11 +94,6 @@ def test_nothing_above_the_protocols_has_a_schemes_words() -> None:
 
 
 def test_nothing_above_the_protocols_holds_a_schemes_prices() -> None:
-    found = {
-        (place, name)
-        for place, tree in files("protocols", "ring", "fhe")
-        for name in named(tree)
-        if PRICES.fullmatch(name)
-    }
+    found = {name for _, tree in files("protocols", "ring", "fhe") for name in named(tree) if PRICES.fullmatch(name)}
 
     assert found == PRICED
