@@ -38,7 +38,7 @@ Path("answer").write_bytes(laboratory.answer(Path("query").read_bytes()))
 
 # The hospital: decrypts.
 values = hospital.decrypt(Path("answer").read_bytes(), query)
-diagnoses = hospital.spec.head.predict(values, hospital.spec.encoder.encode(patients[:10]))
+diagnoses = hospital.spec.head.predict(values, hospital.spec.encode(patients[:10]))
 for name in ("key.public", "query", "answer"):
     print(f"{name}: {Path(name).stat().st_size:,} bytes")
 print(f"diagnoses equal to the model's own: {(diagnoses == trained.predict(patients[:10])).all()}")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from tacit.errors import KeyMismatchError, MessageError
+from tacit.errors import FheError, KeyMismatchError, MessageError
 from tacit.fhe import Client, Server, spec
 from tacit.fhe.ensemble import GradientBoostingClassifier
 from tacit.fhe.linear_model import LogisticRegression
@@ -47,6 +49,7 @@ def test_the_clients_half_holds_no_weight_and_the_servers_no_key(linear: Logisti
     )
 
 
+@pytest.mark.filterwarnings("ignore:encrypted and clear")
 def test_hidden_thresholds_are_the_grids_not_the_models(datasets: dict) -> None:
     x, _, y, _ = datasets["wine"]
     model = DecisionTreeClassifier(max_depth=4, random_state=0, hide_thresholds=True, n_bits=3).fit(x, y).compile(x)
@@ -100,9 +103,35 @@ def test_halves_are_not_mixed_up(
         Client(tmp_path / "client", server=Server(tmp_path / "server")).predict(ROWS)
 
 
-def test_a_pickled_model_leaves_its_keys_behind(linear: LogisticRegression) -> None:
-    again = pickle.loads(pickle.dumps(linear))
+@pytest.mark.parametrize("which", ["linear", "boosted"])
+@pytest.mark.parametrize("by", ["pickle", "deepcopy", "joblib"])
+def test_a_copied_model_predicts_with_keys_of_its_own(
+    which: str, by: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    model = request.getfixturevalue(which)
+    secret = model._circuit.client._secret.secret_bytes()
 
-    assert linear._circuit is not None
-    assert again._circuit is None
-    assert (again.predict(ROWS) == linear.predict(ROWS)).all()
+    raw = pickle.dumps(model)
+    match by:
+        case "pickle":
+            again = pickle.loads(raw)
+        case "deepcopy":
+            again = copy.deepcopy(model)
+        case "joblib":
+            joblib.dump(model, tmp_path / "model")
+            again = joblib.load(tmp_path / "model")
+
+    assert (again.predict(ROWS, fhe="execute") == model.predict(ROWS, fhe="simulate")).all()
+    assert again.fhe_report().agreement == model.fhe_report().agreement
+    assert again._circuit.client.public_key != model._circuit.client.public_key
+    assert secret[1000:1032] not in raw
+
+
+def test_a_copy_of_a_model_that_changed_since_compile_must_be_compiled_again(linear: LogisticRegression) -> None:
+    changed = copy.deepcopy(linear)
+    changed.coef_ *= -1
+
+    again = pickle.loads(pickle.dumps(changed))
+
+    with pytest.raises(FheError, match="call compile"):
+        again.predict(ROWS, fhe="execute")

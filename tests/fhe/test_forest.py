@@ -24,6 +24,7 @@ def reached(model: Any, x: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("n_bits", [2, 3, 6, 10])
 @pytest.mark.parametrize("hide", [False, True])
+@pytest.mark.filterwarnings("ignore:encrypted and clear")
 def test_every_row_reaches_one_leaf_of_each_tree(
     n_bits: int, hide: bool, datasets: Any, rng: np.random.Generator
 ) -> None:

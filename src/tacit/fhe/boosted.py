@@ -42,9 +42,9 @@ class BoostedModel(FheModel, BaseEstimator):
         """Refuse: these models are trained by their own library."""
         raise FheError("train this model with its own library, then import it again")
 
-    def _lower(self, x: Float, before: Affine | None) -> Compiled:
+    def _lower(self, x: Float, before: Affine | None, n_bits: int) -> Compiled:
         seen = x if before is None else before(x)
-        return compile_forest(self.lower(self.trained, seen), x, self.n_bits, self.hide_thresholds, before)
+        return compile_forest(self.lower(self.trained, seen), x, n_bits, self.hide_thresholds, before)
 
     def predict(self, X: Any, *args: Any, fhe: Mode = "disable", **kwargs: Any) -> Labels:  # noqa: N803
         """Predict in clear with the original model, or as every model of tacit.fhe does."""

@@ -91,9 +91,10 @@ class Client:
 
     def encrypt(self, x: Any) -> bytes:
         """Return a query for the rows of x. Every ciphertext is fresh, and none is ever kept to be sent again."""
-        return self._encrypt(self.spec.encoder.encode(x))
+        return self.encrypt_encoded(self.spec.encode(x))
 
-    def _encrypt(self, z: Int) -> bytes:
+    def encrypt_encoded(self, z: Int) -> bytes:
+        """Return a query for rows that `spec.encode` has made integers of."""
         layout = self.spec.parameters.layout
         bulk = self.bulk(len(z))
         kind = wire.Kind.BULK_QUERY if bulk else wire.Kind.QUERY
@@ -169,10 +170,10 @@ class Client:
         if not self._registered:
             self._remote.register(self._public)
             self._registered = True
-        z = self.spec.encoder.encode(x)
+        z = self.spec.encode(x)
         tables = []
         for rows in self._messages(z):
-            query = self._encrypt(rows)
+            query = self.encrypt_encoded(rows)
             try:
                 answer = self._remote.answer(query)
             except KeyMismatchError:  # the service has forgotten the key (it restarted, or keeps only so many)

@@ -57,6 +57,10 @@ class Encoder(ABC):
     def encode(self, x: Any) -> Int:
         """Return the integers (rows, length)."""
 
+    def cut_off(self, x: Float) -> float:
+        """Return the share of the values of x that lie outside the ranges of their columns."""
+        return 0.0
+
 
 @final
 @dataclass(frozen=True)
@@ -89,12 +93,18 @@ class Quantizer(Encoder):
         d = len(self.center)
         return np.repeat([self.limit, self.limit**2], [d, self.length - d]).astype(np.int64)
 
-    def encode(self, x: Any) -> Int:
-        """Return the quantised row, and the products of its entries if asked for."""
+    def _scaled(self, x: Any) -> Float:
         matrix = checked(x, self.features)
         moved = (matrix if self.before is None else self.before(matrix)) - self.center
-        scaled = np.divide(moved, self.step, out=np.zeros_like(moved), where=self.step > 0)
-        z = np.clip(np.rint(scaled), -self.limit, self.limit).astype(np.int64)
+        return np.divide(moved, self.step, out=np.zeros_like(moved), where=self.step > 0)
+
+    def cut_off(self, x: Float) -> float:
+        """Return the share of the values of x that lie outside the ranges of their columns."""
+        return float((np.abs(self._scaled(x)) > self.limit + 0.5).mean())
+
+    def encode(self, x: Any) -> Int:
+        """Return the quantised row, and the products of its entries if asked for."""
+        z = np.clip(np.rint(self._scaled(x)), -self.limit, self.limit).astype(np.int64)
         if not self.pairs:
             return z
         left, right = np.triu_indices(len(self.center))

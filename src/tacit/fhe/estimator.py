@@ -7,10 +7,12 @@ scikit-learn's, untouched; a compiled model adds `fhe="simulate"` and `fhe="exec
 from __future__ import annotations
 
 import inspect
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -18,11 +20,14 @@ from sklearn.utils.validation import check_is_fitted
 from tacit.errors import DataError, FheError
 from tacit.fhe import spec
 from tacit.fhe.client import Client
-from tacit.fhe.compile.assemble import Circuit, Compiled, assemble
+from tacit.fhe.compile.assemble import MOST_BITS, Circuit, Compiled, assemble, finest
+from tacit.fhe.compile.check import check, complaint
 from tacit.fhe.encode import Affine
+from tacit.fhe.fingerprint import fingerprint
 from tacit.fhe.read import Float, Labels
 from tacit.fhe.report import Report, report
 from tacit.fhe.server import Server
+from tacit.fhe.table import Front, names_of, trained_names
 
 Mode = Literal["disable", "simulate", "execute"]
 MODES = ("disable", "simulate", "execute")
@@ -32,13 +37,20 @@ Model = TypeVar("Model", bound=type)
 class FheModel:
     """A scikit-learn model that can be compiled to predict on ciphertexts."""
 
-    n_bits: int
+    n_bits: int | None
+    usual_bits: ClassVar[int] = 8
+    """With n_bits=None: the bits whose ciphertexts are paid for; as many more are taken as fit into these."""
     _circuit: Circuit | None = None
-    _compiled_state: dict[str, Any] | None = None
+    _compiled_state: str | None = None
 
     @abstractmethod
-    def _lower(self, x: Float, before: Affine | None) -> Compiled:
+    def _lower(self, x: Float, before: Affine | None, n_bits: int) -> Compiled:
         """Return the program, encoder, reader and head of this trained model behind `before`, with the ranges of x."""
+
+    def _front(self, x: Any) -> tuple[Front, Affine | None, Float]:
+        """Return what happens to a user's table first, the affine map after it, and the table x after the first."""
+        front = Front(trained_names(self) or names_of(x))
+        return front, None, representative(front(x))
 
     def predict(self, X: Any, *args: Any, fhe: Mode = "disable", **kwargs: Any) -> Labels:  # noqa: N803
         """Predict in clear with the float model, in clear with integers ("simulate"), or on ciphertexts ("execute")."""
@@ -66,20 +78,36 @@ class FheModel:
         server.
 
         The ranges of the columns of x become public to clients. Values outside them are cut off in linear models.
+        Warns where encrypted and clear predictions agree on fewer than 99 % of these rows (quantities: r2 below 0.99).
         """
         check_is_fitted(self)
-        matrix = representative(x, self.n_bits)
-        self._keep(assemble(type(self).__name__, self._lower(matrix, None)))
+        bits = checked_bits(self.n_bits)
+        front, before, matrix = self._front(x)
+
+        def lower(n_bits: int) -> Compiled:
+            return self._lower(matrix, before, n_bits)
+
+        parts, bits = (lower(bits), bits) if bits is not None else finest(lower, self.usual_bits)
+        circuit = assemble(self._compiled_name(), parts, front)
+        seen = check(self, circuit, x, matrix, bits)
+        if (said := complaint(type(self).__name__, circuit, seen)) is not None:
+            warnings.warn(said, stacklevel=2)
+        self._circuit, self._compiled_state = replace(circuit, check=seen), fingerprint(self)
         return self
 
-    def _keep(self, circuit: Circuit) -> None:
-        self._circuit, self._compiled_state = circuit, state(self)
+    def _compiled_name(self) -> str:
+        return type(self).__name__
+
+    @classmethod
+    def from_sklearn_model(cls, trained: Any, x: Any, n_bits: int | None = None) -> Self:
+        """Return the encrypted counterpart of a trained scikit-learn model, compiled with the representative rows x."""
+        model: Self = adopt(cls, trained, n_bits)
+        return model.compile(x)
 
     def _compiled(self) -> Circuit:
-        if self._circuit is None or self._compiled_state is None:
+        if self._circuit is None:
             raise FheError("call compile(X) with representative rows before predicting on ciphertexts")
-        now = state(self)
-        if any(now.get(name) is not value for name, value in self._compiled_state.items()):
+        if fingerprint(self) != self._compiled_state:
             raise FheError("this model was trained or changed since compile(X): compile it again")
         return self._circuit
 
@@ -87,7 +115,7 @@ class FheModel:
         if fhe not in MODES:
             raise FheError(f"fhe must be one of {', '.join(MODES)}, not {fhe!r}")
         circuit = self._compiled()
-        return circuit.simulate(_matrix(x)) if fhe == "simulate" else circuit.client.values(_matrix(x))
+        return circuit.simulate(x) if fhe == "simulate" else circuit.client.values(x)
 
     def save_server(self, folder: str | Path) -> Path:
         """Write what a server needs: the model as integers and the parameters. No key is in it."""
@@ -110,9 +138,17 @@ class FheModel:
         return report(self._compiled())
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the compiled half out of pickles and copies: keys do not travel with a model."""
+        """Take the two compiled halves along, if they are of this very model, but no key: a copy makes its own."""
         parent: Any = super().__getstate__()
-        return {name: value for name, value in parent.items() if name not in ("_circuit", "_compiled_state")}
+        kept = self._circuit is not None and fingerprint(self) == self._compiled_state
+        left_out = ("_compiled_state",) if kept else ("_circuit", "_compiled_state")
+        return {name: value for name, value in parent.items() if name not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        parent: Any = super()
+        parent.__setstate__(state)
+        if self._circuit is not None:
+            self._compiled_state = fingerprint(self)
 
 
 class WithProba(FheModel):
@@ -131,31 +167,30 @@ class WithDecision(FheModel):
         return self._decision(super().decision_function, X, fhe)  # type: ignore[misc]
 
 
-def state(model: Any) -> dict[str, Any]:
-    """Return the hyper-parameters and fitted attributes of a model and of its steps: what a compiled half was made
-    from."""
-    own = {name: value for name, value in vars(model).items() if not name.startswith("_")}
-    for name, step in getattr(model, "steps", ()):
-        own |= {f"{name}.{key}": value for key, value in state(step).items()} if hasattr(step, "__dict__") else {}
-    return own
+def checked_bits(n_bits: Any) -> int | None:
+    """Return n_bits, None for the finest that costs nothing, or refuse it."""
+    if n_bits is None:
+        return None
+    if not isinstance(n_bits, (int, np.integer)) or not 2 <= n_bits <= MOST_BITS:
+        raise DataError(f"n_bits must be a whole number from 2 to {MOST_BITS} (or None), not {n_bits!r}")
+    return int(n_bits)
 
 
-def representative(x: Any, n_bits: Any) -> Float:
+def representative(matrix: Float) -> Float:
     """Return the rows that a model is compiled with, checked."""
-    if not isinstance(n_bits, (int, np.integer)) or not 2 <= n_bits <= 16:
-        raise DataError(f"n_bits must be a whole number from 2 to 16, not {n_bits!r}")
-    matrix = _matrix(x)
     if matrix.ndim != 2 or not len(matrix) or not np.isfinite(matrix).all():
-        raise DataError("compile needs a table of finite numbers with at least one row")
+        raise DataError(
+            "compile needs a table of finite numbers with at least one row: put a SimpleImputer in front of the model "
+            "in a tacit.fhe.Pipeline if values are missing"
+        )
     return matrix
 
 
-def _matrix(x: Any) -> Float:
-    """Return a dense float table of whatever scikit-learn takes."""
-    return np.asarray(x.toarray() if hasattr(x, "toarray") else x, dtype=np.float64)
+COUNTERPARTS: dict[type, Any] = {}
+"""The class on ciphertexts for each of scikit-learn's classes."""
 
 
-def quantized(n_bits: int, **more: int) -> Callable[[Model], Model]:
+def quantized(n_bits: int | None, **more: int) -> Callable[[Model], Model]:
     """Give a class the hyper-parameters of its scikit-learn parent and `n_bits` (and `more`), as scikit-learn wants
     them.
 
@@ -182,9 +217,26 @@ def quantized(n_bits: int, **more: int) -> Callable[[Model], Model]:
         __init__.__signature__ = signature  # type: ignore[attr-defined]
         __init__.__doc__ = inherited.__doc__
         cls.__init__ = __init__  # type: ignore[misc]
+        COUNTERPARTS[parent] = cls
         return cls
 
     return decorate
+
+
+def counterpart(trained: Any) -> Any:
+    """Return the class on ciphertexts for a trained scikit-learn model, by the nearest of its parent classes.
+
+    Raises:
+        DataError: if there is none.
+    """
+    import tacit.fhe.every  # noqa: F401  (each module makes its counterparts known when it is imported)
+
+    if isinstance(trained, FheModel):
+        return type(trained)
+    for base in type(trained).__mro__:
+        if base in COUNTERPARTS:
+            return COUNTERPARTS[base]
+    raise DataError(f"tacit.fhe has no {type(trained).__name__}; docs/fhe.md lists the models that it has")
 
 
 def adopt(cls: Any, trained: Any, n_bits: int | None) -> Any:
@@ -193,9 +245,10 @@ def adopt(cls: Any, trained: Any, n_bits: int | None) -> Any:
     parent = next(base for base in cls.__mro__ if base.__module__.startswith("sklearn."))
     if not isinstance(trained, parent):
         raise DataError(f"{cls.__name__} takes a trained {parent.__name__}, not a {type(trained).__name__}")
-    fields = trained.get_params(deep=False)
+    own = inspect.signature(cls.__init__).parameters
+    fields = {name: value for name, value in trained.get_params(deep=False).items() if name in own}
     model = cls(**fields) if n_bits is None else cls(**{**fields, "n_bits": n_bits})
-    model.__dict__.update(
-        {k: v for k, v in vars(trained).items() if k not in fields and k not in ("_circuit", "_compiled_state")}
-    )
+    given = trained.get_params(deep=False)
+    fitted = {k: v for k, v in vars(trained).items() if k not in given and k not in ("_circuit", "_compiled_state")}
+    model.__dict__.update(fitted)
     return model

@@ -1,8 +1,9 @@
-"""scikit-learn's linear models, predicting on ciphertexts. `n_bits` (default 8) quantises inputs and weights."""
+"""scikit-learn's linear models, predicting on ciphertexts. `n_bits` quantises inputs and weights (None:
+as finely as costs nothing)."""
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from sklearn import linear_model as sk
@@ -11,7 +12,7 @@ from sklearn.utils.metaestimators import available_if
 from tacit.fhe.compile.assemble import Compiled
 from tacit.fhe.compile.linear import classification_head, compile_linear, quantizer, regression_head
 from tacit.fhe.encode import Affine, Float
-from tacit.fhe.estimator import FheModel, Mode, WithDecision, WithProba, adopt, quantized
+from tacit.fhe.estimator import FheModel, Mode, WithDecision, WithProba, quantized
 
 __all__ = [
     "ElasticNet",
@@ -38,24 +39,17 @@ class LinearScores(FheModel):
 
     coef_: Any
     intercept_: Any
-    n_bits: int
+    n_bits: int | None
 
     def _head(self) -> Any:
         raise NotImplementedError
 
-    def _lower(self, x: Float, before: Affine | None) -> Compiled:
+    def _lower(self, x: Float, before: Affine | None, n_bits: int) -> Compiled:
         weights = dense(self.coef_)
         bias: Float = np.broadcast_to(np.asarray(self.intercept_, dtype=np.float64), len(weights))
         if before is not None:  # W (A x + c) + b is linear again: the map stays on the server
             weights, bias = weights @ before.matrix, bias + weights @ before.offset
-        return compile_linear(weights, bias, quantizer(x, self.n_bits), self.n_bits, self._head())
-
-    @classmethod
-    def from_sklearn_model(cls, trained: Any, x: Any, n_bits: int | None = None) -> Self:
-        """Return the encrypted counterpart of a trained scikit-learn model, compiled with the representative rows x."""
-        model: Any = adopt(cls, trained, n_bits)
-        result: Self = model.compile(x)
-        return result
+        return compile_linear(weights, bias, quantizer(x, n_bits), n_bits, self._head())
 
 
 class _Regression(LinearScores):
@@ -68,42 +62,42 @@ class _LogLink(LinearScores):
         return regression_head(exponential=True, flat=True)
 
 
-@quantized(n_bits=8)
+@quantized(n_bits=None)
 class LinearRegression(_Regression, sk.LinearRegression):
     """Ordinary least squares on ciphertexts."""
 
 
-@quantized(n_bits=8)
+@quantized(n_bits=None)
 class Ridge(_Regression, sk.Ridge):
     """Ridge regression on ciphertexts."""
 
 
-@quantized(n_bits=8)
+@quantized(n_bits=None)
 class Lasso(_Regression, sk.Lasso):
     """Lasso on ciphertexts."""
 
 
-@quantized(n_bits=8)
+@quantized(n_bits=None)
 class ElasticNet(_Regression, sk.ElasticNet):
     """Elastic net on ciphertexts."""
 
 
-@quantized(n_bits=8)
+@quantized(n_bits=None)
 class SGDRegressor(_Regression, sk.SGDRegressor):
     """Linear regression by stochastic gradient descent, on ciphertexts."""
 
 
-@quantized(n_bits=8)
+@quantized(n_bits=None)
 class PoissonRegressor(_LogLink, sk.PoissonRegressor):
     """Poisson regression on ciphertexts: the client takes the exponential."""
 
 
-@quantized(n_bits=8)
+@quantized(n_bits=None)
 class GammaRegressor(_LogLink, sk.GammaRegressor):
     """Gamma regression on ciphertexts: the client takes the exponential."""
 
 
-@quantized(n_bits=8)
+@quantized(n_bits=None)
 class TweedieRegressor(LinearScores, sk.TweedieRegressor):
     """Tweedie regression on ciphertexts, with the identity or the log link."""
 
@@ -112,7 +106,7 @@ class TweedieRegressor(LinearScores, sk.TweedieRegressor):
         return regression_head(exponential=log, flat=True)
 
 
-@quantized(n_bits=8)
+@quantized(n_bits=None)
 class LogisticRegression(WithProba, WithDecision, LinearScores, sk.LogisticRegression):
     """Logistic regression on ciphertexts, two classes or many."""
 
@@ -132,7 +126,7 @@ def _has_proba(model: Any) -> bool:
     return True
 
 
-@quantized(n_bits=8)
+@quantized(n_bits=None)
 class SGDClassifier(WithDecision, LinearScores, sk.SGDClassifier):
     """A linear classifier by stochastic gradient descent, on ciphertexts."""
 

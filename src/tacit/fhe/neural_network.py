@@ -8,7 +8,7 @@ activation that runs on ciphertexts, on columns that are standardised inside. A 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ class _SquareNetwork(BaseEstimator):
         random_state: Any = None,
         tol: float = 0.0001,
         n_iter_no_change: int = 10,
-        n_bits: int = 7,
+        n_bits: int | None = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.alpha = alpha
@@ -162,6 +162,7 @@ class _SquareRegressor(RegressorMixin, _SquareNetwork):
 class _Quadratic(FheModel):
     """Compiles coefs_ and intercepts_."""
 
+    usual_bits: ClassVar[int] = 7
     coefs_: list[Float]
     intercepts_: list[Float]
 
@@ -169,9 +170,9 @@ class _Quadratic(FheModel):
     def _head(self) -> Any:
         """Return a maker of heads."""
 
-    def _lower(self, x: Float, before: Affine | None) -> Compiled:
+    def _lower(self, x: Float, before: Affine | None, n_bits: int) -> Compiled:
         (w, v), (b, c) = self.coefs_, self.intercepts_
-        return compile_quadratic((w.T, b), (v.T, c), x, self.n_bits, before, self._head())
+        return compile_quadratic((w.T, b), (v.T, c), x, n_bits, before, self._head())
 
 
 class MLPClassifier(WithProba, _Quadratic, _SquareClassifier):

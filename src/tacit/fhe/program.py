@@ -96,12 +96,19 @@ class LinearProgram(Program):
         row, column = np.nonzero(self.weights)
         return Forms(row, column, self.weights[row, column], self.bias)
 
+    @cached_property
+    def _sizes(self) -> tuple[int, float, npt.NDArray[np.float64]]:
+        """Return the largest |score|, the largest sum of a row's |w|, and the squared norms of the rows."""
+        size = np.abs(self.weights).astype(np.float64)
+        rough = (size @ self.limits.astype(np.float64)).max() + np.abs(self.bias.astype(np.float64)).max()
+        exact = np.int64 if rough < 1 << 60 else object  # sums may leave 64 bits before they are refused
+        reach = np.abs(self.weights).astype(exact) @ self.limits.astype(exact) + np.abs(self.bias).astype(exact)
+        return int(reach.max()), float(size.sum(axis=1).max()), (size**2).sum(axis=1)
+
     def bounds(self, layout: Layout, t: int) -> FormBounds:
         """Bound the scores by sum |w_j| limit_j + |b|."""
-        size = np.abs(self.weights).astype(object)  # exact: these sums may leave 64 bits before they are refused
-        output = int((size @ self.limits.astype(object) + np.abs(self.bias.astype(object))).max())
-        l2 = _l2_of_products((self.weights.astype(np.float64) ** 2).sum(axis=1), layout.per_product)
-        return FormBounds(output, float(size.sum(axis=1).max()), l2)
+        output, l1, squares = self._sizes
+        return FormBounds(output, l1, _l2_of_products(squares, layout.per_product))
 
     def simulate(self, z: Int) -> Int:
         """Return W z + b."""
@@ -149,13 +156,20 @@ class NeighborProgram(Program):
         constant = np.stack([(points**2).sum(axis=1), self.labels[order]], axis=1).ravel()
         return Forms(2 * row, column, -2 * points[row, column], constant)
 
-    def bounds(self, layout: Layout, t: int) -> FormBounds:
-        """Bound |2 <z, p>| + |p|^2 and the labels; any order of the points may come."""
+    @cached_property
+    def _sizes(self) -> tuple[int, float, npt.NDArray[np.float64]]:
+        """Return the largest output, the largest sum of a form's |w|, and the forms' squared norms added up, largest
+        first."""
         size = np.abs(self.points)
         output = max(int((2 * self.limit * size + size**2).sum(axis=1).max()), int(np.abs(self.labels).max()))
         squares = np.sort((4.0 * size**2).sum(axis=1))[::-1]
+        return output, float(2 * size.sum(axis=1).max()), np.cumsum(squares)
+
+    def bounds(self, layout: Layout, t: int) -> FormBounds:
+        """Bound |2 <z, p>| + |p|^2 and the labels; any order of the points may come."""
+        output, l1, sums = self._sizes
         half = -(-layout.per_product // 2)
-        return FormBounds(output, float(2 * size.sum(axis=1).max()), float(np.sqrt(squares[:half].sum())))
+        return FormBounds(output, l1, float(np.sqrt(sums[min(half, len(sums)) - 1])))
 
     def simulate(self, z: Int) -> Int:
         """Return (distance, label) of all points, in ascending order."""

@@ -11,12 +11,50 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, softmax
 
-from tacit.errors import FheError, MessageError
+from tacit.errors import DataError, FheError, MessageError
 from tacit.fhe.layout import Int
 from tacit.fhe.program import ascending
 
 Float = npt.NDArray[np.float64]
 Labels = npt.NDArray[Any]
+
+
+@final
+@dataclass(frozen=True)
+class Classes:
+    """The labels of a classifier, with their NumPy type: numbers, strings, truth values, dates (as whole numbers)."""
+
+    values: tuple[Any, ...] = ()
+    dtype: str = "float64"
+
+    def __post_init__(self) -> None:
+        if np.dtype(self.dtype).kind not in "biufUOMm":
+            raise MessageError("this model file names a type of label that this program does not know")
+
+    @classmethod
+    def of(cls, labels: Any) -> Classes:
+        """Return the labels of `classes_`.
+
+        Raises:
+            DataError: for labels that a file of data cannot hold.
+        """
+        array = np.asarray(labels)
+        plain = array.dtype.kind != "O" or all(isinstance(one, (str, int, float, np.generic)) for one in array)
+        if array.dtype.kind not in "biufUOMm" or not plain:
+            raise DataError("the labels of a model on ciphertexts must be numbers, strings or dates: recode them")
+        if array.dtype.kind in "Mm":
+            return cls(tuple(array.view(np.int64).tolist()), array.dtype.str)
+        return cls(tuple(array.tolist()), "object" if array.dtype.kind == "O" else array.dtype.str)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def pick(self, which: npt.NDArray[np.intp]) -> Labels:
+        """Return the labels at some indices."""
+        dtype = np.dtype(self.dtype)
+        if dtype.kind in "Mm":
+            return np.array(self.values, dtype=np.int64).view(dtype)[which]
+        return np.array(self.values, dtype=dtype)[which]
 
 
 class Reader(ABC):
@@ -86,6 +124,11 @@ class Head(ABC):
         """Return class probabilities."""
         raise FheError("this model has no predict_proba")
 
+    @property
+    def labels(self) -> bool:
+        """Whether predictions are labels, not quantities."""
+        return False
+
 
 @final
 @dataclass(frozen=True)
@@ -120,7 +163,7 @@ class ClassificationHead(Head):
 
     scale: Float
     shift: Float
-    classes: tuple[Any, ...]
+    classes: Classes
     proba: str
 
     def scores(self, values: Int, z: Int) -> Float:
@@ -132,7 +175,12 @@ class ClassificationHead(Head):
 
     def predict(self, values: Int, z: Int) -> Labels:
         """Return the class of each row."""
-        return np.array(self.classes)[self.winners(values, z)]
+        return self.classes.pick(self.winners(values, z))
+
+    @property
+    def labels(self) -> bool:
+        """Whether predictions are labels, not quantities."""
+        return True
 
     def winners(self, values: Int, z: Int) -> npt.NDArray[np.intp]:
         """Return the index of the class of each row."""
@@ -164,9 +212,14 @@ class NeighborHead(Head):
 
     k: int
     by_distance: bool
-    classes: tuple[Any, ...]
+    classes: Classes
     scale: float
     shift: float
+
+    @property
+    def labels(self) -> bool:
+        """Whether predictions are labels, not quantities."""
+        return bool(self.classes)
 
     def _nearest(self, values: Int, z: Int) -> tuple[Float, Int]:
         pairs = values.reshape(len(values), -1, 2)[:, : self.k]
@@ -191,7 +244,7 @@ class NeighborHead(Head):
     def predict(self, values: Int, z: Int) -> Labels:
         """Return the majority class (the first one in a tie), or the averaged target."""
         scores = self.scores(values, z)
-        return np.array(self.classes)[scores.argmax(axis=1)] if self.classes else scores
+        return self.classes.pick(scores.argmax(axis=1)) if self.classes else scores
 
     def predict_proba(self, values: Int, z: Int) -> Float:
         """Return the votes."""

@@ -9,9 +9,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from tacit.fhe import parameters as rings
-from tacit.fhe.compile.assemble import Circuit, flooding
+from tacit.fhe.compile.assemble import Check, Circuit, flooding
 from tacit.fhe.encode import Encoder, Quantizer
 from tacit.fhe.program import ForestProgram, NeighborProgram, Program
+from tacit.fhe.table import Front
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ class Report:
     answer_bytes: int
     rows_per_ciphertext: int
     bulk: bool
+    n_bits: int
+    rows_checked: int
+    agreement: float
+    """Of encrypted with clear predictions on those rows of `compile`: the share of labels, or r2 of quantities."""
+    cut_off: float
+    """Share of the values in `compile` that lie outside the ranges of their columns."""
     encrypt_ms: float
     server_ms: float
     decrypt_ms: float
@@ -44,7 +51,14 @@ class Report:
         lines = []
         for field in fields(self):
             value = getattr(self, field.name)
-            text = f"{value:.1f}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
+            digits = 4 if field.name in ("agreement", "cut_off") else 1
+            text = (
+                f"{value:.{digits}f}"
+                if isinstance(value, float)
+                else f"{value:,}"
+                if type(value) is int
+                else str(value)
+            )
             lines.append(f"{field.name.replace('_', ' '):<{width}}  {text}")
         return "\n".join(lines)
 
@@ -70,6 +84,13 @@ def client_learns(program: Program, encoder: Encoder) -> str:
     )
 
 
+def _of_steps(front: Front) -> str:
+    """Say what the public steps before a model tell."""
+    if front.steps is None:
+        return ""
+    return f"; and the steps that it runs itself, with all that they learned: {', '.join(front.steps.names)}"
+
+
 SERVER_LEARNS = "that this client asked, when, and how many rows; nothing about values, scores or predictions"
 
 
@@ -78,11 +99,12 @@ def report(circuit: Circuit) -> Report:
     p, program = circuit.server_spec.parameters, circuit.server_spec.program
     client, server = circuit.client, circuit.server
     server.register(client.public_key)
-    row = np.zeros((1, circuit.client_spec.encoder.features))
+    seen = circuit.check or Check(0, math.nan, math.nan, 0)
+    row = circuit.client_spec.encoder.encode(np.zeros((1, circuit.client_spec.encoder.features)))
     times = []
     for _ in range(3):
         start = time.perf_counter()
-        query = client.encrypt(row)
+        query = client.encrypt_encoded(row)
         encrypted = time.perf_counter()
         answer = server.answer(query)
         served = time.perf_counter()
@@ -91,7 +113,7 @@ def report(circuit: Circuit) -> Report:
     encrypt, serve, decrypt = (1e3 * float(t) for t in np.median(times, axis=0))
     return Report(
         model=circuit.client_spec.name,
-        client_learns=client_learns(program, circuit.client_spec.encoder),
+        client_learns=client_learns(program, circuit.client_spec.encoder) + _of_steps(circuit.client_spec.front),
         server_learns=SERVER_LEARNS,
         security_bits=rings.SECURITY_BITS,
         security_source=rings.SECURITY_SOURCE,
@@ -106,6 +128,10 @@ def report(circuit: Circuit) -> Report:
         answer_bytes=len(answer),
         rows_per_ciphertext=p.layout.samples,
         bulk=circuit.client_spec.bulk,
+        n_bits=seen.n_bits,
+        rows_checked=seen.rows,
+        agreement=seen.agreement,
+        cut_off=seen.cut_off,
         encrypt_ms=encrypt,
         server_ms=serve,
         decrypt_ms=decrypt,

@@ -20,10 +20,11 @@ from safetensors.numpy import save as save_tensors
 from tacit import private_files
 from tacit.errors import MessageError
 from tacit.fhe.encode import Affine, Encoder, Quantizer, Thermometer
-from tacit.fhe.layout import Layout
+from tacit.fhe.layout import Int, Layout
 from tacit.fhe.parameters import Parameters
 from tacit.fhe.program import ForestProgram, LinearProgram, NeighborProgram, Program
 from tacit.fhe.read import (
+    Classes,
     ClassificationHead,
     ForestReader,
     Head,
@@ -33,8 +34,10 @@ from tacit.fhe.read import (
     Reader,
     RegressionHead,
 )
+from tacit.fhe.steps import Steps
+from tacit.fhe.table import Front
 
-FORMAT = 1
+FORMAT = 2
 CLIENT_FILE = "client.safetensors"
 SERVER_FILE = "server.safetensors"
 
@@ -47,9 +50,14 @@ class ClientSpec:
     name: str
     parameters: Parameters
     bulk: bool
+    front: Front
     encoder: Encoder
     reader: Reader
     head: Head
+
+    def encode(self, x: Any) -> Int:
+        """Return the integers of the rows of a user's table: what is encrypted."""
+        return self.encoder.encode(self.front(x))
 
 
 @dataclass(frozen=True)
@@ -66,8 +74,9 @@ class ServerSpec:
 KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        ClientSpec, ServerSpec, Parameters, Layout, Affine, Quantizer, Thermometer, PlainReader, ForestReader,
-        NeighborReader, RegressionHead, ClassificationHead, NeighborHead, LinearProgram, NeighborProgram, ForestProgram,
+        ClientSpec, ServerSpec, Parameters, Layout, Front, Steps, Classes, Affine, Quantizer, Thermometer, PlainReader,
+        ForestReader, NeighborReader, RegressionHead, ClassificationHead, NeighborHead, LinearProgram, NeighborProgram,
+        ForestProgram,
     )
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ from tacit.fhe.linear_model import LinearScores
 __all__ = ["LinearSVC", "LinearSVR"]
 
 
-@quantized(n_bits=8)
+@quantized(n_bits=None)
 class LinearSVC(WithDecision, LinearScores, sk.LinearSVC):
     """Linear support vector classification on ciphertexts."""
 
@@ -21,7 +21,7 @@ class LinearSVC(WithDecision, LinearScores, sk.LinearSVC):
         return classification_head(self.classes_, "none")
 
 
-@quantized(n_bits=8)
+@quantized(n_bits=None)
 class LinearSVR(LinearScores, sk.LinearSVR):
     """Linear support vector regression on ciphertexts."""
 

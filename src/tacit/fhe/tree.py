@@ -6,15 +6,13 @@ uses.
 
 from __future__ import annotations
 
-from typing import Any, Self
-
 from sklearn import tree as sk
 
 from tacit.fhe.compile.assemble import Compiled
 from tacit.fhe.compile.forest import Forest, compile_forest
 from tacit.fhe.compile.sklearn_trees import averages, fractions
 from tacit.fhe.encode import Affine, Float
-from tacit.fhe.estimator import FheModel, WithProba, adopt, quantized
+from tacit.fhe.estimator import FheModel, WithProba, quantized
 
 __all__ = ["DecisionTreeClassifier", "DecisionTreeRegressor"]
 
@@ -22,22 +20,14 @@ __all__ = ["DecisionTreeClassifier", "DecisionTreeRegressor"]
 class TreeSums(FheModel):
     """Compiles whatever `_forest` returns."""
 
-    n_bits: int
     hide_thresholds: bool
 
     def _forest(self, x: Float) -> Forest:
         raise NotImplementedError
 
-    def _lower(self, x: Float, before: Affine | None) -> Compiled:
+    def _lower(self, x: Float, before: Affine | None, n_bits: int) -> Compiled:
         seen = x if before is None else before(x)
-        return compile_forest(self._forest(seen), x, self.n_bits, self.hide_thresholds, before)
-
-    @classmethod
-    def from_sklearn_model(cls, trained: Any, x: Any, n_bits: int | None = None) -> Self:
-        """Return the encrypted counterpart of a trained scikit-learn model, compiled with the representative rows x."""
-        model: Any = adopt(cls, trained, n_bits)
-        result: Self = model.compile(x)
-        return result
+        return compile_forest(self._forest(seen), x, n_bits, self.hide_thresholds, before)
 
 
 @quantized(n_bits=6, hide_thresholds=False)

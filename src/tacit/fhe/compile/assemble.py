@@ -1,20 +1,26 @@
-"""The last step of every compilation: choose the encryption parameters and cut the model into its two halves."""
+"""The last steps of every compilation: choose precision and parameters, and cut the model into its two halves."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
-from tacit.fhe import noise
+from tacit.errors import ParameterError
+from tacit.fhe import noise, spec
 from tacit.fhe.client import Client
-from tacit.fhe.encode import Encoder, Float
+from tacit.fhe.encode import Encoder
 from tacit.fhe.layout import Int, Layout
 from tacit.fhe.parameters import Parameters, choose
 from tacit.fhe.program import Program
 from tacit.fhe.read import Head, Reader
 from tacit.fhe.server import Server
 from tacit.fhe.spec import ClientSpec, ServerSpec
+from tacit.fhe.table import Front
+
+MOST_BITS = 16
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,24 @@ class Compiled:
     reader: Reader
     head: Head
 
+    @cached_property
+    def parameters(self) -> Parameters:
+        """The encryption parameters that hold the program."""
+        program = self.program
+        return choose(program.length, program.outputs, program.bounds, prime=program.prime, fresh=program.fresh)
+
+
+@dataclass(frozen=True)
+class Check:
+    """What `compile` saw on the rows that it was given."""
+
+    rows: int
+    agreement: float
+    """Share of rows on which encrypted and clear labels are the same; of quantities, r2 of encrypted against clear."""
+    cut_off: float
+    """Share of values outside the ranges of their columns."""
+    n_bits: int
+
 
 @dataclass(frozen=True)
 class Circuit:
@@ -33,6 +57,7 @@ class Circuit:
 
     client_spec: ClientSpec
     server_spec: ServerSpec
+    check: Check | None = None
 
     @cached_property
     def server(self) -> Server:
@@ -44,19 +69,75 @@ class Circuit:
         """A client in this process that asks `server`."""
         return Client(self.client_spec, server=self.server)
 
-    def simulate(self, x: Float) -> tuple[Int, Int]:
+    def simulate(self, x: Any) -> tuple[Int, Int]:
         """Return the integers that a client would decrypt, computed in clear, and the encoded rows."""
-        z = self.client_spec.encoder.encode(x)
+        z = self.client_spec.encode(x)
         return self.server_spec.program.simulate(z), z
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copy and pickle the two halves as their files, and no key: a copy makes keys of its own."""
+        return {
+            "client": spec.to_bytes(self.client_spec),
+            "server": spec.to_bytes(self.server_spec),
+            "check": self.check,
+        }
 
-def assemble(name: str, parts: Compiled) -> Circuit:
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in (
+            ("client_spec", spec.from_bytes(state["client"], ClientSpec)),
+            ("server_spec", spec.from_bytes(state["server"], ServerSpec)),
+            ("check", state["check"]),
+        ):
+            object.__setattr__(self, name, value)
+
+
+def finest(lower: Callable[[int], Compiled], usual: int) -> tuple[Compiled, int]:
+    """Return the model in the most bits that cost no ciphertext more than `usual` bits do (fewer if those do not fit).
+
+    More bits enlarge the plaintext modulus, which fills the room of a ring that is paid for anyway.
+    """
+    bits = usual
+    while True:
+        try:
+            base = lower(bits)
+            budget = _ciphertexts(base)
+            break
+        except ParameterError:
+            bits -= 1
+            if bits < 2:
+                raise
+    best, low, high = base, bits, MOST_BITS + 1 if bits == usual else bits + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            candidate = lower(middle)
+            fits = all(a <= b for a, b in zip(_ciphertexts(candidate), budget, strict=True))
+        except ParameterError:
+            fits = False
+        if fits:
+            best, low = candidate, middle
+        else:
+            high = middle
+    return best, low
+
+
+def _ciphertexts(parts: Compiled) -> tuple[float, ...]:
+    """Return the size of a ciphertext, how many of them a row takes, and whether many rows must do without bulk."""
+    p = parts.parameters
+    each = (p.layout.groups + p.layout.products) / p.layout.samples
+    return p.degree * len(p.data_bits), each, not _bulk(parts.program, p)
+
+
+def _bulk(program: Program, p: Parameters) -> bool:
+    return not program.fresh and bulk_holds(program, p)
+
+
+def assemble(name: str, parts: Compiled, front: Front | None = None) -> Circuit:
     """Choose parameters for a program and return its two halves, bound together by a random identifier."""
-    program = parts.program
-    parameters = choose(program.length, program.outputs, program.bounds, prime=program.prime, fresh=program.fresh)
-    model, bulk = os.urandom(16).hex(), not program.fresh and bulk_holds(program, parameters)
+    program, parameters = parts.program, parts.parameters
+    model, bulk = os.urandom(16).hex(), _bulk(program, parameters)
     return Circuit(
-        ClientSpec(model, name, parameters, bulk, parts.encoder, parts.reader, parts.head),
+        ClientSpec(model, name, parameters, bulk, front or Front(), parts.encoder, parts.reader, parts.head),
         ServerSpec(model, name, parameters, bulk, program),
     )
 

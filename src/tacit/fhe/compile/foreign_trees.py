@@ -10,7 +10,7 @@ import numpy as np
 from tacit.errors import DataError, FheError
 from tacit.fhe.compile.forest import Forest, Tree, constant_term, numeric_only
 from tacit.fhe.encode import Float
-from tacit.fhe.read import ClassificationHead, Head, RegressionHead
+from tacit.fhe.read import Classes, ClassificationHead, Head, RegressionHead
 
 _XGB_LOG = ("count:poisson", "reg:gamma", "reg:tweedie")
 _XGB_IDENTITY = ("reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror", "reg:quantileerror")
@@ -21,25 +21,37 @@ _LGB_CLASSES = ("binary", "multiclass")
 
 
 def _head(classes: Any, shift: Float, exponential: bool) -> Any:
-    def regression(scale: Float) -> Head:
-        return RegressionHead(scale, shift, exponential, True)
+    def regression(scale: Float, centre: Float) -> Head:
+        return RegressionHead(scale, shift + centre, exponential, shift.size == 1)
 
-    def classification(scale: Float) -> Head:
+    def classification(scale: Float, centre: Float) -> Head:
         proba = "logistic" if shift.size == 1 else "softmax"
-        return ClassificationHead(scale, shift, tuple(np.asarray(classes).tolist()), proba)
+        return ClassificationHead(scale, shift + centre, Classes.of(classes), proba)
 
     return regression if classes is None else classification
 
 
 def xgboost_forest(model: Any, x: Float) -> Forest:
-    """Return the forest of an `XGBClassifier` or `XGBRegressor` (booster "gbtree", numeric columns)."""
+    """Return the forest of an `XGBClassifier` or `XGBRegressor` (booster "gbtree", numeric columns).
+
+    As `predict` does, it takes the trees up to the best iteration of a training that stopped early. Several targets or
+    quantiles are several channels.
+    """
+    if not hasattr(model, "get_booster"):
+        raise FheError("from_xgboost_model takes an XGBClassifier or XGBRegressor, not a raw Booster or another model")
     booster = model.get_booster()
     learner = json.loads(bytes(booster.save_raw("json")))["learner"]
     if learner["gradient_booster"]["name"] != "gbtree":
         raise FheError('only XGBoost models with booster="gbtree" can be compiled')
     body = learner["gradient_booster"]["model"]
-    trees = [_xgboost_tree(tree, channel) for tree, channel in zip(body["trees"], body["tree_info"], strict=True)]
+    if any(int(tree["tree_param"].get("size_leaf_vector") or 1) > 1 for tree in body["trees"]):
+        raise FheError('XGBoost models with multi_strategy="multi_output_tree" cannot be compiled')
+    last = body["iteration_indptr"][getattr(model, "best_iteration", len(body["iteration_indptr"]) - 2) + 1]
+    kept = zip(body["trees"][:last], body["tree_info"][:last], strict=True)
+    trees = [_xgboost_tree(tree, channel) for tree, channel in kept]
     objective = learner["objective"]["name"]
+    if objective == "binary:logistic" and max(body["tree_info"], default=0) > 0:
+        raise FheError("an XGBoost classifier of several labels a row cannot be compiled: train one for each label")
     classes = getattr(model, "classes_", None) if objective in _XGB_CLASSES else None
     if objective not in _XGB_LOG + _XGB_IDENTITY + _XGB_CLASSES:
         raise FheError(f"XGBoost models with objective {objective!r} cannot be compiled")
@@ -61,7 +73,11 @@ def _xgboost_tree(tree: dict[str, Any], channel: int) -> Tree:
 
 def lightgbm_forest(model: Any, x: Float) -> Forest:
     """Return the forest of an `LGBMClassifier` or `LGBMRegressor` (boosting "gbdt" or "goss", numeric columns)."""
+    if not hasattr(model, "booster_"):
+        raise FheError("from_lightgbm_model takes an LGBMClassifier or LGBMRegressor, not a raw Booster or another one")
     dump = model.booster_.dump_model()
+    if any("leaf_coeff" in json.dumps(tree["tree_structure"]) for tree in dump["tree_info"][:1]):
+        raise FheError("LightGBM models with linear_tree=True cannot be compiled")
     if dump.get("average_output"):
         raise FheError('LightGBM models with boosting_type="rf" cannot be compiled')
     width = dump["num_tree_per_iteration"]

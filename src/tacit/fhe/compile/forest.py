@@ -120,8 +120,36 @@ def _boxes(tree: Tree, table: Table) -> Iterator[tuple[int, dict[int, tuple[int,
             stack.append((int(tree.right[node]), {**box, feature: (max(above, slot), below)}))
 
 
-def forest_program(trees: Sequence[Tree], table: Table, scale: float) -> ForestProgram:
-    """Return the program of trees whose values are rounded to multiples of `scale`."""
+@dataclass(frozen=True)
+class Units:
+    """What an integer stands for: tree T's value v is (v - centre_T) / scale of its channel and output.
+
+    The centre is the middle of a tree's values, so that what they have in common (the mean of a target far from zero)
+    takes none of the bits. Each output has a scale of its own. The centres' sum is public, in the head.
+    """
+
+    centre: Float
+    scale: Float
+    shift: Float
+
+    @classmethod
+    def of(cls, trees: Sequence[Tree]) -> Units:
+        """Return the units in which the sum over the trees just fits into `VALUE_BITS`."""
+        limit = (1 << (VALUE_BITS - 1)) - len(trees) - 1  # each tree's rounding adds at most half a unit
+        if limit < 1 << (VALUE_BITS - 2):
+            raise FheError(f"{len(trees)} trees are too many: their rounding would drown the sum of their values")
+        channel = np.array([tree.channel for tree in trees])
+        ends = [(leaves.min(axis=0), leaves.max(axis=0)) for leaves in (t.value[t.feature < 0] for t in trees)]
+        centre = np.stack([(low + high) / 2 for low, high in ends])
+        reach = np.zeros((int(channel.max()) + 1, centre.shape[1]))
+        shift = np.zeros_like(reach)
+        np.add.at(reach, channel, np.stack([(high - low) / 2 for low, high in ends]))
+        np.add.at(shift, channel, centre)
+        return cls(centre, np.where(reach > 0, reach / limit, 1.0), shift)
+
+
+def forest_program(trees: Sequence[Tree], table: Table, units: Units) -> ForestProgram:
+    """Return the program of trees whose values are rounded in these units."""
     leaf: list[int] = []
     slot: list[int] = []
     sign: list[int] = []
@@ -142,7 +170,7 @@ def forest_program(trees: Sequence[Tree], table: Table, scale: float) -> ForestP
             offset.append(needed)
             owner.append(number)
             channel.append(tree.channel)
-            values.append(np.rint(tree.value[node] / scale))
+            values.append(np.rint((tree.value[node] - units.centre[number]) / units.scale[tree.channel]))
     return ForestProgram(
         bits=max(len(table.threshold), 1),
         leaf=_indices(leaf), slot=_indices(slot), sign=_integers(sign), offset=_integers(offset),
@@ -164,30 +192,24 @@ class Forest:
 
     trees: Sequence[Tree]
     single: bool
-    head: Callable[[Float], Head]
-    """Makes the head from the scale of the integers."""
+    head: Callable[[Float, Float], Head]
+    """Makes the head from the scales of the integer sums and what is to be added to them."""
 
 
 def compile_forest(forest: Forest, x: Float, n_bits: int, hide: bool, before: Affine | None = None) -> Compiled:
     """Return the program, encoder, reader and head of a forest over the columns of x, behind `before`."""
     seen = before(x) if before is not None else x
     table = thresholds(forest.trees, seen.shape[1], n_bits, seen if hide else None)
-    channels = 1 + max(tree.channel for tree in forest.trees)
-    reach = np.zeros(channels)
-    for tree in forest.trees:
-        reach[tree.channel] += np.abs(tree.value[tree.feature < 0]).max()
-    limit = (1 << (VALUE_BITS - 1)) - len(forest.trees) - 1  # each tree's rounding adds at most half a unit
-    if limit < 1 << (VALUE_BITS - 2):
-        raise FheError(f"{len(forest.trees)} trees are too many: their rounding would drown the sum of their values")
-    scale = float(reach.max()) / limit or 1.0
-    program = forest_program(forest.trees, table, scale)
+    units = Units.of(forest.trees)
+    channels = len(units.scale)
+    program = forest_program(forest.trees, table, units)
     reader = ForestReader(
         tuple(np.bincount(program.channel, minlength=channels).tolist()),
         tuple(sum(tree.channel == c for tree in forest.trees) for c in range(channels)),
         program.values.shape[1],
     )
     encoder = Thermometer(x.shape[1], table.feature, table.threshold, forest.single, before)
-    return Compiled(program, encoder, reader, forest.head(np.full(1, scale)))
+    return Compiled(program, encoder, reader, forest.head(units.scale.ravel(), units.shift.ravel()))
 
 
 def constant_term(trees: Sequence[Tree], x: Float, margins: Float) -> Float:

@@ -15,14 +15,38 @@ import numpy as np
 from tacit.fhe.compile.assemble import Compiled
 from tacit.fhe.encode import Affine, Float, Quantizer
 from tacit.fhe.program import LinearProgram
-from tacit.fhe.read import ClassificationHead, Head, PlainReader, RegressionHead
+from tacit.fhe.read import Classes, ClassificationHead, Head, PlainReader, RegressionHead
+
+TAIL = 1 / 200
+"""Share of rows on either side that do not set the range of their column by themselves, and never less than one row."""
+
+SPREAD = 4.0
+"""How far a range may go beyond the middle 99 % of its column, in widths of that. Ordinary columns end before, and
+nothing of them is cut off; a column with outliers pays at most log2(1 + 2 SPREAD) = 3.2 bits for what is kept of
+them. Less would cut the tails of log-normal columns, more would let an outlier take the bits of all others."""
+
+
+def ranges(x: Float) -> tuple[Float, Float]:
+    """Return the lowest and highest value of each column that is told apart.
+
+    That is its minimum and maximum, but at most `SPREAD` widths beyond its middle 99 %. A column whose middle is a
+    single value (a rare indicator) keeps both ends.
+    """
+    low, high = x.min(axis=0), x.max(axis=0)
+    k = max(1, int(len(x) * TAIL))
+    if len(x) < 2 * k + 3:
+        return low, high
+    inner = np.partition(x, (k, len(x) - 1 - k), axis=0)
+    a, b = inner[k], inner[len(x) - 1 - k]
+    reach = np.where(b > a, SPREAD * (b - a), np.inf)
+    return np.maximum(low, a - reach), np.minimum(high, b + reach)
 
 
 def quantizer(x: Float, n_bits: int, pairs: bool = False, before: Affine | None = None) -> Quantizer:
     """Return the quantiser of the ranges of the columns of x (after `before`)."""
     x = x if before is None else before(x)
     limit = (1 << (n_bits - 1)) - 1
-    low, high = x.min(axis=0), x.max(axis=0)
+    low, high = ranges(x)
     return Quantizer((low + high) / 2, (high - low) / (2 * limit), limit, pairs, before)
 
 
@@ -53,9 +77,7 @@ def classification_head(classes: Any, proba: str) -> Any:
     """Return a maker of heads for a classifier."""
 
     def make(scale: Any, rest: Float, cut: Any) -> Head:
-        return ClassificationHead(
-            np.full(1, scale), np.where(cut, rest, 0.0), tuple(np.asarray(classes).tolist()), proba
-        )
+        return ClassificationHead(np.full(1, scale), np.where(cut, rest, 0.0), Classes.of(classes), proba)
 
     return make
 

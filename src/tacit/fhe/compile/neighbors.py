@@ -8,9 +8,10 @@ import numpy as np
 
 from tacit.errors import DataError
 from tacit.fhe.compile.assemble import Compiled
+from tacit.fhe.compile.linear import ranges
 from tacit.fhe.encode import Affine, Float, Quantizer
 from tacit.fhe.program import NeighborProgram
-from tacit.fhe.read import NeighborHead, NeighborReader
+from tacit.fhe.read import Classes, NeighborHead, NeighborReader
 
 LABEL_BITS = 15
 """Bits of a regression target. More would enlarge the plaintext modulus, and targets are averaged anyway."""
@@ -31,11 +32,11 @@ def compile_neighbors(model: Any, x: Float, n_bits: int, before: Affine | None) 
         labels = labels[:, 0]
     both = np.concatenate([points, x if before is None else before(x)])
     limit = (1 << (n_bits - 1)) - 1
-    low, high = both.min(axis=0), both.max(axis=0)
+    low, high = ranges(both)
     step = float((high - low).max()) / (2 * limit) or 1.0
     plain = Quantizer((low + high) / 2, np.full(points.shape[1], step), limit)
     encoder = Quantizer(plain.center, plain.step, limit, False, before)
-    classes = tuple(np.asarray(model.classes_).tolist()) if hasattr(model, "classes_") else ()
+    classes = Classes.of(model.classes_) if hasattr(model, "classes_") else Classes()
     scale, shift = 1.0, 0.0
     if not classes:
         shift = float(labels.min() + labels.max()) / 2

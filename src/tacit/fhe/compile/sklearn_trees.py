@@ -9,7 +9,7 @@ import numpy as np
 from tacit.errors import FheError
 from tacit.fhe.compile.forest import Forest, Tree, constant_term, numeric_only
 from tacit.fhe.encode import Float
-from tacit.fhe.read import ClassificationHead, Head, RegressionHead
+from tacit.fhe.read import Classes, ClassificationHead, Head, RegressionHead
 
 
 def tree_of(fitted: Any, value: Float, channel: int = 0) -> Tree:
@@ -28,17 +28,18 @@ def fractions(model: Any, members: list[Any]) -> Forest:
         counts = member.tree_.value[:, 0, :]
         share = counts / counts.sum(axis=1, keepdims=True)
         trees.append(tree_of(member.tree_, share[:, : max(len(model.classes_) - 1, 1)]))
-    classes = tuple(np.asarray(model.classes_).tolist())
+    classes, count = Classes.of(model.classes_), len(members)
     if len(classes) == 1:
-        return Forest(trees, True, lambda scale: ClassificationHead(np.zeros(1), np.ones(1), classes * 2, "fractions"))
-    return Forest(trees, True, lambda s: ClassificationHead(s / len(members), np.zeros(1), classes, "fractions"))
+        twice = Classes(classes.values * 2, classes.dtype)
+        return Forest(trees, True, lambda s, c: ClassificationHead(np.zeros(1), np.ones(1), twice, "fractions"))
+    return Forest(trees, True, lambda s, c: ClassificationHead(s / count, c / count, classes, "fractions"))
 
 
 def averages(model: Any, members: list[Any]) -> Forest:
     """Return a regressor that averages its trees."""
     trees = [tree_of(member.tree_, member.tree_.value[:, :, 0]) for member in members]
-    flat = getattr(model, "n_outputs_", 1) == 1
-    return Forest(trees, True, lambda s: RegressionHead(s / len(members), np.zeros(1), False, flat))
+    flat, count = getattr(model, "n_outputs_", 1) == 1, len(members)
+    return Forest(trees, True, lambda s, c: RegressionHead(s / count, c / count, False, flat))
 
 
 def gradient_boosting(model: Any, x: Float) -> Forest:
@@ -51,15 +52,15 @@ def gradient_boosting(model: Any, x: Float) -> Forest:
     single = x.astype(np.float32).astype(np.float64)
     if not hasattr(model, "classes_"):
         shift = constant_term(trees, single, np.asarray(model.predict(x)))
-        return Forest(trees, True, lambda s: RegressionHead(s, shift, False, True))
+        return Forest(trees, True, lambda s, c: RegressionHead(s, shift + c, False, True))
     shift = constant_term(trees, single, np.asarray(model.decision_function(x)))
     proba = "exponential" if model.loss == "exponential" else "logistic" if len(model.classes_) == 2 else "softmax"
     return Forest(trees, True, _classifier(shift, model.classes_, proba))
 
 
 def _classifier(shift: Float, classes: Any, proba: str) -> Any:
-    def head(scale: Float) -> Head:
-        return ClassificationHead(scale, shift, tuple(np.asarray(classes).tolist()), proba)
+    def head(scale: Float, centre: Float) -> Head:
+        return ClassificationHead(scale, shift + centre, Classes.of(classes), proba)
 
     return head
 
@@ -81,4 +82,4 @@ def histogram_boosting(model: Any, x: Float) -> Forest:
     exponential = model.loss in ("poisson", "gamma")
     margins = np.asarray(model.predict(x))
     shift = constant_term(trees, x, np.log(margins) if exponential else margins)
-    return Forest(trees, False, lambda s: RegressionHead(s, shift, exponential, True))
+    return Forest(trees, False, lambda s, c: RegressionHead(s, shift + c, exponential, True))
