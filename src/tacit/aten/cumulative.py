@@ -50,7 +50,7 @@ def logcumsumexp(func: Any, x: SecretTensor, dim: int) -> Tensor:
 
 
 @implements(aten.cummax.default, aten.cummin.default)
-def cumulative_extremum(func: Any, x: SecretTensor, dim: int) -> Pair:
+def running_maximum(func: Any, x: SecretTensor, dim: int) -> Pair:
     """Running maxima (minima), and the last index where each is. 4 rounds for each of log2 n steps."""
     if not x.dim():
         return Pair(as_secret(x.clone()), public_secret(x._protocol, torch.zeros((), dtype=torch.int64)))

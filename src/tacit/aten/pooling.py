@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tacit.aten.arithmetic import finish, multiply
 from tacit.aten.windows import Windows, adaptive, fixed, gathered, scattered
-from tacit.functions.maximum import Tournament
+from tacit.functions.maximum import Maximum
 from tacit.protocols.number import Number
 from tacit.protocols.remembered import Remembered
 from tacit.tensor import SecretTensor
@@ -18,7 +18,7 @@ from tacit.tensor.operands import arithmetic, as_secret, secret
 from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
-PLAYED: Remembered[Tournament] = Remembered("the tournament of all windows, by the windows")
+MAXIMA: Remembered[Maximum] = Remembered("the maxima of all windows, by the windows")
 Operand = Any
 Sizes = Sequence[int]
 
@@ -117,7 +117,7 @@ def maximum(
     dilation: Sizes = (1,),
     ceil_mode: bool = False,
 ) -> Chosen:
-    """The largest of each window, by a tournament. Exact; the indices cost nothing unless somebody uses them."""
+    """The largest of each window, by comparisons. Exact; the indices cost nothing unless somebody uses them."""
     dims = int(func.__name__[8])
     return _chosen(func, x, fixed(x.shape[-dims:], kernel, stride, padding, dilation, ceil_mode))
 
@@ -129,32 +129,32 @@ def adaptive_maximum(func: Any, x: SecretTensor, outputs: Sizes) -> Chosen:
 
 
 def _chosen(func: Any, x: SecretTensor, windows: Windows) -> Chosen:
-    tournament = _tournament(x, windows)
-    values = secret(tournament.values.fork(), x.dtype)
+    found = _maximum(x, windows)
+    values = secret(found.values.fork(), x.dtype)
 
     def indices() -> Number:
         """Σ [window element k won] (place of k)."""
         lead = len(values.shape) - windows.dims
         places = windows.places.view(windows.places.shape[0], *[1] * lead, *windows.places.shape[1:])
-        return tournament.winner.arithmetic().linear(lambda t: (t * places.to(t.device)).sum(0))
+        return found.winner.arithmetic().linear(lambda t: (t * places.to(t.device)).sum(0))
 
     return Chosen(values, SecretTensor(indices, torch.int64, protocol=x._protocol, shape=values.shape))
 
 
-def _tournament(x: SecretTensor, windows: Windows) -> Tournament:
-    """The tournament of all windows, played once for the present content of x."""
+def _maximum(x: SecretTensor, windows: Windows) -> Maximum:
+    """The maxima of all windows, found once for the present content of x."""
     share = arithmetic(x)
 
-    def played() -> Tournament:
+    def found() -> Maximum:
         whole = bool(windows.inside.all())
         players = gathered(share if whole else share.settle(), windows)
         if not whole:
             lead = len(x.shape) - windows.dims
             outside = (~windows.inside).long() * LOWEST
             players = players.plus(outside.view(outside.shape[0], *[1] * lead, *outside.shape[1:]))
-        return Tournament(players)
+        return Maximum(players)
 
-    return PLAYED.once(share, played, windows)
+    return MAXIMA.once(share, found, windows)
 
 
 @implements(aten.max_pool2d_with_indices_backward.default, aten.max_pool3d_with_indices_backward.default)
@@ -187,7 +187,7 @@ def _returned(grad: Tensor, x: Tensor, indices: Tensor, windows: Windows) -> Sec
     if not isinstance(x, SecretTensor):
         hot = (windows.places == indices.unsqueeze(-windows.dims - 1)).long().movedim(-windows.dims - 1, 0)
         return secret(scattered(share.linear(lambda t: t * hot.to(t.device)), windows), grad.dtype)
-    winner = _tournament(x, windows).winner
+    winner = _maximum(x, windows).winner
     spread = share.move(lambda t: t.expand(count, *t.shape), view=False)
     (routed,) = share.protocol.select([(winner, spread)])
     return secret(scattered(routed, windows), grad.dtype)

@@ -11,7 +11,7 @@ from torch import Tensor
 from tacit.aten.logic import truth
 from tacit.errors import DataError
 from tacit.functions.linear import times_public
-from tacit.functions.maximum import Tournament
+from tacit.functions.maximum import Maximum
 from tacit.functions.squares import Squares
 from tacit.protocols.number import SLACK_BITS, Number
 from tacit.protocols.values import Bits
@@ -113,16 +113,16 @@ class Pair(NamedTuple):
 
 
 @implements(aten.max.dim, aten.min.dim)
-def extremum_along(func: Any, x: SecretTensor, dim: int, keepdim: bool = False) -> Pair:
+def maximum_along(func: Any, x: SecretTensor, dim: int, keepdim: bool = False) -> Pair:
     """The largest (smallest) element along a dimension, and the first index where it is; see `functions.maximum`."""
     keepdim = keepdim and x.dim() > 0
-    found = _tournament(x, dim, func is aten.max.dim)
+    found = _maximum(x, dim, func is aten.max.dim)
     values, indices = _keep(found.values, dim, keepdim), _keep(found.indices, dim, keepdim)
     return Pair(secret(values, x.dtype), places(indices, x.shape[dim] if x.dim() else 1))
 
 
 @implements(aten.amax.default, aten.amin.default)
-def extremum_over(func: Any, x: SecretTensor, dim: Dims = (), keepdim: bool = False) -> SecretTensor:
+def maximum_over(func: Any, x: SecretTensor, dim: Dims = (), keepdim: bool = False) -> SecretTensor:
     """The largest (smallest) element over dimensions."""
     share = arithmetic(x) if x.dim() else arithmetic(x).fork()
     largest = func is aten.amax.default
@@ -132,10 +132,10 @@ def extremum_over(func: Any, x: SecretTensor, dim: Dims = (), keepdim: bool = Fa
 
 
 @implements(aten.max.default, aten.min.default)
-def extremum_of_all(func: Any, x: SecretTensor) -> SecretTensor:
+def maximum_of_all(func: Any, x: SecretTensor) -> SecretTensor:
     """The largest (smallest) element."""
     flat = SecretTensor(arithmetic(x).move(lambda t: t.reshape(-1), view=False), x.dtype)
-    return secret(_tournament(flat, 0, func is aten.max.default).values, x.dtype)
+    return secret(_maximum(flat, 0, func is aten.max.default).values, x.dtype)
 
 
 @implements(aten.argmax.default, aten.argmin.default)
@@ -144,22 +144,22 @@ def position(func: Any, x: SecretTensor, dim: int | None = None, keepdim: bool =
     largest = func is aten.argmax.default
     if dim is None:
         x, dim = SecretTensor(arithmetic(x).move(lambda t: t.reshape(-1), view=False), x.dtype), 0
-    found = _tournament(x, dim, largest)
+    found = _maximum(x, dim, largest)
     return places(_keep(found.indices, dim, keepdim and x.dim() > 0), x.shape[dim] if x.dim() else 1)
 
 
-def _tournament(x: SecretTensor, dim: int, largest: bool) -> Tournament:
+def _maximum(x: SecretTensor, dim: int, largest: bool) -> Maximum:
     share = arithmetic(x)
     if not x.dim():
-        return Tournament(share.fork().move(lambda t: t.unsqueeze(0), view=False))
+        return Maximum(share.fork().move(lambda t: t.unsqueeze(0), view=False))
     return _along(share, dim % x.dim(), largest)
 
 
-def _along(x: Number, dim: int, largest: bool) -> Tournament:
+def _along(x: Number, dim: int, largest: bool) -> Maximum:
     if not x.shape[dim]:
         raise IndexError("max() and min() need at least one element along the dimension")
     x = x if x.shape[dim] > 1 else x.fork()  # the only one wins as it is
-    found = Tournament(x.move(lambda t: t.movedim(dim, 0), view=False), largest=largest)
+    found = Maximum(x.move(lambda t: t.movedim(dim, 0), view=False), largest=largest)
     found.values.storage.positive = x.storage.positive
     return found
 

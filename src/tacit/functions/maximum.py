@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from tacit.protocols.number import Number
 from tacit.protocols.values import Bits
 
-__all__ = ["Tournament"]
+__all__ = ["Maximum"]
 
 ROUND = 200_000
 """Bytes that a round is worth. More: larger groups, fewer rounds, more bytes. Measured with maxima of ten: with a round
@@ -31,7 +31,7 @@ Sizes = tuple[int, ...]
 
 
 class Level(NamedTuple):
-    """One level of a tournament: who is ahead of its group, of `players` and of how many in each group."""
+    """One level: who is ahead of its group, of `players` and of how many in each group."""
 
     players: int
     sizes: Sizes
@@ -47,7 +47,7 @@ class Level(NamedTuple):
         return torch.repeat_interleave(torch.arange(len(sizes)), sizes)
 
 
-class Tournament:
+class Maximum:
     """The largest (smallest) of x along its first dimension, by levels of groups in which all pairs are compared.
 
     Who is ahead of all others in its group goes on; at a tie it is the earlier one. Groups of two need one comparison

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tacit.functions.exponential import exp_nonpositive
 from tacit.functions.logarithm import log
-from tacit.functions.maximum import Tournament
+from tacit.functions.maximum import Maximum
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.step import Steps
 from tacit.protocols.number import Number
@@ -46,7 +46,7 @@ class Softmax(NamedTuple):
     def of(cls, x: Number, dim: int) -> Softmax:
         """Find the maximum (4 rounds for each of log2 n levels), subtract it, and exponentiate (4 rounds)."""
         count = x.shape[dim]
-        largest = Tournament(x.move(lambda t: t.movedim(dim, 0), view=False)).values
+        largest = Maximum(x.move(lambda t: t.movedim(dim, 0), view=False)).values
 
         def spread(t: Tensor) -> Tensor:
             t = t.unsqueeze(dim)
