@@ -38,6 +38,7 @@ from tacit.federated import Identity, LocalGrid, PairwiseMasks, Roster, Settings
 from tacit.federated.masks import keys
 from tacit.federated.masks.graph import plan
 from tacit.federated.masks.member import Member, Stage
+from tacit.federated.masks.packets import premise
 from tacit.federated.masks.server import Leader
 from tacit.federated.masks.shamir import _weights_at_zero
 from tacit.federated.update import Layout, Update
@@ -147,7 +148,9 @@ class Prepared:
         content = RecordDict({"arrays": model, "config": ConfigRecord({"server-round": 1})})
         session = Leader(first.form.settings, self.session.grid, [Message(content, 0, "train")], None, 1, first.roster)
         session.nodes, session.seconds = self.session.nodes, self.session.seconds
-        session.collector = replace(self.session.collector, survivors=set(), confirmed={}, revealed={}, _sum=None)
+        session.collector = replace(
+            self.session.collector, view=session.collector.view, survivors=set(), confirmed={}, revealed={}, _sum=None
+        )
         members = {i: Member.load(kept, first.roster, first.form.settings) for i, kept in self.members.items()}
         return first, session, members
 
@@ -164,7 +167,9 @@ def prepare(clients: int, planned: float) -> Prepared:
     keys_of_first = first.ask(Stage.ADVERTISED, records.put(RecordDict()))
     session.timed(lambda: session.accept_keys(0, keys_of_first))
     for i, member in members.items():
-        packed = records.put(RecordDict(), keys=member.advertise(identities[roster.names[i]]).pack())
+        packed = records.put(
+            RecordDict(), keys=member.advertise(identities[roster.names[i]]).pack(), agreed=session.agreed
+        )
         session.timed(lambda i=i, packed=packed: session.accept_keys(i, packed))
         session.nodes[i] = i
     session.timed(c.close_advertisements)
@@ -176,13 +181,13 @@ def prepare(clients: int, planned: float) -> Prepared:
     return Prepared(first, session, {i: member.dump() for i, member in members.items()}, identities)
 
 
-def other_masks(member: Member, vector: Ring, boxes: dict[int, bytes], gone: set[int]) -> Ring:
+def other_masks(member: Member, vector: Ring, boxes: dict[int, bytes], gone: set[int], view: bytes) -> Ring:
     """Return the vector of a client that is not measured, without the masks that cancel at the server anyway."""
-    member.stage, member.held = Stage.MASKED, boxes
-    y = vector.copy()
+    member.stage, member.held, member.view = Stage.MASKED, boxes, view
+    y, bound = vector.copy(), premise(member.members, view)
     keys.add_mask(y, keys.self_key(member.seed, member.session))
     for v in set(boxes) & (gone | {0}):
-        key = keys.pairwise_key(member.mask_key, member.peers[v].mask_key, (member.index, v), member.session)
+        key = keys.pairwise_key(member.mask_key, member.peers[v].mask_key, (member.index, v), member.session, bound)
         keys.add_mask(y, key, 1 if member.index < v else -1)
     return y
 
@@ -199,7 +204,7 @@ def measure(prepared: Prepared, parameters: int, dropped: float) -> Cost:
     masked = records.get_vector(first.ask(Stage.MASKED, session.model_for(0)))
     session.timed(lambda: session.accept_vector(0, masked, layout))
     for i in alive:
-        masked = other_masks(members[i], vector, c.boxes_for(i), gone)
+        masked = other_masks(members[i], vector, c.boxes_for(i), gone, c.view)
         session.timed(lambda i=i, masked=masked: session.accept_vector(i, masked, layout))
     session.timed(c.close_vectors)
     survivors = records.put(RecordDict(), survivors=records.pack_indices(sorted(c.survivors)))

@@ -43,10 +43,10 @@ def measure(rule: Rule, clients: int, parameters: int) -> str:
         PARTIES[0]: dict(enumerate(shares)),
         PARTIES[1]: {i: v - share for i, (v, share) in enumerate(zip(vectors, shares, strict=True))},
     }
-    work = Work(1, 1, layout, tuple(Submission(i, layout, (), b"") for i in range(clients)))
+    work = Work(1, 1, layout, tuple(Submission(i, layout, b"", b"", (), b"") for i in range(clients)))
     start = time.process_time()
     with embedded(Config.embedded(PARTIES, frac_bits=FRAC_BITS)) as session:
-        compute(terms, work, held)
+        compute(terms, work, held, 2)
         cost = session.meter.cost
     seconds = time.process_time() - start
     cells = [f"`{rule}`", f"{clients:,}", f"{parameters:,}", str(cost.rounds), readable(max(cost.online.values())),

@@ -23,7 +23,8 @@
     │   ├── RoundError               a message of an old round, at the wrong stage, or twice
     │   ├── UpdateError              an update of the wrong shape, or that is not finite
     │   ├── BudgetError              a client has spent its privacy budget, and takes no part
-    │   └── ThresholdError           too few clients: nothing was unmasked
+    │   ├── ThresholdError           too few clients: nothing was unmasked
+    │   └── RoundFailedError         a round ended without a sum; it knows each client's reason
     ├── FheError                     something `tacit.fhe` cannot do, or was not asked rightly
     │   ├── ParameterError           no encryption parameters of 128-bit security hold this model
     │   ├── MessageError             a ciphertext, key or model file that is damaged, forged or of another version
@@ -40,6 +41,7 @@ share, a plaintext, a key, a mask or a value of an update. A test holds this tre
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "RevealError",
     "RosterError",
     "RoundError",
+    "RoundFailedError",
     "ServiceError",
     "Stray",
     "TacitError",
@@ -177,6 +180,14 @@ class BudgetError(FederatedError):
 
 class ThresholdError(FederatedError):
     """Too few clients took part or survived; nothing was unmasked."""
+
+
+class RoundFailedError(FederatedError):
+    """A round ended without a sum; `failures` says for each client what went wrong there."""
+
+    def __init__(self, reason: str, failures: Mapping[str, str]) -> None:
+        super().__init__(reason)
+        self.failures = dict(failures)
 
 
 class FheError(TacitError):

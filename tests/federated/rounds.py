@@ -14,6 +14,7 @@ from tacit.federated.masks.member import Member
 from tacit.federated.masks.settings import Settings
 
 SESSION = b"a session"
+VIEW = b"a model and settings"
 
 
 @dataclass
@@ -36,7 +37,7 @@ def run(
     """Aggregate integer vectors; `vanish[s]` are the clients that send nothing from stage s (0 to 4) on."""
     gone = {stage: set(clients) for stage, clients in (vanish or {}).items()}
     roster, identities = enroll(f"client-{i:04d}" for i in range(len(inputs)))
-    encoding, collector = settings.encoding(len(roster)), Collector(roster, settings, session)
+    encoding, collector = settings.encoding(len(roster)), Collector(roster, settings, session, VIEW)
     members = {i: Member(i, roster, settings, session) for i in inputs}
     absent = gone.get(0, set())
     for i in inputs.keys() - absent:
@@ -51,7 +52,7 @@ def run(
     vectors = {}
     for i in inputs.keys() - absent:
         members[i] = Member.load(members[i].dump(), roster, settings)
-        vectors[i] = members[i].mask(encoding.ring(inputs[i]), collector.boxes_for(i), encoding)
+        vectors[i] = members[i].mask(encoding.ring(inputs[i]), collector.boxes_for(i), VIEW)
         collector.accept_vector(i, vectors[i], count, encoding)
     collector.close_vectors()
     absent = absent | gone.get(3, set())

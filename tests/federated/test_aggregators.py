@@ -45,6 +45,7 @@ from .test_parties import deltas, mean
 TERMS = Terms(Median(), minimum=6)
 SETTINGS = "from tacit.federated import ComputingParties, Median, Terms\nFORM = ComputingParties({})\n"
 LAYOUT = Layout((), (("w", (3,)),))
+VIEW = b"a model and settings"
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,7 @@ def a_round(identities, roster, aggregators, number, clients=7, run=77, session=
         vector = np.array([0, 2**16, i << 16, 0, 5], dtype=np.uint64)
         boxes[i] = seal_shares(vector, list(aggregators.keys.values()), i, session)
         identity = identities[roster.names[i]]
-        submissions.append(Submission.of(identity, i, LAYOUT, session, boxes[i]))
+        submissions.append(Submission.of(identity, i, LAYOUT, session, boxes[i], VIEW, TERMS.agreed(roster)))
     return Work(run, number, LAYOUT, tuple(submissions)), boxes
 
 
@@ -223,7 +224,7 @@ def test_files_that_cannot_be_used_are_refused(tmp_path):
     with pytest.raises(RosterError, match="no key can be read"):
         Aggregator(TERMS, config, "aggregator-2", aggregators, roster, Rounds(tmp_path / "rounds.json"))
     with pytest.raises(RosterError, match=r"write form.at\(aggregators, certs\)"):
-        ComputingParties(TERMS)._compute(Work(1, 1, LAYOUT, ()), {}, None)
+        ComputingParties(TERMS)._compute(Work(1, 1, LAYOUT, ()), {}, roster, None)
 
 
 def test_a_work_that_does_not_add_up_is_refused():
@@ -231,10 +232,22 @@ def test_a_work_that_does_not_add_up_is_refused():
     terms = Terms(ClippedMean(1.0), minimum=2, privacy=Privacy(1.0, 1.0, 1))
     layout = Layout(("loss",), LAYOUT.arrays)
     boxes = [b"one", b"two"]
-    signed = tuple(Submission.of(identities[n], i, layout, session_name(1, 1), boxes) for i, n in enumerate("abc"))
+    plain = Terms(Median())
+
+    def signing(agreed, view=lambda i: VIEW):
+        session = session_name(1, 1)
+        return tuple(
+            Submission.of(identities[n], i, layout, session, boxes, view(i), agreed) for i, n in enumerate("abc")
+        )
+
+    signed = signing(plain.agreed(roster))
 
     with pytest.raises(FederatedError, match="metrics have no noise"):
+        Work(1, 1, layout, signing(terms.agreed(roster))).check(terms, roster, 2)
+    with pytest.raises(ForgeryError, match="client 0 signed for other terms"):
         Work(1, 1, layout, signed).check(terms, roster, 2)
+    with pytest.raises(ForgeryError, match="clients 0 and 2 computed from different models"):
+        Work(1, 1, layout, signing(plain.agreed(roster), lambda i: bytes([i // 2]))).check(plain, roster, 2)
     with pytest.raises(ForgeryError, match="another layout"):
         Work(1, 1, LAYOUT, signed).check(terms, roster, 2)
     with pytest.raises(ForgeryError, match="a share for each party"):

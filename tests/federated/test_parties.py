@@ -145,7 +145,7 @@ def test_a_client_cannot_weigh_more_than_max_examples_whatever_it_claims():
             "a": dict(enumerate(shares)),
             "b": {i: v - s for i, (v, s) in enumerate(zip(vectors, shares, strict=True))},
         }
-        outcome = compute(terms, work, opened)
+        outcome = compute(terms, work, opened, 3)
         ledger = [(entry.name, entry.receivers) for entry in session.ledger.entries]
 
     mean_, examples, saturated = terms.read(list(outcome.shares.values()), layout, 4)
@@ -157,7 +157,7 @@ def test_a_client_cannot_weigh_more_than_max_examples_whatever_it_claims():
 
 
 def work_of(layout, clients):
-    return Work(1, 1, layout, tuple(Submission(i, layout, (), b"") for i in range(clients)))
+    return Work(1, 1, layout, tuple(Submission(i, layout, b"", b"", (), b"") for i in range(clients)))
 
 
 def test_the_parties_noise_is_as_large_as_promised_and_nobody_adds_all_of_it():
@@ -168,7 +168,7 @@ def test_the_parties_noise_is_as_large_as_promised_and_nobody_adds_all_of_it():
 
     with tacit.session(parties=("a", "b")):
         opened = {"a": dict.fromkeys(range(3), vector), "b": dict.fromkeys(range(3), vector * 0)}
-        outcome = compute(terms, work_of(layout, 3), opened)
+        outcome = compute(terms, work_of(layout, 3), opened, 3)
 
     total = terms.read(list(outcome.shares.values()), layout, 3)[0] * 3
     assert total.std() == pytest.approx(2.0 * math.sqrt(2), rel=0.07)  # two parties, each enough by itself
@@ -243,7 +243,9 @@ def test_a_share_that_does_not_open_excludes_its_client_and_only_that_one():
     number, identities = [0], {}
 
     def resign(record, identity, boxes, session):
-        submission = Submission.of(identity, 2, Layout.unpack(record["layout"]), session, boxes)
+        submission = Submission.of(
+            identity, 2, Layout.unpack(record["layout"]), session, boxes, record["view"], record["agreed"]
+        )
         record["boxes"], record["digests"] = boxes, list(submission.digests)
         record["signature"] = submission.signature
 

@@ -6,6 +6,7 @@ from tacit.errors import (
     ForgeryError,
     RosterError,
     RoundError,
+    RoundFailedError,
     ThresholdError,
     UpdateError,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "ForgeryError",
     "RosterError",
     "RoundError",
+    "RoundFailedError",
     "ThresholdError",
     "UpdateError",
 ]

@@ -12,7 +12,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from flwr.supercore.run import Run
 
 from tacit.errors import TacitError
-from tacit.federated.errors import FederatedError
+from tacit.federated.errors import FederatedError, RoundFailedError
 from tacit.federated.form import Aggregate, Aggregation
 from tacit.federated.identity import Roster
 from tacit.federated.masks.form import PairwiseMasks
@@ -22,6 +22,9 @@ from tacit.federated.update import average
 __all__ = ["RoundReport", "SecureAggregation"]
 
 log = logging.getLogger("flwr.tacit")
+
+SHOWN = 20
+"""Clients whose reasons a line of the log tells. More would hide the round that failed; the report has all."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,21 @@ class RoundReport:
 
     def __str__(self) -> str:
         if self.error is not None:
-            return f"session {self.number} ({self.kind}) failed, the last good model is kept: {self.error}"
+            failed = f"session {self.number} ({self.kind}) failed, the last good model is kept: {self.error}"
+            return "\n".join([failed, *self.reasons])
         parts = [f"session {self.number} ({self.kind}): {self.survivors} of {self.asked} clients"]
         if self.saturated:
             parts.append(f"{self.saturated} coordinates saturated")
         if self.epsilon is not None:
             parts.append(f"epsilon = {self.epsilon:.3g} at delta = {self.delta:g} so far")
-        return ", ".join([*parts, *(f"{client}: {reason}" for client, reason in self.failures.items())])
+        return ", ".join([*parts, *self.reasons])
+
+    @property
+    def reasons(self) -> list[str]:
+        """What went wrong at each client, a line for each, up to `SHOWN` of them."""
+        lines = [f"{client}: {reason}" for client, reason in self.failures.items()]
+        more = len(lines) - SHOWN
+        return [*lines[:SHOWN], f"and {more} more clients: see `failures`"] if more > 0 else lines
 
 
 class SecureAggregation(Strategy):
@@ -86,7 +97,8 @@ class SecureAggregation(Strategy):
         )
         trained = [line for line in self.report if line.kind == "train"]
         if trained and all(line.error for line in trained):
-            raise FederatedError(f"no round could be aggregated; the last one said: {trained[-1].error}")
+            last = "\n".join([str(trained[-1].error), *trained[-1].reasons])
+            raise FederatedError(f"no round could be aggregated; the last one said: {last}")
         return result
 
     def configure_train(
@@ -138,7 +150,8 @@ class SecureGrid(Grid):
         try:
             aggregate = self._form.aggregate(self._grid, outgoing, timeout, self._number, self._roster)
         except TacitError as error:
-            self._note(RoundReport(self._number, kind, len(outgoing), error=str(error)))
+            failures = error.failures if isinstance(error, RoundFailedError) else {}
+            self._note(RoundReport(self._number, kind, len(outgoing), failures=failures, error=str(error)))
             return []
         self._note(self._line(kind, aggregate))
         return [average(outgoing[0], aggregate.layout, aggregate.mean, aggregate.examples)]

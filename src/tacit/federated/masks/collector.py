@@ -14,7 +14,7 @@ from tacit.federated.identity import Roster
 from tacit.federated.masks import keys, shamir
 from tacit.federated.masks.encoding import Encoding
 from tacit.federated.masks.graph import neighbours
-from tacit.federated.masks.packets import Advertisement, Revealed, signed_survivors
+from tacit.federated.masks.packets import Advertisement, Confirmed, Revealed, premise, signed_view
 from tacit.federated.masks.settings import Settings
 from tacit.federated.vectors import Ring
 
@@ -28,6 +28,8 @@ class Collector:
     roster: Roster
     settings: Settings
     session: bytes
+    view: bytes = b""
+    """The digest of the model and settings that all clients are sent."""
     advertised: dict[int, Advertisement] = field(default_factory=dict)
     boxes: dict[int, dict[int, bytes]] = field(default_factory=dict)
     survivors: set[int] = field(default_factory=set)
@@ -83,6 +85,12 @@ class Collector:
 
     # round 2
 
+    def accept_view(self, client: int, view: bytes, signature: bytes) -> None:
+        """Refuse a client that computed from something else: its masks would not cancel."""
+        if view != self.view:
+            raise UpdateError(f"{self._name(client)} computed from another model or other settings than were sent")
+        self.roster.verify(client, signed_view(view, self.session), signature)
+
     def accept_vector(self, client: int, vector: Ring, count: int, encoding: Encoding) -> None:
         """Add a client's masked vector to the sum."""
         if client in self.survivors or client not in self.boxes:
@@ -107,7 +115,8 @@ class Collector:
         """Take a client's signature over the survivors."""
         if client in self.confirmed:
             raise RoundError(f"{self._name(client)} confirmed twice")
-        self.roster.verify(client, signed_survivors(self.survivors, self.session), signature)
+        agreed = Confirmed(frozenset(self.advertised), frozenset(self.survivors), self.view)
+        self.roster.verify(client, agreed.signed(self.session, self.advertised[client]), signature)
         self.confirmed[client] = signature
 
     def confirmations_for(self, client: int) -> dict[int, bytes]:
@@ -141,13 +150,14 @@ class Collector:
                 held.setdefault(share.index, {})[client + 1] = share.share
         for u in sorted(self.survivors):
             keys.add_mask(total, keys.self_key(self._seed(u, held), self.session), -1)
+        bound = premise(self.advertised, self.view)
         for u in sorted(set(self.boxes) - self.survivors):
             beside = [v for v in self._graph[u] if v in self.survivors]
             if not beside:
                 continue
             private = self._mask_key(u, held)
             for v in beside:
-                key = keys.pairwise_key(private, self.advertised[v].mask_key, (u, v), self.session)
+                key = keys.pairwise_key(private, self.advertised[v].mask_key, (u, v), self.session, bound)
                 keys.add_mask(total, key, -1 if v < u else 1)
         return total
 
@@ -192,7 +202,7 @@ class Collector:
         return self.roster.names[client]
 
     def _enough(self, clients: int, what: str) -> None:
-        needed = self.settings.minimum
+        needed = self.settings.fewest(len(self.roster))
         if self.settings.degree is None:  # else each neighbourhood has a threshold of its own
             needed = max(needed, self.settings.needed(len(self.advertised)))
         if clients < needed:

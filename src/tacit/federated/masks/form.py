@@ -13,16 +13,17 @@ from flwr.serverapp import Grid
 from tacit.federated import records
 from tacit.federated.errors import RoundError
 from tacit.federated.form import Aggregate, Aggregation, Credentials, Train
-from tacit.federated.identity import Roster
+from tacit.federated.identity import Identity, Roster
 from tacit.federated.masks.encoding import Encoding
 from tacit.federated.masks.member import Member, Stage, session_name
-from tacit.federated.masks.packets import Advertisement
+from tacit.federated.masks.packets import Advertisement, signed_view
 from tacit.federated.masks.server import Leader
 from tacit.federated.masks.settings import HEAD, Settings
 from tacit.federated.privacy import budget
 from tacit.federated.privacy.noise import Privacy
 from tacit.federated.update import Update, contribution
 from tacit.federated.vectors import Ring
+from tacit.federated.view import view
 
 __all__ = ["PairwiseMasks"]
 
@@ -50,8 +51,9 @@ class PairwiseMasks(Aggregation):
                 raise RoundError(f"session {number} is over: this client took part in session {last}")
             if self.privacy is not None and message.metadata.message_type.startswith("train"):
                 budget.check(context, self.privacy)
-            member = Member(roster.index(identity), roster, self.settings, session_name(context.run_id, number))
-            content = records.put(RecordDict(), keys=member.advertise(identity).pack())
+            agreed = self.settings.agreed(roster)
+            member = Member(roster.index(identity), roster, self.settings, session_name(context.run_id, number, agreed))
+            content = records.put(RecordDict(), keys=member.advertise(identity).pack(), agreed=agreed)
         else:
             if number != last:
                 raise RoundError(f"a message of session {number} came to a client in session {last}")
@@ -60,11 +62,13 @@ class PairwiseMasks(Aggregation):
                 survivors = records.indices(records.get(message.content, "survivors", bytes))
                 content = records.put(RecordDict(), signature=member.confirm(survivors, identity))
             else:
-                content = self._later(stage, member, message, context, train)
+                content = self._later(stage, member, message, context, train, identity)
         context.state[records.RECORD] = ConfigRecord({"number": number, "member": member.dump()})
         return content
 
-    def _later(self, stage: int, member: Member, message: Message, context: Context, train: Train) -> RecordDict:
+    def _later(
+        self, stage: int, member: Member, message: Message, context: Context, train: Train, identity: Identity
+    ) -> RecordDict:
         get = message.content
         if stage == Stage.SHARED:
             advertised = [Advertisement.unpack(data) for data in records.get_all(get, "keys", bytes)]
@@ -74,12 +78,15 @@ class PairwiseMasks(Aggregation):
             incoming = dict(
                 zip(records.get_all(get, "clients", int), records.get_all(get, "boxes", bytes), strict=False)
             )
+            seen = view(message)  # before the ClientApp gets it, who may change it
             update = contribution(message, context, train, metrics=self.settings.privacy is None)
             encoding = self.settings.encoding(len(member.roster))
             if self.privacy is not None and update.layout.arrays:
                 budget.charge(context, self.privacy, self.privacy.rho(update.layout.count, encoding.frac_bits))
-            masked = member.mask(self.encode(update, encoding), incoming, encoding)
-            return records.put_vector(records.put(RecordDict(), layout=update.layout.pack()), masked)
+            masked = member.mask(self.encode(update, encoding), incoming, seen)
+            signature = identity.sign(signed_view(seen, member.session))
+            content = records.put(RecordDict(), layout=update.layout.pack(), view=seen, signature=signature)
+            return records.put_vector(content, masked)
         if stage == Stage.UNMASKED:
             signatures = zip(
                 records.get_all(get, "clients", int), records.get_all(get, "signatures", bytes), strict=False

@@ -26,10 +26,13 @@ def self_key(seed: bytes, session: bytes) -> bytes:
     return derive_key(seed, f"self-mask {session.hex()}")
 
 
-def pairwise_key(private: bytes, public: bytes, pair: tuple[int, int], session: bytes) -> bytes:
-    """Return the key of PRG(s_uv), the same at both ends."""
+def pairwise_key(private: bytes, public: bytes, pair: tuple[int, int], session: bytes, premise: bytes) -> bytes:
+    """Return the key of PRG(s_uv), the same at both ends if these have the same premise.
+
+    Else the masks of u and v do not cancel, and no sum that holds one of both vectors can be read, whoever adds it up.
+    """
     low, high = sorted(pair)
-    return agree(private, public, f"pairwise mask {session.hex()} {low} {high}")
+    return agree(private, public, f"pairwise mask {session.hex()} {low} {high} {premise.hex()}")
 
 
 def add_mask(y: Ring, key: bytes, sign: int = 1) -> None:

@@ -5,7 +5,7 @@
     advertise    fresh keys, signed
     share        both secrets, shared and encrypted for each neighbour
     mask         the vector, masked
-    confirm      the survivors, as the server tells them, signed
+    confirm      the survivors, as the server tells them, who takes part, and what was computed on: signed
     unmask       for each neighbour, one share: of the seed if it survived, of the key if it did not; never both
 
 Between stages a member is a record of bytes (`dump`, `Member.load`): with Flower, each stage may run in a process of
@@ -25,18 +25,17 @@ from tacit.federated import boxes
 from tacit.federated.errors import ForgeryError, RoundError, ThresholdError
 from tacit.federated.identity import Identity, Roster
 from tacit.federated.masks import keys, shamir
-from tacit.federated.masks.encoding import Encoding
 from tacit.federated.masks.graph import neighbours
-from tacit.federated.masks.packets import Advertisement, Revealed, pack_shares, signed_survivors, unpack_shares
+from tacit.federated.masks.packets import Advertisement, Confirmed, Revealed, pack_shares, premise, unpack_shares
 from tacit.federated.masks.settings import Settings
 from tacit.federated.vectors import Ring
 
 __all__ = ["Member", "Stage", "session_name"]
 
 
-def session_name(run: int, number: int) -> bytes:
-    """Return what keys, boxes and signatures of one session are bound to."""
-    return b"%d/%d" % (run, number)
+def session_name(run: int, number: int, agreed: bytes) -> bytes:
+    """Return what keys, boxes and signatures of one session are bound to; `agreed` is the digest of the settings."""
+    return b"%d/%d/" % (run, number) + agreed
 
 
 class Stage(IntEnum):
@@ -69,6 +68,10 @@ class Member:
     """Everyone who takes part."""
     alive: set[int] = field(default_factory=set)
     """The survivors that this client has signed for."""
+    view: bytes = b""
+    """The digest of the model and settings that this client's vector was computed from."""
+    advertised: bytes = b""
+    """What this client advertised."""
 
     def advertise(self, identity: Identity) -> Advertisement:
         """Return fresh public keys, signed. [BIKMMPRSS17] Fig. 4, round 0."""
@@ -76,14 +79,16 @@ class Member:
             raise ForgeryError(f"{identity.name} cannot sign for client {self.index}")
         box, mask = boxes.public_key(self.box_key), boxes.public_key(self.mask_key)
         bare = Advertisement(self.index, box, mask, keys.commitment(self.seed, self.session), bytes(64))
-        return Advertisement(self.index, box, mask, bare.commitment, identity.sign(bare.signed(self.session)))
+        whole = Advertisement(self.index, box, mask, bare.commitment, identity.sign(bare.signed(self.session)))
+        self.advertised = whole.pack()
+        return whole
 
     def share(self, participants: Iterable[int], advertised: Iterable[Advertisement]) -> dict[int, bytes]:
         """Return both secrets, shared and encrypted, for each neighbour. Round 1."""
         self._advance(Stage.SHARED)
         self.members = members = set(participants)
-        if len(members) < self.settings.minimum or self.index not in members:
-            raise ThresholdError(f"{len(members)} clients take part; this one asks for {self.settings.minimum}")
+        if len(members) < self._fewest or self.index not in members:
+            raise ThresholdError(f"{len(members)} clients take part; this one asks for {self._fewest}")
         if not all(0 <= v < len(self.roster) for v in members):
             raise ForgeryError("the server named a participant that the roster does not have")
         expected = neighbours(members, self.settings.degree, self.session)[self.index]
@@ -107,8 +112,11 @@ class Member:
             for v in expected
         }  # fmt: skip
 
-    def mask(self, vector: Ring, incoming: Mapping[int, bytes], encoding: Encoding) -> Ring:
-        """Return y_u = x_u + PRG(b_u) +- the pairwise masks of all neighbours that shared their secrets. Round 2."""
+    def mask(self, vector: Ring, incoming: Mapping[int, bytes], view: bytes) -> Ring:
+        """Return y_u = x_u + PRG(b_u) +- the pairwise masks of all neighbours that shared their secrets. Round 2.
+
+        They cancel with the masks of those neighbours only who have the same view and were told the same participants.
+        """
         self._advance(Stage.MASKED)
         if not set(incoming) <= set(self.peers):
             raise ForgeryError("the server passed on shares of a client that is no neighbour")
@@ -116,11 +124,11 @@ class Member:
             raise ThresholdError(f"{len(incoming)} neighbours shared their secrets, {self._needed - 1} are needed")
         for v, box in incoming.items():
             self._open(v, box)
-        self.held = dict(incoming)
-        y = vector.copy()
+        self.held, self.view = dict(incoming), view
+        y, bound = vector.copy(), premise(self.members, view)
         keys.add_mask(y, keys.self_key(self.seed, self.session))
         for v in incoming:
-            key = keys.pairwise_key(self.mask_key, self.peers[v].mask_key, (self.index, v), self.session)
+            key = keys.pairwise_key(self.mask_key, self.peers[v].mask_key, (self.index, v), self.session, bound)
             keys.add_mask(y, key, 1 if self.index < v else -1)
         return y
 
@@ -135,9 +143,9 @@ class Member:
             raise ForgeryError("the server named a survivor whose secrets were never shared")
         if len(around) < self._needed:
             raise ThresholdError(f"{len(around)} of this client's neighbourhood survive, {self._needed} are needed")
-        if len(self.alive) < self.settings.minimum:
-            raise ThresholdError(f"{len(self.alive)} clients survive; this one asks for {self.settings.minimum}")
-        return identity.sign(signed_survivors(self.alive, self.session))
+        if len(self.alive) < self._fewest:
+            raise ThresholdError(f"{len(self.alive)} clients survive; this one asks for {self._fewest}")
+        return identity.sign(self._confirmed.signed(self.session, Advertisement.unpack(self.advertised)))
 
     def unmask(self, signatures: Mapping[int, bytes]) -> list[Revealed]:
         """Return one share for each client whose shares are here, if enough neighbours signed for the same. Round 4."""
@@ -147,7 +155,7 @@ class Member:
                 "the server passed on a confirmation of a client that is no neighbour, or did not survive"
             )
         for v, signature in signatures.items():
-            self.roster.verify(v, signed_survivors(self.alive, self.session), signature)
+            self._agreed(v, signature)
         if len(signatures) + 1 < self._needed:
             raise ThresholdError(f"{len(signatures)} neighbours confirm the survivors, {self._needed - 1} are needed")
         revealed = [Revealed(self.index, True, self.own_share)]
@@ -157,6 +165,24 @@ class Member:
         self.held, self.own_share = {}, b""
         self.box_key = self.mask_key = self.seed = b""
         return revealed
+
+    def _agreed(self, v: int, signature: bytes) -> None:
+        """Raise `ForgeryError` unless a neighbour confirms what this client confirms."""
+        try:
+            self.roster.verify(v, self._confirmed.signed(self.session, self.peers[v]), signature)
+        except ForgeryError:
+            raise ForgeryError(
+                f"{self.roster.names[v]} does not confirm what this client was told: the server sent it another model, "
+                "other settings, participants or survivors, or its confirmation is forged or of another session"
+            ) from None
+
+    @property
+    def _confirmed(self) -> Confirmed:
+        return Confirmed(frozenset(self.members), frozenset(self.alive), self.view)
+
+    @property
+    def _fewest(self) -> int:
+        return self.settings.fewest(len(self.roster))
 
     @property
     def _needed(self) -> int:
@@ -183,6 +209,8 @@ class Member:
             "own_share": self.own_share.hex(),
             "members": sorted(self.members),
             "alive": sorted(self.alive),
+            "view": self.view.hex(),
+            "advertised": self.advertised.hex(),
             "peers": [peer.pack().hex() for peer in self.peers.values()],
             "held": {v: box.hex() for v, box in self.held.items()},
         }
@@ -207,4 +235,6 @@ class Member:
             bytes.fromhex(record["own_share"]),
             set(record["members"]),
             set(record["alive"]),
+            bytes.fromhex(record["view"]),
+            bytes.fromhex(record["advertised"]),
         )

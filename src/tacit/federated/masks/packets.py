@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Self
 from tacit.federated.errors import ForgeryError
 from tacit.federated.masks.shamir import SHARE_BYTES
 
-__all__ = ["Advertisement", "Revealed", "pack_shares", "signed_survivors", "unpack_shares"]
+__all__ = ["Advertisement", "Confirmed", "Revealed", "pack_shares", "premise", "signed_view", "unpack_shares"]
 
 _ADVERTISEMENT = struct.Struct(">I32s32s32s64s")
 _REVEALED = struct.Struct(f">IB{SHARE_BYTES}s")
@@ -69,11 +70,40 @@ class Revealed:
         return cls(index, bool(survived), share)
 
 
-def signed_survivors(survivors: Iterable[int], session: bytes) -> bytes:
-    """Return what a client signs to confirm who survived. [BIKMMPRSS17] Fig. 4, round 3."""
-    clients = sorted(survivors)
-    packed = struct.pack(f">I{len(clients)}I", len(clients), *clients)
-    return b"tacit survivors" + struct.pack(">I", len(session)) + session + packed
+def signed_view(view: bytes, session: bytes) -> bytes:
+    """Return what a client signs beside its masked vector: the model and settings that the vector was computed from."""
+    return b"tacit view" + struct.pack(">I", len(session)) + session + view
+
+
+def premise(participants: Iterable[int], view: bytes) -> bytes:
+    """Return what pairwise masks hold for: who takes part, and what they compute on."""
+    return hashlib.sha256(b"tacit premise" + view + _packed(participants)).digest()
+
+
+def _packed(clients: Iterable[int]) -> bytes:
+    ordered = sorted(clients)
+    return struct.pack(f">I{len(ordered)}I", len(ordered), *ordered)
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """What all clients of a session must agree on before anything is unmasked.
+
+    Beside the survivors, as in [BIKMMPRSS17] Fig. 4, round 3: who takes part, and the view.
+    """
+
+    participants: frozenset[int]
+    survivors: frozenset[int]
+    view: bytes
+
+    def signed(self, session: bytes, signer: Advertisement) -> bytes:
+        """Return what a client signs to confirm this, as the holder of the keys that it advertised in this session.
+
+        The keys are fresh, so a signature of an earlier session of the same name confirms nothing.
+        """
+        lists = [_packed(self.participants), _packed(self.survivors)]
+        parts = [session, self.view, hashlib.sha256(signer.pack()).digest(), *lists]
+        return b"tacit confirmation" + b"".join(struct.pack(">I", len(part)) + part for part in parts)
 
 
 def pack_shares(mask_key: bytes, seed: bytes) -> bytes:

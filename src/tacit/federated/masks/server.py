@@ -11,7 +11,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from tacit.federated import records
-from tacit.federated.errors import FederatedError, RoundError, ThresholdError
+from tacit.federated.errors import FederatedError, RosterError, RoundError, RoundFailedError, ThresholdError
 from tacit.federated.form import Aggregate
 from tacit.federated.identity import Roster
 from tacit.federated.masks.collector import Collector
@@ -19,6 +19,7 @@ from tacit.federated.masks.member import Stage, session_name
 from tacit.federated.masks.settings import HEAD, Settings
 from tacit.federated.update import Layout
 from tacit.federated.vectors import Floats, Ring
+from tacit.federated.view import common_view
 
 __all__ = ["Leader"]
 
@@ -40,7 +41,9 @@ class Leader:
         self.settings, self.grid, self.timeout, self.number = settings, grid, timeout, number
         self.instructions = {message.metadata.dst_node_id: message for message in messages}
         self.encoding = self.settings.encoding(len(roster))
-        self.collector = Collector(roster, self.settings, session_name(grid.run.run_id, number))
+        self.agreed = self.settings.agreed(roster)
+        session = session_name(grid.run.run_id, number, self.agreed)
+        self.collector = Collector(roster, self.settings, session, common_view(messages))
         self.nodes: dict[int, int] = {}
         """The node of each client; which it is, its signature says."""
         self.failures: dict[str, str] = {}
@@ -49,6 +52,12 @@ class Leader:
 
     def run(self) -> Aggregate:
         """Lead the clients through the five stages, and return the sum."""
+        try:
+            return self._stages()
+        except FederatedError as error:
+            raise RoundFailedError(str(error), self.failures) from error
+
+    def _stages(self) -> Aggregate:
         c = self.collector
         empty = {node: records.put(RecordDict()) for node in self.instructions}
         self._exchange(Stage.ADVERTISED, empty, self.accept_keys)
@@ -90,7 +99,10 @@ class Leader:
 
     def accept_keys(self, node: int, content: RecordDict) -> None:
         """Take a node's keys; which client it is, they say."""
-        self.nodes[self.collector.accept_advertisement(records.get(content, "keys", bytes))] = node
+        packet = records.get(content, "keys", bytes)
+        if records.get(content, "agreed", bytes) != self.agreed:
+            raise RosterError("this client has other settings than the server, or another roster")
+        self.nodes[self.collector.accept_advertisement(packet)] = node
 
     def keys_for(self, client: int) -> RecordDict:
         """Return what a client needs to share its secrets."""
@@ -116,6 +128,8 @@ class Leader:
             layout = Layout.unpack(records.get(content, "layout", str))
             if node in vectors:
                 raise RoundError("an update came twice")
+            seen, signature = records.get(content, "view", bytes), records.get(content, "signature", bytes)
+            self.collector.accept_view(self._client(node), seen, signature)
             vectors[node] = layout, records.get_vector(content)
 
         self._exchange(Stage.MASKED, asked, accept)

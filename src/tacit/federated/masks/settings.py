@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from tacit.federated.errors import ThresholdError
+from tacit.federated.identity import Roster
 from tacit.federated.masks.encoding import Encoding
 from tacit.federated.privacy.noise import Privacy
+from tacit.federated.view import agreement
 
 __all__ = ["HEAD", "Settings"]
 
@@ -18,7 +21,9 @@ HEAD = 2
 class Settings:
     """Secure aggregation's settings, the same at every client and at the server.
 
-    `minimum`: the fewest clients in a sum. A client refuses to take part in a smaller one.
+    `minimum`: the fewest clients in a sum; a client refuses to take part in a smaller one. None is more than
+    `threshold` of the whole roster: no server can tell some clients that they are all there is. A smaller number is
+    safe against a server that colludes with fewer than minimum - 1 clients.
     `threshold`: more than this fraction of a client's neighbourhood must survive a round, and must help to unmask it.
     With 2/3, no server that colludes with less than a third of the clients learns both secrets of one client, even
     if it tells different clients different stories. Larger: more colluders tolerated, fewer drop-outs.
@@ -29,7 +34,7 @@ class Settings:
     `privacy`: clip each client's update and add distributed noise. All clients then weigh the same.
     """
 
-    minimum: int = 3
+    minimum: int | None = None
     threshold: float = 2 / 3
     degree: int | None = None
     limit: float = 64.0
@@ -38,7 +43,7 @@ class Settings:
     privacy: Privacy | None = None
 
     def __post_init__(self) -> None:
-        if self.minimum < 2:
+        if self.minimum is not None and self.minimum < 2:
             raise ValueError("the sum of one client is no secret: minimum must be 2 or more")
         if not 0.5 <= self.threshold < 1:
             raise ValueError("threshold must be from 0.5, so that never both secrets of a client meet, to below 1")
@@ -48,9 +53,22 @@ class Settings:
             raise ValueError("max_examples must be positive")
         if self.privacy is not None and self.privacy.clip > self.limit:
             raise ValueError("privacy.clip must not be above limit: else how much saturates would tell of the updates")
-
-        if self.privacy is not None and self.privacy.honest > self.minimum:
+        if self.privacy is not None and self.minimum is not None and self.privacy.honest > self.minimum:
             raise ValueError("privacy.honest must not be above minimum: so many survivors are not certain to add noise")
+
+    def fewest(self, clients: int) -> int:
+        """Return the fewest clients in a sum, of so many in the roster."""
+        fewest = max(self.needed(clients), 2) if self.minimum is None else self.minimum
+        if self.privacy is not None and self.privacy.honest > fewest:
+            raise ThresholdError(
+                f"privacy.honest is {self.privacy.honest}, and {fewest} clients may be all that survive"
+            )
+        return fewest
+
+    def agreed(self, roster: Roster) -> bytes:
+        """Return the digest of what all clients and the server must have alike: all but what each asks for itself."""
+        privacy = None if self.privacy is None else replace(self.privacy, budget=math.inf)
+        return agreement(replace(self, minimum=None, privacy=privacy), roster)
 
     def needed(self, holders: int) -> int:
         """Return how many of the holders of a secret's shares must help."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 
 import grpc
 
+from tacit import private_files
 from tacit.api import session
 from tacit.errors import ConfigError, TacitError
 from tacit.federated.errors import ForgeryError, RoundError
@@ -50,12 +50,7 @@ class Rounds:
             raise RoundError(f"round {number} is over: this party took part in round {last} of the run")
         self._last[str(run)] = number
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._path.with_name(self._path.name + ".new")
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump(self._last, file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self._path)
+        private_files.write(self._path, json.dumps(self._last).encode())
 
 
 @dataclass
@@ -146,7 +141,7 @@ class Aggregator:
             party = self.config.parties.index(self.role)
             opened[self.role] = open_boxes(self._private, party, work, boxes)
         with session(self.config, self.role):
-            return compute(self.terms, work, opened)
+            return compute(self.terms, work, opened, self.terms.fewest(len(self.roster)))
 
 
 def _work(head: bytes) -> Work:

@@ -53,8 +53,8 @@ def open_boxes(private_key: bytes, party: int, work: Work, boxes: Sequence[bytes
     return opened
 
 
-def compute(terms: Terms, work: Work, opened: Mapping[str, Mapping[int, Ring]]) -> Outcome:
-    """Aggregate in the active session; `opened` are the shares of clients at the parties of this process.
+def compute(terms: Terms, work: Work, opened: Mapping[str, Mapping[int, Ring]], fewest: int) -> Outcome:
+    """Aggregate at least `fewest` clients; `opened` are the shares of clients at the parties of this process.
 
     Reveals: to all roles, whose boxes did not open; to the server, the aggregate and what `Terms` says.
     """
@@ -62,8 +62,8 @@ def compute(terms: Terms, work: Work, opened: Mapping[str, Mapping[int, Ring]]) 
     session.transcript.record(f"tacit.federated.round({work.run}/{work.number})", _digest(terms, work))
     bad = _unopened(session, work, opened)
     kept = work.without(bad)
-    if len(kept.clients) < terms.minimum:
-        raise ThresholdError(f"{len(kept.clients)} clients sent shares that open, {terms.minimum} are needed")
+    if len(kept.clients) < fewest:
+        raise ThresholdError(f"{len(kept.clients)} clients sent shares that open, {fewest} are needed")
     if terms.privacy is None and len(kept.clients) * terms.max_examples * terms.limit >= ROOM:
         raise UpdateError(
             f"{len(kept.clients)} clients with {terms.max_examples} examples and coordinates up to {terms.limit:g} do "

@@ -19,9 +19,10 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid
 
 from tacit.api import embedded
+from tacit.errors import TacitError
 from tacit.federated import records
 from tacit.federated.boxes import fresh_key, public_key
-from tacit.federated.errors import RosterError, RoundError, ThresholdError
+from tacit.federated.errors import RosterError, RoundError, RoundFailedError, ThresholdError
 from tacit.federated.form import Aggregate, Aggregation, Credentials, Train
 from tacit.federated.identity import Roster
 from tacit.federated.parties.calls import call_roles
@@ -35,6 +36,7 @@ from tacit.federated.parties.work import Work
 from tacit.federated.privacy import budget
 from tacit.federated.privacy.noise import Privacy
 from tacit.federated.update import contribution
+from tacit.federated.view import common_view, view
 from tacit.session.config import Config
 
 __all__ = ["ComputingParties", "InsecureEmbeddedParties"]
@@ -56,7 +58,7 @@ class SharedUpdates(Aggregation):
         """Return the parties' public keys, at a client."""
 
     @abstractmethod
-    def _compute(self, work: Work, boxes: Boxes, timeout: float | None) -> Outcome:
+    def _compute(self, work: Work, boxes: Boxes, roster: Roster, timeout: float | None) -> Outcome:
         """Let the parties compute; return all their shares of the result."""
 
     # the client
@@ -78,6 +80,7 @@ class SharedUpdates(Aggregation):
         client, public_keys = roster.index(identity), self._keys(context)
         if privacy is not None and message.metadata.message_type.startswith("train"):
             budget.check(context, privacy)
+        seen, agreed = view(message), self.terms.agreed(roster)  # before the ClientApp gets the message
         update = contribution(message, context, train, metrics=privacy is None)
         rho = self.terms.rho(update.layout)
         if privacy is not None and rho is not None and update.layout.arrays:
@@ -85,11 +88,13 @@ class SharedUpdates(Aggregation):
         context.state[records.RECORD] = ConfigRecord({"number": number})
         session = session_name(context.run_id, number)
         boxes = seal_shares(self.terms.encode(update), public_keys, client, session)
-        submission = Submission.of(identity, client, update.layout, session, boxes)
+        submission = Submission.of(identity, client, update.layout, session, boxes, seen, agreed)
         return records.put(
             RecordDict(),
             client=client,
             layout=update.layout.pack(),
+            view=seen,
+            agreed=agreed,
             digests=list(submission.digests),
             signature=submission.signature,
             boxes=boxes,
@@ -101,22 +106,27 @@ class SharedUpdates(Aggregation):
         self, grid: Grid, messages: list[Message], timeout: float | None, number: int, roster: Roster
     ) -> Aggregate:
         """Collect one message from each client, and let the parties compute."""
-        intake = Intake(grid.run.run_id, number, roster)
+        intake = Intake(grid.run.run_id, number, roster, common_view(messages), self.terms.agreed(roster))
         intake.collect(grid, messages, timeout)
-        work = intake.work()
-        if len(work.clients) < self.terms.minimum:
-            raise ThresholdError(
-                f"{len(work.clients)} of {len(roster)} clients sent an update, {self.terms.minimum} are needed"
-            )
+        try:
+            return self._aggregate(intake, len(messages), timeout)
+        except TacitError as error:
+            raise RoundFailedError(str(error), intake.failures) from error
+
+    def _aggregate(self, intake: Intake, asked: int, timeout: float | None) -> Aggregate:
+        work, roster = intake.work(), intake.roster
+        fewest = self.terms.fewest(len(roster))
+        if len(work.clients) < fewest:
+            raise ThresholdError(f"{len(work.clients)} of {len(roster)} clients sent an update, {fewest} are needed")
         begun = time.perf_counter()
-        outcome = self._compute(work, {client: intake.boxes[client] for client in work.clients}, timeout)
+        outcome = self._compute(work, {client: intake.boxes[client] for client in work.clients}, roster, timeout)
         survivors = len(work.clients) - len(outcome.excluded)
         intake.failures.update(
             {roster.names[client]: "a share of it does not open at its party" for client in outcome.excluded}
         )
         mean, examples, saturated = self.terms.read(list(outcome.shares.values()), work.layout, survivors)
         return Aggregate(
-            work.layout, mean, examples, len(messages), survivors, intake.failures, saturated,
+            work.layout, mean, examples, asked, survivors, intake.failures, saturated,
             intake.seconds + time.perf_counter() - begun,
             rho=self.terms.rho(work.layout), error=2.0 ** -(FRAC_BITS + 1),
         )  # fmt: skip
@@ -145,7 +155,7 @@ class ComputingParties(SharedUpdates):
             raise RosterError("the node's config lacks aggregators, the path of the file with the parties' keys")
         return list(Aggregators.load(str(context.node_config["aggregators"])).keys.values())
 
-    def _compute(self, work: Work, boxes: Boxes, timeout: float | None) -> Outcome:
+    def _compute(self, work: Work, boxes: Boxes, roster: Roster, timeout: float | None) -> Outcome:
         if self.aggregators is None or self._certs is None:
             raise RosterError("the server has to know the parties: write form.at(aggregators, certs)")
         return call_roles(self.aggregators, Path(self._certs), work, boxes, timeout)
@@ -159,7 +169,7 @@ class InsecureEmbeddedParties(SharedUpdates):
         rule: Rule,
         *,
         parties: Sequence[str] = ("aggregator-1", "aggregator-2"),
-        minimum: int = 3,
+        minimum: int | None = None,
         limit: float = 64.0,
         max_examples: int = 10_000,
         privacy: Privacy | None = None,
@@ -172,10 +182,11 @@ class InsecureEmbeddedParties(SharedUpdates):
     def _keys(self, context: Context) -> Sequence[bytes]:
         return self._public
 
-    def _compute(self, work: Work, boxes: Boxes, timeout: float | None) -> Outcome:
+    def _compute(self, work: Work, boxes: Boxes, roster: Roster, timeout: float | None) -> Outcome:
+        work.check(self.terms, roster, len(self.parties))  # as each party of its own would
         opened = {
             name: open_boxes(self._private[party], party, work, [boxes[client][party] for client in work.clients])
             for party, name in enumerate(self.parties)
         }
         with embedded(Config.embedded(self.parties, frac_bits=FRAC_BITS)):
-            return compute(self.terms, work, opened)
+            return compute(self.terms, work, opened, self.terms.fewest(len(roster)))

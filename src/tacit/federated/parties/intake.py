@@ -8,7 +8,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from tacit.federated import records
-from tacit.federated.errors import FederatedError, ForgeryError, RoundError, ThresholdError
+from tacit.federated.errors import FederatedError, ForgeryError, RosterError, RoundError, ThresholdError, UpdateError
 from tacit.federated.identity import Roster
 from tacit.federated.parties.submission import Boxes, Submission, session_name
 from tacit.federated.parties.work import Work
@@ -19,8 +19,8 @@ __all__ = ["Intake"]
 class Intake:
     """The server's end of one session: what came from clients, in boxes that it cannot open."""
 
-    def __init__(self, run: int, number: int, roster: Roster) -> None:
-        self.run, self.number, self.roster = run, number, roster
+    def __init__(self, run: int, number: int, roster: Roster, seen: bytes, agreed: bytes) -> None:
+        self.run, self.number, self.roster, self.view, self.agreed = run, number, roster, seen, agreed
         self.submissions: dict[int, Submission] = {}
         self.boxes: Boxes = {}
         self.failures: dict[str, str] = {}
@@ -51,12 +51,18 @@ class Intake:
             {
                 "client": records.get(content, "client", int),
                 "layout": records.get(content, "layout", str),
+                "view": records.get(content, "view", bytes).hex(),
+                "agreed": records.get(content, "agreed", bytes).hex(),
                 "digests": [digest.hex() for digest in records.get_all(content, "digests", bytes)],
                 "signature": records.get(content, "signature", bytes).hex(),
             }
         )
         submission.verify(self.roster, session_name(self.run, self.number), len(boxes))
         name = self.roster.names[submission.client]
+        if submission.agreed != self.agreed:
+            raise RosterError(f"{name} has other terms than the server, or another roster")
+        if submission.view != self.view:
+            raise UpdateError(f"{name} computed from another model or other settings than were sent")
         if not all(submission.fits(party, box) for party, box in enumerate(boxes)):
             raise ForgeryError(f"the boxes of {name} are not those that it signed for")
         if submission.client in self.submissions:

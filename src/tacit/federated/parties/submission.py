@@ -11,7 +11,7 @@ import hashlib
 import os
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -36,34 +36,55 @@ Boxes = dict[int, list[bytes]]
 
 @dataclass(frozen=True)
 class Submission:
-    """What is public of a client's update: who sent it, of what layout, and digests of its boxes, signed."""
+    """What is public of a client's update: who sent it, of what layout, computed on what, and digests of its boxes.
+
+    `view` is the digest of the model and settings that came to the client, `agreed` that of the terms and the roster.
+    """
 
     client: int
     layout: Layout
+    view: bytes
+    agreed: bytes
     digests: tuple[bytes, ...]
     signature: bytes
 
     @classmethod
-    def of(cls, identity: Identity, client: int, layout: Layout, session: bytes, boxes: Sequence[bytes]) -> Self:
+    def of(
+        cls,
+        identity: Identity,
+        client: int,
+        layout: Layout,
+        session: bytes,
+        boxes: Sequence[bytes],
+        view: bytes,
+        agreed: bytes,
+    ) -> Self:
         """Sign the boxes of one update."""
-        digests = tuple(hashlib.sha256(box).digest() for box in boxes)
-        return cls(client, layout, digests, identity.sign(_signed(session, client, layout, digests)))
+        bare = cls(client, layout, view, agreed, tuple(hashlib.sha256(box).digest() for box in boxes), b"")
+        return replace(bare, signature=identity.sign(bare._signed(session)))
 
     def verify(self, roster: Roster, session: bytes, parties: int) -> None:
         """Raise `ForgeryError` unless this client signed for this session, with a box for each party."""
         if len(self.digests) != parties:
             raise ForgeryError(f"client {self.client} did not send a share for each party")
-        roster.verify(self.client, _signed(session, self.client, self.layout, self.digests), self.signature)
+        roster.verify(self.client, self._signed(session), self.signature)
 
     def fits(self, party: int, box: bytes) -> bool:
         """Whether this is the box for a party that the client signed for."""
         return hashlib.sha256(box).digest() == self.digests[party]
+
+    def _signed(self, session: bytes) -> bytes:
+        own = [session, struct.pack(">I", self.client), self.layout.pack().encode(), self.view, self.agreed]
+        parts = [*own, *self.digests]
+        return b"tacit shares" + b"".join(struct.pack(">Q", len(part)) + part for part in parts)
 
     def literal(self) -> dict[str, Any]:
         """Return the submission as JSON can hold it."""
         return {
             "client": self.client,
             "layout": self.layout.pack(),
+            "view": self.view.hex(),
+            "agreed": self.agreed.hex(),
             "digests": [digest.hex() for digest in self.digests],
             "signature": self.signature.hex(),
         }
@@ -74,7 +95,8 @@ class Submission:
         try:
             digests = tuple(bytes.fromhex(digest) for digest in literal["digests"])
             signature = bytes.fromhex(literal["signature"])
-            return cls(int(literal["client"]), Layout.unpack(literal["layout"]), digests, signature)
+            view, agreed = bytes.fromhex(literal["view"]), bytes.fromhex(literal["agreed"])
+            return cls(int(literal["client"]), Layout.unpack(literal["layout"]), view, agreed, digests, signature)
         except (KeyError, TypeError, ValueError):
             raise ForgeryError("a client's signed submission is damaged") from None
 
@@ -112,8 +134,3 @@ def open_share(private_key: bytes, party: int, client: int, session: bytes, box:
 def _expand(seed: bytes, count: int) -> Ring:
     stream: Ring = Stream(derive_key(seed, "share of an update")).bytes(8 * count).numpy().view(np.uint64)
     return stream
-
-
-def _signed(session: bytes, client: int, layout: Layout, digests: Sequence[bytes]) -> bytes:
-    parts = [session, struct.pack(">I", client), layout.pack().encode(), *digests]
-    return b"tacit shares" + b"".join(struct.pack(">Q", len(part)) + part for part in parts)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tacit.federated.errors import FederatedError
+from tacit.federated.identity import Roster
 from tacit.federated.parties.rules import ClippedMean, Rule
 from tacit.federated.parties.submission import Ring
 from tacit.federated.privacy.noise import Privacy
 from tacit.federated.update import Layout, Update
 from tacit.federated.vectors import Floats
+from tacit.federated.view import agreement
 
 __all__ = ["FRAC_BITS", "HEAD", "ROOM", "Terms"]
 
@@ -31,7 +33,8 @@ ROOM = 2.0**30
 class Terms:
     """What clients, server and parties agree on in advance; no message of the server can change it.
 
-    `rule`: how updates become one. `minimum`: the fewest clients in an aggregate.
+    `rule`: how updates become one. `minimum`: the fewest clients in an aggregate; None is more than two thirds of the
+    roster. A smaller number is safe against a server that colludes with fewer than minimum - 1 clients.
     `limit`: largest magnitude of a coordinate and of a metric. Clients clamp and count what is larger, and the parties
     clamp again what a client that lies has sent; a rule may need less (`Rule.bound`).
     `max_examples`: a client that claims more counts with so many.
@@ -40,13 +43,13 @@ class Terms:
     """
 
     rule: Rule
-    minimum: int = 3
+    minimum: int | None = None
     limit: float = 64.0
     max_examples: int = 10_000
     privacy: Privacy | None = None
 
     def __post_init__(self) -> None:
-        if self.minimum < self.rule.fewest():
+        if self.minimum is not None and self.minimum < self.rule.fewest():
             raise ValueError(f"{self.rule} needs {self.rule.fewest()} clients or more, and minimum is {self.minimum}")
         if not (0 < self.limit < ROOM and self.max_examples >= 1):
             raise ValueError("limit and max_examples must be positive, and limit below 2^30")
@@ -55,6 +58,15 @@ class Terms:
                 raise ValueError(f"noise for this privacy is for ClippedMean({self.privacy.clip}), not {self.rule}")
             if self.privacy.clip > self.limit:
                 raise ValueError("privacy.clip must not be above limit")
+
+    def fewest(self, clients: int) -> int:
+        """Return the fewest clients in an aggregate, of so many in the roster."""
+        return max(2 * clients // 3 + 1, self.rule.fewest()) if self.minimum is None else self.minimum
+
+    def agreed(self, roster: Roster) -> bytes:
+        """Return the digest of what clients, server and parties must have alike: all but a client's own budget."""
+        privacy = None if self.privacy is None else replace(self.privacy, budget=math.inf)
+        return agreement(replace(self, privacy=privacy), roster)
 
     def encode(self, update: Update) -> Ring:
         """Return a client's vector: how many coordinates saturated, its examples, and its values."""

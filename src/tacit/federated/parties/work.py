@@ -30,12 +30,20 @@ class Work:
         """
         if len(set(self.clients)) != len(self.clients):
             raise ForgeryError("a client is in the round twice")
-        if len(self.clients) < terms.minimum:
-            raise ThresholdError(f"{len(self.clients)} clients are in the round, {terms.minimum} are needed")
+        fewest, agreed = terms.fewest(len(roster)), terms.agreed(roster)
+        if len(self.clients) < fewest:
+            raise ThresholdError(f"{len(self.clients)} clients are in the round, {fewest} are needed")
         for submission in self.submissions:
             if submission.layout != self.layout:
                 raise ForgeryError(f"client {submission.client} signed for another layout")
             submission.verify(roster, session_name(self.run, self.number), parties)
+            if submission.agreed != agreed:
+                raise ForgeryError(f"client {submission.client} signed for other terms, or another roster")
+            if submission.view != self.submissions[0].view:
+                raise ForgeryError(
+                    f"clients {self.clients[0]} and {submission.client} computed from different models or settings: an "
+                    "average over these would tell of single clients"
+                )
         if terms.privacy is not None and self.layout.metrics:
             raise UpdateError("metrics have no noise: with differential privacy there are none")
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from flwr.app import ConfigRecord, Context
 
+from tacit import private_files
 from tacit.federated.errors import BudgetError
 from tacit.federated.privacy.accountant import Accountant
 from tacit.federated.privacy.noise import Privacy
@@ -35,12 +35,7 @@ def charge(context: Context, privacy: Privacy, rho: float) -> None:
     if path is None:
         context.state[RECORD] = ConfigRecord({"rho": total})
         return
-    draft = path.with_name(path.name + ".new")
-    with draft.open("w", encoding="utf-8") as file:
-        json.dump({"rho": total}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    private_files.write(path, json.dumps({"rho": total}).encode())
 
 
 def _affordable(spent: float, privacy: Privacy, rho: float) -> float:
