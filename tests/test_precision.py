@@ -19,7 +19,7 @@ def session():
 
 
 def scale(x):
-    return x.share.storage.frac_bits
+    return x.share.scale.frac_bits
 
 
 def error(got, want):
@@ -206,7 +206,7 @@ def test_what_an_accumulated_square_keeps_does_not_depend_on_which_object_it_is(
         total.addcmul_(a, b)
         lists = [torch.zeros_like(a), torch.zeros_like(a)]
         torch._foreach_addcmul_(lists, [a, a], [b, b], 1.0)
-        scales.append([(scale(t), t.share.storage.precise) for t in (total, *lists)])
+        scales.append([(scale(t), t.share.scale.precise) for t in (total, *lists)])
         sums.append([tacit.reveal(t) for t in (total, *lists)])
 
     assert scales[0] == scales[1]

@@ -416,8 +416,8 @@ def reveal(x: Any, to: str | Sequence[str] = "all", *, name: str | None = None) 
         return None
     if isinstance(held, Bits):
         return ring.to(torch.bool)
-    out = decode(ring, held.storage.frac_bits, x.dtype)
-    far = held.storage.far
+    out = decode(ring, held.scale.frac_bits, x.dtype)
+    far = held.scale.far
     return torch.where(out.abs() >= far / 2, out.sign() * torch.inf, out) if far else out
 
 

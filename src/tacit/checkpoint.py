@@ -99,8 +99,8 @@ def _flatten(obj: Any, place: str, leaves: dict[str, Tensor]) -> Description:
         share = obj.share
         share.content.parts()  # at every role, the helpers too, which keep none: this may take a message
         entry = {"kind": "bits" if isinstance(share, Bits) else "secret", "place": place, "dtype": _name(obj.dtype)}
-        storage = share.storage
-        scale = {"scale": storage.frac_bits, "headroom": storage.headroom, "precise": storage.precise}
+        known = share.scale
+        scale = {"scale": known.frac_bits, "headroom": known.headroom, "precise": known.precise}
         return entry | {"shape": list(obj.shape), **scale}
     if isinstance(obj, Tensor):
         leaves[place] = obj

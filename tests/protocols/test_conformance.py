@@ -106,7 +106,7 @@ def test_linear_operations_on_products_that_are_short_of_a_mask(world: World, na
     for settled_first in (False, True):
         y, z, want = result()
         for v in (y, z):
-            v.storage.frac_bits = 8
+            v.declare(frac_bits=8)
         if settled_first:
             assert set((world.ring(y.settle(0)) - (want >> 8)).flatten().tolist()) <= {0, 1}
             assert set((world.ring(z.settle(0)) - (a * b >> 8)).flatten().tolist()) <= {0, 1}
@@ -176,7 +176,7 @@ def test_a_precise_storage_keeps_its_bits_whatever_the_scale(two: World, frac_bi
     kept = two.share(torch.zeros(4), frac_bits)
     fine = torch.tensor([2.0**-42, 3 * 2.0**-42, 1.0, -(2.0**-41)], dtype=torch.float64)
 
-    kept.storage.precise = True
+    kept.declare(precise=True)
     kept.write(two.share(fine, 42))
     other = kept + two.share(torch.ones(4), frac_bits)
 
@@ -188,7 +188,7 @@ def test_a_precise_storage_keeps_its_bits_whatever_the_scale(two: World, frac_bi
 @pytest.mark.parametrize("bits", [1, 8, 16, 32, 61])
 def test_truncation_is_off_by_at_most_one_unit(world: World, ends: torch.Tensor, bits: int) -> None:
     x = world.share(ends, 0)
-    x.storage.frac_bits = bits
+    x.declare(frac_bits=bits)
 
     error = world.ring(world.protocol.truncate(x, bits)) - (ends >> bits)
 
@@ -199,7 +199,7 @@ def test_truncation_is_off_by_at_most_one_unit(world: World, ends: torch.Tensor,
 @pytest.mark.parametrize("factor", [0.1, -0.3, 1 / 3, 0.999, -(2.0**-13), 1e-3])
 def test_scaling_is_off_by_at_most_two_units(world: World, ends: torch.Tensor, factor: float, frac_bits: int) -> None:
     x = world.share(ends, 0)
-    x.storage.frac_bits = 48
+    x.declare(frac_bits=48)
 
     scaled = world.protocol.scale(x, factor, frac_bits)
 
@@ -221,7 +221,7 @@ def test_factors_that_are_too_large_or_too_small_are_refused(two: World, factor:
 
 def test_scaling_rounds_without_bias(two: World) -> None:
     x = two.share(torch.full((1 << 14,), 5), 0)
-    x.storage.frac_bits = 48
+    x.declare(frac_bits=48)
 
     scaled = two.ring(two.protocol.scale(x, 0.05, 48))
 
@@ -431,7 +431,7 @@ def test_shares_from_outside_are_a_number_like_any_other(world: World, ends: tor
     b = world.protocol.adopt_bits([reduce(xor, cut, bits), *cut], bits.shape, lasting=True)
 
     assert (world.session.meter.cost - before).rounds == 0
-    assert (x.frac_bits, x.storage.headroom, x.storage.precise, x.storage.lasting) == (0, 3, True, True)
+    assert (x.frac_bits, x.scale.headroom, x.scale.precise, x.storage.lasting) == (0, 3, True, True)
     assert torch.equal(world.ring(x + x), 2 * ends)
     assert torch.equal(world.ring(b), bits)
     assert b.storage.lasting
@@ -708,7 +708,7 @@ def test_truncation_never_fails_in_a_hundred_million(two: World) -> None:
     for _ in range(100):
         x = torch.randint(1 - LIMIT, LIMIT, (1_000_000,))
         shared = two.share(x, 0)
-        shared.storage.frac_bits = 16
+        shared.declare(frac_bits=16)
 
         error = two.ring(shared.settle(0)) - (x >> 16)
 

@@ -13,7 +13,8 @@ from tacit.functions.clip import clip
 from tacit.functions.linear import FAR, add_public, finest_sum, times_public
 from tacit.functions.reciprocal import quotient, reciprocal
 from tacit.functions.whole import SMALL, wrap
-from tacit.protocols.number import SLACK_BITS, Number
+from tacit.protocols.number import Number
+from tacit.protocols.scale import SLACK_BITS
 from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import (
@@ -40,7 +41,7 @@ Operand = Any
 def combine(x: Operand, y: Operand, alpha: float = 1) -> Number | Tensor:
     """x + alpha y, where either may be public."""
     a, b = number(x), number(y)
-    if alpha != 1 and isinstance(a, Number) and isinstance(b, Number) and not a.storage.headroom:
+    if alpha != 1 and isinstance(a, Number) and isinstance(b, Number) and not a.scale.headroom:
         b = b.without_headroom()  # the sum has none
     if alpha != 1:
         b = b * alpha if isinstance(b, Tensor) else scaled(b, scalar(alpha))
@@ -48,7 +49,7 @@ def combine(x: Operand, y: Operand, alpha: float = 1) -> Number | Tensor:
         return a + b if isinstance(b, Tensor) else add_public(b, a)
     if isinstance(b, Tensor):
         return add_public(a, b)
-    return finest_sum(a, b) if a.storage.precise or b.storage.precise else a + b
+    return finest_sum(a, b) if a.scale.precise or b.scale.precise else a + b
 
 
 def multiply(x: Operand, y: Operand) -> Number | Tensor:
@@ -65,11 +66,11 @@ def multiply(x: Operand, y: Operand) -> Number | Tensor:
 def scaled(x: Number, v: Tensor) -> Number:
     """x v for a public v. In a backward pass a factor below 1, such as a mean's 1/n, adds to the headroom of x."""
     out = times_public(x, v)
-    out.storage.headroom = x.storage.headroom
+    out.declare(headroom=x.scale.headroom)
     if v.numel() and v.dtype.is_floating_point and torch._C._current_autograd_node() is not None:
         mantissa, exponent = math.frexp(float(v.abs().max()))
         gain = (mantissa == 0.5) - exponent  # the bits that every |v| is below 1 by
-        out.storage.headroom = min(x.storage.headroom + max(gain, 0), SLACK_BITS)
+        out.declare(headroom=min(x.scale.headroom + max(gain, 0), SLACK_BITS))
     return out
 
 
@@ -164,7 +165,7 @@ def divide(func: Any, x: Operand, y: Operand) -> SecretTensor:
 def _unbounded(x: Tensor, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
     """x / y where x is infinite: beyond any limit that clipping of gradients would hold it against; see `masking`."""
     far = y.sign() * torch.where(x.isinf(), x.sign() * FAR, 0.0)
-    far.share.storage.far = FAR  # type: ignore[attr-defined]
+    far.share.declare(far=FAR)  # type: ignore[attr-defined]
     rest = torch.where(x.isinf(), 0.0, x)
     return finish(combine(far, divide(aten.div.Tensor, rest, y)) if bool(rest.any()) else number(far), dtype, y)
 
@@ -206,24 +207,24 @@ are; but sums of their squares must stay below 2^20, where precise storages and 
 
 def precise_product(x: Number, y: Number) -> Number:
     """x y with the fractional bits of a precise storage. One round, 5 for what has to be clipped."""
-    left = x if x.storage.precise else clip(x, LARGEST_FACTOR)
-    right = left if y is x else y if y.storage.precise else clip(y, LARGEST_FACTOR)
+    left = x if x.scale.precise else clip(x, LARGEST_FACTOR)
+    right = left if y is x else y if y.scale.precise else clip(y, LARGEST_FACTOR)
     product = left * right
-    product.storage.precise = True
+    product.declare(precise=True)
     return product
 
 
 def gradients(*operands: Operand) -> bool:
     """Whether all operands are gradients: precise ones, as optimizers make them, or those of a loss that is a mean."""
     shares = [x.share for x in operands if isinstance(x, SecretTensor) and isinstance(x.share, Number)]
-    return len(shares) == len(operands) and all(s.storage.precise or s.storage.headroom > 0 for s in shares)
+    return len(shares) == len(operands) and all(s.scale.precise or s.scale.headroom > 0 for s in shares)
 
 
 @implements(aten.addcmul_.default)
 def addcmul_(func: Any, x: SecretTensor, left: Operand, right: Operand, *, value: float = 1) -> SecretTensor:
     """`addcmul` in place; what products of gradients are added to is precise from then on: Adam's must not vanish."""
     if gradients(left, right):
-        x.share.storage.precise = True
+        x.share.declare(precise=True)
     write(x, addcmul(aten.addcmul.default, x, left, right, value=value))
     return x
 
@@ -255,7 +256,7 @@ def lerp(func: Any, start: Operand, end: Operand, weight: float) -> SecretTensor
 
 def _part(x: Number, factor: float) -> Number:
     """x times a factor between 0 and 1, as fine as a precise storage if x is precise, else with 12 bits more."""
-    if x.storage.precise:
+    if x.scale.precise:
         return times_public(x, torch.tensor(factor, dtype=torch.float64))
     fine = x.protocol.frac_bits + SLACK_BITS
     part = x.protocol.scale(x.lifted(max(x.frac_bits, fine)), factor, fine)

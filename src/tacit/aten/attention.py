@@ -83,7 +83,7 @@ def batched(
 def safe_softmax(func: Any, x: SecretTensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
     """Softmax, and zeros for rows of nothing but minus infinity: where some may stand, 4 rounds and more."""
     out = x.softmax(dim, dtype=dtype)
-    return out * (x != -math.inf).any(dim, keepdim=True) if x.share.storage.far else out
+    return out * (x != -math.inf).any(dim, keepdim=True) if x.share.scale.far else out
 
 
 @implements(aten._scaled_dot_product_flash_attention_for_cpu.default)

@@ -56,7 +56,7 @@ def compare(func: Any, x: Operand, y: Operand) -> SecretTensor:
     share = arithmetic(x)
     if x.dtype.is_floating_point:
         share = fractional(share)
-    if share.storage.far and abs(value) >= share.storage.far / 2:
+    if share.scale.far and abs(value) >= share.scale.far / 2:
         value, kind = _beyond(value, kind, share)
     constant = _constant(x, share, value, kind)
     if constant is not None:
@@ -89,7 +89,7 @@ def _constant(x: SecretTensor, share: Number, value: float, kind: str) -> bool |
 
 def _beyond(value: float, kind: str, x: Number) -> tuple[float, str]:
     """A comparison with what is out of reach, as one with half of what stands for infinity in x."""
-    edge = math.copysign(x.storage.far / 2, value)
+    edge = math.copysign(x.scale.far / 2, value)
     if math.isinf(value) and kind == ("lt" if value < 0 else "gt"):
         return value, kind  # nothing is beyond infinity
     if math.isinf(value) and kind == ("ge" if value < 0 else "le"):
@@ -135,7 +135,7 @@ def larger_into(func: Any, x: Operand, y: Operand, *, out: SecretTensor) -> Secr
 @implements(aten.isnan.default, aten.isinf.default)
 def never(func: Any, x: SecretTensor) -> SecretTensor:
     """False everywhere: fixed point holds neither NaN nor infinity, but for what a mask has put there."""
-    far = x.share.storage.far if func is aten.isinf.default else 0.0
+    far = x.share.scale.far if func is aten.isinf.default else 0.0
     if far and plain(x) is None:
         share = fractional(arithmetic(x))
         edge = round(far / 2 * 2**share.frac_bits)

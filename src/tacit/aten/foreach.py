@@ -164,7 +164,7 @@ def _register(name: str, overload: str, handler: Callable[..., list[Tensor]]) ->
             if name == "addcmul":
                 for x, left, right in zip(*args[:3], strict=True):
                     if isinstance(x, SecretTensor):
-                        x.share.storage.precise |= gradients(left, right)  # see `aten.addcmul_`
+                        x.share.declare(precise=x.share.scale.precise or gradients(left, right))  # see `aten.addcmul_`
             _overwrite(args[0], handler(*args, **kwargs))
 
 

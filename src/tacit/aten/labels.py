@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from tacit.functions.labels import by_owner, check_within, hot, inverse_count, known_within
-from tacit.protocols.number import SLACK_BITS, Number
+from tacit.protocols.number import Number
 from tacit.protocols.remembered import Remembered
+from tacit.protocols.scale import SLACK_BITS
 from tacit.ring.fixed_point import encode
 from tacit.tensor import SecretTensor
 from tacit.tensor.above_autograd import above_autograd
@@ -120,7 +121,7 @@ def _of_owner(
 
     out = by_owner(labels, compute, (*labels.shape, classes), frac_bits)
     if out is not None and reduction == MEAN and labels.numel:
-        out.storage.headroom = min(int(math.log2(labels.numel)), SLACK_BITS)
+        out.declare(headroom=min(int(math.log2(labels.numel)), SLACK_BITS))
     return out
 
 
@@ -147,7 +148,7 @@ def _of_nobody(
         return out * (1 / max(labels.numel, 1))
     count = secret(inverse_count(arithmetic(rows_.sum()), labels.numel), torch.float32)  # type: ignore[arg-type]
     out = out * count
-    arithmetic(out).storage.headroom = min(int(math.log2(labels.numel)), SLACK_BITS)  # type: ignore[arg-type]
+    arithmetic(out).declare(headroom=min(int(math.log2(labels.numel)), SLACK_BITS))  # type: ignore[arg-type]
     return out
 
 

@@ -119,7 +119,7 @@ def bce_backward(
     dtype = p.dtype
     share = arithmetic(p).settle()
     variance = share - share * share  # with all the bits of a product, for it is small where p is near 0 or 1
-    variance.storage.positive = True
+    variance.declare(positive=True)
     inverse = secret(reciprocal(variance), dtype)
     scaled = reduced_gradient(grad, p, reduction)
     slope = finish(multiply(finish(combine(p, y, -1), dtype, p), inverse), dtype, p)

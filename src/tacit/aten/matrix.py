@@ -40,7 +40,7 @@ def _with_public(x: Number, v: Tensor, op: Callable[[Tensor, Tensor], Tensor]) -
     if frac_bits and x.frac_bits > x.protocol.factor_bits:
         x = x.settle()
     out = apply_public(x, ring, op)
-    out.storage.frac_bits = x.frac_bits + frac_bits
+    out.declare(frac_bits=x.frac_bits + frac_bits)
     return out
 
 

@@ -50,9 +50,8 @@ def assemble(operands: Sequence[Tensor], op: Callable[..., Tensor]) -> SecretTen
         frac_bits = max(n.frac_bits for n in numbers)
         shares = [n.lifted(frac_bits) for n in numbers]
     out = shares[0].combined(lambda *column: op(*column), *shares[1:])
-    out.storage.frac_bits = frac_bits
     out.storage.lasting = all(s.storage.lasting for s in shares)
-    out.storage.headroom = min(s.storage.headroom for s in shares)
+    out.declare(frac_bits=frac_bits, headroom=min(s.scale.headroom for s in shares))
     return secret(out, dtype)
 
 

@@ -17,7 +17,7 @@ from tacit.functions.logarithm import log
 from tacit.functions.roots import rsqrt, sqrt
 from tacit.functions.sigmoid import erf
 from tacit.protocols.number import Number
-from tacit.protocols.remembered import Storage
+from tacit.protocols.scale import Scale
 from tacit.protocols.values import Bits
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.session.ledger import source_line
@@ -101,7 +101,7 @@ def absolute(func: Any, x: SecretTensor) -> SecretTensor:
     share = arithmetic(x)
     (positive,) = share.protocol.select([(relation(share, 0, "gt"), share)])
     out = positive.times_integer(2) - share.settle(positive.frac_bits)
-    out.storage.positive = True
+    out.declare(positive=True)
     return secret(out, x.dtype)
 
 
@@ -121,30 +121,27 @@ def clamp(func: Any, x: SecretTensor, low: float | None = None, high: float | No
     share = fractional(arithmetic(x)) if dtype.is_floating_point else arithmetic(x)
     share, ends = _reached(share, low, high)
     beyond = relations(share, ends)
-    whole = share if share.storage.precise or not share.storage.wide else _undivided(share)
+    whole = share if share.scale.precise or not share.scale.wide else _undivided(share)
     steps = share.protocol.select([(bit, whole) for bit in beyond])
-    out = whole if whole.storage.precise else share.settle()
+    out = whole if whole.scale.precise else share.settle()
     for bit, step, (_, value) in zip(beyond, steps, ends, strict=True):
         out = out - step + bit.arithmetic().times_integer(round(value * 2**out.frac_bits)).rescaled(out.frac_bits)
     out = out.fork() if out is share else out
-    _clamped(out.storage, share.storage, low, high)
-    return secret(out, dtype)
+    return secret(out.declare(**_clamped(share.scale, low, high)), dtype)
 
 
 def _undivided(x: Number) -> Number:
     """x, to be selected with all its bits, as what is precise is."""
     x = x.fork()
-    x.storage.precise = True
-    return x
+    return x.declare(precise=True)
 
 
-def _clamped(out: Storage, x: Storage, low: float | None, high: float | None) -> None:
+def _clamped(x: Scale, low: float | None, high: float | None) -> dict[str, bool]:
     """What is known of numbers between two ends: gradients are clipped by what is at most 1, which may be small."""
-    out.precise = x.precise
-    out.positive = (x.positive and (high is None or high >= 0)) or (low is not None and low >= 0)
     least = low if low is not None else 0.0 if x.positive else -math.inf
-    out.bounded = x.wide and least >= -1 and high is not None and high <= 1
-    out.wide = x.wide and not out.bounded
+    bounded = x.wide and least >= -1 and high is not None and high <= 1
+    positive = (x.positive and (high is None or high >= 0)) or (low is not None and low >= 0)
+    return {"precise": x.precise, "positive": positive, "bounded": bounded, "wide": x.wide and not bounded}
 
 
 def _reached(x: Number, low: float | None, high: float | None) -> tuple[Number, list[tuple[str, float]]]:

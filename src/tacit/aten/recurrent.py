@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from tacit.errors import DataError
 from tacit.functions.sigmoid import tanh_times
-from tacit.protocols.number import SUM_BITS
 from tacit.protocols.remembered import Remembered
+from tacit.protocols.scale import SUM_BITS
 from tacit.protocols.values import Value
 from tacit.tensor import SecretTensor
 from tacit.tensor.above_autograd import before_autograd, with_secret_states

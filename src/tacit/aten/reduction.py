@@ -13,7 +13,8 @@ from tacit.errors import DataError
 from tacit.functions.linear import times_public
 from tacit.functions.maximum import Maximum
 from tacit.functions.squares import Squares
-from tacit.protocols.number import SLACK_BITS, Number
+from tacit.protocols.number import Number
+from tacit.protocols.scale import SLACK_BITS
 from tacit.protocols.values import Bits
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import arithmetic, as_secret, bits, places, plain, public_secret, secret
@@ -64,13 +65,13 @@ def mean(
 
 def _fine_mean(total: Number, count: int) -> Number | None:
     """A sum of squares times 1/n, unless that is a power of two, which truncates nothing."""
-    storage, protocol = total.storage, total.protocol
+    scale, protocol = total.scale, total.protocol
     fine = protocol.frac_bits + min(SLACK_BITS, count.bit_length() - 1)
-    if not storage.positive or storage.precise or total.frac_bits <= max(fine, protocol.factor_bits):
+    if not scale.positive or scale.precise or total.frac_bits <= max(fine, protocol.factor_bits):
         return None
     out = protocol.scale(total, 1 / count, fine) if count & (count - 1) else None
     if out is not None:
-        out.storage.wide = True
+        out.declare(wide=True)
     return out
 
 
@@ -160,7 +161,7 @@ def _along(x: Number, dim: int, largest: bool) -> Maximum:
         raise IndexError("max() and min() need at least one element along the dimension")
     x = x if x.shape[dim] > 1 else x.fork()  # the only one wins as it is
     found = Maximum(x.move(lambda t: t.movedim(dim, 0), view=False), largest=largest)
-    found.values.storage.positive = x.storage.positive
+    found.values.declare(positive=x.scale.positive)
     return found
 
 

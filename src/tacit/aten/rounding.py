@@ -10,7 +10,8 @@ from torch import Tensor
 from tacit.errors import DataError
 from tacit.functions.linear import fractional
 from tacit.functions.whole import floor, floor_quotient, floor_quotient_public, nearest, toward_zero
-from tacit.protocols.number import SLACK_BITS, Number
+from tacit.protocols.number import Number
+from tacit.protocols.scale import SLACK_BITS
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import (

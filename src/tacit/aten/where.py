@@ -64,12 +64,12 @@ def where(func: Any, condition: Tensor, x: Operand, y: Operand) -> SecretTensor:
     shape = broadcast(condition.shape, change.shape)
     b = bits(condition).move(lambda t: t.expand(shape), view=False)
     change = change.move(lambda t: t.expand(shape), view=False)
-    change.storage.far = max(change.storage.far, far)
-    base, precise = number(y), change.storage.precise
+    change.declare(far=max(change.scale.far, far))
+    base, precise = number(y), change.scale.precise
     if isinstance(base, Number) and base.frac_bits > base.protocol.frac_bits:
-        change.storage.precise = True  # a truncation would leave something of y beside x
+        change.declare(precise=True)  # a truncation would leave something of y beside x
     (step,) = change.protocol.select([(b, change)])
-    step.storage.precise = precise
+    step.declare(precise=precise)
     base_ = base if isinstance(base, Tensor) else SecretTensor(base, dtype)
     return _flagged(finish(combine(base_, SecretTensor(step, dtype)), dtype, y, condition), far)
 
@@ -81,14 +81,12 @@ def _held(x: Number | Tensor, protocol: Protocol) -> Number | Tensor:
 
 def _farthest(protocol: Protocol, *choices: Number | Tensor) -> float:
     """What stands for infinity in any of the choices."""
-    return max(
-        x.storage.far if isinstance(x, Number) else FAR * (unreachable(x, protocol) is not None) for x in choices
-    )
+    return max(x.scale.far if isinstance(x, Number) else FAR * (unreachable(x, protocol) is not None) for x in choices)
 
 
 def _flagged(x: SecretTensor, far: float) -> SecretTensor:
     """A result in which something may stand for infinity."""
-    x.share.storage.far = max(x.share.storage.far, far)
+    x.share.declare(far=max(x.share.scale.far, far))
     return x
 
 

@@ -23,11 +23,11 @@ def clip(x: Number, bound: float) -> Number:
     x = x.settle(EDGE_BITS - math.frexp(bound)[1] + 1)  # finer ones, in sessions of 25 bits and more, end before
     edge = round(bound * 2**x.frac_bits)
     x = x.fork()
-    x.storage.precise = True
+    x.declare(precise=True)
     low, high = x.protocol.less(x, [-edge, edge + 1])  # [x < -edge] implies [x < edge + 1]
     inside = low ^ high
     x.protocol.together(low, high, inside)
     (out,) = x.protocol.select([(inside, x)])
     ends = low.arithmetic().added(high.arithmetic()).times_integer(-edge).plus(torch.tensor(edge))
-    ends.storage.frac_bits = x.frac_bits
+    ends.declare(frac_bits=x.frac_bits)
     return out.added(ends)

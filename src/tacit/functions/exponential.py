@@ -82,7 +82,7 @@ def exp2(x: Number, rate: float = 1.0) -> Number:
         out = out + part
     most = round(2.0 ** (last + out.frac_bits))
     out = out + above.arithmetic().times_integer(most).rescaled(out.frac_bits)
-    out.storage.positive = True
+    out.declare(positive=True)
     return out
 
 

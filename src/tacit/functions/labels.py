@@ -11,8 +11,9 @@ from torch import Tensor
 from tacit.errors import DataError
 from tacit.functions.reciprocal import reciprocal
 from tacit.functions.step import Steps, one_hot
-from tacit.protocols.number import SLACK_BITS, Number
+from tacit.protocols.number import Number
 from tacit.protocols.remembered import owned, within
+from tacit.protocols.scale import SLACK_BITS
 from tacit.protocols.values import Bits
 
 __all__ = ["by_owner", "check_within", "hot", "hot_bits", "inverse_count", "known_within", "wrapped"]

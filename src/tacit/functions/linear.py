@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from tacit.protocols.number import PRECISE_BITS, Number
+from tacit.protocols.number import Number
 from tacit.protocols.protocol import Protocol
+from tacit.protocols.scale import PRECISE_BITS
 from tacit.ring.fixed_point import VALUE_BITS, encode, encode_public
 from tacit.ring.shapes import broadcast
 
@@ -51,10 +52,10 @@ def argument(x: Number) -> Number:
 def finest_sum(x: Number, y: Number) -> Number:
     """x + y at the finer of both scales, up to that of a precise storage, which `x + y` would truncate. Local."""
     frac_bits = min(max(x.frac_bits, y.frac_bits), max(PRECISE_BITS, x.protocol.frac_bits))
-    precise = x.storage.precise or y.storage.precise
+    precise = x.scale.precise or y.scale.precise
     x, y = (v.settle(frac_bits).lifted(frac_bits) for v in (x, y))
     out = x.added(y)
-    out.storage.precise = precise  # a truncation forgets it
+    out.declare(precise=precise)  # a truncation forgets it
     return out
 
 
@@ -85,7 +86,7 @@ def add_public(x: Number, c: Tensor) -> Number:
     if shape == x.shape:
         out.descend(x, lambda known: known.map(op))
     out = out.plus(encode(torch.where(beyond, -FAR, c), x.frac_bits, name="a public summand"))
-    out.storage.far = max(x.storage.far, FAR)
+    out.declare(far=max(x.scale.far, FAR))
     return out
 
 
@@ -127,8 +128,8 @@ def times_public(x: Number, v: Tensor) -> Number:
     single number, |x v| < 2^4 for others.
     """
     x = x.summable()
-    precise = x.storage.precise
-    wide = x.storage.wide and not precise and x.frac_bits > x.protocol.frac_bits
+    precise = x.scale.precise
+    wide = x.scale.wide and not precise and x.frac_bits > x.protocol.frac_bits
     if v.numel() and v.dtype.is_floating_point:
         first = float(v.reshape(-1)[0])
         if first <= -largest(x.protocol) and bool(((v <= -largest(x.protocol)) & v.isfinite()).all()):
@@ -150,8 +151,8 @@ def times_public(x: Number, v: Tensor) -> Number:
     if frac_bits and precise:
         x = x.settle(PRECISE_PRODUCT_BITS - frac_bits)
     out = apply_public(x, ring, torch.mul, broadcast(x.shape, ring.shape))
-    out.storage.frac_bits = x.frac_bits + frac_bits
-    out.storage.positive = x.storage.positive and bool((v >= 0).all())
+    positive = x.scale.positive and bool((v >= 0).all())
+    out.declare(frac_bits=x.frac_bits + frac_bits, positive=positive)
     return out
 
 
@@ -160,14 +161,14 @@ def _times_wide(x: Number, factor: float) -> Number | None:
     exponent = max(0, math.frexp(abs(factor))[1])
     out = x.protocol.scale(x, factor, max(x.frac_bits - exponent, x.protocol.frac_bits))
     if out is not None:
-        out.storage.wide = True
+        out.declare(wide=True)
     return out
 
 
 def _times_far(x: Number, v: Tensor) -> Number:
     """x v for a secret x of zeros and ones, and a v that masks out where x is one, see `masking`."""
     out = times_public(x.settle() if x.frac_bits > x.protocol.frac_bits else x, masking(v, x.protocol))
-    out.storage.far = FAR
+    out.declare(far=FAR)
     return out
 
 
@@ -178,7 +179,7 @@ def _times_precise(x: Number, factor: float) -> Number | None:
     x = x.lifted(max(x.frac_bits, finest))
     out = x.protocol.scale(x, factor, x.frac_bits - exponent)
     if out is not None:
-        out.storage.precise = True
+        out.declare(precise=True)
     return out
 
 

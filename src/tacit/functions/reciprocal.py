@@ -71,14 +71,14 @@ def reciprocal(x: Number) -> Number:
     """
     x = argument(x)
     protocol = x.protocol
-    octaves = Octaves(x, signed=not x.storage.positive)
+    octaves = Octaves(x, signed=not x.scale.positive)
     most = min(x.frac_bits, LARGEST)
     scale = octaves.scale()
     inverse = octaves.function(lambda e: min(2.0**-e, 2.0 ** (most - 2)), 61 - WORKING_BITS - most, 2.0**most / AT_ZERO)
     protocol.together(inverse, scale)
     y = protocol.harmonics(octaves.scaled(scale), INVERSE).settle(WORKING_BITS)
     out = protocol.multiply(y, inverse)
-    out.storage.positive = x.storage.positive
+    out.declare(positive=x.scale.positive)
     return out
 
 
@@ -92,10 +92,10 @@ def quotient(numerator: Number | Tensor, x: Number) -> Number:
     Cost: 8 rounds; 7, and not truncated, if n is precise.   Reveals: nothing.   Ref: [CS10].
     """
     x = argument(x)
-    if isinstance(numerator, Number) and numerator.storage.precise:
+    if isinstance(numerator, Number) and numerator.scale.precise:
         return _precise_quotient(numerator, x)
     protocol = x.protocol
-    octaves = Octaves(x, signed=not x.storage.positive)
+    octaves = Octaves(x, signed=not x.scale.positive)
     scale = octaves.scale()
     if isinstance(numerator, Tensor):
         numerator, up = _raised(numerator, protocol.frac_bits)
@@ -105,7 +105,7 @@ def quotient(numerator: Number | Tensor, x: Number) -> Number:
         total = _sum(parts)
         protocol.together(total, scale)
     else:
-        up, n, above = 0, fractional(numerator), numerator.storage.positive
+        up, n, above = 0, fractional(numerator), numerator.scale.positive
         bands = _bands(octaves, 0.0)
         protocol.together(n, scale, *(s for _, s in bands))
         total = _sum([protocol.multiply(n.settle(bits), s) for bits, s in bands])
@@ -113,13 +113,13 @@ def quotient(numerator: Number | Tensor, x: Number) -> Number:
     protocol.together(total, z)
     out = _long_product(total, protocol.harmonics(z, INVERSE))
     out = out.rescaled(out.frac_bits + up) if up else out
-    out.storage.wide, out.storage.positive = True, above and x.storage.positive
+    out.declare(wide=True, positive=above and x.scale.positive)
     return out
 
 
 def _precise_quotient(n: Number, x: Number) -> Number:
     protocol = x.protocol
-    octaves = Octaves(x, signed=not x.storage.positive, least=SMALL, most=LARGE)
+    octaves = Octaves(x, signed=not x.scale.positive, least=SMALL, most=LARGE)
     scale = octaves.scale()
     n = n.settle(min(protocol.frac_bits, 16) + PRECISE_BITS)
     protocol.together(n, scale)

@@ -7,7 +7,8 @@ import math
 from tacit.functions.linear import argument
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.step import Octaves
-from tacit.protocols.number import PRECISE_BITS, SLACK_BITS, Number
+from tacit.protocols.number import Number
+from tacit.protocols.scale import PRECISE_BITS, SLACK_BITS
 from tacit.protocols.series import Harmonics
 
 __all__ = ["rsqrt", "sqrt"]
@@ -70,7 +71,7 @@ def rsqrt(x: Number, least: float = 0.0) -> Number:
     z = octaves.scaled(square)
     y = protocol.harmonics(z, INVERSE_ROOT).settle(WORKING_BITS)
     out = protocol.multiply(y, scale).settle(WORKING_BITS)
-    out.storage.positive = True
+    out.declare(positive=True)
     return out
 
 
@@ -89,6 +90,5 @@ def sqrt(x: Number) -> Number:
     protocol.together(square, unscale)
     y = protocol.harmonics(octaves.scaled(square), ROOT).settle(WORKING_BITS)
     root = protocol.multiply(y, unscale).settle(fine if x.frac_bits > 16 else WORKING_BITS)
-    root.storage.positive = True
-    root.storage.wide = x.frac_bits < PRECISE_BITS  # else it is below 2^10
+    root.declare(positive=True, wide=x.frac_bits < PRECISE_BITS)  # else it is below 2^10
     return root

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import torch
 
 from tacit.functions.linear import fractional
-from tacit.protocols.number import FINEST_PRODUCT, Number
+from tacit.protocols.number import Number
+from tacit.protocols.scale import FINEST_PRODUCT
 from tacit.protocols.series import ROOM, Harmonics
 from tacit.protocols.values import Bits, Value
 

@@ -70,7 +70,7 @@ class Squares(NamedTuple):
         fine, coarse = (_undivided(half.rescaled(own.frac_bits)) for half, own in halves)
         parts = both.protocol.select([(small, fine), (small.invert(), coarse)])
         for part in parts:
-            part.storage.precise = False
+            part.declare(precise=False)
         both.protocol.together(*parts)
         first, second = (_times(p, factor, both.protocol.frac_bits) for p in parts)
         return first + second
@@ -101,18 +101,18 @@ class Squares(NamedTuple):
         unscale = [part([v * 2.0**-b for v in back], b, 0), part(far + [v * 2.0**-c for v in back[first + 1 :]], 0, 1)]
         fine, coarse = self._halves(both)
         (near,) = protocol.select([(small, _undivided(fine))])
-        near.storage.precise = False
+        near.declare(precise=False)
         protocol.together(near, *scales, *unscale)
         z = protocol.multiply(near, scales[0]).added(protocol.multiply(coarse, scales[1]))
         (unscale[0],) = protocol.select([(small, _undivided(unscale[0]))])
-        unscale[0].storage.precise = False
+        unscale[0].declare(precise=False)
         protocol.together(z, unscale[0])
         y = protocol.harmonics(z, ROOT).settle(WORKING_BITS)
         products = [protocol.multiply(y, u) for u in unscale]
         protocol.together(*products)
         one, other = (_times(p, factor, RESULT_BITS) for p in products)
         out = one.added(other.lifted(RESULT_BITS))
-        out.storage.positive = out.storage.wide = True
+        out.declare(positive=True, wide=True)
         return out
 
     @property
@@ -141,7 +141,7 @@ def _half(x: Numbers, half: int, like: Number, row: int | None = None) -> Number
 
 def _undivided(x: Number) -> Number:
     """x, not to be truncated by a selection."""
-    x.storage.precise = True
+    x.declare(precise=True)
     return x
 
 

@@ -31,7 +31,7 @@ class Steps:
         """The value v_i where t_i <= x < t_{i+1}:  v_m + Σ_i [x < t_i] (v_{i-1} - v_i), for t_1 … t_m and v_0 … v_m."""
         ring = [round(v * 2**frac_bits) for v in values]
         out = self._weighted(self.bits.arithmetic(), ring).plus(torch.tensor(ring[-1]))
-        out.storage.frac_bits = frac_bits
+        out.declare(frac_bits=frac_bits)
         return out
 
     def times(self, x: Number, values: Sequence[float], frac_bits: int) -> Number:

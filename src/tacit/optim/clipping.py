@@ -43,7 +43,7 @@ def clip_gradients(optimizer: optim.Optimizer, group: Group) -> list[tuple[nn.Pa
     if isinstance(optimizer, optim.Adadelta) and had:
         optimizer._init_group(group, [], [], [], [], [])
         for p, _ in had:
-            optimizer.state[p]["acc_delta"].share.storage.precise = True  # the squares of steps, which are no gradients
+            optimizer.state[p]["acc_delta"].share.declare(precise=True)  # the squares of steps, which are no gradients
     if isinstance(optimizer, optim.RAdam):
         if not all(_rectified(group, float(s.get("step", 0.0)) + 1) for s in states):
             for p, gradient in had:
@@ -64,7 +64,7 @@ def clip_gradients(optimizer: optim.Optimizer, group: Group) -> list[tuple[nn.Pa
 def _as_gradient(x: Tensor) -> SecretTensor:
     """x, unclipped, but known as a gradient, whose squares are kept precisely: see `arithmetic.gradients`."""
     share = arithmetic(x.detach()).fork()  # type: ignore[arg-type]
-    share.storage.headroom = max(share.storage.headroom, 1)
+    share.declare(headroom=max(share.scale.headroom, 1))
     return SecretTensor(share, x.dtype)
 
 

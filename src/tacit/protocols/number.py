@@ -9,52 +9,20 @@ import torch
 from torch import Tensor
 
 from tacit.protocols.content import TensorOp
+from tacit.protocols.scale import (
+    FAR_BITS,
+    FINEST_PRODUCT,
+    FINEST_WHOLE,
+    PRECISE_BITS,
+    SHORT,
+    SLACK_BITS,
+    SUM_BITS,
+    Scale,
+)
 from tacit.protocols.values import Value, same
 from tacit.ring.shapes import broadcast
 
-__all__ = [
-    "FAR_BITS",
-    "FINEST_PRODUCT",
-    "PARAMETER_BITS",
-    "PRECISE_BITS",
-    "SLACK_BITS",
-    "SUM_BITS",
-    "Number",
-    "factors",
-]
-
-SLACK_BITS = 12
-"""Fractional bits a factor may have beyond the session's. More: a mean over a batch (a scale by 2^-7) keeps its
-precision into the next product; fewer: larger products fit. Such a factor is smaller by the same 12 bits, so the range
-stays."""
-
-PARAMETER_BITS = 4
-"""Fractional bits that a module's parameters and buffers have beyond the session's. More: a weight's rounding, which a
-sum over many inputs adds up, is less (with 4 it is no more than that of the activations, with 8 nothing gets better any
-more); fewer: larger products fit, for 4 what is below 2^26 at 16 fractional bits, before it was 2^30."""
-
-SUM_BITS = 14
-"""Bits that the ring must have for multiples and short sums of a number, as much as series leave (`harmonics.ROOM`).
-More: some results are truncated before they are added up, in one round; fewer: shorter sums."""
-
-FINEST_PRODUCT = 52
-"""Fractional bits beyond which a product gets no slack, in sessions of 21 and more, and its factors are truncated, in
-those of 27 and 28. More: finer factors; fewer: larger products fit, which stay below 2^10."""
-
-FINEST_WHOLE = 20
-"""Fractional bits of sessions whose products are summed as they are; in finer ones elements below 2^10 must have a sum
-that fits. More: sums of squares save a round; but at 24, those beyond 2^14 would be wrong."""
-
-SHORT = 256
-"""Elements of a sum that `SUM_BITS` are enough for."""
-
-FAR_BITS = 44
-"""Fractional bits of what stands for infinity, 2^15: more would not fit."""
-
-PRECISE_BITS = 42
-"""Fractional bits of a precise storage, whatever the session's. More: smaller gradients are squared rightly; a gradient
-of 1e-4 squared, times Adam's 1 - β₂, is 44 units. Fewer: larger ones fit; with 42, squares and their averages may reach
-2^20, which is where the domain of the square root ends as well."""
+__all__ = ["Number", "factors"]
 
 
 class Number(Value):
@@ -69,12 +37,12 @@ class Number(Value):
     @property
     def frac_bits(self) -> int:
         """f, the number of fractional bits now."""
-        return self.storage.frac_bits
+        return self.storage.scale.frac_bits
 
     @property
     def settled_bits(self) -> int:
         """The fractional bits that a truncation leaves: the session's, and those that a mean has made room for."""
-        return self.protocol.frac_bits + self.storage.headroom
+        return self.protocol.frac_bits + self.scale.headroom
 
     def settle(self, frac_bits: int | None = None) -> Number:
         """The same value with at most `frac_bits` (default: `settled_bits`) fractional bits, truncated once."""
@@ -82,10 +50,7 @@ class Number(Value):
 
     def rescaled(self, frac_bits: int) -> Number:
         """The same ring elements read at another scale: multiplies the value by a power of two. Local, exact."""
-        out = self._like(self.content.copy())
-        out.storage.far *= 2.0 ** (self.frac_bits - frac_bits)
-        out.storage.frac_bits = frac_bits
-        out.storage.positive = self.storage.positive
+        out = self._of(self.content.copy(), self.scale.reread(frac_bits))
         out.descend(self, same)
         return out
 
@@ -98,24 +63,20 @@ class Number(Value):
         finest = max(62 - spare, self.protocol.product_bits)
         if self.protocol.frac_bits > FINEST_WHOLE:
             finest = max(FINEST_PRODUCT - math.ceil(math.log2(max(count, 1))), self.protocol.frac_bits)
-        return self if self.storage.precise or self.frac_bits <= finest else self.settle()
+        return self if self.scale.precise or self.frac_bits <= finest else self.settle()
 
     def without_headroom(self) -> Number:
         """The same value, as an argument of a function, which may make large numbers of small ones. Local."""
-        if not self.storage.headroom:
+        if not self.scale.headroom:
             return self
-        out = self.rescaled(self.frac_bits)
-        out.storage.headroom = 0
-        return out
+        return self.rescaled(self.frac_bits).declare(headroom=0)
 
     def lifted(self, frac_bits: int) -> Number:
         """The same value with more fractional bits. Local."""
         bits = frac_bits - self.frac_bits
         if bits == 0:
             return self
-        out = self.linear(lambda t: t << bits, shape=self.shape)
-        out.storage.frac_bits = frac_bits
-        out.sized_as(self)
+        out = self._of(self.content.linear(lambda t: t << bits, shape=self.shape), self.scale.lifted(frac_bits))
         out.descend(self, lambda known: known.map(lambda t: t << bits))
         return out
 
@@ -125,7 +86,7 @@ class Number(Value):
         `onto` says that the operation takes every value there is of the result's shape, so that a uniform mask of the
         operand becomes one of the result. `shape` is the result's, if the caller knows it.
         """
-        return self._like(self.content.linear(op, onto=onto, shape=shape))
+        return self._of(self.content.linear(op, onto=onto, shape=shape), self.scale.linear())
 
     def sum(self, dims: Sequence[int], *, keepdim: bool = False) -> Number:
         """The sum over dimensions. Local, unless the operand is too fine: see `summable`."""
@@ -133,9 +94,8 @@ class Number(Value):
         x = self.summable(math.prod(self.shape[d] for d in dims))
         if not dims:
             return self.fork()
-        out = x.linear(lambda t: t.sum(tuple(dims), keepdim=keepdim), onto=onto)
-        out.storage.positive = x.storage.positive
-        return out
+        total = x.content.linear(lambda t: t.sum(tuple(dims), keepdim=keepdim), onto=onto)
+        return self._of(total, x.scale.summed())
 
     def __neg__(self) -> Number:
         out = self.linear(torch.neg, onto=True, shape=self.shape)
@@ -148,37 +108,21 @@ class Number(Value):
 
     def __sub__(self, other: Number) -> Number:
         x, y = _aligned(self, other)
-        out = x._like(x.content.subtract(y.content, broadcast(x.shape, y.shape)))
-        out._inherit(x, y)
-        return out
+        difference = x.content.subtract(y.content, broadcast(x.shape, y.shape))
+        return self._of(difference, x.scale.plus(y.scale, minus=True))
 
     def added(self, other: Number) -> Number:
         """The sum of two shares of one scale, whatever that scale is. Local."""
-        out = self._like(self.content.add(other.content, broadcast(self.shape, other.shape)))
-        out._inherit(self, other)
-        out.storage.positive = self.storage.positive and other.storage.positive
-        return out
-
-    def _inherit(self, x: Number, y: Number) -> None:
-        """What is known of the sizes of two summands, or of their difference."""
-        self.storage.headroom = min(x.storage.headroom, y.storage.headroom)
-        self.storage.precise = x.storage.precise or y.storage.precise
-        self.storage.wide = x.storage.wide or y.storage.wide
-        self.storage.far = max(x.storage.far, y.storage.far)
-        self.storage.positive = False
+        total = self.content.add(other.content, broadcast(self.shape, other.shape))
+        return self._of(total, self.scale.plus(other.scale))
 
     @staticmethod
     def end_to_end(shares: Sequence[Number]) -> Number:
         """The elements of all shares, one after the other, at the largest of their scales. Local."""
         frac_bits = max(x.frac_bits for x in shares)
         rows = [x.lifted(frac_bits) for x in shares]
-        out = rows[0]._like(rows[0].content.end_to_end([x.content for x in rows[1:]]))
-        out.storage.precise = all(x.storage.precise for x in shares)
-        out.storage.wide = any(x.storage.wide for x in shares)
-        out.storage.far = max(x.storage.far for x in shares)
-        out.storage.positive = all(x.storage.positive for x in shares)
-        out.storage.headroom = min(x.storage.headroom for x in shares)
-        return out
+        joined = rows[0].content.end_to_end([x.content for x in rows[1:]])
+        return rows[0]._of(joined, Scale.end_to_end([x.scale for x in rows], frac_bits))
 
     def __mul__(self, other: Number) -> Number:
         return self.protocol.multiply(*factors(self, other))
@@ -186,17 +130,16 @@ class Number(Value):
     def plus(self, c: Tensor) -> Number:
         """Add public ring elements of the same scale, with broadcasting. Local."""
         shape = broadcast(self.shape, c.shape)
-        out = self._like(self.content.add_public(c, shape))
-        out.storage.positive = self.storage.positive and bool((c >= 0).all())
+        up = self.scale.positive and bool((c >= 0).all())
+        out = self._of(self.content.add_public(c, shape), self.scale.shifted(up=up))
         if shape == self.shape:
             out.descend(self, lambda known: known.plus(c))
         return out
 
     def times_integer(self, k: int) -> Number:
         """Multiply by a public integer. Local, exact."""
-        out = self.linear(lambda t: t * k, onto=bool(k % 2), shape=self.shape)
-        out.storage.far *= abs(k)
-        out.storage.positive = self.storage.positive and k >= 0
+        product = self.content.linear(lambda t: t * k, onto=bool(k % 2), shape=self.shape)
+        out = self._of(product, self.scale.times_integer(k))
         out.descend(self, lambda known: known.map(lambda t: t * k))
         return out
 
@@ -204,7 +147,7 @@ class Number(Value):
         """The most fractional bits of a source that is written here: it is truncated to them before, if it has more."""
         if self.numel != self.storage.numel:
             return self.frac_bits
-        precise = self.storage.precise
+        precise = self.scale.precise
         finest = max(PRECISE_BITS, self.protocol.frac_bits) if precise else self.protocol.factor_bits
         if not precise and self.frac_bits > finest:  # an untruncated product may take the place of another
             finest += self.protocol.frac_bits
@@ -222,12 +165,7 @@ class Number(Value):
         scale = source.frac_bits if whole and untruncated else self.scale_for(source)
         source = source.settle(scale).lifted(max(scale, self.frac_bits) if whole else scale)
         self.content.write(source.content, whole=whole)
-        self.storage.frac_bits = source.frac_bits
-        self.storage.headroom = min(source.storage.headroom, SLACK_BITS if whole else self.storage.headroom)
-        self.storage.wide = source.storage.wide or (not whole and self.storage.wide)
-        self.storage.far = source.storage.far if whole else max(self.storage.far, source.storage.far)
-        self.storage.positive = source.storage.positive and (whole or self.storage.positive)
-        self.storage.bounded = source.storage.bounded and (whole or self.storage.bounded)
+        self.storage.scale = self.scale.overwritten(source.scale, whole=whole)
         self.storage.version += 1
 
 
@@ -241,20 +179,20 @@ def factors(x: Number, y: Number) -> tuple[Number, Number]:
     sessions of more than 26 all to 26.
     """
     protocol = x.protocol
-    if x.storage.precise or y.storage.precise:
+    if x.scale.precise or y.scale.precise:
         return _precise_factors(x, y)
     if protocol.frac_bits > FINEST_PRODUCT // 2:
         return _coarser(x, y)
-    if x.storage.bounded != y.storage.bounded:
+    if x.scale.bounded != y.scale.bounded:
         return _beside_bounded(x, y)
-    if x.storage.wide or y.storage.wide:
+    if x.scale.wide or y.scale.wide:
         x, y = _narrowed(x, y)
-    if x.storage.headroom and y.storage.headroom:
+    if x.scale.headroom and y.scale.headroom:
         if x.frac_bits + y.frac_bits <= 2 * protocol.frac_bits:
             return x, y
         settled = protocol.settle_all([x, y], protocol.frac_bits)
         return settled[0], settled[1]
-    spare = min(max(x.storage.headroom, y.storage.headroom), protocol.parameter_bits - protocol.frac_bits)
+    spare = min(max(x.scale.headroom, y.scale.headroom), protocol.parameter_bits - protocol.frac_bits)
     most = protocol.product_bits + spare
     if x.frac_bits + y.frac_bits <= most:
         return x, y
@@ -284,21 +222,21 @@ def _coarser(x: Number, y: Number) -> tuple[Number, Number]:
 def _beside_bounded(x: Number, y: Number) -> tuple[Number, Number]:
     """Two factors of which one is bounded by 1: it keeps up to 12 bits more than the session's, the other the rest."""
     protocol = x.protocol
-    bounded, other = (x, y) if x.storage.bounded else (y, x)
+    bounded, other = (x, y) if x.scale.bounded else (y, x)
     bits = min(bounded.frac_bits, protocol.factor_bits)
     room = protocol.product_bits - bits
-    room = min(room, protocol.frac_bits) if other.storage.wide else room
+    room = min(room, protocol.frac_bits) if other.scale.wide else room
     protocol.together(*(v for v, most in ((bounded, bits), (other, room)) if v.frac_bits > most))
     bounded, other = bounded.settle(bits), other.settle(room)
-    return (bounded, other) if x.storage.bounded else (other, bounded)
+    return (bounded, other) if x.scale.bounded else (other, bounded)
 
 
 def _narrowed(x: Number, y: Number) -> tuple[Number, Number]:
     """Those of two factors truncated to the session's fractional bits that are wide, in one round."""
     bits = x.protocol.frac_bits
-    x.protocol.together(*(v for v in (x, y) if v.storage.wide and v.frac_bits > bits))
-    left = x.settle(bits) if x.storage.wide else x
-    return left, left if x is y else y.settle(bits) if y.storage.wide else y
+    x.protocol.together(*(v for v in (x, y) if v.scale.wide and v.frac_bits > bits))
+    left = x.settle(bits) if x.scale.wide else x
+    return left, left if x is y else y.settle(bits) if y.scale.wide else y
 
 
 def _precise_factors(x: Number, y: Number) -> tuple[Number, Number]:
@@ -306,8 +244,8 @@ def _precise_factors(x: Number, y: Number) -> tuple[Number, Number]:
     precise one beside 28 for another."""
     protocol = x.protocol
     fine = [PRECISE_BITS // 2] * 2
-    if x.storage.precise != y.storage.precise:
-        fine = [min(protocol.frac_bits, 16) + (8 if v.storage.precise else SLACK_BITS) for v in (x, y)]
+    if x.scale.precise != y.scale.precise:
+        fine = [min(protocol.frac_bits, 16) + (8 if v.scale.precise else SLACK_BITS) for v in (x, y)]
     protocol.together(*(v for v, bits in zip((x, y), fine, strict=True) if v.frac_bits > bits))
     left = x.settle(fine[0])
     return left, left if x is y else y.settle(fine[1])
@@ -316,7 +254,7 @@ def _precise_factors(x: Number, y: Number) -> tuple[Number, Number]:
 def _aligned(x: Number, y: Number) -> tuple[Number, Number]:
     """Both at the larger of the two scales, after truncating a scale too large to be shared."""
     limit = max(x.protocol.product_bits - 4, 2 * x.protocol.frac_bits, PRECISE_BITS)
-    if x.storage.far or y.storage.far:
+    if x.scale.far or y.scale.far:
         limit = min(limit, FAR_BITS)
     x, y = (v if v.frac_bits <= limit else v.settle() for v in (x, y))
     frac_bits = max(x.frac_bits, y.frac_bits)

@@ -9,7 +9,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from tacit.protocols.number import FINEST_PRODUCT, PARAMETER_BITS, SLACK_BITS, Number
+from tacit.protocols.number import Number
+from tacit.protocols.scale import FINEST_PRODUCT, PARAMETER_BITS, SLACK_BITS
 from tacit.protocols.series import Harmonics, Polynomial
 from tacit.protocols.values import Bits, Value
 from tacit.session.roles import Scheme
@@ -114,7 +115,7 @@ class Protocol(ABC):
 
         The counterpart of `refresh`: `shares` are those of the hosted parties in their order, none at a role that hosts
         none. They are kept, not copied, so what is written to the number is written to them. `headroom`, `precise` and
-        `lasting` are what `Storage` says of them.
+        `lasting` are what `Scale` and `Storage` say of them.
 
         Raises:
             DataError: naming `name`, if there is not one tensor of this shape, of ring elements, for each party.

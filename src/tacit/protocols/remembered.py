@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from torch import Tensor
 
 from tacit.protocols.content import Known, TensorOp
+from tacit.protocols.scale import WHOLE, Scale
 
 if TYPE_CHECKING:
     from tacit.protocols.values import Value
@@ -23,43 +24,16 @@ T = TypeVar("T")
 
 
 class Storage:
-    """What views of one secret have in common: how often it was written, its size, its fixed-point scale."""
+    """What views of one secret have in common: how often it was written, its size, its scale."""
 
-    __slots__ = (
-        "bounded",
-        "far",
-        "frac_bits",
-        "headroom",
-        "lasting",
-        "numel",
-        "positive",
-        "precise",
-        "version",
-        "wide",
-    )
+    __slots__ = ("lasting", "numel", "scale", "version")
 
-    def __init__(self, numel: int, frac_bits: int = 0, headroom: int = 0) -> None:
+    def __init__(self, numel: int, scale: Scale = WHOLE) -> None:
         self.version = 0
         self.numel = numel
-        self.frac_bits = frac_bits
-        self.headroom = headroom
-        """Of a gradient: the bits that it is smaller by than that of a sum would be, for its loss is a mean; up to
-        `SLACK_BITS`. A truncation leaves that many fractional bits more, so the range stays that of a sum."""
+        self.scale = scale
         self.lasting = False
         """Whether it is data or a parameter, of which one part after the other will be used."""
-        self.precise = False
-        """Whether it keeps `PRECISE_BITS` fractional bits, in every later write too, and what is computed from it does:
-        gradients in an optimizer's hands, their averages and those of their squares, which would vanish otherwise."""
-        self.far = 0.0
-        """What stands for infinity in it, if anything may: attention's masks, what a maximum shall leave out. Numbers
-        from half of that on mean "out of reach"; see `functions.linear`."""
-        self.wide = False
-        """Whether it has more fractional bits than the session although nothing bounds it: a root, a quotient. Sums and
-        comparisons use them; a product, which would be the smaller for them, truncates it first."""
-        self.positive = False
-        """Whether it is at least zero by construction, but for two units: a divisor then needs half the comparisons."""
-        self.bounded = False
-        """Whether it is at most 1 in magnitude by construction: as a factor it keeps all its bits."""
 
 
 class Lineage(NamedTuple):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tacit.protocols.content import Content, Known, TensorOp
 from tacit.protocols.remembered import Facts, Lineage, Storage
+from tacit.protocols.scale import Scale
 from tacit.ring.shapes import broadcast
 
 if TYPE_CHECKING:
@@ -61,19 +62,29 @@ class Value:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(<hidden>, shape={tuple(self.shape)})"
 
-    def _like(self, content: Content, storage: Storage | None = None) -> Self:
-        """A value of the same kind and scale around another content."""
-        if storage is None:
-            storage = Storage(content.like.numel(), self.storage.frac_bits, self.storage.headroom)
-            storage.precise, storage.wide = self.storage.precise, self.storage.wide
-            storage.far = self.storage.far
-        return type(self)(self.protocol, content, storage)
+    @property
+    def scale(self) -> Scale:
+        """What is publicly known of its units and size; of bits, nothing."""
+        return self.storage.scale
+
+    def _of(self, content: Content, scale: Scale) -> Self:
+        """A value of the same kind around another content, in a storage of its own."""
+        return type(self)(self.protocol, content, Storage(content.like.numel(), scale))
+
+    def declare(self, **known: Any) -> Self:
+        """Say more of a result than follows from its operands, or less: fields of `Scale`. All its views know it then.
+
+        The one way to change a scale but a write. Returns the value itself.
+        """
+        self.storage.scale = self.storage.scale._replace(**known)
+        return self
 
     def move(self, op: TensorOp, *, view: bool) -> Self:
         """Apply an operation that only moves, repeats or drops elements; `view` if the result aliases this storage."""
-        out = self._like(self.content.move(op, view=view), self.storage if view else None)
+        content = self.content.move(op, view=view)
+        storage = self.storage if view else Storage(content.like.numel(), self.scale)
+        out = type(self)(self.protocol, content, storage)
         out.descend(self, lambda known: known.map(op), op)
-        out.sized_as(self)
         public = self.facts.public
         if public is not None:
             out.facts.public = op(public)
@@ -81,11 +92,11 @@ class Value:
 
     def strided(self, op: Callable[[Tensor, int], Tensor], reads: Callable[[int], Any]) -> Self:
         """The view op(t, b) by strides, of a storage that begins at b. `reads` is told first how long that is."""
-        return self._like(self.content.strided(op, reads), self.storage)
+        return type(self)(self.protocol, self.content.strided(op, reads), self.storage)
 
     def combined(self, op: Callable[..., Tensor], *others: Self) -> Self:
         """op(this, *others), linear in all of them jointly, which have one scale. Local."""
-        return self._like(self.content.combined(op, *(x.content for x in others)))
+        return self._of(self.content.combined(op, *(x.content for x in others)), self.scale.linear())
 
     def descend(self, parent: Value, step: Callable[[Known], Known], move: TensorOp | None = None) -> None:
         """Say that this content came from a parent's by a step; `move` is the operation, if it only moves elements."""
@@ -103,23 +114,17 @@ class Value:
 
     def fork(self) -> Self:
         """A copy with the same facts: what a caller gets of a memoised value, which must never be written to."""
-        out = self._like(self.content.copy())
+        out = self._of(self.content.copy(), self.scale)
         out.descend(self, same, lambda t: t)
-        out.sized_as(self)
         return out
-
-    def sized_as(self, other: Value) -> None:
-        """Say that what is known of the size of another's elements is true of these."""
-        if other.storage is not self.storage:
-            self.storage.positive, self.storage.bounded = other.storage.positive, other.storage.bounded
 
     def joined(self, other: Self, dim: int = 0) -> Self:
         """This and another value of the same scale, one after the other along a dimension. Local."""
         if not other.shape[dim]:
             return self
-        out = self.combined(lambda *pair: torch.cat(pair, dim), other)
-        out.storage.far = max(self.storage.far, other.storage.far)
-        return out
+        return self.combined(lambda *pair: torch.cat(pair, dim), other).declare(
+            far=max(self.scale.far, other.scale.far)
+        )
 
     def known_public(self) -> Tensor | None:
         """The content, if it is public by construction."""
@@ -142,12 +147,12 @@ class Bits(Value):
 
     def flipped(self, bits: Tensor) -> Bits:
         """These bits ^ public ones, which broadcast to their shape. Local."""
-        out = self._like(self.content.xor_public(bits))
+        out = self._of(self.content.xor_public(bits), self.scale)
         out.descend(self, lambda known: known.plus(bits))
         return out
 
     def __xor__(self, other: Bits) -> Bits:
-        return self._like(self.content.xor(other.content, broadcast(self.shape, other.shape)))
+        return self._of(self.content.xor(other.content, broadcast(self.shape, other.shape)), self.scale)
 
     def __and__(self, other: Bits) -> Bits:
         return self.protocol.conjunction(self, other)

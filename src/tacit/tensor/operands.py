@@ -153,20 +153,20 @@ def public_secret(protocol: Protocol, value: Tensor) -> SecretTensor:
         frac_bits = protocol.frac_bits if value.dtype.is_floating_point else 0
         held = value if beyond is None else masking(value, protocol)
         share = protocol.public(encode(held, frac_bits, name="a public tensor"), frac_bits)
-        share.storage.far = FAR if beyond is not None else 0.0
+        share.declare(far=FAR if beyond is not None else 0.0)
     share.facts.public = value
     return SecretTensor(share, value.dtype)
 
 
 def is_precise(x: Any) -> bool:
     """Whether an operand keeps more fractional bits than others: an optimizer's running squares, see `Storage`."""
-    return isinstance(x, SecretTensor) and x.share.storage.precise
+    return isinstance(x, SecretTensor) and x.share.scale.precise
 
 
 def keep_precise(x: Tensor, source: Any) -> None:
     """Before an overwrite: keep what is precise as precise."""
     if isinstance(x, SecretTensor) and is_precise(source):
-        x.share.storage.precise = True
+        x.share.declare(precise=True)
 
 
 def write(x: SecretTensor, source: SecretTensor, **scale: bool) -> None:
@@ -179,9 +179,9 @@ def write(x: SecretTensor, source: SecretTensor, **scale: bool) -> None:
     else:
         other = arithmetic(source)
     known = plain(source)
-    if known is not None and isinstance(mine, Number) and other.storage.frac_bits < mine.frac_bits:
+    if known is not None and isinstance(mine, Number) and other.scale.frac_bits < mine.frac_bits:
         assert isinstance(other, Number)
-        if x.dtype.is_floating_point and not other.storage.far:
+        if x.dtype.is_floating_point and not other.scale.far:
             other = mine.protocol.public(encode(known, mine.frac_bits, name="what is written"), mine.frac_bits)
     if other.shape != mine.shape:
         shape = mine.shape

@@ -149,7 +149,7 @@ class Range(Guard):
             return torch.stack([(t * (((bits >> 2 * k) & 1) - ((bits >> (2 * k + 1)) & 1))).sum() for k in range(SUMS)])
 
         y = x.linear(op, shape=torch.Size((SUMS,)))
-        y.storage.precise = False
+        y.declare(precise=False)
         return y.rescaled(0)
 
     def _all(self, bits: Bits) -> Bits:

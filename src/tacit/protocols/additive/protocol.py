@@ -37,6 +37,7 @@ from tacit.protocols.additive.source.produced import Produced
 from tacit.protocols.number import Number
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.remembered import Owned, Remembered, Storage
+from tacit.protocols.scale import Scale
 from tacit.protocols.series import POWER_OF_TWO_BITS, Harmonics, Polynomial
 from tacit.protocols.values import Bits, Value
 from tacit.ring import kernels
@@ -71,7 +72,7 @@ class Additive(Protocol):
     @override
     def share(self, value: Tensor | None, owner: str, shape: Sequence[int], frac_bits: int) -> Number:
         parts = self._share(value, owner, lambda stream: stream.ring(shape), sub)
-        out = self._arithmetic(parts, torch.Size(shape), frac_bits)
+        out = self._arithmetic(parts, torch.Size(shape), Scale(frac_bits))
         index = self.session.parties.index(owner)
         out.facts.owned = Owned(index, value if index in self._indices else None)
         return out
@@ -110,7 +111,7 @@ class Additive(Protocol):
     @override
     def public(self, ring: Tensor, frac_bits: int) -> Number:
         parts = [ring.clone() if i == 0 else torch.zeros_like(ring) for i in self._indices]
-        return self._arithmetic(parts, ring.shape, frac_bits)
+        return self._arithmetic(parts, ring.shape, Scale(frac_bits))
 
     @override
     def public_bits(self, bits: Tensor) -> Bits:
@@ -174,8 +175,8 @@ class Additive(Protocol):
         name: str = "a value",
     ) -> Number:
         self._check_adopted(shares, shape, torch.int64, name)
-        out = self._arithmetic(list(shares), torch.Size(shape), frac_bits, headroom)
-        out.storage.precise, out.storage.lasting = precise, lasting
+        out = self._arithmetic(list(shares), torch.Size(shape), Scale(frac_bits, headroom, precise))
+        out.storage.lasting = lasting
         return out
 
     @override
@@ -227,23 +228,19 @@ class Additive(Protocol):
         shape = broadcast(x.shape, y.shape)
         left = _form(x)
         right = left if x is y else _form(y)
-        out = self._product(product.elementwise(self._source, left, right, shape, self._indices), x, y)
-        out.storage.positive |= x is y
-        return out
+        result = product.elementwise(self._source, left, right, shape, self._indices)
+        return self._product(result, x.scale.times(y.scale, square=x is y))
 
     @override
     def bilinear(self, x: Number, y: Number, op: Callable[[Tensor, Tensor], Tensor]) -> Number:
         self.together(x, y)
         left, right = _simple(x), _simple(y)
-        return self._product(product.bilinear(self._source, left, right, op, self._indices), x, y)
+        return self._product(product.bilinear(self._source, left, right, op, self._indices), x.scale.times(y.scale))
 
-    def _product(self, result: product.Product, x: Number, y: Number) -> Number:
+    def _product(self, result: product.Product, scale: Scale) -> Number:
         parts, shape, premask = result
-        a, b = x.storage.headroom, y.storage.headroom
-        storage = Storage(shape.numel(), x.frac_bits + y.frac_bits, 0 if a and b else a + b)
-        out = Number(self, Shares.premasked(self, parts or _meta(shape, torch.int64), premask), storage)
-        out.storage.positive = x.storage.positive and y.storage.positive
-        return out
+        content = Shares.premasked(self, parts or _meta(shape, torch.int64), premask)
+        return Number(self, content, Storage(shape.numel(), scale))
 
     @override
     def truncate(self, x: Number, bits: int) -> Number:
@@ -264,9 +261,7 @@ class Additive(Protocol):
         self.together(x)
         mask, bits = _simple(x), x.frac_bits - target
         form = truncation.truncated(self._source, mask, bits)
-        out = self._arithmetic(form.parts(self._indices), x.shape, target, x.storage.headroom)
-        out.storage.far = x.storage.far
-        out.sized_as(x)
+        out = self._arithmetic(form.parts(self._indices), x.shape, x.scale.truncated(target))
         known = opened(out.facts)
         known.form, known.unsettled = form, Unsettled(mask, bits)
         return out
@@ -279,9 +274,7 @@ class Additive(Protocol):
             return None
         self.together(x)
         form = truncation.scaled(self._source, _simple(x), drop)
-        out = self._arithmetic(form.parts(self._indices), x.shape, target, x.storage.headroom)
-        out.storage.far = x.storage.far * abs(factor)
-        out.storage.positive = x.storage.positive
+        out = self._arithmetic(form.parts(self._indices), x.shape, x.scale.scaled(abs(factor), target))
         opened(out.facts).form = form
         return out if factor > 0 else -out
 
@@ -296,7 +289,7 @@ class Additive(Protocol):
     def harmonics(self, x: Number, series: Harmonics) -> Number:
         mask, frac_bits = self._opened_form(x, series.period)
         parts = harmonics.waves(self._source, mask, frac_bits, series, self._indices)
-        out = self._arithmetic(parts, x.shape, series.frac_bits)
+        out = self._arithmetic(parts, x.shape, Scale(series.frac_bits))
         return out.plus(torch.tensor(round(series.constant * 2**series.frac_bits))) if series.constant else out
 
     @override
@@ -307,7 +300,7 @@ class Additive(Protocol):
         known = self._powers(x, window, max(degree, 1))
         out = []
         for p in polynomials:
-            out.append(self._arithmetic(powers.evaluated(known, p, self._indices), x.shape, p.frac_bits))
+            out.append(self._arithmetic(powers.evaluated(known, p, self._indices), x.shape, Scale(p.frac_bits)))
         return out
 
     def _powers(self, x: Number, window: int, degree: int) -> powers.Powers:
@@ -321,7 +314,7 @@ class Additive(Protocol):
     def powers_of_two(self, y: Number) -> Number:
         mask, frac_bits = self._opened_form(y, exponential.PERIOD)
         parts = exponential.powers_of_two(self._source, mask, frac_bits, self._indices)
-        return self._arithmetic(parts, y.shape, POWER_OF_TWO_BITS)
+        return self._arithmetic(parts, y.shape, Scale(POWER_OF_TWO_BITS))
 
     # --- bits ------------------------------------------------------------------------------------------------------
 
@@ -373,13 +366,11 @@ class Additive(Protocol):
         self.together(*unmasked)
         out = []
         for b, x in pairs:
-            y = x if x.storage.precise else self.settle(x)
+            y = x if x.scale.precise else self.settle(x)
             form = _form(y)
             tensors = [t for i, t in self.indexed(shares_of(y).true_shares()) if i >= 0]
             parts = selection.selected(self._source, _bits(b), form, tensors, y.shape)
-            out.append(self._arithmetic(parts, y.shape, y.frac_bits, y.storage.headroom))
-            out[-1].storage.precise, out[-1].storage.far = y.storage.precise, y.storage.far
-            out[-1].sized_as(y)
+            out.append(self._arithmetic(parts, y.shape, y.scale.chosen()))
         return out
 
     @override
@@ -409,15 +400,14 @@ class Additive(Protocol):
         if found is None:
             self.together(b)
             parts = selection.to_ring(self._source, _bits(b), self._indices)
-            found = ARITHMETIC.keep(b, self._arithmetic(parts, b.shape, 0))
-            found.storage.positive = True
+            found = ARITHMETIC.keep(b, self._arithmetic(parts, b.shape, Scale(positive=True)))
         return found
 
     # --- construction ----------------------------------------------------------------------------------------------
 
-    def _arithmetic(self, parts: list[Tensor], shape: torch.Size, frac_bits: int, headroom: int = 0) -> Number:
+    def _arithmetic(self, parts: list[Tensor], shape: torch.Size, scale: Scale) -> Number:
         content = Shares(self, parts or _meta(shape, torch.int64))
-        return Number(self, content, Storage(shape.numel(), frac_bits, headroom))
+        return Number(self, content, Storage(shape.numel(), scale))
 
     def _binary(self, parts: list[Tensor], shape: torch.Size) -> Bits:
         return Bits(self, Shares(self, parts or _meta(shape, torch.uint8)), Storage(shape.numel()))
