@@ -17,6 +17,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import activations
@@ -34,6 +35,7 @@ from tacit.protocols.additive.protocol import Additive
 from tacit.protocols.additive.scheme import PRODUCER
 from tacit.session import config
 from tacit.session.meter import Cost
+from tacit.session.registered import block_kinds
 from tacit.tensor.registry import HANDLERS
 from tacit.tensor.signatures import DIFFERENCES, NOT_ASKED
 from tacit.watch.claims import CLAIMS
@@ -178,8 +180,8 @@ def settings() -> str:
     """Return the settings of a config with their defaults and docstrings."""
     shared = {"protocol", "frac_bits", "seed", "range_check"}
     rows = []
-    for name, default, text in _attributes(config.Config):
-        if name in ("parties", "helpers", "addresses"):
+    for name, default, text in chain.from_iterable(map(_attributes, (config.Config, *block_kinds()))):
+        if name in ("parties", "helpers", "addresses", "blocks"):
             continue
         kind = "shared" if name in shared else "local"
         rows.append([f"`{name}`", kind, f"`{json.dumps(default)}`", text.removeprefix("Shared. ")])

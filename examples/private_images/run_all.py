@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tacit.products import Serving
 from tacit.session.config import Config
 from tacit.session.trial import write_trial
 
@@ -56,7 +57,7 @@ class Deployment:
         """Run a command as these roles while clients come."""
         running = [self._start("-m", "tacit", *command, *CONFIG, "--as", role) for role in roles]
         try:
-            for address in self.config.clients:
+            for address in self.config.of(Serving).clients:
                 _wait_for(address, running)
             yield
             for process in running if command[0] == "receive" else running[:1]:  # the first party ends a service

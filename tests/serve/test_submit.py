@@ -36,6 +36,7 @@ from tacit.outside.client import Connection
 from tacit.outside.deployment import Deployment
 from tacit.outside.schema import Schema
 from tacit.outside.sharing import expand
+from tacit.products import Serving
 from tacit.serve import Client
 from tacit.session.config import Config
 
@@ -44,13 +45,13 @@ from .conftest import Deploy
 
 def files(config: Config) -> list[str]:
     """Everything that the servers keep."""
-    root = Path(config.data)
+    root = Path(config.of(Serving).data)
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
 
 def opened(config: Config, name: str) -> dict[str, torch.Tensor]:
     with tacit.session(parties=config.parties):
-        data = tacit.open_dataset(name, config.data)
+        data = tacit.open_dataset(name, config.of(Serving).data)
         return {key: tacit.reveal(data[key]) for key in data.names}
 
 
@@ -116,7 +117,7 @@ def test_batches_and_loaders_open_every_row_once(deploy: Deploy) -> None:
         client.submit({"x": x[6:], "y": y[6:]}, "rows")
 
     with tacit.session(parties=config.parties) as session:
-        data = tacit.open_dataset("rows", config.data)
+        data = tacit.open_dataset("rows", config.of(Serving).data)
         before = session.meter.cost
         seen = []
         for xb, yb in data.batches(4, epochs=3):
@@ -141,7 +142,7 @@ def test_what_is_not_remembered_is_opened_in_every_epoch(deploy: Deploy) -> None
         client.submit(x, "rows")
 
     with tacit.session(parties=config.parties) as session:
-        data = tacit.open_dataset("rows", config.data, remember=False)
+        data = tacit.open_dataset("rows", config.of(Serving).data, remember=False)
         before, total = session.meter.cost, 0.0
         for (xb,) in data.batches(5, epochs=3):
             total = total + (xb * xb).sum()
@@ -159,7 +160,7 @@ def test_fractional_bits_belong_to_a_data_set(deploy: Deploy) -> None:
         client.submit(x, "d")
 
     with tacit.session(parties=config.parties, frac_bits=20):
-        back = tacit.reveal(tacit.open_dataset("d", config.data)["x"])
+        back = tacit.reveal(tacit.open_dataset("d", config.of(Serving).data)["x"])
 
     assert (back - x).abs().max() <= 2**-20
     with pytest.raises(DataError, match="submitted with 20 fractional bits, but this session has 16"):
@@ -172,7 +173,7 @@ def test_a_submission_withdrawn_at_one_server_does_not_count(deploy: Deploy) -> 
         receipts = [client.submit(torch.full((2,), float(i)), "d") for i in range(3)]
     assert len(opened(config, "d")["x"]) == 6
 
-    shutil.rmtree(Path(config.data) / "server1" / "d" / receipts[1].id)
+    shutil.rmtree(Path(config.of(Serving).data) / "server1" / "d" / receipts[1].id)
 
     assert opened(config, "d")["x"].tolist() == [0, 0, 2, 2]
     assert not [path for path in files(config) if "joined" in path]  # nothing keeps the withdrawn rows
@@ -267,7 +268,7 @@ def test_what_only_one_server_has_does_not_count(settled: Any) -> None:
 
     by_hand(config, one_sided)
 
-    assert len(Store(Path(config.data) / "server0").submissions("d")) == 2
+    assert len(Store(Path(config.of(Serving).data) / "server0").submissions("d")) == 2
     assert torch.equal(opened(config, "d")["x"], torch.ones(1, 2))
 
 
@@ -288,7 +289,7 @@ def test_a_data_set_that_no_two_servers_share_cannot_be_opened(settled: Any) -> 
 
 def test_the_same_identity_twice_is_refused(settled: Any) -> None:
     config, _, before = settled
-    identity = Store(Path(config.data) / "server0").submissions("d")[0].id
+    identity = Store(Path(config.of(Serving).data) / "server0").submissions("d")[0].id
 
     async def again(servers: list[Connection]) -> None:
         await servers[0].send(**{**HEAD, "id": identity, "schema": SCHEMA.literal()})
@@ -473,7 +474,7 @@ def test_a_server_that_loses_a_submission_says_so(settled: Any, monkeypatch: pyt
 
 def test_what_a_crash_left_in_staging_is_cleared(deploy: Deploy) -> None:
     config = deploy()
-    left = Path(config.data) / "server0" / ".staging" / ("ab" * 16)
+    left = Path(config.of(Serving).data) / "server0" / ".staging" / ("ab" * 16)
     left.mkdir(parents=True)
     (left / "share.safetensors").write_bytes(b"half a share")
 
@@ -511,7 +512,7 @@ def test_servers_work_for_their_providers_only(deploy: Deploy, tmp_path: Path) -
             eve.submit(torch.ones(1), "d")
         with Client(config, identity=own / "clinic.1") as clinic:
             clinic.submit(torch.ones(1), "d")
-    entries = Store(Path(config.data) / "server1").submissions("d")
+    entries = Store(Path(config.of(Serving).data) / "server1").submissions("d")
 
     assert [entry.provider for entry in entries] == ["clinic.1"]
 
@@ -550,7 +551,10 @@ def private(config: Config, value: float) -> bool:
             client.submit(torch.full((4000,), value), "d")
     held = {}
     for party in config.parties:
-        shares = [entry.folder / "share.safetensors" for entry in Store(Path(config.data) / party).submissions("d")]
+        shares = [
+            entry.folder / "share.safetensors"
+            for entry in Store(Path(config.of(Serving).data) / party).submissions("d")
+        ]
         held[party] = [integers(path.read_bytes()[-32_000:]) for path in shares]
     total = sum(shares[0] for shares in held.values())
     assert torch.equal(torch.as_tensor(total), torch.full((4000,), int(value * 2**16)))
@@ -594,7 +598,9 @@ def test_nothing_secret_is_logged(settled: Any, caplog: pytest.LogCaptureFixture
             client.submit(torch.full((1, 3), 424242.0), "d")
     text = caplog.text
     shares = [
-        e.folder / "share.safetensors" for p in config.parties for e in Store(Path(config.data) / p).submissions("d")
+        e.folder / "share.safetensors"
+        for p in config.parties
+        for e in Store(Path(config.of(Serving).data) / p).submissions("d")
     ]
     numbers = [str(n) for path in shares for n in integers(path.read_bytes()[-16:]).tolist()]
 

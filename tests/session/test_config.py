@@ -12,10 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tacit.errors import ConfigError
+from tacit.products import Serving
 from tacit.protocols.additive.scheme import PRODUCER
-from tacit.session.config import Address, Config, RevealRule
+from tacit.session.addresses import Address
+from tacit.session.config import Config, RevealRule
 
 ROLES = {"alice": "10.0.0.1:9000", "bob": "[::1]:9001", PRODUCER: "producer.example:9002"}
+
+KEYS = [
+    *(key.name for key in dataclasses.fields(Config) if key.name not in ("parties", "helpers", "addresses", "blocks")),
+    *(key.name for key in dataclasses.fields(Serving)),
+]
+"""All settings there are."""
 
 
 def parse(literal: object) -> Config:
@@ -69,10 +77,11 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         RevealRule("n", ("all",)),
         RevealRule("p", ("clients",)),
     )
-    assert config.clients == (Address("h", 1), Address("h", 2))
-    assert config.listen_clients == Address("0.0.0.0", 1)
-    assert (config.providers, config.data) == (str(tmp_path / "who"), str(tmp_path / "kept"))
-    assert set(settings) == {field.name for field in dataclasses.fields(Config)} - {"parties", "helpers", "addresses"}
+    serving = config.of(Serving)
+    assert serving.clients == (Address("h", 1), Address("h", 2))
+    assert serving.listen_clients == Address("0.0.0.0", 1)
+    assert (serving.providers, serving.data) == (str(tmp_path / "who"), str(tmp_path / "kept"))
+    assert set(settings) == set(KEYS)
 
 
 def test_an_empty_policy_is_not_the_same_as_none() -> None:
@@ -202,10 +211,12 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
     max_leaves=8,
 )
-keys = st.sampled_from([field.name for field in dataclasses.fields(Config)])
 
 
-@given(st.dictionaries(keys, json_values, max_size=4) | json_values)
+@given(
+    st.dictionaries(st.sampled_from([*KEYS, "parties", "helpers", "addresses", "blocks"]), json_values, max_size=4)
+    | json_values
+)
 def test_any_settings_are_accepted_or_refused_with_a_config_error(settings: object) -> None:
     try:
         config = parse({**ROLES, "tacit": settings})

@@ -13,6 +13,7 @@ import tacit
 from tacit import api
 from tacit.cli import local
 from tacit.errors import ConfigError
+from tacit.products import Serving
 from tacit.protocols.additive.scheme import PRODUCER, SCHEME
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.schemes import PROTOCOLS
@@ -186,7 +187,7 @@ def test_the_local_launcher_starts_every_role_there_is(
 
     assert tuple(seen) == ("a", "b", *helpers)
     for role, config in seen.items():
-        assert (config.protocol, config.roles, len(config.clients)) == (name, tuple(seen), 2)
+        assert (config.protocol, config.roles, len(config.of(Serving).clients)) == (name, tuple(seen), 2)
         assert (Path(config.tls) / f"{role}.key").suffix == ".key"
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from tacit.datasets.intake import Doors
 from tacit.datasets.store import Limits, Store
+from tacit.products import Serving
 from tacit.session.config import Config
 from tacit.session.meter import readable
 
@@ -38,7 +39,7 @@ def receive(config_path: Path, role: str, largest: int) -> None:
     config = Config.load(config_path)
     stop = stopped_by_signal()
     with Doors(config, config.check_role(role), limits=Limits(submission_bytes=largest << 20), log=click.echo):
-        click.echo(f"{role} takes data in at {config.clients[config.parties.index(role)]}")
+        click.echo(f"{role} takes data in at {config.of(Serving).clients[config.parties.index(role)]}")
         stop.wait()
 
 
@@ -56,7 +57,7 @@ def stopped_by_signal() -> threading.Event:
 def datasets(config_path: Path, role: str) -> None:
     """List the data sets that this party holds shares of. Only submissions that all parties hold will count."""
     config = Config.load(config_path)
-    store = Store(Path(config.data) / config.check_role(role))
+    store = Store(Path(config.of(Serving).data) / config.check_role(role))
     table = Table("data set", "tensors", "submissions", "rows", "size", "providers", "last")
     for name in store.datasets():
         held = store.submissions(name)

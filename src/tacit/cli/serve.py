@@ -17,6 +17,7 @@ import tacit
 from tacit.datasets.store import Limits
 from tacit.errors import ConfigError
 from tacit.predictions.service import MOST_ROWS
+from tacit.products import Serving
 from tacit.serve import Service
 from tacit.session.config import Config
 from tacit.session.launch import Launch, script_digest, start
@@ -90,5 +91,5 @@ def _greeting(config: Config, role: str, service: Service) -> str:
     plan = service.plan
     if role not in config.parties:
         return f"{role} makes correlated randomness ahead"
-    address = config.clients[config.parties.index(role)]
+    address = config.of(Serving).clients[config.parties.index(role)]
     return f"{role} answers at {address}: up to {plan.batch} inputs of shape {plan.shape} at once"

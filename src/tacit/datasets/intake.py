@@ -23,6 +23,7 @@ from tacit.outside.door import Door, DoorThread, Handler, Visit
 from tacit.outside.schema import PURPOSE, Schema, bytes_of
 from tacit.outside.sharing import SEED_BYTES, expand
 from tacit.outside.wire import Connection
+from tacit.products import Serving
 from tacit.session.config import Config
 
 __all__ = ["Doors", "Intake"]
@@ -37,7 +38,7 @@ class Intake(Handler):
         self, config: Config, role: str, limits: Limits | None = None, log: Callable[[str], None] | None = None
     ) -> None:
         super().__init__("submit", "status")
-        self.store = Store(Path(config.data) / role, limits)
+        self.store = Store(Path(config.of(Serving).data) / role, limits)
         self._frac_bits = config.frac_bits
         self._log = log or LOG.info
 

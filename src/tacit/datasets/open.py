@@ -17,6 +17,7 @@ from tacit.data.batches import batches
 from tacit.datasets.store import Store, StoredSubmission, write_share
 from tacit.errors import DataError
 from tacit.outside.schema import Field, Schema
+from tacit.products import Serving
 from tacit.protocols.protocol import Protocol
 from tacit.session.session import Session
 from tacit.tensor import SecretTensor
@@ -87,7 +88,7 @@ def open_dataset(name: str, folder: str | Path | None = None, *, remember: bool 
     """
     protocol = active_protocol()
     session = protocol.session
-    root = Path(folder if folder is not None else session.config.data)
+    root = Path(folder if folder is not None else session.config.of(Serving).data)
     stores = [Store(root / session.parties[index]) for index in session.party_indices]
     held = [store.submissions(name) for store in stores]
     agreed, rows, fields = _agree(session, name, held)

@@ -23,7 +23,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tacit.errors import ConfigError
 from tacit.net.certificates import Identity, read_certificate
-from tacit.session.config import FRAC_BITS, Address, Config, is_loopback, read_address
+from tacit.products import Serving
+from tacit.session.addresses import Address, is_loopback, read_address
+from tacit.session.config import FRAC_BITS, Config
 
 __all__ = ["Deployment", "Endpoint", "client_identity", "server_context"]
 
@@ -93,14 +95,15 @@ class Deployment:
     @staticmethod
     def of(config: Config) -> Deployment:
         """Gather addresses and certificates of a config."""
-        if not config.clients:
+        clients = config.of(Serving).clients
+        if not clients:
             raise ConfigError(
                 'the config names no addresses for clients: add "clients": {'
                 + ", ".join(f'"{party}": "host:port"' for party in config.parties)
                 + '} under "tacit"'
             )
         servers = []
-        for party, address in zip(config.parties, config.clients, strict=True):
+        for party, address in zip(config.parties, clients, strict=True):
             pem = None
             if not config.plaintext:
                 certificate = read_certificate(Path(config.tls) / f"{party}.crt")
@@ -151,8 +154,9 @@ def client_identity(path: str | Path) -> Path:
 
 def server_context(config: Config, role: str) -> tuple[ssl.SSLContext | None, dict[bytes, str]]:
     """TLS settings for a role's door, and the names of the clients it works for by certificate (empty: anybody)."""
+    providers = config.of(Serving).providers
     if config.plaintext:
-        if config.providers is not None:
+        if providers is not None:
             raise ConfigError("clients without TLS cannot be told apart: remove 'tacit.providers', or use certificates")
         return None, {}
     identity = Identity.load(Path(config.tls), role, ())
@@ -160,14 +164,14 @@ def server_context(config: Config, role: str) -> tuple[ssl.SSLContext | None, di
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.num_tickets = 0
     context.load_cert_chain(identity.folder / f"{role}.crt", identity.folder / f"{role}.key")
-    if config.providers is None:
+    if providers is None:
         return context, {}
     known = {}
-    for path in sorted(Path(config.providers).glob("*.crt")):
+    for path in sorted(Path(providers).glob("*.crt")):
         der = read_certificate(path).public_bytes(Encoding.DER)
         context.load_verify_locations(cadata=der)
         known[der] = path.stem
     if not known:
-        raise ConfigError(f"there are no certificates of clients in {config.providers}, so nobody could come")
+        raise ConfigError(f"there are no certificates of clients in {providers}, so nobody could come")
     context.verify_mode = ssl.CERT_REQUIRED
     return context, known

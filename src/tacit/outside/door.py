@@ -17,6 +17,7 @@ from tacit.errors import ConfigError, ConnectError, DataError, NetworkError, Ref
 from tacit.outside.deployment import server_context
 from tacit.outside.loop import Loop
 from tacit.outside.wire import BUFFER_BYTES, PROTOCOL, Connection, refusal
+from tacit.products import Serving
 from tacit.session.config import Config
 
 __all__ = ["Door", "DoorThread", "Handler", "Visit"]
@@ -74,7 +75,7 @@ class Door:
     def __init__(self, config: Config, role: str, handlers: Sequence[Handler]) -> None:
         if role not in config.parties:
             raise ConfigError(f"clients come to the computing parties, {', '.join(config.parties)}, not to {role}")
-        if not config.clients:
+        if not config.of(Serving).clients:
             raise ConfigError('the config names no addresses for clients: set "clients" under "tacit"')
         self.role, self.handlers = role, handlers
         self._config = config
@@ -87,8 +88,8 @@ class Door:
         """Start to listen."""
         for handler in self.handlers:
             handler.open()
-        own = self._config.clients[self._config.parties.index(self.role)]
-        host, port = self._config.listen_clients or own
+        serving = self._config.of(Serving)
+        host, port = serving.listen_clients or serving.clients[self._config.parties.index(self.role)]
         try:
             self._server = await asyncio.start_server(
                 self._admit, host, port, ssl=self._context, limit=BUFFER_BYTES,

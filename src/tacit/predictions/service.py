@@ -27,6 +27,7 @@ from tacit.outside.door import DoorThread
 from tacit.outside.plan import Plan
 from tacit.predictions.questions import Questions
 from tacit.predictions.queue import Answer, Queue, Request
+from tacit.products import CLIENTS
 from tacit.tensor import SecretTensor
 
 __all__ = ["MOST_ROWS", "Service"]
@@ -151,7 +152,7 @@ class Service:
                 return
             if self._indices and not agreed[0]:
                 continue
-            clients = [f"client {request.client}" for request in agreed[0]] if agreed else []
+            clients = [CLIENTS.named(request.client) for request in agreed[0]] if agreed else []
             shares = release(self._compute(list(map(self._padded, agreed))), clients, name=self._name)
             del self._session.ledger.entries[:-LEDGER_ENTRIES]
             for requests, share in zip(agreed, shares.values(), strict=True):

@@ -14,7 +14,8 @@ from types import CodeType
 import torch
 
 from tacit.errors import RevealError
-from tacit.session.config import CLIENTS, FEDERATION, RevealRule
+from tacit.session.config import RevealRule
+from tacit.session.registered import outsider_of
 
 __all__ = ["Entry", "Ledger", "is_library", "source_line", "where"]
 
@@ -59,7 +60,8 @@ class Ledger:
             return
         for receiver in receivers:
             if not any(fnmatchcase(name, rule.name) and _includes(rule, receiver) for rule in self._policy):
-                to = CLIENTS if _is_client(receiver) else receiver
+                outsider = outsider_of(receiver)
+                to = receiver if outsider is None else outsider.word
                 where = line or source_line()
                 raise RevealError(
                     f"{self._role} refuses to reveal {name!r} to {receiver} ({where}): its reveal policy does not "
@@ -67,16 +69,11 @@ class Ledger:
                 )
 
 
-def _is_client(receiver: str) -> bool:
-    return receiver == "client" or receiver.startswith("client ")
-
-
 def _includes(rule: RevealRule, receiver: str) -> bool:
-    """Whether a rule allows this receiver: a role, or "client", "client …", "federation", which are none of "all"."""
-    if _is_client(receiver):
-        return CLIENTS in rule.to
-    if receiver == FEDERATION:
-        return FEDERATION in rule.to
+    """Whether a rule allows this receiver: a role, or somebody who is none and not among "all"."""
+    outsider = outsider_of(receiver)
+    if outsider is not None:
+        return outsider.word in rule.to
     return "all" in rule.to or receiver in rule.to
 
 

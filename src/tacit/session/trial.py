@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from tacit.errors import ConfigError
 from tacit.net.certificates import make_certificate
 from tacit.session.config import SETTINGS, Config
+from tacit.session.registered import block_kinds
 
 __all__ = ["free_ports", "write_trial"]
 
@@ -29,17 +30,21 @@ def write_trial(
     Args:
         folder: where `config.json` and `certs/` go.
         parties: the computing parties; the roles that help them come with them.
-        settings: what the config holds under the key "tacit", beside addresses for clients.
+        settings: what the config holds under the key "tacit", beside the addresses that products want.
     """
     folder = Path(folder)
     protocol = {key: value for key, value in (settings or {}).items() if key == "protocol"}
     roles = Config.embedded(parties, **protocol).roles
     for role in roles:
         make_certificate(folder / "certs", role)
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(len(roles) + len(parties))]
-    literal: dict[str, object] = dict(zip(roles, addresses, strict=False))
-    clients = dict(zip(parties, addresses[len(roles) :], strict=True))
-    literal[SETTINGS] = {"clients": clients, **(settings or {})}
+    ports = _free_ports()
+
+    def address() -> str:
+        return f"127.0.0.1:{next(ports)}"
+
+    literal: dict[str, object] = {role: address() for role in roles}
+    products = [kind.trial(parties, address) for kind in block_kinds()]
+    literal[SETTINGS] = {**{key: value for product in products for key, value in product.items()}, **(settings or {})}
     text = json.dumps(literal, indent=1)
     Config.parse(text, folder)
     path = folder / "config.json"
@@ -49,11 +54,16 @@ def write_trial(
 
 def free_ports(count: int) -> list[int]:
     """Choose ports that nobody listens at."""
-    free: list[int] = []
+    return list(islice(_free_ports(), count))
+
+
+def _free_ports() -> Iterator[int]:
+    """Different ports, each of which nobody listens at when it is asked for."""
     for port in random.SystemRandom().sample(PORTS, len(PORTS)):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            free.append(port)
-        if len(free) == count:
-            return free
-    raise ConfigError(f"this machine has no {count} free ports between {PORTS.start} and {PORTS.stop - 1}")
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        yield port
+    raise ConfigError(f"this machine has no more free ports between {PORTS.start} and {PORTS.stop - 1}")

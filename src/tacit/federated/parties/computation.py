@@ -25,7 +25,7 @@ from tacit.federated.parties.terms import FRAC_BITS, HEAD, ROOM, Terms
 from tacit.federated.parties.work import Work
 from tacit.federated.privacy.noise import Privacy
 from tacit.federated.update import Layout
-from tacit.session.config import FEDERATION
+from tacit.products import FEDERATION
 from tacit.session.session import Session
 from tacit.tensor import SecretTensor
 
@@ -70,7 +70,7 @@ def compute(terms: Terms, work: Work, opened: Mapping[str, Mapping[int, Ring]], 
             "not fit fixed point: lower max_examples or limit"
         )
     result = _aggregate(terms, work.layout, _rows(kept, opened))
-    shares = release(result, FEDERATION, name=f"aggregate of round {work.number}")
+    shares = release(result, FEDERATION.one, name=f"aggregate of round {work.number}")
     return Outcome({party: t.numpy().view(np.uint64) for party, t in shares.items()}, tuple(sorted(bad)))
 
 
