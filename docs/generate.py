@@ -33,6 +33,7 @@ from tacit import errors
 from tacit.cli.main import COMMANDS, cli
 from tacit.protocols.additive.protocol import Additive
 from tacit.protocols.additive.scheme import PRODUCER
+from tacit.protocols.schemes import PROTOCOLS
 from tacit.session import config
 from tacit.session.meter import Cost
 from tacit.session.registered import block_kinds
@@ -106,6 +107,17 @@ def costs() -> str:
         rows.append([f"`{name}`", str(cost.rounds), *sent, f"{cost.helper_bits[PRODUCER] / 8:g}", cost.note])
     head = ["primitive", "rounds", "2 parties", "3 parties", "5 parties", "producer", "note"]
     return table(head, rows)
+
+
+def roles() -> str:
+    """Return what each protocol declares of its roles."""
+    rows = []
+    for name, kind in PROTOCOLS.items():
+        scheme = kind.scheme
+        parties = f"{scheme.least} or more" if scheme.most is None else f"{scheme.least} to {scheme.most}"
+        helpers = "; ".join(f"`{helper.name}` {helper.does} and holds no data" for helper in scheme.helpers)
+        rows.append([f"`{name}`", parties, helpers or "none", scheme.threat])
+    return table(["protocol", "parties", "other roles", "promise"], rows)
 
 
 def functions() -> str:
@@ -263,6 +275,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "overloads": overloads,
     "census": census.summary,
     "refused": refused.summary,
+    "roles": roles,
     "settings": settings,
     "steps": steps,
 }
