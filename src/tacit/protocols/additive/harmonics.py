@@ -51,10 +51,7 @@ def waves(source: Source, x: Mask, frac_bits: int, series: Harmonics, indices: S
 
 @lru_cache(maxsize=256)
 def _plan(series: Harmonics, frac_bits: int) -> Waves:
-    period_bits = (series.period << frac_bits).bit_length() - 1
-    if series.period << frac_bits != 1 << period_bits or period_bits > WORD_BITS:
-        raise ValueError(f"a period of {series.period} is none of a number of {frac_bits} fractional bits modulo 2^64")
-    return Waves(series.turns << (WORD_BITS - period_bits), odd=series.odd, terms=_terms(series))
+    return Waves(series.turns << (WORD_BITS - series.period_bits(frac_bits)), odd=series.odd, terms=_terms(series))
 
 
 def _terms(series: Harmonics) -> list[Term]:
