@@ -34,6 +34,8 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> None:
 def _by_the_protocol_asked_for(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     protocol = request.config.getoption("--protocol")
     if protocol is not None:
+        if request.node.get_closest_marker("priced") is not None:
+            pytest.skip("by the prices of the additive scheme")
         monkeypatch.setattr(tacit.api, "DEFAULT", protocol)
 
 
