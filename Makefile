@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUN    := $(VENV)/.stamp-run
 DEV    := $(VENV)/.stamp-dev
-NATIVE := $(wildcard src/tacit/ring/native/*.[ch]pp) src/tacit/ring/native/CMakeLists.txt
+NATIVE := $(wildcard src/tacit/ring/cpp/*.[ch]pp src/tacit/protocols/*/kernels/cpp/*.[ch]pp) src/tacit/ring/cpp/CMakeLists.txt
 
 # The environment variable, unlike --constraint, also reaches the isolated environment that builds Tacit itself.
 export PIP_CONSTRAINT := $(abspath constraints.txt)

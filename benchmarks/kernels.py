@@ -11,11 +11,16 @@ import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
+from unittest import mock
 
 import torch
 
-from tacit.ring import convolution, kernels, reference, windows
-from tacit.ring.waves import Term, Waves
+from tacit.protocols.additive import kernels
+from tacit.protocols.additive.kernels import Reference
+from tacit.protocols.additive.kernels.waves import Term, Waves
+from tacit.ring import convolution, windows
+from tacit.ring import kernels as ring_kernels
+from tacit.ring.geometry import Geometry
 
 Run = Callable[[], object]
 
@@ -40,7 +45,7 @@ def planes(*shape: int) -> torch.Tensor:
     return torch.randint(0, 256, shape, dtype=torch.uint8)
 
 
-def products(native: object) -> list[Task]:
+def products(native: Reference, reference: Reference) -> list[Task]:
     """Matrix products, of shapes from the networks of the benchmark among them."""
     tasks = []
     shapes = [(1024, 1024, 1024), (128, 784, 128), (128, 128, 10), (16, 400, 18432), (1, 784, 500), (4000, 32, 1)]
@@ -67,7 +72,7 @@ def convolutions() -> list[Task]:
 
 def convolution_tasks(batch: int, c: int, o: int, size: int, k: int) -> list[Task]:
     """The three forms of one convolution."""
-    g = convolution.Geometry((k, k), (1, 1), (0, 0), (1, 1))
+    g = Geometry((k, k), (1, 1), (0, 0), (1, 1))
     places = g.outputs((size, size))
     x, w, dy = ring(batch, c, size, size), ring(o, c, k, k), ring(batch, o, *places)
     name, count = f"convolution {batch}×{c}×{size}², {o} of {k}²", batch * o * c * k * k * places[0] * places[1]
@@ -90,7 +95,7 @@ def convolution_tasks(batch: int, c: int, o: int, size: int, k: int) -> list[Tas
     ]
 
 
-def passes(native: object) -> list[Task]:
+def passes(native: Reference, reference: Reference) -> list[Task]:
     """Passes over memory: key streams, tables, planes."""
     n = 1_000_000
     plane = (n + 7) // 8
@@ -156,19 +161,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     threads = parser.parse_args().threads
-    if kernels.BACKEND != "native":
+    if ring_kernels.BACKEND != "native":
         sys.exit("the native kernels are not installed, or TACIT_KERNELS says to do without them")
-    from tacit.ring import native
+    from tacit.ring.kernels.native import has_aes, isa
 
+    native, reference = kernels.at("cpu"), Reference()
     torch.set_num_threads(threads)
     clock = time.process_time if threads == 1 else time.perf_counter
-    print(f"Instruction set: {native.isa()}, AES instructions: {native.has_aes()}, threads: {threads}.\n")
+    print(f"Instruction set: {isa()}, AES instructions: {has_aes()}, threads: {threads}.\n")
     print("| kernel | unit | native | reference | ratio |\n|---|---|---:|---:|---:|")
-    for task in products(native) + convolutions() + passes(native):
+    for task in products(native, reference) + convolutions() + passes(native, reference):
         fast = task.amount / least(task.native, clock) / 1e9
-        kernels.BACKEND, kernels.matmul = "reference", reference.matmul  # convolutions write their windows
-        slow = task.amount / least(task.reference, clock) / 1e9
-        kernels.BACKEND, kernels.matmul = "native", native.matmul
+        with mock.patch.object(ring_kernels, "on", return_value=reference):  # convolutions write their windows
+            slow = task.amount / least(task.reference, clock) / 1e9
         print(f"| {task.name} | {task.unit} | {fast:.2f} | {slow:.2f} | {fast / slow:.1f} |", flush=True)
 
 

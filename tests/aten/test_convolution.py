@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import tacit
-from tacit.ring.convolution import Geometry, convolve, input_gradient, weight_gradient
+from tacit.ring.convolution import convolve, input_gradient, weight_gradient
+from tacit.ring.geometry import Geometry
 from tacit.session.session import Session
 
 aten = torch.ops.aten
@@ -86,7 +87,6 @@ def test_a_public_operand_costs_no_opening(secret: str, session: Session, random
         close(mine, theirs)
 
 
-@pytest.mark.priced
 @pytest.mark.parametrize("parties", [("alice", "bob"), ("alice", "bob", "carol")])
 def test_a_training_step_opens_input_weight_and_gradient_once(
     parties: tuple[str, ...], random: torch.Generator

@@ -75,7 +75,6 @@ def test_many_elements_are_sorted_and_ties_keep_their_order(count, descending, s
     assert torch.equal(tacit.reveal(indices), expected.indices)
 
 
-@pytest.mark.priced
 def test_few_elements_take_eight_rounds_whatever_their_number(session, random):
     for count in (3, 48):
         x = tacit.share(torch.randn(count, generator=random))

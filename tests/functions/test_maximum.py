@@ -68,7 +68,6 @@ def test_of_products_the_largest_wins_to_the_unit_of_its_truncation(
     assert (values >= best >> 16).all()  # further levels compare what the best ones of the first were truncated to
 
 
-@pytest.mark.priced
 @pytest.mark.parametrize(
     ("shape", "rounds"), [((10, 128), 5), ((4, 500), 5), ((2, 100), 4), ((8, MANY), 12), ((1, 5), 0)]
 )

@@ -7,35 +7,24 @@ sanitizers as well: see `test_sanitizers.py`.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from tacit.ring import reference
-from tacit.ring.convolution import Geometry, convolve, input_gradient, weight_gradient
-from tacit.ring.reference import Places
-from tacit.ring.waves import Term, Waves
+from tacit.protocols.additive.kernels import Reference
+from tacit.ring.convolution import convolve, input_gradient, weight_gradient
+from tacit.ring.geometry import Geometry
+from tacit.ring.kernels import Places
 
-native = pytest.importorskip("tacit.ring.native", reason="the native kernels are not built")
+from .cases import CASES
+from .operands import native_kernels, octets, ring, written
+
+native, reference = native_kernels(), Reference()
 
 REFUSALS = (TypeError, ValueError, RuntimeError, IndexError)
-WAVES = Waves(12345 << 40, odd=True, terms=[Term(0.5, 0.25, 20, 20, 5), Term(0.1, -0.5, 20, 20, 4)])
+NATIVE = [name for name, case in CASES.items() if case.kernel in written(type(native))]
 GUARD = 64  # bytes kept on either side of what a kernel writes
-
-
-def ring(*shape: int) -> Tensor:
-    return torch.randint(-(2**63), 2**63 - 1, shape)
-
-
-def octets(*shape: int) -> Tensor:
-    return torch.randint(0, 256, shape, dtype=torch.uint8)
-
-
-def bits(*shape: int) -> Tensor:
-    return torch.randint(0, 2, shape, dtype=torch.uint8)
 
 
 class Guarded:
@@ -51,71 +40,6 @@ class Guarded:
     def check(self) -> None:
         for side in (slice(None, GUARD), slice(-GUARD, None)):
             assert torch.equal(self.whole[side], self.before[side])
-
-
-def calls(n: int) -> dict[str, tuple[Callable[..., Any], list[Tensor], list[Tensor]]]:
-    """Kernels with operands that fit, for n elements: a call of (operands, outputs), the operands, the outputs."""
-    planes = (n + 7) // 8
-    key = bytes(16)
-    return {
-        "matmul": (lambda i, o: native.matmul(*i), [ring(n, 70), ring(70, 200)], []),
-        "multiply_add": (
-            lambda i, o: native.multiply_add(o[0], *i, leader=True),
-            [ring(n), ring(n), ring(n), ring(n)],
-            [ring(n)],
-        ),
-        "scaled_parts": (
-            lambda i, o: native.scaled_parts(i[0], 1 << 48, *o, i[1]),
-            [ring(n), bits(n)],
-            [ring(n), octets(n)],
-        ),
-        "scaled_share": (
-            lambda i, o: native.scaled_share(i[0], 3 << 40, i[1], i[2], leader=True),
-            [ring(n), ring(n), octets(n)],
-            [],
-        ),
-        "selected": (
-            lambda i, o: native.selected(*i[:5], 1 << 48, i[5]),
-            [ring(n), bits(n), ring(n), ring(n), ring(n), octets(n)],
-            [],
-        ),
-        "encode": (lambda i, o: native.encode(i[0], 2.0**16), [torch.randn(n)], []),
-        "decode": (lambda i, o: native.decode(i[0], 2.0**-16, torch.float32), [ring(n)], []),
-        "thermometer": (
-            lambda i, o: native.thermometer(i[0], o[0]),
-            [ring(n)],
-            [torch.zeros(16, n, dtype=torch.int16)],
-        ),
-        "lookup": (
-            lambda i, o: native.lookup(*i, leader=True),
-            [torch.zeros(16, n, dtype=torch.int16), ring(3, n)],
-            [],
-        ),
-        "node_expand": (
-            lambda i, o: native.node_expand(i[0], top=True, out=o[0]),
-            [octets(6, 1, planes)],
-            [octets(15, 1, planes)],
-        ),
-        "node_evaluate": (
-            lambda i, o: native.node_evaluate(*i, top=False, leader=False),
-            [octets(7, 4, planes), octets(7, 4, planes), octets(22, 4, planes), octets(4, planes)],
-            [],
-        ),
-        "pack_bits": (lambda i, o: native.pack_bits(i[0]), [bits(n)], []),
-        "unpack_bits": (lambda i, o: native.unpack_bits(i[0], n), [octets(planes)], []),
-        "widen": (lambda i, o: native.widen(i[0], 5), [octets(5 * n)], []),
-        "narrow": (lambda i, o: native.narrow(i[0], 5, o[0]), [ring(n)], [octets(5 * n)]),
-        "subtract_words": (lambda i, o: native.subtract_words(o[0], i[0], 3), [octets(3 * n)], [octets(3 * n)]),
-        "wave_table": (lambda i, o: native.wave_table(WAVES, i[0], o[0]), [ring(n)], [octets(WAVES.width * n)]),
-        "wave_sum": (lambda i, o: native.wave_sum(WAVES, *i), [ring(n), octets(WAVES.width * n)], []),
-        "add_to": (lambda i, o: native.key_stream(key).add_to(o[0]), [], [ring(n)]),
-        "subtract_from": (
-            lambda i, o: native.key_stream(key).subtract_from(o[0]),
-            [],
-            [torch.zeros(n, dtype=torch.int32)],
-        ),
-        "xor_into": (lambda i, o: native.key_stream(key).xor_into(o[0]), [], [octets(n)]),
-    }
 
 
 def spoiled(t: Tensor) -> Tensor:
@@ -137,10 +61,10 @@ def spoiled(t: Tensor) -> Tensor:
     return t.reshape(-1) if t.dim() > 1 else t[None]
 
 
-@pytest.mark.parametrize("name", sorted(calls(1)))
+@pytest.mark.parametrize("name", CASES)
 def test_kernels_stay_inside_of_what_they_were_given(name: str) -> None:
     for round_ in range(60):
-        call, operands, outputs = calls(random.choice([1, 8, 63, 130, 2000]))[name]
+        operands, outputs = CASES[name].operands(random.choice([1, 8, 63, 130, 2000]))
         if round_:
             k = random.randrange(len(operands) + len(outputs))
             row, at = (operands, k) if k < len(operands) else (outputs, k - len(operands))
@@ -150,7 +74,7 @@ def test_kernels_stay_inside_of_what_they_were_given(name: str) -> None:
         kept = [t.clone() for t in operands]
 
         try:
-            call(operands, given)
+            CASES[name].call(native, operands, given)
         except REFUSALS:
             assert round_, "what fits must not be refused"
 
@@ -159,6 +83,41 @@ def test_kernels_stay_inside_of_what_they_were_given(name: str) -> None:
                 g.check()
         for t, before in zip(operands, kept, strict=True):
             assert t.is_meta or torch.equal(t, before)
+
+
+def operands_of(name: str) -> list[int]:
+    return list(range(sum(map(len, CASES[name].operands(70)))))
+
+
+def wrong(t: Tensor, what: str) -> Tensor:
+    if what == "device":
+        return t.to("meta")
+    if what == "dtype":
+        return t.to(torch.float64)
+    return t[..., :-1].contiguous() if what == "shorter" else torch.cat([t, t[..., :1]], -1)
+
+
+@pytest.mark.parametrize("what", ["device", "dtype", "shorter", "longer"])
+@pytest.mark.parametrize("name", NATIVE)
+def test_a_wrong_operand_is_refused_whichever_it_is(name: str, what: str) -> None:
+    case = CASES[name]
+    for k in operands_of(name):
+        if (
+            (what == "dtype" and case.any_dtype)
+            or (what == "device" and case.any_device)
+            or (what in ("shorter", "longer") and k in case.any_length)
+        ):
+            continue
+        inputs, outputs = case.operands(70)
+        row, at = (inputs, k) if k < len(inputs) else (outputs, k - len(inputs))
+        row[at] = wrong(row[at], what)
+        kept = [t.clone() for t in outputs]
+
+        with pytest.raises(REFUSALS):
+            case.call(native, inputs, outputs)
+
+        for t, before in zip(outputs, kept, strict=True):
+            assert t.is_meta or torch.equal(t, before), "a kernel wrote before it refused"
 
 
 @pytest.mark.parametrize("bad", ["shorter", "int32", "meta", "apart"])

@@ -5,41 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from types import ModuleType
 
 import pytest
 import torch
 
-from tacit.ring import reference
-from tacit.ring.waves import Term, Waves
+from tacit.protocols.additive.kernels import CHUNKS, Reference
+from tacit.protocols.additive.kernels.waves import Term, Waves
 
-native = pytest.importorskip("tacit.ring.native", reason="the native kernels are not built")
+from .operands import bits, native_kernels, octets, ring
 
-ISAS = ["portable", "avx2", "avx512"]
-
-
-@pytest.fixture(params=ISAS)
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    try:
-        native.use_isa(request.param)
-    except ValueError:
-        pytest.skip(f"this machine has no {request.param}")
-    yield request.param
-    native.use_isa("best")
-
-
-@pytest.fixture(params=[1, 2])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
-def ring(*shape: int) -> torch.Tensor:
-    return torch.randint(-(2**63), 2**63 - 1, shape)
-
+native_module = pytest.importorskip("tacit.ring.kernels.native", reason="the native kernels are not built")
+native, reference = native_kernels(), Reference()
 
 MATRICES = [
     (0, 3, 4), (3, 0, 4), (3, 4, 0), (1, 1, 1), (1, 700, 300), (2, 33, 1100), (4, 5, 6000), (5, 400, 3), (700, 300, 1),
@@ -95,12 +71,12 @@ def test_sizes_that_do_not_fit_are_refused_as_by_pytorch() -> None:
 
 def test_an_unknown_instruction_set_is_refused() -> None:
     with pytest.raises(ValueError, match="no such instruction set"):
-        native.use_isa("abacus")
+        native_module.use_isa("abacus")
 
 
 @pytest.mark.parametrize("backend", ["native", "reference"])
 def test_the_backend_can_be_chosen(backend: str) -> None:
-    program = "from tacit.ring import kernels; print(kernels.BACKEND, kernels.matmul.__module__)"
+    program = "from tacit.ring import kernels; print(kernels.BACKEND, type(kernels.at('cpu')).__module__)"
     run = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "TACIT_KERNELS": backend},
@@ -109,25 +85,17 @@ def test_the_backend_can_be_chosen(backend: str) -> None:
         timeout=100,
     )
 
-    assert run.stdout.split() == [backend, f"tacit.ring.{backend}"], run.stderr
+    assert run.stdout.split() == [backend, f"tacit.ring.kernels.{backend}"], run.stderr
 
 
 SIZES = [0, 1, 7, 63, 64, 65, 129, 1000, 200_001]
-
-
-def bits(*shape: int) -> torch.Tensor:
-    return torch.randint(0, 2, shape, dtype=torch.uint8)
-
-
-def planes(*shape: int) -> torch.Tensor:
-    return torch.randint(0, 256, shape, dtype=torch.uint8)
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.usefixtures("isa", "threads")
 def test_bits_are_packed_alike(size: int) -> None:
     dense, apart = bits(size + 3)[3:], bits(size, 3)[:, 1]
-    plane = planes((size + 7) // 8 + 1)[1:]
+    plane = octets((size + 7) // 8 + 1)[1:]
 
     for b in (dense, apart):
         assert torch.equal(native.pack_bits(b), reference.pack_bits(b))
@@ -138,7 +106,7 @@ def test_bits_are_packed_alike(size: int) -> None:
 @pytest.mark.usefixtures("isa", "threads")
 def test_tables_are_alike_and_looked_up_alike(size: int) -> None:
     a = ring(size, 2)[:, 1]
-    tables = torch.randint(-(2**15), 2**15, (reference.CHUNKS, size), dtype=torch.int16)
+    tables = torch.randint(-(2**15), 2**15, (CHUNKS, size), dtype=torch.int16)
 
     for thresholds in (1, 3):
         u = ring(thresholds, size)
@@ -154,8 +122,8 @@ def test_tables_are_alike_and_looked_up_alike(size: int) -> None:
 @pytest.mark.usefixtures("isa", "threads")
 def test_nodes_are_alike(size: int, top: bool) -> None:
     nodes, inputs, products = (1, 6, 15) if top else (4, 7, 22)
-    opened, masks = planes(inputs, nodes, size), planes(inputs, size, nodes).transpose(1, 2)
-    monomials, less = planes(products, nodes, size), planes(4, nodes, size + 1)[3, :, 1:]
+    opened, masks = octets(inputs, nodes, size), octets(inputs, size, nodes).transpose(1, 2)
+    monomials, less = octets(products, nodes, size), octets(4, nodes, size + 1)[3, :, 1:]
 
     assert torch.equal(native.node_expand(masks, top=top), reference.node_expand(masks, top=top))
     for leader in (False, True):
@@ -175,7 +143,7 @@ def test_key_streams_are_alike_wherever_a_request_begins_and_ends() -> None:
     for size in sizes:
         assert torch.equal(here.next(size), there.next(size))
         for combine in ("add_to", "subtract_from", "xor_into"):
-            values = planes(size) if combine == "xor_into" else ring(size // 8 + 1)
+            values = octets(size) if combine == "xor_into" else ring(size // 8 + 1)
             copy = values.clone()
             getattr(here, combine)(values)
             getattr(there, combine)(copy)
@@ -186,8 +154,8 @@ def test_key_streams_are_alike_wherever_a_request_begins_and_ends() -> None:
 @pytest.mark.parametrize("size", [0, 1, 7, 65, 300_001])
 @pytest.mark.usefixtures("isa", "threads")
 def test_words_are_alike(size: int, width: int) -> None:
-    x, others = ring(size, 2)[:, 1], planes(width * size + 1)[1:]
-    found, want = (planes(width * size + 3)[3:] for _ in range(2))
+    x, others = ring(size, 2)[:, 1], octets(width * size + 1)[1:]
+    found, want = (octets(width * size + 3)[3:] for _ in range(2))
 
     native.narrow(x, width, found)
     reference.narrow(x, width, want)
@@ -199,8 +167,8 @@ def test_words_are_alike(size: int, width: int) -> None:
     assert torch.equal(found, want)
 
 
-def table(kernels: ModuleType, waves: Waves, a: torch.Tensor) -> torch.Tensor:
-    words = planes(waves.width * a.numel() + 1)[1:]
+def table(kernels: Reference, waves: Waves, a: torch.Tensor) -> torch.Tensor:
+    words = octets(waves.width * a.numel() + 1)[1:]
     kernels.wave_table(waves, a, words)
     return words
 
@@ -214,7 +182,7 @@ def test_waves_are_alike_to_the_last_bit(size: int, odd: bool) -> None:
     terms = [Term(p[k], q[k], 4 * w - 3 + k % 3, 4 * w - 2, w) for k, w in enumerate(widths)]
     waves = Waves(int(ring(1)) % 2**64, odd=odd, terms=terms)
     a, e = ring(size, 2)[:, 1], ring(size)
-    share = planes(waves.width * size + 1)[1:]
+    share = octets(waves.width * size + 1)[1:]
 
     assert torch.equal(table(native, waves, a), table(reference, waves, a))
     assert torch.equal(native.wave_sum(waves, e, share), reference.wave_sum(waves, e, share))
@@ -225,17 +193,17 @@ def test_waves_are_alike_where_a_quarter_of_a_turn_begins_and_where_factors_are_
     edges = torch.tensor([k << 60 for k in range(-8, 8)])
     v = torch.cat([edges + d for d in (-1025, -1, 0, 1, 1025)])
     waves = Waves(1, odd=False, terms=[Term(0.5, 0.0, 0, 0, 1), Term(0.5, 0.5, 1, 1, 1), Term(1.5, -0.5, 2, 0, 2)])
-    share = planes(waves.width * v.numel())
+    share = octets(waves.width * v.numel())
 
     assert torch.equal(table(native, waves, v), table(reference, waves, v))
     assert torch.equal(native.wave_sum(waves, v, share), reference.wave_sum(waves, v, share))
 
 
 def test_a_key_of_another_size_is_refused() -> None:
-    if not native.has_aes():
+    if not native_module.has_aes():
         pytest.skip("this machine has no AES instructions")
     with pytest.raises(ValueError, match="16 bytes"):
-        native.KeyStream(bytes(32))
+        native_module.KeyStream(bytes(32))
 
 
 PASS_SIZES = [0, 1, 7, 64, 1000, 300_001]  # the last is worth two threads

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ROOT / "src" / "tacit" / "ring" / "native"
+SOURCES = ROOT / "src" / "tacit" / "ring" / "cpp"
 
 RUN = """
 import importlib.util, sys

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from tacit.ring import convolution, kernels, reference, windows
-from tacit.ring.convolution import Geometry
+from tacit.ring import convolution, kernels, windows
+from tacit.ring.geometry import Geometry
+from tacit.ring.kernels import Reference
 
 GEOMETRIES = [  # batch, channels in and out of a group, size, kernel, stride, padding, dilation, groups
     (2, 3, 5, (12,), (3,), (1,), (0,), (1,), 1),
@@ -56,16 +57,15 @@ def agree(case: tuple, forced: Callable[[bool], None]) -> None:
 @pytest.fixture
 def forced(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Let `convolution` gather windows, or write them."""
-    before = kernels.BACKEND
-    return lambda gathered: monkeypatch.setattr(kernels, "BACKEND", before if gathered else "reference")
+    return lambda gathered: monkeypatch.setattr(kernels.at("cpu"), "gathers", gathered)
 
 
 @pytest.mark.parametrize("case", GEOMETRIES)
-@pytest.mark.parametrize("contract", [kernels.contract, reference.contract], ids=["best", "reference"])
+@pytest.mark.parametrize("contract", [kernels.at("cpu").contract, Reference().contract], ids=["best", "reference"])
 def test_windows_are_read_where_they_lie(
     case: tuple, contract: Callable, forced: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernels, "contract", contract)
+    monkeypatch.setattr(kernels.at("cpu"), "contract", contract)
 
     agree(case, forced)
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish
 from tacit.aten.matrix import product
-from tacit.ring.convolution import Geometry, convolve, input_gradient, weight_gradient
+from tacit.ring.convolution import convolve, input_gradient, weight_gradient
+from tacit.ring.geometry import Geometry
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import result_dtype
 from tacit.tensor.registry import implements

@@ -21,7 +21,7 @@ from tacit.net.link import Link
 from tacit.net.parting import PARTING, Cause, farewell, hang_up, hearsay, search, write_out
 from tacit.net.transcript import Transcript
 from tacit.net.transport import Parcel, Transport
-from tacit.ring import kernels
+from tacit.ring.memory import space
 
 __all__ = ["SPIN", "SPIN_ALONE", "Tcp"]
 
@@ -136,7 +136,7 @@ class Tcp(Transport):
 
     def take(self, source: str, destination: str, size: int) -> torch.Tensor:
         """Fill a new tensor."""
-        tensor = kernels.space((size,), torch.uint8)
+        tensor = space((size,), torch.uint8)
         self.receive(Parcel(source, destination, tensor))
         return tensor
 

@@ -26,8 +26,6 @@ powers; 30 leaves these 31 bits of a ring element's 61."""
 
 SAMPLES = 1024
 
-RING_BITS = 64
-
 
 @dataclass(frozen=True, slots=True)
 class Harmonics:
@@ -59,16 +57,6 @@ class Harmonics:
     def multiples(self) -> list[int]:
         """m_k of each term."""
         return [2 * k + 1 if self.odd else k + 1 for k in range(len(self.amplitudes))]
-
-    def period_bits(self, frac_bits: int) -> int:
-        """The ring elements of a period of x, as a power of two. Raises ValueError if it does not divide the ring."""
-        length = self.period << frac_bits
-        bits = length.bit_length() - 1
-        if length != 1 << bits or bits > RING_BITS:
-            raise ValueError(
-                f"a period of {self.period} is none of a number of {frac_bits} fractional bits modulo 2^{RING_BITS}"
-            )
-        return bits
 
     @property
     def frac_bits(self) -> int:

@@ -4,8 +4,8 @@ A convolution and its two gradients are the same sum of products, read three way
 
     y[o] = Σ w[k] x[window k of o]        dx[window k of o] += w[k] dy[o]        dw[k] = Σ dy[o] x[window k of o]
 
-A transposed convolution is the second of them. All work modulo 2^64, on shares without values, and on floats; with the
-native kernels, `windows` does it for shares, and writes no window to memory.
+A transposed convolution is the second of them. All work in the ring, on shares without values, and on floats; where
+kernels read operands where they lie, `windows` does it for shares, and writes no window to memory.
 """
 
 from __future__ import annotations
@@ -13,52 +13,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import product
-from typing import NamedTuple, Self
 
-import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from tacit.ring import kernels, windows
+from tacit.ring.geometry import Geometry
+from tacit.ring.ring import RING
 
-__all__ = ["Geometry", "convolve", "input_gradient", "weight_gradient"]
-
-
-class Geometry(NamedTuple):
-    """How a kernel slides over an input: a number for each spatial dimension."""
-
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int = 1
-
-    @classmethod
-    def of(
-        cls,
-        kernel: Sequence[int],
-        stride: Sequence[int],
-        padding: Sequence[int],
-        dilation: Sequence[int],
-        groups: int = 1,
-    ) -> Self:
-        """From PyTorch's lists, in which one number may stand for all dimensions."""
-
-        def each(numbers: Sequence[int]) -> tuple[int, ...]:
-            return tuple(numbers) * (len(kernel) if len(numbers) == 1 else 1)
-
-        return cls(tuple(kernel), each(stride), each(padding), each(dilation), groups)
-
-    def outputs(self, size: Sequence[int]) -> tuple[int, ...]:
-        """How many places the kernel has in an input of this size."""
-        along = zip(size, self.kernel, self.stride, self.padding, self.dilation, strict=True)
-        return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in along)
-
-    def inputs(self, size: Sequence[int], output_padding: Sequence[int]) -> tuple[int, ...]:
-        """The size of the input that a transposed convolution makes of an output of this size."""
-        extra = tuple(output_padding) * (len(size) if len(output_padding) == 1 else 1)
-        along = zip(size, self.kernel, self.stride, self.padding, self.dilation, extra, strict=True)
-        return tuple((n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, k, s, p, d, e in along)
+__all__ = ["convolve", "input_gradient", "weight_gradient"]
 
 
 def convolve(x: Tensor, w: Tensor, g: Geometry, places: Sequence[int] | None = None) -> Tensor:
@@ -103,7 +66,8 @@ def _check(channels_fit: bool, left: str, x: Tensor, right: str, w: Tensor, g: G
 
 
 def _gathered(*operands: Tensor) -> bool:
-    return kernels.BACKEND == "native" and all(t.dtype is torch.int64 and t.device.type == "cpu" for t in operands)
+    """Whether a product may read its operands where they lie: shares, where kernels do that."""
+    return all(t.dtype is RING.dtype and kernels.on(t).gathers for t in operands)
 
 
 def _weight(w: Tensor, g: Geometry) -> Tensor:

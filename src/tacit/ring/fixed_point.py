@@ -1,4 +1,4 @@
-"""Real numbers in the ring Z_2^64: x is held as the integer round(x 2^f), in two's complement."""
+"""Real numbers in the ring: x is held as the integer round(x 2^f), in two's complement."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import torch
 
 from tacit.errors import EncodingError
 from tacit.ring import kernels
+from tacit.ring.ring import RING
 
 __all__ = ["VALUE_BITS", "decode", "encode", "encode_public"]
 
-VALUE_BITS = 62
-"""A value fits if |round(x 2^f)| < 2^62: truncation adds 2^62 and must not reach 2^63, and the difference of two
-values that fit is still a signed 64-bit number, so comparisons are exact."""
+VALUE_BITS = RING.value_bits
+"""A value fits if |round(x 2^f)| < 2^62: see `Ring.value_bits`."""
 
 PUBLIC_BITS = 16
 """Significant bits of a public factor. More: smaller rounding of public constants; fewer: larger products fit. With
@@ -19,18 +19,18 @@ PUBLIC_BITS = 16
 
 
 def encode(x: torch.Tensor, frac_bits: int, *, name: str = "tensor") -> torch.Tensor:
-    """Return round(x 2^f) as int64, in memory of its own: whoever owns x may overwrite it.
+    """Return round(x 2^f) as ring elements, in memory of its own: whoever owns x may overwrite it.
 
     Domain: finite, |x| < 2^(62 - f).   Error: <= 2^(-f-1).
     Raises `EncodingError` that names the tensor and the first index out of domain. Nothing wraps silently.
     """
     if not x.dtype.is_floating_point:
-        scaled = x.detach().to(torch.int64, copy=True)
-        if x.dtype is torch.int64 or frac_bits:  # smaller ones fit
+        scaled = x.detach().to(RING.dtype, copy=True)
+        if x.dtype is RING.dtype or frac_bits:  # smaller ones fit
             edge = 1 << (VALUE_BITS - frac_bits)
             _check((scaled < edge) & (scaled > -edge), x, frac_bits, name)
         return scaled << frac_bits if frac_bits else scaled
-    encoded, fits = kernels.encode(x.detach(), float(1 << frac_bits))
+    encoded, fits = kernels.on(x).encode(x.detach(), float(1 << frac_bits))
     if not fits:
         _check((x.detach().to(torch.float64) * float(1 << frac_bits)).abs() < 2.0**VALUE_BITS, x, frac_bits, name)
     return encoded
@@ -57,11 +57,11 @@ def decode(v: torch.Tensor, frac_bits: int, dtype: torch.dtype = torch.float32) 
     """Return v 2^-f in a floating-point dtype, or v itself in an integer dtype when f = 0."""
     if not dtype.is_floating_point and frac_bits == 0:
         return v.to(dtype)
-    return kernels.decode(v, 2.0**-frac_bits, dtype)
+    return kernels.on(v).decode(v, 2.0**-frac_bits, dtype)
 
 
 def encode_public(x: torch.Tensor, *, name: str = "public tensor") -> tuple[torch.Tensor, int]:
-    """Return a public factor as (int64, its own fractional bits), with as many bits as its size calls for.
+    """Return a public factor as (ring elements, its own fractional bits), with as many bits as its size calls for.
 
     Integers keep zero fractional bits, and multiply exactly. Other tensors get `PUBLIC_BITS` significant bits for
     their largest element when that is below one (but at most 40 fractional bits), and `PUBLIC_BITS` fractional bits
@@ -69,13 +69,13 @@ def encode_public(x: torch.Tensor, *, name: str = "public tensor") -> tuple[torc
     """
     x = x.detach()
     if not x.dtype.is_floating_point:
-        return x.to(torch.int64), 0
+        return x.to(RING.dtype), 0
     if not x.numel():
-        return x.to(torch.int64), 0
+        return x.to(RING.dtype), 0
     x = x.to(torch.float64)
     largest = float(x.abs().max())
     if largest < 2.0**20 and bool((x == x.round()).all()):
-        return x.to(torch.int64), 0
+        return x.to(RING.dtype), 0
     frac_bits = PUBLIC_BITS
     if 0 < largest < 1:
         exponent = -int(torch.frexp(torch.tensor(largest, dtype=torch.float64)).exponent)  # 2^-(e+1) <= x < 2^-e

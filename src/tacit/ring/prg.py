@@ -37,7 +37,7 @@ class Stream:
     __slots__ = ("_at", "_block", "_one_at_a_time", "_source")
 
     def __init__(self, key: bytes) -> None:
-        self._source = kernels.key_stream(key)
+        self._source = kernels.at("cpu").key_stream(key)
         self._block = torch.empty(0, dtype=torch.uint8)
         self._at = 0
         self._one_at_a_time = Lock()
@@ -64,6 +64,11 @@ class Stream:
     def ring(self, shape: Sequence[int]) -> torch.Tensor:
         """The next ring elements: int64, uniform over all 2^64 values."""
         return self.bytes(8 * math.prod(shape)).view(torch.int64).view(tuple(shape))
+
+    def bits(self, count: int) -> torch.Tensor:
+        """The next bits, one to a byte: those of so many bytes as they take, the first one lowest."""
+        plane = self.bytes((count + 7) // 8)
+        return kernels.on(plane).unpack_bits(plane, count)
 
     def add_to(self, out: torch.Tensor) -> None:
         """Add the next ring elements, those of `ring(out.shape)`, to a contiguous tensor, in one pass."""

@@ -10,17 +10,16 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache, reduce
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from tacit.ring import kernels
+from tacit.ring.geometry import Geometry
 from tacit.ring.kernels import Places
-
-if TYPE_CHECKING:
-    from tacit.ring.convolution import Geometry
+from tacit.ring.ring import RING
 
 __all__ = ["convolve", "input_gradient", "weight_gradient", "worth"]
 
@@ -38,29 +37,29 @@ Size = tuple[int, ...]
 def convolve(x: Tensor, w: Tensor, g: Geometry, places: Sequence[int]) -> Tensor:
     """[N, C, *size], [O, C / groups, *kernel] -> [N, O, *places]."""
     padded = _padded(x, g)
-    y = torch.empty(x.shape[0], w.shape[0], *places, dtype=torch.int64)
+    y = torch.empty(x.shape[0], w.shape[0], *places, dtype=RING.dtype, device=x.device)
     windows = _windows(g, tuple(padded.shape), tuple(places))
-    kernels.contract(w.contiguous(), _weight(g, tuple(w.shape)), padded, windows, y, _channels(g, tuple(y.shape)))
+    kernels.on(x).contract(w.contiguous(), _weight(g, tuple(w.shape)), padded, windows, y, _channels(g, tuple(y.shape)))
     return y
 
 
 def weight_gradient(dy: Tensor, x: Tensor, g: Geometry) -> Tensor:
     """[N, O, *outputs], [N, C, *size] -> [O, C / groups, *kernel]."""
     padded = _padded(x, g)
-    dw = torch.empty(dy.shape[1], x.shape[1] // g.groups, *g.kernel, dtype=torch.int64)
+    dw = torch.empty(dy.shape[1], x.shape[1] // g.groups, *g.kernel, dtype=RING.dtype, device=dy.device)
     first, taps, places = _windows(g, tuple(padded.shape), tuple(dy.shape[2:]))
     left = _channels(g, tuple(dy.shape))
-    kernels.contract(dy.contiguous(), left, padded, Places(first, places, taps), dw, _weight(g, tuple(dw.shape)))
+    kernels.on(dy).contract(dy.contiguous(), left, padded, Places(first, places, taps), dw, _weight(g, tuple(dw.shape)))
     return dw
 
 
 def input_gradient(dy: Tensor, w: Tensor, g: Geometry, size: Sequence[int]) -> Tensor:
     """[N, O, *outputs], [O, C / groups, *kernel] -> [N, C, *size]; also a transposed convolution of dy."""
-    dx = torch.zeros(dy.shape[0], g.groups * w.shape[1], *size, dtype=torch.int64)
+    dx = torch.zeros(dy.shape[0], g.groups * w.shape[1], *size, dtype=RING.dtype, device=dy.device)
     margins, phases = _phases(g, tuple(dy.shape), tuple(w.shape), tuple(size))
     w, dy = w.contiguous(), pad(dy, margins).contiguous()
     for phase in phases:
-        kernels.contract(w, phase.weight, dy, phase.outputs, dx, phase.inputs)
+        kernels.on(dy).contract(w, phase.weight, dy, phase.outputs, dx, phase.inputs)
     return dx
 
 

@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from tacit.protocols.additive import kernels
+from tacit.protocols.additive.kernels.radix4 import Radix4
 from tacit.protocols.additive.masks import MaskValue
 from tacit.protocols.additive.source.base import Source
-from tacit.ring import kernels
 from tacit.ring.memory import xor_into
-from tacit.ring.radix4 import Radix4
 
 __all__ = ["INPUTS", "LEVELS", "MONOMIALS", "NODES", "negative"]
 
@@ -52,22 +52,23 @@ def negative(
             open_bits((), INPUTS[top] * NODES[top] * plane)
         return []
     flat = opened.reshape(shape[0], masked)
-    pairs = [kernels.lookup(table, ~flat, leader=i == 0) for table, i in zip(tables.parts, indices, strict=True)]
+    on = kernels.on(opened)
+    pairs = [on.lookup(table, ~flat, leader=i == 0) for table, i in zip(tables.parts, indices, strict=True)]
     less = [pair[0] for pair in pairs]
     equal = [pair[1] for pair in pairs]
     for top, (masks, monomials) in zip(LEVELS, levels, strict=True):
-        words = [kernels.node_inputs(q, e, top=top) for q, e in zip(less, equal, strict=True)]
+        words = [on.node_inputs(q, e, top=top) for q, e in zip(less, equal, strict=True)]
         public = open_bits([xor_into(w, m) for w, m in zip(words, masks.parts, strict=True)], words[0].numel())
         assert public is not None
         outputs = [
-            kernels.node_evaluate(public, masks.parts[k], monomials.parts[k], less[k][3], top=top, leader=i == 0)
+            on.node_evaluate(public, masks.parts[k], monomials.parts[k], less[k][3], top=top, leader=i == 0)
             for k, i in enumerate(indices)
         ]
         less = [out[0].view(NODES[False], 1, plane) if not top else out[0] for out in outputs]
         equal = [out[1].view(NODES[False], 1, plane) for out in outputs if out[1] is not None]
     result = []
     for k, i in enumerate(indices):
-        bits = kernels.unpack_bits(less[k], count).view(shape[0], masked)
-        bits = bits ^ kernels.unpack_bits(sign.parts[k], masked)
+        bits = on.unpack_bits(less[k], count).view(shape[0], masked)
+        bits = bits ^ on.unpack_bits(sign.parts[k], masked)
         result.append((bits ^ (flat < 0).view(torch.uint8) if i == 0 else bits).view(shape))
     return result

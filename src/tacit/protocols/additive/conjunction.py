@@ -32,7 +32,7 @@ def both(source: Source, left: BitMask, right: BitMask, shape: torch.Size, indic
         c, d = left.opened, right.opened
         assert c is not None
         assert d is not None
-        product = kernels.unpack_bits(dealt[k], shape.numel()).view(shape)
+        product = kernels.on(dealt[k]).unpack_bits(dealt[k], shape.numel()).view(shape)
         part = (c & right.beta.parts[k]) ^ (d & left.beta.parts[k]) ^ product
         parts.append(part ^ (c & d) if index == 0 else part)
     return parts

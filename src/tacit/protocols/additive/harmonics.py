@@ -24,11 +24,11 @@ from functools import lru_cache
 
 from torch import Tensor
 
+from tacit.protocols.additive import kernels
+from tacit.protocols.additive.kernels.waves import Term, Waves
 from tacit.protocols.additive.masks import Mask
 from tacit.protocols.additive.source.base import Source
 from tacit.protocols.series import Harmonics
-from tacit.ring import kernels
-from tacit.ring.waves import Term, Waves
 
 __all__ = ["waves"]
 
@@ -46,12 +46,15 @@ def waves(source: Source, x: Mask, frac_bits: int, series: Harmonics, indices: S
     words = source.wave(x.secret, plan, shape)
     if x.opened is None:
         return []
-    return [kernels.wave_sum(plan, x.opened, words[k]).view(shape) for k in range(len(indices))]
+    return [kernels.on(x.opened).wave_sum(plan, x.opened, words[k]).view(shape) for k in range(len(indices))]
 
 
 @lru_cache(maxsize=256)
 def _plan(series: Harmonics, frac_bits: int) -> Waves:
-    return Waves(series.turns << (WORD_BITS - series.period_bits(frac_bits)), odd=series.odd, terms=_terms(series))
+    period_bits = (series.period << frac_bits).bit_length() - 1
+    if series.period << frac_bits != 1 << period_bits or period_bits > WORD_BITS:
+        raise ValueError(f"a period of {series.period} is none of a number of {frac_bits} fractional bits modulo 2^64")
+    return Waves(series.turns << (WORD_BITS - period_bits), odd=series.odd, terms=_terms(series))
 
 
 def _terms(series: Harmonics) -> list[Term]:

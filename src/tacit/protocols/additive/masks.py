@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from tacit.protocols.additive import kernels
 from tacit.protocols.additive.source.base import Dealt, Source
 from tacit.protocols.content import Known, TensorOp
-from tacit.ring import kernels
 
 __all__ = ["BitMask", "Draw", "Form", "Mask", "MaskValue", "Premask", "Scaled", "Term"]
 
@@ -246,8 +246,8 @@ class Scaled:
         opened = self.z.opened
         if opened is None:
             return []
-        rows = zip(indices, self.dealt, strict=True)
-        return [kernels.scaled_share(opened, self.multiplier, *row, leader=index == 0) for index, row in rows]
+        rows, on = zip(indices, self.dealt, strict=True), kernels.on(opened)
+        return [on.scaled_share(opened, self.multiplier, *row, leader=index == 0) for index, row in rows]
 
     def map(self, op: TensorOp) -> Scaled:
         """The masked form of op(z k), for an op that only moves elements."""
@@ -260,13 +260,14 @@ class Scaled:
             terms: list[Tensor | None] = [None, None]
             if plain is not None:
                 high, wrap = (torch.empty(plain.shape, dtype=torch.int64) for _ in range(2))  # contiguous
-                kernels.scaled_parts(plain, m, high, wrap)
+                kernels.on(plain).scaled_parts(plain, m, high, wrap)
                 terms = [high, wrap]
             first = Dealt([high for high, _ in self.dealt], terms[0])
-            second = Dealt([kernels.wrap_words(wrap) for _, wrap in self.dealt], terms[1])
+            second = Dealt([kernels.on(wrap).wrap_words(wrap) for _, wrap in self.dealt], terms[1])
             public = factor = None
             if opened is not None:
-                public, factor = kernels.scaled_public(opened, m), kernels.wrap_factor(opened)
+                on = kernels.on(opened)
+                public, factor = on.scaled_public(opened, m), on.wrap_factor(opened)
             self._written = Mask(public, [Term(None, first), Term(factor, second, self.zeros)])
         return self._written
 

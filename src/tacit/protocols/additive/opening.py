@@ -19,7 +19,7 @@ from tacit.protocols.additive.source.base import Source
 from tacit.protocols.remembered import Owned, owned
 from tacit.protocols.values import Bits, Value
 from tacit.ring import kernels
-from tacit.ring.memory import xor, xor_into
+from tacit.ring.memory import space, xor, xor_into
 from tacit.session.session import Session
 
 __all__ = ["Masking", "Opening"]
@@ -126,12 +126,12 @@ class Masking:
 
     def _begin_bits(self, share: Bits) -> Pending:
         plane, mask = selection.draw_bit_mask(self._source, share.shape)
-        packed = [kernels.pack_bits(t) for i, t in share.protocol.indexed(shares_of(share).held) if i >= 0]
+        packed = [kernels.on(t).pack_bits(t) for i, t in share.protocol.indexed(shares_of(share).held) if i >= 0]
         tensors = [xor_into(t, p) for t, p in zip(packed, plane.parts, strict=True)]
 
         def finish(opened: Tensor | None) -> BitMask:
             if opened is not None:
-                mask.opened = kernels.unpack_bits(opened, share.numel).view(share.shape)
+                mask.opened = kernels.on(opened).unpack_bits(opened, share.numel).view(share.shape)
             return mask
 
         return Pending(Opening(tensors, torch.Size(((share.numel + 7) // 8,)), (share.numel + 7) // 8, xor), finish)
@@ -194,7 +194,7 @@ class Masking:
                 row: list[Tensor] = []
                 for other, peer in enumerate(names):
                     if other != here and opening.sender in (None, other):
-                        row.append(kernels.space(opening.shape, opening.dtype))
+                        row.append(space(opening.shape, opening.dtype))
                         arrivals.append(Parcel(peer, names[here], row[-1]))
                 if opening.sender in (None, here):
                     mine = opening.tensors[place if opening.sender is None else 0].contiguous()

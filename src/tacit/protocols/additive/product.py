@@ -24,9 +24,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tacit.protocols.additive import kernels
 from tacit.protocols.additive.masks import Draw, Form, Mask, MaskValue, Premask
 from tacit.protocols.additive.source.base import Bilinear, Dealt, Source
-from tacit.ring import kernels
 
 __all__ = ["Product", "bilinear", "elementwise"]
 
@@ -84,7 +84,7 @@ def elementwise(source: Source, x: Form, y: Form, shape: torch.Size, indices: Se
         E, F, z = left.opened, right.opened, parts[place]  # noqa: N806 - the letters of the formula
         assert E is not None
         assert F is not None
-        kernels.multiply_add(z, E, _sum(right, place, index), F, _sum(left, place, index), leader=index == 0)
+        kernels.on(z).multiply_add(z, E, _sum(right, place, index), F, _sum(left, place, index), leader=index == 0)
         for (k, j), c in crossed:
             part = c.parts[place]
             for factor in (left.terms[k].factor, right.terms[j].factor):

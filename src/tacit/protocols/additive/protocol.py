@@ -81,9 +81,7 @@ class Additive(Protocol):
     def share_bits(self, value: Tensor | None, owner: str, shape: Sequence[int]) -> Bits:
         size = torch.Size(shape)
         count = size.numel()
-        parts = self._share(
-            value, owner, lambda s: kernels.unpack_bits(s.bytes((count + 7) // 8), count).view(size), xor
-        )
+        parts = self._share(value, owner, lambda s: s.bits(count).view(size), xor)
         return self._binary(parts, size)
 
     def _share(
@@ -129,7 +127,7 @@ class Additive(Protocol):
             self._refreshed(i, t.contiguous(), binary) for i, t in self.indexed(shares_of(x).true_shares()) if i >= 0
         ]
         if binary:
-            fresh = [kernels.pack_bits(t) for t in fresh]
+            fresh = [kernels.on(t).pack_bits(t) for t in fresh]
         names = [session.parties[i] for i in self._indices]
         size = (x.numel + 7) // 8 if binary else 8 * x.numel
         session.meter.round({p: size * sum(r != p for r in receivers) for p in session.parties})
@@ -152,7 +150,7 @@ class Additive(Protocol):
             return None
         receiver, tensors = next(iter(arrivals.items()))
         total = fold(combine, tensors + [t for n, t in zip(names, fresh, strict=True) if n == receiver])
-        return kernels.unpack_bits(total, x.numel).view(x.shape) if binary else total
+        return kernels.on(total).unpack_bits(total, x.numel).view(x.shape) if binary else total
 
     @override
     def refresh(self, x: Number) -> list[Tensor]:
@@ -205,7 +203,7 @@ class Additive(Protocol):
                 continue
             stream = self.session.stream(parties[index], peer, "zero")
             if binary:
-                part = part ^ kernels.unpack_bits(stream.bytes((part.numel() + 7) // 8), part.numel()).view(part.shape)
+                part = part ^ stream.bits(part.numel()).view(part.shape)
             else:
                 piece = stream.ring(part.shape)
                 part = part + piece if other > index else part - piece

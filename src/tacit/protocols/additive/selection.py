@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tacit.protocols.additive import kernels
 from tacit.protocols.additive.masks import BitMask, Form, Scaled
 from tacit.protocols.additive.source.base import Dealt, Source
-from tacit.ring import kernels
 
 __all__ = ["draw_bit_mask", "selected", "to_ring"]
 
@@ -21,7 +21,7 @@ def draw_bit_mask(source: Source, shape: torch.Size) -> tuple[Dealt, BitMask]:
     """A fresh random bit for each element: its XOR shares as a plane, and the mask without its opened part."""
     count = shape.numel()
     plane = source.random_bits(((count + 7) // 8,))
-    beta = plane.map(lambda p: kernels.unpack_bits(p, count).view(shape))
+    beta = plane.map(lambda p: kernels.on(p).unpack_bits(p, count).view(shape))
     return plane, BitMask(None, beta)
 
 
@@ -40,7 +40,7 @@ def selected(source: Source, bit: BitMask, x: Form, parts: Sequence[Tensor], sha
         assert bit.opened is not None
         assert z.opened is not None
         c = bit.opened.expand(shape)
-        out.append(kernels.selected(z.opened, c, part, ring.expand(shape), high, multiplier, *wrap))
+        out.append(kernels.on(z.opened).selected(z.opened, c, part, ring.expand(shape), high, multiplier, *wrap))
     return out
 
 

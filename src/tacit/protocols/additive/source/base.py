@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from tacit.ring.waves import Waves
+from tacit.protocols.additive.kernels.waves import Waves
 
 __all__ = ["Bilinear", "Dealt", "Product", "Rows", "Source"]
 

@@ -23,6 +23,7 @@ from tacit.net.transport import Parcel
 from tacit.protocols.additive.scheme import PRODUCER
 from tacit.protocols.additive.source.base import Dealt
 from tacit.ring import kernels
+from tacit.ring.memory import space
 from tacit.ring.prg import Stream
 from tacit.session.session import Session
 
@@ -160,7 +161,7 @@ class Dealing:
                 return
             share = stream.bytes(total)
             for (width, _), mine, its in zip(runs, _cut(frame, runs), _cut(share, runs), strict=True):
-                kernels.subtract_words(mine, its, width)
+                kernels.on(mine).subtract_words(mine, its, width)
 
         return self._framed(name, total, fill, take_from)
 
@@ -220,7 +221,7 @@ class Dealing:
         """
         corrected = self._next_correction(total)
         if self._at_producer and total:
-            frame = kernels.space((total,), torch.uint8)
+            frame = space((total,), torch.uint8)
             fill(frame)
             for i, stream in enumerate(self._at_producer):
                 if i != corrected:
@@ -242,7 +243,7 @@ class Dealing:
         if index != corrected:
             return self._ends[index].bytes(total)
         if not total:
-            return kernels.space((0,), torch.uint8)
+            return space((0,), torch.uint8)
         return self._delivery.take(index, name, total)
 
     def _random(self, draw: Callable[[Stream], Tensor], join: Callable[[Stream, Tensor], None]) -> Dealt:
@@ -290,15 +291,15 @@ def _narrow(values: Sequence[Tensor | None], groups: Sequence[_Group], runs: Seq
         if width == RING_BYTES and piece.storage_offset() % RING_BYTES == 0:
             torch.cat(flat, out=piece.view(torch.int64))
         else:
-            joined = flat[0] if len(flat) == 1 else torch.cat(flat, out=kernels.space((count,), torch.int64))
-            kernels.narrow(joined, width, piece)
+            joined = flat[0] if len(flat) == 1 else torch.cat(flat, out=space((count,), torch.int64))
+            kernels.on(joined).narrow(joined, width, piece)
 
 
 def _widened(words: Tensor, width: int) -> Tensor:
     """Ring elements with words at their tops and zeros below."""
     if width == RING_BYTES and words.storage_offset() % RING_BYTES == 0:
         return words.view(torch.int64)
-    return kernels.widen(words, width)
+    return kernels.on(words).widen(words, width)
 
 
 _WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, RING_BYTES: torch.int64}

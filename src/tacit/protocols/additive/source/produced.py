@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from tacit.protocols.additive import comparison, conjunction, exponential, powers
+from tacit.protocols.additive import comparison, conjunction, exponential, kernels, powers
+from tacit.protocols.additive.kernels.waves import Waves
 from tacit.protocols.additive.source.base import Bilinear, Dealt, Product, Rows, Source
 from tacit.protocols.additive.source.dealing import RING_BYTES, Dealing, Delivery, width
-from tacit.ring import kernels
-from tacit.ring.waves import Waves
 from tacit.session.session import Session
 
 __all__ = ["Produced"]
@@ -62,7 +61,7 @@ class Produced(Source):
         """The shares are of a fresh t, so that m = ab - t."""
         t = self._draw(shape)
         if t.plain is not None:
-            kernels.multiply_add(t.plain, _known(a), _known(b), _known(b), None, leader=False, minus=True)
+            kernels.on(t.plain).multiply_add(t.plain, _known(a), _known(b), _known(b), None, leader=False, minus=True)
         return t.parts, Dealt([], t.plain)
 
     def _draw(self, shape: Shape) -> Dealt:
@@ -93,7 +92,7 @@ class Produced(Source):
         """16 bytes, less those that are zero."""
 
         def fill(high: Tensor, wrap: Tensor) -> None:
-            kernels.scaled_parts(_known(a), multiplier, high, wrap)
+            kernels.on(high).scaled_parts(_known(a), multiplier, high, wrap)
 
         return self._dealing.words("truncation", shape, [RING_BYTES, width(zeros)], fill)
 
@@ -106,7 +105,7 @@ class Produced(Source):
             if wrap is None:
                 torch.mul(_known(a), _known(beta), out=high)
             else:
-                kernels.scaled_parts(_known(a), multiplier, high, wrap, _known(beta).expand(shape))
+                kernels.on(high).scaled_parts(_known(a), multiplier, high, wrap, _known(beta).expand(shape))
 
         widths = [RING_BYTES] if scaled is None else [RING_BYTES, width(zeros)]
         return self._dealing.words("selection", shape, widths, fill)
@@ -128,8 +127,8 @@ class Produced(Source):
 
         def fill(tables: Tensor, sign: Tensor) -> None:
             flat = _known(a).reshape(-1)
-            kernels.thermometer(flat, tables.view(torch.int16).view(kernels.CHUNKS, -1))
-            sign.copy_(kernels.pack_bits((flat < 0).view(torch.uint8)))
+            kernels.on(flat).thermometer(flat, tables.view(torch.int16).view(kernels.CHUNKS, -1))
+            sign.copy_(kernels.on(flat).pack_bits((flat < 0).view(torch.uint8)))
 
         rows = self._dealing.bits("digits", [(2 * kernels.CHUNKS * count,), (_plane(count),)], fill)
         tables, sign = (Dealt([row[k] for row in rows], None) for k in range(2))
@@ -143,7 +142,7 @@ class Produced(Source):
 
         def fill(*products: Tensor) -> None:
             for top, m, out in zip(levels, masks, products, strict=True):
-                kernels.node_expand(_known(m), top=top, out=out)
+                kernels.on(out).node_expand(_known(m), top=top, out=out)
 
         shapes = [(comparison.MONOMIALS[top], nodes[top], plane) for top in levels]
         rows = self._dealing.bits("monomials", shapes, fill)
@@ -156,7 +155,7 @@ class Produced(Source):
         """Twice 3 to 6 bytes a term; see `Term.width`."""
 
         def fill(words: Tensor) -> None:
-            kernels.wave_table(plan, _known(a), words)
+            kernels.on(words).wave_table(plan, _known(a), words)
 
         count = math.prod(shape)
         return self._dealing.packed("wave", [(size, words * count) for size, words in plan.runs], fill)
@@ -186,7 +185,7 @@ class Produced(Source):
         """1 bit."""
 
         def fill(plane: Tensor) -> None:
-            plane.copy_(kernels.pack_bits((_known(beta) & _known(delta)).expand(shape)))
+            plane.copy_(kernels.on(plane).pack_bits((_known(beta) & _known(delta)).expand(shape)))
 
         return [plane for (plane,) in self._dealing.bits("conjunction", [(_plane(shape.numel()),)], fill)]
 

@@ -1,1 +1,0 @@
-"""The reference scheme: plain integers in one process, which hides nothing and refuses a network."""

@@ -1,0 +1,246 @@
+// Blocked, packed and register-tiled sums of products modulo 2^64, after [GG08]; operands are gathered as in [Mat18].
+#include "contract.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "module.hpp"
+#include "threads.hpp"
+
+namespace tacit {
+namespace {
+
+// Blocks for the caches. A panel of y (DEPTH_BLOCK x 24 elements, 36 KiB) should stay in a first-level cache of 48 KiB
+// while a block of x (ROW_BLOCK x DEPTH_BLOCK, 384 KiB) streams from the second level; y's block may fill the third.
+// Deeper: fewer passes over z; less deep: smaller panels.
+constexpr i64 DEPTH_BLOCK = 192, ROW_BLOCK = 256, COLUMN_BLOCK = 3072;
+
+// Up to this many rows, a panel of y is read where it lies: packing costs about as much as two tiles of rows.
+constexpr i64 DIRECT_ROWS = 16;
+
+// Up to this many rows, a product is bound by reading y, and a stream over it beats tiles.
+constexpr i64 THIN_ROWS = 4;
+constexpr i64 THIN_COLUMNS = 1024;  // sums of four rows fill most of a first-level cache: 32 KiB
+
+constexpr double GRAIN = 1e6;  // products a thread should have at least: some 40 µs of them
+
+bool contiguous(const i64* axis, i64 count) {
+    for (i64 i = 1; i < count; ++i)
+        if (axis[i] != axis[0] + i) return false;
+    return true;
+}
+
+// Space for packed operands, grown when needed, and the steps from row to row of a packed panel.
+class Workspace {
+public:
+    u64* x(i64 count) { return grown(x_, count); }
+    u64* y(i64 count) { return grown(y_, count); }
+
+    const i64* steps(i64 width) {
+        auto& table = steps_[width];
+        if (table.empty())
+            for (i64 k = 0; k < DEPTH_BLOCK; ++k) table.push_back(k * width);
+        return table.data();
+    }
+
+private:
+    static u64* grown(std::vector<u64>& space, i64 count) {
+        if (static_cast<i64>(space.size()) < count) space.resize(count);
+        return space.data();
+    }
+
+    std::vector<u64> x_, y_;
+    std::array<std::vector<i64>, 33> steps_;  // by width, which is at most VECTORS WIDTH
+};
+
+namespace portable {
+constexpr int WIDTH = 1, ROWS = 4, VECTORS = 3;
+using Vec = u64;
+inline Vec load(const u64* from) { return *from; }
+inline void store(u64* to, Vec v) { *to = v; }
+inline Vec broadcast(u64 x) { return x; }
+struct Sum {
+    Vec total;
+    void clear() { total = 0; }
+    void add_product(Vec x, Vec y) { total += x * y; }
+    Vec value() const { return total; }
+};
+#include "contract_impl.hpp"
+}  // namespace portable
+
+#if TACIT_X86
+TACIT_BEGIN_TARGET(TACIT_AVX2)
+namespace avx2 {
+constexpr int WIDTH = 4, ROWS = 4, VECTORS = 1;
+using Vec = __m256i;
+inline Vec load(const u64* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
+inline void store(u64* to, Vec v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), v); }
+inline Vec broadcast(u64 x) { return _mm256_set1_epi64x(static_cast<long long>(x)); }
+// x y = xl yl + (xl yh + xh yl) 2^32 in halves of 32 bits; the two cross products are one 32-bit product of x with y's
+// halves swapped, summed apart in halves of their own, and shifted and joined once at the end.
+struct Sum {
+    Vec low, cross;
+    void clear() { low = cross = _mm256_setzero_si256(); }
+    void add_product(Vec x, Vec y) {
+        low = _mm256_add_epi64(low, _mm256_mul_epu32(x, y));
+        cross = _mm256_add_epi32(cross, _mm256_mullo_epi32(x, _mm256_shuffle_epi32(y, 0xB1)));
+    }
+    Vec value() const {
+        const Vec joined = _mm256_add_epi32(cross, _mm256_srli_epi64(cross, 32));
+        return _mm256_add_epi64(low, _mm256_slli_epi64(joined, 32));
+    }
+};
+#include "contract_impl.hpp"
+}  // namespace avx2
+TACIT_END_TARGET
+
+TACIT_BEGIN_TARGET(TACIT_AVX512)
+namespace avx512 {
+// 24 sums, 3 vectors of y, x and a product fit in 32 registers. vpmullq is one micro-operation on AMD (8 products a
+// cycle) and three on Intel, where halves of 32 bits as above would take five.
+constexpr int WIDTH = 8, ROWS = 8, VECTORS = 3;
+using Vec = __m512i;
+inline Vec load(const u64* from) { return _mm512_loadu_si512(from); }
+inline void store(u64* to, Vec v) { _mm512_storeu_si512(to, v); }
+inline Vec broadcast(u64 x) { return _mm512_set1_epi64(static_cast<long long>(x)); }
+struct Sum {
+    Vec total;
+    void clear() { total = _mm512_setzero_si512(); }
+    void add_product(Vec x, Vec y) { total = _mm512_add_epi64(total, _mm512_mullo_epi64(x, y)); }
+    Vec value() const { return total; }
+};
+#include "contract_impl.hpp"
+}  // namespace avx512
+TACIT_END_TARGET
+#endif
+
+using Block = decltype(&portable::block);
+using Thin = decltype(&portable::thin);
+
+Block block_of(Isa isa) {
+#if TACIT_X86
+    if (isa == Isa::avx512) return avx512::block;
+    if (isa == Isa::avx2) return avx2::block;
+#endif
+    return portable::block;
+}
+
+Thin thin_of(Isa isa) {
+#if TACIT_X86
+    if (isa == Isa::avx512) return avx512::thin;
+    if (isa == Isa::avx2) return avx2::thin;
+#endif
+    return portable::thin;
+}
+
+std::vector<i64> steps(i64 count, i64 step) {
+    std::vector<i64> axis(count);
+    for (i64 i = 0; i < count; ++i) axis[i] = i * step;
+    return axis;
+}
+
+// Vectors run along columns; so z^T = y^T x^T if that fills them better.
+bool narrow(i64 rows, i64 columns) {
+    const auto cost = [](i64 m, i64 n) { return m * ((n + 7) / 8); };
+    return 10 * cost(columns, rows) < 9 * cost(rows, columns);
+}
+
+}  // namespace
+
+void contract(const Contraction& c, int threads) {
+    const i64 m = static_cast<i64>(c.x_rows.size()), n = static_cast<i64>(c.y_columns.size());
+    const i64 k = static_cast<i64>(c.x_inner.size()), batch = static_cast<i64>(c.x_first.size());
+    if (narrow(m, n)) {
+        return contract({c.y, c.x, c.z, c.y_columns, c.y_inner, c.x_inner, c.x_rows, c.z_columns, c.z_rows, c.y_first,
+                         c.x_first, c.z_first}, threads);
+    }
+    const Block block = block_of(isa());
+    const int useful = worth(double(batch) * m * n * k, GRAIN, threads);
+    if (batch >= useful) {
+        return parallel(batch, 1, useful, [&](i64 begin, i64 end) {
+            Workspace space;
+            for (i64 b = begin; b < end; ++b) block(c, b, 0, m, 0, n, space);
+        });
+    }
+    for (i64 b = 0; b < batch; ++b) {
+        if (m > n)
+            parallel(m, 8, useful, [&](i64 begin, i64 end) { Workspace s; block(c, b, begin, end, 0, n, s); });
+        else
+            parallel(n, 24, useful, [&](i64 begin, i64 end) { Workspace s; block(c, b, 0, m, begin, end, s); });
+    }
+}
+
+void matmul(Strided<const u64> x, Strided<const u64> y, Strided<u64> z, i64 batch, i64 m, i64 k, i64 n, int threads) {
+    if (n <= THIN_ROWS && n < m) {
+        const auto turned = [](auto s) { return decltype(s){s.data, s.batch, s.column, s.row}; };
+        return matmul(turned(y), turned(x), turned(z), batch, n, k, m, threads);
+    }
+    if (m <= THIN_ROWS) {
+        const Thin thin = thin_of(isa());
+        for (i64 b = 0; b < batch; ++b) {
+            parallel(n, 64, worth(double(k) * n, GRAIN, threads), [&](i64 begin, i64 end) {
+                thin({x.data + b * x.batch, 0, x.row, x.column},
+                     {y.data + b * y.batch + begin * y.column, 0, y.row, y.column},
+                     {z.data + b * z.batch + begin * z.column, 0, z.row, z.column}, m, k, end - begin);
+            });
+        }
+        return;
+    }
+    const auto x_rows = steps(m, x.row), x_inner = steps(k, x.column), x_first = steps(batch, x.batch);
+    const auto y_inner = steps(k, y.row), y_columns = steps(n, y.column), y_first = steps(batch, y.batch);
+    const auto z_rows = steps(m, z.row), z_columns = steps(n, z.column), z_first = steps(batch, z.batch);
+    contract({x.data, y.data, z.data, x_rows, x_inner, y_inner, y_columns, z_rows, z_columns, x_first, y_first, z_first},
+             threads);
+}
+
+namespace {
+
+using Tables = std::tuple<Memory, Memory, Memory>;        // first, rows, columns
+using Steps = std::tuple<std::uintptr_t, i64, i64, i64>;  // address, and steps of batch, row and column
+
+template <class T>
+Strided<T> strided(const Steps& at) {
+    const auto [address, batch, row, column] = at;
+    return {reinterpret_cast<T*>(address), batch, row, column};
+}
+
+Axis axis(const Memory& table) { return {elements<const i64>(table, size(table)), size(table)}; }
+
+// A matrix for each place of `first`; all of its elements lie inside of the tensor.
+struct Matrices {
+    u64* data;
+    Axis first, rows, columns;
+
+    Matrices(const Memory& memory, const Tables& at)
+        : data(elements<u64>(memory, size(memory))), first(axis(std::get<0>(at))), rows(axis(std::get<1>(at))),
+          columns(axis(std::get<2>(at))) {
+        i64 lowest = 0, highest = 0;
+        for (const Axis& places : {first, rows, columns}) {
+            if (places.empty()) return;  // no elements
+            const auto [low, high] = std::ranges::minmax(places);
+            if (__builtin_add_overflow(lowest, low, &lowest) || __builtin_add_overflow(highest, high, &highest))
+                refuse("places beyond all memory");
+        }
+        if (lowest < 0 || static_cast<u64>(highest) >= size(memory)) refuse("places outside of a tensor");
+    }
+};
+
+const Adds names([](nb::module_& m) {
+    m.def("matmul", [](Steps x, Steps y, Steps z, i64 batch, i64 rows, i64 inner, i64 columns, int threads) {
+        matmul(strided<const u64>(x), strided<const u64>(y), strided<u64>(z), batch, rows, inner, columns, threads);
+    }, Unlocked());
+    m.def("contract", [](Memory x, Tables x_at, Memory y, Tables y_at, Memory z, Tables z_at, int threads) {
+        const Matrices a(x, x_at), b(y, y_at), c(z, z_at);
+        if (a.first.size() != b.first.size() || a.first.size() != c.first.size() || a.columns.size() != b.rows.size() ||
+            a.rows.size() != c.rows.size() || b.columns.size() != c.columns.size())
+            refuse("matrices of sizes that do not fit");
+        contract({a.data, b.data, c.data, a.rows, a.columns, b.rows, b.columns, c.rows, c.columns, a.first, b.first,
+                  c.first}, threads);
+    }, Unlocked());
+});
+
+}  // namespace
+}  // namespace tacit

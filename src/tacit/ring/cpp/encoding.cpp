@@ -1,0 +1,67 @@
+// Numbers to ring elements and back.
+#include <atomic>
+#include <cmath>
+
+#include "module.hpp"
+#include "threads.hpp"
+
+namespace tacit {
+namespace {
+
+constexpr double LIMIT = 0x1p62;
+
+namespace portable {
+#include "encoding_impl.hpp"
+}  // namespace portable
+
+#if TACIT_X86
+TACIT_BEGIN_TARGET(TACIT_AVX2)
+namespace avx2 {
+#include "encoding_impl.hpp"
+}  // namespace avx2
+TACIT_END_TARGET
+
+TACIT_BEGIN_TARGET(TACIT_AVX512)
+namespace avx512 {
+#include "encoding_impl.hpp"
+}  // namespace avx512
+TACIT_END_TARGET
+#endif
+
+// round(x scale), halves to even, for |x scale| < 2^62; returns whether all of x, NaN excluded, is in this range.
+template <class Float>
+bool encode(const Float* x, double scale, u64 count, i64* out, int threads) {
+    std::atomic<bool> fits{true};
+    by_cache_lines(count, threads, [&](u64 begin, u64 end) {
+        bool here = true;
+        TACIT_CALL(encode, x, scale, out, begin, end, here)
+        if (!here) fits = false;
+    });
+    return fits;
+}
+
+// v scale, each step rounded as IEEE says.
+template <class Float>
+void decode(const i64* v, double scale, u64 count, Float* out, int threads) {
+    by_cache_lines(count, threads, [&](u64 begin, u64 end) { TACIT_CALL(decode, v, scale, out, begin, end) });
+}
+
+const Adds names([](nb::module_& m) {
+    m.def("encode", [](Memory x, bool wide, double scale, Memory out, int threads) {
+        const u64 n = size(x);
+        i64* to = elements<i64>(out, n);
+        return wide ? encode(elements<const double>(x, n), scale, n, to, threads)
+                    : encode(elements<const float>(x, n), scale, n, to, threads);
+    }, Unlocked());
+    m.def("decode", [](Memory v, double scale, Memory out, bool wide, int threads) {
+        const u64 n = size(v);
+        const i64* from = elements<const i64>(v, n);
+        if (wide)
+            decode(from, scale, n, elements<double>(out, n), threads);
+        else
+            decode(from, scale, n, elements<float>(out, n), threads);
+    }, Unlocked());
+});
+
+}  // namespace
+}  // namespace tacit

@@ -1,0 +1,193 @@
+#include "keystream.hpp"
+
+#include <array>
+#include <cstring>
+#include <stdexcept>
+
+#include "module.hpp"
+#include "threads.hpp"
+
+namespace tacit {
+namespace {
+
+// Key stream on its way into memory. It should stay in the first-level cache; larger saves little.
+constexpr u64 BUFFER = 4096;
+constexpr double GRAIN = 1 << 20;  // bytes a thread should have at least: some 50 µs
+
+// Write so many blocks of 16 bytes, from a block number on.
+using Fill = void (*)(const u8 (*round_keys)[16], u64 block, u64 count, u8* out);
+
+#if TACIT_X86
+TACIT_BEGIN_TARGET("aes,ssse3,sse4.1")
+
+template <int ROUND>
+__m128i next_round_key(__m128i key) {
+    const __m128i word = _mm_shuffle_epi32(_mm_aeskeygenassist_si128(key, ROUND), 0xFF);
+    key = _mm_xor_si128(key, _mm_slli_si128(key, 4));
+    key = _mm_xor_si128(key, _mm_slli_si128(key, 8));
+    return _mm_xor_si128(key, word);
+}
+
+void expand_key(const u8* key, u8 (*round_keys)[16]) {
+    __m128i k = _mm_loadu_si128(reinterpret_cast<const __m128i*>(key));
+    int round = 0;
+    const auto keep = [&] { _mm_store_si128(reinterpret_cast<__m128i*>(round_keys[round++]), k); };
+    keep();
+    k = next_round_key<0x01>(k), keep();
+    k = next_round_key<0x02>(k), keep();
+    k = next_round_key<0x04>(k), keep();
+    k = next_round_key<0x08>(k), keep();
+    k = next_round_key<0x10>(k), keep();
+    k = next_round_key<0x20>(k), keep();
+    k = next_round_key<0x40>(k), keep();
+    k = next_round_key<0x80>(k), keep();
+    k = next_round_key<0x1B>(k), keep();
+    k = next_round_key<0x36>(k), keep();
+}
+
+// Eight blocks at a time hide the latency of a round.
+void fill_aes(const u8 (*round_keys)[16], u64 block, u64 count, u8* out) {
+    constexpr u64 LANES = 8;
+    const auto key = [&](int round) { return _mm_load_si128(reinterpret_cast<const __m128i*>(round_keys[round])); };
+    for (u64 done = 0; done < count; done += LANES) {
+        __m128i state[LANES];
+        for (u64 i = 0; i < LANES; ++i) {
+            const auto number = static_cast<long long>(__builtin_bswap64(block + done + i));
+            state[i] = _mm_xor_si128(_mm_set_epi64x(number, 0), key(0));
+        }
+        for (int round = 1; round < 10; ++round)
+            for (auto& s : state) s = _mm_aesenc_si128(s, key(round));
+        for (u64 i = 0; i < LANES && done + i < count; ++i) {
+            const __m128i last = _mm_aesenclast_si128(state[i], key(10));
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 16 * (done + i)), last);
+        }
+    }
+}
+TACIT_END_TARGET
+
+TACIT_BEGIN_TARGET("aes,vaes,avx512f,avx512bw")
+
+// Four vectors of four blocks at a time.
+void fill_vaes(const u8 (*round_keys)[16], u64 block, u64 count, u8* out) {
+    constexpr u64 VECTORS = 4;
+    __m512i key[11];
+    for (int round = 0; round <= 10; ++round)
+        key[round] = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(round_keys[round])));
+    const __m512i backwards = _mm512_broadcast_i32x4(_mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    const __m512i within = _mm512_set_epi64(0, 3, 0, 2, 0, 1, 0, 0);
+    for (u64 done = 0; done < count; done += 4 * VECTORS) {
+        __m512i state[VECTORS];
+        for (u64 i = 0; i < VECTORS; ++i) {
+            const auto first = static_cast<long long>(block + done + 4 * i);
+            const __m512i numbers = _mm512_add_epi64(within, _mm512_set_epi64(0, first, 0, first, 0, first, 0, first));
+            state[i] = _mm512_xor_si512(_mm512_shuffle_epi8(numbers, backwards), key[0]);
+        }
+        for (int round = 1; round < 10; ++round)
+            for (auto& s : state) s = _mm512_aesenc_epi128(s, key[round]);
+        for (u64 i = 0; i < VECTORS && done + 4 * i < count; ++i) {
+            const __m512i last = _mm512_aesenclast_epi128(state[i], key[10]);
+            const u64 words = 2 * std::min<u64>(4, count - done - 4 * i);
+            _mm512_mask_storeu_epi64(out + 16 * (done + 4 * i), static_cast<__mmask8>((1u << words) - 1), last);
+        }
+    }
+}
+TACIT_END_TARGET
+
+Fill fill_of(Isa isa) {
+    return isa == Isa::avx512 && __builtin_cpu_supports("vaes") ? fill_vaes : fill_aes;
+}
+#else
+void expand_key(const u8*, u8 (*)[16]) {}
+Fill fill_of(Isa) { throw std::logic_error("no AES instructions"); }
+#endif
+
+template <class Word, class Op>
+void combine(u8* out, const u8* stream, u64 count, const Op& op) {
+    for (u64 at = 0; at < count; at += sizeof(Word)) {
+        Word v, s;
+        std::memcpy(&v, out + at, sizeof v);
+        std::memcpy(&s, stream + at, sizeof s);
+        v = static_cast<Word>(op(v, s));
+        std::memcpy(out + at, &v, sizeof v);
+    }
+}
+
+void put(u8* out, const u8* stream, u64 count, Into how) {
+    switch (how) {
+        case Into::store: std::memcpy(out, stream, count); break;
+        case Into::add: combine<u64>(out, stream, count, [](u64 v, u64 s) { return v + s; }); break;
+        case Into::subtract: combine<u64>(out, stream, count, [](u64 v, u64 s) { return v - s; }); break;
+        case Into::subtract_1: combine<u8>(out, stream, count, [](u8 v, u8 s) { return v - s; }); break;
+        case Into::subtract_2: combine<u16>(out, stream, count, [](u16 v, u16 s) { return v - s; }); break;
+        case Into::subtract_4: combine<u32>(out, stream, count, [](u32 v, u32 s) { return v - s; }); break;
+        case Into::exclusive_or: combine<u8>(out, stream, count, [](u8 v, u8 s) { return v ^ s; }); break;
+    }
+}
+
+}  // namespace
+
+KeyStream::KeyStream(const u8* key) {
+    if (!available()) throw std::logic_error("no AES instructions");
+    expand_key(key, round_keys_);
+}
+
+KeyStream::~KeyStream() {
+    volatile u8* all = round_keys_[0];
+    for (std::size_t i = 0; i < sizeof round_keys_; ++i) all[i] = 0;
+}
+
+bool KeyStream::available() {
+#if TACIT_X86
+    return isa() != Isa::portable && __builtin_cpu_supports("aes") && __builtin_cpu_supports("sse4.1");
+#else
+    return false;
+#endif
+}
+
+u64 KeyStream::take(u64 count) {
+    const u64 position = position_;
+    position_ += count;
+    return position;
+}
+
+void KeyStream::write(u64 position, u8* out, u64 count, Into how, int threads) const {
+    const Fill fill = fill_of(isa());
+    parallel(static_cast<i64>(count), BUFFER, worth(double(count), GRAIN, threads), [&](i64 begin, i64 end) {
+        alignas(64) u8 buffer[BUFFER];
+        const u64 last = static_cast<u64>(end);
+        for (u64 at = static_cast<u64>(begin); at < last;) {
+            const u64 block = (position + at) / 16, skip = (position + at) % 16;
+            const u64 size = std::min(BUFFER - 16, last - at), blocks = (skip + size + 15) / 16;
+            if (how == Into::store && skip == 0 && size % 16 == 0) {
+                fill(round_keys_, block, blocks, out + at);
+            } else {
+                fill(round_keys_, block, blocks, buffer);
+                put(out + at, buffer + skip, size, how);
+            }
+            at += size;
+        }
+    });
+}
+
+namespace {
+
+const Adds names([](nb::module_& m) {
+    nb::class_<KeyStream>(m, "KeyStream")
+        .def("__init__", [](KeyStream* self, nb::bytes key) {
+            if (key.size() != 16) throw std::invalid_argument("a key of AES-128 has 16 bytes");
+            new (self) KeyStream(reinterpret_cast<const u8*>(key.c_str()));
+        })
+        .def_static("available", &KeyStream::available)
+        .def("write", [](KeyStream& self, Memory out, int bytes, int how, int threads) {
+            const u64 count = size(out) * static_cast<u64>(bytes);
+            if (how < 0 || how >= WAYS || (bytes != word_of(static_cast<Into>(how)) && how != int(Into::store)))
+                refuse("elements of another size than it adds");
+            u8* data = elements<u8>(out, size(out));
+            const u64 position = self.take(count);  // under the lock, so that no two threads get the same bytes
+            nb::gil_scoped_release unlock;
+            self.write(position, data, count, static_cast<Into>(how), threads);
+        });
+});
+
+}  // namespace
+}  // namespace tacit
