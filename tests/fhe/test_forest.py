@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load
+from sklearn.base import clone
 
-from tacit.errors import DataError, FheError
-from tacit.fhe import ensemble, tree
-from tacit.fhe.compile.forest import VALUE_BITS, Forest, Tree, compile_forest, constant_term
+from tacit.errors import DataError, FheError, MessageError
+from tacit.fhe import ensemble, spec, tree
+from tacit.fhe.compile.forest import VALUE_BITS, Forest, Hiding, Tree, compile_forest, constant_term
 from tacit.fhe.read import RegressionHead
 
 
@@ -75,7 +78,7 @@ def test_what_cannot_be_compiled_is_named(datasets: Any) -> None:
     category = np.random.default_rng(0).integers(0, 4, (len(x), 1))
     categorical = ensemble.HistGradientBoostingRegressor(max_iter=2, categorical_features=[0]).fit(category, y)
     stump = Tree(np.array([-1]), np.zeros(1), np.array([-1]), np.array([-1]), np.ones((1, 1)))
-    crowd = Forest([stump] * 9000, False, lambda scale: RegressionHead(scale, np.zeros(1), False, True))
+    crowd = Forest([stump] * 9000, False, lambda s, c: RegressionHead(s, c, False, True))
 
     with pytest.raises(FheError, match="does not start from a constant"):
         odd.compile(x)
@@ -84,5 +87,67 @@ def test_what_cannot_be_compiled_is_named(datasets: Any) -> None:
     with pytest.raises(DataError, match="categorical"):
         categorical.compile(category)
     with pytest.raises(FheError, match="too many"):
-        compile_forest(crowd, x, 6, False)
+        compile_forest(crowd, x, Hiding(6, False, True))
     assert constant_term([stump], x[:3], np.full(3, 4.0)) == pytest.approx([3.0])
+
+
+GROWN = [
+    ensemble.RandomForestClassifier(8, random_state=0, n_bits=12),
+    ensemble.ExtraTreesClassifier(5, random_state=0, n_bits=12),
+    tree.DecisionTreeClassifier(random_state=0, n_bits=12),
+]
+
+
+@pytest.mark.parametrize("data", ["breast-cancer", "wine"])
+@pytest.mark.parametrize("model", GROWN, ids=lambda model: type(model).__name__)
+def test_trees_grown_to_the_end_vote_and_votes_are_exact(model: Any, data: str, datasets: Any) -> None:
+    x, held_out, y, _ = datasets[data]
+    model = clone(model).fit(x, y).compile(x)
+    program = model._circuit.server_spec.program
+
+    assert program.votes == len(model.classes_)
+    assert (program.fork >= 0).any()
+    assert model.client().spec.parameters.plain_modulus < 1 << 19
+    np.testing.assert_allclose(model.predict_proba(held_out, fhe="simulate"), model.predict_proba(held_out), atol=1e-12)
+    assert (model.predict_proba(held_out[:2], fhe="execute") == model.predict_proba(held_out[:2], fhe="simulate")).all()
+
+
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [
+        (ensemble.RandomForestClassifier(8, random_state=0), "digits"),
+        (ensemble.ExtraTreesRegressor(8, random_state=0), "diabetes"),
+        (ensemble.GradientBoostingClassifier(n_estimators=8, random_state=0), "wine"),
+        (ensemble.HistGradientBoostingRegressor(max_iter=8, random_state=0), "diabetes"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_a_client_that_may_have_the_trees_gets_exact_thresholds_cheaply(model: Any, data: str, datasets: Any) -> None:
+    x, held_out, y, _ = datasets[data]
+    model = clone(model).set_params(hide_structure=False).fit(x, y).compile(x)
+    sums, clear = model.predict(held_out, fhe="simulate"), model.predict(held_out)
+
+    report = model.fhe_report()
+
+    assert (
+        (sums == clear).mean() > 0.99 if data != "diabetes" else np.abs(sums - clear).max() < 1e-3 * np.abs(clear).max()
+    )
+    assert (model.predict(held_out[:5], fhe="execute") == sums[:5]).all()
+    assert "the trees" in report.client_learns
+    assert report.query_bytes + report.answer_bytes < 600_000
+    assert not {"threshold", "left"} & {name.split(".")[-1] for name in load(spec.to_bytes(model._circuit.server_spec))}
+    with pytest.raises(DataError, match="choose one"):
+        model.set_params(hide_thresholds=True).compile(x)
+
+
+def test_trees_of_a_forged_file_end(datasets: Any) -> None:
+    x, _, y, _ = datasets["wine"]
+    model = tree.DecisionTreeClassifier(random_state=0, hide_structure=False).fit(x, y).compile(x)
+    encoder = model.client().spec.encoder
+    inner = int(np.flatnonzero(encoder.feature >= 0)[0])
+
+    for name, value in (("left", inner), ("right", 10**6), ("feature", 13), ("root", -1)):
+        changed = getattr(encoder, name).copy()
+        changed[inner] = value
+        with pytest.raises(MessageError, match="damaged"):
+            replace(encoder, **{name: changed})

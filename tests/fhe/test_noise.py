@@ -13,7 +13,8 @@ from tacit.fhe import noise
 from tacit.fhe.compile.assemble import Compiled, assemble
 from tacit.fhe.encode import Quantizer
 from tacit.fhe.linear_model import LogisticRegression
-from tacit.fhe.parameters import RINGS, Parameters, choose, is_prime
+from tacit.fhe.parameters import RINGS, Parameters, choose
+from tacit.fhe.primes import is_prime
 from tacit.fhe.program import LinearProgram
 from tacit.fhe.read import PlainReader, RegressionHead
 from tacit.fhe.seal import Scheme
@@ -72,7 +73,7 @@ def test_the_noise_that_is_flooded_stays_below_its_bound(linear: LogisticRegress
     x = datasets["breast-cancer"][1][:8]
     client, server = linear.client(), linear.server()
     p = server.spec.parameters
-    bounds = server.spec.program.bounds(p.layout, p.plain_modulus)
+    bounds = server.spec.program.bounds(p.layout, p.moduli)
     largest = noise.largest(p.degree, bounds.row_l1, bounds.product_l2)
     server.register(client.public_key)
     key = next(iter(server._keys.values()))
@@ -96,7 +97,7 @@ def test_a_model_too_large_for_any_ring_is_refused_with_advice() -> None:
     program = LinearProgram(np.full((1, d), 1 << 20), np.zeros(1, dtype=np.int64), np.full(d, 1 << 15))
 
     with pytest.raises(ParameterError, match="lower n_bits"):
-        choose(d, 1, program.bounds, prime=False, fresh=False)
+        choose(program)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ from tacit.fhe import randomness, wire
 from tacit.fhe.client import Client
 from tacit.fhe.compile.assemble import Circuit, Compiled, assemble
 from tacit.fhe.encode import Quantizer, Thermometer
+from tacit.fhe.forest_program import ForestProgram
 from tacit.fhe.linear_model import LogisticRegression
-from tacit.fhe.program import ForestProgram, LinearProgram
-from tacit.fhe.read import ForestReader, PlainReader, RegressionHead
+from tacit.fhe.program import LinearProgram
+from tacit.fhe.read import ForestReader, PlainReader, RegressionHead, VoteReader
 from tacit.fhe.seal import Scheme, SecretScheme
 from tacit.fhe.server import Server
 
@@ -39,6 +40,7 @@ def stumps(values: list[list[int]], slots: list[int]) -> ForestProgram:
     return ForestProgram(
         bits=4, leaf=np.arange(2 * k), slot=np.repeat(slots, 2), sign=np.tile([1, -1], k), offset=np.tile([0, 1], k),
         tree=np.repeat(np.arange(k), 2), channel=np.zeros(2 * k, dtype=np.intp), values=np.array(values).reshape(-1, 1),
+        fork=np.full(2 * k, -1), step=np.zeros((2 * k, 1), dtype=np.int64),
     )  # fmt: skip
 
 
@@ -48,13 +50,13 @@ def forest_circuit(program: ForestProgram) -> Circuit:
     return assemble("stumps", Compiled(program, encoder, reader, HEAD))
 
 
-def views(program: ForestProgram, monkeypatch: pytest.MonkeyPatch, count: int = 1000) -> dict[str, np.ndarray]:
+def views(program: ForestProgram, monkeypatch: pytest.MonkeyPatch, count: int = 700) -> dict[str, np.ndarray]:
     """Return the histograms of what a client sees when it asks the same row again and again."""
     circuit = forest_circuit(program)
     t = circuit.client_spec.parameters.plain_modulus
     row = np.array([[1.0, -1.0, 1.0, -1.0]])
-    tables = [raw_outputs(circuit.client, circuit.server, row, monkeypatch).reshape(-1, 2) for _ in range(count)]
-    table = np.mod(np.stack(tables), t)
+    outputs = raw_outputs(circuit.client, circuit.server, row.repeat(count, axis=0), monkeypatch)
+    table = np.mod(outputs.reshape(count, -1, 2), t)
     reached = table[:, :, 0] == 0
     assert (reached.sum(axis=1) == program.tree.max() + 1).all()
     assert (np.mod(np.where(reached, table[:, :, 1], 0).sum(axis=1), t) == 30).all()
@@ -114,6 +116,81 @@ def test_a_server_that_forgets_a_mask_is_convicted(broken: str, shows: str, monk
     assert convictions(first, second) == [shows]
 
 
+def votes(labels: list[list[int]], slots: list[int]) -> ForestProgram:
+    """Return trees of two entries: one leaf where the bit is 0; where it is 1, a pair that the next bit tells apart."""
+    k = len(slots)
+    left, right = np.array([[a, b] for a, b, _ in labels]).ravel(), np.array([[a, c] for a, _, c in labels]).ravel()
+    return ForestProgram(
+        bits=4, leaf=np.arange(2 * k), slot=np.repeat(slots, 2), sign=np.tile([1, -1], k), offset=np.tile([0, 1], k),
+        tree=np.repeat(np.arange(k), 2), channel=np.zeros(2 * k, dtype=np.intp), values=left[:, None],
+        fork=np.array([[-1, (slot + 1) % 4] for slot in slots]).ravel(), step=(right - left)[:, None], votes=3,
+    )  # fmt: skip
+
+
+def vote_views(program: ForestProgram, monkeypatch: pytest.MonkeyPatch, count: int) -> dict[str, np.ndarray]:
+    """Return the histograms of what a client sees of trees that vote: residues modulo several primes at once."""
+    encoder = Thermometer(4, np.arange(4), np.zeros(4), False)
+    monkeypatch.setattr(ForestProgram, "moduli", lambda self: iter([(17, 19, 23)]))
+    circuit = assemble("votes", Compiled(program, encoder, VoteReader(program.leaves, 2, 3), HEAD))
+    moduli = circuit.client_spec.parameters.moduli
+    monkeypatch.setattr(VoteReader, "read", lambda self, outputs, moduli: outputs)
+    row = np.array([[1.0, -1.0, 1.0, -1.0]])
+    circuit.server.register(circuit.client.public_key)
+    outputs = circuit.client.values(row.repeat(count, axis=0))[0]
+    parts = np.mod(outputs[:, :, None], np.array(moduli)).reshape(count, -1)[:, : 2 * program.leaves]
+    p = np.resize(moduli, 2 * program.leaves)[None].repeat(count, axis=0)
+    cost, said = parts[:, 0::2], parts[:, 1::2]
+    reached = cost == 0
+    assert (reached.sum(axis=1) == 2).all()
+    first = said[np.arange(count), reached.argmax(axis=1)]
+    return {
+        "reached places": np.bincount((reached * 2 ** np.arange(4)).sum(axis=1), minlength=16),
+        "first label": np.bincount(first, minlength=3)[[0, 2]],
+        "missed costs": np.bincount((cost - 1)[~reached] * 8 // (p[:, 0::2] - 1)[~reached], minlength=8),
+        "missed values": np.bincount(said[~reached] * 8 // p[:, 1::2][~reached], minlength=8),
+    }
+
+
+def same_votes() -> tuple[ForestProgram, ForestProgram]:
+    """Two forests that say {0, 2} on the row, by different columns, entries and labels."""
+    return votes([[1, 0, 1], [2, 1, 1]], [0, 1]), votes([[0, 1, 2], [1, 2, 0]], [3, 2])
+
+
+def test_two_forests_with_the_same_votes_look_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = same_votes()
+
+    first, second = vote_views(one, monkeypatch, 250), vote_views(other, monkeypatch, 250)
+
+    for name, counts in first.items():
+        both = np.stack([counts, second[name]])
+        seen = both[:, PAIRS] if name == "reached places" else both
+        assert chi2_contingency(seen).pvalue > UNLIKELY, name
+        if name in ("reached places", "first label"):
+            assert chisquare(seen[0]).pvalue > UNLIKELY, name
+
+
+@pytest.mark.parametrize("broken", ["_places", "nonzero_below", "below"])
+def test_a_server_that_votes_without_a_mask_is_convicted(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = same_votes()
+    if broken == "_places":
+        monkeypatch.setattr(ForestProgram, broken, lambda self: np.arange(self.leaves))
+    else:
+        real = getattr(randomness, broken)
+
+        def stuck(bound: int, count: int) -> np.ndarray:
+            return np.ones(count, dtype=np.int64) if bound < 1000 else real(bound, count)
+
+        monkeypatch.setattr(randomness, broken, stuck)
+
+    first, second = vote_views(one, monkeypatch, 80), vote_views(other, monkeypatch, 80)
+
+    shows = {"_places": "reached places", "nonzero_below": "missed costs", "below": "missed values"}[broken]
+    table = np.stack([first[shows], second[shows]])
+    assert chisquare(table[0][table.sum(axis=0) > 0] if broken == "_places" else table[0]).pvalue < UNLIKELY or (
+        (table > 0).sum() == 2
+    )
+
+
 def linear_circuit(weights: list[int]) -> Circuit:
     program = LinearProgram(np.array([weights]), np.zeros(1, dtype=np.int64), np.full(2, 127))
     encoder = Quantizer(np.zeros(2), np.ones(2), 127)
@@ -128,7 +205,7 @@ def noises(circuit: Circuit, x: np.ndarray, count: int) -> np.ndarray:
     p = circuit.client_spec.parameters
     client, server = circuit.client, circuit.server
     server.register(client.public_key)
-    scheme = Scheme(replace(p, plain_modulus=1 << 32))
+    scheme = Scheme(replace(p, plain_modulus=1 << 32, moduli=(1 << 32,)))
     label = struct.pack("<4Q", *scheme.context.key_parms_id())  # SEAL names the parameters in the key's first 32 bytes
     fine = SecretScheme(scheme, label + client._secret.secret_bytes()[32:])
     positions = p.layout.positions(0, 1)

@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator
 from tacit.errors import FheError
 from tacit.fhe.compile.assemble import Compiled
 from tacit.fhe.compile.foreign_trees import lightgbm_forest, xgboost_forest
-from tacit.fhe.compile.forest import Forest, compile_forest
+from tacit.fhe.compile.forest import Forest, Hiding, compile_forest
 from tacit.fhe.encode import Affine, Float
 from tacit.fhe.estimator import FheModel, Mode
 from tacit.fhe.read import Labels
@@ -29,11 +29,19 @@ __all__ = ["BoostedModel", "from_lightgbm_model", "from_xgboost_model"]
 class BoostedModel(FheModel, BaseEstimator):
     """A boosted forest trained elsewhere. In clear it is the original model; it cannot be trained again here."""
 
-    def __init__(self, trained: Any, lower: Callable[[Any, Float], Forest], n_bits: int, hide_thresholds: bool) -> None:
+    def __init__(
+        self,
+        trained: Any,
+        lower: Callable[[Any, Float], Forest],
+        n_bits: int,
+        hide_thresholds: bool,
+        hide_structure: bool = True,
+    ) -> None:
         self.trained = trained
         self.lower = lower
         self.n_bits = n_bits
         self.hide_thresholds = hide_thresholds
+        self.hide_structure = hide_structure
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
@@ -44,7 +52,8 @@ class BoostedModel(FheModel, BaseEstimator):
 
     def _lower(self, x: Float, before: Affine | None, n_bits: int) -> Compiled:
         seen = x if before is None else before(x)
-        return compile_forest(self.lower(self.trained, seen), x, n_bits, self.hide_thresholds, before)
+        hide = Hiding(n_bits, self.hide_thresholds, self.hide_structure)
+        return compile_forest(self.lower(self.trained, seen), x, hide, before)
 
     def predict(self, X: Any, *args: Any, fhe: Mode = "disable", **kwargs: Any) -> Labels:  # noqa: N803
         """Predict in clear with the original model, or as every model of tacit.fhe does."""
@@ -57,11 +66,15 @@ class BoostedModel(FheModel, BaseEstimator):
         return self._proba(self.trained.predict_proba, X, fhe)
 
 
-def from_xgboost_model(trained: Any, x: Any, n_bits: int = 8, hide_thresholds: bool = False) -> BoostedModel:
+def from_xgboost_model(
+    trained: Any, x: Any, n_bits: int = 8, hide_thresholds: bool = False, hide_structure: bool = True
+) -> BoostedModel:
     """Return a trained XGBoost model that predicts on ciphertexts, compiled with the representative rows x."""
-    return BoostedModel(trained, xgboost_forest, n_bits, hide_thresholds).compile(x)
+    return BoostedModel(trained, xgboost_forest, n_bits, hide_thresholds, hide_structure).compile(x)
 
 
-def from_lightgbm_model(trained: Any, x: Any, n_bits: int = 8, hide_thresholds: bool = False) -> BoostedModel:
+def from_lightgbm_model(
+    trained: Any, x: Any, n_bits: int = 8, hide_thresholds: bool = False, hide_structure: bool = True
+) -> BoostedModel:
     """Return a trained LightGBM model that predicts on ciphertexts, compiled with the representative rows x."""
-    return BoostedModel(trained, lightgbm_forest, n_bits, hide_thresholds).compile(x)
+    return BoostedModel(trained, lightgbm_forest, n_bits, hide_thresholds, hide_structure).compile(x)

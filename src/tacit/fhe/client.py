@@ -143,7 +143,7 @@ class Client:
         cutter.finish()
         p = self.spec.parameters
         table = np.concatenate(outputs) if outputs else np.zeros((0, p.layout.outputs), dtype=np.int64)
-        return self.spec.reader.read(table, p.plain_modulus)
+        return self.spec.reader.read(table, p.moduli)
 
     def _decrypt_rows(self, cutter: wire.Cutter, rows: int) -> Iterator[Int]:
         layout = self.spec.parameters.layout

@@ -9,7 +9,7 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
-from tacit.errors import DataError
+from tacit.errors import DataError, MessageError
 from tacit.fhe.layout import Index, Int
 
 Float = npt.NDArray[np.float64]
@@ -109,6 +109,72 @@ class Quantizer(Encoder):
             return z
         left, right = np.triu_indices(len(self.center))
         return np.concatenate([z, z[:, left] * z[:, right]], axis=1)
+
+
+@final
+@dataclass(frozen=True)
+class LeafEncoder(Encoder):
+    """One bit for each leaf of trees that the client has: which of a tree's leaves the row reaches.
+
+    Node i goes left if x[feature_i] <= threshold_i; a leaf has feature -1 and in `left` the number of its bit. Nodes of
+    all trees follow each other, and `root` has the first of each.
+    """
+
+    columns: int
+    root: Index
+    feature: Index
+    threshold: Float
+    left: Index
+    right: Index
+    single: bool
+    before: Affine | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a file whose walks would not end: a child comes after its node."""
+        inner = np.flatnonzero(self.feature >= 0)
+        children = np.concatenate([self.left[inner], self.right[inner]])
+        leaves = np.sort(self.left[self.feature < 0])
+        fine = (
+            len(self.feature) == len(self.threshold) == len(self.left) == len(self.right)
+            and (children > np.tile(inner, 2)).all()
+            and (children < len(self.feature)).all()
+            and (leaves == np.arange(len(leaves))).all()
+            and (self.feature < self.width).all()
+            and ((self.root >= 0) & (self.root < len(self.feature))).all()
+        )
+        if not fine:
+            raise MessageError("the trees of this model file are damaged")
+
+    @property
+    def width(self) -> int:
+        """Columns that the trees see."""
+        return self.columns if self.before is None else len(self.before.matrix)
+
+    @property
+    def features(self) -> int:
+        """Columns expected."""
+        return self.columns
+
+    @property
+    def length(self) -> int:
+        """Integers for each row."""
+        return int((self.feature < 0).sum())
+
+    def encode(self, x: Any) -> Int:
+        """Return the bits."""
+        matrix = checked(x, self.columns)
+        if self.before is not None:
+            matrix = self.before(matrix)
+        if self.single:
+            matrix = matrix.astype(np.float32).astype(np.float64)
+        node = np.tile(self.root, (len(matrix), 1))
+        rows = np.arange(len(matrix))[:, None]
+        while (inner := self.feature[node] >= 0).any():
+            goes_left = matrix[rows, np.maximum(self.feature[node], 0)] <= self.threshold[node]
+            node = np.where(inner, np.where(goes_left, self.left[node], self.right[node]), node)
+        out = np.zeros((len(matrix), self.length), dtype=np.int64)
+        out[rows, self.left[node]] = 1
+        return out
 
 
 @final

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-@quantized(n_bits=6, hide_thresholds=False)
+@quantized(n_bits=6, hide_thresholds=False, hide_structure=True)
 class RandomForestClassifier(WithProba, TreeSums, sk.RandomForestClassifier):
     """A random forest for classes, on ciphertexts."""
 
@@ -33,7 +33,7 @@ class RandomForestClassifier(WithProba, TreeSums, sk.RandomForestClassifier):
         return fractions(self, list(self.estimators_))
 
 
-@quantized(n_bits=6, hide_thresholds=False)
+@quantized(n_bits=6, hide_thresholds=False, hide_structure=True)
 class RandomForestRegressor(TreeSums, sk.RandomForestRegressor):
     """A random forest for numbers, on ciphertexts."""
 
@@ -41,7 +41,7 @@ class RandomForestRegressor(TreeSums, sk.RandomForestRegressor):
         return averages(self, list(self.estimators_))
 
 
-@quantized(n_bits=6, hide_thresholds=False)
+@quantized(n_bits=6, hide_thresholds=False, hide_structure=True)
 class ExtraTreesClassifier(WithProba, TreeSums, sk.ExtraTreesClassifier):
     """Extremely randomised trees for classes, on ciphertexts."""
 
@@ -49,7 +49,7 @@ class ExtraTreesClassifier(WithProba, TreeSums, sk.ExtraTreesClassifier):
         return fractions(self, list(self.estimators_))
 
 
-@quantized(n_bits=6, hide_thresholds=False)
+@quantized(n_bits=6, hide_thresholds=False, hide_structure=True)
 class ExtraTreesRegressor(TreeSums, sk.ExtraTreesRegressor):
     """Extremely randomised trees for numbers, on ciphertexts."""
 
@@ -57,7 +57,7 @@ class ExtraTreesRegressor(TreeSums, sk.ExtraTreesRegressor):
         return averages(self, list(self.estimators_))
 
 
-@quantized(n_bits=6, hide_thresholds=False)
+@quantized(n_bits=6, hide_thresholds=False, hide_structure=True)
 class GradientBoostingClassifier(WithProba, WithDecision, TreeSums, sk.GradientBoostingClassifier):
     """Gradient-boosted trees for classes, on ciphertexts."""
 
@@ -65,7 +65,7 @@ class GradientBoostingClassifier(WithProba, WithDecision, TreeSums, sk.GradientB
         return gradient_boosting(self, x)
 
 
-@quantized(n_bits=6, hide_thresholds=False)
+@quantized(n_bits=6, hide_thresholds=False, hide_structure=True)
 class GradientBoostingRegressor(TreeSums, sk.GradientBoostingRegressor):
     """Gradient-boosted trees for numbers, on ciphertexts."""
 
@@ -73,7 +73,7 @@ class GradientBoostingRegressor(TreeSums, sk.GradientBoostingRegressor):
         return gradient_boosting(self, x)
 
 
-@quantized(n_bits=6, hide_thresholds=False)
+@quantized(n_bits=6, hide_thresholds=False, hide_structure=True)
 class HistGradientBoostingClassifier(WithProba, WithDecision, TreeSums, sk.HistGradientBoostingClassifier):
     """Histogram-based gradient-boosted trees for classes, on ciphertexts."""
 
@@ -81,7 +81,7 @@ class HistGradientBoostingClassifier(WithProba, WithDecision, TreeSums, sk.HistG
         return histogram_boosting(self, x)
 
 
-@quantized(n_bits=6, hide_thresholds=False)
+@quantized(n_bits=6, hide_thresholds=False, hide_structure=True)
 class HistGradientBoostingRegressor(TreeSums, sk.HistGradientBoostingRegressor):
     """Histogram-based gradient-boosted trees for numbers, on ciphertexts."""
 

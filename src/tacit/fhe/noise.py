@@ -56,8 +56,6 @@ ERROR_VARIANCE = 10.5
 class FormBounds:
     """What is public about the size of a family of linear forms."""
 
-    output: int
-    """No output exceeds this in absolute value (for a prime modulus: no integer that must be told from zero)."""
     row_l1: float
     """Largest sum of the |coefficients| of one form, taken in (-t/2, t/2]."""
     product_l2: float

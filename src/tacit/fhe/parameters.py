@@ -7,14 +7,18 @@ flooding. All are within the 128-bit (classical) row for ternary secrets of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from tacit.errors import MessageError, ParameterError
 from tacit.fhe import noise
 from tacit.fhe.layout import Layout, layouts
-from tacit.fhe.noise import FormBounds, NoisePlan
+from tacit.fhe.noise import NoisePlan
+
+if TYPE_CHECKING:
+    from tacit.fhe.program import Program
 
 SECURITY_BITS = 128
 SECURITY_SOURCE = "HomomorphicEncryption.org security standard (2018), Table 1, ternary secret, classical attacks"
@@ -42,6 +46,8 @@ class Parameters:
     layout: Layout
     flood_bits: int
     trim_bits: int
+    moduli: tuple[int, ...]
+    """The factors of the plaintext modulus: a coefficient holds a form modulo each of them."""
 
     def __post_init__(self) -> None:
         if (self.degree, self.data_bits, self.special_bits) not in RINGS:
@@ -51,6 +57,8 @@ class Parameters:
             or self.trim_bits not in range(48)
             or self.flood_bits not in range(188)
         ):
+            raise MessageError("these encryption parameters are out of range")
+        if not self.moduli or min(self.moduli) < 2 or math.prod(self.moduli) != self.plain_modulus:
             raise MessageError("these encryption parameters are out of range")
 
     @property
@@ -69,59 +77,13 @@ class Parameters:
         return (self.data_bits[0] - self.trim_bits) * self.degree // 8
 
 
-def is_prime(value: int) -> bool:
-    """Return whether `value` < 3.3e24 is prime: Miller-Rabin with the first 13 primes as bases, exact in this range."""
-    bases = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41)
-    if value < 2 or any(value % p == 0 for p in bases):
-        return value in bases
-    odd, twos = value - 1, 0
-    while odd % 2 == 0:
-        odd, twos = odd // 2, twos + 1
-    for base in bases:
-        x = pow(base, odd, value)
-        if x in (1, value - 1):
-            continue
-        for _ in range(twos - 1):
-            x = x * x % value
-            if x == value - 1:
-                break
-        else:
-            return False
-    return True
-
-
-@lru_cache
-def next_prime(value: int) -> int:
-    """Return the smallest prime >= `value`."""
-    while not is_prime(value):
-        value += 1
-    return value
-
-
-def plain_modulus(bounds: FormBounds, prime: bool) -> int:
-    """Return a modulus that tells all outputs in [-bound, bound] apart (prime where masks need a field).
-
-    A power of two, or the prime after one: the exact bound is a fact about the secret weights, its number of bits is
-    not much of one.
-    """
-    t = 1 << max((2 * bounds.output + 1).bit_length(), 5)
-    return next_prime(t) if prime else t
-
-
-def choose(
-    length: int, outputs: int, bounds_of: Callable[[Layout, int], FormBounds], *, prime: bool, fresh: bool
-) -> Parameters:
-    """Return the parameters that move the fewest bytes for a query.
-
-    `bounds_of(layout, t)` bounds the forms when they are laid out so, with t the modulus (0 when only `output` is
-    asked); `prime` asks for a prime plaintext modulus; `fresh` says that forms are drawn anew for each row of data,
-    so that no two rows may share a ciphertext.
-    """
-    candidates = list(_candidates(length, outputs, bounds_of, prime=prime, fresh=fresh))
+def choose(program: Program) -> Parameters:
+    """Return the parameters that move the fewest bytes for a query."""
+    candidates = list(_candidates(program))
     if not candidates:
         raise ParameterError(
             f"no 128-bit parameters hold this model with {noise.TARGET_STATISTICAL_BITS} bits of noise flooding "
-            f"({length} encoded inputs, {outputs} outputs): lower n_bits, or make the model smaller"
+            f"({program.length} encoded inputs, {program.outputs} outputs): lower n_bits, or make the model smaller"
         )
     return min(candidates, key=_bytes_per_row)
 
@@ -131,15 +93,18 @@ def _bytes_per_row(p: Parameters) -> float:
     return one_row - p.layout.samples / p.degree  # of two equal ones, that which holds more rows
 
 
-def _candidates(
-    length: int, outputs: int, bounds_of: Callable[[Layout, int], FormBounds], *, prime: bool, fresh: bool
-) -> Iterator[Parameters]:
-    for degree, data_bits, special_bits in RINGS:
-        primes = tuple((1 << bits) - (1 << (bits - 8)) for bits in data_bits)  # a lower bound on the real primes
-        for layout in layouts(degree, length, outputs, fresh=fresh):
-            t = plain_modulus(bounds_of(layout, 0), prime)
-            bounds = bounds_of(layout, t)
-            coefficients = layout.outputs * layout.samples
-            flooding: NoisePlan | None = noise.plan(degree, primes, t, coefficients, bounds.row_l1, bounds.product_l2)
-            if flooding is not None and t < 1 << 32:
-                yield Parameters(degree, data_bits, special_bits, t, layout, flooding.flood_bits, flooding.trim_bits)
+def _candidates(program: Program) -> Iterator[Parameters]:
+    for moduli in program.moduli():
+        t, outputs = math.prod(moduli), -(-program.outputs // len(moduli))
+        for degree, data_bits, special_bits in RINGS if t < 1 << 32 else ():
+            primes = tuple((1 << bits) - (1 << (bits - 8)) for bits in data_bits)  # a lower bound on the real primes
+            for layout in layouts(degree, program.length, outputs, fresh=program.fresh):
+                bounds = program.bounds(layout, moduli)
+                coefficients = layout.outputs * layout.samples
+                flooding: NoisePlan | None = noise.plan(
+                    degree, primes, t, coefficients, bounds.row_l1, bounds.product_l2
+                )
+                if flooding is not None:
+                    yield Parameters(
+                        degree, data_bits, special_bits, t, layout, flooding.flood_bits, flooding.trim_bits, moduli
+                    )

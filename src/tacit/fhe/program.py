@@ -7,22 +7,23 @@ in clear (`simulate`). Forms are modulo the plaintext modulus t.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from tacit.fhe import randomness
 from tacit.fhe.layout import Index, Int, Layout
 from tacit.fhe.noise import FormBounds
+from tacit.fhe.primes import plain_modulus
 
 
 @dataclass(frozen=True)
 class Forms:
-    """Linear forms: entry (row, column) is value, and each row has a constant."""
+    """Linear forms: entry (row, column) is value, none occurs twice, and each row has a constant."""
 
     row: Index
     column: Index
@@ -35,8 +36,6 @@ class Program(ABC):
 
     fresh: ClassVar[bool]
     """Whether forms are drawn anew for each answer."""
-    prime: ClassVar[bool]
-    """Whether the plaintext modulus must be a prime."""
 
     @property
     @abstractmethod
@@ -49,11 +48,16 @@ class Program(ABC):
         """Linear forms."""
 
     @abstractmethod
-    def forms(self, t: int) -> Forms:
-        """Return the forms of one answer, values and constants in (-t/2, t/2]."""
+    def moduli(self) -> Iterator[tuple[int, ...]]:
+        """Yield plaintext moduli that hold the outputs, as their factors: with k of them, a coefficient holds k
+        outputs."""
 
     @abstractmethod
-    def bounds(self, layout: Layout, t: int) -> FormBounds:
+    def forms(self, moduli: tuple[int, ...]) -> Forms:
+        """Return the forms of one answer, values and constants in (-t/2, t/2], where t is the product of the moduli."""
+
+    @abstractmethod
+    def bounds(self, layout: Layout, moduli: tuple[int, ...]) -> FormBounds:
         """Bound the forms when they are laid out so."""
 
     @abstractmethod
@@ -61,7 +65,7 @@ class Program(ABC):
         """Return, for encoded rows z, the integers that the client will read, computed in clear."""
 
 
-def _l2_of_products(squares: npt.NDArray[np.float64], per_product: int) -> float:
+def l2_of_products(squares: npt.NDArray[np.float64], per_product: int) -> float:
     """Return the largest norm of one product, from the squared norms of its rows in order."""
     padded = np.append(squares, np.zeros(-len(squares) % per_product))
     return float(np.sqrt(padded.reshape(-1, per_product).sum(axis=1).max()))
@@ -79,7 +83,6 @@ class LinearProgram(Program):
     """No input |z_j| exceeds limits[j]."""
 
     fresh: ClassVar[bool] = False
-    prime: ClassVar[bool] = False
 
     @property
     def length(self) -> int:
@@ -91,7 +94,11 @@ class LinearProgram(Program):
         """Linear forms."""
         return int(self.weights.shape[0])
 
-    def forms(self, t: int) -> Forms:
+    def moduli(self) -> Iterator[tuple[int, ...]]:
+        """Yield a power of two that holds the largest score."""
+        yield (plain_modulus(self._sizes[0], prime=False),)
+
+    def forms(self, moduli: tuple[int, ...]) -> Forms:
         """Return the rows of W."""
         row, column = np.nonzero(self.weights)
         return Forms(row, column, self.weights[row, column], self.bias)
@@ -105,10 +112,10 @@ class LinearProgram(Program):
         reach = np.abs(self.weights).astype(exact) @ self.limits.astype(exact) + np.abs(self.bias).astype(exact)
         return int(reach.max()), float(size.sum(axis=1).max()), (size**2).sum(axis=1)
 
-    def bounds(self, layout: Layout, t: int) -> FormBounds:
+    def bounds(self, layout: Layout, moduli: tuple[int, ...]) -> FormBounds:
         """Bound the scores by sum |w_j| limit_j + |b|."""
-        output, l1, squares = self._sizes
-        return FormBounds(output, l1, _l2_of_products(squares, layout.per_product))
+        _, l1, squares = self._sizes
+        return FormBounds(l1, l2_of_products(squares, layout.per_product))
 
     def simulate(self, z: Int) -> Int:
         """Return W z + b."""
@@ -136,7 +143,6 @@ class NeighborProgram(Program):
     limit: int
 
     fresh: ClassVar[bool] = True
-    prime: ClassVar[bool] = False
 
     @property
     def length(self) -> int:
@@ -148,7 +154,11 @@ class NeighborProgram(Program):
         """Two forms a point: its distance, its label."""
         return 2 * len(self.points)
 
-    def forms(self, t: int) -> Forms:
+    def moduli(self) -> Iterator[tuple[int, ...]]:
+        """Yield a power of two that holds the largest distance and label."""
+        yield (plain_modulus(self._sizes[0], prime=False),)
+
+    def forms(self, moduli: tuple[int, ...]) -> Forms:
         """Return the distances and labels in a fresh order."""
         order = randomness.permutation(len(self.points))
         points = self.points[order]
@@ -165,139 +175,14 @@ class NeighborProgram(Program):
         squares = np.sort((4.0 * size**2).sum(axis=1))[::-1]
         return output, float(2 * size.sum(axis=1).max()), np.cumsum(squares)
 
-    def bounds(self, layout: Layout, t: int) -> FormBounds:
+    def bounds(self, layout: Layout, moduli: tuple[int, ...]) -> FormBounds:
         """Bound |2 <z, p>| + |p|^2 and the labels; any order of the points may come."""
-        output, l1, sums = self._sizes
+        _, l1, sums = self._sizes
         half = -(-layout.per_product // 2)
-        return FormBounds(output, l1, float(np.sqrt(sums[min(half, len(sums)) - 1])))
+        return FormBounds(l1, float(np.sqrt(sums[min(half, len(sums)) - 1])))
 
     def simulate(self, z: Int) -> Int:
         """Return (distance, label) of all points, in ascending order."""
         distance = -2 * z @ self.points.T + (self.points**2).sum(axis=1)
         pairs = np.stack([distance, np.broadcast_to(self.labels, distance.shape)], axis=2)
         return ascending(pairs.reshape(len(z), -1))
-
-
-@final
-@dataclass(frozen=True)
-class ForestProgram(Program):
-    """Trees without a comparison [TMZC17]: the client sends the bits z_i = [x_f > threshold], a path is a linear form
-    of them.
-
-    Leaf l asks some bits to be 1 (sign -1) and some to be 0 (sign +1); with offset_l the number of the former,
-
-        cost_l(z) = offset_l + sum_i sign_li z_i = number of conditions that z violates,    l is reached iff cost_l = 0.
-
-    For each leaf the client gets, in a fresh secret order within its channel, modulo the prime t > max cost,
-
-        (r cost_l,  r'_v cost_l + value_lv + m_tree(l),v for each v),      r != 0, r' uniform, all fresh.
-
-    Not reached: r cost_l is uniform among non-zero residues, and the others are uniform: nothing. Reached: (0, value
-    + m). The masks m of the trees of a channel are uniform with sum zero, so the values of the reached leaves are
-    uniform but for their sum. The client learns the sum of each channel, and no more: neither which leaves, nor what
-    each tree said.
-    """
-
-    bits: int
-    leaf: Index
-    slot: Index
-    sign: Int
-    offset: Int
-    tree: Index
-    channel: Index
-    values: Int
-
-    fresh: ClassVar[bool] = True
-    prime: ClassVar[bool] = True
-
-    @property
-    def length(self) -> int:
-        """Encoded inputs."""
-        return self.bits
-
-    @property
-    def leaves(self) -> int:
-        """Leaves of all trees."""
-        return len(self.offset)
-
-    @property
-    def width(self) -> int:
-        """Forms for a leaf: its cost and its values."""
-        return 1 + int(self.values.shape[1])
-
-    @property
-    def outputs(self) -> int:
-        """Linear forms."""
-        return self.leaves * self.width
-
-    @cached_property
-    def conditions(self) -> Int:
-        """Conditions on the way to each leaf."""
-        return np.bincount(self.leaf, minlength=self.leaves).astype(np.int64)
-
-    @cached_property
-    def score_bound(self) -> int:
-        """No channel's sum exceeds this in absolute value."""
-        trees = int(self.tree.max()) + 1
-        largest = np.zeros(trees, dtype=np.int64)
-        np.maximum.at(largest, self.tree, np.abs(self.values).max(axis=1, initial=0))
-        owner = np.zeros(trees, dtype=np.intp)
-        owner[self.tree] = self.channel
-        return int(np.bincount(owner, weights=largest).max())
-
-    def _places(self) -> Index:
-        """Return a fresh place for each leaf: a secret order within each channel, channels one after the other."""
-        order = randomness.permutation(self.leaves)
-        order = order[np.argsort(self.channel[order], kind="stable")]
-        places = np.empty(self.leaves, dtype=np.intp)
-        places[order] = np.arange(self.leaves)
-        return places
-
-    def _tree_masks(self, t: int) -> Int:
-        """Return masks (trees, values), uniform modulo t but for their sum over each channel, which is zero."""
-        trees, count = int(self.tree.max()) + 1, self.width - 1
-        masks = randomness.below(t, trees * count).reshape(trees, count)
-        for channel in range(int(self.channel.max()) + 1):
-            members = np.unique(self.tree[self.channel == channel])
-            masks[members[-1]] = -masks[members[:-1]].sum(axis=0) % t
-        return masks
-
-    def forms(self, t: int) -> Forms:
-        """Return one answer's masked costs and values."""
-        factors = np.empty((self.leaves, self.width), dtype=np.int64)
-        factors[:, 0] = randomness.nonzero_below(t, self.leaves)
-        factors[:, 1:] = randomness.below(t, factors[:, 1:].size).reshape(self.leaves, -1)
-        constant = factors * self.offset[:, None]
-        constant[:, 1:] += self.values + self._tree_masks(t)[self.tree]
-        places = self._places()
-        shuffled = np.empty_like(constant)
-        shuffled[places] = constant
-        row = places[self.leaf, None] * self.width + np.arange(self.width)
-        value = factors[self.leaf] * self.sign[:, None]
-        column = np.repeat(self.slot, self.width)
-        return Forms(row.ravel(), column, _centred(value.ravel(), t), _centred(shuffled.ravel(), t))
-
-    def bounds(self, layout: Layout, t: int) -> FormBounds:
-        """Bound sums and costs; factors are at most t/2 in absolute value, and any order of the leaves may come."""
-        counts = np.sort(np.repeat(self.conditions, self.width))[::-1]
-        l2 = t / 2 * float(np.sqrt(counts[: layout.per_product].sum()))
-        most = int(counts[0])
-        return FormBounds(max(self.score_bound, most), most * t / 2, l2)
-
-    @cached_property
-    def _matrix(self) -> sparse.csr_array:
-        return sparse.csr_array((self.sign, (self.leaf, self.slot)), shape=(self.leaves, self.bits))
-
-    def simulate(self, z: Int) -> Int:
-        """Return the sums (rows, channels x values) over the leaves of cost 0."""
-        reached = ((self._matrix @ z.T).T + self.offset) == 0
-        channels = int(self.channel.max()) + 1
-        sums = [
-            reached[:, self.channel == c].astype(np.int64) @ self.values[self.channel == c] for c in range(channels)
-        ]
-        return np.concatenate(sums, axis=1)
-
-
-def _centred(values: Int, t: int) -> Int:
-    values = np.mod(values, t)
-    return np.where(values > t // 2, values - t, values)

@@ -3,6 +3,7 @@ scores."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, final
@@ -61,8 +62,8 @@ class Reader(ABC):
     """Turns the decrypted outputs of a program into the integers that its `simulate` gives."""
 
     @abstractmethod
-    def read(self, outputs: Int, t: int) -> Int:
-        """Return the integers of each row."""
+    def read(self, outputs: Int, moduli: tuple[int, ...]) -> Int:
+        """Return the integers of each row, from coefficients modulo the product of the moduli."""
 
 
 @final
@@ -70,7 +71,7 @@ class Reader(ABC):
 class PlainReader(Reader):
     """The outputs are the scores."""
 
-    def read(self, outputs: Int, t: int) -> Int:
+    def read(self, outputs: Int, moduli: tuple[int, ...]) -> Int:
         """Return them as they are."""
         return outputs
 
@@ -84,9 +85,9 @@ class ForestReader(Reader):
     trees: tuple[int, ...]
     values: int
 
-    def read(self, outputs: Int, t: int) -> Int:
+    def read(self, outputs: Int, moduli: tuple[int, ...]) -> Int:
         """Return the sums (rows, channels x values), centred modulo t."""
-        sums = []
+        sums, t = [], math.prod(moduli)
         ends = np.cumsum(self.leaves)
         table = outputs.reshape(len(outputs), ends[-1], 1 + self.values)
         for leaves, trees, end in zip(self.leaves, self.trees, ends, strict=True):
@@ -101,10 +102,32 @@ class ForestReader(Reader):
 
 @final
 @dataclass(frozen=True)
+class VoteReader(Reader):
+    """Finds the reached leaf of each tree (its masked cost is zero) and counts their labels."""
+
+    leaves: int
+    trees: int
+    labels: int
+
+    def read(self, outputs: Int, moduli: tuple[int, ...]) -> Int:
+        """Return how often each label occurs, but for the last (rows, labels - 1)."""
+        parts = np.mod(outputs[:, :, None], np.array(moduli, dtype=np.int64)).reshape(len(outputs), -1)
+        table = parts[:, : 2 * self.leaves].reshape(len(outputs), -1, 2)
+        row, entry = np.nonzero(table[:, :, 0] == 0)
+        label = table[row, entry, 1]
+        if (np.bincount(row, minlength=len(outputs)) != self.trees).any() or (label >= self.labels).any():
+            raise MessageError("the answer does not name one leaf for each tree: it was forged or damaged")
+        counts = np.zeros((len(outputs), self.labels), dtype=np.int64)
+        np.add.at(counts, (row, label), 1)
+        return counts[:, : max(self.labels - 1, 1)]
+
+
+@final
+@dataclass(frozen=True)
 class NeighborReader(Reader):
     """Puts the (distance, label) pairs in ascending order."""
 
-    def read(self, outputs: Int, t: int) -> Int:
+    def read(self, outputs: Int, moduli: tuple[int, ...]) -> Int:
         """Return the pairs, nearest first."""
         return ascending(outputs)
 

@@ -11,7 +11,8 @@ import numpy as np
 from tacit.fhe import parameters as rings
 from tacit.fhe.compile.assemble import Check, Circuit, flooding
 from tacit.fhe.encode import Encoder, Quantizer
-from tacit.fhe.program import ForestProgram, NeighborProgram, Program
+from tacit.fhe.forest_program import ForestProgram, LeafProgram
+from tacit.fhe.program import NeighborProgram, Program
 from tacit.fhe.table import Front
 
 
@@ -68,8 +69,13 @@ def client_learns(program: Program, encoder: Encoder) -> str:
     if isinstance(program, ForestProgram):
         return (
             "for each row and output the sum of the values of the reached leaves; neither which leaves nor what each "
-            f"tree said. From its file: {program.leaves} leaves, {int(program.tree.max()) + 1} trees, and the "
-            f"{encoder.length} (column, threshold) pairs that are compared"
+            f"tree said. From its file: {program.leaves} leaves or pairs of leaves, {int(program.tree.max()) + 1} "
+            f"trees, and the {encoder.length} (column, threshold) pairs that are compared"
+        )
+    if isinstance(program, LeafProgram):
+        return (
+            f"for each row and output the exact sum of the values of the reached leaves. From its file: the trees, "
+            f"{program.length} leaves, all but what these say; about as many well-chosen rows give that away"
         )
     if isinstance(program, NeighborProgram):
         return (

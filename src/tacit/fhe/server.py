@@ -99,7 +99,7 @@ class Server:
         n, length = self.spec.parameters.degree, self.spec.program.length
         if message.parts != -(-message.rows // n) * length:
             raise MessageError("this query does not hold the ciphertexts that its rows need")
-        forms = self.spec.program.forms(self.spec.parameters.plain_modulus)
+        forms = self.spec.program.forms(self.spec.parameters.moduli)
         table = np.zeros((self.spec.program.outputs, length), dtype=np.int64)
         table[forms.row, forms.column] = forms.value
         cutter = wire.Cutter(message.payload)
@@ -126,7 +126,7 @@ class Server:
     def _forms(self) -> tuple[Iterable[list[Any]], Int]:
         """Return the weights of each product and group, ready to multiply (made as they are asked for), and the
         constants."""
-        forms: Forms = self.spec.program.forms(self.spec.parameters.plain_modulus)
+        forms: Forms = self.spec.program.forms(self.spec.parameters.moduli)
         polynomials = self.spec.parameters.layout.place_weights(forms.row, forms.column, forms.value)
         return ([self._scheme.weights(w) for w in groups] for groups in polynomials), forms.constant
 

@@ -19,10 +19,11 @@ from safetensors.numpy import save as save_tensors
 
 from tacit import private_files
 from tacit.errors import MessageError
-from tacit.fhe.encode import Affine, Encoder, Quantizer, Thermometer
+from tacit.fhe.encode import Affine, Encoder, LeafEncoder, Quantizer, Thermometer
+from tacit.fhe.forest_program import ForestProgram, LeafProgram
 from tacit.fhe.layout import Int, Layout
 from tacit.fhe.parameters import Parameters
-from tacit.fhe.program import ForestProgram, LinearProgram, NeighborProgram, Program
+from tacit.fhe.program import LinearProgram, NeighborProgram, Program
 from tacit.fhe.read import (
     Classes,
     ClassificationHead,
@@ -33,6 +34,7 @@ from tacit.fhe.read import (
     PlainReader,
     Reader,
     RegressionHead,
+    VoteReader,
 )
 from tacit.fhe.steps import Steps
 from tacit.fhe.table import Front
@@ -76,7 +78,7 @@ KINDS: dict[str, type] = {
     for kind in (
         ClientSpec, ServerSpec, Parameters, Layout, Front, Steps, Classes, Affine, Quantizer, Thermometer, PlainReader,
         ForestReader, NeighborReader, RegressionHead, ClassificationHead, NeighborHead, LinearProgram, NeighborProgram,
-        ForestProgram,
+        ForestProgram, LeafProgram, LeafEncoder, VoteReader,
     )
 }  # fmt: skip
 
@@ -161,6 +163,7 @@ def _rebuild(tree: Any, tensors: dict[str, Any]) -> Any:
 def _consistent(spec: ClientSpec | ServerSpec) -> None:
     layout = spec.parameters.layout
     length = spec.encoder.length if isinstance(spec, ClientSpec) else spec.program.length
-    outputs = layout.outputs if isinstance(spec, ClientSpec) else spec.program.outputs
+    packed = len(spec.parameters.moduli)
+    outputs = layout.outputs if isinstance(spec, ClientSpec) else -(-spec.program.outputs // packed)
     if len(bytes.fromhex(spec.model)) != 16 or layout.length != length or layout.outputs != outputs:
         raise MessageError("this tacit.fhe model file is damaged: its parts do not belong together")

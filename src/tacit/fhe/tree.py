@@ -1,7 +1,8 @@
 """scikit-learn's decision trees, predicting on ciphertexts.
 
 `n_bits` (default 6) bounds the thresholds of a column, `hide_thresholds` keeps from the client which ones the model
-uses.
+uses. With `hide_structure=False` the client gets the trees without the values of their leaves: exact thresholds, and a
+hundredth of the time for large forests.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from sklearn import tree as sk
 
 from tacit.fhe.compile.assemble import Compiled
-from tacit.fhe.compile.forest import Forest, compile_forest
+from tacit.fhe.compile.forest import Forest, Hiding, compile_forest
 from tacit.fhe.compile.sklearn_trees import averages, fractions
 from tacit.fhe.encode import Affine, Float
 from tacit.fhe.estimator import FheModel, WithProba, quantized
@@ -21,16 +22,18 @@ class TreeSums(FheModel):
     """Compiles whatever `_forest` returns."""
 
     hide_thresholds: bool
+    hide_structure: bool
 
     def _forest(self, x: Float) -> Forest:
         raise NotImplementedError
 
     def _lower(self, x: Float, before: Affine | None, n_bits: int) -> Compiled:
         seen = x if before is None else before(x)
-        return compile_forest(self._forest(seen), x, n_bits, self.hide_thresholds, before)
+        hide = Hiding(n_bits, self.hide_thresholds, self.hide_structure)
+        return compile_forest(self._forest(seen), x, hide, before)
 
 
-@quantized(n_bits=6, hide_thresholds=False)
+@quantized(n_bits=6, hide_thresholds=False, hide_structure=True)
 class DecisionTreeClassifier(WithProba, TreeSums, sk.DecisionTreeClassifier):
     """A decision tree for classes, on ciphertexts."""
 
@@ -38,7 +41,7 @@ class DecisionTreeClassifier(WithProba, TreeSums, sk.DecisionTreeClassifier):
         return fractions(self, [self])
 
 
-@quantized(n_bits=6, hide_thresholds=False)
+@quantized(n_bits=6, hide_thresholds=False, hide_structure=True)
 class DecisionTreeRegressor(TreeSums, sk.DecisionTreeRegressor):
     """A decision tree for numbers, on ciphertexts."""
 

@@ -35,8 +35,7 @@ class Compiled:
     @cached_property
     def parameters(self) -> Parameters:
         """The encryption parameters that hold the program."""
-        program = self.program
-        return choose(program.length, program.outputs, program.bounds, prime=program.prime, fresh=program.fresh)
+        return choose(self.program)
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ def assemble(name: str, parts: Compiled, front: Front | None = None) -> Circuit:
 def flooding(program: Program, p: Parameters, layout: Layout | None = None) -> int:
     """Return the statistical bits of an answer. Only the server can tell: it takes the weights."""
     layout = layout or p.layout
-    bounds = program.bounds(layout, p.plain_modulus)
+    bounds = program.bounds(layout, p.moduli)
     count = layout.outputs * layout.samples
     return noise.statistical_bits(p.degree, p.flood_bits, bounds.row_l1, bounds.product_l2, count)
 

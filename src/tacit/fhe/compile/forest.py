@@ -20,16 +20,20 @@ import numpy.typing as npt
 
 from tacit.errors import DataError, FheError
 from tacit.fhe.compile.assemble import Compiled
-from tacit.fhe.encode import Affine, Float, Thermometer
+from tacit.fhe.encode import Affine, Float, LeafEncoder, Thermometer
+from tacit.fhe.forest_program import ForestProgram, LeafProgram
 from tacit.fhe.layout import Index, Int
-from tacit.fhe.program import ForestProgram
-from tacit.fhe.read import ForestReader, Head
+from tacit.fhe.read import ForestReader, Head, PlainReader, VoteReader
 
 VALUE_BITS = 15
 """Bits of a channel's sum. They fix the plaintext modulus (the next prime), and each bit more costs two bits of
 flooding: the secret factors grow with the modulus and its room shrinks. The rounding of 100 trees then adds up to
 2e-4 of the largest possible sum (rms); 17 bits would push forests of a few hundred leaves into a ring of degree 8192,
 twice the time and the bytes."""
+
+
+MOST_VOTES = 1 << 15
+"""Trees whose votes are counted. Counts are exact, whatever their number; the bound keeps them within 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -103,21 +107,41 @@ def _thinned(ordered: Float, most: int) -> Float:
     return np.unique(ordered[picks.astype(np.intp)])
 
 
-def _boxes(tree: Tree, table: Table) -> Iterator[tuple[int, dict[int, tuple[int, int]]]]:
-    """Yield each reachable leaf with, for each column, the bit that must be 1 and the one that must be 0 (-1: none)."""
+@dataclass(frozen=True)
+class Entry:
+    """A leaf, or a node with two leaves below it, that some row can reach.
+
+    `box` has, for each column, the bit that must be 1 and the one that must be 0 (-1: none); `fork` is the bit that
+    leads to `right` in place of `left`, -1 where there is one leaf.
+    """
+
+    box: dict[int, tuple[int, int]]
+    left: int
+    right: int
+    fork: int
+
+
+def _entries(tree: Tree, table: Table) -> Iterator[Entry]:
+    """Yield the entries of a tree. Two leaves under one node share the conditions of that node: one entry."""
     stack: list[tuple[int, dict[int, tuple[int, int]]]] = [(0, {})]
     while stack:
         node, box = stack.pop()
         feature = int(tree.feature[node])
         if feature < 0:
-            yield node, box
+            yield Entry(box, node, node, -1)
             continue
         slot = table.slot(feature, float(tree.threshold[node]))
         above, below = box.get(feature, (-1, -1))
-        if above < slot:  # otherwise x_f > a larger threshold already: left is impossible
-            stack.append((int(tree.left[node]), {**box, feature: (above, slot if below < 0 else min(below, slot))}))
-        if below < 0 or slot < below:
-            stack.append((int(tree.right[node]), {**box, feature: (max(above, slot), below)}))
+        to_left = above < slot  # otherwise x_f > a larger threshold already: left is impossible
+        to_right = below < 0 or slot < below
+        left, right = int(tree.left[node]), int(tree.right[node])
+        if to_left and to_right and max(tree.feature[left], tree.feature[right]) < 0:
+            yield Entry(box, left, right, slot)
+            continue
+        if to_left:
+            stack.append((left, {**box, feature: (above, slot if below < 0 else min(below, slot))}))
+        if to_right:
+            stack.append((right, {**box, feature: (max(above, slot), below)}))
 
 
 @dataclass(frozen=True)
@@ -147,20 +171,28 @@ class Units:
         np.add.at(shift, channel, centre)
         return cls(centre, np.where(reach > 0, reach / limit, 1.0), shift)
 
+    def integers(self, trees: Sequence[Tree]) -> list[Int]:
+        """Return the integers at the nodes of each tree."""
+        return [
+            np.rint((tree.value - centre) / self.scale[tree.channel]).astype(np.int64)
+            for tree, centre in zip(trees, self.centre, strict=True)
+        ]
 
-def forest_program(trees: Sequence[Tree], table: Table, units: Units) -> ForestProgram:
-    """Return the program of trees whose values are rounded in these units."""
+
+def forest_program(trees: Sequence[Tree], table: Table, values: Sequence[Int], votes: int = 0) -> ForestProgram:
+    """Return the program of trees with these integers at their nodes."""
     leaf: list[int] = []
     slot: list[int] = []
     sign: list[int] = []
     offset: list[int] = []
     owner: list[int] = []
-    channel: list[int] = []
-    values: list[Float] = []
-    for number, tree in enumerate(trees):
-        for node, box in _boxes(tree, table):
+    fork: list[int] = []
+    left: list[Int] = []
+    right: list[Int] = []
+    for number, (tree, value) in enumerate(zip(trees, values, strict=True)):
+        for entry in _entries(tree, table):
             here, needed = len(offset), 0
-            for above, below in box.values():
+            for above, below in entry.box.values():
                 for bit, weight in ((above, -1), (below, 1)):
                     if bit >= 0:
                         leaf.append(here)
@@ -169,12 +201,15 @@ def forest_program(trees: Sequence[Tree], table: Table, units: Units) -> ForestP
                         needed += weight < 0
             offset.append(needed)
             owner.append(number)
-            channel.append(tree.channel)
-            values.append(np.rint((tree.value[node] - units.centre[number]) / units.scale[tree.channel]))
+            fork.append(entry.fork)
+            left.append(value[entry.left])
+            right.append(value[entry.right])
+    low, high = np.stack(left), np.stack(right)
+    channel = [trees[number].channel for number in owner]
     return ForestProgram(
         bits=max(len(table.threshold), 1),
         leaf=_indices(leaf), slot=_indices(slot), sign=_integers(sign), offset=_integers(offset),
-        tree=_indices(owner), channel=_indices(channel), values=np.stack(values).astype(np.int64),
+        tree=_indices(owner), channel=_indices(channel), values=low, fork=_indices(fork), step=high - low, votes=votes,
     )  # fmt: skip
 
 
@@ -194,22 +229,81 @@ class Forest:
     single: bool
     head: Callable[[Float, Float], Head]
     """Makes the head from the scales of the integer sums and what is to be added to them."""
+    labels: Sequence[Int] | None = None
+    """Where each leaf says one label: that label at each node."""
+    classes: int = 0
 
 
-def compile_forest(forest: Forest, x: Float, n_bits: int, hide: bool, before: Affine | None = None) -> Compiled:
+@dataclass(frozen=True)
+class Hiding:
+    """What a client must not learn about a forest, and how many bits its thresholds get."""
+
+    n_bits: int
+    thresholds: bool
+    structure: bool
+
+
+def compile_forest(forest: Forest, x: Float, hide: Hiding, before: Affine | None = None) -> Compiled:
     """Return the program, encoder, reader and head of a forest over the columns of x, behind `before`."""
+    if not hide.structure:
+        if hide.thresholds:
+            raise DataError("hide_thresholds=True hides nothing with hide_structure=False: choose one")
+        return _open_forest(forest, x.shape[1], before)
     seen = before(x) if before is not None else x
-    table = thresholds(forest.trees, seen.shape[1], n_bits, seen if hide else None)
+    table = thresholds(forest.trees, seen.shape[1], hide.n_bits, seen if hide.thresholds else None)
+    encoder = Thermometer(x.shape[1], table.feature, table.threshold, forest.single, before)
+    count = len(forest.trees)
+    if forest.labels is not None and count < MOST_VOTES:
+        program = forest_program(forest.trees, table, forest.labels, forest.classes)
+        votes = VoteReader(program.leaves, count, forest.classes)
+        return Compiled(program, encoder, votes, forest.head(np.ones(1), np.zeros(1)))
     units = Units.of(forest.trees)
     channels = len(units.scale)
-    program = forest_program(forest.trees, table, units)
+    program = forest_program(forest.trees, table, units.integers(forest.trees))
     reader = ForestReader(
         tuple(np.bincount(program.channel, minlength=channels).tolist()),
         tuple(sum(tree.channel == c for tree in forest.trees) for c in range(channels)),
         program.values.shape[1],
     )
-    encoder = Thermometer(x.shape[1], table.feature, table.threshold, forest.single, before)
     return Compiled(program, encoder, reader, forest.head(units.scale.ravel(), units.shift.ravel()))
+
+
+def _open_forest(forest: Forest, columns: int, before: Affine | None) -> Compiled:
+    """Return the program of trees that the client has: it hides the values of their leaves only."""
+    units = Units.of(forest.trees)
+    parts: list[tuple[Int, Float, Int, Int]] = []
+    values, owner, channel, root = [], [], [], []
+    nodes = leaves = 0
+    for number, (tree, integers) in enumerate(zip(forest.trees, units.integers(forest.trees), strict=True)):
+        order = _preorder(tree)
+        place = np.full(len(tree.feature), -1, dtype=np.int64)
+        place[order] = nodes + np.arange(len(order))
+        feature = tree.feature[order]
+        leaf = feature < 0
+        left, right = place[tree.left[order]], place[tree.right[order]]
+        left[leaf] = leaves + np.arange(leaf.sum())
+        right[leaf] = -1
+        parts.append((feature, tree.threshold[order], left, right))
+        root.append(nodes)
+        values.append(integers[order][leaf])
+        owner += [number] * int(leaf.sum())
+        channel += [tree.channel] * int(leaf.sum())
+        nodes, leaves = nodes + len(order), leaves + int(leaf.sum())
+    feature, threshold, left, right = (np.concatenate(column) for column in zip(*parts, strict=True))
+    encoder = LeafEncoder(columns, _indices(root), feature, threshold, left, right, forest.single, before)
+    program = LeafProgram(_indices(owner), _indices(channel), np.concatenate(values))
+    return Compiled(program, encoder, PlainReader(), forest.head(units.scale.ravel(), units.shift.ravel()))
+
+
+def _preorder(tree: Tree) -> Index:
+    """Return the nodes that a tree really has, each after its parent."""
+    order, stack = [], [0]
+    while stack:
+        node = stack.pop()
+        order.append(node)
+        if tree.feature[node] >= 0:
+            stack += [int(tree.right[node]), int(tree.left[node])]
+    return _indices(order)
 
 
 def constant_term(trees: Sequence[Tree], x: Float, margins: Float) -> Float:

@@ -23,16 +23,21 @@ def fractions(model: Any, members: list[Any]) -> Forest:
     """Return a classifier that averages the class fractions of its trees. The last class is what the others leave."""
     if getattr(model, "n_outputs_", 1) != 1:
         raise FheError("a classifier of several outputs cannot be compiled: train one for each output")
-    trees = []
+    trees, labels, pure = [], [], len(model.classes_) > 1
     for member in members:
         counts = member.tree_.value[:, 0, :]
         share = counts / counts.sum(axis=1, keepdims=True)
         trees.append(tree_of(member.tree_, share[:, : max(len(model.classes_) - 1, 1)]))
+        labels.append(share.argmax(axis=1)[:, None].astype(np.int64))
+        pure = pure and bool((share[trees[-1].feature < 0].max(axis=1) == 1).all())
     classes, count = Classes.of(model.classes_), len(members)
     if len(classes) == 1:
         twice = Classes(classes.values * 2, classes.dtype)
         return Forest(trees, True, lambda s, c: ClassificationHead(np.zeros(1), np.ones(1), twice, "fractions"))
-    return Forest(trees, True, lambda s, c: ClassificationHead(s / count, c / count, classes, "fractions"))
+    return Forest(
+        trees, True, lambda s, c: ClassificationHead(s / count, c / count, classes, "fractions"),
+        labels if pure else None, len(classes),
+    )  # fmt: skip
 
 
 def averages(model: Any, members: list[Any]) -> Forest:
