@@ -135,8 +135,12 @@ def test_embedded_configs_bring_the_helpers_along() -> None:
     assert Config.embedded(protocol="alone").roles == ("alice", "bob")
     assert Config.embedded(protocol="insecure").roles == ("alice", "bob")
     assert Config.embedded(("x", "y"), protocol="attended").roles == ("x", "y", "dice-thrower", "timekeeper")
-    with pytest.raises(ConfigError, match="different names"):
+    with pytest.raises(
+        ConfigError, match="'timekeeper' is no name for a party: a role that helps in 'attended' is called so"
+    ):
         Config.embedded(("x", "timekeeper"), protocol="attended")
+    with pytest.raises(ConfigError, match="different names, not 'x', 'x'"):
+        Config.embedded(("x", "x"), protocol="attended")
 
 
 # --- what follows from them -------------------------------------------------------------------------------------------
@@ -167,6 +171,12 @@ def test_meters_and_profiles_have_a_place_for_each_helper(scheme: Scheme, words:
     assert str(profile.cost).rpartition(", ")[0] == words.rpartition(", ")[0]
 
 
+def test_who_is_alone_plays_all_roles() -> None:
+    with api.embedded(Config.embedded(("alice",), protocol="alone")) as session:
+        assert (session.role, session.embedded, session.party_indices) == ("embedded", True, (0,))
+        assert tacit.is_role("alice")
+
+
 @pytest.mark.parametrize(("name", "helpers"), [("alone", ()), ("attended", ("dice-thrower", "timekeeper"))])
 def test_the_local_launcher_starts_every_role_there_is(
     name: str, helpers: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -177,6 +187,7 @@ def test_the_local_launcher_starts_every_role_there_is(
         for role, command in commands.items():
             seen[role] = Config.load(command[command.index("--config") + 1])
             assert command[command.index("--as") + 1] == role
+            assert (Path(seen[role].tls) / f"{role}.key").exists()
         return 0
 
     monkeypatch.setattr(local, "follow", follow)
@@ -186,9 +197,8 @@ def test_the_local_launcher_starts_every_role_there_is(
     assert local.launch_local(script, parties=("a", "b"), settings={"protocol": name}) == 0
 
     assert tuple(seen) == ("a", "b", *helpers)
-    for role, config in seen.items():
+    for config in seen.values():
         assert (config.protocol, config.roles, len(config.of(Serving).clients)) == (name, tuple(seen), 2)
-        assert (Path(config.tls) / f"{role}.key").suffix == ".key"
 
 
 def test_checkpoints_have_a_file_for_each_role(tmp_path: Path) -> None:

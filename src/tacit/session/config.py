@@ -179,10 +179,14 @@ class Config:
     def embedded(parties: Sequence[str] = ("alice", "bob"), **settings: object) -> Config:
         """Return a config for all roles in one process: no addresses, and settings as under the key "tacit"."""
         scheme = _scheme(settings)
-        roles = (*parties, *scheme.helping)
-        if len(set(roles)) != len(roles):
+        if len(set(parties)) != len(parties):
             raise ConfigError(f"parties must have different names, not {', '.join(map(repr, parties))}")
-        names, helpers = _roles(roles, scheme)
+        for party in parties:
+            if party in scheme.helping:
+                raise ConfigError(
+                    f"{party!r} is no name for a party: a role that helps in {scheme.name!r} is called so"
+                )
+        names, helpers = _roles((*parties, *scheme.helping), scheme)
         return Config(parties=names, helpers=helpers, **_settings(settings, names, helpers, Path()))
 
 

@@ -36,7 +36,7 @@ class Session:
         self.parties: tuple[str, ...] = tuple(config.parties)
         self.helpers: tuple[str, ...] = tuple(config.helpers)
         self.party_indices = tuple(i for i, role in enumerate(self.parties) if role in transport.hosted)
-        self.embedded = len(transport.hosted) > 1
+        self.embedded = len(transport.hosted) == len(transport.roles)
         self.role = "embedded" if self.embedded else transport.hosted[0]
         self.meter = Meter(self.parties, config.scheme.helpers)
         self.ledger = Ledger(self.role, config.reveal, _ledger_path(config, self.role))
