@@ -8,12 +8,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from tacit.session.addresses import Address
 
-__all__ = ["Block", "Outsider", "block_kinds", "outsider_of", "outsiders", "register_block", "register_outsider"]
+__all__ = [
+    "Block",
+    "Outsider",
+    "block_kinds",
+    "complete",
+    "outsider_of",
+    "outsiders",
+    "register_block",
+    "register_outsider",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,12 @@ _OUTSIDERS: list[Outsider] = []
 _BLOCKS: list[type[Block]] = []
 
 
+def complete() -> None:
+    """Import whatever registers. Whoever reads a config first may have imported none of it."""
+    for name in ("tacit.protocols.schemes", "tacit.products"):
+        import_module(name)
+
+
 def register_outsider(outsider: Outsider) -> Outsider:
     """Let policies name somebody who is no role."""
     taken = {word for known in _OUTSIDERS for word in (known.word, known.one)}
@@ -82,14 +98,16 @@ def register_block(kind: type[Block]) -> None:
 
 def outsiders() -> tuple[Outsider, ...]:
     """All receivers that are no roles."""
+    complete()
     return tuple(_OUTSIDERS)
 
 
 def outsider_of(receiver: str) -> Outsider | None:
     """Whom a receiver in a ledger's line belongs to; None for a role."""
-    return next((known for known in _OUTSIDERS if known.includes(receiver)), None)
+    return next((known for known in outsiders() if known.includes(receiver)), None)
 
 
 def block_kinds() -> tuple[type[Block], ...]:
     """The settings of all products."""
+    complete()
     return tuple(_BLOCKS)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tacit.errors import ConfigError
+from tacit.session.registered import complete
 
 __all__ = ["DEFAULT", "Helper", "Scheme", "forget", "register", "scheme_named", "scheme_names"]
 
@@ -87,11 +88,13 @@ def forget(name: str) -> None:
 
 def scheme_names() -> tuple[str, ...]:
     """What a config may write under "protocol"."""
+    complete()
     return tuple(_SCHEMES)
 
 
 def scheme_named(name: str) -> Scheme:
     """The description of a scheme that is registered."""
+    complete()
     return _SCHEMES[name]
 
 

@@ -1,0 +1,45 @@
+"""`import tacit` waits for nothing; its names are there when they are used, whatever was imported before."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import tacit
+
+
+def python(program: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_name_has_one_home_and_the_type_checker_is_told_the_same():
+    declared = {
+        alias.name: node.module
+        for node in ast.walk(ast.parse(inspect.getsource(tacit)))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tacit.")
+        for alias in node.names
+    }
+
+    assert declared == {name: home for home, names in tacit._HOMES.items() for name in names}
+    assert {*declared, "__version__"} == set(tacit.__all__)
+    assert all(getattr(tacit, name) is not None for name in tacit.__all__)
+    assert set(tacit.__all__) <= set(dir(tacit))
+    with pytest.raises(AttributeError, match="module 'tacit' has no attribute 'nothing'"):
+        tacit.nothing  # noqa: B018
+
+
+def test_pytorch_is_imported_with_the_first_name_and_functions_win_over_subpackages():
+    printed = python(
+        "import sys, tacit, tacit.session.roles, tacit.errors\n"
+        "print('torch' in sys.modules)\n"
+        "import tacit.check, tacit.profile\n"
+        "print(*map(callable, [tacit.session, tacit.check, tacit.profile]), tacit.errors.TacitError.__name__)"
+    )
+
+    assert printed.split() == ["False", "True", "True", "True", "TacitError"]
