@@ -148,9 +148,7 @@ class Prepared:
         content = RecordDict({"arrays": model, "config": ConfigRecord({"server-round": 1})})
         session = Leader(first.form.settings, self.session.grid, [Message(content, 0, "train")], None, 1, first.roster)
         session.nodes, session.seconds = self.session.nodes, self.session.seconds
-        session.collector = replace(
-            self.session.collector, view=session.collector.view, survivors=set(), confirmed={}, revealed={}, _sum=None
-        )
+        session.collector = replace(self.session.collector, survivors=set(), confirmed={}, revealed={}, _sum=None)
         members = {i: Member.load(kept, first.roster, first.form.settings) for i, kept in self.members.items()}
         return first, session, members
 
@@ -201,7 +199,8 @@ def measure(prepared: Prepared, parameters: int, dropped: float) -> Cost:
     alive = [i for i in members if i not in gone]
     layout = Layout((), (("w", (parameters,)),))
     vector = form.encode(Update(layout, 100.0, np.full(parameters, float(STEP))), session.encoding)
-    masked = records.get_vector(first.ask(Stage.MASKED, session.model_for(0)))
+    reply = first.ask(Stage.MASKED, session.model_for(0))
+    c.view, masked = records.get(reply, "view", bytes), records.get_vector(reply)
     session.timed(lambda: session.accept_vector(0, masked, layout))
     for i in alive:
         masked = other_masks(members[i], vector, c.boxes_for(i), gone, c.view)

@@ -4,6 +4,7 @@ The sites mask their updates for each other or, with `--parties 2`, share them t
 Makes a certificate authority and a certificate for the SuperLink, a node key for each SuperNode and an identity for
 each site; starts the processes; registers the node keys; runs the app with `flwr run`; prints the accuracy of the model
 that the server wrote; and stops everything. On real machines each step is the same command, each where its key lives.
+Each site has its own copy of the app, reads it, and starts `tacit supernode --app` with it: another app is refused.
 
     python examples/federated/deploy.py --sites 5 --rounds 2 --directory tacit-run/federation
     python examples/federated/deploy.py --sites 5 --rounds 2 --parties 2
@@ -160,8 +161,9 @@ class Federation:
             )  # fmt: skip
             if self.parties:
                 config += f' aggregators="{self.folder / "aggregators.json"}"'
+            # a SuperNode runs what the SuperLink sends it: this one compares that with the site's own copy of the app
             self.start(
-                "flower-supernode", f"node-{i}.log",
+                "tacit", f"node-{i}.log", "supernode", "--app", str(HERE),
                 "--superlink", f"{HOST}:{self.port}", "--root-certificates", "ca.crt",
                 "--auth-supernode-private-key", f"node-{i}",
                 "--host", HOST, "--port", str(self.node_ports[i]), "--node-config", config,

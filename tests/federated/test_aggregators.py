@@ -34,7 +34,8 @@ from tacit.federated.parties.aggregator import Aggregator, Rounds
 from tacit.federated.parties.calls import METHOD, call_roles, pem
 from tacit.federated.parties.directory import make_box_key
 from tacit.federated.parties.on_this_machine import establish, parties_on_this_machine
-from tacit.federated.parties.submission import Submission, seal_shares, session_name
+from tacit.federated.parties.shares import seal_shares
+from tacit.federated.parties.submission import Submission, session_name
 from tacit.federated.parties.work import Work
 from tacit.federated.update import Layout
 from tacit.session.config import Config

@@ -29,7 +29,8 @@ from tacit.federated import (
 from tacit.federated.boxes import fresh_key, public_key
 from tacit.federated.errors import FederatedError, ForgeryError
 from tacit.federated.parties.computation import compute, held
-from tacit.federated.parties.submission import Submission, open_share, seal_shares, session_name
+from tacit.federated.parties.shares import open_share, seal_shares
+from tacit.federated.parties.submission import Submission, session_name
 from tacit.federated.parties.work import Work
 from tacit.federated.update import Layout, Update
 
@@ -303,4 +304,4 @@ def test_sizes_of_boxes_do_not_depend_on_the_update():
         for value in (0, 2**63, 12345)
     ]
 
-    assert sizes[0] == sizes[1] == sizes[2] == [32 + 12 + 800 + 16, 32 + 12 + 32 + 16]
+    assert sizes[0] == sizes[1] == sizes[2] == [32 + 12 + 800 + 16, 32 + 12 + 16 + 16]

@@ -73,7 +73,18 @@ def test_one_client_that_saw_another_model_is_left_out_and_named(name):
     strategy.start(grid, initial(), num_rounds=1)
 
     (reason,) = strategy.report[0].failures.values()
-    assert "site-3 computed from another model" in reason
+    assert "computed from another model" in reason
+    assert strategy.report[0].survivors == CLIENTS - 1
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_run_s_settings_are_a_part_of_what_is_agreed_on(name):
+    strategy, grid = secure(FedAvg(fraction_evaluate=0), FORMS[name]())
+    grid.contexts[5].run_config["lr"] = 0.0
+
+    strategy.start(grid, initial(), num_rounds=1)
+
+    assert strategy.report[0].failures == {"site-3": "its run's settings differ from those of most clients"}
     assert strategy.report[0].survivors == CLIENTS - 1
 
 

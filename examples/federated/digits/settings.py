@@ -1,4 +1,8 @@
-"""What all sites and the server agree on. A site that runs this file cannot be talked into anything else."""
+"""What all sites and the server agree on.
+
+The SuperLink sends this file to the sites with the rest of the app. A site that starts `tacit supernode --app` with the
+copy that it has read cannot be talked into another.
+"""
 
 from __future__ import annotations
 

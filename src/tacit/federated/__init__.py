@@ -9,21 +9,26 @@
     privacy/      clipping, distributed noise, accounting, a client's own budget
     form.py       what the forms have in common            update.py   a client's contribution as one vector
     identity.py   who takes part                           boxes.py    what one encrypts for another
-    records.py    Tacit's records in Flower's messages     local.py    a grid in this process
+    records.py    Tacit's records in Flower's messages     view.py     what a client was asked to compute on
+    site.py       a SuperNode for approved apps only       local.py    a grid in this process
 """
 
-from tacit.federated.client import SecureAggregationMod
-from tacit.federated.form import from_node_config
-from tacit.federated.identity import Identity, Roster, enroll
-from tacit.federated.local import LocalGrid
-from tacit.federated.masks.form import PairwiseMasks
-from tacit.federated.masks.settings import Settings
-from tacit.federated.parties.directory import Aggregators
-from tacit.federated.parties.form import ComputingParties, InsecureEmbeddedParties
-from tacit.federated.parties.rules import ClippedMean, Median, NormFilter, TrimmedMean
-from tacit.federated.parties.terms import Terms
-from tacit.federated.privacy.noise import Privacy
-from tacit.federated.server import SecureAggregation
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tacit.federated.client import SecureAggregationMod
+    from tacit.federated.form import from_node_config
+    from tacit.federated.identity import Identity, Roster, enroll
+    from tacit.federated.local import LocalGrid
+    from tacit.federated.masks.form import PairwiseMasks
+    from tacit.federated.masks.settings import Settings
+    from tacit.federated.parties.directory import Aggregators
+    from tacit.federated.parties.form import ComputingParties, InsecureEmbeddedParties
+    from tacit.federated.parties.rules import ClippedMean, Median, NormFilter, TrimmedMean
+    from tacit.federated.parties.terms import Terms
+    from tacit.federated.privacy.noise import Privacy
+    from tacit.federated.server import SecureAggregation
 
 __all__ = [
     "Aggregators",
@@ -45,3 +50,33 @@ __all__ = [
     "enroll",
     "from_node_config",
 ]
+
+_HOMES = {
+    "SecureAggregationMod": "tacit.federated.client",
+    "from_node_config": "tacit.federated.form",
+    "Identity": "tacit.federated.identity",
+    "Roster": "tacit.federated.identity",
+    "enroll": "tacit.federated.identity",
+    "LocalGrid": "tacit.federated.local",
+    "PairwiseMasks": "tacit.federated.masks.form",
+    "Settings": "tacit.federated.masks.settings",
+    "Aggregators": "tacit.federated.parties.directory",
+    "ComputingParties": "tacit.federated.parties.form",
+    "InsecureEmbeddedParties": "tacit.federated.parties.form",
+    "ClippedMean": "tacit.federated.parties.rules",
+    "Median": "tacit.federated.parties.rules",
+    "NormFilter": "tacit.federated.parties.rules",
+    "TrimmedMean": "tacit.federated.parties.rules",
+    "Terms": "tacit.federated.parties.terms",
+    "Privacy": "tacit.federated.privacy.noise",
+    "SecureAggregation": "tacit.federated.server",
+}
+"""Where each name lives. It is imported when it is used: a SuperNode starts a process for each message, and one that
+masks needs neither PyTorch nor the libraries of differential privacy."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tacit.federated' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value

@@ -8,13 +8,19 @@ import struct
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from tacit.federated.errors import ForgeryError
-from tacit.ring.prg import derive_key
+from tacit.errors import ForgeryError
 
-__all__ = ["agree", "fresh_key", "open_box", "public_key", "seal_box"]
+__all__ = ["agree", "derive_key", "fresh_key", "open_box", "public_key", "seal_box"]
 
 NONCE_BYTES = 12
+
+
+def derive_key(secret: bytes, purpose: str) -> bytes:
+    """Return the AES key of 16 bytes for one purpose, from a secret (HKDF-SHA256)."""
+    return HKDF(algorithm=SHA256(), length=16, salt=None, info=b"tacit " + purpose.encode()).derive(secret)
 
 
 def fresh_key() -> bytes:

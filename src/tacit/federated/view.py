@@ -12,12 +12,12 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from flwr.app import ArrayRecord, Message
+from flwr.app import ArrayRecord, Context, Message
 
 from tacit.federated.errors import ForgeryError, UpdateError
 from tacit.federated.records import RECORD
 
-__all__ = ["agreement", "common_view", "view"]
+__all__ = ["agreement", "common_view", "run_view", "view", "whole"]
 
 
 _WRITERS: dict[type, Callable[[Any], bytes]] = {
@@ -42,6 +42,19 @@ def view(message: Message) -> bytes:
             for key, value in items:
                 _add(digest, str(key).encode(), *_parts(value))
     return digest.digest()
+
+
+def run_view(context: Context) -> bytes:
+    """Return the digest of the run's settings, which the app reads too; a server can only ask clients for it."""
+    digest = hashlib.sha256(b"tacit run config")
+    for key, value in sorted(context.run_config.items()):
+        _add(digest, str(key).encode(), *_parts(value))
+    return digest.digest()
+
+
+def whole(seen: bytes, run: bytes) -> bytes:
+    """Return the view that is agreed on: the message, and the run's settings."""
+    return hashlib.sha256(b"tacit whole view" + seen + run).digest()
 
 
 def common_view(messages: Iterable[Message]) -> bytes:

@@ -29,7 +29,7 @@ class Collector:
     settings: Settings
     session: bytes
     view: bytes = b""
-    """The digest of the model and settings that all clients are sent."""
+    """The digest of the model and settings that the vectors were computed from: known with them."""
     advertised: dict[int, Advertisement] = field(default_factory=dict)
     boxes: dict[int, dict[int, bytes]] = field(default_factory=dict)
     survivors: set[int] = field(default_factory=set)
@@ -85,14 +85,12 @@ class Collector:
 
     # round 2
 
-    def accept_view(self, client: int, view: bytes, signature: bytes) -> None:
-        """Refuse a client that computed from something else: its masks would not cancel."""
-        if view != self.view:
-            raise UpdateError(f"{self._name(client)} computed from another model or other settings than were sent")
+    def check_view(self, client: int, view: bytes, signature: bytes) -> None:
+        """Raise `ForgeryError` unless a client signed for what it says to have computed from."""
         self.roster.verify(client, signed_view(view, self.session), signature)
 
     def accept_vector(self, client: int, vector: Ring, count: int, encoding: Encoding) -> None:
-        """Add a client's masked vector to the sum."""
+        """Add a client's masked vector to the sum. It was computed from the view of all, else masks do not cancel."""
         if client in self.survivors or client not in self.boxes:
             raise RoundError(f"{self._name(client)} sent its vector twice, or without sharing its secrets first")
         if vector.shape != (count,) or vector.dtype != encoding.dtype:

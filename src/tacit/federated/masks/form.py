@@ -23,7 +23,7 @@ from tacit.federated.privacy import budget
 from tacit.federated.privacy.noise import Privacy
 from tacit.federated.update import Update, contribution
 from tacit.federated.vectors import Ring
-from tacit.federated.view import view
+from tacit.federated.view import run_view, view, whole
 
 __all__ = ["PairwiseMasks"]
 
@@ -78,14 +78,15 @@ class PairwiseMasks(Aggregation):
             incoming = dict(
                 zip(records.get_all(get, "clients", int), records.get_all(get, "boxes", bytes), strict=False)
             )
-            seen = view(message)  # before the ClientApp gets it, who may change it
+            run = run_view(context)
+            seen = whole(view(message), run)  # before the ClientApp gets the message, who may change it
             update = contribution(message, context, train, metrics=self.settings.privacy is None)
             encoding = self.settings.encoding(len(member.roster))
             if self.privacy is not None and update.layout.arrays:
                 budget.charge(context, self.privacy, self.privacy.rho(update.layout.count, encoding.frac_bits))
             masked = member.mask(self.encode(update, encoding), incoming, seen)
             signature = identity.sign(signed_view(seen, member.session))
-            content = records.put(RecordDict(), layout=update.layout.pack(), view=seen, signature=signature)
+            content = records.put(RecordDict(), layout=update.layout.pack(), run=run, view=seen, signature=signature)
             return records.put_vector(content, masked)
         if stage == Stage.UNMASKED:
             signatures = zip(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 
-from tacit.federated.boxes import agree
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from tacit.federated.boxes import agree, derive_key
 from tacit.federated.vectors import Ring
-from tacit.ring.prg import Stream, derive_key
 
 __all__ = ["add_mask", "commitment", "pairwise_key", "self_key"]
 
@@ -37,10 +39,12 @@ def pairwise_key(private: bytes, public: bytes, pair: tuple[int, int], session: 
 
 def add_mask(y: Ring, key: bytes, sign: int = 1) -> None:
     """Add to y, or take off, uniform ring elements: AES-CTR under a key that is used for this vector only."""
-    stream = Stream(key)
+    stream, zeros = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor(), bytes(PIECE * y.itemsize)
+    block = bytearray(len(zeros) + 15)  # the cipher asks for room for one block more
     for at in range(0, len(y), PIECE):
         part = y[at : at + PIECE]
-        mask: Ring = stream.bytes(part.nbytes).numpy().view(y.dtype)
+        stream.update_into(memoryview(zeros)[: part.nbytes], block)
+        mask: Ring = np.frombuffer(block, y.dtype, len(part))
         if sign > 0:
             part += mask
         else:

@@ -11,7 +11,14 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from tacit.federated import records
-from tacit.federated.errors import FederatedError, RosterError, RoundError, RoundFailedError, ThresholdError
+from tacit.federated.errors import (
+    FederatedError,
+    RosterError,
+    RoundError,
+    RoundFailedError,
+    ThresholdError,
+    UpdateError,
+)
 from tacit.federated.form import Aggregate
 from tacit.federated.identity import Roster
 from tacit.federated.masks.collector import Collector
@@ -19,7 +26,7 @@ from tacit.federated.masks.member import Stage, session_name
 from tacit.federated.masks.settings import HEAD, Settings
 from tacit.federated.update import Layout
 from tacit.federated.vectors import Floats, Ring
-from tacit.federated.view import common_view
+from tacit.federated.view import common_view, whole
 
 __all__ = ["Leader"]
 
@@ -43,7 +50,8 @@ class Leader:
         self.encoding = self.settings.encoding(len(roster))
         self.agreed = self.settings.agreed(roster)
         session = session_name(grid.run.run_id, number, self.agreed)
-        self.collector = Collector(roster, self.settings, session, common_view(messages))
+        self.collector = Collector(roster, self.settings, session)
+        self.sent = common_view(messages)
         self.nodes: dict[int, int] = {}
         """The node of each client; which it is, its signature says."""
         self.failures: dict[str, str] = {}
@@ -121,24 +129,28 @@ class Leader:
         return records.put(content, clients=list(boxes), boxes=list(boxes.values()))
 
     def _exchange_vectors(self, asked: dict[int, RecordDict]) -> Layout:
-        """Collect the vectors; those of another layout than most have count as vanished."""
-        vectors: dict[int, tuple[Layout, Ring]] = {}
+        """Collect the vectors; those of another layout or run config than most have count as vanished."""
+        vectors: dict[int, tuple[tuple[Layout, bytes], Ring]] = {}
 
         def accept(node: int, content: RecordDict) -> None:
             layout = Layout.unpack(records.get(content, "layout", str))
             if node in vectors:
                 raise RoundError("an update came twice")
-            seen, signature = records.get(content, "view", bytes), records.get(content, "signature", bytes)
-            self.collector.accept_view(self._client(node), seen, signature)
-            vectors[node] = layout, records.get_vector(content)
+            run, seen = records.get(content, "run", bytes), records.get(content, "view", bytes)
+            if seen != whole(self.sent, run):
+                raise UpdateError("it computed from another model or other settings than were sent")
+            self.collector.check_view(self._client(node), seen, records.get(content, "signature", bytes))
+            vectors[node] = (layout, seen), records.get_vector(content)
 
         self._exchange(Stage.MASKED, asked, accept)
         if not vectors:
             raise ThresholdError("no client sent an update")
-        layout = Counter(layout for layout, _ in vectors.values()).most_common(1)[0][0]
+        common = Counter(common for common, _ in vectors.values()).most_common(1)[0][0]
+        layout, self.collector.view = common
         for node, (own, vector) in vectors.items():
-            if own != layout:
-                self._fail(node, "its metrics or arrays differ from those of most clients")
+            if own != common:
+                what = "metrics or arrays" if own[0] != layout else "run's settings"
+                self._fail(node, f"its {what} differ from those of most clients")
                 continue
             self._checked(node, lambda node=node, vector=vector: self.accept_vector(node, vector, layout))  # type: ignore[misc]
         return layout

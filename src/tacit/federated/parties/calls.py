@@ -18,8 +18,8 @@ from tacit.errors import ConfigError
 from tacit.federated.errors import FederatedError, ForgeryError
 from tacit.federated.parties.computation import Outcome
 from tacit.federated.parties.directory import Aggregators
-from tacit.federated.parties.submission import Ring
 from tacit.federated.parties.work import Work
+from tacit.federated.vectors import Ring
 
 __all__ = ["METHOD", "OPTIONS", "call_roles", "pem"]
 

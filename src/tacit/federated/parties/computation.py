@@ -20,11 +20,13 @@ import tacit
 from tacit.api import active_protocol, current_session, release
 from tacit.federated.errors import ForgeryError, ThresholdError, UpdateError
 from tacit.federated.parties.rules import ClippedMean
-from tacit.federated.parties.submission import Ring, open_share, session_name
+from tacit.federated.parties.shares import open_share
+from tacit.federated.parties.submission import session_name
 from tacit.federated.parties.terms import FRAC_BITS, HEAD, ROOM, Terms
 from tacit.federated.parties.work import Work
 from tacit.federated.privacy.noise import Privacy
 from tacit.federated.update import Layout
+from tacit.federated.vectors import Ring
 from tacit.products import FEDERATION
 from tacit.session.session import Session
 from tacit.tensor import SecretTensor

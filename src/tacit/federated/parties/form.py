@@ -14,30 +14,31 @@ import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid
 
-from tacit.api import embedded
 from tacit.errors import TacitError
 from tacit.federated import records
 from tacit.federated.boxes import fresh_key, public_key
 from tacit.federated.errors import RosterError, RoundError, RoundFailedError, ThresholdError
 from tacit.federated.form import Aggregate, Aggregation, Credentials, Train
 from tacit.federated.identity import Roster
-from tacit.federated.parties.calls import call_roles
-from tacit.federated.parties.computation import Outcome, compute, open_boxes
 from tacit.federated.parties.directory import Aggregators
 from tacit.federated.parties.intake import Intake
 from tacit.federated.parties.rules import Rule
-from tacit.federated.parties.submission import Boxes, Submission, seal_shares, session_name
+from tacit.federated.parties.submission import Boxes, Submission, session_name
 from tacit.federated.parties.terms import FRAC_BITS, Terms
 from tacit.federated.parties.work import Work
 from tacit.federated.privacy import budget
 from tacit.federated.privacy.noise import Privacy
 from tacit.federated.update import contribution
-from tacit.federated.view import common_view, view
+from tacit.federated.view import common_view, run_view, view, whole
 from tacit.session.config import Config
+
+if TYPE_CHECKING:
+    from tacit.federated.parties.computation import Outcome
 
 __all__ = ["ComputingParties", "InsecureEmbeddedParties"]
 
@@ -80,19 +81,23 @@ class SharedUpdates(Aggregation):
         client, public_keys = roster.index(identity), self._keys(context)
         if privacy is not None and message.metadata.message_type.startswith("train"):
             budget.check(context, privacy)
-        seen, agreed = view(message), self.terms.agreed(roster)  # before the ClientApp gets the message
+        run, agreed = run_view(context), self.terms.agreed(roster)
+        seen = whole(view(message), run)  # before the ClientApp gets the message, who may change it
         update = contribution(message, context, train, metrics=privacy is None)
         rho = self.terms.rho(update.layout)
         if privacy is not None and rho is not None and update.layout.arrays:
             budget.charge(context, privacy, rho)
         context.state[records.RECORD] = ConfigRecord({"number": number})
         session = session_name(context.run_id, number)
+        from tacit.federated.parties.shares import seal_shares  # PyTorch, which a client needs from here on
+
         boxes = seal_shares(self.terms.encode(update), public_keys, client, session)
         submission = Submission.of(identity, client, update.layout, session, boxes, seen, agreed)
         return records.put(
             RecordDict(),
             client=client,
             layout=update.layout.pack(),
+            run=run,
             view=seen,
             agreed=agreed,
             digests=list(submission.digests),
@@ -158,6 +163,8 @@ class ComputingParties(SharedUpdates):
     def _compute(self, work: Work, boxes: Boxes, roster: Roster, timeout: float | None) -> Outcome:
         if self.aggregators is None or self._certs is None:
             raise RosterError("the server has to know the parties: write form.at(aggregators, certs)")
+        from tacit.federated.parties.calls import call_roles
+
         return call_roles(self.aggregators, Path(self._certs), work, boxes, timeout)
 
 
@@ -183,6 +190,9 @@ class InsecureEmbeddedParties(SharedUpdates):
         return self._public
 
     def _compute(self, work: Work, boxes: Boxes, roster: Roster, timeout: float | None) -> Outcome:
+        from tacit.api import embedded
+        from tacit.federated.parties.computation import compute, open_boxes
+
         work.check(self.terms, roster, len(self.parties))  # as each party of its own would
         opened = {
             name: open_boxes(self._private[party], party, work, [boxes[client][party] for client in work.clients])

@@ -12,6 +12,7 @@ from tacit.federated.errors import FederatedError, ForgeryError, RosterError, Ro
 from tacit.federated.identity import Roster
 from tacit.federated.parties.submission import Boxes, Submission, session_name
 from tacit.federated.parties.work import Work
+from tacit.federated.view import whole
 
 __all__ = ["Intake"]
 
@@ -61,7 +62,7 @@ class Intake:
         name = self.roster.names[submission.client]
         if submission.agreed != self.agreed:
             raise RosterError(f"{name} has other terms than the server, or another roster")
-        if submission.view != self.view:
+        if submission.view != whole(self.view, records.get(content, "run", bytes)):
             raise UpdateError(f"{name} computed from another model or other settings than were sent")
         if not all(submission.fits(party, box) for party, box in enumerate(boxes)):
             raise ForgeryError(f"the boxes of {name} are not those that it signed for")
@@ -71,12 +72,13 @@ class Intake:
 
     def work(self) -> Work:
         """Return the round of all clients whose updates look like those of most."""
-        layouts = [submission.layout for submission in self.submissions.values()]
-        if not layouts:
+        kinds = [(submission.layout, submission.view) for submission in self.submissions.values()]
+        if not kinds:
             raise ThresholdError(f"0 of {len(self.roster)} clients sent an update")
-        common = max(layouts, key=layouts.count)
-        for client, submission in self.submissions.items():
-            if submission.layout != common:
-                self.failures[self.roster.names[client]] = "its metrics or arrays differ from those of most clients"
-        chosen = tuple(s for _, s in sorted(self.submissions.items()) if s.layout == common)
-        return Work(self.run, self.number, common, chosen)
+        common = max(kinds, key=kinds.count)
+        for client, s in self.submissions.items():
+            if (s.layout, s.view) != common:
+                what = "metrics or arrays" if s.layout != common[0] else "run's settings"
+                self.failures[self.roster.names[client]] = f"its {what} differ from those of most clients"
+        chosen = tuple(s for _, s in sorted(self.submissions.items()) if (s.layout, s.view) == common)
+        return Work(self.run, self.number, common[0], chosen)

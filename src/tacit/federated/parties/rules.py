@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["ClippedMean", "Median", "NormFilter", "Rule", "TrimmedMean"]
 
@@ -57,7 +58,7 @@ class ClippedMean(Rule):
 
     def clip(self, x: Tensor) -> Tensor:
         """Return x_i / sqrt(max(1, |x_i|^2 / norm^2))."""
-        return x * torch.rsqrt((_squares(x) * self.norm**-2).clamp(min=1.0))
+        return x * (_squares(x) * self.norm**-2).clamp(min=1.0).rsqrt()
 
     def __call__(self, x: Tensor, examples: Tensor) -> tuple[Tensor, Tensor]:
         """Return sum_i n_i clip(x_i) and sum_i n_i."""
@@ -101,6 +102,8 @@ class Median(Rule):
 
     def __call__(self, x: Tensor, examples: Tensor) -> tuple[Tensor, Tensor]:
         """Return the middle row of the sorted columns."""
+        import torch
+
         rows, n = x.sort(dim=0).values, len(x)
         return rows[n // 2] if n % 2 else (rows[n // 2 - 1] + rows[n // 2]) / 2, torch.ones(())
 
@@ -117,6 +120,8 @@ class TrimmedMean(Rule):
 
     def __call__(self, x: Tensor, examples: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean of the inner rows of the sorted columns."""
+        import torch
+
         return x.sort(dim=0).values[self.trim : len(x) - self.trim].mean(dim=0), torch.ones(())
 
 

@@ -11,10 +11,9 @@ import numpy as np
 from tacit.federated.errors import FederatedError
 from tacit.federated.identity import Roster
 from tacit.federated.parties.rules import ClippedMean, Rule
-from tacit.federated.parties.submission import Ring
 from tacit.federated.privacy.noise import Privacy
 from tacit.federated.update import Layout, Update
-from tacit.federated.vectors import Floats
+from tacit.federated.vectors import Floats, Ring
 from tacit.federated.view import agreement
 
 __all__ = ["FRAC_BITS", "HEAD", "ROOM", "Terms"]
@@ -99,8 +98,9 @@ class Terms:
 
     def read(self, shares: Sequence[Ring], layout: Layout, clients: int) -> tuple[Floats, float, int]:
         """Return mean, examples and saturated coordinates from all parties' shares of what `compute` released."""
-        ring: Ring = np.stack(shares).sum(axis=0, dtype=np.uint64)
-        total: Floats = ring.view(np.int64).astype(np.float64) * 2.0**-FRAC_BITS
+        total: Floats = (
+            np.stack(shares).sum(axis=0, dtype=np.uint64).view(np.int64).astype(np.float64) * 2.0**-FRAC_BITS
+        )
         if self.privacy is not None:
             return total / clients, float(clients), 0
         saturated, examples, weight = total[0], total[1], total[2]

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import opendp.prelude as dp
 
 __all__ = ["Privacy"]
 
@@ -67,6 +66,8 @@ class Privacy:
         scale = self.scale * 2.0**frac_bits
         if scale < SMALLEST_SCALE:
             raise ValueError("the encoding is too coarse for this noise: use 64 bits or a smaller limit")
+        import opendp.prelude as dp  # half a second, which clients without noise need not wait for
+
         dp.enable_features("contrib")
         space = dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T="f64")
         return np.array(dp.m.make_gaussian(*space, scale=scale)([0] * count), dtype=np.int64)
