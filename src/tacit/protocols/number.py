@@ -20,6 +20,7 @@ from tacit.protocols.scale import (
     Scale,
 )
 from tacit.protocols.values import Value, same
+from tacit.ring.ring import RING
 from tacit.ring.shapes import broadcast
 
 __all__ = ["Number", "factors"]
@@ -59,8 +60,8 @@ class Number(Value):
 
         Only functions leave results that are finer than any product.
         """
-        spare = SUM_BITS if count <= SHORT else 62
-        finest = max(62 - spare, self.protocol.product_bits)
+        spare = SUM_BITS if count <= SHORT else RING.value_bits
+        finest = max(RING.value_bits - spare, self.protocol.product_bits)
         if self.protocol.frac_bits > FINEST_WHOLE:
             finest = max(FINEST_PRODUCT - math.ceil(math.log2(max(count, 1))), self.protocol.frac_bits)
         return self if self.scale.precise or self.frac_bits <= finest else self.settle()

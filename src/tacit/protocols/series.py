@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
+from tacit.ring.ring import RING
+
 __all__ = ["HIGHEST", "LARGEST", "LOWEST", "POWER_OF_TWO_BITS", "ROOM", "Harmonics", "Polynomial"]
 
 ROOM = 14
@@ -62,7 +64,7 @@ class Harmonics:
     def frac_bits(self) -> int:
         """The fractional bits of a sum, 62 - m: with all roundings, and what it has room for, it stays below 2^m."""
         bound = abs(self.constant) + sum(math.hypot(p, q) for p, q in self.amplitudes) + self.rounding
-        return 62 - max(math.frexp(bound)[1], self.room)
+        return RING.value_bits - max(math.frexp(bound)[1], self.room)
 
 
 @dataclass(frozen=True, slots=True)

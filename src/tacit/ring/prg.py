@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from tacit.ring import kernels
+from tacit.ring.ring import RING
 
 __all__ = ["Stream", "derive_key"]
 
@@ -62,8 +63,8 @@ class Stream:
         return out
 
     def ring(self, shape: Sequence[int]) -> torch.Tensor:
-        """The next ring elements: int64, uniform over all 2^64 values."""
-        return self.bytes(8 * math.prod(shape)).view(torch.int64).view(tuple(shape))
+        """The next ring elements, uniform over all of the ring."""
+        return self.bytes(RING.bytes * math.prod(shape)).view(RING.dtype).view(tuple(shape))
 
     def bits(self, count: int) -> torch.Tensor:
         """The next bits, one to a byte: those of so many bytes as they take, the first one lowest."""

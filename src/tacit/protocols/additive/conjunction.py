@@ -51,7 +51,7 @@ def all_of(source: Source, bits: Sequence[BitMask], shape: torch.Size) -> list[T
 
 def number(bits: Sequence[Tensor]) -> Tensor:
     """Σ 2^i b_i, flat."""
-    number = torch.zeros(bits[0].numel(), dtype=torch.int64)
+    number = torch.zeros(bits[0].numel(), dtype=torch.int64, device=bits[0].device)
     for i, b in enumerate(bits):
         number += b.reshape(-1).to(torch.int64) << i
     return number

@@ -20,6 +20,7 @@ from torch import Tensor
 from tacit.protocols.additive.masks import Mask
 from tacit.protocols.additive.source.base import Source
 from tacit.protocols.series import HIGHEST, LOWEST, POWER_OF_TWO_BITS
+from tacit.ring.ring import RING
 
 __all__ = ["ENTRIES", "PERIOD", "of_mask", "powers_of_two"]
 
@@ -46,7 +47,7 @@ def powers_of_two(source: Source, y: Mask, frac_bits: int, indices: Sequence[int
     if y.opened is None:
         return []
     high, low = _digits(y.opened + (OFFSET << frac_bits), frac_bits)
-    factor = (_exp2(low) * float(1 << FACTOR_BITS)).round_().to(torch.int64)
+    factor = (_exp2(low) * float(1 << FACTOR_BITS)).round_().to(RING.dtype)
     return [factor * part.gather(0, high.unsqueeze(0)).squeeze(0) for part in tables]
 
 
@@ -56,7 +57,7 @@ def of_mask(a: Tensor, frac_bits: int) -> Tensor:
     base = torch.exp2(low + (TABLE_BITS - OFFSET))
     octaves = torch.exp2(torch.arange(ENTRIES, dtype=torch.float64) * DIGIT)
     places = torch.arange(ENTRIES).view(-1, *[1] * a.dim())
-    return (base * octaves[(places + high) % ENTRIES]).round_().to(torch.int64)
+    return (base * octaves[(places + high) % ENTRIES]).round_().to(RING.dtype)
 
 
 def _digits(v: Tensor, frac_bits: int) -> tuple[Tensor, Tensor]:

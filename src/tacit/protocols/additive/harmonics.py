@@ -29,10 +29,10 @@ from tacit.protocols.additive.kernels.waves import Term, Waves
 from tacit.protocols.additive.masks import Mask
 from tacit.protocols.additive.source.base import Source
 from tacit.protocols.series import Harmonics
+from tacit.ring.ring import RING
 
 __all__ = ["waves"]
 
-WORD_BITS = 64
 SMALLEST = 2.0**-40
 """The amplitude that stands for those below, zero included."""
 
@@ -52,14 +52,16 @@ def waves(source: Source, x: Mask, frac_bits: int, series: Harmonics, indices: S
 @lru_cache(maxsize=256)
 def _plan(series: Harmonics, frac_bits: int) -> Waves:
     period_bits = (series.period << frac_bits).bit_length() - 1
-    if series.period << frac_bits != 1 << period_bits or period_bits > WORD_BITS:
-        raise ValueError(f"a period of {series.period} is none of a number of {frac_bits} fractional bits modulo 2^64")
-    return Waves(series.turns << (WORD_BITS - period_bits), odd=series.odd, terms=_terms(series))
+    if series.period << frac_bits != 1 << period_bits or period_bits > RING.bits:
+        raise ValueError(
+            f"a period of {series.period} is none of a number of {frac_bits} fractional bits modulo 2^{RING.bits}"
+        )
+    return Waves(series.turns << (RING.bits - period_bits), odd=series.odd, terms=_terms(series))
 
 
 def _terms(series: Harmonics) -> list[Term]:
     """Each term in few bytes: the one that loses least gives one up, as long as all errors together stay allowed."""
-    room = 62 - series.frac_bits
+    room = RING.value_bits - series.frac_bits
     terms = [_term(p, q, 8, room) for p, q in series.amplitudes]
     while terms:
         shorter = [

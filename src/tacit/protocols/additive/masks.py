@@ -16,6 +16,7 @@ from typing_extensions import override
 from tacit.protocols.additive import kernels
 from tacit.protocols.additive.source.base import Dealt, Source
 from tacit.protocols.content import Known, TensorOp
+from tacit.ring.ring import RING
 
 __all__ = ["BitMask", "Draw", "Form", "Mask", "MaskValue", "Premask", "Scaled", "Term"]
 
@@ -137,7 +138,7 @@ class Premask:
         found = [p for p in premasks if p is not None]
         plain = None
         if found[0].secret.plain is not None:
-            zero = torch.zeros((), dtype=torch.int64)
+            zero = torch.zeros((), dtype=RING.dtype)
             rows = [zero.expand(n) if p is None else p.secret.plain for p, n in zip(premasks, shapes, strict=True)]
             plain = torch.cat([row.reshape(-1) for row in rows if row is not None])
         count = torch.Size((sum(shape.numel() for shape in shapes),))
@@ -259,7 +260,7 @@ class Scaled:
             opened, plain, m = self.z.opened, self.z.secret.plain, self.multiplier
             terms: list[Tensor | None] = [None, None]
             if plain is not None:
-                high, wrap = (torch.empty(plain.shape, dtype=torch.int64) for _ in range(2))  # contiguous
+                high, wrap = torch.empty((2, *plain.shape), dtype=RING.dtype, device=plain.device)
                 kernels.on(plain).scaled_parts(plain, m, high, wrap)
                 terms = [high, wrap]
             first = Dealt([high for high, _ in self.dealt], terms[0])

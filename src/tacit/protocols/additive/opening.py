@@ -20,6 +20,7 @@ from tacit.protocols.remembered import Owned, owned
 from tacit.protocols.values import Bits, Value
 from tacit.ring import kernels
 from tacit.ring.memory import space, xor, xor_into
+from tacit.ring.ring import RING
 from tacit.session.session import Session
 
 __all__ = ["Masking", "Opening"]
@@ -44,7 +45,7 @@ class Opening(NamedTuple):
     @property
     def dtype(self) -> torch.dtype:
         """Numbers are added up, planes of bits are XORed."""
-        return torch.int64 if self.combine is add else torch.uint8
+        return RING.dtype if self.combine is add else torch.uint8
 
 
 class Pending(NamedTuple):
@@ -206,7 +207,7 @@ class Masking:
 
     def _nothing(self, opening: Opening) -> Tensor | None:
         """An opened value of no elements, at a party that has no share of it."""
-        return torch.empty(opening.shape, dtype=torch.int64) if self._session.party_indices else None
+        return torch.empty(opening.shape, dtype=RING.dtype) if self._session.party_indices else None
 
     def _payload(self, openings: Sequence[Opening], place: int) -> Tensor:
         """All that one hosted party sends in a round, as bytes."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tacit.protocols.additive.masks import Mask, MaskValue
 from tacit.protocols.additive.source.base import Dealt, Source
+from tacit.ring.ring import RING
 
 __all__ = ["OpenedParts", "Places", "draw_mask"]
 
@@ -39,9 +40,9 @@ class OpenedParts:
         self.holder = holder
         self._positions = torch.arange(count).view(shape)
         self._opened = torch.zeros(count, dtype=torch.bool)
-        self._public = torch.zeros(count, dtype=torch.int64) if hosted else None
-        self._masks = [torch.zeros(count, dtype=torch.int64) for _ in range(hosted)]
-        self._plain = torch.zeros(count, dtype=torch.int64) if producer else None
+        self._public = torch.zeros(count, dtype=RING.dtype) if hosted else None
+        self._masks = [torch.zeros(count, dtype=RING.dtype) for _ in range(hosted)]
+        self._plain = torch.zeros(count, dtype=RING.dtype) if producer else None
 
     def places(self, move: Callable[[Tensor], Tensor]) -> Places:
         """The positions of the elements that a move keeps."""

@@ -25,6 +25,7 @@ from torch import Tensor
 from tacit.protocols.additive.masks import Mask
 from tacit.protocols.additive.source.base import Source
 from tacit.protocols.series import Polynomial
+from tacit.ring.ring import RING
 
 __all__ = ["POWER_BITS", "Powers", "evaluated", "of_mask", "powers"]
 
@@ -71,7 +72,7 @@ def evaluated(x: Powers, polynomial: Polynomial, indices: Sequence[int]) -> list
     taylor = [[math.comb(k, j) * c for k, c in enumerate(coefficients) if k >= j] for j in range(len(coefficients))]
     epsilon = x.epsilon.reshape(-1)
     betas = [beta.view(beta.shape[0], -1) for beta in x.beta]
-    out = [torch.zeros(epsilon.shape, dtype=torch.int64) for _ in betas]
+    out = [torch.zeros(epsilon.shape, dtype=RING.dtype, device=epsilon.device) for _ in betas]
     for start in range(0, epsilon.numel(), BLOCK):
         block = slice(start, start + BLOCK)
         t = epsilon[block]
@@ -108,4 +109,4 @@ def _horner(t: Tensor, coefficients: Sequence[float]) -> Tensor:
 
 
 def _encoded(x: Tensor, bits: int) -> Tensor:
-    return (x * float(1 << bits)).round_().to(torch.int64)
+    return (x * float(1 << bits)).round_().to(RING.dtype)

@@ -27,6 +27,7 @@ from torch import Tensor
 from tacit.protocols.additive import kernels
 from tacit.protocols.additive.masks import Draw, Form, Mask, MaskValue, Premask
 from tacit.protocols.additive.source.base import Bilinear, Dealt, Source
+from tacit.ring.ring import RING
 
 __all__ = ["Product", "bilinear", "elementwise"]
 
@@ -101,7 +102,7 @@ def _crossed(
         (k, j)
         for k in range(len(x.terms))
         for j in range(k if square else 0, len(y.terms))
-        if k + j and x.terms[k].zeros + y.terms[j].zeros < 64
+        if k + j and x.terms[k].zeros + y.terms[j].zeros < RING.bits
     ]
     if not pairs:
         return []

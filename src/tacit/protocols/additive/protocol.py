@@ -41,6 +41,7 @@ from tacit.protocols.scale import Scale
 from tacit.protocols.series import POWER_OF_TWO_BITS, Harmonics, Polynomial
 from tacit.protocols.values import Bits, Value
 from tacit.ring import kernels
+from tacit.ring.ring import RING
 from tacit.ring.shapes import broadcast
 from tacit.session.session import Session
 
@@ -51,7 +52,7 @@ POWERS: Remembered[powers.Powers] = Remembered("masked powers, by window")
 LESS: Remembered[Bits] = Remembered("compared, by threshold")
 ARITHMETIC: Remembered[Number] = Remembered("bits as integers")
 
-BOUND = 1 << 62
+BOUND = 1 << RING.value_bits
 """What a truncation asks of its operand's magnitude."""
 
 
@@ -141,7 +142,7 @@ class Additive(Protocol):
                 space = (
                     torch.empty((x.numel + 7) // 8, dtype=torch.uint8)
                     if binary
-                    else torch.empty(x.shape, dtype=torch.int64)
+                    else torch.empty(x.shape, dtype=RING.dtype)
                 )
                 tensors.append(space)
                 incoming.append(Parcel(party, receiver, space))
@@ -172,7 +173,7 @@ class Additive(Protocol):
         lasting: bool = False,
         name: str = "a value",
     ) -> Number:
-        self._check_adopted(shares, shape, torch.int64, name)
+        self._check_adopted(shares, shape, RING.dtype, name)
         out = self._arithmetic(list(shares), torch.Size(shape), Scale(frac_bits, headroom, precise))
         out.storage.lasting = lasting
         return out
@@ -237,7 +238,7 @@ class Additive(Protocol):
 
     def _product(self, result: product.Product, scale: Scale) -> Number:
         parts, shape, premask = result
-        content = Shares.premasked(self, parts or _meta(shape, torch.int64), premask)
+        content = Shares.premasked(self, parts or _meta(shape, RING.dtype), premask)
         return Number(self, content, Storage(shape.numel(), scale))
 
     @override
@@ -268,7 +269,7 @@ class Additive(Protocol):
     def scale(self, x: Number, factor: float, frac_bits: int | None = None) -> Number | None:
         target = x.settled_bits if frac_bits is None else frac_bits
         drop = abs(factor) * 2.0 ** (target - x.frac_bits)
-        if not 2.0**-62 <= drop < 1 - 2.0**-62:
+        if not 2.0**-RING.value_bits <= drop < 1 - 2.0**-RING.value_bits:
             return None
         self.together(x)
         form = truncation.scaled(self._source, _simple(x), drop)
@@ -352,7 +353,7 @@ class Additive(Protocol):
         unsettled = opened(x.facts).unsettled
         if unsettled is not None and simple_mask(x.facts) is None:
             mask, bits = unsettled
-            if period << (x.frac_bits + bits) <= 1 << 64:
+            if period << (x.frac_bits + bits) <= RING.size:
                 return mask, x.frac_bits + bits
         self.together(x)
         return _simple(x), x.frac_bits
@@ -404,7 +405,7 @@ class Additive(Protocol):
     # --- construction ----------------------------------------------------------------------------------------------
 
     def _arithmetic(self, parts: list[Tensor], shape: torch.Size, scale: Scale) -> Number:
-        content = Shares(self, parts or _meta(shape, torch.int64))
+        content = Shares(self, parts or _meta(shape, RING.dtype))
         return Number(self, content, Storage(shape.numel(), scale))
 
     def _binary(self, parts: list[Tensor], shape: torch.Size) -> Bits:

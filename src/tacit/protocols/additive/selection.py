@@ -13,6 +13,7 @@ from torch import Tensor
 from tacit.protocols.additive import kernels
 from tacit.protocols.additive.masks import BitMask, Form, Scaled
 from tacit.protocols.additive.source.base import Dealt, Source
+from tacit.ring.ring import RING
 
 __all__ = ["draw_bit_mask", "selected", "to_ring"]
 
@@ -50,7 +51,7 @@ def to_ring(source: Source, bit: BitMask, indices: Sequence[int]) -> list[Tensor
     out = []
     for k, index in enumerate(indices):
         assert bit.opened is not None
-        c = bit.opened.to(torch.int64)
+        c = bit.opened.to(RING.dtype)
         part = (1 - 2 * c) * ring.parts[k]
         out.append(part + c if index == 0 else part)
     return out

@@ -20,6 +20,7 @@ from fractions import Fraction
 
 from tacit.protocols.additive.masks import Mask, Scaled
 from tacit.protocols.additive.source.base import Source
+from tacit.ring.ring import RING
 
 __all__ = ["scaled", "truncated"]
 
@@ -29,7 +30,7 @@ def truncated(source: Source, z: Mask, bits: int) -> Scaled:
 
     msb(a) 2^(64-bits) matters modulo 2^64 only, so its shares have no more than their top `bits` bits.
     """
-    return _form(source, z, 1 << (64 - bits), 64 - bits)
+    return _form(source, z, 1 << (RING.bits - bits), RING.bits - bits)
 
 
 def scaled(source: Source, z: Mask, factor: float) -> Scaled:
@@ -43,7 +44,7 @@ def scaled(source: Source, z: Mask, factor: float) -> Scaled:
     exact where z is zero, for the two fractions add up to a whole number then. With
     m = 2^(64-s) it is the truncation by s bits. Producer: 16 bytes an element.
     """
-    return _form(source, z, 4 * round(2**62 * Fraction(factor)), 0)
+    return _form(source, z, 4 * round((1 << RING.value_bits) * Fraction(factor)), 0)
 
 
 def _form(source: Source, z: Mask, multiplier: int, zeros: int) -> Scaled:

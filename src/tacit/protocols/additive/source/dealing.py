@@ -25,11 +25,10 @@ from tacit.protocols.additive.source.base import Dealt
 from tacit.ring import kernels
 from tacit.ring.memory import space
 from tacit.ring.prg import Stream
+from tacit.ring.ring import RING
 from tacit.session.session import Session
 
-__all__ = ["RING_BYTES", "Dealing", "Delivery", "Links", "width"]
-
-RING_BYTES = 8
+__all__ = ["Dealing", "Delivery", "Links"]
 
 Shape = Sequence[int]
 Run = tuple[int, int]
@@ -103,7 +102,7 @@ class Dealing:
 
     def private_ring(self, shape: Shape, holder: int) -> Dealt:
         """A uniform ring tensor that one party and the producer know; the other parties' shares are zero. No bytes."""
-        zero = torch.zeros((), dtype=torch.int64).expand(tuple(shape))
+        zero = torch.zeros((), dtype=RING.dtype).expand(tuple(shape))
         parts = [self._ends[i].ring(shape) if i == holder else zero for i in self._hosted]
         return Dealt(parts, self._at_producer[holder].ring(shape) if self._at_producer else None)
 
@@ -142,7 +141,7 @@ class Dealing:
 
         `widths` says where fewer bytes will do: of multiples of 2^(64 - 8 w) only the top w bytes are shared and sent.
         """
-        groups, runs = _layout(tuple(shapes), tuple(widths or [RING_BYTES] * len(shapes)))
+        groups, runs = _layout(tuple(shapes), tuple(widths or [RING.bytes] * len(shapes)))
         made: Sequence[Tensor | None] = make() if self._at_producer else [None] * len(shapes)
         hosted = []
         for data in self.packed(name, runs, lambda frame: _narrow(made, groups, runs, frame)):
@@ -152,12 +151,12 @@ class Dealing:
 
     def packed(self, name: str, runs: Sequence[Run], fill: Callable[[Tensor], None]) -> list[Tensor]:
         """Deal runs of words in one frame, which `fill` writes at the producer; each hosted party's bytes."""
-        whole = all(width == RING_BYTES for width, _ in runs)
+        whole = all(width == RING.bytes for width, _ in runs)
         total = sum(width * count for width, count in runs)
 
         def take_from(stream: Stream, frame: Tensor) -> None:
             if whole:
-                stream.subtract_from(frame.view(torch.int64))
+                stream.subtract_from(frame.view(RING.dtype))
                 return
             share = stream.bytes(total)
             for (width, _), mine, its in zip(runs, _cut(frame, runs), _cut(share, runs), strict=True):
@@ -192,7 +191,7 @@ class Dealing:
         self, name: str, shape: Shape, widths: Sequence[int], fill: Callable[..., None]
     ) -> list[list[Tensor]]:
         def make() -> list[Tensor]:
-            values = [torch.empty(tuple(shape), dtype=torch.int64) for _ in widths]
+            values = [torch.empty(tuple(shape), dtype=RING.dtype) for _ in widths]
             fill(*values)
             return values
 
@@ -288,24 +287,19 @@ def _narrow(values: Sequence[Tensor | None], groups: Sequence[_Group], runs: Seq
     """Write the tops of ring elements to a frame, those of each run one after the other."""
     for group, (width, count), piece in zip(groups, runs, _cut(frame, runs), strict=True):
         flat = [t.reshape(-1) for t in values[group.start : group.stop] if t is not None]
-        if width == RING_BYTES and piece.storage_offset() % RING_BYTES == 0:
-            torch.cat(flat, out=piece.view(torch.int64))
+        if width == RING.bytes and piece.storage_offset() % RING.bytes == 0:
+            torch.cat(flat, out=piece.view(RING.dtype))
         else:
-            joined = flat[0] if len(flat) == 1 else torch.cat(flat, out=space((count,), torch.int64))
+            joined = flat[0] if len(flat) == 1 else torch.cat(flat, out=space((count,), RING.dtype))
             kernels.on(joined).narrow(joined, width, piece)
 
 
 def _widened(words: Tensor, width: int) -> Tensor:
     """Ring elements with words at their tops and zeros below."""
-    if width == RING_BYTES and words.storage_offset() % RING_BYTES == 0:
-        return words.view(torch.int64)
+    if width == RING.bytes and words.storage_offset() % RING.bytes == 0:
+        return words.view(RING.dtype)
     return kernels.on(words).widen(words, width)
 
 
-_WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, RING_BYTES: torch.int64}
+_WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _TYPED = frozenset(_WORDS)
-
-
-def width(zeros: int) -> int:
-    """The bytes that a share of a multiple of 2^zeros has."""
-    return (64 - zeros + 7) // 8

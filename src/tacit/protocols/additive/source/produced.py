@@ -17,7 +17,8 @@ from typing_extensions import override
 from tacit.protocols.additive import comparison, conjunction, exponential, kernels, powers
 from tacit.protocols.additive.kernels.waves import Waves
 from tacit.protocols.additive.source.base import Bilinear, Dealt, Product, Rows, Source
-from tacit.protocols.additive.source.dealing import RING_BYTES, Dealing, Delivery, width
+from tacit.protocols.additive.source.dealing import Dealing, Delivery
+from tacit.ring.ring import RING
 from tacit.session.session import Session
 
 __all__ = ["Produced"]
@@ -52,7 +53,7 @@ class Produced(Source):
         def fill(out: Tensor) -> None:
             out.copy_(_known(a))
 
-        return [part for (part,) in self._dealing.words("withheld mask", shape, [RING_BYTES], fill)]
+        return [part for (part,) in self._dealing.words("withheld mask", shape, [RING.bytes], fill)]
 
     # --- products --------------------------------------------------------------------------------------------------
 
@@ -82,7 +83,7 @@ class Produced(Source):
         def make() -> list[Tensor]:
             return [_known(s) * _known(t) for s, t in factors]
 
-        widths = [width(count) for count in zeros]
+        widths = [RING.bytes_above(count) for count in zeros]
         return self._dealing.ring("products of terms", [shape] * len(factors), make, widths)
 
     # --- truncation and selection ----------------------------------------------------------------------------------
@@ -94,7 +95,7 @@ class Produced(Source):
         def fill(high: Tensor, wrap: Tensor) -> None:
             kernels.on(high).scaled_parts(_known(a), multiplier, high, wrap)
 
-        return self._dealing.words("truncation", shape, [RING_BYTES, width(zeros)], fill)
+        return self._dealing.words("truncation", shape, [RING.bytes, RING.bytes_above(zeros)], fill)
 
     @override
     def selection(self, a: Dealt, beta: Dealt, shape: torch.Size, scaled: tuple[int, int] | None = None) -> Rows:
@@ -107,7 +108,7 @@ class Produced(Source):
             else:
                 kernels.on(high).scaled_parts(_known(a), multiplier, high, wrap, _known(beta).expand(shape))
 
-        widths = [RING_BYTES] if scaled is None else [RING_BYTES, width(zeros)]
+        widths = [RING.bytes] if scaled is None else [RING.bytes, RING.bytes_above(zeros)]
         return self._dealing.words("selection", shape, widths, fill)
 
     @override
@@ -117,7 +118,7 @@ class Produced(Source):
         def fill(out: Tensor) -> None:
             out.copy_(_known(beta))
 
-        return [part for (part,) in self._dealing.words("arithmetic bits", shape, [RING_BYTES], fill)]
+        return [part for (part,) in self._dealing.words("arithmetic bits", shape, [RING.bytes], fill)]
 
     # --- comparison ------------------------------------------------------------------------------------------------
 
