@@ -13,6 +13,7 @@ from tacit.aten.windows import Windows, adaptive, fixed, gathered, scattered
 from tacit.functions.maximum import Maximum
 from tacit.protocols.number import Number
 from tacit.protocols.remembered import Remembered
+from tacit.ring.fixed_point import VALUE_BITS
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import arithmetic, as_secret, secret
 from tacit.tensor.registry import implements
@@ -22,7 +23,7 @@ MAXIMA: Remembered[Maximum] = Remembered("the maxima of all windows, by the wind
 Operand = Any
 Sizes = Sequence[int]
 
-LOWEST = -(1 << 62)
+LOWEST = -(1 << VALUE_BITS)
 """The ring element that padding holds in a maximum: below every number, and every difference to it is comparable."""
 
 

@@ -22,6 +22,7 @@ from tacit.functions.sigmoid import tanh_times
 from tacit.protocols.remembered import Remembered
 from tacit.protocols.scale import SUM_BITS
 from tacit.protocols.values import Value
+from tacit.ring.fixed_point import VALUE_BITS
 from tacit.tensor import SecretTensor
 from tacit.tensor.above_autograd import before_autograd, with_secret_states
 from tacit.tensor.operands import arithmetic, plain, protocol_of, secret
@@ -194,7 +195,7 @@ def _sum(x: Tensor, y: Tensor) -> Tensor:
     if not (isinstance(x, SecretTensor) and isinstance(y, SecretTensor)):
         return x + y
     a, b = arithmetic(x), arithmetic(y)
-    return secret(a.added(b), x.dtype) if a.frac_bits == b.frac_bits <= 62 - SUM_BITS else x + y
+    return secret(a.added(b), x.dtype) if a.frac_bits == b.frac_bits <= VALUE_BITS - SUM_BITS else x + y
 
 
 def _settled(tensors: Sequence[Tensor]) -> list[Tensor]:

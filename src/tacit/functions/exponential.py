@@ -9,6 +9,7 @@ import torch
 
 from tacit.protocols.number import Number
 from tacit.protocols.series import HIGHEST as WINDOW
+from tacit.ring.fixed_point import VALUE_BITS
 
 __all__ = ["exp", "exp2", "exp_nonpositive", "exp_within"]
 
@@ -36,9 +37,9 @@ def _exponent(x: Number, rate: float) -> Number:
     """x times a rate, modulo 64."""
     if rate == round(rate):
         return x.times_integer(round(rate))
-    most = 62 - 6 - LEAST_RATE_BITS
+    most = VALUE_BITS - 6 - LEAST_RATE_BITS
     x = x.settle(min(most, x.protocol.frac_bits + 16)) if x.frac_bits > most else x
-    bits = min(RATE_BITS, 62 - 6 - x.frac_bits)
+    bits = min(RATE_BITS, VALUE_BITS - 6 - x.frac_bits)
     return x.times_integer(round(rate * 2.0**bits)).rescaled(x.frac_bits + bits)
 
 
@@ -62,7 +63,7 @@ def exp2(x: Number, rate: float = 1.0) -> Number:
     Cost: 4 rounds.   Reveals: nothing.
     """
     protocol = x.protocol
-    top = 62 - protocol.frac_bits
+    top = VALUE_BITS - protocol.frac_bits
     offsets = [0, *range(WINDOW, top - WINDOW, WINDOW), top - WINDOW]
     last = math.floor(4 * top / LOG2E) / 4 * LOG2E  # less than all, by more than what rounding adds
     ends = [LOWEST * LOG2E, *(k + WINDOW - 0.13 for k in offsets[:-1]), last]
@@ -71,7 +72,7 @@ def exp2(x: Number, rate: float = 1.0) -> Number:
     for k in offsets:
         found = protocol.powers_of_two(_lowered(exponent, k))
         powers.append(found.rescaled(found.frac_bits - k))
-    edge = 2.0 ** (62 - x.frac_bits)
+    edge = 2.0 ** (VALUE_BITS - x.frac_bits)
     bits = protocol.less(x, [round(min(max(e / rate, -edge), edge) * 2.0**x.frac_bits) for e in ends])
     inside = [a ^ b for a, b in pairwise(bits)]  # [x < t] implies [x < u] for t < u
     above = bits[-1].invert()

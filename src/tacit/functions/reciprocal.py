@@ -11,7 +11,7 @@ from tacit.functions.linear import apply_public, argument, fractional
 from tacit.functions.step import Octaves
 from tacit.protocols.number import Number
 from tacit.protocols.series import Harmonics
-from tacit.ring.fixed_point import encode
+from tacit.ring.fixed_point import VALUE_BITS, encode
 from tacit.ring.shapes import broadcast
 
 __all__ = ["WORKING_BITS", "quotient", "reciprocal"]
@@ -152,7 +152,7 @@ def _raised(n: Tensor, frac_bits: int) -> tuple[Tensor, int]:
 
 def _times_ring(scale: Number, n: Tensor, bits: int) -> Number:
     """Where no quotient would fit the scale is zero, so there a number may be cut off; but at every party alike."""
-    ring = (n * 2.0**bits).round().clamp(-(2.0**62), 2.0**62).to(torch.int64)
+    ring = (n * 2.0**bits).round().clamp(-(2.0**VALUE_BITS), 2.0**VALUE_BITS).to(torch.int64)
     out = apply_public(scale, ring, torch.mul, broadcast(scale.shape, ring.shape))
     return out.rescaled(out.frac_bits + bits)
 

@@ -10,9 +10,10 @@ import torch
 from tacit.functions.linear import fractional, times_public
 from tacit.functions.reciprocal import RESULT_BITS, WORKING_BITS
 from tacit.functions.roots import ROOT
-from tacit.functions.step import RING_BITS, Steps
+from tacit.functions.step import Steps
 from tacit.protocols.number import Number
 from tacit.protocols.values import Bits
+from tacit.ring.fixed_point import VALUE_BITS
 
 __all__ = ["EXTRA_BITS", "Squares"]
 
@@ -85,9 +86,9 @@ class Squares(NamedTuple):
         """
         both = self._side_by_side()
         protocol = both.protocol
-        steps = Steps(both, [4**k for k in range(RING_BITS // 2)])
+        steps = Steps(both, [4**k for k in range(VALUE_BITS // 2)])
         first = self._edge.bit_length() // 2  # from 4^first on, the coarse one counts
-        octaves = range(RING_BITS // 2)
+        octaves = range(VALUE_BITS // 2)
         inverse = [0.0] + [2.0 ** -(2 * k + 2) for k in octaves]
         b, c = self.fine.frac_bits // 2, self.coarse.frac_bits // 2
         back = [0.0] + [2.0 ** (k + 1) for k in octaves]
@@ -97,7 +98,7 @@ class Squares(NamedTuple):
 
         far = [0.0] * (first + 1)
         small = _half(steps.bits, 1, self.fine, first)
-        scales = [part(inverse, RING_BITS, 0), part(far + inverse[first + 1 :], RING_BITS, 1)]
+        scales = [part(inverse, VALUE_BITS, 0), part(far + inverse[first + 1 :], VALUE_BITS, 1)]
         unscale = [part([v * 2.0**-b for v in back], b, 0), part(far + [v * 2.0**-c for v in back[first + 1 :]], 0, 1)]
         fine, coarse = self._halves(both)
         (near,) = protocol.select([(small, _undivided(fine))])
@@ -118,7 +119,7 @@ class Squares(NamedTuple):
     @property
     def _edge(self) -> int:
         """Where the coarse sum begins to count, as a ring element: a quarter of what the fine one may be."""
-        return 1 << (RING_BITS - 2 - self.fine.frac_bits + self.coarse.frac_bits)
+        return 1 << (VALUE_BITS - 2 - self.fine.frac_bits + self.coarse.frac_bits)
 
     def _side_by_side(self) -> Number:
         """Both as integers, to be compared with the same thresholds in the same rounds."""

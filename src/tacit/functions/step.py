@@ -10,11 +10,9 @@ import torch
 
 from tacit.protocols.number import Number
 from tacit.protocols.values import Bits
+from tacit.ring.fixed_point import VALUE_BITS
 
 __all__ = ["Octaves", "Steps", "one_hot"]
-
-RING_BITS = 62
-"""A number of f fractional bits is below 2^(62 - f) in magnitude: that is what a truncation asks."""
 
 
 class Steps:
@@ -66,8 +64,8 @@ class Octaves:
         f = x.frac_bits
         bounded = least >= 2.0 ** (-f)
         low = 2 * math.floor(math.log2(least) / 2) + 2 if bounded else 2 - f + f % 2
-        high = 2 * math.floor(math.log2(most) / 2) + 2 if most < 2.0 ** (RING_BITS - f) else RING_BITS
-        self.exponents = range(low, max(min(high, (RING_BITS - f) // 2 * 2), low) + 1, 2)
+        high = 2 * math.floor(math.log2(most) / 2) + 2 if most < 2.0 ** (VALUE_BITS - f) else VALUE_BITS
+        self.exponents = range(low, max(min(high, (VALUE_BITS - f) // 2 * 2), low) + 1, 2)
         """All e, ascending."""
         self._x, self._signed, self._bounded = x, signed, bounded
         edges = [1 << (f + e) for e in self.exponents[:-1]]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tacit.protocols.values import Value
+from tacit.ring.fixed_point import VALUE_BITS
 from tacit.tensor import SecretTensor
 from tacit.watch.content import content
 from tacit.watch.indices import same_choice
@@ -240,7 +241,7 @@ class Call:
             self._judge_exact(now, want, choose)
             return now
         far = torch.zeros_like(want, dtype=torch.bool)
-        outside = want.abs() >= 2.0 ** (62 - self._frac_bits)
+        outside = want.abs() >= 2.0 ** (VALUE_BITS - self._frac_bits)
         if bool(outside.any()) and self._masks():
             far = outside & (want.sign() == now.sign()) & (now.abs() >= FAR)
         unknown = (want.isnan() | want.isinf()) & ~far
@@ -281,7 +282,7 @@ class Call:
 
     def _masks(self) -> bool:
         """Whether an operand is beyond what fixed point holds, as the numbers are by which scores are masked out."""
-        beyond = 2.0 ** (62 - self._frac_bits)
+        beyond = 2.0 ** (VALUE_BITS - self._frac_bits)
         values = [o.value for o in self._operands if _floats(o)]
         values += [x for x in leaves(self._args, self._kwargs) if isinstance(x, Tensor) and id(x) not in self._ids()]
         numbers = [abs(x) for x in leaves(self._args, self._kwargs) if isinstance(x, float)]
@@ -294,7 +295,7 @@ class Call:
         mask = dict(self._values()).get("attn_mask")
         if not isinstance(mask, Tensor) or not mask.is_floating_point() or want.dim() < 2:
             return torch.ones_like(want, dtype=torch.bool)
-        some = (mask > -(2.0 ** (62 - self._frac_bits))).any(-1, keepdim=True)
+        some = (mask > -(2.0 ** (VALUE_BITS - self._frac_bits))).any(-1, keepdim=True)
         return some.expand(want.shape) if some.shape[-2] == want.shape[-2] else torch.ones_like(want, dtype=torch.bool)
 
     def _ids(self) -> set[int]:

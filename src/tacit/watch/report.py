@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tacit.ring.fixed_point import VALUE_BITS
 from tacit.watch.place import Place
 from tacit.watch.tolerance import documented
 
@@ -77,7 +78,7 @@ def advice(want: Tensor, bad: Tensor, operands: Sequence[tuple[str, Tensor]], fr
     top = max((float(x.max()) for x in inputs if x.numel()), default=0.0)
     if not want.dtype.is_floating_point:
         return "the result is exact on operands within the ring: bring them to a smaller scale, or use fewer frac_bits"
-    room = max(62 - 2 * frac_bits, 10)
+    room = max(VALUE_BITS - 2 * frac_bits, 10)
     if max(largest, top) >= 2.0 ** (room - 1):
         return (
             f"numbers are too large for {frac_bits} fractional bits, at which a product holds 2^{room}: "
