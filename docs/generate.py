@@ -52,12 +52,12 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def overloads() -> str:
-    """Return every ATen operator with a secret counterpart, a line for each module of `tacit.aten`."""
+    """Return every ATen operator with a secret counterpart, a line for each file that has some."""
     families: dict[str, set[str]] = {}
     for overload, handler in HANDLERS.items():
-        module = inspect.unwrap(handler).__module__.rsplit(".", 1)[-1]
+        module = inspect.unwrap(handler).__module__.removeprefix("tacit.").replace(".", "/")
         families.setdefault(module, set()).add(str(overload).removeprefix("aten.").rsplit(".", 1)[0])
-    rows = [[f"`aten/{module}.py`", ", ".join(f"`{name}`" for name in sorted(families[module]))] for module in families]
+    rows = [[f"`{module}.py`", ", ".join(f"`{name}`" for name in sorted(families[module]))] for module in families]
     return f"{len(HANDLERS)} overloads.\n\n" + table(["family", "operators"], sorted(rows))
 
 

@@ -35,8 +35,8 @@ from tacit.session.launch import Launch, connect, current
 from tacit.session.ledger import where
 from tacit.session.session import Session
 from tacit.tensor import SecretTensor
+from tacit.tensor.dispatch import fingerprint
 from tacit.tensor.nested import mapped, revealed_module, secrets_in, shared_module
-from tacit.tensor.tensor import fingerprint
 from tacit.watch.precision import Precision, stop, warn
 from tacit.watch.range import Range
 

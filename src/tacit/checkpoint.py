@@ -25,7 +25,7 @@ from tacit.errors import DataError
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.values import Bits, Value
 from tacit.tensor import SecretTensor
-from tacit.tensor.tensor import fingerprint
+from tacit.tensor.dispatch import fingerprint
 
 __all__ = ["load", "save"]
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import tacit
-from tacit.session import eager
+from tacit.session import changes, eager
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit, which the compiler imports
 
@@ -17,14 +17,14 @@ P = torch.tensor([[0.5, -1.0, 2.0, 0.25], [1.5, 3.0, -0.5, 1.0]])
 @pytest.fixture(autouse=True)
 def _alone():
     """Sessions that other tests have left open do not count here."""
-    left = eager._open
+    left = changes._open
     if left:
-        eager._open = 1
-        eager.end()
+        changes._open = 1
+        changes.end()
     yield
     if left:
-        eager.begin()
-        eager._open = left
+        changes.begin()
+        changes._open = left
 
 
 @pytest.fixture

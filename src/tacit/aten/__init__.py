@@ -35,13 +35,9 @@ from tacit.aten import (
     weights,
     where,
 )
-from tacit.tensor.deferred import register_waiting
-from tacit.tensor.in_place import register_in_place
-from tacit.tensor.public import register_public
+from tacit.tensor.in_place import complete
 
-register_waiting()
-register_public()
-register_in_place()
+complete()
 
 __all__ = [
     "activation",

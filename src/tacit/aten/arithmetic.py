@@ -17,6 +17,7 @@ from tacit.protocols.number import Number
 from tacit.protocols.scale import SLACK_BITS
 from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor
+from tacit.tensor.deferred import deferring
 from tacit.tensor.operands import (
     arithmetic,
     as_bits,
@@ -106,7 +107,7 @@ def wrapped(result: Number | Tensor, dtype: torch.dtype, *operands: Operand) -> 
     return finish(result, dtype, *operands)
 
 
-@implements(aten.add.Tensor, aten.add.Scalar)
+@deferring(aten.add.Tensor, aten.add.Scalar)
 def add(func: Any, x: Operand, y: Operand, *, alpha: float = 1) -> SecretTensor:
     """x + alpha y; of bits, whether either is set."""
     dtype = result_dtype(x, y)
@@ -115,26 +116,26 @@ def add(func: Any, x: Operand, y: Operand, *, alpha: float = 1) -> SecretTensor:
     return wrapped(combine(x, y, alpha), dtype, x, y)
 
 
-@implements(aten.sub.Tensor, aten.sub.Scalar)
+@deferring(aten.sub.Tensor, aten.sub.Scalar)
 def subtract(func: Any, x: Operand, y: Operand, *, alpha: float = 1) -> SecretTensor:
     """x - alpha y."""
     return wrapped(combine(x, y, -alpha), _number_dtype(x, y), x, y)
 
 
-@implements(aten.rsub.Scalar, aten.rsub.Tensor)
+@deferring(aten.rsub.Scalar, aten.rsub.Tensor)
 def reverse_subtract(func: Any, x: Operand, y: Operand, alpha: float = 1) -> SecretTensor:
     """y - alpha x."""
     return wrapped(combine(y, x, -alpha), _number_dtype(x, y), x, y)
 
 
-@implements(aten.neg.default)
+@deferring(aten.neg.default)
 def negate(func: Any, x: SecretTensor) -> SecretTensor:
     """-x. Local."""
     value = number(x)
     return wrapped(-value, _number_dtype(x), x)
 
 
-@implements(aten.mul.Tensor, aten.mul.Scalar)
+@deferring(aten.mul.Tensor, aten.mul.Scalar)
 def mul(func: Any, x: Operand, y: Operand) -> SecretTensor:
     """x y; of bits, whether both are set."""
     dtype = result_dtype(x, y)
@@ -143,7 +144,7 @@ def mul(func: Any, x: Operand, y: Operand) -> SecretTensor:
     return wrapped(multiply(x, y), dtype, x, y)
 
 
-@implements(aten.div.Tensor, aten.div.Scalar)
+@deferring(aten.div.Tensor, aten.div.Scalar)
 def divide(func: Any, x: Operand, y: Operand) -> SecretTensor:
     """x / y. By a public number: a product with its inverse. By a secret: see `functions.reciprocal`."""
     dtype = result_dtype(x, y)

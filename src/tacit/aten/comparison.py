@@ -14,6 +14,7 @@ from tacit.protocols.number import Number
 from tacit.protocols.values import Bits
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.tensor import SecretTensor
+from tacit.tensor.above_autograd import before_autograd
 from tacit.tensor.operands import (
     arithmetic,
     bits,
@@ -130,6 +131,9 @@ def larger_into(func: Any, x: Operand, y: Operand, *, out: SecretTensor) -> Secr
     keep_precise(out, y)
     write(out, larger(aten.maximum.default if func is aten.maximum.out else aten.minimum.default, x, y))
     return out
+
+
+before_autograd(aten.isfinite.default, lambda x: torch.isnan(x).logical_not())  # PyTorch's definition compares
 
 
 @implements(aten.isnan.default, aten.isinf.default)

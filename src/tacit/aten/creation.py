@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from tacit.tensor import SecretTensor
+from tacit.tensor.dispatch import fingerprint
 from tacit.tensor.operands import keep_precise, protocol_of, public_secret, write
+from tacit.tensor.refusals import no_place_for_a_secret
 from tacit.tensor.registry import implements
-from tacit.tensor.tensor import fingerprint, no_place_for_a_secret
 
 aten = torch.ops.aten
 

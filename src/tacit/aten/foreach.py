@@ -15,7 +15,6 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-import torch.utils._foreach_utils as foreach_utils
 from torch import Tensor
 
 from tacit.aten.arithmetic import gradients
@@ -25,8 +24,8 @@ from tacit.protocols.number import Number
 from tacit.protocols.remembered import Facts, Remembered
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import arithmetic, is_precise, keep_precise, plain, protocol_of, public_secret, secret, write
+from tacit.tensor.refusals import no_place_for_a_secret
 from tacit.tensor.registry import implements
-from tacit.tensor.tensor import no_place_for_a_secret
 
 aten = torch.ops.aten
 List = Sequence[Tensor]
@@ -274,6 +273,3 @@ def _register_all() -> None:
 
 
 _register_all()
-supported: list[type[Tensor]] = foreach_utils._foreach_supported_types
-if SecretTensor not in supported:
-    supported.append(SecretTensor)  # for clipping; PyTorch does the same for its own DTensor

@@ -28,6 +28,7 @@ from tacit.tensor.operands import (
     scalar,
     secret,
 )
+from tacit.tensor.public import publicly_first
 from tacit.tensor.refusals import unsupported
 from tacit.tensor.registry import implements
 
@@ -125,13 +126,13 @@ def truth(x: Operand) -> Operand:
     return x.to(torch.bool) if isinstance(x, Tensor) else x
 
 
-@implements(aten.logical_not.default)
+@publicly_first(aten.logical_not.default)
 def negation(func: Any, x: SecretTensor) -> SecretTensor:
     """Whether x is false, or 0. Local; see `truth` for numbers."""
     return invert(aten.bitwise_not.default, truth(x))
 
 
-@implements(aten.logical_and.default, aten.logical_or.default, aten.logical_xor.default)
+@publicly_first(aten.logical_and.default, aten.logical_or.default, aten.logical_xor.default)
 def connective(func: Any, x: Operand, y: Operand) -> SecretTensor:
     """x and y, x or y, either of the two, where a number other than 0 counts as true; see `truth`."""
     known, other = plain(x), plain(y)
@@ -141,7 +142,7 @@ def connective(func: Any, x: Operand, y: Operand) -> SecretTensor:
     return combined(func, truth(x), truth(y))
 
 
-@implements(aten.bitwise_not.default)
+@publicly_first(aten.bitwise_not.default)
 def invert(func: Any, x: SecretTensor) -> SecretTensor:
     """not x; of integers -x - 1. Local."""
     if x.dtype not in (torch.bool, torch.uint8) and not x.dtype.is_floating_point:
@@ -151,7 +152,7 @@ def invert(func: Any, x: SecretTensor) -> SecretTensor:
     return secret(as_bits(x).invert())
 
 
-@implements(aten.bitwise_and.Tensor, aten.bitwise_and.Scalar, aten.bitwise_and.Scalar_Tensor)
+@publicly_first(aten.bitwise_and.Tensor, aten.bitwise_and.Scalar, aten.bitwise_and.Scalar_Tensor)
 def conjunction(func: Any, x: Operand, y: Operand) -> SecretTensor:
     """x and y. One round; of integers 5 or 6, see `bitwise`."""
     if result_dtype(x, y) != torch.bool:
@@ -159,7 +160,7 @@ def conjunction(func: Any, x: Operand, y: Operand) -> SecretTensor:
     return secret(as_bits(x, y) & as_bits(y, x))
 
 
-@implements(aten.bitwise_or.Tensor, aten.bitwise_or.Scalar, aten.bitwise_or.Scalar_Tensor)
+@publicly_first(aten.bitwise_or.Tensor, aten.bitwise_or.Scalar, aten.bitwise_or.Scalar_Tensor)
 def disjunction(func: Any, x: Operand, y: Operand) -> SecretTensor:
     """x or y. One round; of integers 5 or 6, see `bitwise`."""
     if result_dtype(x, y) != torch.bool:
@@ -167,7 +168,7 @@ def disjunction(func: Any, x: Operand, y: Operand) -> SecretTensor:
     return secret(as_bits(x, y) | as_bits(y, x))
 
 
-@implements(aten.bitwise_xor.Tensor, aten.bitwise_xor.Scalar, aten.bitwise_xor.Scalar_Tensor)
+@publicly_first(aten.bitwise_xor.Tensor, aten.bitwise_xor.Scalar, aten.bitwise_xor.Scalar_Tensor)
 def difference(func: Any, x: Operand, y: Operand) -> SecretTensor:
     """Either x or y. Local; of integers 5 or 6 rounds, see `bitwise`."""
     if result_dtype(x, y) != torch.bool:

@@ -24,7 +24,7 @@ from tacit.protocols.scale import SUM_BITS
 from tacit.protocols.values import Value
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.tensor import SecretTensor
-from tacit.tensor.above_autograd import before_autograd, with_secret_states
+from tacit.tensor.above_autograd import before_autograd, first, go_on
 from tacit.tensor.operands import arithmetic, plain, protocol_of, secret
 from tacit.tensor.refusals import unsupported
 from tacit.tensor.registry import implements
@@ -254,6 +254,28 @@ def pad_sequence(
 before_autograd(aten._pack_padded_sequence.default, pack)
 before_autograd(aten._pad_packed_sequence.default, pad)
 before_autograd(aten.pad_sequence.default, pad_sequence)
+
+
+def with_secret_states(overload: Any, place: int) -> None:
+    """Have public weights write the products with a public state, where a secret input is added, into a secret.
+
+    `place` is that of the states; those of LSTMs are a list.
+    """
+
+    def kernel(keys: Any, x: Tensor, *args: Any) -> Any:
+        tensors = [t for a in args for t in (a if isinstance(a, list | tuple) else [a]) if isinstance(t, Tensor)]
+        weights = tensors[place + (len(args[place]) if isinstance(args[place], list | tuple) else 1) :]
+        if isinstance(x, SecretTensor) and not any(isinstance(t, SecretTensor) for t in weights):
+            states = args[place]
+            hidden = [_trivially(t, x) for t in states] if isinstance(states, list | tuple) else _trivially(states, x)
+            args = (*args[:place], hidden, *args[place + 1 :])
+        return go_on(overload, keys, x, *args)
+
+    first(overload, kernel)
+
+
+def _trivially(state: Tensor, beside: SecretTensor) -> Tensor:
+    return state if isinstance(state, SecretTensor) else beside.new_zeros(state.shape, dtype=state.dtype) + state
 
 
 for kind in (aten.rnn_tanh, aten.rnn_relu, aten.gru):

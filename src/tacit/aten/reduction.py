@@ -17,6 +17,7 @@ from tacit.protocols.number import Number
 from tacit.protocols.scale import SLACK_BITS
 from tacit.protocols.values import Bits
 from tacit.tensor import SecretTensor
+from tacit.tensor.deferred import deferring
 from tacit.tensor.operands import arithmetic, as_secret, bits, places, plain, public_secret, secret
 from tacit.tensor.registry import implements
 
@@ -24,7 +25,7 @@ aten = torch.ops.aten
 Dims = Any
 
 
-@implements(aten.sum.default, aten.sum.dim_IntList)
+@deferring(aten.sum.default, aten.sum.dim_IntList)
 def total(
     func: Any, x: SecretTensor, dim: Dims = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
 ) -> SecretTensor:
@@ -41,7 +42,7 @@ def sum_over(x: Number, dims: list[int], keepdim: bool) -> Number:
     return x.sum(dims, keepdim=keepdim)
 
 
-@implements(aten.mean.default, aten.mean.dim)
+@deferring(aten.mean.default, aten.mean.dim)
 def mean(
     func: Any, x: SecretTensor, dim: Dims = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
 ) -> SecretTensor:

@@ -8,7 +8,7 @@ end (`lists`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -20,6 +20,7 @@ from tacit.aten.foreach import cut, keep_end_to_end
 from tacit.errors import TacitError
 from tacit.optim.clipping import clip_gradients
 from tacit.optim.lists import END_TO_END, Group, Joined, join
+from tacit.session.changes import while_open
 from tacit.session.ledger import source_line
 from tacit.session.watcher import Guard
 from tacit.tensor import SecretTensor
@@ -147,5 +148,10 @@ def _guard(optimizer: optim.Optimizer) -> Guard | None:
     return None if first is None else first._protocol.session.guard
 
 
-register_optimizer_step_pre_hook(before_step)
-register_optimizer_step_post_hook(finish_step)
+@while_open
+def around_steps() -> Iterator[None]:
+    """Hooks of every optimizer."""
+    hooks = register_optimizer_step_pre_hook(before_step), register_optimizer_step_post_hook(finish_step)
+    yield
+    for hook in hooks:
+        hook.remove()

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any, NamedTuple
 
-from torch import nn, optim
+import torch.utils._foreach_utils as foreach_utils
+from torch import Tensor, nn, optim
 
 from tacit.aten.foreach import flat
+from tacit.session.changes import while_open
 from tacit.tensor import SecretTensor
 
 __all__ = ["END_TO_END", "Group", "Joined", "join"]
 
 Group = dict[str, Any]
 """Of parameters, as an optimizer has it."""
+
+
+@while_open
+def _taken_for_lists() -> Iterator[None]:
+    """Have clipping take secrets for tensors that operators on lists know, as PyTorch does with its own DTensor."""
+    supported: list[type[Tensor]] = foreach_utils._foreach_supported_types
+    supported.append(SecretTensor)
+    yield
+    supported.remove(SecretTensor)
 
 
 class Joined(NamedTuple):

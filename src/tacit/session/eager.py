@@ -1,44 +1,53 @@
 """No compilation while a session is open: `torch.compile` would trace into Tacit itself, so what it made runs eagerly.
 
 PyTorch calls this a stance, which holds for the whole process. Importing its compiler takes a second, so the stance is
-taken once a program has loaded it.
+taken once a program has loaded it: before the session, or by `torch.compile` in it.
 """
 
 from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
 from functools import wraps
 from typing import Any
 
 import torch
 
-__all__ = ["begin", "end"]
+from tacit.session.changes import while_open
 
 EAGERLY = (
     "torch.compile does nothing in a session of Tacit: what it made runs eagerly, as without it, because an operator "
     "on secrets is a protocol among the roles"
 )
 
-_compile = torch.compile
-_open = 0
 _told = False
 _before: Any = None
 """The stance to go back to, where it has been changed."""
 
 
-def begin() -> None:
-    """A session opens."""
-    global _open
-    _open += 1
+@while_open
+def eagerly() -> Iterator[None]:
+    """Take the stance, now or as soon as `torch.compile` is called."""
+    global _before
+    compiler = torch.compile
+
+    @wraps(compiler)
+    def compile_eagerly(*args: Any, **kwargs: Any) -> Any:
+        global _told
+        compiled = compiler(*args, **kwargs)
+        if torch.compile is compile_eagerly:  # and not one that a program has kept for after the session
+            _take()
+            if not _told:
+                _told = True
+                warnings.warn(EAGERLY, stacklevel=2)
+        return compiled
+
     _take()
-
-
-def end() -> None:
-    """A session has ended; with the last one, compilation comes back."""
-    global _open, _before
-    _open -= 1
-    if not _open and _before is not None:
+    torch.compile = compile_eagerly
+    yield
+    torch.compile = compiler
+    if _before is not None:
         torch.compiler.set_stance(
             _before.stance, skip_guard_eval_unsafe=_before.skip_guard_eval_unsafe, force_backend=_before.backend
         )
@@ -50,18 +59,3 @@ def _take() -> None:
     if _before is None and "torch._dynamo" in sys.modules:
         _before = sys.modules["torch._dynamo.eval_frame"]._stance
         torch.compiler.set_stance("force_eager")
-
-
-@wraps(_compile)
-def _compile_outside(*args: Any, **kwargs: Any) -> Any:
-    global _told
-    compiled = _compile(*args, **kwargs)
-    if _open:
-        _take()
-        if not _told:
-            _told = True
-            warnings.warn(EAGERLY, stacklevel=2)
-    return compiled
-
-
-torch.compile = _compile_outside

@@ -12,7 +12,7 @@ from tacit.errors import ConfigError, TacitError, tellable
 from tacit.net.transport import Parcel, Transport
 from tacit.ring.memory import keep_freed
 from tacit.ring.prg import Stream, derive_key
-from tacit.session import eager
+from tacit.session import changes, eager  # noqa: F401 - eager running is such a change
 from tacit.session.config import Config
 from tacit.session.ledger import Ledger
 from tacit.session.meter import Meter
@@ -30,7 +30,6 @@ class Session:
 
     def __init__(self, transport: Transport, config: Config) -> None:
         keep_freed()
-        eager.begin()
         self.transport = transport
         self.config = config
         self.parties: tuple[str, ...] = tuple(config.parties)
@@ -46,6 +45,7 @@ class Session:
         self.closed = False
         self.left_behind = False
         self._streams: dict[tuple[str, str, str], Stream] = {}
+        changes.begin()
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
@@ -157,7 +157,7 @@ class Session:
             if beside is not None:
                 beside.close()
         self._streams.clear()
-        eager.end()
+        changes.end()
         if error is None:
             self.transport.close()
         else:

@@ -17,18 +17,9 @@ from torch import Tensor
 from tacit.errors import TacitError
 from tacit.protocols.values import Value
 from tacit.tensor import SecretTensor
-from tacit.tensor.registry import HANDLERS
+from tacit.tensor.registry import implements
 
-__all__ = ["OPERATORS", "Once", "held", "register_waiting", "waits"]
-
-aten = torch.ops.aten
-NAMES = ("add", "sub", "mul", "div", "rsub")
-OPERATORS = (
-    *(overload for name in NAMES for overload in (getattr(aten, name).Tensor, getattr(aten, name).Scalar)),
-    *(aten.neg.default, aten.sum.default, aten.sum.dim_IntList, aten.mean.default, aten.mean.dim),
-)
-"""Operators with one result, which is no view of an operand."""
-
+__all__ = ["Once", "deferring", "held", "waits"]
 
 DEEPEST = 16
 """How many operators wait for one another. A sum of losses over an epoch would grow without end, so it is computed
@@ -81,13 +72,20 @@ def held(x: Any) -> Any:
     return SecretTensor(unchanged, x.dtype, protocol=x._protocol, shape=x.shape)
 
 
-def register_waiting() -> None:
-    """Have the operators wait where an operand does."""
-    for overload in OPERATORS:
-        HANDLERS[overload] = patient(HANDLERS[overload])
+def deferring(*overloads: Any) -> Callable[[Callable[..., SecretTensor]], Callable[..., SecretTensor]]:
+    """Register a function for ATen overloads as `implements` does, and have them wait where an operand does.
+
+    They have one result, which is no view of an operand.
+    """
+
+    def register(handler: Callable[..., SecretTensor]) -> Callable[..., SecretTensor]:
+        implements(*overloads)(_patient(handler))
+        return handler
+
+    return register
 
 
-def patient(handler: Callable[..., SecretTensor]) -> Callable[..., SecretTensor]:
+def _patient(handler: Callable[..., SecretTensor]) -> Callable[..., SecretTensor]:
     """A handler whose result is computed when it is needed, if one of the operands waits."""
 
     @wraps(handler)

@@ -10,11 +10,10 @@ from torch import Tensor
 from tacit.errors import DataError
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import write
-from tacit.tensor.refusals import public_name
-from tacit.tensor.registry import HANDLERS
-from tacit.tensor.tensor import no_place_for_a_secret
+from tacit.tensor.refusals import no_place_for_a_secret, public_name
+from tacit.tensor.registry import HANDLERS, implements
 
-__all__ = ["register_in_place"]
+__all__ = ["complete"]
 
 aten = torch.ops.aten
 
@@ -36,7 +35,7 @@ def in_place(overload: Any, functional: Any) -> None:
         write(x, result)
         return x
 
-    HANDLERS[overload] = handler
+    implements(overload)(handler)
 
 
 def in_place_view(overload: Any, functional: Any) -> None:
@@ -49,16 +48,25 @@ def in_place_view(overload: Any, functional: Any) -> None:
         x._kind = x.shape, x.stride(), x.dtype
         return x
 
-    HANDLERS[overload] = handler
+    implements(overload)(handler)
 
 
-def register_in_place() -> None:
-    """Give every functional operator with a handler its in-place twin, where PyTorch has one."""
+def complete() -> None:
+    """Give every functional operator with a handler its in-place twin, where PyTorch has one without a handler.
+
+    To be called once, when all families are there; what it adds follows from the table alone.
+    """
     for overload in list(HANDLERS):
-        name, _, kind = overload.__name__.partition(".")
-        packet = getattr(aten, f"{name}_", None)
-        twin = getattr(packet, kind, None) if packet is not None else None
+        twin = NAMED_OTHERWISE.get(overload) or _twin(overload)
         if twin is not None and twin not in HANDLERS and twin._schema.arguments[0].alias_info is not None:
             (in_place_view if torch.Tag.inplace_view in twin.tags else in_place)(twin, overload)
-    in_place(aten.pow_.Scalar, aten.pow.Tensor_Scalar)
-    in_place_view(aten.transpose_.default, aten.transpose.int)
+
+
+NAMED_OTHERWISE = {aten.pow.Tensor_Scalar: aten.pow_.Scalar, aten.transpose.int: aten.transpose_.default}
+"""Twins whose overload has another name."""
+
+
+def _twin(overload: Any) -> Any:
+    name, _, kind = overload.__name__.partition(".")
+    packet = getattr(aten, f"{name}_", None)
+    return None if packet is None else getattr(packet, kind, None)

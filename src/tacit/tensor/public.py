@@ -10,27 +10,18 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from tacit.tensor import SecretTensor
-from tacit.tensor.above_autograd import before_autograd
+from tacit.tensor.dispatch import fingerprint
 from tacit.tensor.operands import public_secret, write
-from tacit.tensor.registry import HANDLERS, LAST_RESORTS
-from tacit.tensor.tensor import fingerprint
+from tacit.tensor.registry import Handler, implements, last_resort
 
-__all__ = ["publicly", "register_public"]
-
-aten = torch.ops.aten
-
-LOGIC = (
-    *(getattr(aten, f"bitwise_{name}").Tensor for name in ("and", "or", "xor")),
-    *(getattr(aten, f"logical_{name}").default for name in ("and", "or", "xor", "not")),
-    aten.bitwise_not.default,
-)
+__all__ = ["publicly", "publicly_first"]
 
 
+@last_resort
 def publicly(func: Any, args: Any, kwargs: Any) -> Any:
     """The operator on public contents, its results public contents again; None if one of its secrets is truly secret.
 
@@ -65,18 +56,16 @@ def _content(x: SecretTensor) -> Tensor:
     return known.clone()
 
 
-def register_public() -> None:
-    """Have the connectives of public bits give public bits, and what has no handler be computed on public contents."""
-    for overload in LOGIC:
-        HANDLERS[overload] = _in_the_clear_first(HANDLERS[overload])
-    LAST_RESORTS.append(publicly)
-    before_autograd(aten.isfinite.default, lambda x: torch.isnan(x).logical_not())  # PyTorch's definition compares
+def publicly_first(*overloads: Any) -> Callable[[Handler], Handler]:
+    """Register a function for ATen overloads as `implements` does, for operands one of which is truly secret."""
 
+    def register(handler: Handler) -> Handler:
+        @wraps(handler)
+        def answered(func: Any, *args: Any, **kwargs: Any) -> Any:
+            found = publicly(func, args, kwargs)
+            return handler(func, *args, **kwargs) if found is None else found
 
-def _in_the_clear_first(handler: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(handler)
-    def answered(func: Any, *args: Any, **kwargs: Any) -> Any:
-        found = publicly(func, args, kwargs)
-        return handler(func, *args, **kwargs) if found is None else found
+        implements(*overloads)(answered)
+        return handler
 
-    return answered
+    return register

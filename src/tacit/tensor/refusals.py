@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from tacit.errors import UnsupportedOperator
+from tacit.errors import TacitError, UnsupportedOperator
 from tacit.session.ledger import source_line
 from tacit.tensor.libraries import advice
 
-__all__ = ["ALTERNATIVES", "public_name", "unsupported", "unsupported_operator", "within"]
+__all__ = ["ALTERNATIVES", "no_place_for_a_secret", "public_name", "unsupported", "unsupported_operator", "within"]
 
 INTERNAL = {
     "_cdist_backward": "the gradient of torch.cdist",
@@ -219,4 +219,12 @@ def within(func: Any, error: UnsupportedOperator, siblings: list[str]) -> Unsupp
         return unsupported_operator(func, siblings)
     return unsupported(
         func, error.instead if error.instead.startswith("it needs") else f"it needs {error.what}: {error.instead}"
+    )
+
+
+def no_place_for_a_secret(what: str) -> TacitError:
+    """The error for a plain tensor that a secret would be written into."""
+    return TacitError(
+        f"{what} ({source_line()}): make the target with torch.zeros_like(secret), or share what it belongs to, "
+        f"tacit.share(module) before its optimizer is made{advice()}"
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["HANDLERS", "LAST_RESORTS", "implements"]
+__all__ = ["HANDLERS", "LAST_RESORTS", "Handler", "implements", "last_resort"]
 
 HANDLERS: dict[Any, Callable[..., Any]] = {}
 """From ATen overload to the function that computes it on secrets."""
 
-LAST_RESORTS: list[Callable[[Any, Any, Any], Any]] = []
-"""Functions that may answer for an operator that neither has a handler nor is made of those that have, or give None."""
+LastResort = Callable[[Any, Any, Any], Any]
+LAST_RESORTS: list[LastResort] = []
+"""They are given an operator with its arguments, and return None where they do not answer."""
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -27,3 +28,9 @@ def implements(*overloads: Any) -> Callable[[Handler], Handler]:
         return handler
 
     return register
+
+
+def last_resort(function: LastResort) -> LastResort:
+    """Register a function that may answer for an operator that neither has a handler nor is made of those that have."""
+    LAST_RESORTS.append(function)
+    return function

@@ -1,34 +1,29 @@
 """The secret tensor: a `torch.Tensor` whose values are shared among the parties.
 
 PyTorch supplies the API, autograd, `torch.nn`, `torch.optim` and `DataLoader`. Below autograd every program is a
-sequence of ATen operators; `SecretTensor.__torch_dispatch__` looks each up in `HANDLERS`, which the modules of
-`tacit.aten` fill.
+sequence of ATen operators, for each of which PyTorch calls `dispatch`.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
-from functools import cache, lru_cache
-from hashlib import blake2b
 from typing import Any, NoReturn, Self
 
 import torch
 from torch import Tensor
 
-from tacit.errors import DataError, RevealError, TacitError, UnsupportedOperator
+from tacit.errors import RevealError, TacitError
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.values import Value
-from tacit.session.ledger import source_line, where
-from tacit.session.session import Session
-from tacit.tensor.compositions import in_terms_of_others, otherwise
+from tacit.session.changes import while_open
+from tacit.session.ledger import source_line
+from tacit.tensor.dispatch import dispatch
 from tacit.tensor.libraries import advice, answer
-from tacit.tensor.refusals import public_name
-from tacit.tensor.registry import HANDLERS
-from tacit.tensor.signatures import KNOWN, Signature, ask, asked, compare, leaves
+from tacit.tensor.refusals import no_place_for_a_secret
 
-__all__ = ["Deferred", "SecretTensor", "ask_once", "fingerprint", "no_place_for_a_secret"]
+__all__ = ["Deferred", "SecretTensor"]
 
 Deferred = Callable[[], Value]
 """A share that is computed when somebody needs it: the value of a loss that is only differentiated costs nothing."""
@@ -81,26 +76,7 @@ class SecretTensor(Tensor):
             self._share = self._share()
         return self._share
 
-    @classmethod
-    def __torch_dispatch__(  # type: ignore[override]
-        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        handler = HANDLERS.get(func)
-        if handler is None:
-            return _instead(func, args, kwargs)
-        session, signature, public = _describe(func, args, kwargs)
-        session.check_open()
-        session.transcript.record(signature.line, public, where())
-        if signature.public is None:
-            args, kwargs = _owned(func, args, kwargs)
-        if session.watcher is not None:
-            result = session.watcher.call(func, args, kwargs, handler)
-        else:
-            result = handler(func, *args, **kwargs)
-        if signature.answer is not None:
-            compare(func, signature, result)
-        return result
+    __torch_dispatch__ = classmethod(dispatch)  # type: ignore[assignment]
 
     def __rtruediv__(self, other: Any) -> Tensor:
         """other / x: PyTorch would multiply by 1 / x, of which little is left where x is large."""
@@ -236,156 +212,12 @@ def _assign_data(x: Tensor, value: Any) -> None:
     DATA.__set__(x, value)
 
 
-Tensor.data = property(DATA.__get__, _assign_data)  # type: ignore[assignment]
-"""PyTorch asks the tensor that is assigned to, and never the one assigned; what it made of a secret ended the process
-when it was read."""
-
-
-# --- what each operator adds to the transcript, and what PyTorch says to it -------------------------------------------
-
-
-def _describe(func: Any, args: Any, kwargs: Any) -> tuple[Session, Signature, bytes]:
-    """The session, what is known of the signature, and a fingerprint of all that is public among the operands."""
-    key: list[Any] = [func, *kwargs]
-    protocol = _add(key, args, None)
-    if kwargs:
-        protocol = _add(key, kwargs.values(), protocol)
-    if protocol is None:
-        raise TacitError("an operator on secrets without a secret among its operands")
-    signature = KNOWN.get(whole := tuple(key)) or _new(whole, func, args, kwargs)
-    public = signature.public
-    return protocol.session, signature, _public(args, kwargs) if public is None else public
-
-
-def ask_once(func: Any, args: Any, kwargs: Any) -> None:
-    """Raise what PyTorch raises for such a call on plain tensors: for operators that do not come by the dispatch."""
-    _describe(func, args, kwargs)
-
-
-def _add(key: list[Any], operands: Iterable[Any], protocol: Protocol | None) -> Protocol | None:
-    """Add operands, and those in lists, to the key of a signature; return the protocol of the secrets among them."""
-    for x in operands:
-        kind = type(x)
-        if kind is SecretTensor:
-            key.append(x._kind)
-            if x._protocol is not protocol:
-                if protocol is not None:
-                    name = public_name(key[0])
-                    raise TacitError(f"{name} of secrets of two sessions ({source_line()}): share both in the same one")
-                protocol = x._protocol
-        elif kind is float:
-            key += (float, x if x and x == x else x.hex())  # there are two zeros, and NaN is not what it is
-        elif kind in SCALARS:
-            key += (kind, x)
-        elif kind in SEQUENCES:
-            if x and type(x[0]) in WHOLE:
-                key += (kind, *map(type, x), *x)
-            else:
-                key += (kind, len(x))
-                protocol = _add(key, x, protocol)
-        elif isinstance(x, Tensor):
-            key += ("public", x.shape, x.stride(), x.dtype)
-        elif kind is not torch.Generator:  # whose repr is an address, another one at each role
-            key += (kind, x)
-    return protocol
-
-
-SCALARS = frozenset({int, bool, type(None), str, torch.dtype, torch.layout, torch.device, torch.memory_format})
-SEQUENCES = frozenset({list, tuple, torch.Size})
-WHOLE = frozenset({int, bool})
-
-
-def _new(key: Any, func: Any, args: Any, kwargs: Any) -> Signature:
-    """Ask PyTorch, and remember what it answers."""
-    tensors = [x for x in leaves(args, kwargs) if type(x) not in SCALARS and isinstance(x, Tensor)]
-    answer = asked(key, func, args, kwargs, SecretTensor)
-    shapes = [f"{'secret' if isinstance(x, SecretTensor) else 'public'} {_shape(x.shape)}" for x in tensors]
-    public = _public(args, kwargs) if all(isinstance(x, SecretTensor) for x in tensors) else None
-    KNOWN[key] = signature = Signature(f"{func}({', '.join(shapes)})", public, answer)
-    return signature
-
-
-def _public(args: Any, kwargs: Any) -> bytes:
-    """All that is public among the operands."""
-    found: list[bytes] = []
-    for x in leaves(args, kwargs):
-        kind = type(x)
-        if kind in SCALARS:  # asking whether something is a tensor takes as long as all the rest
-            found.append(repr(x).encode())
-        elif kind is not SecretTensor and kind is not torch.Generator:
-            found.append(fingerprint(x) if isinstance(x, Tensor) else repr(x).encode())
-    return b"|".join(found)
-
-
-def _instead(func: Any, args: Any, kwargs: Any) -> Any:
-    """What PyTorch does in terms of other operators, if it does not refuse."""
-    try:
-        in_terms_of_others(func)
-    except UnsupportedOperator:
-        return otherwise(func, args, kwargs)
-    key: list[Any] = [func, *kwargs]
-    _add(key, (*args, *kwargs.values()), None)
-    if (whole := tuple(key)) not in KNOWN:
-        ask(func, args, kwargs, SecretTensor)
-        KNOWN[whole] = Signature("", None, None)
-    return otherwise(func, args, kwargs)
-
-
-def _owned(func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """The operands with copies of the plain tensors that the operator reads: a caller may overwrite his own later.
-
-    What is public is remembered, in a content known to be public, as the positions and summands by which one secret
-    came from another: later operators look there.
-    """
-    written = _written(func)
-    if not written:
-        return [_own(x) for x in args], {name: _own(x) for name, x in kwargs.items()} if kwargs else kwargs
-    for k, x in (*enumerate(args), *kwargs.items()):
-        if written.get(k) and isinstance(x, Tensor) and not isinstance(x, SecretTensor) and func not in FLAGGING:
-            raise no_place_for_a_secret(f"{public_name(func)} would write a secret into a plain tensor")
-    args = [x if k in written else _own(x) for k, x in enumerate(args)]
-    return args, {name: x if name in written else _own(x) for name, x in kwargs.items()} if kwargs else kwargs
-
-
-def _own(x: Any) -> Any:
-    kind = type(x)
-    if kind is SecretTensor or kind in SCALARS or kind is float:
-        return x
-    if isinstance(x, Tensor):
-        return x if isinstance(x, SecretTensor) else x.clone()
-    return [_own(y) for y in x] if isinstance(x, (list, tuple)) else x
-
-
-@cache
-def _written(func: Any) -> dict[int | str, bool]:
-    """The places and names of the arguments that an operator writes to or returns views of, and whether it writes."""
-    found = [(k, a) for k, a in enumerate(func._schema.arguments) if a.alias_info is not None]
-    return {key: a.alias_info.is_write for k, a in found for key in (k, a.name)}
-
-
-FLAGGING = frozenset({torch.ops.aten._amp_foreach_non_finite_check_and_unscale_.default})
-"""Operators that write something public beside secrets."""
-
-
-def no_place_for_a_secret(what: str) -> TacitError:
-    """The error for a plain tensor that a secret would be written into."""
-    return TacitError(
-        f"{what} ({source_line()}): make the target with torch.zeros_like(secret), or share what it belongs to, "
-        f"tacit.share(module) before its optimizer is made{advice()}"
-    )
-
-
-@lru_cache(maxsize=1024)
-def _shape(shape: torch.Size) -> str:
-    return "×".join(map(str, shape)) or "scalar"
-
-
-def fingerprint(x: Tensor) -> bytes:
-    """16 bytes that tell public tensors apart: dtype, shape and values."""
-    if x.is_meta or x.layout != torch.strided:
-        raise DataError(f"a public tensor must be dense and have values, not {x.layout} on {x.device}")
-    flat = x.detach().cpu().contiguous().as_strided((x.numel(),), (1,))
-    data = flat.view(torch.uint8) if x.numel() else torch.empty(0)
-    digest = blake2b(data.numpy().data, digest_size=16)
-    digest.update(f"{x.dtype}{tuple(x.shape)}".encode())
-    return digest.digest()
+@while_open
+def _guarded() -> Iterator[None]:
+    """PyTorch asks the tensor that is assigned to, and never the one assigned; what it makes of a secret ends the
+    process when it is read."""
+    guarded = property(DATA.__get__, _assign_data)
+    Tensor.data = guarded  # type: ignore[assignment]
+    yield
+    if Tensor.__dict__.get("data") is guarded:
+        del Tensor.data

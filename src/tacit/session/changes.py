@@ -1,0 +1,52 @@
+"""What is different about PyTorch while a session is open: importing Tacit changes nothing, and the end undoes it.
+
+PyTorch is one for the whole process, so the first session that opens makes the changes, and the last one that ends
+takes them back. Each is a function that makes it, yields, and takes it back, registered where its reason is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from threading import Lock
+
+__all__ = ["begin", "end", "while_open"]
+
+Change = Callable[[], Iterator[None]]
+
+_changes: list[Change] = []
+_lock = Lock()
+_made: ExitStack | None = None
+_open = 0
+
+
+def while_open(change: Change) -> Change:
+    """Register a change."""
+    _changes.append(change)
+    return change
+
+
+def begin() -> None:
+    """A session opens."""
+    global _open, _made
+    with _lock:
+        if not _open:
+            made = ExitStack()
+            try:
+                for change in _changes:
+                    made.enter_context(contextmanager(change)())
+            except BaseException:
+                made.close()
+                raise
+            _made = made
+        _open += 1
+
+
+def end() -> None:
+    """A session has ended."""
+    global _open, _made
+    with _lock:
+        _open -= 1
+        if not _open and _made is not None:
+            made, _made = _made, None
+            made.close()
