@@ -9,6 +9,7 @@ A page holds `<!-- generated: NAME -->` and `<!-- end -->`; everything between i
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import json
@@ -31,6 +32,7 @@ import tacit.aten
 import tacit.functions
 from tacit import errors
 from tacit.cli.main import COMMANDS, cli
+from tacit.products import ClientLimits
 from tacit.protocols.additive.protocol import Additive
 from tacit.protocols.additive.scheme import PRODUCER
 from tacit.protocols.schemes import PROTOCOLS
@@ -200,6 +202,12 @@ def settings() -> str:
     return table(["setting", "", "default", "meaning"], rows)
 
 
+def client_limits() -> str:
+    """Return the limits for clients with their defaults and docstrings."""
+    rows = [[f"`{name}`", f"`{json.dumps(default)}`", text] for name, default, text in _attributes(ClientLimits)]
+    return table(["limit", "default", "meaning"], rows)
+
+
 def _attributes(cls: type) -> Iterator[tuple[str, object, str]]:
     """The annotated attributes of a class with default and docstring."""
     tree = ast.parse(inspect.getsource(cls)).body[0]
@@ -210,6 +218,7 @@ def _attributes(cls: type) -> Iterator[tuple[str, object, str]]:
             if not isinstance(after.value, ast.Constant):
                 continue
             default = cls.__dataclass_fields__[node.target.id].default  # type: ignore[attr-defined]
+            default = {} if default is dataclasses.MISSING else default  # an object of settings with a table of its own
             yield node.target.id, default, " ".join(str(after.value.value).split())
 
 
@@ -275,6 +284,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "overloads": overloads,
     "census": census.summary,
     "refused": refused.summary,
+    "client-limits": client_limits,
     "roles": roles,
     "settings": settings,
     "steps": steps,

@@ -16,7 +16,7 @@
     │   └── Stray                    somebody who is no role of this run; never leaves `tacit.net`
     ├── DivergenceError              two roles that do not run the same program
     ├── Refused                      a submission or a request that a server does not take, and its reason
-    │   └── Overloaded               a prediction service whose places are all taken: ask again later
+    │   └── Overloaded               a server without room for this client now: ask again later
     ├── FederatedError               a round of a federation, a roster or an update that cannot be used
     │   ├── RosterError              an identity file or a roster that cannot be used
     │   ├── ForgeryError             a key, ciphertext or share that is not from whom it says
@@ -149,9 +149,14 @@ class DivergenceError(TacitError):
 class Refused(TacitError):
     """A server does not take a submission or a request of a client, for the reason given."""
 
+    def __init__(self, message: str = "", after: float | None = None) -> None:
+        super().__init__(message)
+        self.after = after
+        """Seconds after which it is worth to ask again, if it is and that is known."""
+
 
 class Overloaded(Refused):
-    """All places of a prediction service are taken: ask again later."""
+    """A server has no room for this client now: ask again after `after` seconds."""
 
 
 class FederatedError(TacitError):

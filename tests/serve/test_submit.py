@@ -18,9 +18,9 @@ import torch
 from torch.utils.data import DataLoader
 
 import tacit
-from tacit.datasets import intake
+from tacit.datasets import store
 from tacit.datasets.intake import Doors
-from tacit.datasets.store import Limits, Store
+from tacit.datasets.store import Limits, Store, StoredSubmission
 from tacit.errors import (
     AuthenticationError,
     ConfigError,
@@ -34,6 +34,7 @@ from tacit.net.certificates import make_certificate
 from tacit.outside import sharing
 from tacit.outside.client import Connection
 from tacit.outside.deployment import Deployment
+from tacit.outside.door import Door
 from tacit.outside.schema import Schema
 from tacit.outside.sharing import expand
 from tacit.products import Serving
@@ -211,7 +212,7 @@ def test_a_client_that_is_forgotten_hangs_up(deploy: Deploy) -> None:
     with Doors(config, *config.parties) as doors:
         Client(config).submit(torch.ones(1), "d")
         gc.collect()
-        wait_until(lambda: not any(door._connections for door in doors.each))
+        wait_until(lambda: not any(len(door.crowd) for door in doors.each))
         wait_until(lambda: all(thread.name != "tacit-client" for thread in threading.enumerate()))
 
     assert len(opened(config, "d")["x"]) == 1
@@ -256,7 +257,7 @@ async def _stage(connection: Connection, identity: str, **other: Any) -> None:
 
 async def _commit(connection: Connection) -> None:
     await connection.send(do="commit")
-    assert await connection.receive() == {"ok": "committed"}
+    assert (await connection.receive())["ok"] == "committed"
 
 
 def test_what_only_one_server_has_does_not_count(settled: Any) -> None:
@@ -369,7 +370,7 @@ def test_a_provider_that_breaks_off_leaves_nothing(settled: Any, step: str) -> N
             server.drop()
 
     by_hand(config, break_off)
-    wait_until(lambda: not any(door._connections for door in doors.each))
+    wait_until(lambda: not any(len(door.crowd) for door in doors.each))
 
     assert files(config) == before
     assert not any(intake.store._staged for intake in doors.intakes)
@@ -436,19 +437,24 @@ def test_a_server_that_is_down_keeps_the_others_as_they_were(deploy: Deploy) -> 
     with Doors(config, "server0") as doors:
         with Client(config) as client, pytest.raises(ConnectError, match=r"server1 .* cannot be reached"):
             client.submit(torch.ones(3), "d")
-        wait_until(lambda: not doors.each[0]._connections)
+        wait_until(lambda: not len(doors.each[0].crowd))
 
     assert files(config) == []
+
+
+def hang_up_on_all(door: Door) -> None:
+    for visit in door.crowd.visits():  # from the thread that is at the disk
+        door._accepting[0].get_loop().call_soon_threadsafe(visit.connection.drop)
 
 
 def test_a_lost_confirmation_is_found_out(settled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     config, doors, _ = settled
     commit = doors.intakes[1].store.commit
 
-    def commit_and_hang_up(staged: Any) -> None:
-        commit(staged)
-        for connection in doors.each[1]._connections:
-            connection.drop()
+    def commit_and_hang_up(staged: Any) -> Any:
+        stored = commit(staged)
+        hang_up_on_all(doors.each[1])
+        return stored
 
     monkeypatch.setattr(doors.intakes[1].store, "commit", commit_and_hang_up)
     with Client(config) as client:
@@ -461,11 +467,7 @@ def test_a_lost_confirmation_is_found_out(settled: Any, monkeypatch: pytest.Monk
 def test_a_server_that_loses_a_submission_says_so(settled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     config, doors, _ = settled
 
-    def hang_up(staged: Any) -> None:
-        for connection in doors.each[1]._connections:
-            connection.drop()
-
-    monkeypatch.setattr(doors.intakes[1].store, "commit", hang_up)
+    monkeypatch.setattr(doors.intakes[1].store, "commit", lambda staged: hang_up_on_all(doors.each[1]))
     with Client(config) as client, pytest.raises(Refused, match=r"server1 .* lost the submission before it counted"):
         client.submit(torch.full((1, 2), 2.0), "d")
 
@@ -544,6 +546,11 @@ def integers(data: bytes) -> torch.Tensor:
     return torch.frombuffer(bytearray(data), dtype=torch.int64)
 
 
+def share_of(submission: StoredSubmission) -> torch.Tensor:
+    """What a server keeps of a submission: its share, or what its seed stands for."""
+    return integers(b"".join(bytes(piece) for _, piece in store.content(submission)))
+
+
 def private(config: Config, value: float) -> bool:
     """Whether what each server keeps of four equal submissions, and any two servers together, is uniform and fresh."""
     with Doors(config, *config.parties), Client(config) as client:
@@ -551,11 +558,7 @@ def private(config: Config, value: float) -> bool:
             client.submit(torch.full((4000,), value), "d")
     held = {}
     for party in config.parties:
-        shares = [
-            entry.folder / "share.safetensors"
-            for entry in Store(Path(config.of(Serving).data) / party).submissions("d")
-        ]
-        held[party] = [integers(path.read_bytes()[-32_000:]) for path in shares]
+        held[party] = [share_of(each) for each in Store(Path(config.of(Serving).data) / party).submissions("d")]
     total = sum(shares[0] for shares in held.values())
     assert torch.equal(torch.as_tensor(total), torch.full((4000,), int(value * 2**16)))
     seen = [share for shares in held.values() for share in shares]
@@ -582,7 +585,7 @@ def one_stream(seed: bytes, sizes: Sequence[int], purpose: str) -> Iterator[torc
 def test_the_privacy_test_convicts_shares_that_are_not_masked_or_not_fresh(
     deploy: Deploy, monkeypatch: pytest.MonkeyPatch, mutant: Any
 ) -> None:  # fmt: skip
-    for module in (sharing, intake):
+    for module in (sharing, store):
         monkeypatch.setattr(module, "expand", mutant)
 
     assert not private(deploy(3), 1234.5)
@@ -597,12 +600,8 @@ def test_nothing_secret_is_logged(settled: Any, caplog: pytest.LogCaptureFixture
         with pytest.raises(Refused):
             client.submit(torch.full((1, 3), 424242.0), "d")
     text = caplog.text
-    shares = [
-        e.folder / "share.safetensors"
-        for p in config.parties
-        for e in Store(Path(config.of(Serving).data) / p).submissions("d")
-    ]
-    numbers = [str(n) for path in shares for n in integers(path.read_bytes()[-16:]).tolist()]
+    kept = [each for p in config.parties for each in Store(Path(config.of(Serving).data) / p).submissions("d")]
+    numbers = [str(n) for each in kept for n in share_of(each).tolist()]
 
     assert "1 rows from anonymous" in text
     assert not any(number in text for number in [*numbers, "424242", str(424242 << 16)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tacit.errors import ConfigError
-from tacit.products import Serving
+from tacit.products import ClientLimits, Serving
 from tacit.protocols.additive.scheme import PRODUCER
 from tacit.session.addresses import Address
 from tacit.session.config import Config, RevealRule
@@ -63,6 +64,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         "outbox_bytes": 1 << 20, "threads": 2, "ledger": "ledger", "range_check": 1000,
         "reveal": [{"name": "weight*", "to": ["alice"]}, {"name": "n", "to": "all"}, {"name": "p", "to": "clients"}],
         "clients": {"bob": "h:2", "alice": "h:1"}, "listen_clients": "0.0.0.0:1", "providers": "who", "data": "kept",
+            "client_limits": {"requests": 7, "idle": 2.5},
     }  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(with_settings(**settings)))
 
@@ -81,6 +83,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     assert serving.clients == (Address("h", 1), Address("h", 2))
     assert serving.listen_clients == Address("0.0.0.0", 1)
     assert (serving.providers, serving.data) == (str(tmp_path / "who"), str(tmp_path / "kept"))
+    assert serving.client_limits == ClientLimits(requests=7, idle=2.5)
     assert set(settings) == set(KEYS)
 
 
@@ -223,3 +226,21 @@ def test_any_settings_are_accepted_or_refused_with_a_config_error(settings: obje
     except ConfigError:
         return
     assert config.roles == ("alice", "bob", PRODUCER)
+
+
+@pytest.mark.parametrize(
+    ("limits", "why"),
+    [
+        (7, "must be an object of limits"),
+        ({"speed": 7}, "'tacit.client_limits.speed' is not a limit: the limits are connections, requests"),
+        ({"connections": 0}, "'tacit.client_limits.connections' must be a whole number from 1 to 65536"),
+        ({"connections": 7.5}, "a whole number"),
+        ({"connections": True}, "a whole number"),
+        ({"requests": "7"}, "'tacit.client_limits.requests' must be a number from 0.1"),
+        ({"idle": float("nan")}, "must be a number"),
+        ({"reserved": -1}, "must be a number"),
+    ],
+)
+def test_limits_for_clients_are_checked(limits: object, why: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(why)):
+        Config.embedded(client_limits=limits)

@@ -18,17 +18,23 @@ from typing import Any
 from typing_extensions import override
 
 from tacit.datasets.store import Limits, Staged, Store
-from tacit.errors import Refused
-from tacit.outside.door import Door, DoorThread, Handler, Visit
-from tacit.outside.schema import PURPOSE, Schema, bytes_of
-from tacit.outside.sharing import SEED_BYTES, expand
-from tacit.outside.wire import Connection
+from tacit.errors import Overloaded, Refused
+from tacit.outside.door import Door, DoorThread, Handler
+from tacit.outside.guests import Visit
+from tacit.outside.receipts import Receipts
+from tacit.outside.schema import Schema, checked_identity
+from tacit.outside.sharing import SEED_BYTES
 from tacit.products import Serving
 from tacit.session.config import Config
+from tacit.session.meter import readable
 
 __all__ = ["Doors", "Intake"]
 
 LOG = logging.getLogger("tacit.serve")
+
+LEAST_BYTES = 1 << 20
+"""What a submission counts for in a client's bytes of a day, however small it is: it takes three files. More: fewer
+files of a hostile client; less: more small submissions of an honest one."""
 
 
 class Intake(Handler):
@@ -37,9 +43,10 @@ class Intake(Handler):
     def __init__(
         self, config: Config, role: str, limits: Limits | None = None, log: Callable[[str], None] | None = None
     ) -> None:
-        super().__init__("submit", "status")
-        self.store = Store(Path(config.of(Serving).data) / role, limits)
-        self._frac_bits = config.frac_bits
+        super().__init__("submit", "status", "settle")
+        self._clients = config.of(Serving).client_limits
+        self.store = Store(Path(config.of(Serving).data) / role, limits, self._clients.reserved)
+        self._config, self._role = config, role
         self._log = log or LOG.info
 
     @override
@@ -48,50 +55,74 @@ class Intake(Handler):
 
     @override
     def open(self) -> None:
+        self._receipts = Receipts(self._config, self._role)
         self.store.clear_staging()
 
     @override
     async def handle(self, visit: Visit, head: dict[str, Any]) -> None:
         if head["do"] == "submit":
             await self._submit(visit, head)
+        elif head["do"] == "settle":
+            await self._settle(visit, head)
         else:
-            name, identity = str(head.get("dataset")), str(head.get("id"))
-            held = any(each.id == identity for each in self.store.submissions(name))
+            held = self.store.holds(str(head.get("dataset")), checked_identity(head.get("id")))
             await visit.connection.send(held=held)
 
     async def _submit(self, visit: Visit, head: dict[str, Any]) -> None:
-        connection, schema = visit.connection, Schema.parse(head.get("schema"))
-        if head.get("frac_bits") != self._frac_bits:
-            raise Refused(f"the servers compute with {self._frac_bits} fractional bits")
-        identity, name = str(head.get("id")), str(head.get("dataset"))
-        staged = self.store.stage(identity, name, schema, self._frac_bits, visit.client)
+        schema = Schema.parse(head.get("schema"))
+        if head.get("frac_bits") != self._config.frac_bits:
+            raise Refused(f"the servers compute with {self._config.frac_bits} fractional bits")
+        guest = visit.guest
+        if guest.submissions >= self._clients.submissions:
+            raise Overloaded(f"{guest.submissions} submissions of this client are under way already", after=1.0)
+        guest.submissions += 1
         try:
-            await connection.send(ok="send")
-            await self._fill(connection, staged, seeded=head.get("form") == "seed")
-            await asyncio.to_thread(staged.finish)
-            await connection.send(ok="staged")
-            if (await connection.receive()).get("do") != "commit":
-                raise Refused("a submission that is staged can be committed, or left alone")
-            self.store.commit(staged)
-            self._log(f"{name}: {schema.rows} rows from {visit.client}, submission {identity}")
-            await connection.send(ok="committed")
+            await self._stage(visit, head, schema)
         finally:
-            self.store.discard(staged)
+            guest.submissions -= 1
 
-    async def _fill(self, connection: Connection, staged: Staged, *, seeded: bool) -> None:
-        """Write a share that comes as it is, or as the seed that it is made from."""
-        if seeded:
-            seed = await connection.whole(SEED_BYTES)
-            await asyncio.to_thread(_write_expanded, staged, seed)
-            return
-        async with contextlib.aclosing(connection.body(staged.schema.nbytes)) as pieces:
-            async for piece in pieces:
-                staged.write(piece)
+    async def _stage(self, visit: Visit, head: dict[str, Any], schema: Schema) -> None:
+        """Take a share in, with a claim on the client's bytes of a day, which is given back for what does not come."""
+        identity, name, seeded = str(head.get("id")), str(head.get("dataset")), head.get("form") == "seed"
+        claim, owed = max(SEED_BYTES if seeded else schema.nbytes, LEAST_BYTES), 0
+        staged = self.store.stage(identity, name, schema, self._config.frac_bits, visit.client, seeded=seeded)
+        try:
+            wait = visit.guest.bytes.take(claim)
+            if wait:
+                most = f"a client may submit {readable(self._clients.daily_bytes)} a day"
+                raise Overloaded(most, wait) if claim <= self._clients.daily_bytes else Refused(most)
+            owed = claim
+            await visit.connection.send(ok="send")
+            async with contextlib.aclosing(visit.connection.body(staged.nbytes)) as pieces:
+                async for piece in pieces:
+                    await visit.guest.at_disk(staged.write, piece)
+            owed = 0
+            await visit.guest.at_disk(staged.finish)
+            await visit.connection.send(ok="staged")
+            await self._commit(visit, staged)
+        finally:
+            visit.guest.bytes.give_back(owed)
+            await asyncio.shield(asyncio.ensure_future(asyncio.to_thread(self.store.discard, staged)))
 
+    async def _commit(self, visit: Visit, staged: Staged) -> None:
+        """Wait until the other servers have theirs, as long as the slowest may take, and let the submission count."""
+        connection, schema = visit.connection, staged.schema
+        if (await connection.receive(connection.time_for(schema.nbytes))).get("do") != "commit":
+            raise Refused("a submission that is staged can be committed, or left alone")
+        stored = await visit.guest.at_disk(self.store.commit, staged)
+        name = staged.manifest["dataset"]
+        self._log(f"{name}: {schema.rows} rows from {visit.client}, submission {stored.id}")
+        receipt, settled = self._receipts.sign(name, stored.description), self.store.settled(name)
+        await connection.send(ok="committed", receipt=receipt, settled=settled)
 
-def _write_expanded(staged: Staged, seed: bytes) -> None:
-    for piece in expand(seed, staged.schema.sizes, PURPOSE):
-        staged.write(bytes_of(piece))
+    async def _settle(self, visit: Visit, head: dict[str, Any]) -> None:
+        """Fix the fields of a data set of which the client shows that all servers hold a submission."""
+        name, identity = str(head.get("dataset")), checked_identity(head.get("id"))
+        stored = self.store.submission(name, identity)
+        if not self._receipts.prove(name, stored.description, head.get("receipts")):
+            raise Refused("these are not the receipts of all servers for this submission")
+        await visit.guest.at_disk(self.store.settle, name, stored)
+        await visit.connection.send(ok="settled")
 
 
 class Doors:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch.utils.data import Dataset
 
 from tacit.api import active_protocol
 from tacit.data.batches import batches
-from tacit.datasets.store import Store, StoredSubmission, write_share
+from tacit.datasets.store import SHARE, Store, StoredSubmission, write_share
 from tacit.errors import DataError
 from tacit.outside.schema import Field, Schema
 from tacit.products import Serving
@@ -71,8 +72,9 @@ def open_dataset(name: str, folder: str | Path | None = None, *, remember: bool 
     """Open a data set that clients have submitted to the parties of this session.
 
     The parties tell each other which submissions they hold, and all of them take those that every party has, in the
-    order in which the first party received them. Several submissions are joined in a file that has no name on the
-    disk and is gone with the session: where a submission was withdrawn, nothing is left of it.
+    order in which the first party received them; were some of them of other tensors than the first, a warning says so.
+    Submissions are joined, and seeds expanded, in a file that has no name on the disk and is gone with the session:
+    where a submission was withdrawn, nothing is left of it.
 
     Args:
         name: its name.
@@ -107,17 +109,27 @@ def _agree(
     first = 0 in session.party_indices
     described = json.loads(session.announce(session.parties[0], _described(held[0]) if first else None))
     common = set(lists[0]).intersection(*lists[1:])
-    fits = [(mark, rows) for mark, rows in zip(lists[0], described["rows"], strict=True) if mark in common]
+    told = zip(lists[0], described["rows"], described["kinds"], strict=True)
+    fits = [(mark, rows, kind) for mark, rows, kind in told if mark in common]
     if not fits:
         counts = ", ".join(f"{len(marks)} at {party}" for party, marks in zip(session.parties, lists, strict=True))
         raise DataError(f"data set {name} has no submission that all parties hold ({counts})")
-    if described["frac_bits"] != session.config.frac_bits:
+    chosen = fits[0][2]
+    fields, frac_bits = described["known"][chosen]
+    others = sum(kind != chosen for _, _, kind in fits)
+    if others:
+        warnings.warn(
+            f"data set {name}: {others} of {len(fits)} submissions have other tensors than the first, and are left out",
+            stacklevel=3,
+        )
+    if frac_bits != session.config.frac_bits:
         raise DataError(
-            f"data set {name} was submitted with {described['frac_bits']} fractional bits, but this session has "
+            f"data set {name} was submitted with {frac_bits} fractional bits, but this session has "
             f"{session.config.frac_bits}"
         )
-    fields = Schema.parse({"rows": 1, "fields": described["fields"]}).fields
-    return [mark for mark, _ in fits], [rows for _, rows in fits], fields
+    marks = [mark for mark, _, kind in fits if kind == chosen]
+    rows = [rows for _, rows, kind in fits if kind == chosen]
+    return marks, rows, Schema.parse({"rows": 1, "fields": fields}).fields
 
 
 def _announced(session: Session, place: int, held: Sequence[Sequence[StoredSubmission]]) -> list[bytes]:
@@ -134,14 +146,12 @@ def _mark(each: StoredSubmission) -> bytes:
     return bytes.fromhex(each.id) + each.digest
 
 
-def _described(entries: Sequence[StoredSubmission]) -> bytes:
-    """What the first party tells everybody: the rows of its submissions, and what they are made of, which is one."""
-    description = {
-        "rows": [each.schema.rows for each in entries],
-        "fields": entries[0].schema.literal()["fields"] if entries else [],
-        "frac_bits": entries[0].frac_bits if entries else None,
-    }
-    return json.dumps(description).encode()
+def _described(held: Sequence[StoredSubmission]) -> bytes:
+    """What the first party tells everybody: the rows of its submissions, and what they are made of, mostly one kind."""
+    kinds = [(each.schema.literal()["fields"], each.frac_bits) for each in held]
+    known = [kind for place, kind in enumerate(kinds) if kind not in kinds[:place]]
+    rows = [each.schema.rows for each in held]
+    return json.dumps({"rows": rows, "kinds": [known.index(kind) for kind in kinds], "known": known}).encode()
 
 
 def _chosen(entries: Sequence[StoredSubmission], agreed: Sequence[bytes]) -> list[StoredSubmission]:
@@ -151,8 +161,9 @@ def _chosen(entries: Sequence[StoredSubmission], agreed: Sequence[bytes]) -> lis
 
 def _load(store: Store, name: str, entries: Sequence[StoredSubmission], schema: Schema) -> dict[str, Tensor]:
     """One party's share of the whole data set, mapped into memory."""
-    path = entries[0].folder / "share.safetensors"
-    if len(entries) > 1:
+    path = entries[0].folder / SHARE
+    joined = len(entries) > 1 or entries[0].seeded
+    if joined:
         path = store.folder / name / f".joined-{secrets.token_hex(8)}"
         write_share(path, entries, schema)
     try:
@@ -161,7 +172,7 @@ def _load(store: Store, name: str, entries: Sequence[StoredSubmission], schema: 
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
     finally:
-        if len(entries) > 1:
+        if joined:
             path.unlink(missing_ok=True)  # what is mapped stays until it is used no more
 
 

@@ -2,13 +2,18 @@
 
 ::
 
-    DATA/ROLE/lesions/dataset.json                      fields and fractional bits, fixed by the first submission
+    DATA/ROLE/lesions/dataset.json                      fields and fractional bits, and whether they are settled
     DATA/ROLE/lesions/<id>/manifest.json                rows, fields, size, provider, time
-    DATA/ROLE/lesions/<id>/share.safetensors            this server's share
+    DATA/ROLE/lesions/<id>/share.safetensors            this server's share, or
+    DATA/ROLE/lesions/<id>/seed                         what it is made from, when the data set is opened
     DATA/ROLE/.staging/<id>/…                           the same, until the provider commits
 
 A submission is written and synchronised in staging, and enters its data set by one renaming of its folder, so it is
 there as a whole or not at all. What is in staging is gone after a restart.
+
+The first submission of a data set *reserves* its fields for a while. They are *settled* for good when all servers are
+known to hold a submission of them; if that does not come about in time, others may come in beside it, until one of them
+is settled.
 """
 
 from __future__ import annotations
@@ -17,24 +22,29 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
+from itertools import accumulate
 from pathlib import Path
+from threading import Lock
 from typing import Any, BinaryIO
 
+import torch
 from safetensors import SafetensorError, safe_open
 
 from tacit import private_files
 from tacit.errors import DataError, Refused
-from tacit.outside.schema import NAME, Field, Schema, bytes_of, checked_identity
+from tacit.outside.schema import NAME, PURPOSE, Field, Schema, bytes_of, checked_identity
+from tacit.outside.sharing import SEED_BYTES, expand, pieces
 
-__all__ = ["Limits", "Staged", "Store", "StoredSubmission", "write_share"]
+__all__ = ["SHARE", "Limits", "Staged", "Store", "StoredSubmission", "content", "write_share"]
 
 FORMAT = "tacit-dataset-1"
 STAGING = ".staging"
-SHARE, MANIFEST, DATASET = "share.safetensors", "manifest.json", "dataset.json"
+SHARE, SEED, MANIFEST, DATASET = "share.safetensors", "seed", "manifest.json", "dataset.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +67,17 @@ class StoredSubmission:
     provider: str
     received: str
     folder: Path
+    seeded: bool
 
     @property
     def digest(self) -> bytes:
         """16 bytes that tell apart what servers could hold differently: identity, schema and scale."""
-        text = json.dumps([self.id, self.schema.literal(), self.frac_bits])
-        return blake2b(text.encode(), digest_size=16).digest()
+        return blake2b(self.description.encode(), digest_size=16).digest()
+
+    @property
+    def description(self) -> str:
+        """The text of what servers could hold differently."""
+        return json.dumps([self.id, self.schema.literal(), self.frac_bits])
 
 
 class Staged:
@@ -70,10 +85,14 @@ class Staged:
 
     def __init__(self, folder: Path, manifest: dict[str, Any], schema: Schema) -> None:
         self.folder, self.manifest, self.schema = folder, manifest, schema
+        self.seeded = manifest["form"] == "seed"
+        self.nbytes = SEED_BYTES if self.seeded else schema.nbytes
+        """What the client sends, and the disk keeps."""
         folder.mkdir(parents=True, mode=0o700)
-        self._file = private_files.create(folder / SHARE)
-        self._left = schema.nbytes
-        self._file.write(_header(schema))
+        self._file = private_files.create(folder / (SEED if self.seeded else SHARE))
+        self._left = self.nbytes
+        if not self.seeded:
+            self._file.write(_header(schema))
 
     def write(self, piece: bytes | memoryview) -> None:
         """Append to the share."""
@@ -98,10 +117,12 @@ class Staged:
 class Store:
     """All data sets of one role; one process at a time writes to it."""
 
-    def __init__(self, folder: Path, limits: Limits | None = None) -> None:
+    def __init__(self, folder: Path, limits: Limits | None = None, reserved: float = 60.0) -> None:
         self.folder = folder
-        self._limits = limits or Limits()
+        self._limits, self._reserved = limits or Limits(), reserved
         self._staged: dict[str, Staged] = {}
+        self._entering = Lock()
+        """Data sets are changed by one thread at a time."""
 
     def clear_staging(self) -> None:
         """Forget what an earlier process had not committed."""
@@ -109,57 +130,89 @@ class Store:
 
     # --- taking in -------------------------------------------------------------------------------------------------
 
-    def stage(self, identity: str, name: str, schema: Schema, frac_bits: int, provider: str) -> Staged:
-        """Begin a submission, or raise `Refused`."""
+    def stage(
+        self, identity: str, name: str, schema: Schema, frac_bits: int, provider: str, *, seeded: bool = False
+    ) -> Staged:
+        """Begin a submission whose share comes as it is or as a seed, or raise `Refused`."""
         checked_identity(identity)
         if not NAME.fullmatch(name):
             raise Refused("the name of a data set is up to 63 letters, digits, '-', '_' and '.'")
-        if identity in self._staged or (self.folder / name / identity).exists():
+        if identity in self._staged or self.holds(name, identity):
             raise Refused(f"submission {identity} is here already")
         self._check_fields(name, schema, frac_bits)
-        self._check_space(schema)
+        self._check_space(schema, SEED_BYTES if seeded else schema.nbytes)
         received = datetime.now(UTC).isoformat(timespec="milliseconds")
         manifest = {
             "format": FORMAT, "id": identity, "dataset": name, "provider": provider, "received": received,
-            "bytes": schema.nbytes, "frac_bits": frac_bits, **schema.literal(),
+            "bytes": schema.nbytes, "frac_bits": frac_bits, "form": "seed" if seeded else "share", **schema.literal(),
         }  # fmt: skip
         staged = Staged(self.folder / STAGING / identity, manifest, schema)
         self._staged[identity] = staged
         return staged
 
-    def commit(self, staged: Staged) -> None:
+    def commit(self, staged: Staged) -> StoredSubmission:
         """Put a finished submission into its data set, or raise `Refused` if another came first with other fields."""
         manifest = staged.manifest
         folder = self.folder / manifest["dataset"]
-        self._check_fields(manifest["dataset"], staged.schema, manifest["frac_bits"])
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if not (folder / DATASET).exists():
-            public = {"format": FORMAT, "frac_bits": manifest["frac_bits"], "fields": manifest["fields"]}
-            private_files.write(folder / DATASET, json.dumps(public, indent=1).encode())
-        staged.folder.rename(folder / manifest["id"])
-        _synchronise_folder(folder)
-        del self._staged[manifest["id"]]
+        with self._entering:
+            self._check_fields(manifest["dataset"], staged.schema, manifest["frac_bits"])
+            folder.mkdir(mode=0o700, exist_ok=True)
+            if not (folder / DATASET).exists():
+                self._write_fields(manifest["dataset"], staged.schema, manifest["frac_bits"], settled=False)
+            staged.folder.rename(folder / manifest["id"])
+            _synchronise_folder(folder)
+            self._staged.pop(manifest["id"], None)
+        return _stored_submission(folder / manifest["id"])
+
+    def settle(self, name: str, submission: StoredSubmission) -> None:
+        """All servers hold this submission, so its fields are those of the data set, if no others were before."""
+        with self._entering:
+            if not self.settled(name):
+                self._write_fields(name, submission.schema, submission.frac_bits, settled=True)
+
+    def settled(self, name: str) -> bool:
+        """Whether the fields of a data set are fixed for good."""
+        literal = _read(self.folder / name / DATASET)
+        return literal is not None and bool(literal.get("settled", True))
+
+    def _write_fields(self, name: str, schema: Schema, frac_bits: int, *, settled: bool) -> None:
+        public: dict[str, Any] = {"format": FORMAT, "frac_bits": frac_bits, "fields": schema.literal()["fields"]}
+        public |= {"settled": settled} | ({} if settled else {"since": time.time()})
+        private_files.write(self.folder / name / DATASET, json.dumps(public, indent=1).encode())
 
     def discard(self, staged: Staged) -> None:
         """Forget a submission that was not committed."""
-        if self._staged.pop(staged.manifest["id"], None) is not None:
-            staged.discard()
+        with self._entering:
+            if self._staged.pop(staged.manifest["id"], None) is not None:
+                staged.discard()
 
     def _check_fields(self, name: str, schema: Schema, frac_bits: int) -> None:
-        known = self._fields(name)
-        if known is not None and known != (schema.fields, frac_bits):
-            expected = "; ".join(map(str, known[0]))
-            raise Refused(f"data set {name} holds {expected}; this submission is {'; '.join(map(str, schema.fields))}")
+        literal = _read(self.folder / name / DATASET)
+        if literal is None:
+            return
+        fields = Schema.parse({**literal, "rows": 1}).fields
+        if (fields, literal["frac_bits"]) == (schema.fields, frac_bits):
+            return
+        expected, given = "; ".join(map(str, fields)), "; ".join(map(str, schema.fields))
+        if literal.get("settled", True):
+            raise Refused(f"data set {name} holds {expected}; this submission is {given}")
+        left = literal["since"] + self._reserved - time.time()
+        if 0 < left <= self._reserved:
+            raise Refused(
+                f"data set {name} is reserved for {expected}, until all servers hold a first submission of them or "
+                f"{left:.0f} s have passed; this submission is {given}",
+                after=left,
+            )
 
-    def _check_space(self, schema: Schema) -> None:
+    def _check_space(self, schema: Schema, needed: int) -> None:
         if schema.nbytes > self._limits.submission_bytes:
             raise Refused(
                 f"a submission may have {self._limits.submission_bytes // 8} elements, not {schema.nbytes // 8}: "
                 f"submit it in several parts"
             )
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        promised = sum(staged.schema.nbytes for staged in self._staged.values())
-        if shutil.disk_usage(self.folder).free - promised - schema.nbytes < self._limits.spare_bytes:
+        promised = sum(staged.nbytes for staged in list(self._staged.values()))
+        if shutil.disk_usage(self.folder).free - promised - needed < self._limits.spare_bytes:
             raise Refused("there is no space left for a submission of this size")
 
     # --- reading ---------------------------------------------------------------------------------------------------
@@ -168,16 +221,24 @@ class Store:
         """The names of all data sets."""
         return sorted(path.parent.name for path in self.folder.glob(f"*/{DATASET}"))
 
+    def holds(self, name: str, identity: str) -> bool:
+        """Whether a submission is in a data set; the file system is the index, so what was withdrawn is not."""
+        if not NAME.fullmatch(name):
+            raise DataError(f"{name[:80]!r} is not the name of a data set")
+        return (self.folder / name / checked_identity(identity) / MANIFEST).exists()
+
+    def submission(self, name: str, identity: str) -> StoredSubmission:
+        """One submission of a data set, or raise `Refused`."""
+        if not self.holds(name, identity):
+            raise Refused("there is no such submission")
+        return _stored_submission(self.folder / name / identity)
+
     def submissions(self, name: str) -> list[StoredSubmission]:
         """The submissions of a data set, oldest first."""
         if not NAME.fullmatch(name):
-            raise DataError(f"{name!r} is not the name of a data set")
+            raise DataError(f"{name[:80]!r} is not the name of a data set")
         found = [_stored_submission(path.parent) for path in (self.folder / name).glob(f"*/{MANIFEST}")]
         return sorted(found, key=lambda each: (each.received, each.id))
-
-    def _fields(self, name: str) -> tuple[tuple[Field, ...], int] | None:
-        literal = _read(self.folder / name / DATASET)
-        return None if literal is None else (Schema.parse({**literal, "rows": 1}).fields, literal["frac_bits"])
 
 
 def _stored_submission(folder: Path) -> StoredSubmission:
@@ -185,7 +246,13 @@ def _stored_submission(folder: Path) -> StoredSubmission:
     if literal is None or literal.get("format") != FORMAT:
         raise DataError(f"{folder / MANIFEST} is not the manifest of a submission")
     return StoredSubmission(
-        literal["id"], Schema.parse(literal), literal["frac_bits"], literal["provider"], literal["received"], folder
+        literal["id"],
+        Schema.parse(literal),
+        literal["frac_bits"],
+        literal["provider"],
+        literal["received"],
+        folder,
+        literal.get("form") == "seed",
     )
 
 
@@ -207,10 +274,15 @@ def write_share(path: Path, parts: Sequence[StoredSubmission], schema: Schema) -
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
         with private_files.create(partial) as file:
-            file.write(_header(schema))
-            for field in schema.fields:
-                for each in parts:
-                    file.write(_stored(each, field))
+            start = file.write(_header(schema))
+            ends = [start + end for end in accumulate(8 * n for n in schema.sizes)]
+            heads = [start, *ends[:-1]]  # where the next rows of each field go
+            for each in parts:
+                for place, piece in content(each):
+                    file.seek(heads[place])
+                    heads[place] += file.write(piece)
+            if heads != ends:
+                raise DataError("the submissions do not have the rows that their manifests say")
             _synchronise(file)
         partial.replace(path)
         _synchronise_folder(path.parent)
@@ -220,6 +292,21 @@ def write_share(path: Path, parts: Sequence[StoredSubmission], schema: Schema) -
         partial.unlink(missing_ok=True)
 
 
+def content(each: StoredSubmission) -> Iterator[tuple[int, memoryview]]:
+    """A submission's share, in pieces, each with the place of its field."""
+    if each.seeded:
+        try:
+            seed = (each.folder / SEED).read_bytes()
+        except OSError as error:
+            raise DataError(f"the seed of submission {each.id} cannot be read: {error.strerror}") from None
+        shares = expand(seed, each.schema.sizes, PURPOSE)
+        for (place, _), piece in zip(pieces(each.schema.sizes), shares, strict=True):
+            yield place, bytes_of(piece)
+    else:
+        for place, field in enumerate(each.schema.fields):
+            yield place, _stored(each, field)
+
+
 def _stored(each: StoredSubmission, field: Field) -> memoryview:
     """A submission's share of one tensor, straight from the mapped file."""
     try:
@@ -227,7 +314,7 @@ def _stored(each: StoredSubmission, field: Field) -> memoryview:
             tensor = file.get_tensor(field.name)
     except (SafetensorError, OSError) as error:
         raise DataError(f"the share of submission {each.id} cannot be read: {error}") from None
-    if tuple(tensor.shape) != (each.schema.rows, *field.shape):
+    if tuple(tensor.shape) != (each.schema.rows, *field.shape) or tensor.dtype != torch.int64:
         raise DataError(f"the share of submission {each.id} does not have the shape that its manifest says")
     return bytes_of(tensor)
 

@@ -144,16 +144,32 @@ class Client:
             await connection.send_body(pieces if seed or not progress else _counted(pieces, schema, progress))
             await connection.receive()
 
-        async def commit(place: int) -> None:
+        async def commit(place: int) -> Any:
             await connections[place].send(do="commit")
-            await connections[place].receive()
+            return await connections[place].receive()
 
         for step in (stage, fill):
             await self._at_all(step)
         try:
-            await self._at_all(commit)
+            committed = await self._at_all(commit)
         except NetworkError:
             await self._find_out(head)
+        else:
+            if not all(answer.get("settled") for answer in committed):
+                receipts = [answer.get("receipt") for answer in committed]
+                await self._settle(head, dict(zip(self.deployment.names, receipts, strict=True)))
+
+    async def _settle(self, head: dict[str, str], receipts: dict[str, Any]) -> None:
+        """Show each server that all hold the first submission of a data set; it counts without that, too."""
+
+        async def show(place: int) -> None:
+            await self._connections[place].send(do="settle", **head, receipts=receipts)
+            await self._connections[place].receive()
+
+        try:
+            await self._at_all(show)
+        except (NetworkError, Refused):
+            await _hang_up(self._connections)
 
     async def _find_out(self, head: dict[str, str]) -> None:
         """Ask whether a submission counts whose confirmation was lost; raise if it does not."""
@@ -251,11 +267,14 @@ class Client:
                 raise
 
     async def _at_all(self, step: Callable[[int], Coroutine[Any, Any, T]]) -> list[T]:
-        """Do something at all servers at once; wait for all of them, and raise the first error."""
+        """Do something at all servers at once; wait for all of them, and raise the first error, or if all are refusals
+        the one that says to wait longest."""
         results = await asyncio.gather(*map(step, range(len(self.deployment.servers))), return_exceptions=True)
-        for error in results:
-            if isinstance(error, BaseException):
-                raise error
+        errors = [error for error in results if isinstance(error, BaseException)]
+        if errors:
+            refusals = [error for error in errors if isinstance(error, Refused)]
+            whole = len(refusals) == len(errors)
+            raise max(refusals, key=lambda error: error.after or 0.0) if whole else errors[0]
         return [result for result in results if not isinstance(result, BaseException)]
 
     async def _connected(self) -> list[Connection]:

@@ -8,27 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from tacit.errors import ConfigError, ConnectError, DataError, NetworkError, Refused
+from tacit.errors import ConfigError, ConnectError, DataError, NetworkError, Overloaded, Refused
 from tacit.outside.deployment import server_context
+from tacit.outside.guests import ANONYMOUS, Crowd, Visit, place_of
 from tacit.outside.loop import Loop
 from tacit.outside.wire import BUFFER_BYTES, PROTOCOL, Connection, refusal
 from tacit.products import Serving
+from tacit.session.addresses import Address
 from tacit.session.config import Config
 
-__all__ = ["Door", "DoorThread", "Handler", "Visit"]
+__all__ = ["Door", "DoorThread", "Handler"]
 
 LOG = logging.getLogger("tacit.serve")
-
-CONNECTIONS = 512
-"""Clients that may be connected at once. More: more patience with strangers; fewer: less memory, 2 MiB each at most."""
-
-IDLE_SECONDS = 300.0
-"""Seconds a client may be connected and silent after a request. Longer saves it handshakes."""
 
 HANDSHAKE_SECONDS = 10.0
 
@@ -39,12 +36,8 @@ PATIENCE = 30.0
 """Seconds to wait for the next bytes in the middle of a message."""
 
 
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """A client that is there: its connection, and its certificate's name or "anonymous"."""
-
-    connection: Connection
-    client: str
+BACKLOG = 256
+"""Connections that the operating system keeps while the loop is busy."""
 
 
 class Handler(ABC):
@@ -78,64 +71,114 @@ class Door:
         if not config.of(Serving).clients:
             raise ConfigError('the config names no addresses for clients: set "clients" under "tacit"')
         self.role, self.handlers = role, handlers
-        self._config = config
+        self._config, self._serving = config, config.of(Serving)
         self._context, self._known = server_context(config, role)
-        self._connections: set[Connection] = set()
+        self.crowd = Crowd(self._serving.client_limits)
         self._acting: set[asyncio.Future[None]] = set()
-        self._server: asyncio.Server | None = None
+        self._hosting: set[asyncio.Task[None]] = set()
+        self._accepting: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
         """Start to listen."""
+        address = self._serving.listen_clients or self._serving.clients[self._config.parties.index(self.role)]
+        try:
+            listeners = await _listen(address)
+        except OSError as error:
+            raise ConnectError(f"{self.role} cannot listen for clients at {address}: {error.strerror}") from None
         for handler in self.handlers:
             handler.open()
-        serving = self._config.of(Serving)
-        host, port = serving.listen_clients or serving.clients[self._config.parties.index(self.role)]
-        try:
-            self._server = await asyncio.start_server(
-                self._admit, host, port, ssl=self._context, limit=BUFFER_BYTES,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS if self._context else None,
-            )  # fmt: skip
-        except OSError as error:
-            raise ConnectError(f"{self.role} cannot listen for clients at {host}:{port}: {error.strerror}") from None
+        self._accepting = [asyncio.create_task(self._accept(listener)) for listener in listeners]
 
     async def close(self) -> None:
         """Stop to listen, give answers that are on their way a moment, and hang up on everybody."""
-        if self._server is not None:
-            self._server.close()
+        for task in self._accepting:
+            task.cancel()
         if self._acting:
             await asyncio.wait(self._acting, timeout=PARTING_SECONDS)
-        for connection in tuple(self._connections):
-            connection.drop()
+        for task in self._hosting:
+            task.cancel()
+        await asyncio.gather(*self._accepting, *self._hosting, return_exceptions=True)
 
     # --- connections -----------------------------------------------------------------------------------------------
 
-    async def _admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = Connection(reader, writer, "the client", PATIENCE)
-        if len(self._connections) >= CONNECTIONS:
-            connection.drop()
-            return
-        self._connections.add(connection)
-        try:
-            visit = Visit(connection, self._client(writer))
-            await connection.send(**self._greeting())
-            patience = PATIENCE
+    async def _accept(self, listener: socket.socket) -> None:
+        """Count who comes before anything is done for them."""
+        loop = asyncio.get_running_loop()
+        with listener:
             while True:
-                head = await connection.receive(patience)
-                patience = IDLE_SECONDS
-                act = asyncio.ensure_future(self._act(visit, head))
-                self._acting.add(act)
-                act.add_done_callback(self._acting.discard)
-                await act
-        except NetworkError as error:
+                try:
+                    sock, address = await loop.sock_accept(listener)
+                except OSError as error:  # no descriptors left, say, or a caller that has gone already
+                    LOG.debug("%s: %s", self.role, error)
+                    await asyncio.sleep(0.05)
+                    continue
+                visit = Visit(place_of(address))
+                if not self.crowd.enter(visit):
+                    sock.close()
+                    continue
+                visit.guest = self.crowd.guest(visit.place)
+                task = asyncio.create_task(self._host(visit, sock))
+                visit.leave = task.cancel
+                self._hosting.add(task)
+                task.add_done_callback(self._hosting.discard)
+                await asyncio.sleep(0)  # it begins, and owns the socket from now on
+
+    async def _host(self, visit: Visit, sock: socket.socket) -> None:
+        """Talk to a client until one of us has enough."""
+        connection: Connection | None = None
+        try:
+            connection, visit.client = await self._shake_hands(sock)
+            visit.connection, visit.guest = connection, self.crowd.guest(visit.account)
+            visit.guest.visits += 1
+            if visit.turned_away:
+                await connection.send(**refusal(Overloaded(f"{self.role} has no room for another client", after=1.0)))
+            else:
+                await connection.send(**self._greeting())
+                await self._talk(visit)
+        except (OSError, NetworkError) as error:
             LOG.debug("%s: %s", self.role, error)
+        except asyncio.CancelledError:
+            if connection is not None:
+                connection.drop()
         finally:
-            self._connections.discard(connection)
-            await connection.close()
+            self.crowd.exit(visit)
+            if connection is not None:
+                visit.guest.visits -= 1
+                await connection.close()
+
+    async def _shake_hands(self, sock: socket.socket) -> tuple[Connection, str]:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(BUFFER_BYTES, loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        sock.setblocking(False)
+        transport, _ = await loop.connect_accepted_socket(
+            lambda: protocol, sock, ssl=self._context,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS if self._context else None,
+        )  # fmt: skip
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        connection = Connection(reader, writer, "the client", PATIENCE, self._serving.client_limits.slowest)
+        try:
+            return connection, self._client(writer)
+        except NetworkError:
+            connection.drop()
+            raise
+
+    async def _talk(self, visit: Visit) -> None:
+        """Do what a client asks for, one thing after the other."""
+        patience = PATIENCE
+        while True:
+            visit.busy, visit.since = False, time.monotonic()
+            head = await visit.connection.receive(patience)
+            visit.busy, patience = True, self._serving.client_limits.idle
+            act = asyncio.ensure_future(self._act(visit, head))
+            self._acting.add(act)
+            act.add_done_callback(self._acting.discard)
+            await act
 
     def _client(self, writer: asyncio.StreamWriter) -> str:
-        """Who is there: the name of its certificate, or "anonymous" where everybody may come."""
+        """Who is there: the name of its certificate, or nobody's where everybody may come."""
         if not self._known:
-            return "anonymous"
+            return ANONYMOUS
         name = self._known.get(writer.get_extra_info("ssl_object").getpeercert(binary_form=True))
         if name is None:
             raise NetworkError("a client whose certificate is not among the providers'")
@@ -150,6 +193,7 @@ class Door:
     async def _act(self, visit: Visit, head: dict[str, Any]) -> None:
         """Do what a client asks for, or say why not."""
         try:
+            await visit.guest.pace()
             for handler in self.handlers:
                 if head.get("do") in handler.verbs:
                     await handler.handle(visit, head)
@@ -157,6 +201,26 @@ class Door:
             raise Refused(f"{self.role} does not know what to do")
         except (Refused, DataError) as error:
             await visit.connection.send(**refusal(error))
+
+
+async def _listen(address: Address) -> list[socket.socket]:
+    """Sockets that listen at all network addresses that a host has."""
+    found = await asyncio.get_running_loop().getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    listeners: list[socket.socket] = []
+    trouble: OSError | None = None
+    for family, _, _, _, where in dict.fromkeys(found):
+        try:
+            listener = socket.create_server(where, family=family, backlog=BACKLOG)
+        except OSError as error:
+            trouble = error
+            continue
+        listener.setblocking(False)
+        listeners.append(listener)
+    if not listeners and trouble is not None:
+        raise trouble
+    return listeners
 
 
 class DoorThread:

@@ -5,7 +5,7 @@
     head length (4, little-endian) │ head, a JSON object │ body, whose length both ends know from the head
 
 Nothing on it can be executed, no length is trusted, and every wait is bounded. A server that says no answers
-{"refused": kind, "why": text}, which becomes the same typed error at the client.
+{"refused": kind, "why": text, "after": seconds}, which becomes the same typed error at the client.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
+import time
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import Any
 
@@ -31,11 +33,21 @@ REFUSALS = {"refused": Refused, "overloaded": Overloaded}
 
 
 class Connection:
-    """One end of a connection; `peer` is what errors call the other end, `timeout` bounds each wait in seconds."""
+    """One end of a connection; `peer` is what errors call the other end, `timeout` bounds each wait in seconds.
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str, timeout: float) -> None:
+    A body that comes at fewer bytes a second than `slowest`, beyond one timeout, is given up, whatever its pieces do.
+    """
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        peer: str,
+        timeout: float,
+        slowest: float = math.inf,
+    ) -> None:
         self._reader, self._writer = reader, writer
-        self.peer, self.timeout = peer, timeout
+        self.peer, self.timeout, self._slowest = peer, timeout, slowest
         self.greeting: dict[str, Any] = {}
         """What a server said first, at the client's end."""
         writer.transport.set_write_buffer_limits(high=BUFFER_BYTES)
@@ -71,14 +83,18 @@ class Connection:
         if not isinstance(head, dict):
             raise NetworkError(f"{self.peer} sent something that is not a message of Tacit")
         if "refused" in head:
-            raise REFUSALS.get(str(head["refused"]), Refused)(f"{self.peer}: {_printable(head.get('why'))}")
+            raise REFUSALS.get(str(head["refused"]), Refused)(
+                f"{self.peer}: {_printable(head.get('why'))}", _seconds(head.get("after"))
+            )
         return head
 
     async def body(self, count: int) -> AsyncGenerator[bytes, None]:
         """The next `count` bytes, in pieces as they come."""
+        deadline = time.monotonic() + self.time_for(count)
         while count:
             with self._blaming():
-                piece = await asyncio.wait_for(self._reader.read(min(count, BUFFER_BYTES)), self.timeout)
+                patience = min(self.timeout, deadline - time.monotonic())
+                piece = await asyncio.wait_for(self._reader.read(min(count, BUFFER_BYTES)), patience)
                 if not piece:
                     raise EOFError
             count -= len(piece)
@@ -87,7 +103,11 @@ class Connection:
     async def whole(self, count: int) -> bytes:
         """The next `count` bytes at once, for bodies whose size is bounded."""
         with self._blaming():
-            return await self._exactly(count)
+            return await self._exactly(count, self.time_for(count))
+
+    def time_for(self, count: int) -> float:
+        """Seconds within which so many bytes must come."""
+        return self.timeout + count / self._slowest
 
     async def ended(self) -> None:
         """Return when the other end hangs up, or says anything at all."""
@@ -118,10 +138,16 @@ class Connection:
             raise PeerLost(f"{self.peer} closed the connection") from None
 
 
-def refusal(error: TacitError) -> dict[str, str]:
+def refusal(error: TacitError) -> dict[str, Any]:
     """The head by which a server says no. Messages of Tacit's errors hold no secrets."""
     kind = next((name for name, cls in REFUSALS.items() if type(error) is cls), "refused")
-    return {"refused": kind, "why": str(error)}
+    after = error.after if isinstance(error, Refused) else None
+    return {"refused": kind, "why": str(error)} | ({} if after is None else {"after": round(after, 3)})
+
+
+def _seconds(after: object) -> float | None:
+    """When a server says that one may ask again, if it says a time at all."""
+    return float(after) if isinstance(after, int | float) and 0 <= after <= 1e9 else None
 
 
 def _printable(text: object) -> str:

@@ -20,7 +20,7 @@ from tacit.session.config import Config
 __all__ = ["Load", "measure"]
 
 PAUSE = 0.01
-"""Seconds after which a client that was refused asks again."""
+"""Seconds after which a client that was refused asks again, unless it was told when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,8 @@ def _ask(client: Client, inputs: torch.Tensor) -> tuple[float, int]:
         start = time.perf_counter()
         try:
             client.predict(inputs)
-        except Overloaded:
+        except Overloaded as error:
             refused += 1
-            time.sleep(PAUSE)
+            time.sleep(PAUSE if error.after is None else error.after)
         else:
             return time.perf_counter() - start, refused

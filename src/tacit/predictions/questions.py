@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import torch
-from torch import Tensor
 from typing_extensions import override
 
 from tacit.errors import PeerLost, PeerStalled, Refused
-from tacit.outside.door import Handler, Visit
-from tacit.outside.schema import PURPOSE, Schema, bytes_of, checked_identity, from_bytes
-from tacit.outside.sharing import SEED_BYTES, expand
+from tacit.outside.door import Handler
+from tacit.outside.guests import ANONYMOUS, Visit
+from tacit.outside.schema import Schema, bytes_of, checked_identity
+from tacit.outside.sharing import SEED_BYTES
 from tacit.outside.wire import Connection
 from tacit.predictions.queue import Answer, Queue, Request
 
@@ -43,9 +42,10 @@ class Questions(Handler):
         schema = Schema.parse(head.get("schema"))
         self._queue.plan.check(schema)
         identity = checked_identity(head.get("id"))
-        share = await self._collect(visit.connection, schema, seeded=head.get("form") == "seed")
-        client = identity[:8] if visit.client == "anonymous" else f"{visit.client} {identity[:8]}"
-        request = Request(identity, client, share)
+        seeded = head.get("form") == "seed"
+        content = await visit.connection.whole(SEED_BYTES if seeded else schema.nbytes)
+        client = identity[:8] if visit.client == ANONYMOUS else f"{visit.client} {identity[:8]}"
+        request = Request(identity, client, visit.account, schema, content, seeded=seeded)
         self._queue.hold(request)
         try:
             await visit.connection.send(ok="held")
@@ -56,14 +56,6 @@ class Questions(Handler):
             await visit.connection.send_body([bytes_of(answer.share)])
         finally:
             self._queue.drop(request)
-
-    async def _collect(self, connection: Connection, schema: Schema, *, seeded: bool) -> Tensor:
-        """A share that is small enough for memory."""
-        if seeded:
-            flat = torch.cat(list(expand(await connection.whole(SEED_BYTES), schema.sizes, PURPOSE)))
-        else:
-            flat = from_bytes(await connection.whole(schema.nbytes))
-        return flat.view(schema.rows, *schema.fields[0].shape)
 
     async def _until_ready(self, connection: Connection) -> None:
         """Wait until the client knows that all servers hold its request."""

@@ -1,25 +1,35 @@
 """Requests for predictions at one party, between the thread that talks to clients and the one that computes.
 
 A request is *held* from when its share has come, *ready* from when its client knows that all servers hold it, and
-leaves when it is answered, or when its client goes away. There are only so many places; one request too many is refused
-at once.
+leaves when it is answered, or when its client goes away.
+
+There are only so many places. When they are taken, whoever has two more than the newcomer loses its latest, which is
+refused as `Overloaded`; else the newcomer is. A batch takes one request of each guest before it takes anybody's second.
+So a guest that fills all places keeps nobody out, and delays others by a batch or two.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from tacit.errors import Overloaded, Refused, TacitError
 from tacit.outside.plan import OUTPUT, Plan
-from tacit.outside.schema import Field, Schema
+from tacit.outside.schema import PURPOSE, Field, Schema, from_bytes
+from tacit.outside.sharing import expand
 
 __all__ = ["Answer", "Queue", "Request"]
+
+LEAST_SECONDS = 0.01
+"""That a refused client is told to wait, however fast batches are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +51,19 @@ class Answer:
 class Request:
     """One party's share of a request, and the place where its answer will be put."""
 
-    def __init__(self, identity: str, client: str, share: Tensor) -> None:
-        self.id, self.client, self.share = identity, client, share
+    def __init__(self, identity: str, client: str, guest: str, schema: Schema, content: bytes, *, seeded: bool) -> None:
+        self.id, self.client, self.guest, self.rows = identity, client, guest, schema.rows
+        self._schema, self._content, self._seeded = schema, content, seeded
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
     @property
-    def rows(self) -> int:
-        """How many inputs it holds."""
-        return len(self.share)
+    def share(self) -> Tensor:
+        """The share itself, made of its seed only now: while a request waits it is as large as what was sent."""
+        if self._seeded:
+            flat = torch.cat(list(expand(self._content, self._schema.sizes, PURPOSE)))
+        else:
+            flat = from_bytes(self._content)
+        return flat.view(self.rows, *self._schema.fields[0].shape)
 
     def resolve(self, answer: Answer | TacitError) -> None:
         """Put an answer into its place, from any thread; nobody may be there to take it any more."""
@@ -76,6 +91,8 @@ class Queue:
         self._taken: list[Request] = []
         """Those of the latest batch, which may not have been answered yet."""
         self._closed: str | None = None
+        self.batch_seconds = 0.0
+        """How long the latest batch took."""
         self.refused = 0
         """Requests turned away because all places were taken."""
 
@@ -93,13 +110,35 @@ class Queue:
                 raise Refused("a request of this identity is here already")
             if len(self._held) >= self.places:
                 self.refused += 1
-                raise Overloaded(f"all {self.places} places are taken: ask again later")
+                last = self._last_of_greediest(request)
+                if last is None:
+                    raise Overloaded(f"all {self.places} places are taken: ask again later", after=self._seconds())
+                self._remove(last)
+                last.resolve(Overloaded("others needed the place of this request: ask again later", self._seconds()))
             self._held[request.id] = request
+
+    def _last_of_greediest(self, newcomer: Request) -> Request | None:
+        """The latest request of whoever has most places, if that is two more than the newcomer's guest has."""
+        places = Counter(request.guest for request in self._held.values())
+        guest, most = places.most_common(1)[0]
+        if most < places[newcomer.guest] + 2:
+            return None
+        waiting = [request for request in self._held.values() if request.guest == guest]
+        not_ready = [request for request in waiting if request not in self._ready]
+        return (not_ready or waiting)[-1]
+
+    def _seconds(self) -> float:
+        """How long the requests that are here will take, as the latest batch did."""
+        return max(LEAST_SECONDS, self.batch_seconds * math.ceil(len(self._held) / self.plan.batch))
+
+    def _remove(self, request: Request) -> None:
+        del self._held[request.id]
+        self._ready = [other for other in self._ready if other is not request]
 
     def ready(self, request: Request) -> None:
         """Put a request that all servers hold into the queue."""
         with self._changed:
-            if request.id in self._held:
+            if self._held.get(request.id) is request:
                 self._ready.append(request)
                 self._changed.notify_all()
 
@@ -107,8 +146,7 @@ class Queue:
         """Forget a request, unless it is being computed already."""
         with self._changed:
             if self._held.get(request.id) is request:
-                del self._held[request.id]
-                self._ready = [other for other in self._ready if other is not request]
+                self._remove(request)
 
     # --- the program -----------------------------------------------------------------------------------------------
 
@@ -125,7 +163,7 @@ class Queue:
                 if left <= 0 or not self._changed.wait(left):
                     break
             chosen: list[Request] = []
-            for request in self._ready:
+            for request in _in_turn(self._ready):
                 if sum(r.rows for r in chosen) + request.rows > self.plan.batch:
                     break
                 chosen.append(request)
@@ -138,8 +176,7 @@ class Queue:
             for identity, rows in named:
                 request = self._held.get(identity)
                 if request is not None and request.rows == rows:
-                    del self._held[identity]
-                    self._ready = [other for other in self._ready if other is not request]
+                    self._remove(request)
                     taken.append(request)
                 else:
                     taken.append(None)
@@ -164,3 +201,13 @@ class Queue:
             waiting, self._held, self._ready = list(self._held.values()), {}, []
         for request in (*waiting, *self._taken):  # one that has its answer keeps it
             request.resolve(Refused(why))
+
+
+def _in_turn(ready: Sequence[Request]) -> list[Request]:
+    """The first request of each guest, then the second of each, and so on; in each round who came first."""
+    before: Counter[str] = Counter()
+    turns = []
+    for request in ready:
+        turns.append(before[request.guest])
+        before[request.guest] += 1
+    return [request for _, request in sorted(zip(turns, ready, strict=True), key=lambda pair: pair[0])]

@@ -12,6 +12,7 @@ it wait for each party.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -153,7 +154,10 @@ class Service:
             if self._indices and not agreed[0]:
                 continue
             clients = [CLIENTS.named(request.client) for request in agreed[0]] if agreed else []
+            start = time.monotonic()
             shares = release(self._compute(list(map(self._padded, agreed))), clients, name=self._name)
+            for queue in self._queues:
+                queue.batch_seconds = time.monotonic() - start
             del self._session.ledger.entries[:-LEDGER_ENTRIES]
             for requests, share in zip(agreed, shares.values(), strict=True):
                 self._answer(requests, share)
