@@ -41,8 +41,8 @@ class Aggregate:
     asked: int
     survivors: int
     failures: dict[str, str]
-    saturated: int
-    """Coordinates, over all clients, that were larger than the limit."""
+    saturated: dict[str, int]
+    """Of each array and metric, how many coordinates were larger than the limit, over all clients."""
     seconds: float
     """The server's own work; of the processor where the work is done in this process."""
     rho: float | None = None
@@ -53,6 +53,11 @@ class Aggregate:
 
 class Aggregation(ABC):
     """A form of secure aggregation."""
+
+    @property
+    @abstractmethod
+    def weighted_by(self) -> str:
+        """The metric that weighs a client."""
 
     @property
     @abstractmethod

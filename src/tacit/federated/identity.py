@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,13 @@ class Identity:
 
     name: str
     _key: Ed25519PrivateKey = field(repr=False)
+    _portable: bool = field(default=False, repr=False)
+    """Whether other processes of a simulation may get it."""
+
+    def __reduce__(self) -> tuple[Callable[[str, bytes], Identity], tuple[str, bytes]]:
+        if not self._portable:
+            raise TypeError(f"the identity of {self.name} is not pickled: save it, and load the file where it is used")
+        return _simulated, (self.name, self._key.private_bytes_raw())
 
     @classmethod
     def generate(cls, name: str) -> Self:
@@ -123,7 +130,11 @@ class Roster:
             raise ForgeryError(f"a key in the name of {self.names[index]} is forged, or of another round") from None
 
 
+def _simulated(name: str, key: bytes) -> Identity:
+    return Identity(name, Ed25519PrivateKey.from_private_bytes(key), True)
+
+
 def enroll(names: Iterable[str]) -> tuple[Roster, dict[str, Identity]]:
-    """Make identities for all names in one place: for tests, notebooks and simulations."""
-    identities = {name: Identity.generate(name) for name in names}
+    """Make identities for all names in one place: for tests, notebooks and simulations, whose processes share them."""
+    identities = {name: Identity(name, Ed25519PrivateKey.generate(), True) for name in names}
     return Roster.of(identities.values()), identities

@@ -17,11 +17,16 @@ from tacit.federated.form import Aggregate, Aggregation
 from tacit.federated.identity import Roster
 from tacit.federated.masks.form import PairwiseMasks
 from tacit.federated.privacy.accountant import Accountant
+from tacit.federated.strategies import check_strategy
 from tacit.federated.update import average
 
 __all__ = ["RoundReport", "SecureAggregation"]
 
 log = logging.getLogger("flwr.tacit")
+
+_LED: dict[int, int] = {}
+"""The number of the last session that this process has led in each run: clients take each number once in a run, so a
+second `start` goes on counting."""
 
 SHOWN = 20
 """Clients whose reasons a line of the log tells. More would hide the round that failed; the report has all."""
@@ -37,12 +42,14 @@ class RoundReport:
     survivors: int = 0
     failures: dict[str, str] = field(default_factory=dict)
     saturated: int = 0
+    """Coordinates that were larger than the limit, over all clients; `cut` says of which arrays and metrics."""
     seconds: float = 0.0
     error: str | None = None
     """Why nothing was aggregated; the last good model is kept."""
     epsilon: float | None = None
     """Of all rounds up to this one."""
     delta: float | None = None
+    cut: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         if self.error is not None:
@@ -50,7 +57,10 @@ class RoundReport:
             return "\n".join([failed, *self.reasons])
         parts = [f"session {self.number} ({self.kind}): {self.survivors} of {self.asked} clients"]
         if self.saturated:
-            parts.append(f"{self.saturated} coordinates saturated")
+            names = ", ".join(f"{name} {count}" for name, count in list(self.cut.items())[:SHOWN])
+            parts.append(
+                f"{self.saturated} coordinates saturated, so the average is not exact ({names}): raise the limit"
+            )
         if self.epsilon is not None:
             parts.append(f"epsilon = {self.epsilon:.3g} at delta = {self.delta:g} so far")
         return ", ".join([*parts, *self.reasons])
@@ -74,6 +84,7 @@ class SecureAggregation(Strategy):
         self.strategy = strategy
         self.roster = roster
         self.form = form or PairwiseMasks()
+        check_strategy(strategy, self.form)
         self.report: list[RoundReport] = []
 
     def start(
@@ -146,15 +157,15 @@ class SecureGrid(Grid):
         if kind == "evaluate" and privacy is not None:
             log.warning("metrics have no noise: with differential privacy, evaluate at the server (evaluate_fn)")
             return []
-        self._number += 1
+        number = self._number = _LED[self._grid.run.run_id] = _LED.get(self._grid.run.run_id, 0) + 1
         try:
-            aggregate = self._form.aggregate(self._grid, outgoing, timeout, self._number, self._roster)
+            aggregate = self._form.aggregate(self._grid, outgoing, timeout, number, self._roster)
         except TacitError as error:
             failures = error.failures if isinstance(error, RoundFailedError) else {}
             self._note(RoundReport(self._number, kind, len(outgoing), failures=failures, error=str(error)))
             return []
         self._note(self._line(kind, aggregate))
-        return [average(outgoing[0], aggregate.layout, aggregate.mean, aggregate.examples)]
+        return [average(outgoing[0], aggregate.layout, aggregate.mean, aggregate.examples, self._form.weighted_by)]
 
     def _line(self, kind: str, aggregate: Aggregate) -> RoundReport:
         epsilon = delta = None
@@ -168,15 +179,20 @@ class SecureGrid(Grid):
             aggregate.asked,
             aggregate.survivors,
             aggregate.failures,
-            aggregate.saturated,
+            sum(aggregate.saturated.values()),
             aggregate.seconds,
             epsilon=epsilon,
             delta=delta,
+            cut=aggregate.saturated,
         )
 
     def _note(self, line: RoundReport) -> None:
         self._report.append(line)
-        log.log(logging.ERROR if line.error else logging.WARNING if line.failures else logging.INFO, "%s", line)
+        log.log(
+            logging.ERROR if line.error else logging.WARNING if line.failures or line.saturated else logging.INFO,
+            "%s",
+            line,
+        )
 
     def set_run(self, run: Run) -> None:
         """Leave it to the grid below."""

@@ -9,16 +9,20 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 
 from tacit.federated import records
 from tacit.federated.errors import FederatedError, ForgeryError, UpdateError
 from tacit.federated.vectors import Floats
 
-__all__ = ["Layout", "Train", "Update", "average", "contribution"]
+__all__ = ["WEIGHT", "Layout", "Train", "Update", "average", "contribution"]
 
 Train = Callable[[Message, Context], Message]
 """A ClientApp's own function."""
+
+PART = "\0"
+"""Between the name of a metric that is a list and the place in it."""
 
 WEIGHT = "num-examples"
 """The metric that weighs a client, as in all of Flower's strategies."""
@@ -30,6 +34,19 @@ class Layout:
 
     metrics: tuple[str, ...]
     arrays: tuple[tuple[str, tuple[int, ...]], ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of metrics and arrays, in their order; the numbers of a list have one name."""
+        return (*dict.fromkeys(name.split(PART)[0] for name in self.metrics), *(name for name, _ in self.arrays))
+
+    def counts(self, marked: npt.NDArray[np.bool_]) -> list[int]:
+        """Return how many coordinates of each name are marked."""
+        sizes: dict[str, int] = {}
+        for name in self.metrics:
+            sizes[name.split(PART)[0]] = sizes.get(name.split(PART)[0], 0) + 1
+        lengths = [*sizes.values(), *(math.prod(shape) for _, shape in self.arrays)]
+        return [int(part.sum()) for part in np.split(marked, np.cumsum(lengths)[:-1])]
 
     @property
     def count(self) -> int:
@@ -60,18 +77,22 @@ class Update:
     values: Floats
 
     @classmethod
-    def of(cls, sent: ArrayRecord | None, reply: RecordDict, *, metrics: bool = True) -> Self:
+    def of(cls, sent: ArrayRecord | None, reply: RecordDict, *, metrics: bool = True, weight: str = WEIGHT) -> Self:
         """Read a ClientApp's reply: one MetricRecord, and one ArrayRecord like the one that was sent."""
         if len(reply.metric_records) != 1:
             raise UpdateError("the reply holds no MetricRecord, or several: one is aggregated")
         record = next(iter(reply.metric_records.values()))
-        examples = record.get(WEIGHT)
-        if not isinstance(examples, int | float) or not (math.isfinite(examples) and examples > 0):
-            raise UpdateError(f"the reply's metric {WEIGHT!r} must be a positive number")
-        names = tuple(sorted(name for name in record if name != WEIGHT)) if metrics else ()
-        if any(isinstance(record[name], list) for name in names):
-            raise UpdateError("a metric that is a list cannot be aggregated: reply with one number a name")
-        scalars = np.array([record[name] for name in names], dtype=np.float64)
+        examples = record.get(weight)
+        if not isinstance(examples, int | float) or not (math.isfinite(examples) and examples >= 0):
+            raise UpdateError(f"the reply's metric {weight!r}, which weighs it, must be a number from 0")
+        flat: dict[str, float] = {}
+        for name in sorted(record) if metrics else ():
+            value = record[name]
+            if isinstance(value, list):
+                flat.update({f"{name}{PART}{i}": float(x) for i, x in enumerate(value)})
+            elif name != weight:
+                flat[name] = float(value)
+        names, scalars = tuple(flat), np.array(list(flat.values()), dtype=np.float64)
         arrays = _one_record(reply) if sent is not None else None
         shapes, deltas = _differences(sent, arrays) if sent is not None and arrays is not None else ((), [])
         return cls(Layout(names, shapes), float(examples), np.concatenate([scalars, *deltas]))
@@ -99,11 +120,17 @@ def _differences(sent: ArrayRecord, got: ArrayRecord) -> tuple[tuple[tuple[str, 
     return tuple(shapes), deltas
 
 
-def average(instruction: Message, layout: Layout, mean: Floats, examples: float) -> Message:
+def average(instruction: Message, layout: Layout, mean: Floats, examples: float, weight: str = WEIGHT) -> Message:
     """Return a reply that one client would send whose update is the average: what a strategy then aggregates."""
-    metrics = MetricRecord({WEIGHT: float(examples)})
+    metrics: MetricRecord = MetricRecord({weight: float(examples)})
+    lists: dict[str, list[float]] = {}
     for name, value in zip(layout.metrics, mean, strict=False):
-        metrics[name] = float(value)
+        whole, of_list, _ = name.partition(PART)
+        if of_list:
+            lists.setdefault(whole, []).append(float(value))
+        else:
+            metrics[name] = float(value)
+    metrics.update(lists)
     content = RecordDict({"metrics": metrics})
     if layout.arrays:
         sent = next(iter(instruction.content.array_records.values()))
@@ -117,7 +144,9 @@ def average(instruction: Message, layout: Layout, mean: Floats, examples: float)
     return Message(content, reply_to=instruction)
 
 
-def contribution(message: Message, context: Context, train: Train, *, metrics: bool = True) -> Update:
+def contribution(
+    message: Message, context: Context, train: Train, *, metrics: bool = True, weight: str = WEIGHT
+) -> Update:
     """Let the ClientApp do its work on the message without Tacit's record, and read its reply."""
     del message.content[records.RECORD]
     sent = None
@@ -128,4 +157,4 @@ def contribution(message: Message, context: Context, train: Train, *, metrics: b
     reply = train(message, context)
     if reply.has_error():
         raise FederatedError(f"the ClientApp failed: {reply.error.reason}")
-    return Update.of(sent, reply.content, metrics=metrics)
+    return Update.of(sent, reply.content, metrics=metrics, weight=weight)

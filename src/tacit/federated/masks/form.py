@@ -35,6 +35,11 @@ class PairwiseMasks(Aggregation):
         self.settings = settings or Settings()
 
     @property
+    def weighted_by(self) -> str:
+        """The metric that weighs a client."""
+        return self.settings.weighted_by
+
+    @property
     def privacy(self) -> Privacy | None:
         """The noise that the settings ask for."""
         return self.settings.privacy
@@ -80,7 +85,9 @@ class PairwiseMasks(Aggregation):
             )
             run = run_view(context)
             seen = whole(view(message), run)  # before the ClientApp gets the message, who may change it
-            update = contribution(message, context, train, metrics=self.settings.privacy is None)
+            update = contribution(
+                message, context, train, metrics=self.privacy is None, weight=self.settings.weighted_by
+            )
             encoding = self.settings.encoding(len(member.roster))
             if self.privacy is not None and update.layout.arrays:
                 budget.charge(context, self.privacy, self.privacy.rho(update.layout.count, encoding.frac_bits))
@@ -97,20 +104,23 @@ class PairwiseMasks(Aggregation):
         raise RoundError(f"there is no stage {stage}")
 
     def encode(self, update: Update, encoding: Encoding) -> Ring:
-        """Return a client's vector: how many coordinates saturated, its weight, and all values times the weight."""
+        """Return a client's vector: what saturated, its weight, and all values times the weight."""
         weight, privacy = min(update.examples / self.settings.max_examples, 1.0), self.settings.privacy
         beyond = int(update.examples > self.settings.max_examples)
         values = update.values
         if privacy is not None:
             weight, beyond, values = 1.0, 0, privacy.clipped(values)
-        values, saturated = encoding.clamp(values, "the update")
-        scaled = np.empty(values.size + HEAD)
-        scaled[0], scaled[1] = 0, weight
-        np.multiply(values, weight, out=scaled[HEAD:])
+        clamped, saturated = encoding.clamp(values, "the update")
+        head = self.settings.head(update.layout)
+        scaled = np.zeros(values.size + head)
+        scaled[1] = weight
+        np.multiply(clamped, weight, out=scaled[head:])
         vector = encoding.integers(scaled)
-        vector[0] = beyond + saturated
+        vector[0] = beyond
+        if saturated and privacy is None:
+            vector[HEAD:head] = update.layout.counts(np.abs(values) > self.settings.limit)
         if privacy is not None:
-            vector[HEAD:] += privacy.noise(values.size, encoding.frac_bits)
+            vector[head:] += privacy.noise(values.size, encoding.frac_bits)
         return encoding.ring(vector)
 
     # the server

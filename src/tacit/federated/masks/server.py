@@ -90,8 +90,12 @@ class Leader:
 
     def _decode(self, layout: Layout, total: Ring) -> Aggregate:
         weight, survivors = float(self.encoding.decode(total[1:2])[0]), len(self.collector.survivors)
-        privacy = self.settings.privacy
-        mean: Floats = self.encoding.decode(total[HEAD:]) / weight
+        privacy, head = self.settings.privacy, self.settings.head(layout)
+        if weight <= 0:
+            raise FederatedError(f"no client had any {self.settings.weighted_by}: nothing can be averaged")
+        mean: Floats = self.encoding.decode(total[head:]) / weight
+        counts = [int(self.encoding.signed(total[:1])[0]), *map(int, self.encoding.signed(total[HEAD:head]))]
+        names = (self.settings.weighted_by, *layout.names)
         return Aggregate(
             layout=layout,
             mean=mean,
@@ -99,7 +103,7 @@ class Leader:
             asked=len(self.instructions),
             survivors=survivors,
             failures=self.failures,
-            saturated=int(self.encoding.signed(total[:1])[0]),
+            saturated={name: count for name, count in zip(names, counts, strict=False) if count},
             seconds=self.seconds,
             rho=privacy.rho(layout.count, self.encoding.frac_bits) if privacy is not None else None,
             error=survivors * self.encoding.error / weight,
@@ -157,7 +161,9 @@ class Leader:
 
     def accept_vector(self, node: int, vector: Ring, layout: Layout) -> None:
         """Take a node's masked vector."""
-        self.collector.accept_vector(self._client(node), vector, layout.count + HEAD, self.encoding)
+        self.collector.accept_vector(
+            self._client(node), vector, layout.count + self.settings.head(layout), self.encoding
+        )
 
     def accept_confirmation(self, node: int, content: RecordDict) -> None:
         """Take a node's signature over the survivors."""

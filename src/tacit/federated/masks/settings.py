@@ -9,12 +9,13 @@ from tacit.federated.errors import ThresholdError
 from tacit.federated.identity import Roster
 from tacit.federated.masks.encoding import Encoding
 from tacit.federated.privacy.noise import Privacy
+from tacit.federated.update import WEIGHT, Layout
 from tacit.federated.view import agreement
 
 __all__ = ["HEAD", "Settings"]
 
 HEAD = 2
-"""Coordinates before the values: how many saturated, and the weight."""
+"""Coordinates before the counts of what saturated, which precede the values: whether the examples did; the weight."""
 
 
 @dataclass(frozen=True)
@@ -28,21 +29,27 @@ class Settings:
     With 2/3, no server that colludes with less than a third of the clients learns both secrets of one client, even
     if it tells different clients different stories. Larger: more colluders tolerated, fewer drop-outs.
     `degree`: masks are shared with so many neighbours; None is everybody. `plan` finds one for many clients.
-    `limit`: largest magnitude of a coordinate of an update, and of a metric; larger ones saturate and are counted.
-    `max_examples`: the weight of a client is its number of examples over this, at most one.
+    `limit`: largest magnitude of a coordinate of an update, and of a metric; larger ones saturate, and are counted and
+    told by name. 2^18 if you say nothing, with 32 bits 64. Smaller: a finer encoding; larger: room for larger counters.
+    `max_examples`: the weight of a client is its number of examples over this, at most one. 2^18, with 32 bits 10,000.
     `bits`: 64, or 32 for half the traffic and a coarser encoding.
+    `weighted_by`: the metric that weighs a client, the strategy's `weighted_by_key`.
     `privacy`: clip each client's update and add distributed noise. All clients then weigh the same.
     """
 
     minimum: int | None = None
     threshold: float = 2 / 3
     degree: int | None = None
-    limit: float = 64.0
-    max_examples: int = 10_000
+    limit: float = None  # type: ignore[assignment]  # a number in every instance
+    max_examples: int = None  # type: ignore[assignment]
     bits: int = 64
+    weighted_by: str = WEIGHT
     privacy: Privacy | None = None
 
     def __post_init__(self) -> None:
+        for name, (wide, narrow) in {"limit": (2.0**18, 64.0), "max_examples": (2**18, 10_000)}.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, narrow if self.bits == 32 else wide)
         if self.minimum is not None and self.minimum < 2:
             raise ValueError("the sum of one client is no secret: minimum must be 2 or more")
         if not 0.5 <= self.threshold < 1:
@@ -69,6 +76,10 @@ class Settings:
         """Return the digest of what all clients and the server must have alike: all but what each asks for itself."""
         privacy = None if self.privacy is None else replace(self.privacy, budget=math.inf)
         return agreement(replace(self, minimum=None, privacy=privacy), roster)
+
+    def head(self, layout: Layout) -> int:
+        """Return how many coordinates come before the values. With noise nothing saturates: clips are within limits."""
+        return HEAD + (len(layout.names) if self.privacy is None else 0)
 
     def needed(self, holders: int) -> int:
         """Return how many of the holders of a secret's shares must help."""

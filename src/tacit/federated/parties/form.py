@@ -50,6 +50,11 @@ class SharedUpdates(Aggregation):
         self.terms = terms
 
     @property
+    def weighted_by(self) -> str:
+        """The metric that weighs a client."""
+        return self.terms.weighted_by
+
+    @property
     def privacy(self) -> Privacy | None:
         """The noise that the parties add."""
         return self.terms.privacy
@@ -83,7 +88,7 @@ class SharedUpdates(Aggregation):
             budget.check(context, privacy)
         run, agreed = run_view(context), self.terms.agreed(roster)
         seen = whole(view(message), run)  # before the ClientApp gets the message, who may change it
-        update = contribution(message, context, train, metrics=privacy is None)
+        update = contribution(message, context, train, metrics=privacy is None, weight=self.terms.weighted_by)
         rho = self.terms.rho(update.layout)
         if privacy is not None and rho is not None and update.layout.arrays:
             budget.charge(context, privacy, rho)
@@ -131,7 +136,8 @@ class SharedUpdates(Aggregation):
         )
         mean, examples, saturated = self.terms.read(list(outcome.shares.values()), work.layout, survivors)
         return Aggregate(
-            work.layout, mean, examples, asked, survivors, intake.failures, saturated,
+            work.layout, mean, examples, asked, survivors, intake.failures,
+            {"coordinates": saturated} if saturated else {},
             intake.seconds + time.perf_counter() - begun,
             rho=self.terms.rho(work.layout), error=2.0 ** -(FRAC_BITS + 1),
         )  # fmt: skip

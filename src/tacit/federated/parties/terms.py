@@ -12,7 +12,7 @@ from tacit.federated.errors import FederatedError
 from tacit.federated.identity import Roster
 from tacit.federated.parties.rules import ClippedMean, Rule
 from tacit.federated.privacy.noise import Privacy
-from tacit.federated.update import Layout, Update
+from tacit.federated.update import WEIGHT, Layout, Update
 from tacit.federated.vectors import Floats, Ring
 from tacit.federated.view import agreement
 
@@ -37,6 +37,7 @@ class Terms:
     `limit`: largest magnitude of a coordinate and of a metric. Clients clamp and count what is larger, and the parties
     clamp again what a client that lies has sent; a rule may need less (`Rule.bound`).
     `max_examples`: a client that claims more counts with so many.
+    `weighted_by`: the metric that weighs a client, the strategy's `weighted_by_key`.
     `privacy`: updates are clipped to `privacy.clip`, and every party adds noise; for `ClippedMean` of that norm. All
     clients then weigh the same, and neither metrics nor what saturated is aggregated.
     """
@@ -46,6 +47,7 @@ class Terms:
     limit: float = 64.0
     max_examples: int = 10_000
     privacy: Privacy | None = None
+    weighted_by: str = WEIGHT
 
     def __post_init__(self) -> None:
         if self.minimum is not None and self.minimum < self.rule.fewest():
