@@ -65,7 +65,8 @@ class Encoder(ABC):
 @final
 @dataclass(frozen=True)
 class Quantizer(Encoder):
-    """z_f = round((x_f - center_f) / step_f), cut off at +-limit; with `pairs`, all products z_f z_g (f <= g) as well.
+    """z_f = round((x_f - center_f) / step_f), cut off at +-limit; with `pairs`, all products z_f z_g (f <= g) as well,
+    with `squares` only those with f = g.
 
     A step of 0 marks a column that was constant where the model was compiled: its z is 0.
     """
@@ -75,6 +76,7 @@ class Quantizer(Encoder):
     limit: int
     pairs: bool = False
     before: Affine | None = None
+    squares: bool = False
 
     @property
     def features(self) -> int:
@@ -85,7 +87,7 @@ class Quantizer(Encoder):
     def length(self) -> int:
         """Integers for each row."""
         d = len(self.center)
-        return d + d * (d + 1) // 2 if self.pairs else d
+        return d + d * (d + 1) // 2 if self.pairs else d + d * self.squares
 
     @property
     def limits(self) -> Int:
@@ -105,6 +107,8 @@ class Quantizer(Encoder):
     def encode(self, x: Any) -> Int:
         """Return the quantised row, and the products of its entries if asked for."""
         z = np.clip(np.rint(self._scaled(x)), -self.limit, self.limit).astype(np.int64)
+        if self.squares:
+            return np.concatenate([z, z * z], axis=1)
         if not self.pairs:
             return z
         left, right = np.triu_indices(len(self.center))

@@ -52,6 +52,10 @@ class FheModel:
         front = Front(trained_names(self) or names_of(x))
         return front, None, representative(front(x))
 
+    def _clear(self, x: Any) -> Any:
+        """Return what encrypted predictions are compared with."""
+        return self.predict(x)
+
     def predict(self, X: Any, *args: Any, fhe: Mode = "disable", **kwargs: Any) -> Labels:  # noqa: N803
         """Predict in clear with the float model, in clear with integers ("simulate"), or on ciphertexts ("execute")."""
         if fhe == "disable":
@@ -217,7 +221,7 @@ def quantized(n_bits: int | None, **more: int) -> Callable[[Model], Model]:
         __init__.__signature__ = signature  # type: ignore[attr-defined]
         __init__.__doc__ = inherited.__doc__
         cls.__init__ = __init__  # type: ignore[misc]
-        COUNTERPARTS[parent] = cls
+        COUNTERPARTS[next(base for base in cls.__mro__ if base.__module__.startswith("sklearn."))] = cls
         return cls
 
     return decorate

@@ -82,7 +82,8 @@ def client_learns(program: Program, encoder: Encoder) -> str:
             f"for each row its distances to all {len(program.points)} training points with their labels, in no order; "
             "enough rows reconstruct the training points. Use it only where the client may know them"
         )
-    degree = "squares and products of columns" if isinstance(encoder, Quantizer) and encoder.pairs else "columns"
+    products = isinstance(encoder, Quantizer) and (encoder.pairs or encoder.squares)
+    degree = "squares and products of columns" if products else "columns"
     return (
         f"for each row the exact scores. They are linear in the {degree}, so {program.length + 1} well-chosen rows "
         "give the quantised model away: limit the queries of a client that must not have it. From its file: the "

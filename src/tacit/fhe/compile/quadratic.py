@@ -18,7 +18,7 @@ import numpy as np
 from tacit.errors import DataError
 from tacit.fhe.compile.assemble import Compiled
 from tacit.fhe.compile.linear import quantizer, with_constant
-from tacit.fhe.encode import Affine, Float
+from tacit.fhe.encode import Affine, Float, Quantizer
 from tacit.fhe.program import LinearProgram
 
 WEIGHT_BITS = 10
@@ -45,3 +45,29 @@ def compile_quadratic(
     weights = np.rint(np.concatenate([single, pairs], axis=1) / scale).astype(np.int64)
     program = LinearProgram(weights, np.zeros(len(v), dtype=np.int64), encoder.limits)
     return with_constant(program, encoder, scale, v @ shift**2 + c, head)
+
+
+def compile_forms(
+    square: Float, linear: Float, constant: Float, x: Float, n_bits: int, before: Affine | None, head: Any
+) -> Compiled:
+    """Return the program of x' Q_k x + L_k x + c_k, with Q (k, d, d) or, where it is diagonal, (k, d).
+
+    With x = center + S z, S the steps:    z' (S Q S) z + (L + 2 Q center) S z + (c + L center + center' Q center).
+    """
+    diagonal = square.ndim == 2
+    if not diagonal and linear.shape[1] > MOST_COLUMNS:
+        raise DataError(f"products of columns are sent for at most {MOST_COLUMNS} columns: put a PCA in front")
+    plain = quantizer(x, n_bits, before=before)
+    encoder = Quantizer(plain.center, plain.step, plain.limit, not diagonal, before, diagonal)
+    step, center = plain.step, plain.center
+    if diagonal:
+        products, pull = square * step**2, square * center
+    else:
+        left, right = np.triu_indices(linear.shape[1])
+        products = square[:, left, right] * (step[left] * step[right]) * np.where(left == right, 1.0, 2.0)
+        pull = square @ center
+    single = (linear + 2 * pull) * step
+    scale = float(np.abs(products).max()) / ((1 << (WEIGHT_BITS - 1)) - 1) or 1.0
+    weights = np.rint(np.concatenate([single, products], axis=1) / scale).astype(np.int64)
+    program = LinearProgram(weights, np.zeros(len(linear), dtype=np.int64), encoder.limits)
+    return with_constant(program, encoder, scale, constant + (linear + pull) @ center, head)
