@@ -18,14 +18,25 @@ def pytest_configure() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """With `--check`, every session of all roles in one process compares each operator with PyTorch's."""
+    """With `--check`, every session of all roles in one process compares each operator with PyTorch's; with
+    `--protocol`, it computes by that protocol, where a test does not name one."""
     parser.addoption("--check", action="store_true", help="run embedded sessions with check=True")
+    parser.addoption("--protocol", help="run embedded sessions by this protocol")
 
 
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions of all roles in this process check themselves."""
     monkeypatch.setattr(tacit.api, "embedded", partial(tacit.api.embedded, check=True))
+
+
+@pytest.fixture(autouse=True)
+def _by_the_protocol_asked_for(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    protocol = request.config.getoption("--protocol")
+    if protocol is not None:
+        if request.node.get_closest_marker("priced") is not None:
+            pytest.skip("by the prices of the additive scheme")
+        monkeypatch.setattr(tacit.api, "DEFAULT", protocol)
 
 
 @pytest.fixture(autouse=True)

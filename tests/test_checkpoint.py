@@ -67,6 +67,7 @@ def test_all_kinds_of_values_come_back(tmp_path: Path) -> None:
     assert back[7]["flag"] is True
 
 
+@pytest.mark.priced
 def test_one_file_tells_nothing_and_is_its_owners(tmp_path: Path) -> None:
     with tacit.session():
         tacit.save([tacit.share(torch.zeros(5000), "alice")], tmp_path)

@@ -96,6 +96,7 @@ def test_a_fitted_polynomial_is_close_to_the_best():
     assert fitted.coefficients[2::2] == [0.0] * 4
 
 
+@pytest.mark.priced
 def test_one_round_forward_and_the_gradient_deals_no_powers_again(session):
     count = 1000
     x = tacit.share(torch.randn(count)).requires_grad_()
@@ -111,6 +112,7 @@ def test_one_round_forward_and_the_gradient_deals_no_powers_again(session):
     assert (backward.rounds, backward.producer) == (3, (9 * 16 + 18) * count)
 
 
+@pytest.mark.priced
 def test_a_product_is_opened_as_it_is(session):
     x, y = tacit.share(2 * torch.rand(50, 4) - 1), tacit.share(4 * torch.rand(4, 50) - 2)  # products within the window
     z = x @ y

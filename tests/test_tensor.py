@@ -64,6 +64,7 @@ AS_A_NUMBER: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.priced
 @pytest.mark.parametrize("use", AS_A_NUMBER)
 def test_use_as_a_number_is_refused(use, x):
     with pytest.raises(RevealError) as caught:
@@ -110,6 +111,7 @@ UNSUPPORTED: dict[str, tuple[Callable[[Any], Any], str]] = {
 }
 
 
+@pytest.mark.priced
 @pytest.mark.parametrize("what", UNSUPPORTED)
 def test_what_does_not_work_names_itself_the_line_and_an_alternative(what, x):
     call, alternative = UNSUPPORTED[what]

@@ -202,6 +202,7 @@ def cost_of(session: Session, work: Callable[[], Any]) -> Cost:
     return session.meter.cost - before
 
 
+@pytest.mark.priced
 def test_a_linear_layer_opens_input_and_weight_once_for_forward_and_both_gradients(session):
     rows, inputs, outputs = 10, 5, 3
     layer = tacit.share(nn.Linear(inputs, outputs))
@@ -215,6 +216,7 @@ def test_a_linear_layer_opens_input_and_weight_once_for_forward_and_both_gradien
     assert (backward.rounds, backward.online["alice"]) == (0, 0)  # the gradient that comes in is public here
 
 
+@pytest.mark.priced
 def test_a_secret_gradient_is_opened_once_for_both_gradients_of_a_layer(session):
     rows, inputs, outputs = 10, 5, 3
     layer = tacit.share(nn.Linear(inputs, outputs))
@@ -227,6 +229,7 @@ def test_a_secret_gradient_is_opened_once_for_both_gradients_of_a_layer(session)
     assert (backward.rounds, backward.online["alice"]) == (1, 8 * rows * outputs)
 
 
+@pytest.mark.priced
 def test_relu_compares_nothing_on_the_way_back(session):
     count = 64
     x = tacit.share(torch.randn(count), owner="alice").requires_grad_()
@@ -238,6 +241,7 @@ def test_relu_compares_nothing_on_the_way_back(session):
     assert back.online["alice"] == 8 * count  # the incoming gradient, to be selected by a bit that is masked already
 
 
+@pytest.mark.priced
 @pytest.mark.parametrize("loss", [F.mse_loss, F.binary_cross_entropy_with_logits])
 def test_a_loss_that_is_only_differentiated_costs_nothing(loss, session):
     x = tacit.share(torch.randn(8), owner="alice").requires_grad_()
@@ -252,6 +256,7 @@ def test_a_loss_that_is_only_differentiated_costs_nothing(loss, session):
     assert revealed.rounds > 1
 
 
+@pytest.mark.priced
 def test_every_epoch_but_the_first_finds_the_data_open(session):
     x, y = people()
     model = tacit.share(linear())
@@ -272,6 +277,7 @@ def test_every_epoch_but_the_first_finds_the_data_open(session):
     assert costs[1] < 8 * ROWS * FEATURES
 
 
+@pytest.mark.priced
 def test_a_fixed_model_is_opened_once_for_all_predictions(session):
     model = tacit.share(nn.Linear(100, 1)).requires_grad_(False)
 

@@ -33,6 +33,7 @@ from tacit.ring.memory import memory_bytes
 from tacit.session.config import Config, read_range
 from tacit.session.launch import Launch, connect, current
 from tacit.session.ledger import where
+from tacit.session.roles import DEFAULT
 from tacit.session.session import Session
 from tacit.tensor import SecretTensor
 from tacit.tensor.dispatch import fingerprint
@@ -59,6 +60,7 @@ def session(
     parties: Sequence[str] = ("alice", "bob"),
     seed: int | None = None,
     frac_bits: int = 16,
+    protocol: str | None = None,
     check: bool | str = False,
     range_check: bool | float | None = None,
 ) -> Session:
@@ -74,6 +76,8 @@ def session(
         parties: names of the computing parties when embedded; the roles that help them are there as well.
         seed: seed of PyTorch's public generator at every role; drawn at random and agreed on if not given.
         frac_bits: fractional bits of numbers, when embedded.
+        protocol: how they compute, when embedded: "additive", the default, or "plain", which computes on plain
+            integers, for trying a program: it is faster, hides nothing, and is refused over a network.
         check: compare every operator's result with PyTorch's on plain values, when embedded, and raise
             `PrecisionError` at the first that deviates by more than is documented; with "warn", warn and go on. For
             developing, on data that one may see: messages hold numbers.
@@ -96,7 +100,9 @@ def session(
     if check not in (False, True, "warn"):
         raise ConfigError(f'tacit.session(check=…) takes True, False or "warn", not {check!r}')
     if launch is None:
-        settings = Config.embedded(parties, seed=seed, frac_bits=frac_bits, range_check=range_check)
+        settings = Config.embedded(
+            parties, seed=seed, frac_bits=frac_bits, range_check=range_check, protocol=protocol or DEFAULT
+        )
         return embedded(settings, check=check) if check else embedded(settings)
     if check:
         raise ConfigError(

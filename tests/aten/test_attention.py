@@ -105,6 +105,7 @@ def test_a_secret_mask_is_as_good(session, random):
     agree(got, F.scaled_dot_product_attention(q, q, q, attn_mask=mask), 2**-11)
 
 
+@pytest.mark.priced
 def test_the_weights_are_computed_once(session, random):
     q = tacit.share(torch.randn(1, 1, 6, 4, generator=random)).requires_grad_()
     start = session.meter.cost

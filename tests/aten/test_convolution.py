@@ -87,6 +87,7 @@ def test_a_public_operand_costs_no_opening(secret: str, session: Session, random
         close(mine, theirs)
 
 
+@pytest.mark.priced
 @pytest.mark.parametrize("parties", [("alice", "bob"), ("alice", "bob", "carol")])
 def test_a_training_step_opens_input_weight_and_gradient_once(
     parties: tuple[str, ...], random: torch.Generator

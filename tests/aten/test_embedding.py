@@ -63,6 +63,7 @@ def test_gradients_are_scaled_by_public_frequencies_only(session: Session, rando
         module(tacit.share(indices)).sum().backward()
 
 
+@pytest.mark.priced
 def test_one_hot_rows_are_made_and_opened_once(session: Session, random: torch.Generator) -> None:
     module = tacit.share(nn.Embedding(ROWS, WIDTH), owner="alice")
     indices = tacit.share(torch.randint(0, ROWS, (6,), generator=random))

@@ -155,6 +155,7 @@ def test_some_lists_are_public(session):
         assert (tacit.reveal(g) - a * b).abs().max() < 1e-3
 
 
+@pytest.mark.priced
 def test_a_product_keeps_its_premask_in_a_list(session):
     a, b, c = (torch.randn(8, 8) for _ in range(3))
     z, other = tacit.share(a) @ tacit.share(b), tacit.share(c)
@@ -212,6 +213,7 @@ def test_a_step_takes_the_rounds_of_one_parameter(name, session):
     assert rounds[1] == rounds[0]
 
 
+@pytest.mark.priced
 @pytest.mark.parametrize("foreach", [True, False])
 def test_the_user_decides(foreach, session):
     x, y = torch.randn(16, 4), 10 * torch.randn(16, 1)

@@ -174,6 +174,7 @@ def test_labels_are_checked_by_who_shares_them(session: Session) -> None:
         tacit.share([1], owner="bob", ignore_index=-100)
 
 
+@pytest.mark.priced
 def test_known_classes_need_no_count(session: Session, random: torch.Generator) -> None:
     x, y = torch.randn(6, C, generator=random), torch.tensor([0, 1, 2, 3, 2, 1])
     rounds = []

@@ -134,6 +134,7 @@ def test_secrets_do_not_flow_into_public_statistics(session: Session) -> None:
         nn.BatchNorm1d(3)(x)
 
 
+@pytest.mark.priced
 def test_evaluation_makes_the_scale_once_for_all_predictions(session: Session, random: torch.Generator) -> None:
     module = tacit.share(randomized(nn.BatchNorm2d(3), random), owner="alice").eval()
     x = [tacit.share(torch.randn(2, 3, 4, 4, generator=random), owner="bob") for _ in range(2)]

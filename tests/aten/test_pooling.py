@@ -88,6 +88,7 @@ def test_indices_are_those_of_the_first_maximum(name: str, session: Session, ran
     assert torch.equal(tacit.reveal(indices), expected)
 
 
+@pytest.mark.priced
 @pytest.mark.parametrize("parties", [("alice", "bob"), ("alice", "bob", "carol")])
 def test_the_backward_pass_selects_by_the_bits_of_the_forward_pass(
     parties: tuple[str, ...], random: torch.Generator

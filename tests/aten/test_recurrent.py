@@ -106,6 +106,7 @@ def test_an_lstm_of_public_weights_runs_on_secrets(session, random):
         agree(module(tacit.share(x))[0], module(x)[0], 2**-11)
 
 
+@pytest.mark.priced
 def test_all_gates_of_a_step_take_one_sigmoid(session, random):
     module = tacit.share(nn.LSTM(5, 3))
     forward, backward = [], []

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import tacit
+from tacit.api import active_protocol
 from tacit.errors import UnsupportedOperator
-from tacit.functions import sorting
 
 from .rows import Draw, row, whole
 from .test_operators import agree, agree_on_gradients, draw, secretly, variants
@@ -42,11 +42,11 @@ COVERS = {*(r.overload for r in ROWS), aten.bucketize.Tensor, aten.searchsorted.
 
 
 @pytest.fixture(params=["counting", "network"])
-def way(request, monkeypatch):
+def way(request, session, monkeypatch):
     """Each of the two ways of sorting, whatever the number of elements."""
     if request.param == "network":
-        monkeypatch.setattr(sorting, "FEW", 1)
-        monkeypatch.setattr("tacit.aten.sorting.FEW", 1)
+        kind = type(active_protocol())
+        monkeypatch.setattr(kind, "prices", kind.prices._replace(few=1))
     return request.param
 
 
@@ -75,6 +75,7 @@ def test_many_elements_are_sorted_and_ties_keep_their_order(count, descending, s
     assert torch.equal(tacit.reveal(indices), expected.indices)
 
 
+@pytest.mark.priced
 def test_few_elements_take_eight_rounds_whatever_their_number(session, random):
     for count in (3, 48):
         x = tacit.share(torch.randn(count, generator=random))

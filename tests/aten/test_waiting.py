@@ -36,6 +36,7 @@ def test_a_loss_in_parts_is_what_pytorch_computes(name, session, random):
     torch.testing.assert_close(tacit.reveal(secret.detach()), plain.detach(), atol=2**-6, rtol=2**-6)
 
 
+@pytest.mark.priced
 def test_a_loss_that_nobody_reveals_costs_nothing(session, random):
     x, p = tacit.share(torch.randn(6, 5, generator=random)), tacit.share(torch.rand(6, 5, generator=random))
     before = session.meter.cost

@@ -9,6 +9,7 @@ from torch import Tensor
 import tacit
 from tacit.functions import maximum
 from tacit.functions.maximum import Maximum
+from tacit.protocols.additive.cost import PRICES
 from tacit.protocols.number import Number
 from tacit.protocols.values import Value
 from tacit.session.session import Session
@@ -63,11 +64,12 @@ def test_of_products_the_largest_wins_to_the_unit_of_its_truncation(
     assert torch.equal(winner.sum(0), torch.ones(rows, dtype=torch.int64))
     best, chosen = (a * b).max(0).values, (a * b * winner).sum(0)
     assert set((values - (chosen >> 16)).tolist()) <= {0, 1}
-    if len(maximum._plan(count, rows)) == 1:
+    if len(maximum._plan(count, rows, PRICES)) == 1:
         assert torch.equal(chosen, best)
     assert (values >= best >> 16).all()  # further levels compare what the best ones of the first were truncated to
 
 
+@pytest.mark.priced
 @pytest.mark.parametrize(
     ("shape", "rounds"), [((10, 128), 5), ((4, 500), 5), ((2, 100), 4), ((8, MANY), 12), ((1, 5), 0)]
 )
@@ -86,7 +88,7 @@ def test_rounds_follow_from_the_shape(shape: tuple[int, int], rounds: int, rando
 @pytest.mark.parametrize("rows", [1, 30, 1000, 10**6])
 @pytest.mark.parametrize("players", [2, 3, 10, 11, 57, 100, 1000])
 def test_no_plan_needs_more_rounds_than_pairs_of_neighbours(players: int, rows: int) -> None:
-    plan = maximum._plan(players, rows)
+    plan = maximum._plan(players, rows, PRICES)
 
     left = players
     for sizes in plan:

@@ -39,6 +39,8 @@ EXACT: dict[Callable[[Number], Number], Callable[[Tensor], Tensor]] = {
     sine: torch.sin,
     cosine: torch.cos,
 }
+pytestmark = pytest.mark.priced
+
 NAMES = {"ids": lambda f: getattr(f, "__name__", str(f))}
 
 

@@ -95,6 +95,7 @@ def test_accuracy_is_within_a_point_with_adam(name, images, session):
     agree_on_accuracy(name, "Adam", 1280, ADAM_EPOCHS[name], images)
 
 
+@pytest.mark.priced
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_backward_pass_compares_nothing(name, images, session):
     x, y = images(8, seed=1)

@@ -63,6 +63,7 @@ def test_each_mix_gives_the_plain_gradients(who, model, x, session):
         torch.testing.assert_close(g, w, atol=4e-3, rtol=4e-3)
 
 
+@pytest.mark.priced
 def test_a_public_operand_costs_no_opening(x, session):
     w = torch.randn(WIDE, NARROW)
     secret_x, secret_w = tacit.share(x), tacit.share(w)
@@ -77,6 +78,7 @@ def test_a_public_operand_costs_no_opening(x, session):
     assert neither == truncation + BYTES * (x.numel() + w.numel())
 
 
+@pytest.mark.priced
 def test_each_owner_opens_what_it_knows_and_nothing_else(x, session):
     w = torch.randn(WIDE, NARROW)
     secret_x, secret_w = tacit.share(x, owner="alice"), tacit.share(w, owner="bob")
@@ -93,6 +95,7 @@ def test_each_owner_opens_what_it_knows_and_nothing_else(x, session):
     }
 
 
+@pytest.mark.priced
 @pytest.mark.parametrize("layer", ["linear", "convolution"])
 def test_a_step_of_training_opens_a_public_operand_in_neither_pass(layer, session):
     make, shape = {
@@ -141,6 +144,7 @@ def test_sums_and_choices_with_public_operands_are_free(x, session):
         assert online(session, run)[1] == 0
 
 
+@pytest.mark.priced
 def test_a_fixed_model_is_opened_once_for_all_predictions(model, x, session):
     shared = tacit.share(model, owner="bob")
 

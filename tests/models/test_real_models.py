@@ -34,6 +34,7 @@ def compared(name, model, inputs, session):
     return max(errors)
 
 
+@pytest.mark.priced
 @pytest.mark.parametrize("name", RESNETS)
 def test_narrow_resnets_give_the_plain_output(name, session):
     make, error = RESNETS[name]

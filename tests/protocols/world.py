@@ -8,10 +8,8 @@ import torch
 
 from tacit.net.in_process import InProcess
 from tacit.net.transport import Parcel
-from tacit.protocols.additive.opening import Masking, Opening
-from tacit.protocols.additive.protocol import Additive
-from tacit.protocols.additive.source.base import Source
 from tacit.protocols.number import Number
+from tacit.protocols.schemes import protocol_of
 from tacit.protocols.values import Value
 from tacit.ring.fixed_point import decode, encode
 from tacit.session.config import Config
@@ -39,37 +37,14 @@ class Recorder(InProcess):
         self.received.setdefault((parcel.source, parcel.destination), []).append(data)
 
 
-class Watched(Masking):
-    """Opens, and writes down what is opened and what is left of it without each party's own share."""
-
-    def __init__(self, session: Session, source: Source) -> None:
-        super().__init__(session, source)
-        self.opened: dict[str, list[torch.Tensor]] = {}
-
-    def open(self, openings: Sequence[Opening]) -> list[torch.Tensor | None]:
-        values = super().open(openings)
-        for opening, value in zip(openings, values, strict=True):
-            assert value is not None
-            if opening.sender is not None:  # its owner knows the content anyway
-                self.opened.setdefault("opened by an owner", []).append(value.contiguous().view(-1).view(torch.uint8))
-                continue
-            rests = [value - t if value.dtype == torch.int64 else value ^ t for t in opening.tensors]
-            for kind, seen in enumerate([value, *rests]):
-                label = "opened" if kind == 0 else f"opened, without the share of party {kind - 1}"
-                self.opened.setdefault(label, []).append(seen.contiguous().view(-1).view(torch.uint8))
-        return values
-
-
 class World:
     """All roles of a protocol in one process, with short ways in and out."""
 
-    def __init__(self, parties: int) -> None:
-        self.config = Config.embedded([f"party{i}" for i in range(parties)])
+    def __init__(self, parties: int, scheme: str = "additive") -> None:
+        self.config = Config.embedded([f"party{i}" for i in range(parties)], protocol=scheme)
         self.transport = Recorder(self.config.roles)
         self.session = Session(self.transport, self.config)
-        self.protocol = Additive(self.session)
-        self.watched = Watched(self.session, self.protocol._source)
-        self.protocol._masking = self.watched
+        self.protocol = protocol_of(self.session)
         self.parties = self.config.parties
 
     def share(self, x: torch.Tensor, frac_bits: int = 16, owner: int = 1, *, known: bool = False) -> Number:

@@ -33,8 +33,7 @@ POSITIVE: Remembered[Bits] = Remembered("the bit of a ReLU, by its result")
 def relu(func: Any, x: SecretTensor) -> SecretTensor:
     """max(x, 0). 4 rounds, in which a product that x still is gets truncated, too. Exact."""
     share = arithmetic(x)
-    bit = relation(share, 0, "gt")
-    (out,) = share.protocol.select([(bit, share)])
+    out, bit = share.protocol.positive_part(share)
     POSITIVE.keep(out, bit)
     return secret(out, x.dtype)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tacit.aten.reduction import Pair
 from tacit.functions.linear import fractional
-from tacit.functions.sorting import FEW, Sorted, count_below, ranked
+from tacit.functions.sorting import Sorted, count_below, ranked
 from tacit.functions.sorting import sort as sort_shares
 from tacit.protocols.number import Number
 from tacit.tensor import SecretTensor
@@ -64,7 +64,7 @@ def _first(x: Number, ranks: range, dim: int, *, descending: bool = False) -> So
     """The elements of some ranks."""
     if ranks.stop > x.shape[dim] or ranks.start < 0:
         raise IndexError(f"there are {x.shape[dim]} elements along the dimension, fewer than asked for")
-    if x.shape[dim] <= FEW:
+    if x.shape[dim] <= x.protocol.prices.few:
         return ranked(x, dim, ranks, descending=descending)
     found = sort_shares(x, dim, descending=descending)
     return Sorted(*(v.move(lambda t: t.narrow(dim, ranks.start, len(ranks)), view=False) for v in found))

@@ -23,8 +23,8 @@ from tacit.watch.place import Modules
 __all__ = ["check"]
 
 WARM = 5.0
-"""Seconds below which a check runs twice and times the second run: the first one also loads code and takes new
-memory. Larger: better estimates for larger modules; smaller: a check of them takes half as long."""
+"""Seconds below which a check measures twice and keeps the second: the first run also loads code and takes new memory.
+Larger: better estimates for larger modules; smaller: a check of them takes half as long."""
 
 
 LATENCY, BANDWIDTH = 200e-6, 5e9
@@ -49,11 +49,12 @@ def check(
 ) -> Report:
     """Report all that a module does which secrets cannot, and what it will cost in rounds, bytes and seconds.
 
-    The module runs once in this process, with all roles embedded, whatever role the process has; nothing is sent and
-    nothing revealed. No real data are needed: an input is a tensor, a meta tensor, or a shape, and all are secrets of
-    zeros where they have no values. Rounds and bytes are those that a run's meter will show, to the last one. Seconds
-    are estimated: work measured here, plus the link's. Data and weights are new to the run: a later step of a training
-    loop does not open its data again, and may pay more for an optimizer's momentum.
+    The module runs in this process, whatever role that has: on plain integers, to find what does not work, and with all
+    roles embedded, to measure; nothing is sent and nothing revealed. No real data are needed: an input is a tensor, a
+    meta tensor, or a shape, and all are secrets of zeros where they have no values. Rounds and bytes are those that a
+    run's meter will show, to the last one. Seconds are estimated: work measured here, plus the link's. Data and weights
+    are new to the run: a later step of a training loop does not open its data again, and may pay more for an
+    optimizer's momentum.
 
     ::
 
@@ -83,8 +84,9 @@ def check(
     public = frozenset(public_inputs)
     program = Program(module, inputs, kwargs or {}, public_module, public, train, loss, target, optimizer)
     config = Config.embedded(parties, frac_bits=frac_bits, seed=0)
-    profile, problems, stopped = _attempt(program, config)
+    _, problems, stopped = _attempt(program, Config.embedded(parties, frac_bits=frac_bits, seed=0, protocol="plain"))
     fine = not problems and stopped is None
+    profile, _, _ = _attempt(program, config)
     if fine and profile.cost.seconds < WARM:
         profile, _, _ = _attempt(program, config)
     numbers = measured(program, config) if fine and real(program) else Numbers([], [])

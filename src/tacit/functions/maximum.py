@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from tacit.protocols.number import Number
+from tacit.protocols.protocol import Prices
 from tacit.protocols.values import Bits
 
 __all__ = ["Maximum"]
@@ -20,9 +21,6 @@ ROUND = 200_000
 """Bytes that a round is worth. More: larger groups, fewer rounds, more bytes. Measured with maxima of ten: with a round
 trip of 40 ms at 350 Mbit/s groups pay for up to some 1,400,000 a round that they save, between processes on one machine
 for up to some 50,000 to 100,000. This is between."""
-
-COMPARED, CHOSEN = 50, 26
-"""Bytes of a comparison, and of a number multiplied by a bit: from the producer and online, of two parties."""
 
 LARGEST = 10
 """Players of the largest group: a winner is the conjunction of so many bits less one, and tables double with each."""
@@ -66,7 +64,7 @@ class Maximum:
         self._largest = largest
         x = x if largest else -x
         self._levels: list[Level] = []
-        for sizes in _plan(x.shape[0], x.shape[1:].numel()):
+        for sizes in _plan(x.shape[0], x.shape[1:].numel(), x.protocol.prices):
             x = self._levels[-1].advance() if self._levels else x
             self._levels.append(_matches(x, sizes) if _alone(x, sizes) else _groups(x, sizes))
         self._first = x
@@ -198,13 +196,13 @@ def _slice(start: int, stop: int | None, step: int) -> Callable[[Tensor], Tensor
 
 
 @cache
-def _plan(players: int, rows: int) -> tuple[Sizes, ...]:
+def _plan(players: int, rows: int, prices: Prices) -> tuple[Sizes, ...]:
     """The sizes of the groups of each level, of those with more than one player."""
-    return _cheapest(players, rows)[1]
+    return _cheapest(players, rows, prices)[1]
 
 
 @cache
-def _cheapest(players: int, rows: int) -> tuple[int, tuple[Sizes, ...]]:
+def _cheapest(players: int, rows: int, prices: Prices) -> tuple[int, tuple[Sizes, ...]]:
     if players <= 1:
         return 0, ()
     options = []
@@ -212,15 +210,15 @@ def _cheapest(players: int, rows: int) -> tuple[int, tuple[Sizes, ...]]:
         groups = -(-players // most)
         size, larger = divmod(players, groups)
         sizes = (size + 1,) * larger + (size,) * (groups - larger)
-        rest, plan = _cheapest(groups, rows)
-        options.append((_cost(sizes, rows) + rest, (tuple(s for s in sizes if s > 1), *plan)))
+        rest, plan = _cheapest(groups, rows, prices)
+        options.append((_cost(sizes, rows, prices) + rest, (tuple(s for s in sizes if s > 1), *plan)))
     return min(options, key=lambda option: option[0])
 
 
-def _cost(sizes: Sizes, rows: int) -> int:
+def _cost(sizes: Sizes, rows: int, prices: Prices) -> int:
     """What a level costs, in bytes."""
     if max(sizes) == 2:
-        return 4 * ROUND + rows * (COMPARED + CHOSEN) * sizes.count(2)
-    compared = COMPARED * sum(s * (s - 1) // 2 for s in sizes)
+        return 4 * ROUND + rows * (prices.compared + prices.chosen) * sizes.count(2)
+    compared = prices.compared * sum(s * (s - 1) // 2 for s in sizes)
     tables = sum(s << (s - 1) for s in sizes) // 8
-    return 5 * ROUND + rows * (compared + tables + CHOSEN * sum(sizes))
+    return 5 * ROUND + rows * (compared + tables + prices.chosen * sum(sizes))

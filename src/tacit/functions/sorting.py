@@ -14,10 +14,6 @@ from tacit.protocols.values import Bits
 
 __all__ = ["Sorted", "count_below", "ranked", "sort"]
 
-FEW = 48
-"""Up to so many elements are sorted by counting. More: fewer rounds (8 whatever the number, instead of 4 for each of 21
-layers at 48); fewer: fewer bytes, for all pairs are compared (at 48 six times what the network compares)."""
-
 
 class Sorted(NamedTuple):
     """Values in order, and the places they had, along the dimension that was asked for."""
@@ -38,7 +34,7 @@ def sort(x: Number, dim: int, *, descending: bool = False) -> Sorted:
     if count <= 1:
         places = torch.zeros(x.shape, dtype=torch.int64)
         return Sorted(x.settle().fork(), x.protocol.public(places, 0))
-    if count <= FEW:
+    if count <= x.protocol.prices.few:
         return ranked(x, dim, range(count), descending=descending)
     return _by_network(x, dim, descending)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
@@ -16,7 +16,7 @@ from tacit.protocols.values import Bits, Value
 from tacit.session.roles import Scheme
 from tacit.session.session import Session
 
-__all__ = ["DeclaredCost", "Protocol"]
+__all__ = ["DeclaredCost", "Prices", "Protocol"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,17 @@ class DeclaredCost:
     note: str = ""
 
 
+class Prices(NamedTuple):
+    """What functions choose by that can be computed in more rounds or with more bytes; data of a scheme."""
+
+    compared: int
+    """Bytes of one comparison of what is prepared, of all roles together, with two parties."""
+    chosen: int
+    """Bytes of a number chosen by a bit, likewise."""
+    few: int
+    """Up to so many elements are sorted by comparing all pairs. More: fewer rounds; fewer: fewer bytes."""
+
+
 class Protocol(ABC):
     """Secret sharing among the parties of a session, in Z_2^64 for numbers and Z_2 for bits.
 
@@ -42,6 +53,7 @@ class Protocol(ABC):
     """Its name, the roles it needs, and what it promises against them."""
     costs: ClassVar[Mapping[str, DeclaredCost]]
     """The cost of each primitive when nothing about its operands is known yet."""
+    prices: ClassVar[Prices]
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -193,6 +205,12 @@ class Protocol(ABC):
 
         What is precise is not truncated.
         """
+
+    def positive_part(self, x: Number) -> tuple[Number, Bits]:
+        """max(x, 0) and [x > 0]: a comparison, and a selection that truncates what x still needs. Exact."""
+        positive = self.less(x, [1])[0].invert()
+        (part,) = self.select([(positive, x)])
+        return part, positive
 
     @abstractmethod
     def conjunction(self, x: Bits, y: Bits) -> Bits:

@@ -60,6 +60,16 @@ class Harmonics:
         """m_k of each term."""
         return [2 * k + 1 if self.odd else k + 1 for k in range(len(self.amplitudes))]
 
+    def period_bits(self, frac_bits: int) -> int:
+        """The ring elements of a period of x, as a power of two. Raises ValueError if it does not divide the ring."""
+        length = self.period << frac_bits
+        bits = length.bit_length() - 1
+        if length != 1 << bits or bits > RING.bits:
+            raise ValueError(
+                f"a period of {self.period} is none of a number of {frac_bits} fractional bits modulo 2^{RING.bits}"
+            )
+        return bits
+
     @property
     def frac_bits(self) -> int:
         """The fractional bits of a sum, 62 - m: with all roundings, and what it has room for, it stays below 2^m."""

@@ -51,12 +51,7 @@ def waves(source: Source, x: Mask, frac_bits: int, series: Harmonics, indices: S
 
 @lru_cache(maxsize=256)
 def _plan(series: Harmonics, frac_bits: int) -> Waves:
-    period_bits = (series.period << frac_bits).bit_length() - 1
-    if series.period << frac_bits != 1 << period_bits or period_bits > RING.bits:
-        raise ValueError(
-            f"a period of {series.period} is none of a number of {frac_bits} fractional bits modulo 2^{RING.bits}"
-        )
-    return Waves(series.turns << (RING.bits - period_bits), odd=series.odd, terms=_terms(series))
+    return Waves(series.turns << (RING.bits - series.period_bits(frac_bits)), odd=series.odd, terms=_terms(series))
 
 
 def _terms(series: Harmonics) -> list[Term]:

@@ -27,7 +27,7 @@ from tacit.protocols.additive import (
     truncation,
 )
 from tacit.protocols.additive.content import Shares, Unsettled, bit_mask, masked_form, opened, simple_mask
-from tacit.protocols.additive.cost import COSTS
+from tacit.protocols.additive.cost import COSTS, PRICES
 from tacit.protocols.additive.masks import BitMask, Form, Mask, Premask
 from tacit.protocols.additive.opening import Masking, fold, shares_of
 from tacit.protocols.additive.scheme import SCHEME
@@ -61,6 +61,7 @@ class Additive(Protocol):
 
     scheme: ClassVar = SCHEME
     costs: ClassVar = COSTS
+    prices = PRICES
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)

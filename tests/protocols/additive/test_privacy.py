@@ -21,7 +21,7 @@ from tacit.protocols.additive.source.produced import Produced
 from tacit.protocols.series import Harmonics, Polynomial
 from tacit.ring import kernels
 
-from .world import World
+from .watched import WatchedWorld as World
 
 N = 20_000
 CHI_SQUARE = 450.0

@@ -1,0 +1,227 @@
+"""The primitives on plain integers: what every other scheme has to agree with, up to its stated error.
+
+Nothing is hidden and nothing is sent, so a session of it lives in one process. It stands in where a program is checked
+for what secrets cannot do, and its results are those that tests hold other schemes against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from operator import add, xor
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from tacit.errors import ConfigError, DataError
+from tacit.protocols.number import Number
+from tacit.protocols.plain import evaluate
+from tacit.protocols.plain.content import Integers
+from tacit.protocols.plain.scheme import SCHEME
+from tacit.protocols.protocol import DeclaredCost, Prices, Protocol
+from tacit.protocols.remembered import Owned, Storage
+from tacit.protocols.scale import Scale
+from tacit.protocols.series import POWER_OF_TWO_BITS, Harmonics, Polynomial
+from tacit.protocols.values import Bits, Value
+from tacit.session.session import Session
+
+__all__ = ["Plain"]
+
+PRIMITIVES = (
+    "multiply",
+    "truncate",
+    "multiply and truncate",
+    "scale",
+    "harmonics",
+    "polynomials",
+    "less",
+    "select",
+    "relu",
+    "conjunction",
+    "all_of",
+    "to_arithmetic",
+)
+
+
+class Plain(Protocol):
+    """No security at all. Truncations round to the nearest; everything else is exact, or rounded once."""
+
+    scheme = SCHEME
+    costs: ClassVar[Mapping[str, DeclaredCost]] = {name: DeclaredCost(0, lambda n: 0.0) for name in PRIMITIVES}
+    prices = Prices(compared=50, chosen=26, few=48)
+    """Those of the additive scheme: a program that is checked shall go its way."""
+
+    def __init__(self, session: Session) -> None:
+        if not set(session.parties) <= set(session.transport.hosted):
+            raise ConfigError("the protocol 'plain' hides nothing and runs in one process only, with all its parties")
+        super().__init__(session)
+
+    # --- in and out ------------------------------------------------------------------------------------------------
+
+    @override
+    def share(self, value: Tensor | None, owner: str, shape: Sequence[int], frac_bits: int) -> Number:
+        out = self._number(self._given(value, owner), Scale(frac_bits))
+        out.facts.owned = Owned(self.session.parties.index(owner), value)
+        return out
+
+    @override
+    def share_bits(self, value: Tensor | None, owner: str, shape: Sequence[int]) -> Bits:
+        return self._bits(self._given(value, owner))
+
+    def _given(self, value: Tensor | None, owner: str) -> Tensor:
+        self.session.check_open()
+        if owner not in self.session.parties:
+            raise ConfigError(f"{owner!r} cannot own data: the computing parties are {', '.join(self.session.parties)}")
+        assert value is not None
+        return value.clone()
+
+    @override
+    def public(self, ring: Tensor, frac_bits: int) -> Number:
+        return self._number(ring.clone(), Scale(frac_bits))
+
+    @override
+    def public_bits(self, bits: Tensor) -> Bits:
+        return self._bits(bits.clone())
+
+    @override
+    def reveal(self, x: Value, receivers: Sequence[str]) -> Tensor | None:
+        self.session.check_open()
+        return x.content.assembled() if receivers else None
+
+    @override
+    def refresh(self, x: Number) -> list[Tensor]:
+        """Nothing is fresh about them: all of x, and zeros."""
+        self.session.check_open()
+        return [t.clone() for t in x.content.parts()]
+
+    @override
+    def adopt(
+        self,
+        shares: Sequence[Tensor],
+        shape: Sequence[int],
+        frac_bits: int,
+        *,
+        headroom: int = 0,
+        precise: bool = False,
+        lasting: bool = False,
+        name: str = "a value",
+    ) -> Number:
+        """The sum of the parts, in memory of its own."""
+        self._check_adopted(shares, shape, torch.int64, name)
+        out = self._number(reduce(add, shares[1:], shares[0].clone()), Scale(frac_bits, headroom, precise))
+        out.storage.lasting = lasting
+        return out
+
+    @override
+    def adopt_bits(
+        self, shares: Sequence[Tensor], shape: Sequence[int], *, lasting: bool = False, name: str = "a value"
+    ) -> Bits:
+        self._check_adopted(shares, shape, torch.uint8, name)
+        if any(t.numel() and t.max() > 1 for t in shares):
+            raise DataError(f"the share of {name} holds other bytes than 0 and 1, which are what bits are kept in")
+        out = self._bits(reduce(xor, shares[1:], shares[0].clone()))
+        out.storage.lasting = lasting
+        return out
+
+    def _check_adopted(self, shares: Sequence[Tensor], shape: Sequence[int], dtype: torch.dtype, name: str) -> None:
+        self.session.check_open()
+        count = len(self.session.parties)
+        if len(shares) != count:
+            raise DataError(f"{name} has {len(shares)} shares here, for {count} parties of this process")
+        if any(t.shape != torch.Size(shape) or t.dtype != dtype for t in shares):
+            raise DataError(f"the share of {name} does not have the shape {tuple(shape)} and dtype that it should have")
+
+    # --- numbers ---------------------------------------------------------------------------------------------------
+
+    @override
+    def together(self, *values: Value) -> None:
+        pass
+
+    @override
+    def multiply(self, x: Number, y: Number) -> Number:
+        return self._number(_ring(x) * _ring(y), x.scale.times(y.scale, square=x is y))
+
+    @override
+    def bilinear(self, x: Number, y: Number, op: Callable[[Tensor, Tensor], Tensor]) -> Number:
+        return self._number(op(_ring(x), _ring(y)), x.scale.times(y.scale))
+
+    @override
+    def truncate(self, x: Number, bits: int) -> Number:
+        return self.settle(x, x.frac_bits - bits)
+
+    @override
+    def scale(self, x: Number, factor: float, frac_bits: int | None = None) -> Number | None:
+        target = x.settled_bits if frac_bits is None else frac_bits
+        drop = abs(factor) * 2.0 ** (target - x.frac_bits)
+        if not 2.0**-62 <= drop < 1 - 2.0**-62:
+            return None
+        out = self._number(evaluate.scaled(_ring(x), drop), x.scale.scaled(abs(factor), target))
+        return out if factor > 0 else -out
+
+    @override
+    def settle(self, x: Number, frac_bits: int | None = None) -> Number:
+        target = x.settled_bits if frac_bits is None else frac_bits
+        if x.frac_bits <= target:
+            return x
+        return self._number(evaluate.truncated(_ring(x), x.frac_bits - target), x.scale.truncated(target))
+
+    @override
+    def settle_all(self, shares: Sequence[Number], frac_bits: int | None = None) -> list[Number]:
+        return [self.settle(x, frac_bits) for x in shares]
+
+    @override
+    def harmonics(self, x: Number, series: Harmonics) -> Number:
+        return self._number(evaluate.harmonics(_ring(x), x.frac_bits, series), Scale(series.frac_bits))
+
+    @override
+    def polynomials(self, x: Number, polynomials: Sequence[Polynomial]) -> list[Number]:
+        if any(p.window != polynomials[0].window for p in polynomials):
+            raise ValueError("polynomials that are evaluated together have the same window")
+        return [self._number(evaluate.polynomial(_ring(x), x.frac_bits, p), Scale(p.frac_bits)) for p in polynomials]
+
+    @override
+    def powers_of_two(self, y: Number) -> Number:
+        return self._number(evaluate.power_of_two(_ring(y), y.frac_bits), Scale(POWER_OF_TWO_BITS))
+
+    # --- bits ------------------------------------------------------------------------------------------------------
+
+    @override
+    def less(self, x: Number, thresholds: Sequence[int], *beside: Callable[[], Value]) -> list[Bits]:
+        return [self._bits((_ring(x) < t).to(torch.uint8)) for t in thresholds]
+
+    @override
+    def select(self, pairs: Sequence[tuple[Bits, Number]]) -> list[Number]:
+        out = []
+        for b, x in pairs:
+            y = x if x.scale.precise else self.settle(x)
+            out.append(self._number(_ring(y) * _ring(b), y.scale.chosen()))
+        return out
+
+    @override
+    def conjunction(self, x: Bits, y: Bits) -> Bits:
+        return self._bits(_ring(x) & _ring(y))
+
+    @override
+    def all_of(self, bits: Sequence[Bits]) -> Bits:
+        return reduce(self.conjunction, bits)
+
+    @override
+    def to_arithmetic(self, b: Bits) -> Number:
+        return self._number(_ring(b).to(torch.int64), Scale(positive=True))
+
+    # --- construction ----------------------------------------------------------------------------------------------
+
+    def _number(self, ring: Tensor, scale: Scale) -> Number:
+        return Number(self, Integers(ring, len(self.session.parties)), Storage(ring.numel(), scale))
+
+    def _bits(self, bits: Tensor) -> Bits:
+        return Bits(self, Integers(bits, len(self.session.parties)), Storage(bits.numel()))
+
+
+def _ring(x: Value) -> Tensor:
+    """The ring elements, or the bits, of a value of this scheme."""
+    content = x.content
+    assert isinstance(content, Integers)
+    return content.tensor
