@@ -43,3 +43,16 @@ def test_pytorch_is_imported_with_the_first_name_and_functions_win_over_subpacka
     )
 
     assert printed.split() == ["False", "True", "True", "True", "TacitError"]
+
+
+def test_a_client_that_masks_waits_for_no_large_library():
+    pytest.importorskip("flwr")
+
+    printed = python(
+        "import sys\n"
+        "from tacit.federated import PairwiseMasks, Privacy, SecureAggregation, SecureAggregationMod, Settings, Terms\n"
+        "PairwiseMasks(Settings(privacy=Privacy(1.0, 1.0, 2)))\n"
+        "print(*{'torch', 'opendp', 'dp_accounting', 'scipy', 'sklearn', 'pandas'} & set(sys.modules))"
+    )
+
+    assert not printed.split()

@@ -155,6 +155,15 @@ def test_every_client_s_reason_is_told():
     assert str(strategy.report[0]).count("lacks identity and roster") == CLIENTS
 
 
+@pytest.mark.parametrize("form", [PairwiseMasks(), InsecureEmbeddedParties(ClippedMean(1.0))])
+def test_a_strategy_that_samples_too_few_clients_is_told_what_to_write_before_anybody_works(form):
+    strategy, grid = secure(fedavg(fraction_train=0.4)(), form)
+
+    with pytest.raises(FederatedError, match=r"asks 4 of 10 clients, .* sums of 7 or more: .* write minimum=4"):
+        strategy.start(grid, initial(), num_rounds=1)
+    assert not grid.to_clients
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_a_strategy_may_be_started_twice_in_one_run(name):
     strategy, grid = secure(fedavg()(), FORMS[name](), clients=CLIENTS)

@@ -10,7 +10,7 @@ from pathlib import Path
 from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid
 
-from tacit.federated.errors import RosterError
+from tacit.federated.errors import RosterError, ThresholdError
 from tacit.federated.identity import Identity, Roster
 from tacit.federated.privacy.noise import Privacy
 from tacit.federated.update import Layout, Train
@@ -53,6 +53,19 @@ class Aggregate:
 
 class Aggregation(ABC):
     """A form of secure aggregation."""
+
+    @abstractmethod
+    def fewest(self, clients: int) -> int:
+        """Return the fewest clients in a sum, of so many in the roster."""
+
+    def check_asked(self, asked: int, clients: int) -> None:
+        """Raise `ThresholdError` before anybody works if the strategy asks fewer clients than may be summed."""
+        fewest = self.fewest(clients)
+        if asked < fewest:
+            raise ThresholdError(
+                f"the strategy asks {asked} of {clients} clients, and clients take part in sums of {fewest} or more: "
+                f"let it ask more (fraction_train, min_train_nodes), or write minimum={max(asked, 2)} in the settings"
+            )
 
     @property
     @abstractmethod

@@ -159,6 +159,7 @@ class SecureGrid(Grid):
             return []
         number = self._number = _LED[self._grid.run.run_id] = _LED.get(self._grid.run.run_id, 0) + 1
         try:
+            self._form.check_asked(len(outgoing), len(self._roster))
             aggregate = self._form.aggregate(self._grid, outgoing, timeout, number, self._roster)
         except TacitError as error:
             failures = error.failures if isinstance(error, RoundFailedError) else {}

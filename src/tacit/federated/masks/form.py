@@ -34,6 +34,10 @@ class PairwiseMasks(Aggregation):
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
 
+    def fewest(self, clients: int) -> int:
+        """Return what the settings say."""
+        return self.settings.fewest(clients)
+
     @property
     def weighted_by(self) -> str:
         """The metric that weighs a client."""

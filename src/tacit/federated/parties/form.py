@@ -49,6 +49,10 @@ class SharedUpdates(Aggregation):
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
 
+    def fewest(self, clients: int) -> int:
+        """Return what the terms say."""
+        return self.terms.fewest(clients)
+
     @property
     def weighted_by(self) -> str:
         """The metric that weighs a client."""
