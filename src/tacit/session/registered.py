@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -73,6 +74,7 @@ _OUTSIDERS: list[Outsider] = []
 _BLOCKS: list[type[Block]] = []
 
 
+@cache
 def complete() -> None:
     """Import whatever registers. Whoever reads a config first may have imported none of it."""
     for name in ("tacit.protocols.schemes", "tacit.products"):
