@@ -37,8 +37,8 @@ class ClientLimits:
     """Connections at once, of all clients together, 2 MiB of memory each at most. When they are taken, a newcomer gets
     the place of a connection of the client that has most of them, of an idle one if there is one."""
     requests: float = 500.0
-    """Requests a second of one client; as many as in four seconds may come at once. More: faster programs behind one
-    address; fewer: less work for a hostile one."""
+    """Requests a second of one client, and a quarter as many new connections; as many as in four seconds may come at
+    once. More: faster programs, or more people, behind one address; fewer: less work for a hostile one."""
     submissions: int = 32
     """Submissions of one client that may be under way at once."""
     daily_bytes: int = 1 << 36

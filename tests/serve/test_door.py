@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import time
 from collections.abc import Callable, Coroutine
@@ -302,6 +303,30 @@ def test_servers_that_have_their_seeds_wait_for_the_one_that_gets_a_share(
         client.submit(torch.ones(100), "d")
 
     assert patience.count(30 + 800 / 10) == 2
+
+
+@pytest.mark.parametrize("step", ["stage", "write", "finish", "commit"])
+def test_a_disk_that_is_full_is_said_and_changes_nothing(
+    deploy: Deploy, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:  # fmt: skip
+    config = deploy()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/where/shares/are")
+
+    with Doors(config, *config.parties) as doors, Client(config) as client:
+        client.submit(torch.ones(1), "d")
+        before = files(config)
+        with monkeypatch.context() as patch:
+            patch.setattr(store.Store if step in ("stage", "commit") else store.Staged, step, full)
+            with pytest.raises(Refused, match="cannot write to its disk: No space left on device") as refused:
+                client.submit(torch.ones(1), "d")
+        wait_until(lambda: not any(len(door.crowd) for door in doors.each))
+        assert files(config) == before
+        client.submit(torch.ones(1), "d")
+
+    assert "/where" not in str(refused.value)
+    assert len(opened(config, "d")["x"]) == 2
 
 
 # --- connections ------------------------------------------------------------------------------------------------------

@@ -389,6 +389,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
     [
         {},
         {"do": "dance"},
+        {"do": ["submit"]},
+        {"do": {"submit": 1}, "id": []},
         {**HEAD, "id": "ab" * 16},
         {**HEAD, "id": "ab" * 16, "schema": {"rows": 0, "fields": []}},
         {**HEAD, "id": "ab" * 16, "schema": {"rows": 1, "fields": [["../x", "float32", [2]]]}},

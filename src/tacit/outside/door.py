@@ -195,12 +195,16 @@ class Door:
         try:
             await visit.guest.pace()
             for handler in self.handlers:
-                if head.get("do") in handler.verbs:
+                if str(head.get("do")) in handler.verbs:
                     await handler.handle(visit, head)
                     return
             raise Refused(f"{self.role} does not know what to do")
         except (Refused, DataError) as error:
             await visit.connection.send(**refusal(error))
+        except OSError as error:  # of the disk: those of the network are errors of Tacit by now
+            LOG.warning("%s: %s", self.role, error)
+            why = f"{self.role} cannot write to its disk: {error.strerror or type(error).__name__}"
+            await visit.connection.send(**refusal(Refused(why)))
 
 
 async def _listen(address: Address) -> list[socket.socket]:

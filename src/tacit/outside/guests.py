@@ -27,8 +27,8 @@ BURST_SECONDS = 4.0
 PATIENCE = 1.0
 """Seconds that a request which comes too soon is kept waiting; what would have to wait longer is refused."""
 DAY = 86_400.0
-ARRIVALS = 50.0
-"""Connections a second from one address, in the long run. A handshake takes a millisecond of the loop."""
+REQUESTS_AN_ARRIVAL = 4
+"""Requests that one connection counts for: a handshake takes a millisecond of the loop, a small request a quarter."""
 TURNED_AWAY = 32
 """Connections beyond the limit that are told so. More: fewer clients that only see a closed door."""
 AT_DISK = 2
@@ -73,7 +73,8 @@ class Guest:
         self.visits = 0
         self.submissions = 0
         """Those that are under way."""
-        self.arrivals = Allowance(ARRIVALS, ARRIVALS * BURST_SECONDS, clock)
+        arrivals = limits.requests / REQUESTS_AN_ARRIVAL
+        self.arrivals = Allowance(arrivals, max(1.0, arrivals * BURST_SECONDS), clock)
         self.requests = Allowance(limits.requests, max(1.0, limits.requests * BURST_SECONDS), clock)
         self.bytes = Allowance(limits.daily_bytes / DAY, limits.daily_bytes, clock)
         self._at_disk = asyncio.Semaphore(AT_DISK)
