@@ -53,6 +53,7 @@ def work(share):
 work(lambda x: x)  # by then PyTorch has loaded what it loads when it is used
 clean, told = pytorch(), {}
 import tacit
+tacit.session  # the first name that is used imports all of them
 told["imported"] = different(clean, clean := pytorch())
 with tacit.session(seed=1):
     with tacit.session(seed=1):
