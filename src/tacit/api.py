@@ -21,6 +21,7 @@ from tacit.errors import ConfigError, DataError, RevealError, TacitError
 from tacit.functions.labels import check_within
 from tacit.functions.linear import unreachable
 from tacit.functions.standardize import VARIANCE_BITS
+from tacit.net.alone import Alone
 from tacit.net.in_process import InProcess
 from tacit.net.transcript import Transcript
 from tacit.protocols.number import Number
@@ -35,6 +36,8 @@ from tacit.session.launch import Launch, connect, current
 from tacit.session.ledger import where
 from tacit.session.roles import DEFAULT
 from tacit.session.session import Session
+from tacit.session.store import Shelf
+from tacit.session.unknown import Unknown, refuse, unknown
 from tacit.tensor import SecretTensor
 from tacit.tensor.dispatch import fingerprint
 from tacit.tensor.nested import mapped, revealed_module, secrets_in, shared_module
@@ -63,6 +66,7 @@ def session(
     protocol: str | None = None,
     check: bool | str = False,
     range_check: bool | float | None = None,
+    prepared: str | Path | None = None,
 ) -> Session:
     """Start a session and return it: use it in a `with` statement, or call its `close()` at the end.
 
@@ -84,6 +88,8 @@ def session(
         range_check: check securely that outputs of modules, losses, gradients and parameters are in range, and raise
             `PrecisionError` once they are not; a number is the magnitude they must stay below, half of what a square
             may have without one. Each check takes 6 rounds and reveals one bit to all, named "within range".
+        prepared: a store that `tacit prepare` has made of this program, as `tacit run --prepared` takes it: the folder,
+            or this party's file. The crypto-producer takes no part in the run.
 
     Raises:
         ConfigError: for a config that cannot be used.
@@ -103,6 +109,8 @@ def session(
         settings = Config.embedded(
             parties, seed=seed, frac_bits=frac_bits, range_check=range_check, protocol=protocol or DEFAULT
         )
+        if prepared is not None:
+            return _from_store(settings, prepared, seed)
         return embedded(settings, check=check) if check else embedded(settings)
     if check:
         raise ConfigError(
@@ -114,7 +122,32 @@ def session(
         checked = replace(checked, range_check=read_range("range_check", range_check, checked.frac_bits))
         launch = replace(launch, config=checked)
     _share_cores(checked)
+    if launch.preparation is not None:
+        alone = Alone(launch.role, checked.parties, Transcript())
+        return _activate(Session(alone, checked, launch.preparation), seed)
+    prepared = launch.prepared if prepared is None else prepared
+    if prepared is not None:
+        return _from_store(checked, prepared, seed, launch)
     return _activate(Session(connect(launch, Transcript()), checked), seed)
+
+
+def _from_store(config: Config, prepared: str | Path, seed: int | None, launch: Launch | None = None) -> Session:
+    """Start a session of the parties alone. The store is begun once all are there."""
+    if launch is not None and launch.role not in config.parties:
+        raise ConfigError(f"{launch.role} takes no part in a run from a store: start the parties alone")
+    store = Shelf(prepared, config, config.parties if launch is None else (launch.role,))
+    try:
+        transport = InProcess(config.parties) if launch is None else connect(launch, Transcript(), store.identity)
+    except BaseException:
+        store.abandon()
+        raise
+    opened = Session(transport, config, store)
+    try:
+        store.begin(config)
+    except BaseException as error:
+        opened.end(error)
+        raise
+    return _activate(opened, seed)
 
 
 def embedded(config: Config, *, check: bool | str = False) -> Session:
@@ -188,10 +221,9 @@ def is_role(name: str) -> bool:
     True for every role in the embedded mode. Work under it must touch no secret, because the others do not do it.
     """
     opened = current_session()
-    if name not in opened.transport.roles:
-        raise ConfigError(
-            f"there is no role {name!r} in this session; its roles are {', '.join(opened.transport.roles)}"
-        )
+    roles = opened.transport.roles if opened.supply is None else opened.config.roles
+    if name not in roles:
+        raise ConfigError(f"there is no role {name!r} in this session; its roles are {', '.join(roles)}")
     return opened.embedded or opened.role == name
 
 
@@ -255,6 +287,8 @@ def share(
         return _share_module(protocol, value, owner, name)
     if isinstance(value, SecretTensor):
         raise DataError("this is a secret already")
+    if isinstance(value, Unknown):
+        refuse(value.revealed)
     if isinstance(value, (list, tuple)) and any(isinstance(x, SecretTensor) for x in value):
         raise DataError("there are secrets among these already: join them, and shared values, with torch.stack")
     if frac_bits is not None and not (type(frac_bits) is int and protocol.frac_bits <= frac_bits <= MOST_BITS):
@@ -282,7 +316,14 @@ def share(
     mine = owner in protocol.session.transport.hosted
     if mine and tensor is None:
         raise DataError(f"{owner} owns {name} and must give its value")
-    if shape is None:
+    if shape is None and protocol.session.preparing:
+        if tensor is None:
+            raise ConfigError(
+                f"{owner} would tell the others the shape of {name}, and nobody is there while a run is prepared: "
+                f"write tacit.share(…, owner={owner!r}, shape=…, dtype=…)"
+            )
+        shape, dtype = tensor.shape, dtype or tensor.dtype
+    elif shape is None:
         shape, dtype = _announce_shape(protocol.session, owner, tensor)
     elif mine and tensor is not None and tuple(tensor.shape) != tuple(shape):
         raise DataError(f"{name} of {owner} has shape {tuple(tensor.shape)}, but {tuple(shape)} was promised")
@@ -419,7 +460,7 @@ def reveal(x: Any, to: str | Sequence[str] = "all", *, name: str | None = None) 
         held = held.settle()
     ring = protocol.reveal(held, receivers)
     if ring is None:
-        return None
+        return unknown(x.shape, x.dtype, name) if opened.preparing and to == "all" else None
     if isinstance(held, Bits):
         return ring.to(torch.bool)
     out = decode(ring, held.scale.frac_bits, x.dtype)

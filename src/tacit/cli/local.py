@@ -41,14 +41,21 @@ GRACE = 5.0
 @click.option("--parties", default="alice,bob", show_default=True, help="The computing parties, separated by commas.")
 @click.option("--threads", type=click.IntRange(1, 4096), help="Threads of each role.  [default: cores / roles]")
 @click.option("--wan", metavar="LINK", help="Emulate a wide-area link, say 40ms,350mbit (round trip, each direction).")
+@click.option("--prepared", type=click.Path(path_type=Path), help="A store that `tacit prepare` has made of SCRIPT.")
 @click.option("--traceback", "show_traceback", is_flag=True, help="Show where in the program an error was raised.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def local(
-    script: Path, parties: str, threads: int | None, wan: str | None, show_traceback: bool, arguments: tuple[str, ...]
+    script: Path,
+    parties: str,
+    threads: int | None,
+    wan: str | None,
+    prepared: Path | None,
+    show_traceback: bool,
+    arguments: tuple[str, ...],
 ) -> None:
     """Run SCRIPT as all roles, each in a process on this machine, and merge what they print.
 
-    What stands after `--` is for the script.
+    With `--prepared` there are the parties alone, and the store is used up. What stands after `--` is for the script.
     """
     names = tuple(filter(None, (name.strip() for name in parties.split(","))))
     signal.signal(signal.SIGTERM, _terminated)
@@ -59,6 +66,7 @@ def local(
             args=arguments,
             threads=threads,
             wan=wan,
+            prepared=prepared,
             show_traceback=show_traceback,
         )
         sys.exit(code)
@@ -91,6 +99,7 @@ def launch_local(
     settings: Mapping[str, object] | None = None,
     threads: int | None = None,
     wan: str | None = None,
+    prepared: str | Path | None = None,
     on_line: OnLine | None = None,
     show_traceback: bool = False,
 ) -> int:
@@ -104,6 +113,7 @@ def launch_local(
         settings: what the config holds under the key "tacit"; the protocol that it names says which roles help.
         threads: threads of each role; without it, roles share the cores evenly.
         wan: the link to emulate between each two roles, say "40ms,350mbit": a round trip, and a rate in each direction.
+        prepared: a store for this script and these parties; the roles that help are not started then.
         on_line: called with each line that a role prints; printed here if not given.
         show_traceback: whether a role says where in the program an error was raised.
     """
@@ -113,11 +123,16 @@ def launch_local(
     with tempfile.TemporaryDirectory(prefix="tacit-") as folder, contextlib.ExitStack() as relays:
         here = {"data": str(Path.cwd() / "data")} | ({} if threads is None else {"threads": threads})
         config = write_trial(folder, parties, {**here, **(settings or {})})
-        roles = Config.load(config).roles
+        roles = Config.load(config).roles if prepared is None else tuple(parties)
         configs = dict.fromkeys(roles, config) if conditions is None else _relayed(config, conditions, relays)
         environment = {**os.environ, **_threads(len(roles), threads), "PYTHONUNBUFFERED": "1", **(env or {})}
         run = [sys.executable, "-m", "tacit", "run", str(script), *["--traceback"] * show_traceback]
-        commands = {role: [*run, "--config", str(path), "--as", role, "--", *args] for role, path in configs.items()}
+        run += [] if prepared is None else ["--prepared", str(prepared)]
+        commands = {
+            role: [*run, "--config", str(path), "--as", role, "--", *args]
+            for role, path in configs.items()
+            if role in roles
+        }
         return follow(commands, environment, on_line or printer(roles))
 
 

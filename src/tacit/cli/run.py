@@ -16,7 +16,7 @@ from tacit.session.config import Config
 from tacit.session.launch import Launch, script_digest, start
 from tacit.session.ledger import is_library
 
-__all__ = ["run"]
+__all__ = ["execute", "run"]
 
 INTERRUPTED = 130
 
@@ -25,22 +25,31 @@ INTERRUPTED = 130
 @click.argument("script", type=click.Path(path_type=Path))
 @click.option("--config", "config_path", required=True, type=click.Path(path_type=Path), help="The config of the run.")
 @click.option("--as", "role", required=True, metavar="ROLE", help="The role that this machine plays.")
+@click.option("--prepared", type=click.Path(path_type=Path), help="A store that `tacit prepare` has made of SCRIPT.")
 @click.option("--traceback", "show_traceback", is_flag=True, help="Show where in the program an error was raised.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def run(script: Path, config_path: Path, role: str, show_traceback: bool, arguments: tuple[str, ...]) -> None:
+def run(
+    script: Path,
+    config_path: Path,
+    role: str,
+    prepared: Path | None,
+    show_traceback: bool,
+    arguments: tuple[str, ...],
+) -> None:
     """Run SCRIPT as one role. All roles of the config run the same script, in any order of starting.
 
-    What stands after `--` is for the script.
+    With `--prepared`, the folder of a store or this party's file of it, the parties run it alone, and the store is used
+    up, whatever becomes of the run. What stands after `--` is for the script.
     """
     config = Config.load(config_path)
     config.check_role(role)
     if not script.is_file():
         raise ConfigError(f"there is no script {script}")
-    start(Launch(config, role, script_digest(script)))
-    sys.exit(_execute(script, arguments, show_traceback))
+    start(Launch(config, role, script_digest(script), prepared))
+    sys.exit(execute(script, arguments, show_traceback))
 
 
-def _execute(script: Path, arguments: tuple[str, ...], show_traceback: bool) -> int:
+def execute(script: Path, arguments: tuple[str, ...], show_traceback: bool) -> int:
     """Run the script in this process, as `python script.py` would, and return the exit code."""
     sys.argv = [str(script), *arguments]
     sys.path.insert(0, str(script.resolve().parent))

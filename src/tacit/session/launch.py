@@ -20,11 +20,15 @@ from tacit.net.rendezvous import connect as meet
 from tacit.net.tcp import SPIN, SPIN_ALONE, Tcp
 from tacit.net.transcript import FAR_HISTORY, Transcript
 from tacit.session.config import Config
+from tacit.session.preparation import Preparation
 
 __all__ = ["Launch", "connect", "current", "script_digest", "start"]
 
 CONFIG_VARIABLE = "TACIT_CONFIG"
 ROLE_VARIABLE = "TACIT_ROLE"
+
+
+STORE = "the store given by --prepared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,10 @@ class Launch:
     role: str
     script_digest: str = ""
     """Of the program's text: a difference between two roles is no error, but explains one."""
+    prepared: str | Path | None = None
+    """The store that the party takes its correlations from, in a run without the crypto-producer."""
+    preparation: Preparation | None = None
+    """The store that the crypto-producer fills, alone."""
 
 
 _started: Launch | None = None
@@ -69,22 +77,28 @@ def script_digest(path: str | Path) -> str:
         return ""
 
 
-def connect(launch: Launch, transcript: Transcript) -> Tcp:
-    """Connect this role to all the others; `transcript` is the one that the session records operators in."""
+def connect(launch: Launch, transcript: Transcript, store: str = "") -> Tcp:
+    """Connect this role to all the others; `transcript` is the one that the session records operators in.
+
+    In a run from a store, by its public name, the parties are among themselves.
+    """
     config, role = launch.config, launch.role
     config.check_role(role)
     if not config.addresses:
         raise ConfigError("a config without addresses is for programs that run in one process")
     if role in config.helpers:
         transcript.keep(FAR_HISTORY)
-    peers = tuple(peer for peer in config.roles if peer != role)
-    roles_here = len(config.roles) if config.on_one_machine else 1
+    roles = config.parties if store else config.roles
+    if role not in roles:
+        raise ConfigError(f"{role} takes no part in a run from a store: it has done its work already")
+    peers = tuple(peer for peer in roles if peer != role)
+    roles_here = len(roles) if config.on_one_machine else 1
     endpoint = Endpoint(
         role=role,
-        roles=config.roles,
-        addresses={peer: config.address(peer) for peer in config.roles},
+        roles=roles,
+        addresses={peer: config.address(peer) for peer in roles},
         version=version("tacit"),
-        shared=config.shared,
+        shared=config.shared | ({STORE: store} if store else {}),
         script=launch.script_digest,
         identity=None if config.plaintext else Identity.load(Path(config.tls), role, peers),
         listen=config.listen,

@@ -16,6 +16,8 @@ from tacit.session import changes, eager  # noqa: F401 - eager running is such a
 from tacit.session.config import Config
 from tacit.session.ledger import Ledger
 from tacit.session.meter import Meter
+from tacit.session.preparation import Preparation
+from tacit.session.store import Shelf
 from tacit.session.watcher import Guard, Watcher
 
 __all__ = ["Session"]
@@ -25,20 +27,24 @@ class Session:
     """One run of one program by all roles. Protocols ask it for links, key streams and the meter.
 
     `party_indices` are the computing parties hosted here, by their place in the config: one in a distributed run
-    (none at a helper), all of them when embedded.
+    (none at a helper), all of them when embedded. `supply` is where a helper's work is put, or is taken from, if it is
+    done ahead of the run.
     """
 
-    def __init__(self, transport: Transport, config: Config) -> None:
+    def __init__(self, transport: Transport, config: Config, supply: Shelf | Preparation | None = None) -> None:
         keep_freed()
         self.transport = transport
         self.config = config
+        self.supply = supply
         self.parties: tuple[str, ...] = tuple(config.parties)
         self.helpers: tuple[str, ...] = tuple(config.helpers)
         self.party_indices = tuple(i for i, role in enumerate(self.parties) if role in transport.hosted)
         self.embedded = len(transport.hosted) == len(transport.roles)
         self.role = "embedded" if self.embedded else transport.hosted[0]
         self.meter = Meter(self.parties, config.scheme.helpers)
-        self.ledger = Ledger(self.role, config.reveal, _ledger_path(config, self.role))
+        self.preparing = isinstance(supply, Preparation)
+        """Whether nothing is computed now: a helper works for a run to come."""
+        self.ledger = Ledger(self.role, config.reveal, None if self.preparing else _ledger_path(config, self.role))
         self.transcript = transport.transcript
         self.watcher: Watcher | None = None
         self.guard: Guard | None = None
@@ -82,9 +88,12 @@ class Session:
     def agree_seed(self, seed: int | None = None) -> None:
         """Seed PyTorch's public generator alike at every role: initial weights, shuffles and dropout masks agree.
 
-        The config's seed comes first, then the program's; without either, the first party draws one.
+        The config's seed comes first, then the program's; without either, the first party draws one, or whoever
+        prepares the run.
         """
         seed = seed if self.config.seed is None else self.config.seed
+        if self.supply is not None:
+            seed = self.supply.agree(seed, self.config)
         if seed is None:
             first = self.parties[0]
             drawn = os.urandom(7) if first in self.transport.hosted else None
@@ -158,6 +167,15 @@ class Session:
                 beside.close()
         self._streams.clear()
         changes.end()
+        try:
+            if error is None and self.supply is not None:
+                self.supply.finish(self.transcript)
+        except BaseException as unfinished:
+            self.transport.abort(_reason(unfinished))
+            raise
+        finally:
+            if self.supply is not None:
+                self.supply.abandon()
         if error is None:
             self.transport.close()
         else:

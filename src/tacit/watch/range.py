@@ -101,7 +101,10 @@ class Range(Guard):
         found = [(label, shares) for label, shares in found if shares]
         if not found or self._within([x for _, shares in found for x in shares]):
             return
-        where = next((label for label, shares in found if len(found) > 1 and not self._within(shares)), found[0][0])
+        if self._protocol.session.supply is None:
+            where = next((label for label, shares in found if len(found) > 1 and not self._within(shares)), found[0][0])
+        else:  # a search would ask for correlations that nobody has prepared
+            where = ", or ".join(label for label, _ in found)
         raise PrecisionError(
             f"numbers have left the range: {where} hold one of {self._bound:g} or more in magnitude, which leaves no "
             f"room for products at {self._protocol.frac_bits} fractional bits; what has been computed since may be "
@@ -137,7 +140,8 @@ class Range(Guard):
         wanted = torch.zeros(negative.numel, dtype=torch.uint8)
         wanted[negative.numel // 2 :] = 1
         inside = self._all(negative.flipped(wanted))
-        return bool(self._reveal(SecretTensor(inside, torch.bool), to="all", name=NAME))
+        answer = self._reveal(SecretTensor(inside, torch.bool), to="all", name=NAME)
+        return self._protocol.session.preparing or bool(answer)  # whoever prepares a run expects it to go well
 
     def _sums(self, x: Number) -> Number:
         """Random sums of all numbers, read as integers: every scale has its own bound. Local."""

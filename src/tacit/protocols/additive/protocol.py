@@ -32,8 +32,8 @@ from tacit.protocols.additive.masks import BitMask, Form, Mask, Premask
 from tacit.protocols.additive.opening import Masking, fold, shares_of
 from tacit.protocols.additive.scheme import SCHEME
 from tacit.protocols.additive.source.base import Source
-from tacit.protocols.additive.source.dealing import Links
 from tacit.protocols.additive.source.produced import Produced
+from tacit.protocols.additive.source.stored import delivery
 from tacit.protocols.number import Number
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.remembered import Owned, Remembered, Storage
@@ -65,7 +65,7 @@ class Additive(Protocol):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self._source: Source = Produced(session, Links(session))
+        self._source: Source = Produced(session, delivery(session))
         self._masking = Masking(session, self._source)
         self._indices = session.party_indices
 
