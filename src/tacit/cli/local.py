@@ -121,7 +121,8 @@ def launch_local(
         raise ConfigError(f"there is no script {script}")
     conditions = None if wan is None else _conditions(wan)
     with tempfile.TemporaryDirectory(prefix="tacit-") as folder, contextlib.ExitStack() as relays:
-        here = {"data": str(Path.cwd() / "data")} | ({} if threads is None else {"threads": threads})
+        here = {"data": str(Path.cwd() / "data"), "used_stores": str(Path.cwd() / "used-stores")}
+        here |= {} if threads is None else {"threads": threads}
         config = write_trial(folder, parties, {**here, **(settings or {})})
         roles = Config.load(config).roles if prepared is None else tuple(parties)
         configs = dict.fromkeys(roles, config) if conditions is None else _relayed(config, conditions, relays)

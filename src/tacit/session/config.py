@@ -88,6 +88,8 @@ class Config:
     """Folder in which this role writes what it took part in revealing, one JSON line each."""
     reveal: tuple[RevealRule, ...] | None = None
     """What this role allows to be revealed, and to whom: everything without a policy, nothing by an empty one."""
+    used_stores: str = "used-stores"
+    """Folder in which this role notes the [stores](prepare.md) that it has begun, so that none is used twice."""
     blocks: tuple[Block, ...] = ()
     """The settings of products, under the same key; `of` finds one's."""
 
@@ -262,6 +264,7 @@ def _settings(literal: object, parties: tuple[str, ...], helpers: tuple[str, ...
         settings["listen"] = read_address(f"{SETTINGS}.listen", given["listen"])
     if "ledger" in given:
         settings["ledger"] = read_path("ledger", given["ledger"], folder)
+    settings["used_stores"] = read_path("used_stores", given.get("used_stores", "used-stores"), folder)
     settings["blocks"] = tuple(kind.read(given, parties, folder) for kind in block_kinds())
     tls = given.get("tls", "certs")
     settings["tls"] = tls if tls in (PLAINTEXT_LOOPBACK, PLAINTEXT_ANYWHERE) else read_path("tls", tls, folder)

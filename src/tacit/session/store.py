@@ -66,7 +66,7 @@ class _Piece(NamedTuple):
 
 def records_of(config: Config, role: str) -> Path:
     """The folder in which a party notes, in files of their names, the stores that it has begun."""
-    return Path(config.data) / "used-stores" / role
+    return Path(config.used_stores) / role
 
 
 class Store:
