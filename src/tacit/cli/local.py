@@ -122,8 +122,7 @@ def launch_local(
     conditions = None if wan is None else _conditions(wan)
     with tempfile.TemporaryDirectory(prefix="tacit-") as folder, contextlib.ExitStack() as relays:
         here = {"data": str(Path.cwd() / "data"), "used_stores": str(Path.cwd() / "used-stores")}
-        here |= {} if threads is None else {"threads": threads}
-        config = write_trial(folder, parties, {**here, **(settings or {})})
+        config = write_trial(folder, parties, {**here, "threads": threads, **(settings or {})})
         roles = Config.load(config).roles if prepared is None else tuple(parties)
         configs = dict.fromkeys(roles, config) if conditions is None else _relayed(config, conditions, relays)
         environment = {**os.environ, **_threads(len(roles), threads), "PYTHONUNBUFFERED": "1", **(env or {})}

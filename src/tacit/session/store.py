@@ -32,7 +32,7 @@ from tacit import private_files
 from tacit.errors import ConfigError, DataError, DivergenceError
 from tacit.net.framing import printable
 from tacit.net.transcript import DIGEST_BYTES, Transcript
-from tacit.ring import kernels
+from tacit.ring.memory import space
 from tacit.ring.prg import Stream, derive_key
 from tacit.session.config import Config
 
@@ -156,7 +156,7 @@ class Store:
         piece = self._next()
         if (piece.kind, piece.digest, piece.name, piece.size) != (CORRECTION, transcript.digest, name, size):
             raise self._diverged(piece, transcript, f"asks for {size} bytes of {name}")
-        content = kernels.space((size,), torch.uint8)
+        content = space((size,), torch.uint8)
         data = content.numpy().data
         if self._file.readinto(data) != size:  # type: ignore[attr-defined]
             raise self._damaged()
