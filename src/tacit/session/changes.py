@@ -21,8 +21,11 @@ _open = 0
 
 
 def while_open(change: Change) -> Change:
-    """Register a change."""
-    _changes.append(change)
+    """Register a change, and make it if a session is open already."""
+    with _lock:
+        _changes.append(change)
+        if _made is not None:
+            _made.enter_context(contextmanager(change)())
     return change
 
 

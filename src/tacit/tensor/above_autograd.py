@@ -24,6 +24,7 @@ KEY = DispatchKey.PythonTLSSnapshot
 """The key that only tensors with a dispatch in Python have."""
 _REST = torch._C._dispatch_keyset_full_after(KEY)
 _KERNELS: dict[Any, Callable[..., Any]] = {}
+_library: torch.library.Library | None = None
 
 
 def first(overload: Any, kernel: Callable[..., Any]) -> None:
@@ -31,6 +32,8 @@ def first(overload: Any, kernel: Callable[..., Any]) -> None:
     if overload in _KERNELS:
         raise ValueError(f"{overload} has two kernels above autograd")
     _KERNELS[overload] = kernel
+    if _library is not None:
+        _library.impl(overload, kernel, KEY.name, with_keyset=True)
 
 
 def go_on(overload: Any, keys: Any, *args: Any, **kwargs: Any) -> Any:
@@ -40,11 +43,13 @@ def go_on(overload: Any, keys: Any, *args: Any, **kwargs: Any) -> Any:
 
 @while_open
 def _first_of_all() -> Iterator[None]:
-    library = torch.library.Library("aten", "IMPL")  # its kernels live as long as it does
+    global _library
+    _library = torch.library.Library("aten", "IMPL")  # its kernels live as long as it does
     for overload, kernel in _KERNELS.items():
-        library.impl(overload, kernel, KEY.name, with_keyset=True)
+        _library.impl(overload, kernel, KEY.name, with_keyset=True)
     yield
-    library._destroy()
+    _library._destroy()
+    _library = None
 
 
 def above_autograd(overload: Any) -> Callable[[Callable[..., Tensor | None]], Callable[..., Tensor | None]]:
