@@ -55,8 +55,8 @@ def of_mask(a: Tensor, frac_bits: int) -> Tensor:
     """The table of a: 2^(a_low + 4 ((j + a_high) mod 16) - 48) for j = 0 … 15, with `TABLE_BITS` fractional bits."""
     high, low = _digits(a, frac_bits)
     base = torch.exp2(low + (TABLE_BITS - OFFSET))
-    octaves = torch.exp2(torch.arange(ENTRIES, dtype=torch.float64) * DIGIT)
-    places = torch.arange(ENTRIES).view(-1, *[1] * a.dim())
+    octaves = torch.exp2(torch.arange(ENTRIES, dtype=torch.float64, device=a.device) * DIGIT)
+    places = torch.arange(ENTRIES, device=a.device).view(-1, *[1] * a.dim())
     return (base * octaves[(places + high) % ENTRIES]).round_().to(RING.dtype)
 
 
@@ -79,5 +79,5 @@ def _exp2(x: Tensor) -> Tensor:
     for k in range(15, -1, -1):
         total = total * rest
         total = total + 1 / math.factorial(k)
-    powers = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0], dtype=torch.float64)
+    powers = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0], dtype=torch.float64, device=x.device)
     return total * powers[whole.to(torch.int64)]
