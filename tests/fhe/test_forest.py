@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from tacit.errors import DataError, FheError, MessageError
 from tacit.fhe import ensemble, spec, tree
@@ -151,3 +153,39 @@ def test_trees_of_a_forged_file_end(datasets: Any) -> None:
         changed[inner] = value
         with pytest.raises(MessageError, match="damaged"):
             replace(encoder, **{name: changed})
+
+
+ENSEMBLES = [
+    (ensemble.BaggingClassifier(n_estimators=6, max_features=0.5, random_state=0), "wine"),
+    (ensemble.BaggingClassifier(DecisionTreeClassifier(max_depth=3), 6, random_state=0), "breast-cancer"),
+    (ensemble.BaggingRegressor(DecisionTreeRegressor(max_depth=4), 6, max_features=0.7, random_state=0), "diabetes"),
+    (ensemble.AdaBoostClassifier(n_estimators=10, random_state=0), "breast-cancer"),
+    (ensemble.AdaBoostClassifier(DecisionTreeClassifier(max_depth=2), n_estimators=8, random_state=0), "wine"),
+    (ensemble.IsolationForest(n_estimators=10, max_samples=64, contamination=0.1, random_state=0), "breast-cancer"),
+    (ensemble.IsolationForest(n_estimators=10, max_samples=32, max_features=0.5, random_state=0), "wine"),
+]
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+@pytest.mark.parametrize(("model", "data"), ENSEMBLES, ids=lambda v: v if isinstance(v, str) else type(v).__name__)
+def test_ensembles_of_trees(model: Any, data: str, hidden: bool, datasets: Any) -> None:
+    x, held_out, y, _ = datasets[data]
+    model = clone(model).set_params(n_bits=12, hide_structure=hidden).fit(x, y).compile(x)
+
+    for method in ("predict", "predict_proba", "decision_function"):
+        if hasattr(model, method):
+            ours, theirs = getattr(model, method)(held_out, fhe="simulate"), getattr(model, method)(held_out)
+            assert ours.shape == theirs.shape
+            off = np.abs(ours - theirs)
+            labels = method == "predict" and data != "diabetes"
+            assert (off == 0).mean() > 0.97 if labels else off.max() < 2e-3 * np.abs(theirs).max()
+    assert (model._values(held_out[:2], "execute")[0] == model._values(held_out[:2], "simulate")[0]).all()
+
+
+def test_ensembles_of_other_models_are_refused_by_name(datasets: Any) -> None:
+    x, _, y, _ = datasets["wine"]
+
+    for kind in (ensemble.BaggingClassifier, ensemble.AdaBoostClassifier):
+        model = kind(LogisticRegression(max_iter=200), n_estimators=2).fit(x, y)
+        with pytest.raises(DataError, match="takes decision trees, not LogisticRegression"):
+            model.compile(x)

@@ -8,18 +8,31 @@ from __future__ import annotations
 from sklearn import ensemble as sk
 
 from tacit.fhe.compile.forest import Forest
-from tacit.fhe.compile.sklearn_trees import averages, fractions, gradient_boosting, histogram_boosting
+from tacit.fhe.compile.sklearn_trees import (
+    averages,
+    bagged_averages,
+    bagged_fractions,
+    fractions,
+    gradient_boosting,
+    histogram_boosting,
+    isolation,
+    weighted_votes,
+)
 from tacit.fhe.encode import Float
 from tacit.fhe.estimator import WithDecision, WithProba, quantized
 from tacit.fhe.tree import TreeSums
 
 __all__ = [
+    "AdaBoostClassifier",
+    "BaggingClassifier",
+    "BaggingRegressor",
     "ExtraTreesClassifier",
     "ExtraTreesRegressor",
     "GradientBoostingClassifier",
     "GradientBoostingRegressor",
     "HistGradientBoostingClassifier",
     "HistGradientBoostingRegressor",
+    "IsolationForest",
     "RandomForestClassifier",
     "RandomForestRegressor",
 ]
@@ -87,3 +100,35 @@ class HistGradientBoostingRegressor(TreeSums, sk.HistGradientBoostingRegressor):
 
     def _forest(self, x: Float) -> Forest:
         return histogram_boosting(self, x)
+
+
+@quantized(n_bits=6, hide_thresholds=False, hide_structure=True)
+class BaggingClassifier(WithProba, TreeSums, sk.BaggingClassifier):
+    """Bagged decision trees for classes, on ciphertexts."""
+
+    def _forest(self, x: Float) -> Forest:
+        return bagged_fractions(self)
+
+
+@quantized(n_bits=6, hide_thresholds=False, hide_structure=True)
+class BaggingRegressor(TreeSums, sk.BaggingRegressor):
+    """Bagged decision trees for numbers, on ciphertexts."""
+
+    def _forest(self, x: Float) -> Forest:
+        return bagged_averages(self)
+
+
+@quantized(n_bits=6, hide_thresholds=False, hide_structure=True)
+class AdaBoostClassifier(WithProba, WithDecision, TreeSums, sk.AdaBoostClassifier):
+    """AdaBoost of decision trees for classes, on ciphertexts."""
+
+    def _forest(self, x: Float) -> Forest:
+        return weighted_votes(self)
+
+
+@quantized(n_bits=6, hide_thresholds=False, hide_structure=True)
+class IsolationForest(WithDecision, TreeSums, sk.IsolationForest):
+    """An isolation forest: which rows are anomalies, on ciphertexts."""
+
+    def _forest(self, x: Float) -> Forest:
+        return isolation(self)

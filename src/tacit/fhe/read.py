@@ -179,9 +179,9 @@ class RegressionHead(Head):
 class ClassificationHead(Head):
     """Scores to classes: by sign (one score for two classes) or by the largest.
 
-    `proba` says what the scores are: "logistic" (one sigmoid), "softmax", "one-vs-rest" (sigmoids, normalised),
-    "modified-huber", "exponential" (one sigmoid of twice the score: the exponential loss), "fractions" (probabilities
-    already; the last class is the rest) or "none".
+    `proba` says what the scores are: "logistic" (one sigmoid), "softmax", "samme" (softmax of scores over k - 1:
+    AdaBoost), "one-vs-rest" (sigmoids, normalised), "modified-huber", "exponential" (one sigmoid of twice the score:
+    the exponential loss), "fractions" (probabilities already; the last class is the rest) or "none".
     """
 
     scale: Float
@@ -218,6 +218,8 @@ class ClassificationHead(Head):
         if self.proba == "softmax":
             both = np.stack([-scores, scores], axis=1) if scores.ndim == 1 else scores
             return np.asarray(softmax(both, axis=1))
+        if self.proba == "samme":
+            return np.asarray(softmax(scores / (scores.shape[1] - 1), axis=1))
         if self.proba in ("logistic", "exponential", "one-vs-rest", "modified-huber"):
             huber = self.proba == "modified-huber"
             one = (np.clip(scores, -1, 1) + 1) / 2 if huber else expit(scores * (1 + (self.proba == "exponential")))
@@ -226,6 +228,32 @@ class ClassificationHead(Head):
             total = one.sum(axis=1, keepdims=True)
             return np.where(total > 0, one / np.where(total > 0, total, 1), 1 / one.shape[1])
         return super().predict_proba(values, z)
+
+
+@final
+@dataclass(frozen=True)
+class IsolationHead(Head):
+    """Depths to an anomaly: the score -2^(-depth / unit) less `offset`, and -1 where that is negative."""
+
+    scale: Float
+    shift: Float
+    unit: float
+    offset: float
+
+    def scores(self, values: Int, z: Int) -> Float:
+        """Return `decision_function`."""
+        depth = (values * self.scale + self.shift)[:, 0]
+        out: Float = -np.exp2(-depth / self.unit) - self.offset
+        return out
+
+    def predict(self, values: Int, z: Int) -> Labels:
+        """Return 1 for ordinary rows, -1 for anomalies."""
+        return np.where(self.scores(values, z) < 0, -1, 1)
+
+    @property
+    def labels(self) -> bool:
+        """Whether predictions are labels, not quantities."""
+        return True
 
 
 @final

@@ -29,6 +29,7 @@ from tacit.fhe.read import (
     ClassificationHead,
     ForestReader,
     Head,
+    IsolationHead,
     NeighborHead,
     NeighborReader,
     PlainReader,
@@ -78,7 +79,7 @@ KINDS: dict[str, type] = {
     for kind in (
         ClientSpec, ServerSpec, Parameters, Layout, Front, Steps, Classes, Affine, Quantizer, Thermometer, PlainReader,
         ForestReader, NeighborReader, RegressionHead, ClassificationHead, NeighborHead, LinearProgram, NeighborProgram,
-        ForestProgram, LeafProgram, LeafEncoder, VoteReader,
+        ForestProgram, LeafProgram, LeafEncoder, VoteReader, IsolationHead,
     )
 }  # fmt: skip
 

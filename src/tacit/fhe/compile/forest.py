@@ -270,11 +270,11 @@ def compile_forest(forest: Forest, x: Float, hide: Hiding, before: Affine | None
 
 def _open_forest(forest: Forest, columns: int, before: Affine | None) -> Compiled:
     """Return the program of trees that the client has: it hides the values of their leaves only."""
-    units = Units.of(forest.trees)
+    integers, scale, shift = _integer_values(forest)
     parts: list[tuple[Int, Float, Int, Int]] = []
     values, owner, channel, root = [], [], [], []
     nodes = leaves = 0
-    for number, (tree, integers) in enumerate(zip(forest.trees, units.integers(forest.trees), strict=True)):
+    for number, (tree, value) in enumerate(zip(forest.trees, integers, strict=True)):
         order = _preorder(tree)
         place = np.full(len(tree.feature), -1, dtype=np.int64)
         place[order] = nodes + np.arange(len(order))
@@ -285,14 +285,23 @@ def _open_forest(forest: Forest, columns: int, before: Affine | None) -> Compile
         right[leaf] = -1
         parts.append((feature, tree.threshold[order], left, right))
         root.append(nodes)
-        values.append(integers[order][leaf])
+        values.append(value[order][leaf])
         owner += [number] * int(leaf.sum())
         channel += [tree.channel] * int(leaf.sum())
         nodes, leaves = nodes + len(order), leaves + int(leaf.sum())
     feature, threshold, left, right = (np.concatenate(column) for column in zip(*parts, strict=True))
     encoder = LeafEncoder(columns, _indices(root), feature, threshold, left, right, forest.single, before)
     program = LeafProgram(_indices(owner), _indices(channel), np.concatenate(values))
-    return Compiled(program, encoder, PlainReader(), forest.head(units.scale.ravel(), units.shift.ravel()))
+    return Compiled(program, encoder, PlainReader(), forest.head(scale, shift))
+
+
+def _integer_values(forest: Forest) -> tuple[list[Int], Float, Float]:
+    """Return the integers at the nodes of each tree, their scales and what is added: votes are counted exactly."""
+    if forest.labels is not None and len(forest.trees) < MOST_VOTES:
+        classes = np.arange(max(forest.classes - 1, 1))
+        return [(label == classes).astype(np.int64) for label in forest.labels], np.ones(1), np.zeros(1)
+    units = Units.of(forest.trees)
+    return units.integers(forest.trees), units.scale.ravel(), units.shift.ravel()
 
 
 def _preorder(tree: Tree) -> Index:

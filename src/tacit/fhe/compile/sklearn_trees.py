@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from tacit.errors import FheError
+from tacit.errors import DataError, FheError
 from tacit.fhe.compile.forest import Forest, Tree, constant_term, numeric_only
 from tacit.fhe.encode import Float
-from tacit.fhe.read import Classes, ClassificationHead, Head, RegressionHead
+from tacit.fhe.read import Classes, ClassificationHead, Head, IsolationHead, RegressionHead
 
 
 def tree_of(fitted: Any, value: Float, channel: int = 0) -> Tree:
@@ -88,3 +89,80 @@ def histogram_boosting(model: Any, x: Float) -> Forest:
     margins = np.asarray(model.predict(x))
     shift = constant_term(trees, x, np.log(margins) if exponential else margins)
     return Forest(trees, False, lambda s, c: RegressionHead(s, shift + c, exponential, True))
+
+
+def _members(model: Any, kind: str) -> list[tuple[Any, Any]]:
+    """Return the trees of an ensemble of trees, each with the columns that it sees (None: all).
+
+    Raises:
+        DataError: for an ensemble of anything else.
+    """
+    seen = getattr(model, "estimators_features_", [None] * len(model.estimators_))
+    for member in model.estimators_:
+        if not hasattr(member, "tree_"):
+            raise DataError(f"{kind} on ciphertexts takes decision trees, not {type(member).__name__}")
+    return list(zip(model.estimators_, seen, strict=True))
+
+
+def _over(tree: Tree, columns: Any) -> Tree:
+    """Return a tree of some columns as one of all."""
+    if columns is None:
+        return tree
+    return replace(tree, feature=np.where(tree.feature < 0, -1, np.asarray(columns)[np.maximum(tree.feature, 0)]))
+
+
+def bagged_fractions(model: Any) -> Forest:
+    """Return a BaggingClassifier of trees: it averages their class fractions."""
+    count, width = len(model.estimators_), len(model.classes_)
+    if width < 2:
+        raise DataError("bagging on ciphertexts needs two classes or more")
+    trees, labels, pure = [], [], True
+    for member, columns in _members(model, "bagging"):
+        counts = member.tree_.value[:, 0, :]
+        share = np.zeros((len(counts), width))
+        own = np.arange(width) if counts.shape[1] == width else member.classes_.astype(np.intp)
+        share[:, own] = counts / counts.sum(axis=1, keepdims=True)
+        trees.append(_over(tree_of(member.tree_, share[:, : width - 1]), columns))
+        labels.append(share.argmax(axis=1)[:, None].astype(np.int64))
+        pure = pure and bool((share[trees[-1].feature < 0].max(axis=1) == 1).all())
+    classes = Classes.of(model.classes_)
+    return Forest(
+        trees, True, lambda s, c: ClassificationHead(s / count, c / count, classes, "fractions"),
+        labels if pure else None, width,
+    )  # fmt: skip
+
+
+def bagged_averages(model: Any) -> Forest:
+    """Return a BaggingRegressor of trees."""
+    members, count = _members(model, "bagging"), len(model.estimators_)
+    trees = [_over(tree_of(member.tree_, member.tree_.value[:, :, 0]), columns) for member, columns in members]
+    flat = trees[0].value.shape[1] == 1
+    return Forest(trees, True, lambda s, c: RegressionHead(s / count, c / count, False, flat))
+
+
+def weighted_votes(model: Any) -> Forest:
+    """Return an AdaBoostClassifier of trees: tree T says w_T for its class and -w_T / (k - 1) for the others."""
+    members, k = _members(model, "AdaBoost"), len(model.classes_)
+    if k < 2:
+        raise DataError("AdaBoost on ciphertexts needs two classes or more")
+    weights = np.asarray(model.estimator_weights_)[: len(members)]
+    trees = []
+    for (member, columns), weight in zip(members, weights / weights.sum(), strict=True):
+        label = np.searchsorted(model.classes_, member.classes_[member.tree_.value[:, 0, :].argmax(axis=1)])
+        says = np.where(label[:, None] == np.arange(k), weight, -weight / (k - 1))
+        says = says[:, 1:] - says[:, :1] if k == 2 else says
+        trees.append(_over(tree_of(member.tree_, says), columns))
+    return Forest(trees, True, _classifier(np.zeros(1), model.classes_, "logistic" if k == 2 else "samme"))
+
+
+def isolation(model: Any) -> Forest:
+    """Return an IsolationForest: the sum of the depths at which the trees isolate a row decides."""
+    members = _members(model, "isolation")
+    unit = 2 * (np.log(model._max_samples - 1) + np.euler_gamma) - 2 * (model._max_samples - 1) / model._max_samples
+    if model._max_samples <= 2:
+        raise DataError("an isolation forest on ciphertexts needs more than two samples a tree")
+    trees = []
+    for i, (member, columns) in enumerate(members):
+        depth = model._decision_path_lengths[i] + model._average_path_length_per_tree[i] - 1.0
+        trees.append(_over(tree_of(member.tree_, np.asarray(depth, dtype=np.float64)[:, None]), columns))
+    return Forest(trees, True, lambda s, c: IsolationHead(s, c, float(len(members) * unit), float(model.offset_)))
