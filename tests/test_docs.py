@@ -157,7 +157,8 @@ def test_links_of_the_readme_lead_somewhere():
 def test_citations_resolve():
     bibliography = "".join(path.read_text() for path in sorted((ROOT / "docs").glob("papers*.bib")))
     known = set(re.findall(r"^@\w+\{(\w+),", bibliography, re.MULTILINE))
-    texts = {path: path.read_text() for path in [*(ROOT / "src").rglob("*.py"), *(ROOT / "docs").glob("*.md")]}
+    sources = [path for path in (ROOT / "src").rglob("*") if path.suffix in (".py", ".cpp", ".hpp")]
+    texts = {path: path.read_text() for path in [*sources, *(ROOT / "docs").glob("*.md")]}
 
     cited = {(key, path.name) for path, text in texts.items() for key in CITATION.findall(text)}
 
