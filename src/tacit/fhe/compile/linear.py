@@ -26,6 +26,10 @@ nothing of them is cut off; a column with outliers pays at most log2(1 + 2 SPREA
 them. Less would cut the tails of log-normal columns, more would let an outlier take the bits of all others."""
 
 
+FEWEST = 20
+"""Rows below which nothing is cut off: of so few, the middle says too little about what is ordinary."""
+
+
 def ranges(x: Float) -> tuple[Float, Float]:
     """Return the lowest and highest value of each column that is told apart.
 
@@ -34,7 +38,7 @@ def ranges(x: Float) -> tuple[Float, Float]:
     """
     low, high = x.min(axis=0), x.max(axis=0)
     k = max(1, int(len(x) * TAIL))
-    if len(x) < 2 * k + 3:
+    if len(x) < FEWEST:
         return low, high
     inner = np.partition(x, (k, len(x) - 1 - k), axis=0)
     a, b = inner[k], inner[len(x) - 1 - k]
