@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
+from tacit.errors import DataError
 from tacit.protocols.number import Number
 from tacit.protocols.scale import FINEST_PRODUCT, PARAMETER_BITS, SLACK_BITS
 from tacit.protocols.series import Harmonics, Polynomial
@@ -138,6 +140,17 @@ class Protocol(ABC):
         self, shares: Sequence[Tensor], shape: Sequence[int], *, lasting: bool = False, name: str = "a value"
     ) -> Bits:
         """`adopt` of bits, in bytes of value 0 or 1."""
+
+    def check_adopted(self, shares: Sequence[Tensor], shape: Sequence[int], dtype: torch.dtype, name: str) -> None:
+        """Raise `DataError` unless there is a share of this shape and type for each hosted party."""
+        self.session.check_open()
+        count = len(self.session.party_indices)
+        if len(shares) != count:
+            raise DataError(f"{name} has {len(shares)} shares here, for {count} parties of this process")
+        if any(t.shape != torch.Size(shape) or t.dtype != dtype for t in shares):
+            raise DataError(f"the share of {name} does not have the shape {tuple(shape)} and dtype that it should have")
+        if dtype == torch.uint8 and any(t.numel() and t.max() > 1 for t in shares):
+            raise DataError(f"the share of {name} holds other bytes than 0 and 1, which are what bits are kept in")
 
     # --- numbers ---------------------------------------------------------------------------------------------------
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from tacit.protocols.additive import io
 from tacit.protocols.additive.masks import Premask
-from tacit.protocols.additive.protocol import Additive
 from tacit.protocols.additive.source.base import Dealt
 from tacit.protocols.additive.source.dealing import Dealing
 from tacit.protocols.additive.source.produced import Produced
@@ -288,6 +288,6 @@ def test_a_reveal_without_fresh_zeros_is_found_out(monkeypatch: pytest.MonkeyPat
         return w.protocol.reveal(w.protocol.public((y * 65536).long(), 16), [w.parties[1]])
 
     assert worst(run(trivial, SECRETS["typical"], 2)) < CHI_SQUARE
-    monkeypatch.setattr(Additive, "_refreshed", lambda self, index, part, binary: part)
+    monkeypatch.setattr(io, "_fresh", lambda session, index, part, binary: part)
 
     assert worst(run(trivial, SECRETS["typical"], 2)) > CHI_SQUARE

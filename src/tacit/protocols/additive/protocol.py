@@ -7,20 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import islice
-from operator import add, sub, xor
+from operator import sub, xor
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from tacit.errors import ConfigError, DataError
-from tacit.net.transport import Parcel
 from tacit.protocols.additive import (
     comparison,
     conjunction,
     exponential,
     harmonics,
+    io,
     powers,
     product,
     selection,
@@ -29,7 +28,7 @@ from tacit.protocols.additive import (
 from tacit.protocols.additive.content import Shares, Unsettled, bit_mask, masked_form, opened, simple_mask
 from tacit.protocols.additive.cost import COSTS, PRICES
 from tacit.protocols.additive.masks import BitMask, Form, Mask, Premask
-from tacit.protocols.additive.opening import Masking, fold, shares_of
+from tacit.protocols.additive.opening import Masking, shares_of
 from tacit.protocols.additive.scheme import SCHEME
 from tacit.protocols.additive.source.base import Source
 from tacit.protocols.additive.source.produced import Produced
@@ -40,7 +39,6 @@ from tacit.protocols.remembered import Owned, Remembered, Storage
 from tacit.protocols.scale import Scale
 from tacit.protocols.series import POWER_OF_TWO_BITS, Harmonics, Polynomial
 from tacit.protocols.values import Bits, Value
-from tacit.ring import kernels
 from tacit.ring.ring import RING
 from tacit.ring.shapes import broadcast
 from tacit.session.session import Session
@@ -73,7 +71,7 @@ class Additive(Protocol):
 
     @override
     def share(self, value: Tensor | None, owner: str, shape: Sequence[int], frac_bits: int) -> Number:
-        parts = self._share(value, owner, lambda stream: stream.ring(shape), sub)
+        parts = io.from_owner(self.session, value, owner, lambda stream: stream.ring(shape), sub)
         out = self._arithmetic(parts, torch.Size(shape), Scale(frac_bits))
         index = self.session.parties.index(owner)
         out.facts.owned = Owned(index, value if index in self._indices else None)
@@ -83,30 +81,8 @@ class Additive(Protocol):
     def share_bits(self, value: Tensor | None, owner: str, shape: Sequence[int]) -> Bits:
         size = torch.Size(shape)
         count = size.numel()
-        parts = self._share(value, owner, lambda s: s.bits(count).view(size), xor)
+        parts = io.from_owner(self.session, value, owner, lambda s: s.bits(count).view(size), xor)
         return self._binary(parts, size)
-
-    def _share(
-        self, value: Tensor | None, owner: str, draw: Callable[..., Tensor], without: Callable[[Tensor, Tensor], Tensor]
-    ) -> list[Tensor]:
-        """Every party but the owner takes its share from a key stream it has in common with the owner."""
-        session = self.session
-        session.check_open()
-        if owner not in session.parties:
-            raise ConfigError(f"{owner!r} cannot own data: the computing parties are {', '.join(session.parties)}")
-        parts = []
-        for index in self._indices:
-            here = session.parties[index]
-            if here != owner:
-                parts.append(draw(session.stream(here, owner, f"input of {owner}")))
-                continue
-            assert value is not None
-            rest = value
-            for peer in session.parties:
-                if peer != owner:
-                    rest = without(rest, draw(session.stream(here, peer, f"input of {owner}")))
-            parts.append(rest)
-        return parts
 
     @override
     def public(self, ring: Tensor, frac_bits: int) -> Number:
@@ -121,46 +97,12 @@ class Additive(Protocol):
     @override
     def reveal(self, x: Value, receivers: Sequence[str]) -> Tensor | None:
         """Each party adds a fresh sharing of zero before its share leaves, so shares say nothing beyond their sum."""
-        session = self.session
-        session.check_open()
-        binary = isinstance(x, Bits)
-        combine: Callable[[Tensor, Tensor], Tensor] = xor if binary else add
-        fresh = [
-            self._refreshed(i, t.contiguous(), binary) for i, t in self.indexed(shares_of(x).true_shares()) if i >= 0
-        ]
-        if binary:
-            fresh = [kernels.on(t).pack_bits(t) for t in fresh]
-        names = [session.parties[i] for i in self._indices]
-        size = (x.numel + 7) // 8 if binary else 8 * x.numel
-        session.meter.round({p: size * sum(r != p for r in receivers) for p in session.parties})
-        sends = [Parcel(n, r, t) for n, t in zip(names, fresh, strict=True) for r in receivers if r != n]
-        arrivals: dict[str, list[Tensor]] = {r: [] for r in receivers if r in session.transport.hosted}
-        incoming = []
-        for receiver, tensors in arrivals.items():
-            for party in session.parties:
-                if party == receiver:
-                    continue
-                space = (
-                    torch.empty((x.numel + 7) // 8, dtype=torch.uint8)
-                    if binary
-                    else torch.empty(x.shape, dtype=RING.dtype)
-                )
-                tensors.append(space)
-                incoming.append(Parcel(party, receiver, space))
-        session.transport.exchange(sends, incoming)
-        if not arrivals:
-            return None
-        receiver, tensors = next(iter(arrivals.items()))
-        total = fold(combine, tensors + [t for n, t in zip(names, fresh, strict=True) if n == receiver])
-        return kernels.on(total).unpack_bits(total, x.numel).view(x.shape) if binary else total
+        return io.revealed(self.session, shares_of(x).true_shares(), x.shape, receivers, binary=isinstance(x, Bits))
 
     @override
     def refresh(self, x: Number) -> list[Tensor]:
         """Each party adds a fresh sharing of zero."""
-        self.session.check_open()
-        return [
-            self._refreshed(i, t.contiguous(), False) for i, t in self.indexed(shares_of(x).true_shares()) if i >= 0
-        ]
+        return io.refreshed(self.session, shares_of(x).true_shares())
 
     @override
     def adopt(
@@ -174,7 +116,7 @@ class Additive(Protocol):
         lasting: bool = False,
         name: str = "a value",
     ) -> Number:
-        self._check_adopted(shares, shape, RING.dtype, name)
+        self.check_adopted(shares, shape, RING.dtype, name)
         out = self._arithmetic(list(shares), torch.Size(shape), Scale(frac_bits, headroom, precise))
         out.storage.lasting = lasting
         return out
@@ -183,33 +125,10 @@ class Additive(Protocol):
     def adopt_bits(
         self, shares: Sequence[Tensor], shape: Sequence[int], *, lasting: bool = False, name: str = "a value"
     ) -> Bits:
-        self._check_adopted(shares, shape, torch.uint8, name)
-        if any(t.numel() and t.max() > 1 for t in shares):
-            raise DataError(f"the share of {name} holds other bytes than 0 and 1, which are what bits are kept in")
+        self.check_adopted(shares, shape, torch.uint8, name)
         out = self._binary(list(shares), torch.Size(shape))
         out.storage.lasting = lasting
         return out
-
-    def _check_adopted(self, shares: Sequence[Tensor], shape: Sequence[int], dtype: torch.dtype, name: str) -> None:
-        self.session.check_open()
-        if len(shares) != len(self._indices):
-            raise DataError(f"{name} has {len(shares)} shares here, for {len(self._indices)} parties of this process")
-        if any(t.shape != torch.Size(shape) or t.dtype != dtype for t in shares):
-            raise DataError(f"the share of {name} does not have the shape {tuple(shape)} and dtype that it should have")
-
-    def _refreshed(self, index: int, part: Tensor, binary: bool) -> Tensor:
-        """part + Σ_{j > i} s_ij - Σ_{j < i} s_ji, with s_ij from the key stream of the pair; the sum over i is zero."""
-        parties = self.session.parties
-        for other, peer in enumerate(parties):
-            if other == index:
-                continue
-            stream = self.session.stream(parties[index], peer, "zero")
-            if binary:
-                part = part ^ stream.bits(part.numel()).view(part.shape)
-            else:
-                piece = stream.ring(part.shape)
-                part = part + piece if other > index else part - piece
-        return part
 
     # --- numbers ---------------------------------------------------------------------------------------------------
 

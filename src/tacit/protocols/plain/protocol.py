@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from tacit.errors import ConfigError, DataError
+from tacit.errors import ConfigError
 from tacit.protocols.number import Number
 from tacit.protocols.plain import evaluate
 from tacit.protocols.plain.content import Integers
@@ -109,7 +109,7 @@ class Plain(Protocol):
         name: str = "a value",
     ) -> Number:
         """The sum of the parts, in memory of its own."""
-        self._check_adopted(shares, shape, torch.int64, name)
+        self.check_adopted(shares, shape, torch.int64, name)
         out = self._number(reduce(add, shares[1:], shares[0].clone()), Scale(frac_bits, headroom, precise))
         out.storage.lasting = lasting
         return out
@@ -118,20 +118,10 @@ class Plain(Protocol):
     def adopt_bits(
         self, shares: Sequence[Tensor], shape: Sequence[int], *, lasting: bool = False, name: str = "a value"
     ) -> Bits:
-        self._check_adopted(shares, shape, torch.uint8, name)
-        if any(t.numel() and t.max() > 1 for t in shares):
-            raise DataError(f"the share of {name} holds other bytes than 0 and 1, which are what bits are kept in")
+        self.check_adopted(shares, shape, torch.uint8, name)
         out = self._bits(reduce(xor, shares[1:], shares[0].clone()))
         out.storage.lasting = lasting
         return out
-
-    def _check_adopted(self, shares: Sequence[Tensor], shape: Sequence[int], dtype: torch.dtype, name: str) -> None:
-        self.session.check_open()
-        count = len(self.session.parties)
-        if len(shares) != count:
-            raise DataError(f"{name} has {len(shares)} shares here, for {count} parties of this process")
-        if any(t.shape != torch.Size(shape) or t.dtype != dtype for t in shares):
-            raise DataError(f"the share of {name} does not have the shape {tuple(shape)} and dtype that it should have")
 
     # --- numbers ---------------------------------------------------------------------------------------------------
 
