@@ -8,7 +8,10 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+import torch
 
+import tacit
+from tacit.errors import TacitError
 from tacit.session import changes
 
 PROGRAM = '''
@@ -77,6 +80,8 @@ OWN = {
 """PyTorch's tables of what others define: those of `torch.ops.tacit` are there after the import."""
 LAZY = {"torch._opaque_base._FakeScriptObject_cls", "torch.utils.hooks.RemovableHandle.next_id"}
 """What PyTorch itself remembers, and counts."""
+STAYS = {"torch.Tensor.data"}
+"""What would end the process, with a secret that has outlived its session."""
 OPEN = {
     "kernels.PythonTLSSnapshot",
     "torch.Tensor.data",
@@ -94,8 +99,18 @@ def test_only_an_open_session_changes_anything_about_pytorch() -> None:
 
     assert set(told["imported"]) <= OWN
     assert set(told["open"]) >= OPEN
-    assert set(told["ended"]) <= LAZY
-    assert set(told["failed"]) <= LAZY
+    assert set(told["ended"]) <= LAZY | STAYS
+    assert set(told["failed"]) <= LAZY | STAYS
+
+
+def test_a_secret_is_no_data_of_a_plain_tensor_after_its_session_either() -> None:
+    with tacit.session():
+        secret = tacit.share(torch.ones(2))
+    plain = torch.zeros(2)
+
+    with pytest.raises(TacitError, match="without memory"):
+        plain.data = secret
+    assert torch.equal(plain, torch.zeros(2))
 
 
 def test_a_change_that_fails_takes_back_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

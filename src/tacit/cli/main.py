@@ -17,7 +17,7 @@ __all__ = ["cli", "main"]
 
 COMMANDS = {
     "run": ("tacit.cli.run:run", "Run a program as one role."),
-    "prepare": ("tacit.cli.prepare:prepare", "Do the crypto-producer's work for a run ahead of it."),
+    "prepare": ("tacit.cli.prepare:prepare", "Make ahead of a run what its helper would send in it."),
     "local": ("tacit.cli.local:local", "Run a program as all roles, each in a process on this machine."),
     "keygen": ("tacit.cli.keygen:keygen", "Make the certificates by which roles know each other."),
     "submit": ("tacit.cli.submit:submit", "Share a file with the servers of a deployment."),

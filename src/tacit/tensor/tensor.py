@@ -212,12 +212,12 @@ def _assign_data(x: Tensor, value: Any) -> None:
     DATA.__set__(x, value)
 
 
+GUARDED = property(DATA.__get__, _assign_data)
+
+
 @while_open
 def _guarded() -> Iterator[None]:
     """PyTorch asks the tensor that is assigned to, and never the one assigned; what it makes of a secret ends the
-    process when it is read."""
-    guarded = property(DATA.__get__, _assign_data)
-    Tensor.data = guarded  # type: ignore[assignment]
+    process when it is read. Secrets outlive their session, so this stays from the first one on."""
+    Tensor.data = GUARDED  # type: ignore[assignment]
     yield
-    if Tensor.__dict__.get("data") is guarded:
-        del Tensor.data
