@@ -75,5 +75,5 @@ def test_bench_writes_rows_a_table_and_a_plot(tmp_path):
         assert row["task"] == "infer.mlp.batch1"
         assert row["accuracy"] == 1.0
         assert row["rounds"] > 0
-    assert "| infer.mlp.batch1 |" in (tmp_path / "results" / "table.md").read_text()
+    assert "| `infer.mlp.batch1` |" in (tmp_path / "results" / "table.md").read_text()
     assert (tmp_path / "results" / "plot.svg").read_text().startswith("<?xml")
