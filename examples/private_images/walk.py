@@ -66,7 +66,7 @@ x_test, y_test = draw(IMAGES // 2, seed=12, of=NEW)
 images, labels = tacit.share(x, owner="alice"), tacit.share(y, owner="alice")
 test_images, test_labels = tacit.share(x_test, owner="alice"), tacit.share(y_test, owner="alice")
 show(x[:10], "what alice has")
-show(images.share.tensors[1][:10].double(), "what server0 gets")
+show(images.share.content.parts()[1][:10].double(), "what server0 gets")
 
 # %% [markdown]
 # ## Training on secrets
