@@ -143,6 +143,7 @@ def _from_store(config: Config, prepared: str | Path, seed: int | None, launch: 
         raise
     opened = Session(transport, config, store)
     try:
+        store.agree(seed if config.seed is None else config.seed, config)  # before anything of it is spent
         store.begin(config)
     except BaseException as error:
         opened.end(error)

@@ -24,6 +24,7 @@ from tacit.api import active_protocol
 from tacit.errors import DataError
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.values import Bits, Value
+from tacit.session.roles import DEFAULT
 from tacit.tensor import SecretTensor
 from tacit.tensor.dispatch import fingerprint
 
@@ -58,6 +59,7 @@ def save(obj: Any, folder: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for place, role in _files(protocol):
         metadata = {"format": FORMAT, "role": role, "identity": identity, "structure": json.dumps(structure)}
+        metadata["protocol"] = session.config.protocol
         data = {name: _stored(leaf, place) for name, leaf in leaves.items()}
         _write(folder / f"{role}.safetensors", data, metadata)
 
@@ -75,6 +77,9 @@ def load(folder: str | Path) -> Any:
     protocol = active_protocol()
     files = [_read(Path(folder) / f"{role}.safetensors", role) for _, role in _files(protocol)]
     first = files[0][1]
+    by = first.get("protocol", DEFAULT)
+    if by != protocol.session.config.protocol:
+        raise DataError(f"the checkpoint in {folder} was saved by the protocol {by!r}, which this session does not use")
     if any(metadata["identity"] != first["identity"] for _, metadata in files):
         raise DataError(f"the files in {folder} belong to different checkpoints")
     structure = json.loads(first["structure"])

@@ -140,6 +140,21 @@ def test_writing_to_a_product_that_is_short_of_a_mask(world: World) -> None:
     assert torch.equal(world.ring(other), b)
 
 
+@pytest.mark.parametrize("other", ["plus a number", "copied", "plus a secret"])
+def test_a_product_overwritten_through_a_view_by_what_came_of_it(world: World, other: str) -> None:
+    a, b = (torch.randint(-(1 << 20), 1 << 20, (5, 5)) for _ in range(2))
+    z = world.protocol.multiply(world.share(a, 0), world.share(b, 0))
+    column = z.move(lambda t: t[:, 1], view=True)
+    w = PREMASKED[other](z, world.share(torch.full((5, 5), 7), 0))
+    want = world.ring(w.fork()).t()
+
+    z.move(torch.t, view=True).write(w)
+
+    assert torch.equal(world.ring(column.times_integer(3)), 3 * want[:, 1])
+    assert torch.equal(world.ring(world.protocol.multiply(z, z)), want * want)
+    assert torch.equal(world.ring(z), want)
+
+
 @pytest.mark.parametrize("frac_bits", [8, 12, 16, 20])
 def test_a_precise_storage_keeps_its_bits_whatever_the_scale(two: World, frac_bits: int) -> None:
     two.protocol.frac_bits = frac_bits

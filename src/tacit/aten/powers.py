@@ -87,7 +87,7 @@ def whole_power(x: Number, exponent: int) -> Number:
         exponent >>= 1
         if not exponent:
             assert result is not None
-            return result if result is x else result.declare(positive=even or x.scale.positive)
+            return x.fork() if result is x else result.declare(positive=even or x.scale.positive)
         x = x * x
 
 

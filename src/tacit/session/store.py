@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 from collections.abc import Sequence
 from functools import cache
@@ -51,6 +52,7 @@ CHAIN_BYTES = 16
 KEY_BYTES = 32
 HEAD_LIMIT = 1 << 20
 SUFFIX = ".store"
+IDENTITY = re.compile(r"[0-9a-f]{32}")
 
 
 class _Piece(NamedTuple):
@@ -107,16 +109,19 @@ class Store:
             self.script = str(known["script"])
             mine = known["party"]
             theirs = {name: known[name] for name in terms(config)}
-            bytes.fromhex(self.identity)
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
             raise self._damaged() from None
+        if not IDENTITY.fullmatch(self.identity) or not -(1 << 63) <= self.seed < 1 << 64:
+            raise self._damaged()
         if mine != self.party:
-            raise ConfigError(f"{self.path} is the store of {str(mine)[:63]!r}, and this is {self.party}: use its own")
+            raise ConfigError(
+                f"{self.path} is the store of {printable(str(mine)[:63])!r}, and this is {self.party}: use its own"
+            )
         for name, here in terms(config).items():
             if theirs[name] != here:
+                there = printable(str(theirs[name])[:80])
                 raise ConfigError(
-                    f"{self.path} was prepared with {_TERMS[name]} {str(theirs[name])[:80]}, and this run has {here}: "
-                    "prepare another"
+                    f"{self.path} was prepared with {_TERMS[name]} {there}, and this run has {here}: prepare another"
                 )
 
     def agree(self, seed: int | None, config: Config) -> int:

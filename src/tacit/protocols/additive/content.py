@@ -52,7 +52,12 @@ class Shares(Content):
         return out
 
     def _miss(self, premask: Premask, view: Shares) -> None:
-        """Say of a base that its shares, seen by a view as a whole, are short of a mask."""
+        """Say of a base that its shares, seen by a view as a whole, are short of a mask.
+
+        The premask becomes an object of this writing's own, with the same draws: by it views of the storage know
+        whether they were made since. Another storage may have the same mask, and older views of this one lie elsewhere.
+        """
+        premask = Premask(premask.secret, premask.draws, premask.onto)
         self._missing, self._whole = premask, view.held
         view.seen = premask, premask
 
