@@ -62,6 +62,7 @@ def test_tasks_run_with_and_without_tls_and_give_a_table(tmp_path: Path) -> None
     assert (tmp_path / "plot.svg").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_under_an_emulated_link_a_task_takes_at_least_its_rounds(tmp_path: Path) -> None:
     for system in ("tacit", "tacit-plain"):
         bench(tmp_path, "--only", "op.mul", "--wan", "60ms,350mbit", "--systems", f"^{system}$", "--add")
