@@ -166,8 +166,8 @@ class Session:
             if beside is not None:
                 beside.close()
         self._streams.clear()
-        changes.end()
         try:
+            changes.end()
             if error is None and self.supply is not None:
                 self.supply.finish(self.transcript)
         except BaseException as unfinished:

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from tacit import private_files
-from tacit.errors import ConfigError, DataError, DivergenceError
+from tacit.errors import ConfigError, DataError, DivergenceError, TacitError
 from tacit.net.framing import printable
 from tacit.net.transcript import DIGEST_BYTES, Transcript
 from tacit.ring.memory import space
@@ -153,8 +153,11 @@ class Store:
         sync_folder(self.path.absolute().parent)
 
     def stream(self) -> Stream:
-        """The party's key stream."""
-        return Stream(derive_key(self._key, "deal"))
+        """The party's key stream, which is handed out once: another one would begin anew and repeat all masks."""
+        key, self._key = self._key, b""
+        if not key:
+            raise TacitError(f"{self.path} serves one protocol of one session")
+        return Stream(derive_key(key, "deal"))
 
     def take(self, name: str, size: int, transcript: Transcript) -> Tensor:
         """The next piece, which must be this one, in memory that is the caller's."""
