@@ -174,6 +174,7 @@ def test_a_root_that_is_written_to_may_be_negative(name, session):
     torch.testing.assert_close(tacit.reveal(5 / secret), 5 / plain, rtol=1e-5, atol=2e-5)
 
 
+@pytest.mark.unchecked  # an epsilon below a unit is zero, and zero by zero is what the check stops at
 def test_zero_rows_stay_zero(session):
     rows = torch.zeros(3000, 32)
     weight = tacit.share(torch.randn(16, 32) / 6)
