@@ -13,9 +13,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-__all__ = ["Content", "Known", "TensorOp"]
+__all__ = ["Content", "Known", "TensorOp", "extent"]
 
 TensorOp = Callable[[Tensor], Tensor]
+
+
+def extent(whole: Tensor) -> int:
+    """How many elements of memory a tensor spans, from its first to its last."""
+    return 1 + sum((n - 1) * s for n, s in zip(whole.shape, whole.stride(), strict=True)) if whole.numel() else 0
 
 
 class Known(ABC):

@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 
 from tacit.protocols.number import Number
-from tacit.protocols.series import HIGHEST, LOWEST, POWER_OF_TWO_BITS, Harmonics, Polynomial
+from tacit.protocols.series import HIGHEST, LOWEST, POWER_OF_TWO_BITS, Harmonics, Polynomial, common_window
 from tacit.protocols.values import Bits
 from tacit.ring.ring import RING
 
@@ -57,8 +57,8 @@ def scaled(x: Number, factor: float, frac_bits: int) -> Number | None:
     where the last term is below a half, x₁ is a truncation, and x₀ = x - x₁ 2^31 is local.
     Domain: |x| < 2^62 in the ring.   Error: below 3 units.   Cost: two truncations, one after the other.
     """
-    drop = abs(factor) * 2.0 ** (frac_bits - x.frac_bits)
-    if not 2.0**-62 <= drop < 1 - 2.0**-62:
+    drop = x.scale.ratio(factor, frac_bits)
+    if drop is None:
         return None
     protocol = x.protocol
     m = round(2 ** (2 * HALF) * Fraction(drop))
@@ -79,9 +79,7 @@ def polynomials(x: Number, many: Sequence[Polynomial]) -> list[Number]:
 
     Domain: -window <= x < window.   Error: <= d² 2^-30 Σ |c_k|.   Cost: 2 ceil(log2 d) rounds, one less for the first.
     """
-    window = many[0].window
-    if any(p.window != window for p in many):
-        raise ValueError("polynomials that are evaluated together have the same window")
+    window = common_window(many)
     degree = max(max(len(p.coefficients) for p in many) - 1, 1)
     bits = [p.frac_bits for p in many]
     t = x.rescaled(x.frac_bits + window.bit_length() - 1)

@@ -169,9 +169,9 @@ class Protocol(ABC):
     def bilinear(self, x: Number, y: Number, op: Callable[[Tensor, Tensor], Tensor]) -> Number:
         """op(x, y) for an operation that is linear in each operand (a matrix product, a convolution)."""
 
-    @abstractmethod
     def truncate(self, x: Number, bits: int) -> Number:
         """floor(x / 2^bits) or that plus one (unbiased), for |x| < 2^62; the scale drops by `bits`."""
+        return self.settle(x, x.frac_bits - bits)
 
     @abstractmethod
     def scale(self, x: Number, factor: float, frac_bits: int | None = None) -> Number | None:

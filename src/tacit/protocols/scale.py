@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from tacit.ring.ring import RING
+
 __all__ = [
     "FAR_BITS",
     "FINEST_PRODUCT",
@@ -117,6 +119,15 @@ class Scale(NamedTuple):
     def scaled(self, factor: float, frac_bits: int) -> Scale:
         """Of a product with a public factor above zero, truncated."""
         return Scale(frac_bits, self.headroom, far=self.far * factor, positive=self.positive)
+
+    def ratio(self, factor: float, frac_bits: int) -> float | None:
+        """What ring elements are multiplied by for |factor| times the number at these fractional bits.
+
+        None if a truncation cannot do that, because it is no fraction, or below any.
+        """
+        drop = abs(factor) * 2.0 ** (frac_bits - self.frac_bits)
+        least = 2.0**-RING.value_bits
+        return drop if least <= drop < 1 - least else None
 
     def chosen(self) -> Scale:
         """Of what a bit has chosen, or zero."""

@@ -6,12 +6,13 @@ These are part of what a protocol promises, whatever its scheme: how fine a resu
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from tacit.ring.ring import RING
 
-__all__ = ["HIGHEST", "LARGEST", "LOWEST", "POWER_OF_TWO_BITS", "ROOM", "Harmonics", "Polynomial"]
+__all__ = ["HIGHEST", "LARGEST", "LOWEST", "POWER_OF_TWO_BITS", "ROOM", "Harmonics", "Polynomial", "common_window"]
 
 ROOM = 14
 """Bits of room for multiples and sums of a series. More: larger ones; fewer: finer results."""
@@ -91,6 +92,14 @@ class Polynomial:
         Raises ValueError for one that gets too large.
         """
         return _polynomial_bits(self.coefficients)
+
+
+def common_window(polynomials: Sequence[Polynomial]) -> int:
+    """The window of polynomials that are evaluated together. Raises ValueError if they have several."""
+    window = polynomials[0].window
+    if any(p.window != window for p in polynomials):
+        raise ValueError("polynomials that are evaluated together have the same window")
+    return window
 
 
 @lru_cache(maxsize=256)

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from tacit.protocols.additive.masks import BitMask, Form, Mask, Premask
 from tacit.protocols.additive.parts import OpenedParts
-from tacit.protocols.content import Content, TensorOp
+from tacit.protocols.content import Content, TensorOp, extent
 from tacit.protocols.remembered import Facts
 
 if TYPE_CHECKING:
@@ -130,9 +130,7 @@ class Shares(Content):
 
     @override
     def strided(self, op: Callable[[Tensor, int], Tensor], reads: Callable[[int], Any]) -> Shares:
-        first = self.root.held[0]
-        extent = 1 + sum((n - 1) * s for n, s in zip(first.shape, first.stride(), strict=True)) if first.numel() else 0
-        reads(extent)
+        reads(extent(self.root.held[0]))
         pairs = zip(self.true_shares(), self.root.held, strict=True)
         return Shares(self.home, [op(t, int(whole.storage_offset())) for t, whole in pairs], self.root)
 

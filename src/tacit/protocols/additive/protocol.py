@@ -37,7 +37,7 @@ from tacit.protocols.number import Number
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.remembered import Owned, Remembered, Storage
 from tacit.protocols.scale import Scale
-from tacit.protocols.series import POWER_OF_TWO_BITS, Harmonics, Polynomial
+from tacit.protocols.series import POWER_OF_TWO_BITS, Harmonics, Polynomial, common_window
 from tacit.protocols.values import Bits, Value
 from tacit.ring.ring import RING
 from tacit.ring.shapes import broadcast
@@ -162,10 +162,6 @@ class Additive(Protocol):
         return Number(self, content, Storage(shape.numel(), scale))
 
     @override
-    def truncate(self, x: Number, bits: int) -> Number:
-        return self.settle(x, x.frac_bits - bits)
-
-    @override
     def settle(self, x: Number, frac_bits: int | None = None) -> Number:
         target = x.settled_bits if frac_bits is None else frac_bits
         if x.frac_bits <= target:
@@ -188,8 +184,8 @@ class Additive(Protocol):
     @override
     def scale(self, x: Number, factor: float, frac_bits: int | None = None) -> Number | None:
         target = x.settled_bits if frac_bits is None else frac_bits
-        drop = abs(factor) * 2.0 ** (target - x.frac_bits)
-        if not 2.0**-RING.value_bits <= drop < 1 - 2.0**-RING.value_bits:
+        drop = x.scale.ratio(factor, target)
+        if drop is None:
             return None
         self.together(x)
         form = truncation.scaled(self._source, _simple(x), drop)
@@ -213,9 +209,7 @@ class Additive(Protocol):
 
     @override
     def polynomials(self, x: Number, polynomials: Sequence[Polynomial]) -> list[Number]:
-        window, degree = polynomials[0].window, max(len(p.coefficients) - 1 for p in polynomials)
-        if any(p.window != window for p in polynomials):
-            raise ValueError("polynomials that are evaluated together have the same window")
+        window, degree = common_window(polynomials), max(len(p.coefficients) - 1 for p in polynomials)
         known = self._powers(x, window, max(degree, 1))
         out = []
         for p in polynomials:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from tacit.protocols.content import Content, TensorOp
+from tacit.protocols.content import Content, TensorOp, extent
 
 __all__ = ["Integers"]
 
@@ -54,8 +54,7 @@ class Integers(Content):
     @override
     def strided(self, op: Callable[[Tensor, int], Tensor], reads: Callable[[int], Any]) -> Integers:
         root = self._root
-        extent = 1 + sum((n - 1) * s for n, s in zip(root.shape, root.stride(), strict=True)) if root.numel() else 0
-        reads(extent)
+        reads(extent(root))
         return Integers(op(self.tensor, int(root.storage_offset())), self.parties, root)
 
     @override

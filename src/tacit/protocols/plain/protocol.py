@@ -23,7 +23,7 @@ from tacit.protocols.plain.scheme import SCHEME
 from tacit.protocols.protocol import DeclaredCost, Prices, Protocol
 from tacit.protocols.remembered import Owned, Storage
 from tacit.protocols.scale import Scale
-from tacit.protocols.series import POWER_OF_TWO_BITS, Harmonics, Polynomial
+from tacit.protocols.series import POWER_OF_TWO_BITS, Harmonics, Polynomial, common_window
 from tacit.protocols.values import Bits, Value
 from tacit.session.session import Session
 
@@ -138,14 +138,10 @@ class Plain(Protocol):
         return self._number(op(_ring(x), _ring(y)), x.scale.times(y.scale))
 
     @override
-    def truncate(self, x: Number, bits: int) -> Number:
-        return self.settle(x, x.frac_bits - bits)
-
-    @override
     def scale(self, x: Number, factor: float, frac_bits: int | None = None) -> Number | None:
         target = x.settled_bits if frac_bits is None else frac_bits
-        drop = abs(factor) * 2.0 ** (target - x.frac_bits)
-        if not 2.0**-62 <= drop < 1 - 2.0**-62:
+        drop = x.scale.ratio(factor, target)
+        if drop is None:
             return None
         out = self._number(evaluate.scaled(_ring(x), drop), x.scale.scaled(abs(factor), target))
         return out if factor > 0 else -out
@@ -167,8 +163,7 @@ class Plain(Protocol):
 
     @override
     def polynomials(self, x: Number, polynomials: Sequence[Polynomial]) -> list[Number]:
-        if any(p.window != polynomials[0].window for p in polynomials):
-            raise ValueError("polynomials that are evaluated together have the same window")
+        common_window(polynomials)
         return [self._number(evaluate.polynomial(_ring(x), x.frac_bits, p), Scale(p.frac_bits)) for p in polynomials]
 
     @override
