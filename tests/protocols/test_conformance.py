@@ -59,6 +59,19 @@ def test_matrix_products_are_exact_in_the_ring(world: World, shapes: tuple[tuple
     assert torch.equal(world.ring(product), (a // 2) @ (b // 2))
 
 
+def test_products_with_bits_have_results_in_bits(world: World) -> None:
+    a, c = torch.randint(0, 2, (30, 70)), torch.randint(0, 2, (4, 5))
+    b = torch.nn.functional.one_hot(torch.randint(0, 70, (9,)), 70).t()
+    bits = world.protocol.share_bits(b.to(torch.uint8), world.parties[0], b.shape)
+
+    odd = world.protocol.odd(bits)
+    product = world.protocol.bilinear(world.share(a, 0), odd, torch.matmul)
+
+    assert torch.equal(world.ring(world.protocol.parity(product)), (a @ b).to(torch.uint8))
+    assert torch.equal(world.ring(world.protocol.parity(odd)), b.to(torch.uint8))
+    assert torch.equal(world.ring(world.protocol.parity(world.share(c, 0))), c.to(torch.uint8))
+
+
 PREMASKED: dict[str, Callable[[Number, Number], Number]] = {
     "as it is": lambda z, p: z,
     "plus a secret": lambda z, p: z + p,

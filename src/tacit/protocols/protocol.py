@@ -236,3 +236,17 @@ class Protocol(ABC):
     @abstractmethod
     def to_arithmetic(self, b: Bits) -> Number:
         """The bits as integers."""
+
+    def odd(self, b: Bits) -> Number:
+        """For each bit an integer that is odd where it is set. Only `parity` may be asked of what is made of these.
+
+        Where bits are shared by XOR and numbers by addition the shares of one are shares of the other: no bytes then.
+        """
+        return self.to_arithmetic(b)
+
+    def parity(self, x: Number) -> Bits:
+        """[x is odd], for integers 0 and 1, or sums and products that would be 0 or 1 with bits in the place of `odd`.
+
+        So a matrix product with bits has a result in bits, at the cost of the product.
+        """
+        return self.less(x, [1])[0].invert()

@@ -20,6 +20,7 @@ from tacit.protocols.additive import (
     exponential,
     harmonics,
     io,
+    kernels,
     powers,
     product,
     selection,
@@ -315,6 +316,24 @@ class Additive(Protocol):
             parts = selection.to_ring(self._source, _bits(b), self._indices)
             found = ARITHMETIC.keep(b, self._arithmetic(parts, b.shape, Scale(positive=True)))
         return found
+
+    @override
+    def odd(self, b: Bits) -> Number:
+        """The bytes of shares, read as ring elements, add up to b modulo 2. Local."""
+        parts = [t.to(RING.dtype) for i, t in self.indexed(shares_of(b).held) if i >= 0]
+        return self._arithmetic(parts, b.shape, Scale())
+
+    @override
+    def parity(self, x: Number) -> Bits:
+        """The lowest bits of shares add up to that of x modulo 2; those of a premask are dealt, 1 bit each."""
+        content = shares_of(x)
+        premask = content.keep_premask()
+        parts = [(t & 1).to(torch.uint8) for i, t in self.indexed(content.held) if i >= 0]
+        if premask is not None:
+            planes = self._source.lowest_bits(premask.secret, x.shape)
+            for t, plane in zip(parts, planes, strict=True):
+                t ^= kernels.on(plane).unpack_bits(plane, t.numel()).view(t.shape)
+        return self._binary(parts, x.shape)
 
     # --- construction ----------------------------------------------------------------------------------------------
 

@@ -196,6 +196,10 @@ class Plain(Protocol):
     def to_arithmetic(self, b: Bits) -> Number:
         return self._number(_ring(b).to(torch.int64), Scale(positive=True))
 
+    @override
+    def parity(self, x: Number) -> Bits:
+        return self._bits((_ring(x) & 1).to(torch.uint8))
+
     # --- construction ----------------------------------------------------------------------------------------------
 
     def _number(self, ring: Tensor, scale: Scale) -> Number:

@@ -66,6 +66,10 @@ class Source(ABC):
     def withheld(self, a: Dealt, shape: Shape) -> list[Tensor]:
         """[a] for a mask that has been withheld until now; see `product`."""
 
+    @abstractmethod
+    def lowest_bits(self, a: Dealt, shape: Shape) -> list[Tensor]:
+        """[a mod 2]₂ for a mask that has been withheld, as a plane."""
+
     # --- products --------------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -55,6 +55,15 @@ class Produced(Source):
 
         return [part for (part,) in self._dealing.words("withheld mask", shape, [RING.bytes], fill)]
 
+    @override
+    def lowest_bits(self, a: Dealt, shape: Shape) -> list[Tensor]:
+        """1 bit."""
+
+        def fill(plane: Tensor) -> None:
+            plane.copy_(kernels.on(plane).pack_bits((_known(a) & 1).to(torch.uint8)))
+
+        return [plane for (plane,) in self._dealing.bits("lowest bits", [(_plane(math.prod(shape)),)], fill)]
+
     # --- products --------------------------------------------------------------------------------------------------
 
     @override
