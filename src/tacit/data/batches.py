@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from tacit.errors import DataError
 from tacit.tensor import SecretTensor
 
-__all__ = ["batches"]
+__all__ = ["batches", "leads", "progress_bar"]
 
 PROGRESS = "TACIT_PROGRESS"
 """Environment variable: `bar` draws the bar even if no terminal is there, `lines` writes one line per percent for
@@ -44,14 +44,14 @@ def batches(
     if size < 1 or epochs < 0:
         raise DataError(f"batches need a size of at least 1 and no fewer than 0 epochs, not {size} and {epochs}")
     per_epoch = rows // size if drop_last else -(-rows // size)
-    shown = progress and _leads(tensors)
+    shown = progress and leads(tensors)
     return _iterate(tensors, rows, size, epochs, shuffle, per_epoch, shown)
 
 
 def _iterate(
     tensors: tuple[Tensor, ...], rows: int, size: int, epochs: int, shuffle: bool, per_epoch: int, shown: bool
 ) -> Iterator[tuple[Tensor, ...]]:
-    with _progress(per_epoch * epochs, shown) as advance:
+    with progress_bar(per_epoch * epochs, shown) as advance:
         for epoch in range(epochs):
             order = torch.randperm(rows) if shuffle else None
             for start in range(0, per_epoch * size, size):
@@ -76,7 +76,7 @@ def _common_length(tensors: tuple[Tensor, ...]) -> int:
     return lengths[0]
 
 
-def _leads(tensors: tuple[Tensor, ...]) -> bool:
+def leads(tensors: Sequence[Tensor]) -> bool:
     """Whether this process is the one that shows progress."""
     for tensor in tensors:
         if isinstance(tensor, SecretTensor):
@@ -86,7 +86,7 @@ def _leads(tensors: tuple[Tensor, ...]) -> bool:
 
 
 @contextmanager
-def _progress(total: int, shown: bool) -> Iterator[Callable[[str], None]]:
+def progress_bar(total: int, shown: bool) -> Iterator[Callable[[str], None]]:
     """Yield a function that counts one step and shows how far the loop is."""
     how = os.environ.get(PROGRESS, "")
     console = Console(stderr=True, force_terminal=True if how == "bar" else None)
