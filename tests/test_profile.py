@@ -245,3 +245,22 @@ with tacit.session() as session:
     assert "('1', 'forward', 'aten.relu.default', 1, 4, " in lines["alice"][0]
     names = [json.loads((tmp_path / f"{role}.json").read_text())["traceEvents"][0]["args"]["name"] for role in lines]
     assert names == list(lines)
+
+
+def test_what_was_prepared_has_a_column_of_its_own_if_there_is_any(tmp_path):
+    with tacit.session() as session, tacit.profile() as p:
+        x = tacit.share(torch.ones(3))
+        before = str(p)
+        session.meter.ahead({"alice": 5000, "bob": 6000})
+        tacit.reveal(x)
+
+    p.to_trace(tmp_path / "trace.json")
+
+    assert "prepared" not in before
+    assert sum(row.prepared for row in p.rows) == 6000
+    (total,) = (line for line in str(p).splitlines() if line.startswith("total"))
+    heading = next(line for line in str(p).splitlines() if "bytes a party" in line)
+    assert heading.index("prepared") > heading.index("bytes a party")
+    assert "6 kB" in total
+    assert '"prepared_bytes": {"alice": 5000, "bob": 6000}' in (tmp_path / "trace.json").read_text()
+    assert not any(row.local for row in p.rows if row.prepared)

@@ -29,10 +29,29 @@ def test_a_meter_counts_rounds_and_the_bytes_of_each_role() -> None:
     assert cost.seconds >= 0
 
 
+def test_what_is_sent_ahead_is_counted_apart_and_takes_no_round() -> None:
+    meter = Meter(("a", "b"), (DICE,))
+    before = meter.cost
+
+    meter.ahead({"a": 3, "b": 4})
+    meter.ahead({"b": 5})
+
+    cost = meter.cost
+    assert before.prepared == {}
+    assert cost.prepared == {"a": 3, "b": 9}
+    assert (cost.rounds, cost.online, cost.producer) == (0, {"a": 0, "b": 0}, 0)
+    assert str(cost).startswith("0 rounds, a sent 0 B, b sent 0 B, dice sent 0 B, a prepared 3 B, b prepared 9 B, ")
+
+
 def test_a_meter_counts_nothing_for_who_is_not_there() -> None:
     meter = Meter(("a", "b"), (DICE,))
 
-    for count in (lambda: meter.round({"dice-thrower": 1}), lambda: meter.dealt("a", 1), lambda: meter.dealt("eve", 1)):
+    for count in (
+        lambda: meter.round({"dice-thrower": 1}),
+        lambda: meter.ahead({"dice-thrower": 1}),
+        lambda: meter.dealt("a", 1),
+        lambda: meter.dealt("eve", 1),
+    ):
         with pytest.raises(KeyError):
             count()
 
@@ -60,6 +79,16 @@ def test_costs_are_subtracted_for_a_part_and_added_for_a_whole() -> None:
     assert Cost() + last == last
     assert last + Cost() == last
     assert last - Cost() == last
+
+
+def test_what_was_prepared_is_subtracted_and_added_too() -> None:
+    first, last = Cost(prepared={"a": 5}), Cost(prepared={"a": 7, "b": 2})
+
+    part = last - first
+
+    assert part.prepared == {"a": 2, "b": 2}
+    assert (first + part).prepared == last.prepared
+    assert (last - Cost()).prepared == (Cost() + last).prepared == last.prepared
 
 
 def test_costs_of_different_roles_add_up_with_all_of_them() -> None:

@@ -102,7 +102,7 @@ class Profile(TorchDispatchMode):
         assert self._session is not None
         now = self._meter()
         spent = now - self._last
-        if spent.rounds or any(spent.sent.values()):
+        if spent.rounds or any(spent.sent.values()) or any(spent.prepared.values()):
             recorded = self._session.transcript.operator.partition("(")[0]
             operator = recorded if recorded.startswith("tacit.") else "outside of operators"
             self._book(_Key(self._modules.now(), operator), spent, time.perf_counter() - spent.seconds)
@@ -139,7 +139,16 @@ class Profile(TorchDispatchMode):
     def rows(self) -> list[Row]:
         """A record for each module, phase and operator, in the order of their first calls."""
         return [
-            Row(*key.place, key.operator, calls, cost.rounds, _most(cost.online), cost.helped, cost.seconds)
+            Row(
+                *key.place,
+                key.operator,
+                calls,
+                cost.rounds,
+                _most(cost.online),
+                cost.helped,
+                cost.seconds,
+                _most(cost.prepared),
+            )
             for key, (calls, cost) in self._sums.items()
         ]
 
@@ -179,5 +188,5 @@ def profile() -> Profile:
     return Profile()
 
 
-def _most(online: dict[str, int]) -> int:
-    return max(online.values(), default=0)
+def _most(sent: dict[str, int]) -> int:
+    return max(sent.values(), default=0)

@@ -27,6 +27,8 @@ class Row:
     """Bytes that each helper sent to all parties together, by its short name."""
     seconds: float
     """Spent in the operator at this role, waiting for peers included; embedded, this is the work of all roles."""
+    prepared: int = 0
+    """Bytes that one party sent and no input changes; of the busiest one, where they differ."""
 
     @property
     def producer(self) -> int:
@@ -36,4 +38,4 @@ class Row:
     @property
     def local(self) -> bool:
         """Whether it cost no round and no bytes."""
-        return not (self.rounds or self.online or any(self.helped.values()))
+        return not (self.rounds or self.online or self.prepared or any(self.helped.values()))

@@ -29,6 +29,7 @@ class Line:
     calls: int = 0
     rounds: int = 0
     online: int = 0
+    prepared: int = 0
     helped: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     modules: dict[str, Line] = field(default_factory=dict)
@@ -39,6 +40,7 @@ class Line:
         self.calls += row.calls
         self.rounds += row.rounds
         self.online += row.online
+        self.prepared += row.prepared
         for helper, count in row.helped.items():
             self.helped[helper] = self.helped.get(helper, 0) + count
         self.seconds += row.seconds
@@ -65,10 +67,13 @@ def tree(rows: Iterable[Row], title: str | None = None, seconds: str = "seconds"
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("module, operator", no_wrap=True)
     table.add_column("phase")
-    for heading in ("calls", "rounds", "bytes a party", *total.helped, seconds):
+    prepared = ("prepared",) if total.prepared else ()
+    for heading in ("calls", "rounds", "bytes a party", *prepared, *total.helped, seconds):
         table.add_column(heading, justify="right", no_wrap=True)
     for guide, line in _walk(total, "", ""):
-        _add(table, guide, line, tuple(total.helped), bold=bool(line.operators or line.modules))
+        sent = [line.online, *((line.prepared,) if prepared else ())]
+        sent += [line.helped.get(helper, 0) for helper in total.helped]
+        _add(table, guide, line, sent, bold=bool(line.operators or line.modules))
     return table
 
 
@@ -100,7 +105,6 @@ def _walk(line: Line, own: str, children: str) -> Iterator[tuple[str, Line]]:
         yield from _walk(child, children + ("└ " if last else "├ "), children + ("  " if last else "│ "))
 
 
-def _add(table: Table, guide: str, line: Line, helpers: Sequence[str], *, bold: bool) -> None:
+def _add(table: Table, guide: str, line: Line, sent: Sequence[int], *, bold: bool) -> None:
     name = Text(guide, style="dim").append(line.name, style="bold" if bold else "not dim")
-    sent = (line.online, *(line.helped.get(helper, 0) for helper in helpers))
     table.add_row(name, line.phase, str(line.calls), str(line.rounds), *map(readable, sent), f"{line.seconds:.4f}")

@@ -39,6 +39,8 @@ def _event(event: Event, number: int, clock: float) -> dict[str, Any]:
     args: dict[str, Any] = {"module": ".".join(filter(None, (event.place.root, event.place.module)))}
     if event.cost is not None:
         args |= {"rounds": event.cost.rounds, "online_bytes": event.cost.online}
+        if any(event.cost.prepared.values()):
+            args |= {"prepared_bytes": event.cost.prepared}
         args |= {f"{helper}_bytes": count for helper, count in event.cost.helped.items()}
     return {
         "name": event.name,

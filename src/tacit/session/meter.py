@@ -21,6 +21,8 @@ class Cost:
     helpers: tuple[Helper, ...] = ()
     """Which of the roles help; the others are the computing parties."""
     seconds: float = 0.0
+    prepared: dict[str, int] = field(default_factory=dict)
+    """Bytes by role that depend on no input, so that they may be sent ahead of the run. None of them is in `sent`."""
 
     @property
     def online(self) -> dict[str, int]:
@@ -39,28 +41,29 @@ class Cost:
         return sum(self.helped.values())
 
     def __sub__(self, earlier: Cost) -> Cost:
-        sent = {role: count - earlier.sent.get(role, 0) for role, count in self.sent.items()}
-        return Cost(self.rounds - earlier.rounds, sent, self.helpers, self.seconds - earlier.seconds)
+        sent, prepared = _less(self.sent, earlier.sent), _less(self.prepared, earlier.prepared)
+        return Cost(self.rounds - earlier.rounds, sent, self.helpers, self.seconds - earlier.seconds, prepared)
 
     def __add__(self, other: Cost) -> Cost:
-        roles = dict.fromkeys([*self.sent, *other.sent])
-        sent = {role: self.sent.get(role, 0) + other.sent.get(role, 0) for role in roles}
+        sent, prepared = _more(self.sent, other.sent), _more(self.prepared, other.prepared)
         helpers = tuple(dict.fromkeys([*self.helpers, *other.helpers]))
-        return Cost(self.rounds + other.rounds, sent, helpers, self.seconds + other.seconds)
+        return Cost(self.rounds + other.rounds, sent, helpers, self.seconds + other.seconds, prepared)
 
     def __str__(self) -> str:
         sent = [f"{role} sent {readable(count)}" for role, count in (*self.online.items(), *self.helped.items())]
-        return ", ".join([f"{self.rounds} rounds", *sent, f"{self.seconds:.3g} s"])
+        prepared = [f"{role} prepared {readable(count)}" for role, count in self.prepared.items() if count]
+        return ", ".join([f"{self.rounds} rounds", *sent, *prepared, f"{self.seconds:.3g} s"])
 
 
 class Meter:
     """Counts what a session does. `cost` is the total so far; subtract two of them for a part."""
 
-    __slots__ = ("_helped", "_helpers", "_online", "_rounds", "_start")
+    __slots__ = ("_ahead", "_helped", "_helpers", "_online", "_rounds", "_start")
 
     def __init__(self, parties: Sequence[str], helpers: Sequence[Helper] = ()) -> None:
         self._rounds = 0
         self._online = dict.fromkeys(parties, 0)
+        self._ahead: dict[str, int] = {}
         self._helpers = tuple(helpers)
         self._helped = {helper.name: 0 for helper in helpers}
         self._start = time.perf_counter()
@@ -77,6 +80,13 @@ class Meter:
         for role in self._online:
             self._online[role] += count * (len(self._online) - 1)
 
+    def ahead(self, sent: dict[str, int]) -> None:
+        """Count bytes that parties send whatever the inputs are: sent ahead of the run, nobody waits for them."""
+        for role, count in sent.items():
+            if role not in self._online:
+                raise KeyError(role)
+            self._ahead[role] = self._ahead.get(role, 0) + count
+
     def dealt(self, helper: str, count: int) -> None:
         """Count bytes from a helper; nobody waits for them unless it is behind."""
         self._helped[helper] += count
@@ -84,7 +94,16 @@ class Meter:
     @property
     def cost(self) -> Cost:
         """The total since the session began."""
-        return Cost(self._rounds, self._online | self._helped, self._helpers, time.perf_counter() - self._start)
+        seconds = time.perf_counter() - self._start
+        return Cost(self._rounds, self._online | self._helped, self._helpers, seconds, dict(self._ahead))
+
+
+def _more(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+    return {role: one.get(role, 0) + other.get(role, 0) for role in dict.fromkeys([*one, *other])}
+
+
+def _less(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+    return {role: count - other.get(role, 0) for role, count in one.items()}
 
 
 def readable(count: int) -> str:
