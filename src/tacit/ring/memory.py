@@ -75,6 +75,7 @@ _NUMPY = {
     torch.float32: np.float32,
     torch.float64: np.float64,
     torch.int64: np.int64,
+    torch.int32: np.int32,
     torch.int16: np.int16,
     torch.uint8: np.uint8,
 }

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "aes.hpp"
 #include "module.hpp"
 #include "threads.hpp"
 
@@ -19,31 +20,6 @@ using Fill = void (*)(const u8 (*round_keys)[16], u64 block, u64 count, u8* out)
 
 #if TACIT_X86
 TACIT_BEGIN_TARGET("aes,ssse3,sse4.1")
-
-template <int ROUND>
-__m128i next_round_key(__m128i key) {
-    const __m128i word = _mm_shuffle_epi32(_mm_aeskeygenassist_si128(key, ROUND), 0xFF);
-    key = _mm_xor_si128(key, _mm_slli_si128(key, 4));
-    key = _mm_xor_si128(key, _mm_slli_si128(key, 8));
-    return _mm_xor_si128(key, word);
-}
-
-void expand_key(const u8* key, u8 (*round_keys)[16]) {
-    __m128i k = _mm_loadu_si128(reinterpret_cast<const __m128i*>(key));
-    int round = 0;
-    const auto keep = [&] { _mm_store_si128(reinterpret_cast<__m128i*>(round_keys[round++]), k); };
-    keep();
-    k = next_round_key<0x01>(k), keep();
-    k = next_round_key<0x02>(k), keep();
-    k = next_round_key<0x04>(k), keep();
-    k = next_round_key<0x08>(k), keep();
-    k = next_round_key<0x10>(k), keep();
-    k = next_round_key<0x20>(k), keep();
-    k = next_round_key<0x40>(k), keep();
-    k = next_round_key<0x80>(k), keep();
-    k = next_round_key<0x1B>(k), keep();
-    k = next_round_key<0x36>(k), keep();
-}
 
 // Eight blocks at a time hide the latency of a round.
 void fill_aes(const u8 (*round_keys)[16], u64 block, u64 count, u8* out) {
@@ -97,7 +73,6 @@ Fill fill_of(Isa isa) {
     return isa == Isa::avx512 && __builtin_cpu_supports("vaes") ? fill_vaes : fill_aes;
 }
 #else
-void expand_key(const u8*, u8 (*)[16]) {}
 Fill fill_of(Isa) { throw std::logic_error("no AES instructions"); }
 #endif
 
@@ -131,10 +106,7 @@ KeyStream::KeyStream(const u8* key) {
     expand_key(key, round_keys_);
 }
 
-KeyStream::~KeyStream() {
-    volatile u8* all = round_keys_[0];
-    for (std::size_t i = 0; i < sizeof round_keys_; ++i) all[i] = 0;
-}
+KeyStream::~KeyStream() { forget(round_keys_, sizeof round_keys_); }
 
 bool KeyStream::available() {
 #if TACIT_X86

@@ -1,0 +1,7 @@
+"""Random oblivious transfers between two parties, and their correlations."""
+
+from __future__ import annotations
+
+from tacit.protocols.two_party.transfers.transfers import Choice, Digits, Pair, Planes, Tables, Transfers, Words
+
+__all__ = ["Choice", "Digits", "Pair", "Planes", "Tables", "Transfers", "Words"]

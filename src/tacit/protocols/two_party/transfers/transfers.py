@@ -1,0 +1,198 @@
+"""Random oblivious transfers between the two parties of a session.
+
+Base transfers from ML-KEM-768 give the leaves of 32 trees (`base`, `leaves`), which SoftSpoken [Roy22] extends without
+end (`ways`): the receiver sends 31 bits for each transfer. A transfer is hashed for one use, and gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from tacit.errors import ConfigError
+from tacit.protocols.two_party.transfers.kernels import BATCH, GROUP, at_hand
+from tacit.protocols.two_party.transfers.ways import LARGEST, NO_DELTA, Raw, Ways
+from tacit.ring.kernels import on
+from tacit.ring.memory import space
+from tacit.ring.prg import derive_key
+from tacit.session.session import Session
+
+__all__ = ["Choice", "Digits", "Pair", "Planes", "Tables", "Transfers", "Words"]
+
+MOST = 1 << 34
+"""Transfers, or entries of tables, in one call at most. A slip of the pen asks for more; so many words take 128 GB."""
+
+WIDTH, LEVELS = 8, 4
+"""The most bits of a message of `bits`, and the transfers that one of 16 messages takes."""
+
+
+class Pair(NamedTuple):
+    """What a sender has: both messages of each transfer."""
+
+    zero: Tensor
+    one: Tensor
+
+
+class Choice(NamedTuple):
+    """What a receiver has: which message it got, and that message."""
+
+    choice: Tensor
+    pad: Tensor
+
+
+class Tables(NamedTuple):
+    """What a sender of 1-of-16 transfers has: 16 messages of two bits in a word, message j in bits 2 j and 2 j + 1."""
+
+    pads: Tensor
+
+
+Words: TypeAlias = Pair | Choice
+Planes: TypeAlias = Pair | Choice
+Digits: TypeAlias = Tables | Choice
+
+
+class Transfers:
+    """Random oblivious transfers between the two parties of a session, in either direction.
+
+    Nothing is sent before the first use. Each method gives an entry for each party hosted here, in the order of
+    `session.party_indices`: at the sender what it has, at the receiver what it got, all of it uniform; the caller may
+    write to it. Nothing here depends on any input, so the meter counts what is sent as prepared, with no round.
+
+    Ref: [Roy22] for the extension, [GKWY20] for the hash.
+    """
+
+    def __init__(self, session: Session) -> None:
+        if len(session.parties) != 2:
+            raise ConfigError(f"oblivious transfers are between two parties, not {len(session.parties)}")
+        self._session = session
+        self._ways = Ways(session)
+        self._keys: dict[int, bytes] = {}
+        self._numbers = [0, 0]
+
+    def __repr__(self) -> str:
+        return f"Transfers({' and '.join(self._session.parties)}, <keys hidden>)"
+
+    def __reduce__(self) -> str:
+        raise TypeError("transfers cannot be copied or pickled: none of them must ever be used twice")
+
+    def words(self, sender: int, count: int) -> list[Words]:
+        """Messages of 64 bits: Pair of int64 [count] each; Choice of uint8 [count], 0 or 1, and int64 [count].
+
+        Cost: a transfer each.
+        """
+        self._check(sender, count)
+        outs: list[Words] = [
+            Pair(_int64(count), _int64(count)) if party == sender else Choice(_uint8(count), _int64(count))
+            for party in self._session.party_indices
+        ]
+        for first, number, raws in self._pieces(sender, count):
+            for out, raw in zip(outs, raws, strict=True):
+                if isinstance(out, Pair):
+                    at_hand().words(self._key(sender), number, raw.blocks, NO_DELTA, out.zero, first)
+                    at_hand().words(self._key(sender), number, raw.blocks, raw.delta, out.one, first)
+                else:
+                    at_hand().words(self._key(sender), number, raw.blocks, NO_DELTA, out.pad, first)
+                    out.choice[first : first + _chosen(raw).numel()] = _chosen(raw)
+        return outs
+
+    def bits(self, sender: int, count: int, width: int) -> list[Planes]:
+        """Messages of 1 to 8 bits, as planes in the order of `pack_bits`; padding bits of the last byte are anything.
+
+        Pair of uint8 [width, ceil(count / 8)] each; Choice of uint8 [ceil(count / 8)] and [width, ceil(count / 8)].
+        Cost: a transfer each.
+        """
+        self._check(sender, count)
+        if not 1 <= width <= WIDTH:
+            raise ValueError(f"messages have 1 to {WIDTH} bits, not {width}: take `words` for longer ones")
+        plane = (count + 7) // 8
+        outs: list[Planes] = [
+            Pair(_uint8(width, plane), _uint8(width, plane))
+            if party == sender
+            else Choice(_uint8(plane), _uint8(width, plane))
+            for party in self._session.party_indices
+        ]
+        for first, number, raws in self._pieces(sender, count):
+            for out, raw in zip(outs, raws, strict=True):
+                if isinstance(out, Pair):
+                    at_hand().bits(self._key(sender), number, raw.blocks, NO_DELTA, width, out.zero, first)
+                    at_hand().bits(self._key(sender), number, raw.blocks, raw.delta, width, out.one, first)
+                else:
+                    at_hand().bits(self._key(sender), number, raw.blocks, NO_DELTA, width, out.pad, first)
+                    packed = on(out.choice).pack_bits(_chosen(raw))
+                    out.choice[first // 8 : first // 8 + packed.numel()] = packed
+        return outs
+
+    def digits(self, sender: int, count: int, tables: int) -> list[Digits]:
+        """One of 16 messages of two bits, for `tables` tables side by side under one choice.
+
+        Tables of int32 [tables, count]; Choice of uint8 [count], 0 to 15, and uint8 [tables, count] of two bits.
+        Cost: four transfers each.
+        """
+        self._check(sender, count)
+        if not 1 <= tables <= MOST or tables * count > MOST:
+            raise ValueError(f"at most {MOST} entries are made in one call, not {count} for {tables} tables")
+        outs: list[Digits] = [
+            Tables(_int32(tables, count)) if party == sender else Choice(_uint8(count), _uint8(tables, count))
+            for party in self._session.party_indices
+        ]
+        for first, number, raws in self._pieces(sender, count, LEVELS, (tables + GROUP - 1) // GROUP):
+            for out, raw in zip(outs, raws, strict=True):
+                if isinstance(out, Tables):
+                    at_hand().tables(self._key(sender), number, raw.blocks, raw.delta, tables, out.pads, first)
+                else:
+                    at_hand().entries(self._key(sender), number, raw.blocks, tables, out.pad, first)
+                    b = _chosen(raw).view(LEVELS, -1)
+                    out.choice[first : first + b.shape[1]] = b[0] | b[1] << 1 | b[2] << 2 | b[3] << 3
+        return outs
+
+    def prepare(self, zero_sends: int, one_sends: int) -> None:
+        """Make transfers that will be used soon, of both directions in one exchange; a hint, which may do less."""
+        for sender, count in enumerate((zero_sends, one_sends)):
+            self._check(sender, count)
+        self._ways.prepare((zero_sends, one_sends))
+
+    def _check(self, sender: int, count: int) -> None:
+        self._session.check_open()
+        if sender not in (0, 1):
+            raise ValueError(f"the sender is party 0 or party 1, not {sender}")
+        if not 0 <= count <= MOST:
+            raise ValueError(f"at most {MOST} transfers are made in one call, not {count}")
+
+    def _pieces(self, sender: int, count: int, each: int = 1, keys: int = 1) -> Iterator[tuple[int, int, list[Raw]]]:
+        """Items of `each` transfers, in pieces: of each its first item, the number of its hash key, its transfers."""
+        step = LARGEST // each
+        for first in range(0, count, step):
+            size = min(step, count - first)
+            raws = self._ways.take(sender, each * size)
+            number = self._numbers[sender]
+            self._numbers[sender] += (size + BATCH - 1) // BATCH * keys
+            yield first, number, raws
+
+    def _key(self, sender: int) -> bytes:
+        """The key that the keys of the hash come from: both parties know it, and nobody could choose it."""
+        if sender not in self._keys:
+            here = self._session.party_indices[0]
+            names = self._session.parties
+            pair = self._session.transport.pair_key(names[here], names[1 - here])
+            self._keys[sender] = derive_key(pair, f"transfers from party {sender}")
+        return self._keys[sender]
+
+
+def _chosen(raw: Raw) -> Tensor:
+    assert raw.choice is not None
+    return raw.choice
+
+
+def _int64(*shape: int) -> Tensor:
+    return space(shape, torch.int64)
+
+
+def _int32(*shape: int) -> Tensor:
+    return space(shape, torch.int32)
+
+
+def _uint8(*shape: int) -> Tensor:
+    return space(shape, torch.uint8)
