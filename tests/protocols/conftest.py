@@ -8,7 +8,11 @@ from tacit.protocols.schemes import PROTOCOLS
 
 from .world import World
 
-WORLDS = [(scheme, parties) for scheme in PROTOCOLS for parties in ((2, 3, 5) if scheme != "plain" else (2,))]
+WORLDS = [
+    (scheme, parties)
+    for scheme in PROTOCOLS
+    for parties in ((2, 3, 5) if scheme != "plain" and scheme != "two-party" else (2,))
+]
 
 
 @pytest.fixture(params=WORLDS, ids=lambda world: f"{world[0]}-{world[1]}-parties")

@@ -48,11 +48,9 @@ class World:
         self.parties = self.config.parties
 
     def share(self, x: torch.Tensor, frac_bits: int = 16, owner: int = 1, *, known: bool = False) -> Number:
-        """Share real numbers, or with `frac_bits` 0 ring elements; `known` keeps that the owner knows them."""
+        """Share real numbers, or with `frac_bits` 0 ring elements, which nobody knows unless they are `known`."""
         out = self.protocol.share(encode(x, frac_bits), self.parties[owner], x.shape, frac_bits)
-        if not known:
-            out.facts.owned = None
-        return out
+        return out if known else self.protocol.adopt(self.protocol.refresh(out), x.shape, frac_bits)
 
     def ring(self, x: Value) -> torch.Tensor:
         """The ring elements of a secret."""

@@ -1,0 +1,1 @@
+"""Two parties who compute alone: their own shares, oblivious transfers and lattices, and no crypto-producer."""

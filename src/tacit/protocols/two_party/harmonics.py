@@ -1,0 +1,65 @@
+"""Fourier series: each party computes sines and cosines of its own share, and an inner product joins them.
+
+With a_i = m θ x_i, which is right for any share of x if the period divides the ring,
+
+    p sin(a₀ + a₁) + q cos(a₀ + a₁)  =  sin a₀ (p cos a₁ - q sin a₁) + cos a₀ (p sin a₁ + q cos a₁)
+
+so a series of K terms is an inner product of 2 K numbers that party 0 knows with 2 K that party 1 knows.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from tacit.protocols.series import Harmonics
+
+__all__ = ["Precision", "left", "right"]
+
+
+class Precision:
+    """How finely the factors of a series are rounded: fractional bits of both, and bits of the left ones."""
+
+    def __init__(self, series: Harmonics) -> None:
+        total = sum(math.hypot(p, q) for p, q in series.amplitudes)
+        count = 2 * max(len(series.amplitudes), 1)
+        # a left factor is off by 2^-(l + 1) beside a right one of at most hypot(p, q), a right one by 2^-(r + 1)
+        fine = math.ceil(math.log2((math.sqrt(2) * total + count) / series.rounding))
+        self.left = self.right = min(max(fine, 8), series.frac_bits // 2)
+
+    @property
+    def frac_bits(self) -> int:
+        """Of the inner product."""
+        return self.left + self.right
+
+    @property
+    def left_bits(self) -> int:
+        """Of a left factor of at most 1, with its sign."""
+        return self.left + 2
+
+
+def _angles(x: Tensor, frac_bits: int, series: Harmonics) -> Tensor:
+    """m θ x for all m, [K, n], from ring elements: reduced in integers, so that no large number loses bits."""
+    bits = series.period_bits(frac_bits)
+    turns = torch.tensor([m * series.turns for m in series.multiples]).view(-1, 1)
+    inside = x.reshape(1, -1) * turns
+    if bits < 63:
+        inside = inside & (1 << bits) - 1
+        inside = inside - ((inside >> bits - 1) << bits)
+    return inside.to(torch.float64) * (2 * math.pi / (1 << bits))
+
+
+def left(x: Tensor, frac_bits: int, series: Harmonics, precision: Precision) -> Tensor:
+    """The factors of party 0: [n] -> [2 K, n]."""
+    angles = _angles(x, frac_bits, series)
+    return torch.cat([angles.sin(), angles.cos()]).mul_(1 << precision.left).round_().to(torch.int64)
+
+
+def right(x: Tensor, frac_bits: int, series: Harmonics, precision: Precision) -> Tensor:
+    """The factors of party 1: [n] -> [2 K, n]."""
+    angles = _angles(x, frac_bits, series)
+    s, c = angles.sin(), angles.cos()
+    p, q = (torch.tensor(column, dtype=torch.float64).view(-1, 1) for column in zip(*series.amplitudes, strict=True))
+    return torch.cat([p * c - q * s, p * s + q * c]).mul_(1 << precision.right).round_().to(torch.int64)

@@ -1,0 +1,355 @@
+"""Two parties who compute on their own shares, with oblivious transfers and lattices in the place of a producer.
+
+Each primitive is a few hops between them; what makes it private is in the file of the primitive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from tacit.errors import ConfigError
+from tacit.protocols import fallbacks
+from tacit.protocols.content import TensorOp
+from tacit.protocols.number import Number
+from tacit.protocols.protocol import Protocol
+from tacit.protocols.remembered import Owned, Remembered, Storage
+from tacit.protocols.scale import Scale
+from tacit.protocols.series import POWER_OF_TWO_BITS, Harmonics, Polynomial
+from tacit.protocols.two_party import bits as planes
+from tacit.protocols.two_party import comparison, harmonics, io, kernels, ole, powers, product, selection, truncation
+from tacit.protocols.two_party.content import Halves, halves_of
+from tacit.protocols.two_party.cost import COSTS, PRICES
+from tacit.protocols.two_party.lattice import Held, Lattice
+from tacit.protocols.two_party.scheme import SCHEME
+from tacit.protocols.two_party.transfers import Transfers
+from tacit.protocols.values import Bits, Value
+from tacit.ring.ring import RING
+from tacit.ring.shapes import broadcast
+from tacit.session.session import Session
+
+__all__ = ["TwoParty"]
+
+SETTLED: Remembered[Number] = Remembered("truncated, by fractional bits")
+LESS: Remembered[Bits] = Remembered("compared, by threshold")
+ARITHMETIC: Remembered[Number] = Remembered("bits as integers")
+
+COARSE_BITS = 24
+"""Fractional bits from which on a product of matrices may be off by a few units. Fewer: more of them are exact, and
+larger; with 24, a few units are below 2^-20."""
+
+
+class TwoParty(Protocol):
+    """Semi-honest security between two parties, without anybody else; see `scheme` and docs/protocols.md."""
+
+    scheme: ClassVar = SCHEME
+    costs: ClassVar = COSTS
+    prices = PRICES
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._transfers = Transfers(session)
+        self._lattice = Lattice(session, self._bit_product)
+        self._here = session.party_indices
+
+    def _bit_product(self, a: Tensor | None, b: Tensor | None) -> list[Tensor]:
+        count = next(t.numel() for t in (a, b) if t is not None)
+        return ole.bit_products(self.session, self._transfers, [ole.BitProduct(a, b, count)])[0]
+
+    # --- in and out ------------------------------------------------------------------------------------------------
+
+    @override
+    def share(self, value: Tensor | None, owner: str, shape: Sequence[int], frac_bits: int) -> Number:
+        """The owner's part is the value, the other's is zero. Nothing is sent, and nobody draws anything."""
+        parts, index = self._given(value, owner, shape, RING.dtype)
+        out = self._number(parts, Scale(frac_bits), index)
+        out.facts.owned = Owned(index, value if index in self._here else None)
+        return out
+
+    @override
+    def share_bits(self, value: Tensor | None, owner: str, shape: Sequence[int]) -> Bits:
+        parts, index = self._given(value, owner, shape, torch.uint8)
+        return self._bits(parts, index)
+
+    def _given(
+        self, value: Tensor | None, owner: str, shape: Sequence[int], dtype: torch.dtype
+    ) -> tuple[list[Tensor], int]:
+        self.session.check_open()
+        if owner not in self.session.parties:
+            raise ConfigError(f"{owner!r} cannot own data: the computing parties are {', '.join(self.session.parties)}")
+        index = self.session.parties.index(owner)
+        parts = []
+        for i in self._here:
+            if i == index:
+                assert value is not None
+                parts.append(value.clone())
+            else:
+                parts.append(torch.zeros(tuple(shape), dtype=dtype))
+        return parts, index
+
+    @override
+    def public(self, ring: Tensor, frac_bits: int) -> Number:
+        return self._number(
+            [ring.clone() if i == 0 else torch.zeros_like(ring) for i in self._here], Scale(frac_bits), 0
+        )
+
+    @override
+    def public_bits(self, bits: Tensor) -> Bits:
+        return self._bits([bits.clone() if i == 0 else torch.zeros_like(bits) for i in self._here], 0)
+
+    @override
+    def reveal(self, x: Value, receivers: Sequence[str]) -> Tensor | None:
+        """Each party adds a fresh sharing of zero before its part leaves."""
+        return io.revealed(self.session, halves_of(x).parts_here, x.shape, receivers, binary=isinstance(x, Bits))
+
+    @override
+    def refresh(self, x: Number) -> list[Tensor]:
+        """Each party adds a fresh sharing of zero."""
+        return io.refreshed(self.session, halves_of(x).parts_here)
+
+    @override
+    def adopt(
+        self,
+        shares: Sequence[Tensor],
+        shape: Sequence[int],
+        frac_bits: int,
+        *,
+        headroom: int = 0,
+        precise: bool = False,
+        lasting: bool = False,
+        name: str = "a value",
+    ) -> Number:
+        self.check_adopted(shares, shape, RING.dtype, name)
+        out = self._number(list(shares), Scale(frac_bits, headroom, precise))
+        out.storage.lasting = lasting
+        return out
+
+    @override
+    def adopt_bits(
+        self, shares: Sequence[Tensor], shape: Sequence[int], *, lasting: bool = False, name: str = "a value"
+    ) -> Bits:
+        self.check_adopted(shares, shape, torch.uint8, name)
+        out = self._bits(list(shares))
+        out.storage.lasting = lasting
+        return out
+
+    # --- numbers ---------------------------------------------------------------------------------------------------
+
+    @override
+    def together(self, *values: Value) -> None:
+        pass
+
+    @override
+    def multiply(self, x: Number, y: Number) -> Number:
+        shape = broadcast(x.shape, y.shape)
+        scale = x.scale.times(y.scale, square=x is y)
+        left, right = halves_of(x), halves_of(y)
+        parts = [a * b for a, b in zip(left.parts_here, right.parts_here, strict=True)]
+        if left.alone is not None and left.alone == right.alone:
+            return self._number(parts, scale, left.alone)
+        flat = [
+            [t.expand(shape).reshape(-1) for t in half.parts_here] for half in ((left,) if x is y else (left, right))
+        ]
+        crosses = []
+        for a in (0, 1):  # a's part of x, and the other's of y
+            if left.alone in (None, a) and right.alone in (None, 1 - a) and not (x is y and a == 1):
+                crosses.append(self._cross(flat[0], flat[-1], a, shape.numel()))
+        for products in product.crossed(self.session, self._transfers, crosses):
+            for part, p in zip(parts, products, strict=True):
+                part.add_(p.view(shape), alpha=2 if x is y else 1)
+        return self._number(parts, scale)
+
+    def _cross(self, x: Sequence[Tensor], y: Sequence[Tensor], a: int, count: int) -> product.Cross:
+        """x of party a times y of the other, whose sender is party 1 for one of the two, so that both send as much."""
+        ours, theirs = dict(zip(self._here, x, strict=True)).get(a), dict(zip(self._here, y, strict=True)).get(1 - a)
+        return product.Cross(1 - a, count, ours, theirs)
+
+    @override
+    def bilinear(self, x: Number, y: Number, op: Callable[[Tensor, Tensor], Tensor]) -> Number:
+        """Products with 32 fractional bits and more are off by a few units; what has none is exact."""
+        scale = x.scale.times(y.scale)
+        left, right = halves_of(x), halves_of(y)
+        parts = [op(a, b) for a, b in zip(left.parts_here, right.parts_here, strict=True)]
+        if left.alone is not None and left.alone == right.alone:
+            return self._number(parts, scale, left.alone)
+        held = [Held(half.parts_here, half.alone, half.kept) for half in (left, right)]
+        exact = scale.frac_bits < COARSE_BITS
+        for part, cross in zip(parts, self._lattice.bilinear(held[0], held[1], op, exact=exact), strict=True):
+            part.add_(cross)
+        return self._number(parts, scale)
+
+    @override
+    def settle(self, x: Number, frac_bits: int | None = None) -> Number:
+        return self.settle_all([x], frac_bits)[0]
+
+    @override
+    def settle_all(self, shares: Sequence[Number], frac_bits: int | None = None) -> list[Number]:
+        targets = [x.settled_bits if frac_bits is None else frac_bits for x in shares]
+        roots = [(*_root(x), t) for x, t in zip(shares, targets, strict=True)]
+        missing: list[tuple[Number, int]] = []
+        for root, _, target in roots:
+            if root.frac_bits > target and SETTLED.of(root, target) is None:
+                half = halves_of(root)
+                if half.alone is not None:
+                    parts = self._rounded(half, 1 << RING.bits - (root.frac_bits - target))
+                    SETTLED.keep(root, self._number(parts, root.scale.truncated(target), half.alone), target)
+                elif not any(root is other and target == t for other, t in missing):
+                    missing.append((root, target))
+        divisions = [truncation.by_bits(halves_of(x).parts_here, x.frac_bits - t) for x, t in missing]
+        found = truncation.divided(self.session, self._transfers, divisions) if divisions else []
+        for (x, t), parts in zip(missing, found, strict=True):
+            SETTLED.keep(x, self._number(parts, x.scale.truncated(t)), t)
+        out = []
+        for x, (root, moves, target) in zip(shares, roots, strict=True):
+            settled = x if x.frac_bits <= target else SETTLED.of(x, target)
+            if settled is None:
+                settled = SETTLED.of(root, target)
+                assert settled is not None
+                for move in moves:
+                    settled = settled.move(move, view=False)
+                SETTLED.keep(x, settled, target)
+            out.append(settled)
+        return out
+
+    @override
+    def scale(self, x: Number, factor: float, frac_bits: int | None = None) -> Number | None:
+        target = x.settled_bits if frac_bits is None else frac_bits
+        drop = x.scale.ratio(factor, target)
+        if drop is None:
+            return None
+        half, m = halves_of(x), truncation.factor(drop)
+        scale = x.scale.scaled(abs(factor), target)
+        if half.alone is not None:
+            parts = self._rounded(half, m)
+        else:
+            (parts,) = truncation.divided(self.session, self._transfers, [truncation.Division(half.parts_here, m)])
+        out = self._number(parts, scale, half.alone)
+        return out if factor > 0 else -out
+
+    def _rounded(self, half: Halves, m: int) -> list[Tensor]:
+        """x m / 2^64 where one party is alone with x."""
+        rows = zip(self._here, half.parts_here, strict=True)
+        return [truncation.rounded(self.session, t, m, i) if i == half.alone else torch.zeros_like(t) for i, t in rows]
+
+    @override
+    def harmonics(self, x: Number, series: Harmonics) -> Number:
+        precision = harmonics.Precision(series)
+        here = dict(zip(self._here, (t.reshape(-1) for t in halves_of(x).parts_here), strict=True))
+        left = harmonics.left(here[0], x.frac_bits, series, precision) if 0 in here else None
+        right = harmonics.right(here[1], x.frac_bits, series, precision) if 1 in here else None
+        count = 2 * len(series.amplitudes)
+        cross = product.Cross(
+            1,
+            count * x.numel,
+            None if left is None else left.view(-1),
+            None if right is None else right.view(-1),
+            precision.left_bits,
+        )
+        (sums,) = product.crossed(self.session, self._transfers, [cross])
+        up = series.frac_bits - precision.frac_bits
+        parts = [s.view(count, x.numel).sum(0).view(x.shape) << up for s in sums]
+        out = self._number(parts, Scale(series.frac_bits))
+        return out.plus(torch.tensor(round(series.constant * 2**series.frac_bits))) if series.constant else out
+
+    @override
+    def polynomials(self, x: Number, polynomials: Sequence[Polynomial]) -> list[Number]:
+        return fallbacks.polynomials(x, polynomials)
+
+    @override
+    def powers_of_two(self, y: Number) -> Number:
+        parts = [t.reshape(-1) for t in halves_of(y).parts_here]
+        found = powers.powers_of_two(self.session, self._transfers, parts, y.frac_bits)
+        return self._number([t.view(y.shape) for t in found], Scale(POWER_OF_TWO_BITS))
+
+    # --- bits ------------------------------------------------------------------------------------------------------
+
+    @override
+    def less(self, x: Number, thresholds: Sequence[int], *beside: Callable[[], Value]) -> list[Bits]:
+        missing = [t for t in dict.fromkeys(thresholds) if LESS.of(x, t) is None]
+        if missing:
+            for t, bit in zip(missing, self._less(x, missing), strict=True):
+                LESS.keep(x, bit, t)
+        found = [LESS.of(x, t) for t in thresholds]
+        return [bit for bit in found if bit is not None]
+
+    def _less(self, x: Number, thresholds: Sequence[int]) -> list[Bits]:
+        origin = x.origin()
+        if origin is not None and origin.move is not None and isinstance(origin.parent, Number):
+            return [b.move(origin.move, view=False) for b in self.less(origin.parent, thresholds)]
+        half = halves_of(x)
+        if half.alone is not None:
+            rows = [
+                [
+                    (t < k).to(torch.uint8) if i == half.alone else torch.zeros_like(t, dtype=torch.uint8)
+                    for k in thresholds
+                ]
+                for i, t in zip(self._here, half.parts_here, strict=True)
+            ]
+            return [self._bits([row[k] for row in rows], half.alone) for k in range(len(thresholds))]
+        flat = [t.reshape(-1) for t in half.parts_here]
+        found = comparison.less(self.session, self._transfers, flat, thresholds)
+        return [self._bits([t[k].view(x.shape) for t in found]) for k in range(len(thresholds))]
+
+    @override
+    def select(self, pairs: Sequence[tuple[Bits, Number]]) -> list[Number]:
+        numbers = [x for _, x in pairs]
+        settled = iter(self.settle_all([x for x in numbers if not x.scale.precise]))
+        numbers = [x if x.scale.precise else next(settled) for x in numbers]
+        choices = []
+        for (b, _), x in zip(pairs, numbers, strict=True):
+            bits, half = halves_of(b), halves_of(x)
+            choices.append(selection.Choice(bits.parts_here, bits.alone, half.parts_here, half.alone))
+        found = selection.selected(self.session, self._transfers, choices)
+        out = []
+        for x, choice, parts in zip(numbers, choices, found, strict=True):
+            alone = choice.bits_of if choice.bits_of == choice.numbers_of else None
+            out.append(self._number(parts, x.scale.chosen(), alone))
+        return out
+
+    @override
+    def conjunction(self, x: Bits, y: Bits) -> Bits:
+        shape = broadcast(x.shape, y.shape)
+        left, right = halves_of(x), halves_of(y)
+        if left.alone is not None and left.alone == right.alone:
+            return self._bits([a & b for a, b in zip(left.parts_here, right.parts_here, strict=True)], left.alone)
+        packed = [
+            [kernels.on(t).pack_bits(t.expand(shape).contiguous()) for t in half.parts_here] for half in (left, right)
+        ]
+        found = planes.both(self.session, self._transfers, packed[0], [p.unsqueeze(0) for p in packed[1]])
+        count = shape.numel()
+        return self._bits([kernels.on(z).unpack_bits(z.view(-1), count).view(shape) for z in found])
+
+    @override
+    def all_of(self, bits: Sequence[Bits]) -> Bits:
+        return fallbacks.all_of(bits)
+
+    @override
+    def to_arithmetic(self, b: Bits) -> Number:
+        return ARITHMETIC.once(b, lambda: self._to_arithmetic(b))
+
+    def _to_arithmetic(self, b: Bits) -> Number:
+        half = halves_of(b)
+        if half.alone is not None:
+            return self._number([t.to(RING.dtype) for t in half.parts_here], Scale(positive=True), half.alone)
+        return self._number(selection.to_ring(self.session, self._transfers, half.parts_here), Scale(positive=True))
+
+    # --- construction ----------------------------------------------------------------------------------------------
+
+    def _number(self, parts: list[Tensor], scale: Scale, alone: int | None = None) -> Number:
+        return Number(self, Halves(parts, self._here, alone), Storage(parts[0].numel(), scale))
+
+    def _bits(self, parts: list[Tensor], alone: int | None = None) -> Bits:
+        return Bits(self, Halves(parts, self._here, alone), Storage(parts[0].numel()))
+
+
+def _root(x: Number) -> tuple[Number, list[TensorOp]]:
+    """What x was moved from, as long as that is no larger, and the moves that make x of it."""
+    moves: list[TensorOp] = []
+    while (origin := x.origin()) is not None and origin.move is not None and isinstance(origin.parent, Number):
+        moves.insert(0, origin.move)
+        x = origin.parent
+    return x, moves
