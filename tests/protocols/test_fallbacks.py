@@ -77,3 +77,23 @@ def test_powers_of_two(two: World) -> None:
     exact = (y * 2**16).round() / 2**16
     assert z.frac_bits == POWER_OF_TWO_BITS
     assert ((two.value(z) - exact.exp2()).abs() <= 2.0**-20 + 2.0**-20 * exact.exp2()).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 13])
+def test_rows_are_arranged_and_shuffled(two: World, count: int) -> None:
+    places, x = torch.randperm(count), torch.randint(-LIMIT // 2, LIMIT // 2, (count, 3))
+    bits = (x[:, 0] > 0).to(torch.uint8)
+    numbers = two.share(x, 0)
+    numbers.declare(frac_bits=40)
+    values = [numbers, two.protocol.share_bits(bits, two.parties[0], bits.shape)]
+
+    moved = fallbacks.arranged(two.share(places, 0), values)
+    mixed = fallbacks.shuffled(values)
+
+    back = places.argsort()
+    assert moved[0].scale == numbers.scale
+    assert torch.equal(two.ring(moved[0]), x[back])
+    assert torch.equal(two.ring(moved[1]), bits[back])
+    order = [x.tolist().index(row) for row in two.ring(mixed[0]).tolist()]
+    assert sorted(order) == list(range(count))
+    assert torch.equal(two.ring(mixed[1]), bits[order])

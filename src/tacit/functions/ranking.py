@@ -13,9 +13,9 @@ import torch
 from tacit.functions.linear import fractional
 from tacit.functions.maximum import Maximum
 from tacit.functions.reciprocal import INVERSE, WORKING_BITS, quotient
-from tacit.functions.sorting import in_order
 from tacit.functions.step import Octaves
 from tacit.functions.whole import floor
+from tacit.protocols.network import in_order
 from tacit.protocols.number import Number
 from tacit.protocols.values import Bits
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from tacit.protocols.network import difference, exchanged, layers
 from tacit.protocols.number import Number
 from tacit.protocols.values import Bits
 
-__all__ = ["Sorted", "count_below", "in_order", "ranked", "sort"]
+__all__ = ["Sorted", "count_below", "ranked", "sort"]
 
 
 class Sorted(NamedTuple):
@@ -89,66 +90,18 @@ def _by_network(x: Number, dim: int, descending: bool) -> Sorted:
     column = torch.arange(count).view(-1, *[1] * (len(values.shape) - 1)).expand(values.shape)
     places = x.protocol.public(column.contiguous(), 0)
     digits = count.bit_length()
-    for lower, upper in _layers(count):
-        value_step, place_step = (_difference(v, lower, upper) for v in (values, places))
+    for lower, upper in layers(count):
+        value_step, place_step = (difference(v, lower, upper) for v in (values, places))
         order = -value_step if descending else value_step
         key = order.times_integer(1 << digits).added(place_step)
         (swapped,) = x.protocol.less(key, [0])
         steps = x.protocol.select([(swapped, value_step), (swapped, place_step)])
-        values, places = (_exchange(v, s, lower, upper) for v, s in zip((values, places), steps, strict=True))
+        values, places = (exchanged(v, s, lower, upper) for v, s in zip((values, places), steps, strict=True))
 
     def back(t: Tensor) -> Tensor:
         return t.movedim(0, dim)
 
     return Sorted(values.move(back, view=False), places.move(back, view=False))
-
-
-def in_order(key: Number, *beside: Number) -> list[Number]:
-    """Return integer keys in ascending order, and numbers that go with them. Equal keys may change places.
-
-    Shape: [n] each.   Domain: differences of keys below 2^62.   Error: none.
-    Cost: 4 rounds for each of k (k + 1) / 2 layers, k = ceil(log2 n), of at most n / 2 comparisons, each of which is a
-    comparison with a selection, and one more selection for each number beside.
-    Reveals: nothing.   Ref: [Knu98] Alg. M.
-    """
-    rows = [key, *beside]
-    for lower, upper in _layers(key.shape[0]) if key.shape[0] > 1 else ():
-        steps = [_difference(x, lower, upper) for x in rows]
-        (swapped,) = key.protocol.less(steps[0], [0])
-        steps = key.protocol.select([(swapped, step) for step in steps])
-        rows = [_exchange(x, step, lower, upper) for x, step in zip(rows, steps, strict=True)]
-    return rows
-
-
-def _layers(count: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The comparators of odd-even merge sort, those that are independent together.   [Knu98] Alg. M."""
-    top = 1 << ((count - 1).bit_length() - 1)
-    p = top
-    while p:
-        q, r, d = top, 0, p
-        while True:
-            places = torch.arange(count - d)
-            lower = places[(places & p) == r]
-            if lower.numel():
-                yield lower, lower + d
-            if q == p:
-                break
-            d, q, r = q - p, q >> 1, p
-        p >>= 1
-
-
-def _difference(x: Number, lower: Tensor, upper: Tensor) -> Number:
-    """x[upper] - x[lower]."""
-    return x.linear(lambda t: t[upper.to(t.device)] - t[lower.to(t.device)])
-
-
-def _exchange(x: Number, step: Number, lower: Tensor, upper: Tensor) -> Number:
-    """x with the step added at its lower places and subtracted at the upper ones."""
-
-    def op(t: Tensor, s: Tensor) -> Tensor:
-        return t.index_add(0, lower.to(t.device), s).index_add(0, upper.to(t.device), -s)
-
-    return x.combined(op, step)
 
 
 def count_below(x: Number, thresholds: Sequence[int]) -> Number:

@@ -8,18 +8,20 @@ scheme makes for the purpose: their errors stand below.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 
 import torch
 
+from tacit.protocols.network import in_order
 from tacit.protocols.number import Number
 from tacit.protocols.series import HIGHEST, LOWEST, POWER_OF_TWO_BITS, Harmonics, Polynomial, common_window
-from tacit.protocols.values import Bits
+from tacit.protocols.values import Bits, Value
 from tacit.ring.ring import RING
 
-__all__ = ["all_of", "harmonics", "polynomials", "powers_of_two", "scaled"]
+__all__ = ["all_of", "arranged", "harmonics", "polynomials", "powers_of_two", "scaled", "shuffled"]
 
 HALF = 31
 """Bits of either half of a number and of a factor, so that products of halves stay below 2^62."""
@@ -29,6 +31,10 @@ FINE = 30
 
 DEGREE = 22
 """Of the Taylor polynomials of sine and cosine of up to π: the term beyond is below 2^-38."""
+
+KEY_BITS = 59
+"""Bits of a party's part of a random key. More: fewer keys that are equal; but the differences of sums over eight
+parties must stay below 2^62."""
 
 FACTOR = 22
 """Fractional bits of 2^r, 0 <= r < 1: with those of 2^n, 24, they make the result's 46."""
@@ -162,3 +168,39 @@ def powers_of_two(y: Number) -> Number:
     whole = reached.linear(lambda t: (t * steps.to(t.device)).sum(0)).plus(torch.tensor(sizes[0])).rescaled(fine)
     (part,) = polynomials(rest, [Polynomial(1, EXPONENTIAL)])
     return protocol.multiply(whole, part.settle(FACTOR)).declare(headroom=0, positive=False)
+
+
+def shuffled(values: Sequence[Value]) -> list[Value]:
+    """Rows in the order of random keys, which are sums of a secret one of each party.
+
+    The order is uniform up to n² 2^-60: that is how likely two keys are equal.
+    Cost: that of sorting n rows by `network.in_order`, once for all values.
+    """
+    protocol = values[0].protocol
+    session, count = protocol.session, values[0].shape[0]
+    keys = None
+    for party in session.parties:
+        mine = None
+        if party in session.transport.hosted:
+            words = torch.frombuffer(bytearray(os.urandom(8 * max(count, 1))), dtype=torch.int64)[:count]
+            mine = words >> RING.bits - KEY_BITS
+        drawn = protocol.share(mine, party, (count,), 0)
+        drawn.facts.owned = None
+        keys = drawn if keys is None else keys + drawn
+    assert keys is not None
+    return arranged(keys, values)
+
+
+def arranged(places: Number, values: Sequence[Value]) -> list[Value]:
+    """Rows sorted by their places.   Cost: that of sorting n rows by `network.in_order`, once for all values."""
+    numbers = [v.arithmetic() if isinstance(v, Bits) else v for v in values]
+    _, *rows = in_order(places, *(x.rescaled(0) for x in numbers if isinstance(x, Number)))
+    out: list[Value] = []
+    for value, x in zip(values, rows, strict=True):
+        if isinstance(value, Number):
+            x = x.rescaled(value.frac_bits)
+            x.storage.scale = value.scale
+            out.append(x)
+        else:
+            out.append(value.protocol.less(x, [1])[0].invert())
+    return out

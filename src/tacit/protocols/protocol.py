@@ -250,3 +250,17 @@ class Protocol(ABC):
         So a matrix product with bits has a result in bits, at the cost of the product.
         """
         return self.less(x, [1])[0].invert()
+
+    # --- rows --------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def shuffled(self, values: Sequence[Value]) -> list[Value]:
+        """The rows of all values in one uniformly random order, which nobody knows. They have one number of rows."""
+
+    @abstractmethod
+    def arranged(self, places: Number, values: Sequence[Value]) -> list[Value]:
+        """Row i of each value at row places[i], for a secret permutation of 0 .. n - 1, as integers.
+
+        Where it is none the result means nothing, and what the numbers are may become known: whoever calls this makes
+        sure that it is one, whatever the secrets are.
+        """

@@ -15,6 +15,7 @@ import torch
 
 from tacit.protocols.additive import io
 from tacit.protocols.additive.masks import Premask
+from tacit.protocols.additive.source import dealing
 from tacit.protocols.additive.source.base import Dealt
 from tacit.protocols.additive.source.dealing import Dealing
 from tacit.protocols.additive.source.produced import Produced
@@ -131,6 +132,12 @@ def _parts(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     return data
 
 
+def _shuffle(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    a, b = _shares(w, x, y)
+    bits = w.protocol.share_bits((x > 0).to(torch.uint8).repeat(8).view(N, 8), w.parties[1], (N, 8))
+    return w.protocol.shuffled([a, w.protocol.multiply(a, b), bits])
+
+
 PRIMITIVES: dict[str, Primitive] = {
     "reveal of a sum": _reveal_sum,
     "reveal of bits": _reveal_bits,
@@ -148,6 +155,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "harmonics": _harmonics,
     "polynomial": _polynomial,
     "parts of a data set": _parts,
+    "shuffle": _shuffle,
 }
 
 
@@ -291,3 +299,30 @@ def test_a_reveal_without_fresh_zeros_is_found_out(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(io, "_fresh", lambda session, index, part, binary: part)
 
     assert worst(run(trivial, SECRETS["typical"], 2)) > CHI_SQUARE
+
+
+def test_a_shuffle_without_masks_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unmasked(stream: object, shapes: list[torch.Size], kinds: list[torch.dtype]) -> list[torch.Tensor]:
+        return [torch.zeros(s, dtype=kind) for s, kind in zip(shapes, kinds, strict=True)]
+
+    def places(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+        return w.protocol.shuffled([w.protocol.public(torch.arange(N), 0)])
+
+    assert worst(run(places, SECRETS["zeros"], 2)) < CHI_SQUARE
+    monkeypatch.setattr(dealing, "_drawn", unmasked)
+
+    assert worst(run(places, SECRETS["zeros"], 2)) > CHI_SQUARE
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_secret_places_are_opened_in_an_order_that_is_uniform(descending: bool) -> None:
+    """All but the sum of what is opened is uniform; and the sum is any permutation, whatever the places are."""
+    w = World(2)
+    places = torch.arange(N).flip(0) if descending else torch.arange(N)
+    w.protocol.arranged(w.share(places, 0), [w.share(torch.zeros(N))])
+    (seen,) = (v.view(torch.int64) for v in w.watched.opened.pop("opened") if v.numel() == 8 * N)
+
+    assert worst(w) < CHI_SQUARE
+    assert torch.equal(seen.sort().values, torch.arange(N))
+    cells = torch.bincount(seen[: N // 2] // (N // 16), minlength=16).double()  # of each sixteenth half is here
+    assert float(((cells - N / 32) ** 2 / (N / 64)).sum()) < 110  # of 15 degrees of freedom: by chance 1e-16

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import islice
-from operator import sub, xor
+from operator import add, sub, xor
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from tacit.errors import TacitError
 from tacit.protocols.additive import (
     comparison,
     conjunction,
@@ -24,12 +25,13 @@ from tacit.protocols.additive import (
     powers,
     product,
     selection,
+    shuffle,
     truncation,
 )
 from tacit.protocols.additive.content import Shares, Unsettled, bit_mask, masked_form, opened, simple_mask
 from tacit.protocols.additive.cost import COSTS, PRICES
 from tacit.protocols.additive.masks import BitMask, Form, Mask, Premask
-from tacit.protocols.additive.opening import Masking, shares_of
+from tacit.protocols.additive.opening import Masking, Opening, shares_of
 from tacit.protocols.additive.scheme import SCHEME
 from tacit.protocols.additive.source.base import Source
 from tacit.protocols.additive.source.produced import Produced
@@ -334,6 +336,33 @@ class Additive(Protocol):
             for t, plane in zip(parts, planes, strict=True):
                 t ^= kernels.on(plane).unpack_bits(plane, t.numel()).view(t.shape)
         return self._binary(parts, x.shape)
+
+    # --- rows --------------------------------------------------------------------------------------------------------
+
+    @override
+    def shuffled(self, values: Sequence[Value]) -> list[Value]:
+        rows = [shares_of(x).true_shares() for x in values]
+        for holder in range(len(self.session.parties)):
+            rows = shuffle.turned(self.session, self._source, holder, rows)
+        return [self._like(x, parts) for x, parts in zip(values, rows, strict=True)]
+
+    @override
+    def arranged(self, places: Number, values: Sequence[Value]) -> list[Value]:
+        """Shuffle rows with their places, and open these: a uniform order, whatever the rows were."""
+        shuffled = self.shuffled([places, *values])
+        at, *rest = (shares_of(x).true_shares() for x in shuffled)
+        (order,) = self._masking.open([Opening(at, places.shape, 8 * places.numel, add)])
+        if order is None:
+            return shuffled[1:]
+        back = order.argsort()
+        if not torch.equal(order[back], torch.arange(len(order))):
+            raise TacitError("places that rows were to be arranged at are no permutation: a bug of Tacit")
+        moved = [[t[back] for t in parts] for parts in rest]
+        return [self._like(x, parts) for x, parts in zip(values, moved, strict=True)]
+
+    def _like(self, x: Value, parts: list[Tensor]) -> Value:
+        """A value of the same kind and scale around other shares, of which nothing is known."""
+        return self._binary(parts, x.shape) if isinstance(x, Bits) else self._arithmetic(parts, x.shape, x.scale)
 
     # --- construction ----------------------------------------------------------------------------------------------
 

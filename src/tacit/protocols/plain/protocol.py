@@ -200,6 +200,25 @@ class Plain(Protocol):
     def parity(self, x: Number) -> Bits:
         return self._bits((_ring(x) & 1).to(torch.uint8))
 
+    # --- rows --------------------------------------------------------------------------------------------------------
+
+    @override
+    def shuffled(self, values: Sequence[Value]) -> list[Value]:
+        """In an order from the operating system: PyTorch's generator is for what is public."""
+        generator = torch.Generator()
+        generator.seed()
+        order = torch.randperm(values[0].shape[0], generator=generator)
+        return [self._rows(x, order) for x in values]
+
+    @override
+    def arranged(self, places: Number, values: Sequence[Value]) -> list[Value]:
+        order = _ring(places).argsort()
+        return [self._rows(x, order) for x in values]
+
+    def _rows(self, x: Value, order: Tensor) -> Value:
+        rows = _ring(x)[order]
+        return self._bits(rows) if isinstance(x, Bits) else self._number(rows, x.scale)
+
     # --- construction ----------------------------------------------------------------------------------------------
 
     def _number(self, ring: Tensor, scale: Scale) -> Number:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from tacit.protocols.additive.kernels.waves import Waves
 
-__all__ = ["Bilinear", "Dealt", "Product", "Rows", "Source"]
+__all__ = ["Bilinear", "Dealt", "Product", "Rows", "Source", "Turn"]
 
 Shape = Sequence[int]
 Bilinear = Callable[[Tensor, Tensor], Tensor]
@@ -43,6 +44,19 @@ class Dealt:
 
 Product = tuple[list[Tensor], Dealt]
 """Shares of something less m, and m, of which nobody has shares."""
+
+
+class Turn(NamedTuple):
+    """What one party needs to permute rows that are shared, and what the others do; see `shuffle.py`."""
+
+    order: Tensor | None
+    """π: which row comes to each place. At the party whose turn it is."""
+    change: list[Tensor]
+    """Δ, for each value. There, too."""
+    masks: dict[int, list[Tensor]]
+    """a_j for each value, of the other hosted parties by their indices."""
+    fresh: dict[int, list[Tensor]]
+    """b_j likewise."""
 
 
 class Source(ABC):
@@ -151,3 +165,12 @@ class Source(ABC):
     @abstractmethod
     def truth_table(self, betas: Sequence[Dealt], shape: torch.Size) -> list[Tensor]:
         """[e_¬β]₂: a row of 2^k bits an element with a single one, at the place that the k bits ¬β read as a number."""
+
+    # --- orders ----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def turn(self, holder: int, shapes: Sequence[torch.Size], kinds: Sequence[torch.dtype]) -> Turn:
+        """A uniform order of rows that one party knows, and what moves values of these shapes into it.
+
+        The first dimension is the rows', of one number; kinds are those of ring elements and of bits.
+        """

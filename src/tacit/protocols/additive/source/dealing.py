@@ -21,14 +21,14 @@ from typing_extensions import override
 
 from tacit.net.transport import Parcel
 from tacit.protocols.additive.scheme import PRODUCER
-from tacit.protocols.additive.source.base import Dealt
+from tacit.protocols.additive.source.base import Dealt, Turn
 from tacit.ring import kernels
 from tacit.ring.memory import space
 from tacit.ring.prg import Stream
 from tacit.ring.ring import RING
 from tacit.session.session import Session
 
-__all__ = ["Dealing", "Delivery", "Links"]
+__all__ = ["Dealing", "Delivery", "Links", "packed", "unpacked", "wire_bytes"]
 
 Shape = Sequence[int]
 Run = tuple[int, int]
@@ -211,6 +211,41 @@ class Dealing:
         frames = self._framed(name, sum(sizes), lambda frame: fill(*rows(frame)), Stream.xor_into)
         return [rows(frame) for frame in frames]
 
+    def turn(self, name: str, holder: int, shapes: Sequence[torch.Size], kinds: Sequence[torch.dtype]) -> Turn:
+        """Deal an order of rows to the party that it is from the stream of, with what moves shares into it.
+
+        The others take their masks from their streams, and the change, π(Σ a_j) - Σ b_j for each value, goes to it.
+        """
+        count = shapes[0][0]
+        sizes = [wire_bytes(shape, kind) for shape, kind in zip(shapes, kinds, strict=True)]
+        self._session.check_open()
+        if self._delivery.online:
+            self._session.meter.dealt(PRODUCER, sum(sizes))
+        if self._at_producer:
+            order = _order(self._at_producer[holder], count)
+            rows = [
+                [_drawn(stream, shapes, kinds) for _ in range(2)]
+                for i, stream in enumerate(self._at_producer)
+                if i != holder
+            ]
+            change = []
+            for k in range(len(shapes)):
+                before, after = (_total([row[end][k] for row in rows]) for end in range(2))
+                change.append(before[order] ^ after if kinds[k] == torch.uint8 else before[order] - after)
+            frame = torch.cat([packed(t) for t in change])
+            if frame.numel():
+                self._delivery.send(holder, name, frame)
+        mine, moved, masks, fresh = None, list[Tensor](), {}, {}
+        for i in self._hosted:
+            if i != holder:
+                masks[i], fresh[i] = (_drawn(self._ends[i], shapes, kinds) for _ in range(2))
+                continue
+            mine = _order(self._ends[i], count)
+            data = self._delivery.take(i, name, sum(sizes)) if sum(sizes) else space((0,), torch.uint8)
+            pieces = zip(_parted(data, sizes), shapes, kinds, strict=True)
+            moved = [unpacked(piece, shape, kind) for piece, shape, kind in pieces]
+        return Turn(mine, moved, masks, fresh)
+
     def _framed(
         self, name: str, total: int, fill: Callable[[Tensor], None], take_from: Callable[[Stream, Tensor], None]
     ) -> list[Tensor]:
@@ -253,6 +288,46 @@ class Dealing:
             for stream in self._at_producer[1:]:
                 join(stream, plain)
         return Dealt(parts, plain)
+
+
+def wire_bytes(shape: torch.Size, kind: torch.dtype) -> int:
+    """The bytes of ring elements, or of bits in planes."""
+    return (shape.numel() + 7) // 8 if kind == torch.uint8 else shape.numel() * kind.itemsize
+
+
+def packed(x: Tensor) -> Tensor:
+    """Ring elements, or bits in bytes of their own, as the bytes that travel."""
+    flat = x.contiguous().view(-1)
+    return kernels.on(flat).pack_bits(flat) if x.dtype == torch.uint8 else flat.view(torch.uint8)
+
+
+def unpacked(data: Tensor, shape: torch.Size, kind: torch.dtype) -> Tensor:
+    """The same again, from bytes that may lie in the middle of a message."""
+    if kind == torch.uint8:
+        return kernels.on(data).unpack_bits(data, shape.numel()).view(shape)
+    return (data.clone() if data.storage_offset() % RING.bytes else data).view(kind).view(shape)
+
+
+def _order(stream: Stream, count: int) -> Tensor:
+    """A uniform order of so many rows: that of random words, drawn again if two are equal."""
+    while True:
+        keys, order = stream.ring((count,)).sort()
+        if not bool((keys[1:] == keys[:-1]).any()):
+            return order
+
+
+def _drawn(stream: Stream, shapes: Sequence[torch.Size], kinds: Sequence[torch.dtype]) -> list[Tensor]:
+    """Uniform ring elements or bits of these shapes."""
+    pairs = zip(shapes, kinds, strict=True)
+    return [stream.bits(s.numel()).view(s) if kind == torch.uint8 else stream.ring(s) for s, kind in pairs]
+
+
+def _total(parts: Sequence[Tensor]) -> Tensor:
+    """The sum of numbers, the XOR of bits."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total ^ part if part.dtype == torch.uint8 else total + part
+    return total
 
 
 class _Group(NamedTuple):

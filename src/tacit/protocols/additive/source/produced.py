@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from tacit.protocols.additive import comparison, conjunction, exponential, kernels, powers
 from tacit.protocols.additive.kernels.waves import Waves
-from tacit.protocols.additive.source.base import Bilinear, Dealt, Product, Rows, Source
+from tacit.protocols.additive.source.base import Bilinear, Dealt, Product, Rows, Source, Turn
 from tacit.protocols.additive.source.dealing import Dealing, Delivery
 from tacit.ring.ring import RING
 from tacit.session.session import Session
@@ -209,6 +209,13 @@ class Produced(Source):
 
         rows = self._dealing.bits("truth table", [(shape.numel(), (1 << len(betas)) // 8)], fill)
         return [table for (table,) in rows]
+
+    # --- orders ----------------------------------------------------------------------------------------------------
+
+    @override
+    def turn(self, holder: int, shapes: Sequence[torch.Size], kinds: Sequence[torch.dtype]) -> Turn:
+        """8 bytes an element, and a bit a bit."""
+        return self._dealing.turn("order", holder, shapes, kinds)
 
 
 def _known(value: Dealt) -> Tensor:
