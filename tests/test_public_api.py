@@ -13,7 +13,9 @@ import tacit
 
 PUBLIC = {
     "Client",
+    "KFold",
     "SecretTensor",
+    "StratifiedKFold",
     "TacitError",
     "__version__",
     "batches",
@@ -29,6 +31,7 @@ PUBLIC = {
     "save",
     "session",
     "share",
+    "train_test_split",
 }
 
 

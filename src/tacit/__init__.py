@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tacit.checkpoint import load, save
     from tacit.data.batches import batches
     from tacit.data.read import read_csv
+    from tacit.data.split import KFold, StratifiedKFold, train_test_split
     from tacit.datasets.open import open_dataset
     from tacit.errors import TacitError
     from tacit.outside.client import Client
@@ -22,7 +23,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Client",
+    "KFold",
     "SecretTensor",
+    "StratifiedKFold",
     "TacitError",
     "__version__",
     "batches",
@@ -38,6 +41,7 @@ __all__ = [
     "save",
     "session",
     "share",
+    "train_test_split",
 ]
 
 _HOMES = {
@@ -46,6 +50,7 @@ _HOMES = {
     "tacit.checkpoint": ("load", "save"),
     "tacit.data.batches": ("batches",),
     "tacit.data.read": ("read_csv",),
+    "tacit.data.split": ("KFold", "StratifiedKFold", "train_test_split"),
     "tacit.datasets.open": ("open_dataset",),
     "tacit.errors": ("TacitError",),
     "tacit.outside.client": ("Client",),

@@ -16,7 +16,7 @@ from torch import Tensor
 from tacit.errors import DataError
 from tacit.tensor import SecretTensor
 
-__all__ = ["batches", "leads", "progress_bar"]
+__all__ = ["batches", "common_length", "leads", "progress_bar"]
 
 PROGRESS = "TACIT_PROGRESS"
 """Environment variable: `bar` draws the bar even if no terminal is there, `lines` writes one line per percent for
@@ -40,7 +40,7 @@ def batches(
     session seeds alike at every role; the order is public. `drop_last` leaves out a last batch that is not full. The
     first party, or the process that hosts all roles, shows a progress bar.
     """
-    rows = _common_length(tensors)
+    rows = common_length(tensors)
     if size < 1 or epochs < 0:
         raise DataError(f"batches need a size of at least 1 and no fewer than 0 epochs, not {size} and {epochs}")
     per_epoch = rows // size if drop_last else -(-rows // size)
@@ -63,16 +63,18 @@ def _iterate(
                 advance(f"epoch {epoch + 1}/{epochs}")
 
 
-def _common_length(tensors: tuple[Tensor, ...]) -> int:
+def common_length(tensors: Sequence[Tensor], what: str = "batches") -> int:
+    """The number of rows that all the tensors have. Raises `DataError` where there is none, or no row."""
+    need = "need" if what == "batches" else "needs"
     if not tensors:
-        raise DataError("batches need at least one tensor")
-    if any(tensor.dim() == 0 for tensor in tensors):
-        raise DataError("batches need tensors with rows, not scalars")
+        raise DataError(f"{what} {need} at least one tensor")
+    if any(tensor.ndim == 0 for tensor in tensors):
+        raise DataError(f"{what} {need} tensors with rows, not scalars")
     lengths = [len(tensor) for tensor in tensors]
     if len(set(lengths)) > 1:
-        raise DataError(f"batches need tensors with the same number of rows, not {' and '.join(map(str, lengths))}")
+        raise DataError(f"{what} {need} tensors with the same number of rows, not {' and '.join(map(str, lengths))}")
     if not lengths[0]:
-        raise DataError("batches need tensors with at least one row")
+        raise DataError(f"{what} {need} tensors with at least one row")
     return lengths[0]
 
 
