@@ -337,6 +337,16 @@ class TwoParty(Protocol):
             return self._number([t.to(RING.dtype) for t in half.parts_here], Scale(positive=True), half.alone)
         return self._number(selection.to_ring(self.session, self._transfers, half.parts_here), Scale(positive=True))
 
+    # --- rows --------------------------------------------------------------------------------------------------------
+
+    @override
+    def shuffled(self, values: Sequence[Value]) -> list[Value]:
+        return fallbacks.shuffled(values)
+
+    @override
+    def arranged(self, places: Number, values: Sequence[Value]) -> list[Value]:
+        return fallbacks.arranged(places, values)
+
     # --- construction ----------------------------------------------------------------------------------------------
 
     def _number(self, parts: list[Tensor], scale: Scale, alone: int | None = None) -> Number:
