@@ -36,7 +36,7 @@ def test_the_secret_that_was_chosen_is_opened_and_the_other_is_another() -> None
     chosen = choices(40)
     chooser = Chooser(chosen)
 
-    texts, pairs = answer(chooser.keys, "bob")
+    texts, pairs = answer(chooser.keys.tobytes(), "bob")
     opened = chooser.open(texts)
 
     assert [pair[c] for pair, c in zip(pairs, chosen, strict=True)] == opened
@@ -87,32 +87,30 @@ def set_coefficient(keys: np.ndarray, key: int, place: int, value: int) -> np.nd
 
 def test_encodings_that_stand_for_nothing_are_refused_wherever_they_are() -> None:
     keys = Chooser(choices(3)).keys
-    answer(set_coefficient(keys, 2, 100, Q - 1), "bob")
+    answer(set_coefficient(keys, 2, 100, Q - 1).tobytes(), "bob")
 
     for key, place in ((0, 0), (0, 767), (5, 0), (5, 767), (random.randrange(6), random.randrange(768))):
         for value in (Q, Q + 1, 4095):
             with pytest.raises(DivergenceError, match="from bob are none"):
-                answer(set_coefficient(keys, key, place, value), "bob")
+                answer(set_coefficient(keys, key, place, value).tobytes(), "bob")
 
 
 def test_bytes_of_any_kind_are_refused_or_answered() -> None:
     for fill in (bytes(2 * KEY_BYTES), os.urandom(2 * KEY_BYTES), b"\xff" * 2 * KEY_BYTES):
         try:
-            texts, pairs = answer(np.frombuffer(fill, np.uint8), "bob")
+            texts, pairs = answer(fill, "bob")
         except DivergenceError:
             assert any(fill)
         else:
-            assert (texts.size, len(pairs)) == (2 * ANSWER_BYTES, 1)
+            assert (len(texts), len(pairs)) == (2 * ANSWER_BYTES, 1)
 
 
 def test_answers_of_any_bytes_open_to_something_else() -> None:
     chosen = choices(3)
     chooser = Chooser(chosen)
-    texts, pairs = answer(chooser.keys, "bob")
-    spoiled = texts.copy()
-    spoiled ^= np.frombuffer(os.urandom(spoiled.size), np.uint8)
+    texts, pairs = answer(chooser.keys.tobytes(), "bob")
 
-    opened = chooser.open(spoiled)
+    opened = chooser.open(os.urandom(len(texts)))
 
     assert len(opened) == 3
     assert not {*opened} & {secret for pair in pairs for secret in pair}

@@ -46,7 +46,7 @@ def octets(*shape: int) -> Tensor:
 
 
 def as_received(kernels: Reference, leaves: bytes, block: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    t, choice, sent = blocks(count), octets(count), octets(31, count // 8)
+    t, choice, sent = blocks(count), octets(count), octets(count // CHUNK, 31, 256)
     kernels.trees(leaves).receive(block, t, choice, sent)
     return t, choice, sent
 
@@ -55,7 +55,7 @@ def as_received(kernels: Reference, leaves: bytes, block: int, count: int) -> tu
 @pytest.mark.usefixtures("isa", "threads")
 def test_transfers_are_extended_alike(count: int) -> None:
     leaves, delta = os.urandom(16 * 512), os.urandom(16)
-    for block in (0, 12345, (1 << 40) - 3):
+    for block in (0, 12345, (1 << 40) - 3) if count < 70_000 // CHUNK * CHUNK else (7,):
         found, want = (as_received(k, leaves, block, count) for k in (native, reference))
         for one, other in zip(found, want, strict=True):
             assert torch.equal(one, other)
@@ -95,7 +95,7 @@ def test_transfers_are_hashed_alike(size: int) -> None:
         ),
     ]
 
-    for call, out in calls:
+    for call, out in calls if size < SIZES[-1] else (calls[0], calls[2], calls[5], calls[9]):
         found, want = out.clone(), out.clone()
         call(native, found)
         call(reference, want)
@@ -151,9 +151,9 @@ class Case(NamedTuple):
 
 CASES = {
     "receive": Case(
-        lambda k, o: k.trees(LEAVES).receive(3, *o), lambda: [blocks(CHUNK), octets(CHUNK), octets(31, CHUNK // 8)], 3
+        lambda k, o: k.trees(LEAVES).receive(3, *o), lambda: [blocks(CHUNK), octets(CHUNK), octets(1, 31, 256)], 3
     ),
-    "send": Case(lambda k, o: k.trees(LEAVES).send(DELTA, 3, *o), lambda: [octets(31, CHUNK // 8), blocks(CHUNK)], 1),
+    "send": Case(lambda k, o: k.trees(LEAVES).send(DELTA, 3, *o), lambda: [octets(1, 31, 256), blocks(CHUNK)], 1),
     "words": Case(
         lambda k, o: k.words(KEY, 0, o[0], DELTA, o[1], 1), lambda: [blocks(99), torch.zeros(100, dtype=torch.int64)], 1
     ),
@@ -244,10 +244,10 @@ def test_keys_and_places_that_do_not_fit_are_refused() -> None:
         lambda: native.bits(KEY, 0, x, DELTA, 1, octets(1, 9), 64),
         lambda: native.tables(KEY, 0, x[:8].view(4, 2, 2), DELTA, 0, torch.zeros(0, 2, dtype=torch.int32)),
         lambda: native.trees(LEAVES[:-1]),
-        lambda: native.trees(LEAVES).send(DELTA[:-1], 0, octets(31, 256), blocks(CHUNK)),
-        lambda: native.trees(LEAVES).send(DELTA, 0, octets(31, 1), blocks(8)),
+        lambda: native.trees(LEAVES).send(DELTA[:-1], 0, octets(1, 31, 256), blocks(CHUNK)),
+        lambda: native.trees(LEAVES).send(DELTA, 0, octets(0, 31, 256), blocks(8)),
         lambda: reference.trees(LEAVES[:-1]),
-        lambda: reference.trees(LEAVES).send(DELTA, 0, octets(31, 1), blocks(8)),
+        lambda: reference.trees(LEAVES).send(DELTA, 0, octets(0, 31, 256), blocks(8)),
     ):
         with pytest.raises(REFUSALS):
             call()

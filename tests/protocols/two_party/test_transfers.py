@@ -196,11 +196,11 @@ def test_what_travels_is_uniform(transfers: Transfers, session: Session) -> None
     transport = session.transport
     assert isinstance(transport, Recorder)
 
-    extension = [p.tensor for p in transport.sent if p.tensor.shape[:1] == (31,)]
+    extension = [p.tensor for p in transport.sent if p.tensor.shape[1:] == (31, 256)]
     assert extension
     for sent in extension:
         assert_uniform(sent, 8)
-        assert len(torch.unique(sent[:, :16].contiguous().view(torch.int64), dim=0)) == 31
+        assert len(torch.unique(sent[..., :16].reshape(-1, 16).view(torch.int64), dim=0)) == 31 * len(sent)
     answers = [p.tensor[-4096:] for p in transport.sent if p.tensor.numel() == 2 * 128 * 1088 + 4096]
     assert len(answers) == 2
     for sums in answers:

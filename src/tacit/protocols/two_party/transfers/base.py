@@ -51,16 +51,16 @@ class Chooser:
     def __repr__(self) -> str:
         return f"Chooser({len(self._choices)} transfers, <secrets hidden>)"
 
-    def open(self, answers: Octets) -> list[bytes]:
+    def open(self, answers: bytes) -> list[bytes]:
         """The secrets of 32 bytes that were chosen."""
-        pairs = answers.reshape(len(self._choices), 2, ANSWER_BYTES)
+        pairs = np.frombuffer(answers, np.uint8).reshape(len(self._choices), 2, ANSWER_BYTES)
         return [
             _secret(place, choice, secret.decapsulate(pairs[place, choice].tobytes()))
             for place, (choice, secret) in enumerate(zip(self._choices, self._secrets, strict=True))
         ]
 
 
-def answer(keys: Octets, peer: str) -> tuple[Octets, list[tuple[bytes, bytes]]]:
+def answer(keys: bytes, peer: str) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """The sender's step, from the keys that the peer sent: what to answer, and for each transfer both secrets.
 
     Raises:
@@ -69,18 +69,18 @@ def answer(keys: Octets, peer: str) -> tuple[Octets, list[tuple[bytes, bytes]]]:
     wrong = (
         f"the keys for oblivious transfers that came from {peer} are none: it runs another version of Tacit, or lies"
     )
-    if (_coefficients(keys.reshape(-1, KEY_BYTES)) >= Q).any():
+    if (_coefficients(np.frombuffer(keys, np.uint8).reshape(-1, KEY_BYTES)) >= Q).any():
         raise DivergenceError(wrong)
     texts, secrets = [], []
-    for at in range(0, keys.size, KEY_BYTES):
+    for at in range(0, len(keys), KEY_BYTES):
         try:
-            secret, text = MLKEM768PublicKey.from_public_bytes(keys[at : at + KEY_BYTES].tobytes()).encapsulate()
+            secret, text = MLKEM768PublicKey.from_public_bytes(keys[at : at + KEY_BYTES]).encapsulate()
         except ValueError as error:
             raise DivergenceError(wrong) from error
         place, side = divmod(at // KEY_BYTES, 2)
         texts.append(text)
         secrets.append(_secret(place, side, secret))
-    return np.frombuffer(bytearray(b"".join(texts)), np.uint8), list(zip(secrets[::2], secrets[1::2], strict=True))
+    return b"".join(texts), list(zip(secrets[::2], secrets[1::2], strict=True))
 
 
 def drawn_keys(count: int) -> Octets:

@@ -6,7 +6,7 @@ end (`ways`): the receiver sends 31 bits for each transfer. A transfer is hashed
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -27,6 +27,11 @@ MOST = 1 << 34
 
 WIDTH, LEVELS = 8, 4
 """The most bits of a message of `bits`, and the transfers that one of 16 messages takes."""
+
+
+PIECE = 1 << 15
+"""Transfers that are made, hashed and forgotten at a time. Longer: fewer calls; shorter: their 16 bytes each stay in a
+core's second-level cache."""
 
 
 class Pair(NamedTuple):
@@ -52,6 +57,8 @@ class Tables(NamedTuple):
 Words: TypeAlias = Pair | Choice
 Planes: TypeAlias = Pair | Choice
 Digits: TypeAlias = Tables | Choice
+Use: TypeAlias = Callable[[int, Raw, int, int], None]
+"""Called with the place of an entry, transfers of its end, their first item, and the number of its hash key."""
 
 
 class Transfers:
@@ -88,14 +95,18 @@ class Transfers:
             Pair(_int64(count), _int64(count)) if party == sender else Choice(_uint8(count), _int64(count))
             for party in self._session.party_indices
         ]
-        for first, number, raws in self._pieces(sender, count):
-            for out, raw in zip(outs, raws, strict=True):
-                if isinstance(out, Pair):
-                    at_hand().words(self._key(sender), number, raw.blocks, NO_DELTA, out.zero, first)
-                    at_hand().words(self._key(sender), number, raw.blocks, raw.delta, out.one, first)
-                else:
-                    at_hand().words(self._key(sender), number, raw.blocks, NO_DELTA, out.pad, first)
-                    out.choice[first : first + _chosen(raw).numel()] = _chosen(raw)
+
+        def use(place: int, raw: Raw, first: int, number: int) -> None:
+            out, key = outs[place], self._key(sender)
+            if isinstance(out, Pair):
+                at_hand().words(key, number, raw.blocks, NO_DELTA, out.zero, first)
+                at_hand().words(key, number, raw.blocks, raw.delta, out.one, first)
+            else:
+                at_hand().words(key, number, raw.blocks, NO_DELTA, out.pad, first)
+                choice = _chosen(raw)
+                out.choice[first : first + choice.numel()] = choice
+
+        self._use(sender, count, use)
         return outs
 
     def bits(self, sender: int, count: int, width: int) -> list[Planes]:
@@ -114,15 +125,18 @@ class Transfers:
             else Choice(_uint8(plane), _uint8(width, plane))
             for party in self._session.party_indices
         ]
-        for first, number, raws in self._pieces(sender, count):
-            for out, raw in zip(outs, raws, strict=True):
-                if isinstance(out, Pair):
-                    at_hand().bits(self._key(sender), number, raw.blocks, NO_DELTA, width, out.zero, first)
-                    at_hand().bits(self._key(sender), number, raw.blocks, raw.delta, width, out.one, first)
-                else:
-                    at_hand().bits(self._key(sender), number, raw.blocks, NO_DELTA, width, out.pad, first)
-                    packed = on(out.choice).pack_bits(_chosen(raw))
-                    out.choice[first // 8 : first // 8 + packed.numel()] = packed
+
+        def use(place: int, raw: Raw, first: int, number: int) -> None:
+            out, key = outs[place], self._key(sender)
+            if isinstance(out, Pair):
+                at_hand().bits(key, number, raw.blocks, NO_DELTA, width, out.zero, first)
+                at_hand().bits(key, number, raw.blocks, raw.delta, width, out.one, first)
+            else:
+                at_hand().bits(key, number, raw.blocks, NO_DELTA, width, out.pad, first)
+                choice = on(out.choice).pack_bits(_chosen(raw))
+                out.choice[first // 8 : first // 8 + choice.numel()] = choice
+
+        self._use(sender, count, use)
         return outs
 
     def digits(self, sender: int, count: int, tables: int) -> list[Digits]:
@@ -138,14 +152,17 @@ class Transfers:
             Tables(_int32(tables, count)) if party == sender else Choice(_uint8(count), _uint8(tables, count))
             for party in self._session.party_indices
         ]
-        for first, number, raws in self._pieces(sender, count, LEVELS, (tables + GROUP - 1) // GROUP):
-            for out, raw in zip(outs, raws, strict=True):
-                if isinstance(out, Tables):
-                    at_hand().tables(self._key(sender), number, raw.blocks, raw.delta, tables, out.pads, first)
-                else:
-                    at_hand().entries(self._key(sender), number, raw.blocks, tables, out.pad, first)
-                    b = _chosen(raw).view(LEVELS, -1)
-                    out.choice[first : first + b.shape[1]] = b[0] | b[1] << 1 | b[2] << 2 | b[3] << 3
+
+        def use(place: int, raw: Raw, first: int, number: int) -> None:
+            out, key = outs[place], self._key(sender)
+            if isinstance(out, Tables):
+                at_hand().tables(key, number, raw.blocks, raw.delta, tables, out.pads, first)
+            else:
+                at_hand().entries(key, number, raw.blocks, tables, out.pad, first)
+                b = _chosen(raw).view(LEVELS, -1)
+                out.choice[first : first + b.shape[1]] = b[0] | b[1] << 1 | b[2] << 2 | b[3] << 3
+
+        self._use(sender, count, use, LEVELS, (tables + GROUP - 1) // GROUP)
         return outs
 
     def prepare(self, zero_sends: int, one_sends: int) -> None:
@@ -161,15 +178,26 @@ class Transfers:
         if not 0 <= count <= MOST:
             raise ValueError(f"at most {MOST} transfers are made in one call, not {count}")
 
-    def _pieces(self, sender: int, count: int, each: int = 1, keys: int = 1) -> Iterator[tuple[int, int, list[Raw]]]:
-        """Items of `each` transfers, in pieces: of each its first item, the number of its hash key, its transfers."""
-        step = LARGEST // each
-        for first in range(0, count, step):
-            size = min(step, count - first)
-            raws = self._ways.take(sender, each * size)
-            number = self._numbers[sender]
-            self._numbers[sender] += (size + BATCH - 1) // BATCH * keys
-            yield first, number, raws
+    def _use(self, sender: int, count: int, use: Use, each: int = 1, keys: int = 1) -> None:
+        """Have so many items, of `each` transfers, made and used up in pieces, with `keys` keys of the hash a batch."""
+        start = self._numbers[sender]
+        self._numbers[sender] += (count + BATCH - 1) // BATCH * keys
+        first = 0
+
+        def use_from(place: int, at: int, raw: Raw) -> None:
+            item = first + at // each
+            use(place, raw, item, start + item // BATCH * keys)
+
+        while first < count:
+            rest, left = each * (count - first), self._ways.left(sender)
+            if rest >= LARGEST // 2 and left < PIECE:
+                size = min(rest // PIECE * PIECE, LARGEST)
+                self._ways.fresh(sender, size, PIECE, use_from)
+            else:
+                size = min(rest, PIECE)
+                for place, raw in enumerate(self._ways.take(sender, size)):
+                    use_from(place, 0, raw)
+            first += size // each
 
     def _key(self, sender: int) -> bytes:
         """The key that the keys of the hash come from: both parties know it, and nobody could choose it."""

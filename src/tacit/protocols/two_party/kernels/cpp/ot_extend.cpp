@@ -253,7 +253,7 @@ public:
     Trees& operator=(const Trees&) = delete;
 
     // Of who knows all leaves: the transfers t, their choices (the correction of tree 0), a byte each, and for every other
-    // tree its correction plus that of tree 0, which is sent.
+    // tree its correction plus that of tree 0, which is sent: 31 rows for each chunk.
     void receive(u64 block, Memory t_at, Memory choice_at, Memory sent_at, int threads) const {
         const u64 n = whole_chunks(size(choice_at));
         u8 *choice = elements<u8>(choice_at, n), *sent = elements<u8>(sent_at, (TREES - 1) * (n / 8));
@@ -265,7 +265,7 @@ public:
                 turn(rows, t + 16 * at);
                 unpack(rows.corrections[0], choice + at);
                 for (u64 i = 1; i < TREES; ++i)
-                    add(sent + (i - 1) * (n / 8) + at / 8, rows.corrections[i], rows.corrections[0]);
+                    add(sent + row_of(at, i), rows.corrections[i], rows.corrections[0]);
             }
             forget(&rows, sizeof rows);
         });
@@ -283,7 +283,7 @@ public:
                 fill<false>(keys_, block + at / 128, rows);
                 for (u64 row = LEVELS; row < ROWS; ++row)
                     if (delta[row / 8] >> row % 8 & 1)
-                        add(rows.sums[row], rows.sums[row], sent + (row / LEVELS - 1) * (n / 8) + at / 8);
+                        add(rows.sums[row], rows.sums[row], sent + row_of(at, row / LEVELS));
                 turn(rows, q + 16 * at);
             }
             forget(&rows, sizeof rows);
@@ -291,6 +291,9 @@ public:
     }
 
 private:
+    // Where the row of a tree begins, for the chunk from transfer `at` on.
+    static u64 row_of(u64 at, u64 tree) { return (at / CHUNK * (TREES - 1) + tree - 1) * WIDTH; }
+
     static void unpack(const u8* plane, u8* bits) {
         for (u64 at = 0; at < CHUNK; at += 64) {
             u64 word;

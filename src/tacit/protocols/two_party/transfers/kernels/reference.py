@@ -53,12 +53,12 @@ class Trees:
         """Make transfers from blocks `block` and on of the key streams, by whoever has all leaves.
 
         Written are t int64 [n, 2], the choices uint8 [n] of 0 and 1, which are the correction of tree 0, and what is
-        sent, uint8 [31, n / 8]: for every other tree its correction plus that of tree 0.
+        sent, uint8 [n / 2048, 31, 256]: for every other tree its correction plus that of tree 0.
         """
         rows, corrections = self._rows(block, _chunks(choice.numel()), 0)
         t.copy_(_turned(rows))
         choice.numpy()[:] = np.unpackbits(corrections[0], bitorder="little")
-        sent.numpy()[:] = corrections[1:] ^ corrections[0]
+        sent.numpy()[:] = (corrections[1:] ^ corrections[0]).reshape(TREES - 1, -1, CHUNK // 8).transpose(1, 0, 2)
 
     def send(self, delta: bytes, block: int, sent: Tensor, q: Tensor) -> None:
         """Make transfers q int64 [n, 2] from what the receiver has sent, by whoever lacks leaf 0 of each tree.
@@ -68,7 +68,7 @@ class Trees:
         rows, _ = self._rows(block, _chunks(q.shape[0]), 1)
         for row in range(LEVELS, 128):
             if delta[row // 8] >> row % 8 & 1:
-                rows[row] ^= sent[row // LEVELS - 1].numpy()
+                rows[row] ^= sent[:, row // LEVELS - 1].numpy().reshape(-1)
         q.copy_(_turned(rows))
 
     def _rows(self, block: int, count: int, first: int) -> tuple[Octets, Octets]:
