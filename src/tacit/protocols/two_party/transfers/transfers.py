@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from tacit.errors import ConfigError
-from tacit.protocols.two_party.transfers.kernels import BATCH, GROUP, at_hand
-from tacit.protocols.two_party.transfers.ways import LARGEST, NO_DELTA, Raw, Ways
+from tacit.protocols.two_party.transfers.kernels import BATCH, SIDE_BY_SIDE, at_hand
+from tacit.protocols.two_party.transfers.ways import GROUP, NO_DELTA, Raw, Ways
 from tacit.ring.kernels import on
 from tacit.ring.memory import space
 from tacit.ring.prg import derive_key
@@ -162,7 +162,7 @@ class Transfers:
                 b = _chosen(raw).view(LEVELS, -1)
                 out.choice[first : first + b.shape[1]] = b[0] | b[1] << 1 | b[2] << 2 | b[3] << 3
 
-        self._use(sender, count, use, LEVELS, (tables + GROUP - 1) // GROUP)
+        self._use(sender, count, use, LEVELS, (tables + SIDE_BY_SIDE - 1) // SIDE_BY_SIDE)
         return outs
 
     def prepare(self, zero_sends: int, one_sends: int) -> None:
@@ -190,8 +190,8 @@ class Transfers:
 
         while first < count:
             rest, left = each * (count - first), self._ways.left(sender)
-            if rest >= LARGEST // 2 and left < PIECE:
-                size = min(rest // PIECE * PIECE, LARGEST)
+            if rest >= GROUP and left < PIECE:
+                size = min(rest // PIECE * PIECE, GROUP)
                 self._ways.fresh(sender, size, PIECE, use_from)
             else:
                 size = min(rest, PIECE)

@@ -20,11 +20,15 @@ from tacit.protocols.two_party.transfers.kernels import CHUNK, TREES, Trees, at_
 from tacit.ring.memory import space
 from tacit.session.session import Session
 
-__all__ = ["LARGEST", "NO_DELTA", "Raw", "Ways"]
+__all__ = ["GROUP", "LARGEST", "NO_DELTA", "Raw", "Ways"]
 
 SMALLEST, LARGEST = 1 << 13, 1 << 20
 """Transfers of the first batch, and of the largest; each is twice the one before. Larger: fewer exchanges, each taking
 the time of a message; smaller: less that is never used, and less memory (18 bytes each at either end)."""
+
+GROUP = 1 << 18
+"""Transfers that are made at once for one use. More: fewer messages, of 1 MB; fewer: whoever sends them waits less for
+the first ones."""
 
 BLOCK = 128
 """Transfers for which a block of each key stream is used."""
@@ -123,33 +127,27 @@ class Ways:
 
         `use` gets the place of an entry of `take`, the place of the first transfer, and transfers in memory that the
         next ones are written to, so that they stay in the cache of a core from where they are made to where they are
-        hashed: of 10^6 a transfer takes 3.7 ns so, and 5 to 7 by way of the memory.
+        hashed: of 10^6 a transfer takes 3.7 ns so, and 5 to 7 by way of the memory. The receiver waits for nothing.
         """
         if not self._begun:
             self._set_up()
-        way, names = self._ways[sender], self._session.parties
-        sends, receives, waiting = [], [], []
-        block = way.next_blocks(count)
-        for place, end in enumerate(way.ends):
-            travels = _travelling(count)
-            parcel = Parcel(names[1 - sender], names[sender], travels)
+        way, names, transport = self._ways[sender], self._session.parties, self._session.transport
+        block, travelling = way.next_blocks(count), (names[1 - sender], names[sender])
+        for end in sorted(way.ends, key=lambda end: end.sends):
+            place = way.ends.index(end)
+            travels, choice = _travelling(count), space((0 if end.sends else size,), torch.uint8)
+            blocks = space((size, 2), torch.int64)
             if end.sends:
-                receives.append(parcel)
-                waiting.append((place, end, travels))
-                continue
-            sends.append(parcel)
-            t, choice = space((size, 2), torch.int64), space((size,), torch.uint8)
+                transport.receive(Parcel(*travelling, travels))
             for at in range(0, count, size):
                 part = travels[at // CHUNK : (at + size) // CHUNK]
-                end.trees.receive(block + at // BLOCK, t, choice, part)
-                use(place, at, Raw(t, NO_DELTA, choice))
-        self._session.transport.exchange(sends, receives)
-        for place, end, travels in waiting:
-            q = space((size, 2), torch.int64)
-            for at in range(0, count, size):
-                part = travels[at // CHUNK : (at + size) // CHUNK]
-                end.trees.send(end.delta, block + at // BLOCK, part, q)
-                use(place, at, Raw(q, end.delta, None))
+                if end.sends:
+                    end.trees.send(end.delta, block + at // BLOCK, part, blocks)
+                else:
+                    end.trees.receive(block + at // BLOCK, blocks, choice, part)
+                use(place, at, Raw(blocks, end.delta, None if end.sends else choice))
+            if not end.sends:
+                transport.send(Parcel(*travelling, travels))
         way.used = True
         self._session.meter.ahead({names[1 - sender]: (TREES - 1) * count // 8})
 

@@ -14,7 +14,7 @@ import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from torch import Tensor
 
-__all__ = ["BATCH", "CHUNK", "GROUP", "TREES", "Reference", "Trees"]
+__all__ = ["BATCH", "CHUNK", "SIDE_BY_SIDE", "TREES", "Reference", "Trees"]
 
 TREES, LEAVES, LEVELS = 32, 16, 4
 """Trees, of so many leaves, and the bits of Δ that each has. Larger trees: fewer bits sent for a transfer, TREES - 1,
@@ -28,7 +28,7 @@ BATCH = 1024
 """Transfers that are hashed with one key. A guess at Δ by way of a key tries all transfers of a batch at once, so 2^118
 guesses are wanted; larger batches want fewer, smaller ones more keys (one takes 60 ns, 0.06 ns a transfer)."""
 
-GROUP = 64
+SIDE_BY_SIDE = 64
 """Tables whose entries, of two bits, come out of one hash of 128 bits."""
 
 Octets = npt.NDArray[np.uint8]
@@ -167,9 +167,9 @@ def _hashed(key: bytes, number: int, groups: int, group: int, x: Blocks) -> Bloc
 
 
 def _entries(key: bytes, number: int, x: Blocks, tables: int) -> list[Blocks]:
-    groups = (tables + GROUP - 1) // GROUP
+    groups = (tables + SIDE_BY_SIDE - 1) // SIDE_BY_SIDE
     hashed = [_hashed(key, number, groups, g, x) for g in range(groups)]
-    places = [(hashed[t // GROUP][:, t % GROUP // 32], 2 * (t % 32)) for t in range(tables)]
+    places = [(hashed[t // SIDE_BY_SIDE][:, t % SIDE_BY_SIDE // 32], 2 * (t % 32)) for t in range(tables)]
     return [half >> np.uint64(shift) & np.uint64(3) for half, shift in places]
 
 
