@@ -23,8 +23,9 @@ from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from tacit.functions.maximum import Maximum
+from tacit.functions.maximum import Maximum, even_plan
 from tacit.functions.reciprocal import INVERSE
 from tacit.protocols.number import Number
 from tacit.protocols.values import Bits
@@ -188,10 +189,14 @@ def _choose(gain: Number, values: Number | None, scoring: Scoring) -> Best:
     """The largest of all candidates, and what belongs to it."""
     protocol = gain.protocol
     candidates, trees, nodes = gain.shape
-    protocol.together(gain, *([values] if values is not None else []))
+    players, plan = even_plan(candidates, trees * nodes, protocol.prices)
     flat = gain.move(lambda t: t.reshape(candidates, -1), view=False)
-    winner = Maximum(flat).winner
-    coarse = flat.settle()
+    if players > candidates:
+        flat = flat.linear(lambda t: pad(t, (0, 0, 0, players - candidates)))
+        flat = flat.plus(_last(players, players - candidates) * -(1 << GAIN_BITS + 2))
+    protocol.together(flat, *([values] if values is not None else []))
+    winner = Maximum(flat, plan=plan).winner.move(lambda t: t[:candidates], view=False)
+    coarse = flat.settle().move(lambda t: t[:candidates], view=False)
     odd = protocol.odd(winner)
     protocol.together(winner, odd)
     pairs = [(winner, coarse)]
@@ -205,3 +210,8 @@ def _choose(gain: Number, values: Number | None, scoring: Scoring) -> Best:
     best = chosen[0].sum([0]) - coarse.move(lambda t: t[0], view=False)
     leaves = None if values is None else -chosen[1].sum([1])
     return Best(hot, best.move(lambda t: t.view(trees, nodes), view=False), leaves, odd)
+
+
+def _last(count: int, some: int) -> Tensor:
+    """A column of zeros that ends in so many ones."""
+    return (torch.arange(count) >= count - some).to(torch.int64).view(-1, 1)

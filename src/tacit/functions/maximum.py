@@ -15,7 +15,7 @@ from tacit.protocols.number import Number
 from tacit.protocols.protocol import Prices
 from tacit.protocols.values import Bits
 
-__all__ = ["Maximum"]
+__all__ = ["Maximum", "Plan", "even_plan"]
 
 ROUND = 200_000
 """Bytes that a round is worth. More: larger groups, fewer rounds, more bytes. Measured with maxima of ten: with a round
@@ -26,6 +26,7 @@ LARGEST = 10
 """Players of the largest group: a winner is the conjunction of so many bits less one, and tables double with each."""
 
 Sizes = tuple[int, ...]
+Plan = tuple[Sizes, ...]
 
 
 class Level(NamedTuple):
@@ -59,12 +60,13 @@ class Maximum:
     Reveals: nothing.
     """
 
-    def __init__(self, x: Number, *, largest: bool = True) -> None:
+    def __init__(self, x: Number, *, largest: bool = True, plan: Plan | None = None) -> None:
+        """`plan` has the sizes of the groups of each level, for a caller who knows better ones."""
         self._like = x
         self._largest = largest
         x = x if largest else -x
         self._levels: list[Level] = []
-        for sizes in _plan(x.shape[0], x.shape[1:].numel(), x.protocol.prices):
+        for sizes in plan or _plan(x.shape[0], x.shape[1:].numel(), x.protocol.prices):
             x = self._levels[-1].advance() if self._levels else x
             self._levels.append(_matches(x, sizes) if _alone(x, sizes) else _groups(x, sizes))
         self._first = x
@@ -196,13 +198,13 @@ def _slice(start: int, stop: int | None, step: int) -> Callable[[Tensor], Tensor
 
 
 @cache
-def _plan(players: int, rows: int, prices: Prices) -> tuple[Sizes, ...]:
+def _plan(players: int, rows: int, prices: Prices) -> Plan:
     """The sizes of the groups of each level, of those with more than one player."""
     return _cheapest(players, rows, prices)[1]
 
 
 @cache
-def _cheapest(players: int, rows: int, prices: Prices) -> tuple[int, tuple[Sizes, ...]]:
+def _cheapest(players: int, rows: int, prices: Prices) -> tuple[int, Plan]:
     if players <= 1:
         return 0, ()
     options = []
@@ -215,10 +217,33 @@ def _cheapest(players: int, rows: int, prices: Prices) -> tuple[int, tuple[Sizes
     return min(options, key=lambda option: option[0])
 
 
+def even_plan(players: int, rows: int, prices: Prices) -> tuple[int, Plan]:
+    """Levels of groups of one size s, for so many players or more, which are s to the power of the levels.
+
+    Where some players can never win, there may be more of them: groups of a size take one round together, where groups
+    of two take two. And groups may be larger, with two rounds for the conjunction of up to a hundred bits.
+    """
+    options = []
+    for levels in range(1, max(players, 2).bit_length() + 1):
+        size = next(s for s in range(2, players + 2) if s**levels >= players)
+        groups = [size ** (levels - 1 - k) for k in range(levels)]
+        if size <= LARGEST**2:
+            cost = sum(_cost((size,) * n, rows, prices) for n in groups)
+            options.append((cost, size**levels, tuple((size,) * n for n in groups)))
+    _, count, plan = min(options)
+    return count, plan
+
+
 def _cost(sizes: Sizes, rows: int, prices: Prices) -> int:
     """What a level costs, in bytes."""
     if max(sizes) == 2:
         return 4 * ROUND + rows * (prices.compared + prices.chosen) * sizes.count(2)
     compared = prices.compared * sum(s * (s - 1) // 2 for s in sizes)
-    tables = sum(s << (s - 1) for s in sizes) // 8
-    return 5 * ROUND + rows * (compared + tables + prices.chosen * sum(sizes))
+    tables = sum(s * _table(s - 1) for s in sizes) // 8
+    rounds = 5 if max(sizes) <= LARGEST + 1 else 6
+    return rounds * ROUND + rows * (compared + tables + prices.chosen * sum(sizes))
+
+
+def _table(bits: int) -> int:
+    """The bits that a conjunction is looked up in: of more than ten, ten at a time."""
+    return (bits // LARGEST << LARGEST) + (1 << bits % LARGEST)
