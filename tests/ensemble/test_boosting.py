@@ -144,6 +144,94 @@ def test_edges_lie_between_numbers_and_leave_as_many_to_either_side(random: np.r
     assert edges_of(torch.tensor([-(1 << 62) + 1, (1 << 62) - 1]), 2).tolist() == [0]
 
 
+def test_three_classes_have_a_tree_each(session: Session, random: np.random.Generator) -> None:
+    x, odds = drawn(random, 120, 4)
+    y = np.digitize(odds, np.quantile(odds, [0.3, 0.6]))
+    labels = tacit.share(torch.from_numpy(y), owner="bob", classes=3)
+    model = GradientBoostingClassifier(n_estimators=2, max_depth=2, max_bins=6, learning_rate=0.5)
+
+    model.fit(shared(x, 2, 2), labels)
+
+    trees, scores = revealed(model), np.log(np.bincount(y) / 120) + np.zeros((120, 3))
+    for k in range(2):
+        p = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+        for c in range(3):
+            g, h = p[:, c] - (y == c), 2 * p[:, c] * (1 - p[:, c])
+            check_tree(trees, 3 * k + c, x, g, h, bins=6, rate=0.5)
+        scores += np.stack([trees.values(3 * k + c, x)[:, 0] for c in range(3)], 1)
+    found = tacit.reveal(model.predict_proba(shared(x, 2, 2))).numpy()
+    assert found == pytest.approx(np.exp(scores) / np.exp(scores).sum(1, keepdims=True), abs=2e-3)
+    assert (tacit.reveal(model.predict(shared(x, 2, 2))).numpy() == scores.argmax(1)).mean() > 0.99
+    assert model.classes_ == [0, 1, 2]
+
+
+def test_weights_count_rows_as_often(session: Session, random: np.random.Generator) -> None:
+    x, odds = drawn(random, 100, 4)
+    y = (odds > 0).astype(np.int64)
+    weights = np.where(y == 1, 3.0, 0.5)
+    settings: dict[str, Any] = {"n_estimators": 1, "max_depth": 2, "max_bins": 6, "learning_rate": 1.0}
+    labels = tacit.share(torch.from_numpy(y), owner="bob")
+
+    for model in (
+        GradientBoostingClassifier(**settings, base_score=0.5, class_weight={0: 0.5, 1: 3.0}).fit(
+            shared(x, 2, 2), labels
+        ),
+        GradientBoostingClassifier(**settings, base_score=0.5).fit(
+            shared(x, 2, 2), labels, tacit.share(torch.from_numpy(weights), owner="alice")
+        ),
+    ):
+        check_tree(revealed(model), 0, x, weights * (0.5 - y), weights / 4, bins=6, rate=1.0)
+
+
+def test_rows_and_columns_are_drawn_in_public(session: Session, random: np.random.Generator) -> None:
+    x, odds = drawn(random, 80, 6)
+    y = tacit.share(torch.from_numpy((odds > 0).astype(np.int64)), owner="bob")
+    settings: dict[str, Any] = {"n_estimators": 6, "max_depth": 2, "max_bins": 4, "random_state": 3}
+
+    one = GradientBoostingClassifier(**settings, colsample_bytree=0.34, subsample=0.5).fit(shared(x, 3, 3), y)
+    same = GradientBoostingClassifier(**settings, colsample_bytree=0.34, subsample=0.5).fit(shared(x, 3, 3), y)
+
+    trees = revealed(one)
+    assert max(len(set(row) - {-1}) for row in trees.columns.tolist()) <= 2
+    assert len(set(trees.columns.flatten().tolist()) - {-1}) > 2
+    assert (abs(trees.gains - revealed(same).gains) < 0.2).mean() > 0.5
+
+
+def test_early_stopping_keeps_the_best_trees(session: Session, random: np.random.Generator) -> None:
+    x, _ = drawn(random, 100, 4)
+    y = tacit.share(torch.from_numpy((random.random(100) < 0.5).astype(np.int64)), owner="bob")
+    model = GradientBoostingClassifier(
+        n_estimators=12, max_depth=3, max_bins=8, learning_rate=1.0, early_stopping_rounds=2, validation_fraction=0.3
+    )
+
+    model.fit(shared(x, 2, 2), y)
+
+    losses = model.validation_scores_
+    assert model.n_estimators_ == 1 + losses.index(min(losses)) == len(revealed(model).columns)
+    assert len(losses) in (12, model.n_estimators_ + 2)
+    assert sum(entry.name == "validation loss" for entry in session.ledger.entries) == len(losses)
+    with pytest.raises(DataError, match="none is left"):
+        GradientBoostingClassifier(early_stopping_rounds=1, validation_fraction=1.0).fit(shared(x, 2, 2), y)
+
+
+def test_owners_that_have_their_splits_predict_the_same(session: Session, random: np.random.Generator) -> None:
+    x, odds = drawn(random, 90, 5)
+    y = tacit.share(torch.from_numpy((odds > 0).astype(np.int64)), owner="bob")
+    model = GradientBoostingClassifier(n_estimators=3, max_depth=3, max_bins=8, reveal_splits=True)
+    model.fit(shared(x, 3, 2), y)
+    parts = shared(x, 3, 2)
+
+    before = session.meter.cost.rounds
+    fast = tacit.reveal(model.decision_function(parts))
+    rounds = session.meter.cost.rounds - before
+
+    assert rounds <= 3 + 2
+    joined = torch.cat(parts, 1)
+    assert torch.equal(tacit.reveal(model.decision_function(joined)), fast)
+    lines = {entry.name for entry in session.ledger.entries}
+    assert {"splits of alice", "splits of bob"} <= lines
+
+
 MISUSES: dict[str, tuple[Callable[[Any, Any], Any], type[Exception], str]] = {
     "plain columns": (lambda x, y: ([torch.zeros(6, 2)], y), DataError, r"X\[0\] is no secret"),
     "joined columns": (lambda x, y: (torch.cat(x, 1), y), DataError, "no single owner knows"),
@@ -186,6 +274,8 @@ def test_what_cannot_be_fitted_is_refused(session: Session, name: str) -> None:
         {"class_weight": {2: 1.0}},
         {"class_weight": "equal"},
         {"random_state": -1},
+        {"early_stopping_rounds": 0},
+        {"validation_fraction": 0.0},
     ],
 )
 def test_parameters_out_of_range_are_refused(session: Session, parameters: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Trees on columns that several owners hold, with scikit-learn's names: see docs/trees.md."""
 
 from tacit.ensemble.boosting import GradientBoostingClassifier, GradientBoostingRegressor
+from tacit.ensemble.forest import RandomForestClassifier
 
-__all__ = ["GradientBoostingClassifier", "GradientBoostingRegressor"]
+__all__ = ["GradientBoostingClassifier", "GradientBoostingRegressor", "RandomForestClassifier"]

@@ -15,15 +15,16 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from tacit.api import reveal
 from tacit.data.batches import leads, progress_bar
 from tacit.ensemble import targets
 from tacit.ensemble.columns import Columns, binned, parts_of
-from tacit.ensemble.estimator import Estimator, check_fraction, check_whole
-from tacit.ensemble.grow import grow
+from tacit.ensemble.estimator import Estimator, barred_columns, check_fraction, check_whole
+from tacit.ensemble.grow import Barred, grow
 from tacit.ensemble.losses import Logistic, Loss, Multinomial, Squared
 from tacit.ensemble.splits import Scoring
 from tacit.ensemble.trees import Trees
-from tacit.errors import ConfigError
+from tacit.errors import ConfigError, DataError
 from tacit.functions.labels import by_owner
 from tacit.functions.linear import fractional
 from tacit.functions.maximum import Maximum
@@ -48,6 +49,9 @@ class _Boosting(Estimator):
     learning_rate: float
     subsample: float
     colsample_bytree: float
+    early_stopping_rounds: int | None
+    validation_fraction: float
+    reveal_splits: bool
     progress: bool
 
     def _check(self) -> None:
@@ -55,6 +59,9 @@ class _Boosting(Estimator):
         check_fraction("learning_rate", self.learning_rate)
         check_fraction("subsample", self.subsample)
         check_fraction("colsample_bytree", self.colsample_bytree)
+        check_fraction("validation_fraction", self.validation_fraction)
+        if self.early_stopping_rounds is not None:
+            check_whole("early_stopping_rounds", self.early_stopping_rounds, 1, 100_000)
 
     def _boost(
         self,
@@ -71,6 +78,8 @@ class _Boosting(Estimator):
         columns = binned(parts, self.max_bins)
         scores = start.move(lambda t: t.expand(rows, outputs).contiguous(), view=False)
         drawn = self._drawn()
+        held = self._held_out(rows, drawn)
+        watch = _Watch(loss, y, held, self.early_stopping_rounds)
         grown = []
         w, most = weights
         with progress_bar(self.n_estimators, shown=self.progress and leads(parts)) as advance:
@@ -88,28 +97,42 @@ class _Boosting(Estimator):
                     least=loss.least if w is None else None,
                 )
                 sums = _sums(g, h)
-                if self.subsample < 1:
-                    sums = _of_rows(sums, self.subsample, drawn)
+                if self.subsample < 1 or held is not None:
+                    sums = _of_rows(sums, self.subsample, held, drawn)
                 barred = self._barred(columns, outputs, drawn)
                 tree = grow(columns, sums, self.max_depth, scoring, barred)
                 grown.append(tree)
+                assert tree.update is not None
                 scores = scores + tree.update.move(lambda t: t.squeeze(2), view=False)
                 advance(f"tree {k + 1}/{self.n_estimators}")
+                if watch.stops(scores):
+                    break
+        self.validation_scores_ = watch.losses
+        grown = grown[: watch.best or len(grown)]
+        self.n_estimators_ = len(grown)
         self.trees_ = Trees.of(columns, grown)
         self._start = start
         self.n_features_in_ = self.trees_.columns
+        if self.reveal_splits:
+            self.trees_.give_splits(columns)
 
-    def _barred(self, columns: Sequence[Columns], trees: int, drawn: torch.Generator | None) -> Tensor | None:
-        """The candidates of columns that a tree may not look at, [candidates, trees]."""
-        if self.colsample_bytree == 1:
+    def _held_out(self, rows: int, drawn: torch.Generator | None) -> Tensor | None:
+        """The rows that no tree is grown on, if early stopping needs some; public."""
+        if self.early_stopping_rounds is None:
             return None
+        count = max(1, round(rows * self.validation_fraction))
+        if count >= rows:
+            raise DataError(f"early stopping holds {count} of {rows} rows out, and none is left to grow trees on")
+        return torch.randperm(rows, generator=drawn)[:count]
+
+    def _barred(self, columns: Sequence[Columns], trees: int, drawn: torch.Generator | None) -> Barred | None:
+        """The candidates of columns that a tree may not look at."""
         count = sum(c.columns for c in columns)
         keep = max(1, round(count * self.colsample_bytree))
-        barred = torch.ones(count, trees, dtype=torch.bool)
-        for tree in range(trees):
-            barred[torch.randperm(count, generator=drawn)[:keep], tree] = False
-        some = barred.repeat_interleave(self.max_bins - 1, 0)
-        return torch.cat([torch.zeros(1, trees, dtype=torch.bool), some])
+        if keep == count:
+            return None
+        barred = barred_columns(count, keep, self.max_bins, (trees, 1), drawn)
+        return lambda nodes: barred
 
     def _scores(self, x: Tensor | Sequence[Tensor]) -> Number:
         """F of each row, [rows, outputs]."""
@@ -135,14 +158,38 @@ def _sums(g: Number, h: Number) -> Number:
     return g.combined(lambda a, b: torch.stack([a, b], 2), h)
 
 
-def _of_rows(sums: Number, share: float, drawn: torch.Generator | None) -> Number:
+def _of_rows(sums: Number, share: float, held: Tensor | None, drawn: torch.Generator | None) -> Number:
     """Zeros in all rows but those that each tree is grown on."""
     rows, trees, _ = sums.shape
-    keep = max(1, round(rows * share))
-    chosen = torch.zeros(rows, trees, 1, dtype=torch.int64)
-    for tree in range(trees):
-        chosen[torch.randperm(rows, generator=drawn)[:keep], tree] = 1
+    order = torch.rand(rows, trees, generator=drawn, dtype=torch.float64)
+    if held is not None:
+        order[held] = 2.0
+    left = rows - (0 if held is None else len(held))
+    keep = max(1, round(left * share))
+    chosen = torch.zeros(rows, trees, dtype=torch.int64).scatter(0, order.argsort(0)[:keep], 1).unsqueeze(2)
     return sums.linear(lambda t: t * chosen.to(t.device))
+
+
+class _Watch:
+    """The loss on rows that were held out, revealed to all after each tree, and when it has stopped falling."""
+
+    def __init__(self, loss: Loss, y: Number, held: Tensor | None, patience: int | None) -> None:
+        self._loss, self._y, self._held, self._patience = loss, y, held, patience
+        self.losses: list[float] = []
+
+    @property
+    def best(self) -> int | None:
+        """How many trees have the lowest loss, the first of them."""
+        return 1 + self.losses.index(min(self.losses)) if self.losses else None
+
+    def stops(self, scores: Number) -> bool:
+        """Whether the loss is no lower than so many trees before."""
+        if self._held is None or self._patience is None:
+            return False
+        held = self._held
+        f, y = (secret(x.move(lambda t: t[held.to(t.device)], view=False)) for x in (scores, self._y))
+        self.losses.append(float(reveal(self._loss.mean(f, y), to="all", name="validation loss")))
+        return len(self.losses) - (self.best or 0) >= self._patience
 
 
 class GradientBoostingClassifier(_Boosting):
@@ -167,6 +214,11 @@ class GradientBoostingClassifier(_Boosting):
         n_classes: how many classes there are, if not two or what `tacit.share(…, classes=…)` was told.
         random_state: seed of the public choices; the session's generator if not given.
         base_score: the probability to start from, for two classes; the share of ones, if their owner knows it.
+        early_stopping_rounds: stop after so many trees that did not lower the loss on rows that are held out, and keep
+            the best number of trees. Reveals that loss to all after each tree, named "validation loss".
+        validation_fraction: the share of rows that are held out for that, drawn in public.
+        reveal_splits: give every owner the splits on its own columns, named "splits of" and the owner. Predictions for
+            rows whose columns their owners have need neither products nor comparisons then.
         progress: whether to show a progress bar where there is a terminal.
     """
 
@@ -185,6 +237,9 @@ class GradientBoostingClassifier(_Boosting):
         n_classes: int | None = None,
         random_state: int | None = None,
         base_score: float | None = None,
+        early_stopping_rounds: int | None = None,
+        validation_fraction: float = 0.1,
+        reveal_splits: bool = False,
         progress: bool = True,
     ) -> None:
         self.n_estimators = n_estimators
@@ -199,6 +254,9 @@ class GradientBoostingClassifier(_Boosting):
         self.n_classes = n_classes
         self.random_state = random_state
         self.base_score = base_score
+        self.early_stopping_rounds = early_stopping_rounds
+        self.validation_fraction = validation_fraction
+        self.reveal_splits = reveal_splits
         self.progress = progress
 
     @override
@@ -306,6 +364,9 @@ class GradientBoostingRegressor(_Boosting):
         subsample: float = 1.0,
         colsample_bytree: float = 1.0,
         random_state: int | None = None,
+        early_stopping_rounds: int | None = None,
+        validation_fraction: float = 0.1,
+        reveal_splits: bool = False,
         progress: bool = True,
     ) -> None:
         self.n_estimators = n_estimators
@@ -317,6 +378,9 @@ class GradientBoostingRegressor(_Boosting):
         self.subsample = subsample
         self.colsample_bytree = colsample_bytree
         self.random_state = random_state
+        self.early_stopping_rounds = early_stopping_rounds
+        self.validation_fraction = validation_fraction
+        self.reveal_splits = reveal_splits
         self.progress = progress
 
     @override

@@ -18,7 +18,7 @@ from tacit.protocols.number import Number
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import secret
 
-__all__ = ["DEEPEST", "Estimator", "check_fraction", "check_whole"]
+__all__ = ["DEEPEST", "Estimator", "barred_columns", "check_fraction", "check_whole"]
 
 DEEPEST = 10
 """The most levels of a tree. Every tree has them all: 2^10 leaves, and as many sums for each edge on the last level."""
@@ -135,6 +135,13 @@ def _importances(trees: Trees) -> Number:
     flat = trees.features.move(lambda t: t.flatten(1), view=False)
     gains = trees.gains.move(lambda t: t.reshape(-1, 1), view=False)
     return protocol.bilinear(flat, gains, torch.matmul).move(lambda t: t.squeeze(1), view=False)
+
+
+def barred_columns(count: int, keep: int, bins: int, nodes: tuple[int, int], drawn: torch.Generator | None) -> Tensor:
+    """The candidates, of shape [candidates, *nodes], of all columns but so many, which are drawn for each node."""
+    order = torch.rand(count, *nodes, generator=drawn, dtype=torch.float64).argsort(0)
+    barred = torch.ones(count, *nodes, dtype=torch.bool).scatter(0, order[:keep], False)
+    return torch.cat([torch.zeros(1, *nodes, dtype=torch.bool), barred.repeat_interleave(bins - 1, 0)])
 
 
 def check_whole(name: str, value: Any, low: int, high: int) -> None:

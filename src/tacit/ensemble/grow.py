@@ -13,7 +13,7 @@ tell of the data.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -25,9 +25,12 @@ from tacit.protocols.number import Number
 from tacit.protocols.values import Bits
 from tacit.ring.kernels import matmul
 
-__all__ = ["Grown", "children", "grow", "leaf_values"]
+__all__ = ["Barred", "Grown", "children", "grow", "leaf_values"]
 
 T = TypeVar("T", Number, Bits)
+
+
+Barred = Callable[[int], Tensor]
 
 
 class Grown(NamedTuple):
@@ -39,14 +42,23 @@ class Grown(NamedTuple):
     """[trees, inner nodes]."""
     leaves: Number
     """[trees, outputs, leaves], with the learning rate."""
-    update: Number
-    """[rows, trees, outputs]: the value of each row's leaf."""
+    update: Number | None
+    """[rows, trees, outputs]: the value of each row's leaf, if asked for."""
 
 
-def grow(columns: Sequence[Columns], sums: Number, depth: int, scoring: Scoring, barred: Tensor | None = None) -> Grown:
+def grow(
+    columns: Sequence[Columns],
+    sums: Number,
+    depth: int,
+    scoring: Scoring,
+    barred: Barred | None = None,
+    *,
+    update: bool = True,
+) -> Grown:
     """Grow trees of a depth for gradients and curvatures [rows, trees, outputs and 1].
 
     `sums` has the session's fractional bits by name; the curvatures, its last output, have those of `scoring`.
+    `barred` says for a number of nodes which candidates are none, [candidates, trees, nodes or 1].
     """
     weights = sums.move(lambda t: t.unsqueeze(-1), view=False)
     level: Number | None = None
@@ -56,20 +68,22 @@ def grow(columns: Sequence[Columns], sums: Number, depth: int, scoring: Scoring,
         left = _histogram(columns, weights)
         level = left if level is None else children(left, level - left)
         sides = level.combined(lambda t: torch.stack([t, t[:1] - t]))
-        levels.append(best_splits(sides, scoring, barred, leaves=k == depth - 1))
+        none = None if barred is None else barred(1 << k)
+        levels.append(best_splits(sides, scoring, none, leaves=k == depth - 1))
+        if k == depth - 1 and not update:
+            break
         go = _routed(columns, levels[-1].odd, levels[-1].winner.shape[1:])
         lefts = go if paths is None else paths & go
         rights = go.invert() if paths is None else paths ^ lefts
         paths = children(lefts, rights)
         if k < depth - 1:
             weights = _weighted(lefts, sums)
-    assert paths is not None
     leaves = levels[-1].leaves
     assert leaves is not None
     leaves = leaves.linear(lambda t: t.movedim(0, -1).flatten(-2))
     splits = levels[0].winner.combined(lambda *t: torch.cat(t, -1), *(b.winner for b in levels[1:]))
     gains = levels[0].gain.combined(lambda *t: torch.cat(t, -1), *(b.gain for b in levels[1:]))
-    return Grown(splits, gains, leaves, leaf_values(paths, leaves))
+    return Grown(splits, gains, leaves, leaf_values(paths, leaves) if update and paths is not None else None)
 
 
 def _histogram(columns: Sequence[Columns], weights: Number) -> Number:

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax, mse_loss
 from typing_extensions import override
 
 from tacit.functions.sigmoid import sigmoid
@@ -34,6 +36,10 @@ class Loss(ABC):
     def gradients(self, scores: Number, targets: Number) -> tuple[Number, Number]:
         """The derivatives by each row's score, and the second ones, with at most `CURVATURE_BITS`."""
 
+    @abstractmethod
+    def mean(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of some rows."""
+
 
 class Squared(Loss):
     """(F - y)² / 2."""
@@ -45,6 +51,10 @@ class Squared(Loss):
     def gradients(self, scores: Number, targets: Number) -> tuple[Number, Number]:
         ones = torch.full(tuple(scores.shape), 1 << scores.protocol.frac_bits)
         return scores - targets, scores.protocol.public(ones, scores.protocol.frac_bits)
+
+    @override
+    def mean(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return mse_loss(scores, targets)
 
 
 class Logistic(Loss):
@@ -58,6 +68,10 @@ class Logistic(Loss):
         p = sigmoid(scores).settle()
         return p - targets, _curvature(p, 1)
 
+    @override
+    def mean(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return binary_cross_entropy_with_logits(scores, targets)
+
 
 class Multinomial(Loss):
     """Cross-entropy, with a tree for each class:  p - y and 2 p (1 - p), as XGBoost has it, with p = softmax F."""
@@ -69,6 +83,10 @@ class Multinomial(Loss):
     def gradients(self, scores: Number, targets: Number) -> tuple[Number, Number]:
         p = Softmax.of(scores, 1).value().settle()
         return p - targets, _curvature(p, 2)
+
+    @override
+    def mean(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return -(log_softmax(scores, 1) * targets).sum(1).mean()
 
 
 def _curvature(p: Number, times: int) -> Number:

@@ -116,7 +116,7 @@ class Best(NamedTuple):
 def best_splits(sides: Number, scoring: Scoring, barred: Tensor | None = None, *, leaves: bool = False) -> Best:
     """Find them, from the sums of [sides, candidates, trees, outputs and H, nodes].
 
-    `barred` [candidates, trees] says which candidates are none.
+    `barred` [candidates, trees, nodes or 1] says which candidates are none.
     """
     protocol = sides.protocol
     protocol.together(sides)
@@ -181,7 +181,7 @@ def _without(gain: Number, light: Bits | None, barred: Tensor | None) -> Number:
     public = torch.zeros(gain.shape, dtype=torch.int64)
     public[0] = 4 << max(gain.frac_bits - 16, 0)  # what roundings may make of nothing
     if barred is not None:
-        public -= torch.where(barred.unsqueeze(-1), others, 0)
+        public -= torch.where(barred, others, 0)
     return gain.plus(public)
 
 

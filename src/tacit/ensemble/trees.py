@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from tacit.api import reveal
 from tacit.ensemble.columns import Columns, coarse
 from tacit.ensemble.grow import Grown, children, leaf_values
 from tacit.errors import DataError
 from tacit.protocols.number import Number
+from tacit.protocols.remembered import owned
 from tacit.protocols.values import Bits
+from tacit.ring.fixed_point import encode
 from tacit.ring.kernels import matmul
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import arithmetic, secret
@@ -31,7 +34,18 @@ for each."""
 Reduce = Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True)
+class Given(NamedTuple):
+    """The splits on one owner's columns, which it has."""
+
+    party: int
+    columns: int
+    features: Tensor | None
+    """[columns, trees, inner nodes], at the owner."""
+    thresholds: Tensor | None
+    """[trees, inner nodes], with the session's fractional bits, at the owner. Zero where it has no split."""
+
+
+@dataclass
 class Trees:
     """Trees of one depth, secret but for their number."""
 
@@ -43,6 +57,8 @@ class Trees:
     """[trees, inner nodes]: by how much each split lowered twice the loss."""
     leaves: Number
     """[trees, outputs, leaves]."""
+    given: list[Given] | None = None
+    """What the owners have of the splits, if they were given them."""
 
     @classmethod
     def of(cls, columns: Sequence[Columns], grown: Sequence[Grown]) -> Trees:
@@ -79,6 +95,28 @@ class Trees:
         """Of each tree."""
         return self.leaves.shape[2].bit_length() - 1
 
+    def give_splits(self, columns: Sequence[Columns]) -> None:
+        """Reveal to every owner which nodes look at which of its columns, and their thresholds."""
+        protocol = self.leaves.protocol
+        parties = protocol.session.parties
+        bits = protocol.frac_bits
+        given = []
+        start = 0
+        for c in columns:
+            known = owned(c.below.facts)
+            assert known is not None
+            owner, stop = parties[known.party], start + c.columns
+            mine = self.features.move(lambda t, a=start, b=stop: t[a:b], view=False)  # type: ignore[misc]
+            hot = reveal(secret(mine, torch.int64), to=owner, name=f"splits of {owner}")
+            here = mine.sum([0])
+            edges = reveal(
+                secret(protocol.multiply(here, self.thresholds), torch.float64), to=owner, name=f"splits of {owner}"
+            )
+            edges = None if edges is None else encode(edges, bits)
+            given.append(Given(known.party, c.columns, hot, edges))
+            start = stop
+        self.given = given
+
     def values(self, parts: Sequence[SecretTensor], reduce: Reduce) -> Number:
         """A linear function of the leaves' values of each row, which `reduce` makes of [rows, trees, outputs].
 
@@ -101,8 +139,9 @@ class Trees:
 
     def _values(self, parts: Sequence[Number], reduce: Reduce) -> Number:
         protocol = self.leaves.protocol
-        looked = self._looked_at(parts)
-        below = protocol.less(looked, [1])[0]
+        below = self._below_by_owners(parts)
+        if below is None:
+            below = protocol.less(self._looked_at(parts), [1])[0]
         paths: Bits | None = None
         start = 0
         for level in range(self.depth):
@@ -116,6 +155,25 @@ class Trees:
             start = stop
         assert paths is not None
         return leaf_values(paths, self.leaves).linear(reduce)
+
+    def _below_by_owners(self, parts: Sequence[Number]) -> Bits | None:
+        """[the row goes left at the node], by owners who have their splits and these columns. Local."""
+        if self.given is None or [g.columns for g in self.given] != [p.shape[1] for p in parts]:
+            return None
+        known = [owned(p.facts) for p in parts]
+        if any(k is None or k.party != g.party for k, g in zip(known, self.given, strict=True)):
+            return None
+        protocol = self.leaves.protocol
+        shape = (parts[0].shape[0], *self.thresholds.shape)
+        none = self.features.sum([0]).plus(torch.tensor(1))  # even where it looks at a column
+        go = protocol.parity(none).move(lambda t: t.unsqueeze(0).expand(shape), view=False)
+        for k, g in zip(known, self.given, strict=True):
+            value = None
+            if k is not None and k.value is not None and g.features is not None and g.thresholds is not None:
+                looked = matmul(k.value, g.features.flatten(1)).view(shape)
+                value = ((looked <= g.thresholds) & g.features.any(0)).to(torch.uint8)
+            go = go ^ protocol.share_bits(value, protocol.session.parties[g.party], shape)
+        return go
 
     def _looked_at(self, parts: Sequence[Number]) -> Number:
         """Each row's number in the column that each node looks at, less the threshold: [rows, trees, nodes]."""
@@ -146,7 +204,10 @@ class Trees:
     @classmethod
     def restored(cls, kept: dict[str, Any]) -> Trees:
         """What `kept` gave, in this session."""
-        return cls(*(arithmetic(kept[name]) for name in ("features", "thresholds", "gains", "leaves")))
+        features, thresholds, gains, leaves = (
+            arithmetic(kept[name]) for name in ("features", "thresholds", "gains", "leaves")
+        )
+        return cls(features, thresholds, gains, leaves)
 
 
 def _joined(numbers: Sequence[Number]) -> Number:
