@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish
 from tacit.aten.matrix import product
-from tacit.ring.convolution import convolve, input_gradient, weight_gradient
+from tacit.ring.convolution import Convolve, InputGradient, WeightGradient
 from tacit.ring.geometry import Geometry
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import result_dtype
@@ -35,10 +35,7 @@ def convolution(
 ) -> SecretTensor:
     """The convolution of x with w, plus the bias, before any truncation. One round, in which x and w are opened."""
     g = Geometry.of(w.shape[2:], stride, padding, dilation, groups)
-
-    def op(x: Tensor, w: Tensor) -> Tensor:
-        return input_gradient(x, w, g, g.inputs(x.shape[2:], output_padding)) if transposed else convolve(x, w, g)
-
+    op = InputGradient(g, g.inputs(x.shape[2:], output_padding)) if transposed else Convolve(g)
     dtype = result_dtype(x, w)
     result = finish(product(x, w, op), dtype, x, w, bias)
     if bias is None:
@@ -63,13 +60,9 @@ def convolution_backward(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Both gradients of the product, and the sum over all places for the bias. One round, in which grad is opened."""
     g = Geometry.of(w.shape[2:], stride, padding, dilation, groups)
-    size = x.shape[2:]
-
-    def to_input(grad: Tensor, w: Tensor) -> Tensor:
-        return convolve(grad, w, g, size) if transposed else input_gradient(grad, w, g, size)
-
-    def to_weight(grad: Tensor, x: Tensor) -> Tensor:
-        return weight_gradient(x, grad, g) if transposed else weight_gradient(grad, x, g)
+    size = tuple(x.shape[2:])
+    to_input = Convolve(g, size) if transposed else InputGradient(g, size)
+    to_weight = WeightGradient(g, swapped=transposed)
 
     def gradient(other: Operand, op: Any) -> Tensor:
         result = product(grad, other, op)
