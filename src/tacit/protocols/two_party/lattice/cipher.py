@@ -1,0 +1,154 @@
+"""Keys and ciphertexts of the two parties: encrypt, receive, answer, finish. `kernels` has the algebra.
+
+*The owner's privacy* is ring-LWE's. *The evaluator's* rests on two things. Before a sum of products is switched to a
+short modulus, a fresh encryption of zero under the owner's public key is added. So its second component, all of an
+answer that travels, is a ring-LWE sample under a secret of the evaluator's, and pseudorandom to the owner of the key.
+Of the first component, the owner holds u and the evaluator the rest, for a u that both draw from a key stream of
+theirs: uniform, and drawn before, it says nothing; so no noise needs to be flooded, and nothing of it is sent.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import Tensor
+
+from tacit.errors import DivergenceError
+from tacit.protocols.two_party.lattice import kernels
+from tacit.protocols.two_party.lattice.hops import Hop
+from tacit.protocols.two_party.lattice.parameters import DEGREE, Parameters
+from tacit.ring.prg import Stream, derive_key
+from tacit.session.session import Session
+
+__all__ = ["SEED_BYTES", "Ciphers"]
+
+SEED_BYTES = 16
+"""Of a key stream from which the uniform halves of ciphertexts are drawn. It is public."""
+
+_MOST_PRIMES = 4
+
+
+class _Party:
+    """What one party that is hosted here holds."""
+
+    def __init__(self) -> None:
+        self.random = Stream(os.urandom(16))
+        """Of nobody else's: secrets and noise."""
+        self.secret = kernels.secret(_MOST_PRIMES, self.words(1))
+        self.zero: Tensor | None = None
+        """The other party's public key, an encryption of zero: [2, primes, N]."""
+
+    def words(self, polynomials: int) -> Tensor:
+        return self.random.ring((polynomials * DEGREE,))
+
+
+class Ciphers:
+    """The keys of a session, made and exchanged when they are first needed."""
+
+    def __init__(self, session: Session) -> None:
+        kernels.require()
+        self._session = session
+        self._parties: dict[int, _Party] = {}
+        self._zeros: dict[tuple[int, int], Tensor] = {}
+
+    def begin(self) -> None:
+        """Make keys and exchange the public ones, once. Nothing depends on an input: no round is counted."""
+        if self._parties:
+            return
+        hop, arrivals = Hop(self._session), {}
+        size = SEED_BYTES + 6 * _MOST_PRIMES * DEGREE
+        self._parties = {index: _Party() for index in self._session.party_indices}
+        for source in (0, 1):
+            key = self._parties.get(source)
+            data = None if key is None else self._sealed(source, _MOST_PRIMES, None, 0, 1)
+            arrivals[1 - source] = hop.move(source, size, data)
+        hop.done(ahead=True)
+        for index, party in self._parties.items():
+            arrival = arrivals[index]
+            assert arrival is not None
+            party.zero = self.received(1 - index, _MOST_PRIMES, arrival)[0]
+
+    def hosts(self, index: int) -> bool:
+        """Whether a party is hosted here."""
+        return index in self._session.party_indices
+
+    # --- ciphertexts on their way ----------------------------------------------------------------------------------
+
+    def size(self, parameters: Parameters, count: int) -> int:
+        """Bytes of so many ciphertexts on their way, one seed with them."""
+        return SEED_BYTES + parameters.upload_bytes * count
+
+    def encrypted(self, owner: int, parameters: Parameters, messages: Tensor, t: int = 0) -> Tensor:
+        """Messages [count, N] of a party, encrypted under its secret: what is sent."""
+        return self._sealed(owner, parameters.primes, messages, t, len(messages))
+
+    def _sealed(self, owner: int, primes: int, messages: Tensor | None, t: int, count: int) -> Tensor:
+        party = self._parties[owner]
+        seed = os.urandom(SEED_BYTES)
+        uniform = _uniform(seed, primes, count)
+        packed = kernels.encrypt(party.secret[:primes], uniform, party.words(count), messages, t)
+        return torch.cat([torch.frombuffer(bytearray(seed), dtype=torch.uint8), packed.view(-1)])
+
+    def received(self, owner: int, primes: int, data: Tensor) -> Tensor:
+        """What has arrived as ciphertexts [count, 2, primes, N]; what are none is refused."""
+        count = (data.numel() - SEED_BYTES) // (6 * primes * DEGREE)
+        if data.numel() != SEED_BYTES + count * 6 * primes * DEGREE:
+            raise DivergenceError(
+                f"{self._session.parties[owner]} has sent {data.numel()} bytes, which are no ciphertexts"
+            )
+        seed = bytes(data[:SEED_BYTES].numpy().tobytes())
+        out, valid = kernels.expand(primes, data[SEED_BYTES:], _uniform(seed, primes, count))
+        if not valid:
+            raise DivergenceError(
+                f"{self._session.parties[owner]} has sent ciphertexts that are none: it runs another version"
+            )
+        return out
+
+    # --- answers ---------------------------------------------------------------------------------------------------
+
+    def answered(
+        self, owner: int, parameters: Parameters, sums: Tensor, positions: Tensor, t: int, margin: int
+    ) -> tuple[Tensor, Tensor]:
+        """Answers to the owner of the key, uint8 [count, bytes], and the evaluator's shares, [count, positions].
+
+        With a margin, a result that the two ends might round apart is answered again, under another encryption of zero.
+        """
+        evaluator = 1 - owner
+        party = self._parties[evaluator]
+        zero = self._zero(evaluator, parameters.primes)
+        mask = self._mask(evaluator, owner, owner, (len(sums), positions.numel()))
+        out, share, doubtful = kernels.answer(
+            zero, sums, party.words(len(sums)), mask, positions, t, parameters.answer_bits, margin
+        )
+        while margin and bool(doubtful.any()):
+            again = doubtful.nonzero().view(-1)
+            out[again], share[again], doubts = kernels.answer(
+                zero, sums[again], party.words(len(again)), mask[again], positions, t, parameters.answer_bits, margin
+            )
+            doubtful[again] = doubts
+        return out, share
+
+    def finished(self, owner: int, parameters: Parameters, answers: Tensor, positions: Tensor, t: int) -> Tensor:
+        """The owner's shares, [count, positions], from answers that have arrived, uint8 [count, bytes]."""
+        mask = self._mask(owner, 1 - owner, owner, (len(answers), positions.numel()))
+        secret = self._parties[owner].secret[: parameters.finishing]
+        return kernels.finish(secret, answers, mask, positions, t, parameters.answer_bits)
+
+    def _zero(self, evaluator: int, primes: int) -> Tensor:
+        zero = self._zeros.get((evaluator, primes))
+        if zero is None:
+            whole = self._parties[evaluator].zero
+            assert whole is not None
+            zero = self._zeros[evaluator, primes] = whole[:, :primes].contiguous()
+        return zero
+
+    def _mask(self, here: int, peer: int, owner: int, shape: tuple[int, int]) -> Tensor:
+        """The numbers u of answers, drawn alike at both ends: a stream for each direction."""
+        names = self._session.parties
+        purpose = f"lattice answers to {names[owner]}"
+        return self._session.stream(names[here], names[peer], purpose).ring((*shape, 2))
+
+
+def _uniform(seed: bytes, primes: int, count: int) -> Tensor:
+    return Stream(derive_key(seed, "lattice ciphertexts")).bytes(kernels.stream_bytes(primes, count))

@@ -1,0 +1,204 @@
+"""Products of matrices of the two parties: of one that a party encrypts and one that the other holds in clear.
+
+A `Job` is such a product, and has two hops: ciphertexts to the evaluator, unless it keeps them from before, and answers
+to their owner. Jobs of one operation share their hops.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from tacit.protocols.two_party.lattice import kernels
+from tacit.protocols.two_party.lattice.cipher import Ciphers
+from tacit.protocols.two_party.lattice.hops import Hop
+from tacit.protocols.two_party.lattice.packing import Plan, plan
+from tacit.protocols.two_party.lattice.parameters import DEGREE, Parameters
+from tacit.ring.ring import RING
+
+__all__ = ["Job", "Operand", "choose", "run"]
+
+EXPANDED = 512
+"""Up to how many ciphertexts of an operand are kept ready to be multiplied, 400 kB each. More of them lie as they came,
+a third of that, and are expanded at each use, which takes as long as ten products."""
+
+
+class Operand(NamedTuple):
+    """A matrix that both parties have a part of: None where a party is not hosted, or its part is zero."""
+
+    parts: tuple[Tensor | None, Tensor | None]
+    shape: tuple[int, int]
+    alone: int | None
+    cipher: dict[Any, Any]
+    tag: tuple[Any, ...] = ()
+    """What of the value this is: its windows, one of its groups."""
+
+    def uses(self, other: Operand) -> float:
+        """How often it may be expected to be multiplied: what an owner knows is data or a model.
+
+        Of two such operands the smaller one is a question to the larger; what both have a part of is an intermediate
+        result, unless it has come again and again.
+        """
+        if self.alone is None:
+            return 4.0 if self.cipher.get("uses", 0) > 2 else 1.0
+        return 16.0 if other.alone is None else 64.0 if math.prod(self.shape) > math.prod(other.shape) else 1.0
+
+    @property
+    def turned(self) -> Operand:
+        """The transposed matrix."""
+        one, other = (None if part is None else part.T for part in self.parts)
+        rows, columns = self.shape
+        return Operand((one, other), (columns, rows), self.alone, self.cipher, (*self.tag, "turned"))
+
+    def kept(self, owner: int, parameters: Parameters) -> _Kept | None:
+        """The ciphertexts of a party's part that the other party has."""
+        kept: _Kept | None = self.cipher.get(self.key(owner, parameters))
+        return kept
+
+    def key(self, owner: int, parameters: Parameters) -> tuple[Any, ...]:
+        """By which they are found."""
+        return (*self.tag, self.shape, owner, parameters.name)
+
+
+class _Chunk:
+    """Ciphertexts [rows, width] of some blocks."""
+
+    def __init__(self, data: Tensor, shape: tuple[int, int]) -> None:
+        self.shape = shape
+        self._data: Tensor | None = data
+        self._ready: Tensor | None = None
+
+    def ciphertexts(self, ciphers: Ciphers, owner: int, primes: int, *, keep: bool) -> Tensor:
+        if self._ready is not None:
+            return self._ready
+        assert self._data is not None
+        ready = ciphers.received(owner, primes, self._data).view(*self.shape, 2, primes, DEGREE)
+        if keep:
+            self._ready, self._data = ready, None
+        return ready
+
+
+class _Kept(NamedTuple):
+    """The mw and kw that ciphertexts are cut by, and, at the evaluator, they themselves, by bands and chunks."""
+
+    block: tuple[int, int]
+    strided: bool
+    bands: list[list[_Chunk]] | None
+
+
+class Job:
+    """X Y for an X of one party, encrypted, and a Y of the other. `flipped` says that (X Y)ᵀ is wanted."""
+
+    def __init__(
+        self, owner: int, x: Operand, y: Operand, plan: Plan, parameters: Parameters, *, flipped: bool
+    ) -> None:
+        self.owner, self.x, self.y, self.plan, self.parameters = owner, x, y, plan, parameters
+        self.flipped = flipped
+        self._keeps = x.uses(y) > 1
+        self._kept = x.kept(owner, parameters)
+        self._bands: list[list[_Chunk]] = []
+        self._shares: list[Tensor] = []
+        self._answers: list[Tensor] = []
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the result."""
+        rows, columns = self.x.shape[0], self.y.shape[1]
+        return (columns, rows) if self.flipped else (rows, columns)
+
+    def upload(self, ciphers: Ciphers, hop: Hop) -> None:
+        """Send ciphertexts, unless the evaluator has them."""
+        if self._kept is not None:
+            return
+        part, p = self.x.parts[self.owner], self.parameters
+        for band in self.plan.bands():
+            messages = self.plan.left(part, band) if part is not None and ciphers.hosts(self.owner) else None
+            row = []
+            for chunk in self.plan.chunks(band):
+                shape = len(band), len(chunk)
+                data = None
+                if messages is not None:
+                    some = messages[:, chunk.start : chunk.stop].reshape(-1, DEGREE)
+                    data = ciphers.encrypted(self.owner, p, some)
+                arrival = hop.move(self.owner, ciphers.size(p, shape[0] * shape[1]), data)
+                if arrival is not None:
+                    row.append(_Chunk(arrival, shape))
+            self._bands.append(row)
+
+    def answer(self, ciphers: Ciphers, hop: Hop) -> None:
+        """Multiply, and send answers."""
+        p, plan, evaluator = self.parameters, self.plan, 1 - self.owner
+        positions = plan.positions().view(-1)
+        margin = p.margin(plan.terms(), RING.bits, 0) if p.exact else 0
+        part = self.y.parts[evaluator] if ciphers.hosts(evaluator) else None
+        y = None if part is None else plan.right(part)
+        bands = self._kept.bands if self._kept is not None else self._bands
+        for at, band in enumerate(plan.bands()):
+            for span in plan.spans(band):
+                data = None
+                if y is not None:
+                    assert bands is not None
+                    sums = self._sums(ciphers, bands[at], y, band, span)
+                    data, share = ciphers.answered(self.owner, p, sums, positions, 0, margin)
+                    self._shares.append(share)
+                arrival = hop.move(evaluator, len(band) * len(span) * p.answer_bytes, data)
+                if arrival is not None:
+                    self._answers.append(arrival.view(-1, p.answer_bytes))
+        if self._kept is None and self._keeps:
+            here = self._bands if ciphers.hosts(evaluator) else None
+            self.x.cipher[self.x.key(self.owner, p)] = _Kept((plan.mw, plan.kw), plan.strided, here)
+        self._bands = []
+
+    def share(self, ciphers: Ciphers, index: int) -> Tensor:
+        """A party's share of the product."""
+        shares = self._shares
+        if index == self.owner:
+            positions = self.plan.positions().view(-1)
+            shares = [ciphers.finished(self.owner, self.parameters, one, positions, 0) for one in self._answers]
+        out = self.plan.joined(shares)
+        return out.T if self.flipped else out
+
+    def _sums(self, ciphers: Ciphers, row: list[_Chunk], y: Tensor, band: range, span: range) -> Tensor:
+        """The sums of products for a band and a span: [rows · columns, 2, primes, N]."""
+        plan, primes = self.plan, self.parameters.primes
+        a, b, _ = plan.grid
+        keep = a * b <= EXPANDED and (self._keeps or len(plan.spans(band)) > 1)
+        shape = (len(band), len(span)) if plan.strided else (len(span), len(band))
+        sums = torch.zeros(*shape, 2, primes, DEGREE, dtype=torch.int64)
+        for chunk, held in zip(plan.chunks(band), row, strict=True):
+            some = held.ciphertexts(ciphers, self.owner, primes, keep=keep)
+            factors = y[chunk.start : chunk.stop, :, span.start : span.stop]
+            if plan.strided:
+                kernels.dot_strided(some, factors.contiguous(), sums)
+                continue
+            for column, into in enumerate(sums):
+                kernels.dot(some, kernels.plain(primes, plan.filled(factors[:, :, column])), into)
+        return (sums if plan.strided else sums.transpose(0, 1)).reshape(-1, 2, primes, DEGREE)
+
+
+def choose(x: Operand, y: Operand, left: int, parameters: Parameters) -> Job:
+    """The cheapest way to the product of X of party `left` and Y of the other: which of them is encrypted, and how."""
+    found: list[tuple[float, Job]] = []
+    for owner, one, other in ((left, x, y), (1 - left, y.turned, x.turned)):
+        kept = one.kept(owner, parameters)
+        upload = 0.0 if kept is not None else 1 / one.uses(other)
+        block = None if kept is None else (*kept.block, kept.strided)
+        cost, best = plan(*one.shape, other.shape[1], parameters, upload, block)
+        found.append((cost, Job(owner, one, other, best, parameters, flipped=owner != left)))
+    return min(found, key=lambda each: each[0])[1]
+
+
+def run(ciphers: Ciphers, hops: Sequence[Hop], jobs: Sequence[Job]) -> None:
+    """Both hops of some jobs."""
+    ciphers.begin()
+    upload, answer = hops
+    for job in jobs:
+        job.upload(ciphers, upload)
+    upload.done()
+    for job in jobs:
+        job.answer(ciphers, answer)
+    answer.done()

@@ -1,0 +1,122 @@
+"""Elementwise products in slots: exact, and modulo primes of 44 bits, of which one to three hold a result.
+
+A polynomial modulo a slot prime t is N values, and a product of two of them the products of the values. So
+
+    Σ_k left_k right_k  mod t        left of one party, encrypted, right of the other
+
+is what an answer is an encryption of, and both parties have shares of it modulo t, and for T = Π t modulo T.
+
+*From modulo T to the ring*: s0 + s1 = v + T w for |v| < T / 4. With T / 4 added to s1, and to v, w is whether one of
+them is over T / 2, for v is not: one product of bits, and v = s0 + s1 - T / 4 - T (1 - [s0 < T / 2] [s1 < T / 2]).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from tacit.protocols.two_party.lattice import kernels
+from tacit.protocols.two_party.lattice.cipher import Ciphers
+from tacit.protocols.two_party.lattice.hops import Hop
+from tacit.protocols.two_party.lattice.parameters import DEGREE, SLOTS, slot_primes
+from tacit.ring.ring import RING
+from tacit.session.session import Session
+
+__all__ = ["Rows", "modular", "primes_for", "ring_parts"]
+
+BLOCKS = 16
+"""Blocks of N elements encrypted or answered at a time. More: fewer calls; fewer: less memory, 400 kB a ciphertext."""
+
+Rows = tuple[Tensor | None, Tensor | None]
+"""What each party multiplies, [terms, n] signed integers; None where it is not hosted."""
+
+
+class _Part:
+    """Some blocks in one slot prime, of which one party encrypts its rows."""
+
+    def __init__(self, owner: int, blocks: range, prime: int, terms: int) -> None:
+        self.owner, self.blocks, self.prime, self.terms = owner, blocks, prime, terms
+        self.positions = torch.arange(DEGREE)
+        self._arrival: Tensor | None = None
+        self._answer: Tensor | None = None
+        self._evaluated: Tensor | None = None
+
+    def upload(self, ciphers: Ciphers, hop: Hop, rows: Rows) -> None:
+        data, own = None, rows[self.owner]
+        if own is not None:
+            data = ciphers.encrypted(self.owner, SLOTS, self._coefficients(own).flatten(0, 1), self.prime)
+        self._arrival = hop.move(self.owner, ciphers.size(SLOTS, len(self.blocks) * self.terms), data)
+
+    def answer(self, ciphers: Ciphers, hop: Hop, rows: Rows) -> None:
+        data, own = None, rows[1 - self.owner]
+        if own is not None:
+            assert self._arrival is not None
+            some = ciphers.received(self.owner, SLOTS.primes, self._arrival)
+            some = some.view(len(self.blocks), 1, self.terms, 2, SLOTS.primes, DEGREE)
+            sums = torch.zeros(len(self.blocks), 1, 2, SLOTS.primes, DEGREE, dtype=torch.int64)
+            for one, factors, into in zip(some, self._coefficients(own), sums, strict=True):
+                kernels.dot(one, kernels.plain(SLOTS.primes, factors), into)
+            margin = SLOTS.margin(self.terms * DEGREE, self.prime.bit_length(), self.prime)
+            answered = ciphers.answered(self.owner, SLOTS, sums.flatten(0, 1), self.positions, self.prime, margin)
+            data, self._evaluated = answered
+        self._arrival = None
+        self._answer = hop.move(1 - self.owner, len(self.blocks) * SLOTS.answer_bytes, data)
+
+    def share(self, ciphers: Ciphers, index: int) -> Tensor:
+        """A party's shares modulo the prime, [blocks N]."""
+        share = self._evaluated
+        if index == self.owner:
+            assert self._answer is not None
+            answers = self._answer.view(-1, SLOTS.answer_bytes)
+            share = ciphers.finished(self.owner, SLOTS, answers, self.positions, self.prime)
+        assert share is not None
+        kernels.transform((self.prime,), share)
+        return share.view(-1)
+
+    def _coefficients(self, rows: Tensor) -> Tensor:
+        """[terms, n] -> [blocks, terms, N], with the rows in the slots."""
+        some = rows[:, self.blocks.start * DEGREE : self.blocks.stop * DEGREE]
+        some = pad(some, (0, len(self.blocks) * DEGREE - some.shape[1]))
+        values = some.view(self.terms, len(self.blocks), DEGREE).transpose(0, 1).contiguous()
+        return kernels.into_slots(self.prime, values)
+
+
+def modular(
+    session: Session, ciphers: Ciphers, rows: Rows, count: int, terms: int, primes: Sequence[int]
+) -> list[list[Tensor]]:
+    """For each hosted party, its shares of `count` sums modulo each prime. Half of the blocks go each way."""
+    blocks = -(-count // DEGREE)
+    half = -(-blocks // 2)
+    runs = [(0, range(at, min(at + BLOCKS, half))) for at in range(0, half, BLOCKS)]
+    runs += [(1, range(at, min(at + BLOCKS, blocks))) for at in range(half, blocks, BLOCKS)]
+    parts = [[_Part(owner, run, prime, terms) for owner, run in runs] for prime in primes]
+    ciphers.begin()
+    upload, answer = Hop(session), Hop(session)
+    for part in (part for row in parts for part in row):
+        part.upload(ciphers, upload, rows)
+    upload.done()
+    for part in (part for row in parts for part in row):
+        part.answer(ciphers, answer, rows)
+    answer.done()
+    return [
+        [torch.cat([part.share(ciphers, index) for part in row])[:count] for row in parts]
+        for index in session.party_indices
+    ]
+
+
+def ring_parts(index: int, shares: Sequence[Tensor], primes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """A party's part of v + T / 4, less T w, in the ring, and its bit: that its share is below T / 2."""
+    share, upper = kernels.combine(primes, torch.stack(list(shares)), shift=index == 1)
+    modulus = math.prod(primes)
+    if index == 0:
+        share -= RING.signed(modulus // 4 + modulus)
+    return share, upper.bitwise_xor_(1)
+
+
+def primes_for(terms: int, left_bits: int, right_bits: int) -> tuple[int, ...]:
+    """The slot primes that hold a sum of so many products of signed integers of so many bits."""
+    return slot_primes(terms << (left_bits + right_bits - 2))
