@@ -47,7 +47,6 @@ class Ciphers:
     """The keys of a session, made and exchanged when they are first needed."""
 
     def __init__(self, session: Session) -> None:
-        kernels.require()
         self._session = session
         self._parties: dict[int, _Party] = {}
         self._zeros: dict[tuple[int, int], Tensor] = {}
@@ -56,6 +55,7 @@ class Ciphers:
         """Make keys and exchange the public ones, once. Nothing depends on an input: no round is counted."""
         if self._parties:
             return
+        kernels.require()
         hop, arrivals = Hop(self._session), {}
         size = SEED_BYTES + 6 * _MOST_PRIMES * DEGREE
         self._parties = {index: _Party() for index in self._session.party_indices}
