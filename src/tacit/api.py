@@ -21,11 +21,13 @@ from tacit.errors import ConfigError, DataError, RevealError, TacitError
 from tacit.functions.labels import check_within
 from tacit.functions.linear import unreachable
 from tacit.functions.standardize import VARIANCE_BITS
+from tacit.functions.whole import rounded
 from tacit.net.alone import Alone
 from tacit.net.in_process import InProcess
 from tacit.net.transcript import Transcript
 from tacit.protocols.number import Number
 from tacit.protocols.protocol import Protocol
+from tacit.protocols.remembered import Remembered
 from tacit.protocols.schemes import protocol_of
 from tacit.protocols.values import Bits, Value
 from tacit.ring.fixed_point import decode, encode
@@ -52,6 +54,7 @@ MOST_DIMENSIONS = 64
 MOST_BITS = 32
 """Fractional bits that a tensor may ask for. More: smaller numbers; fewer: larger ones, for 32 below 2^30."""
 
+ROUNDED: Remembered[Number] = Remembered("rounded to be given out, by fractional bits")
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 _active: list[Protocol] = []
 
@@ -458,7 +461,7 @@ def reveal(x: Any, to: str | Sequence[str] = "all", *, name: str | None = None) 
     if opened.watcher is not None:
         opened.watcher.revealed(x)
     if isinstance(held, Number) and not held.storage.lasting and held.frac_bits > protocol.parameter_bits:
-        held = held.settle()
+        held = _rounded(held, held.settled_bits)
     ring = protocol.reveal(held, receivers)
     if ring is None:
         return unknown(x.shape, x.dtype, name) if opened.preparing and to == "all" else None
@@ -496,8 +499,13 @@ def release(x: SecretTensor, to: str | Sequence[str], *, name: str | None = None
     opened.transcript.record(f"tacit.api.release({name}: {tuple(x.shape)})")
     if receivers:
         opened.ledger.write(name or "unnamed", x.shape, receivers)
-    shares = protocol.refresh(held.settle(protocol.frac_bits).lifted(protocol.frac_bits))
+    shares = protocol.refresh(_rounded(held, protocol.frac_bits).lifted(protocol.frac_bits))
     return {opened.parties[i]: t for i, t in zip(opened.party_indices, shares, strict=True)}
+
+
+def _rounded(x: Number, frac_bits: int) -> Number:
+    """What is given out of a number that is finer than that; worked out once."""
+    return ROUNDED.once(x, lambda: rounded(x, frac_bits), frac_bits) if x.frac_bits > frac_bits else x
 
 
 def _reveal_all(x: Any, to: str | Sequence[str], name: str | None) -> Any:

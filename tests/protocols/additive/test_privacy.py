@@ -13,6 +13,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from tacit.functions.whole import rounded
 from tacit.protocols.additive import io
 from tacit.protocols.additive.masks import Premask
 from tacit.protocols.additive.source import dealing
@@ -90,6 +91,11 @@ def _truncation(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     return w.protocol.multiply(z, z).settle(16)
 
 
+def _rounding(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    z = w.share(x, 32)
+    return rounded(z, 16), rounded(w.protocol.multiply(z.rescaled(16).settle(8), w.share(y)), 8)
+
+
 def _scaling(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     z = w.protocol.scale(w.share(x, 32), 0.1)
     return w.protocol.multiply(z, z).settle(16)
@@ -147,6 +153,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "sums of products": _sums_of_products,
     "matrix product": _matrix_product,
     "truncation": _truncation,
+    "rounding": _rounding,
     "scaling": _scaling,
     "comparison": _comparison,
     "relu": _relu,
