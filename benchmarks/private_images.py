@@ -54,7 +54,7 @@ def pretrained() -> nn.Module:
 
 def revealing(logits: Tensor, labels: Tensor) -> Tensor:
     """The same gradient as that of cross-entropy, from revealed logits: softmax in the clear; labels stay secret."""
-    shown = tacit.reveal(logits.detach(), name="logits").softmax(1)
+    shown = tacit.reveal(logits.detach(), to="all", name="logits").softmax(1)
     slope = (shown - F.one_hot(labels, shown.shape[1])) / len(shown)
     return (logits * slope.detach()).sum()
 
@@ -107,7 +107,7 @@ def gradients(options: argparse.Namespace) -> None:
             F.cross_entropy(each(a), b).backward()
         for (name, p), q in zip(plain.named_parameters(), model.parameters(), strict=True):
             if p.dim() > 1:
-                off = (tacit.reveal(q.grad) - p.grad).norm() / p.grad.norm()
+                off = (tacit.reveal(q.grad, to="all") - p.grad).norm() / p.grad.norm()
                 print(f"{options.act}, {options.batch} images: {name} {tuple(p.shape)}: {off:.2%}")
 
 
@@ -170,7 +170,7 @@ def main() -> None:
         optimizer = torch.optim.SGD(model.parameters(), lr=options.rate, momentum=0.9)
         fit(model, found, tacit.share(y, owner="alice"), optimizer, options.epochs, options.batch, loss, options.clip)
         watch.report("training, a step", steps)
-        got = accuracy(nn.Sequential(layers, tacit.reveal(model, name="model")), of)
+        got = accuracy(nn.Sequential(layers, tacit.reveal(model, to="all", name="model")), of)
     optimizer = torch.optim.SGD(plain.parameters(), lr=options.rate, momentum=0.9)
     fit(plain, layers(x), y, optimizer, options.epochs, options.batch, clip=options.clip)
     print(f"{options}: {got:.3f}, plain {accuracy(nn.Sequential(layers, plain), of):.3f}", flush=True)

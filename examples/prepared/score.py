@@ -42,7 +42,8 @@ def main() -> None:
         high = tacit.reveal((scores > 9).sum(), name="how many are high")
         if tacit.is_role("alice"):
             print(f"the best score is {mine.max():.2f}")
-        print(f"{high} scores are high")
+        if high is not None:
+            print(f"{high} scores are high")
         print(session.meter.cost)
 
 

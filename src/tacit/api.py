@@ -33,7 +33,7 @@ from tacit.protocols.values import Bits, Value
 from tacit.ring.fixed_point import decode, encode
 from tacit.ring.given import real_tensor
 from tacit.ring.memory import memory_bytes
-from tacit.session.config import Config, read_range
+from tacit.session.config import PARTIES, Config, read_range
 from tacit.session.launch import Launch, connect, current
 from tacit.session.ledger import where
 from tacit.session.roles import DEFAULT
@@ -433,16 +433,16 @@ def _share_module(protocol: Protocol, module: nn.Module, owner: str | None, name
 # --- out --------------------------------------------------------------------------------------------------------------
 
 
-def reveal(x: Any, to: str | Sequence[str] = "all", *, name: str | None = None) -> Any:
+def reveal(x: Any, to: str | Sequence[str] = PARTIES, *, name: str | None = None) -> Any:
     """Give the value of a secret to its receivers, and None to every other role. The only way out.
 
     Each role writes a line into its ledger, after its reveal policy, if it has one, has allowed the line. A value on
-    which the program branches must go to all roles, those that hold no data included, because all run the same program.
+    which the program branches must go `to="all"`, also to roles that hold no data, because all run the same program.
 
     Args:
         x: a secret tensor, a module with secret parameters (the receivers get a plain copy), or a dict, list, tuple or
             dataclass of these, nested or not: a line for each secret, which is None at the other roles.
-        to: a role, several of them, or "all".
+        to: a role, several of them, "parties" for all that compute, or "all".
         name: what the ledger calls it and the policy is asked about.
 
     Raises:
@@ -464,7 +464,7 @@ def reveal(x: Any, to: str | Sequence[str] = "all", *, name: str | None = None) 
         held = _rounded(held, held.settled_bits)
     ring = protocol.reveal(held, receivers)
     if ring is None:
-        return unknown(x.shape, x.dtype, name) if opened.preparing and to == "all" else None
+        return unknown(x.shape, x.dtype, name) if opened.preparing and to in ("all", PARTIES) else None
     if isinstance(held, Bits):
         return ring.to(torch.bool)
     out = decode(ring, held.scale.frac_bits, x.dtype)
@@ -492,7 +492,7 @@ def release(x: SecretTensor, to: str | Sequence[str], *, name: str | None = None
     opened.check_open()
     held = x.share
     receivers = (to,) if isinstance(to, str) else tuple(to)
-    if not isinstance(held, Number) or not {*opened.transport.roles, "all"}.isdisjoint(receivers):
+    if not isinstance(held, Number) or not {*opened.transport.roles, PARTIES, "all"}.isdisjoint(receivers):
         raise RevealError("tacit.api.release gives numbers to somebody outside; for roles there is tacit.reveal")
     if opened.party_indices and not receivers:
         raise RevealError("tacit.api.release needs at least one receiver")
@@ -533,11 +533,13 @@ def _receivers(opened: Session, to: str | Sequence[str]) -> tuple[str, ...]:
     roles = opened.transport.roles
     if to == "all":
         return roles
+    if to == PARTIES:
+        return opened.parties
     receivers = (to,) if isinstance(to, str) else tuple(to)
     for receiver in receivers:
         if receiver not in roles:
             raise ConfigError(
-                f'tacit.reveal to {receiver!r}: there is no such role; roles are {", ".join(roles)}, or "all"'
+                f'tacit.reveal to {receiver!r}: there is no such role; roles are {", ".join(roles)}, "parties" or "all"'
             )
     if not receivers:
         raise ConfigError("tacit.reveal needs at least one receiver")

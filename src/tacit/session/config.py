@@ -26,9 +26,12 @@ from tacit.session.literals import SETTINGS, no_constant, read_integer, read_pat
 from tacit.session.registered import Block, block_kinds, outsiders
 from tacit.session.roles import DEFAULT, Scheme, scheme_named, scheme_names
 
-__all__ = ["FRAC_BITS", "ROLE_NAME", "SETTINGS", "Config", "RevealRule", "read_range"]
+__all__ = ["FRAC_BITS", "PARTIES", "ROLE_NAME", "SETTINGS", "Config", "RevealRule", "read_range"]
 
 ROLE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}", re.ASCII)
+PARTIES = "parties"
+"""In policies and reveals: all roles that compute, and none that helps them."""
+
 PLAINTEXT_LOOPBACK = "insecure-plaintext"
 PLAINTEXT_ANYWHERE = "insecure-plaintext-anywhere"
 
@@ -220,7 +223,7 @@ def _roles(names: Iterable[str], scheme: Scheme) -> tuple[tuple[str, ...], tuple
 def _reserved() -> tuple[str, ...]:
     """What policies and ledgers call others than roles, so no role has such a name."""
     words = (word for outsider in outsiders() for word in (outsider.word, outsider.one))
-    return tuple(dict.fromkeys((SETTINGS, *words, "all", "embedded")))
+    return tuple(dict.fromkeys((SETTINGS, *words, PARTIES, "all", "embedded")))
 
 
 def _check_plaintext(config: Config) -> None:
@@ -269,7 +272,7 @@ def _settings(literal: object, parties: tuple[str, ...], helpers: tuple[str, ...
     tls = given.get("tls", "certs")
     settings["tls"] = tls if tls in (PLAINTEXT_LOOPBACK, PLAINTEXT_ANYWHERE) else read_path("tls", tls, folder)
     if "reveal" in given:
-        settings["reveal"] = _reveal(given["reveal"], (*parties, *helpers))
+        settings["reveal"] = _reveal(given["reveal"], parties, helpers)
     return settings
 
 
@@ -294,8 +297,9 @@ def read_range(key: str, value: object, frac_bits: int) -> bool | float:
     return float(value)
 
 
-def _reveal(literal: object, roles: tuple[str, ...]) -> tuple[RevealRule, ...]:
-    """Read a policy: a list of {"name": pattern, "to": [roles]}, where "all" stands for all roles."""
+def _reveal(literal: object, parties: tuple[str, ...], helpers: tuple[str, ...]) -> tuple[RevealRule, ...]:
+    """Read a policy: a list of {"name": pattern, "to": [roles]}; "all" are all roles, "parties" those that compute."""
+    roles = (*parties, *helpers)
     if not isinstance(literal, list | tuple):
         raise ConfigError(f'\'{SETTINGS}.reveal\' must be a list such as [{{"name": "weight*", "to": ["alice"]}}]')
     rules, words = [], {outsider.word: outsider.who for outsider in outsiders()}
@@ -309,10 +313,11 @@ def _reveal(literal: object, roles: tuple[str, ...]) -> tuple[RevealRule, ...]:
         if not isinstance(to, list | tuple) or not all(isinstance(role, str) for role in to):
             raise ConfigError(f"'{key}': \"to\" must be a list of roles, not {show(to)}")
         for role in to:
-            if role not in (*roles, "all", *words):
+            if role not in (*roles, PARTIES, "all", *words):
                 raise ConfigError(
-                    f"'{key}': there is no role {role!r}; roles are {', '.join(roles)}, or \"all\" of them; "
+                    f'\'{key}\': there is no role {role!r}; roles are {", ".join(roles)}, "parties" or "all" of them; '
                     + ", ".join(f'"{word}" stands for {who}' for word, who in words.items())
                 )
-        rules.append(RevealRule(rule["name"], tuple(to)))
+        names = dict.fromkeys(name for role in to for name in (parties if role == PARTIES else (role,)))
+        rules.append(RevealRule(rule["name"], tuple(names)))
     return tuple(rules)

@@ -35,7 +35,7 @@ ADVICE = {
     "/transformers/generation/": "or pass attention_mask, and set model.generation_config.eos_token_id = None, so that "
     f"no end of a sentence is asked for; {PAGE}",
     "/lightning/fabric/utilities/cloud_io.py": "or pass enable_checkpointing=False to the Trainer, and call tacit.save",
-    "/lightning/": f"or log tacit.reveal(loss); {PAGE}",
+    "/lightning/": f'or log tacit.reveal(loss, to="all"); {PAGE}',
     "/torchmetrics/": "or give metrics what was revealed",
     "/skorch/": f"or reveal the loss in train_step_single and validation_step; {PAGE}",
 }
