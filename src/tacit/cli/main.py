@@ -25,6 +25,7 @@ COMMANDS = {
     "datasets": ("tacit.cli.receive:datasets", "List the data sets that a party holds."),
     "aggregate": ("tacit.cli.aggregate:aggregate", "Be one of the servers of federated learning that see no update."),
     "supernode": ("tacit.cli.supernode:supernode", "Be a site of a Flower federation that runs approved apps only."),
+    "ledger": ("tacit.cli.ledger:ledger", "Check what roles wrote down of their reveals."),
     "serve": ("tacit.cli.serve:serve", "Answer clients' requests with a secret model, as one role."),
     "serve-fhe": ("tacit.cli.serve_fhe:serve_fhe", "Answer encrypted queries over HTTP."),
     "demo": ("tacit.cli.demo:demo", "See a worked example."),

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from tacit import private_files
 from tacit.errors import ConfigError
 
-__all__ = ["Identity", "fingerprint", "make_certificate", "read_certificate"]
+__all__ = ["Identity", "fingerprint", "make_certificate", "read_certificate", "signing_key"]
 
 LIFETIME = datetime.timedelta(days=3650)
 """Longer spares users a surprise in the middle of a project; a lost key is answered by a new pin, not by a date."""
@@ -74,6 +74,18 @@ def read_certificate(path: Path) -> x509.Certificate:
         ) from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} is not a certificate: {error}") from None
+
+
+def signing_key(folder: Path, role: str) -> ec.EllipticCurvePrivateKey:
+    """The private key of a role, by which it signs what it says beside its connections."""
+    path = folder / f"{role}.key"
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path} is not a private key that can be used: {error}") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ConfigError(f"{path} is not a key on an elliptic curve, as `tacit keygen` makes it")
+    return key
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,8 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePrivateKey, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from tacit.net.certificates import read_certificate
+from tacit.net.certificates import read_certificate, signing_key
 from tacit.session.config import Config
 
 __all__ = ["Receipts"]
@@ -33,8 +32,7 @@ class Receipts:
                 key = read_certificate(folder / f"{party}.crt").public_key()
                 if isinstance(key, EllipticCurvePublicKey):
                     self._keys[party] = key
-            own = load_pem_private_key((folder / f"{role}.key").read_bytes(), None)
-            self._own = own if isinstance(own, EllipticCurvePrivateKey) else None
+            self._own = signing_key(folder, role)
 
     def sign(self, dataset: str, description: str) -> str:
         """This server's receipt for a submission of a data set."""

@@ -1,19 +1,26 @@
-"""What a run reveals, to whom and where: one line a reveal, checked against the role's policy before a share leaves."""
+"""What a run reveals, to whom and where: one line a reveal, checked against the role's policy before a share leaves.
+
+In a file, the lines of a run stand between one that says what runs and one that says how it ended, and all are chained
+and signed: see `chain`. `evidence` reads them.
+"""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import CodeType
+from typing import Any
 
 import torch
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from tacit.errors import RevealError
+from tacit.net.transcript import Transcript
+from tacit.session.chain import Chained
 from tacit.session.config import RevealRule
 from tacit.session.registered import outsider_of
 
@@ -36,22 +43,49 @@ class Entry:
 class Ledger:
     """The reveals of a session, in memory and, where the config names a folder, in a file of JSON lines."""
 
-    def __init__(self, role: str, policy: Sequence[RevealRule] | None, path: Path | None) -> None:
+    def __init__(
+        self,
+        role: str,
+        policy: Sequence[RevealRule] | None,
+        path: Path | None,
+        key: EllipticCurvePrivateKey | None = None,
+    ) -> None:
         self.entries: list[Entry] = []
-        self._role, self._policy, self._path = role, policy, path
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        self._role, self._policy = role, policy
+        self._file = None if path is None else Chained(path, key)
+        self._run = ""
+        self._transcript: Transcript | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is written to a file."""
+        return self._file is not None
+
+    def begin(self, run: str, transcript: Transcript, facts: Mapping[str, Any]) -> None:
+        """Write what runs: its identity, which all roles have agreed on, and what else is known of it."""
+        self._run, self._transcript = run, transcript
+        self._append("run", facts, durably=True)
+
+    def end(self, how: str) -> None:
+        """Write how the run ended, if one has begun."""
+        if self._run:
+            self._append("end", {"how": how, "time": _now()}, durably=True)
+            self._run = ""
+
+    def _append(self, kind: str, facts: Mapping[str, Any], *, durably: bool = False) -> None:
+        if self._file is not None:
+            place: dict[str, Any] = {}
+            if self._transcript is not None:
+                place = {"operator": self._transcript.count, "transcript": self._transcript.digest.hex()}
+            self._file.append({"kind": kind, "role": self._role, "run": self._run, **place, **facts}, durably=durably)
 
     def write(self, name: str, shape: Sequence[int], receivers: Sequence[str]) -> Entry:
         """Record a reveal that is about to happen, or raise `RevealError` if this role's policy forbids it."""
         line = source_line()
         self.check(name, receivers, line)
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        entry = Entry(name, tuple(shape), tuple(receivers), line, now)
+        entry = Entry(name, tuple(shape), tuple(receivers), line, _now())
         self.entries.append(entry)
-        if self._path is not None:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"role": self._role, **asdict(entry)}) + "\n")
+        self._append("reveal", asdict(entry))
         return entry
 
     def check(self, name: str, receivers: Sequence[str], line: str | None = None) -> None:
@@ -75,6 +109,10 @@ def _includes(rule: RevealRule, receiver: str) -> bool:
     if outsider is not None:
         return outsider.word in rule.to
     return "all" in rule.to or receiver in rule.to
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def source_line() -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-from tacit.errors import ConfigError, TacitError, tellable
+from tacit.errors import ConfigError, NetworkError, TacitError, tellable
+from tacit.net.certificates import fingerprint, signing_key
 from tacit.net.transport import Parcel, Transport
 from tacit.ring.memory import keep_freed
 from tacit.ring.prg import Stream, derive_key
@@ -21,6 +24,9 @@ from tacit.session.store import Shelf
 from tacit.session.watcher import Guard, Watcher
 
 __all__ = ["Session"]
+
+IDENTITY_BYTES = 16
+SEED_BYTES = 7
 
 
 class Session:
@@ -44,7 +50,9 @@ class Session:
         self.meter = Meter(self.parties, config.scheme.helpers)
         self.preparing = isinstance(supply, Preparation)
         """Whether nothing is computed now: a helper works for a run to come."""
-        self.ledger = Ledger(self.role, config.reveal, None if self.preparing else _ledger_path(config, self.role))
+        self.identity = ""
+        """Of this run, drawn at random: the same at all roles, and of no other run."""
+        self.ledger = _ledger(config, self.role, embedded=self.embedded, preparing=self.preparing)
         self.transcript = transport.transcript
         self.watcher: Watcher | None = None
         self.guard: Guard | None = None
@@ -89,16 +97,33 @@ class Session:
         """Seed PyTorch's public generator alike at every role: initial weights, shuffles and dropout masks agree.
 
         The config's seed comes first, then the program's; without either, the first party draws one, or whoever
-        prepares the run.
+        prepares the run. It draws the identity of the run, too.
         """
         seed = seed if self.config.seed is None else self.config.seed
         if self.supply is not None:
             seed = self.supply.agree(seed, self.config)
-        if seed is None:
-            first = self.parties[0]
-            drawn = os.urandom(7) if first in self.transport.hosted else None
-            seed = int.from_bytes(self.transport.announce(first, drawn), "little")
-        torch.manual_seed(seed)
+        first, drawn = self.parties[0], os.urandom(IDENTITY_BYTES + SEED_BYTES)
+        if not self.preparing:
+            drawn = self.transport.announce(first, drawn if first in self.transport.hosted else None)
+        if len(drawn) != IDENTITY_BYTES + SEED_BYTES:
+            raise NetworkError(f"{first} announced an identity of the run that is none")
+        self.identity = drawn[:IDENTITY_BYTES].hex()
+        self.ledger.begin(self.identity, self.transcript, self._facts() if self.ledger.kept else {})
+        torch.manual_seed(int.from_bytes(drawn[IDENTITY_BYTES:], "little") if seed is None else seed)
+
+    def _facts(self) -> dict[str, object]:
+        """What a ledger says of a run: who takes part, by which certificates, in which versions."""
+        config, certified = self.config, {}
+        if not (self.embedded or self.preparing or config.plaintext):
+            certified = {role: fingerprint(Path(config.tls) / f"{role}.crt") for role in self.transport.roles}
+        return {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "tacit": version("tacit"),
+            "protocol": config.protocol,
+            "parties": list(self.parties),
+            "roles": list(self.transport.roles),
+            "certificates": certified,
+        }
 
     # --- moving tensors --------------------------------------------------------------------------------------------
 
@@ -167,6 +192,7 @@ class Session:
                 beside.close()
         self._streams.clear()
         try:
+            self.ledger.end("in agreement" if error is None else f"by {type(error).__name__}")
             changes.end()
             if error is None and self.supply is not None:
                 self.supply.finish(self.transcript)
@@ -191,5 +217,9 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__} in its program (see its own log)"
 
 
-def _ledger_path(config: Config, role: str) -> Path | None:
-    return None if config.ledger is None else Path(config.ledger) / f"{role}.jsonl"
+def _ledger(config: Config, role: str, *, embedded: bool, preparing: bool) -> Ledger:
+    """The role's ledger: in memory and, where the config names a folder, in a file, signed with the role's key."""
+    if config.ledger is None or preparing:
+        return Ledger(role, config.reveal, None)
+    key = None if embedded or config.plaintext else signing_key(Path(config.tls), role)
+    return Ledger(role, config.reveal, Path(config.ledger) / f"{role}.jsonl", key)
