@@ -309,3 +309,13 @@ def test_weights_are_initialised_with_pytorch_s_own_randomness(session):
     nn.init.xavier_uniform_(plain.weight)
 
     torch.testing.assert_close(tacit.reveal(model.weight.detach()), plain.weight.detach(), atol=2**-16, rtol=0)
+
+
+def test_a_key_stream_begun_in_inference_mode_goes_on_outside():
+    with tacit.session(seed=1):
+        x = tacit.share(torch.tensor([2.0, -3.0]))
+        with torch.inference_mode():
+            negative = x < 0
+
+        assert tacit.reveal(negative).tolist() == [False, True]
+        assert tacit.reveal(x * 2 < 0).tolist() == [False, True]

@@ -57,7 +57,8 @@ class Stream:
         with self._one_at_a_time:
             end = self._at + count
             if end > self._block.numel():
-                self._block, self._at, end = self._source.next(BLOCK_BYTES), 0, count
+                with torch.inference_mode(False):  # a block outlives such a mode, and is written to
+                    self._block, self._at, end = self._source.next(BLOCK_BYTES), 0, count
             out = self._block[self._at : end]
             self._at = (end + 7) & ~7
         return out
