@@ -44,7 +44,7 @@ class Products:
         if isinstance(self._op, Sliding):
             return list(self._op.left(x, self._y))
         if self._op is torch.outer:
-            return [x.view(-1, 1)]
+            return [x.unsqueeze(1)]
         x = x.unsqueeze(0) if x.dim() == 1 else x
         if len(self._y) <= 2:
             return [x.reshape(-1, x.shape[-1])]
@@ -55,7 +55,7 @@ class Products:
         if isinstance(self._op, Sliding):
             return list(self._op.right(y, self._x))
         if self._op is torch.outer:
-            return [y.view(1, -1)]
+            return [y.unsqueeze(0)]
         y = y.unsqueeze(1) if y.dim() == 1 else y
         if y.dim() == 2:
             return [y]
