@@ -59,5 +59,5 @@ $(RUN): pyproject.toml constraints.txt $(NATIVE) | $(BIN)/python
 	touch $@
 
 $(DEV): pyproject.toml constraints.txt $(RUN)
-	$(PIP) --editable '.[dev,fhe-dev,federated]'
+	$(PIP) --editable '.[dev,data,fhe-dev,federated]'
 	touch $@

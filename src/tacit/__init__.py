@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tacit.errors import TacitError
     from tacit.outside.client import Client
     from tacit.profile import profile
+    from tacit.records import join, read_table
     from tacit.tensor import SecretTensor
 
 __version__ = "0.1.0"
@@ -32,10 +33,12 @@ __all__ = [
     "check",
     "current_session",
     "is_role",
+    "join",
     "load",
     "open_dataset",
     "profile",
     "read_csv",
+    "read_table",
     "reveal",
     "role",
     "save",
@@ -55,6 +58,7 @@ _HOMES = {
     "tacit.errors": ("TacitError",),
     "tacit.outside.client": ("Client",),
     "tacit.profile": ("profile",),
+    "tacit.records": ("join", "read_table"),
     "tacit.tensor": ("SecretTensor",),
 }
 """Where each name lives. All are imported with the first that is used: `tacit.federated` and `tacit.fhe` use none, and

@@ -46,7 +46,18 @@ from tacit.tensor.nested import mapped, revealed_module, secrets_in, shared_modu
 from tacit.watch.precision import Precision, stop, warn
 from tacit.watch.range import Range
 
-__all__ = ["active_protocol", "current_session", "embedded", "is_role", "release", "reveal", "role", "session", "share"]
+__all__ = [
+    "active_protocol",
+    "adopted",
+    "current_session",
+    "embedded",
+    "is_role",
+    "release",
+    "reveal",
+    "role",
+    "session",
+    "share",
+]
 
 MOST_DIMENSIONS = 64
 """PyTorch's own limit."""
@@ -416,6 +427,11 @@ def _wrap(protocol: Protocol, tensor: Tensor | None, shared: Value, dtype: torch
     if protocol.session.watcher is not None:
         protocol.session.watcher.shared(out)
     return out
+
+
+def adopted(shared: Value, dtype: torch.dtype) -> SecretTensor:
+    """A secret tensor around a value that a protocol has made of what an owner gave. Local."""
+    return _wrap(shared.protocol, None, shared, dtype)
 
 
 def _share_module(protocol: Protocol, module: nn.Module, owner: str | None, name: str | None) -> nn.Module:

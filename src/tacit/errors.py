@@ -5,7 +5,8 @@
     TacitError
     ├── ConfigError                  a config, key file or command line that cannot be used
     ├── DataError (ValueError)       a file or a tensor that cannot be used as given
-    │   └── EncodingError            a number that fixed point cannot hold (NaN, infinite, out of range)
+    │   ├── EncodingError            a number that fixed point cannot hold (NaN, infinite, out of range)
+    │   └── UnusableTable            a table that its owner cannot use; nobody else is told why
     ├── NetworkError
     │   ├── ConnectError             a port in use, a peer that never comes
     │   ├── AuthenticationError      a peer whose certificate is not the expected one
@@ -76,13 +77,16 @@ __all__ = [
     "TacitError",
     "ThresholdError",
     "UnsupportedOperator",
+    "UnusableTable",
     "UpdateError",
 ]
 
 
 def tellable(error: BaseException) -> bool:
     """Whether an error's message holds nothing secret, so that peers and a terminal may have it: all of Tacit's own do
-    not, and PyTorch's do not where PyTorch has seen shapes and dtypes only."""
+    not, but for what is an owner's alone, and PyTorch's do not where PyTorch has seen shapes and dtypes only."""
+    if isinstance(error, UnusableTable):
+        return False
     return isinstance(error, TacitError) or getattr(error, ASKED, False)
 
 
@@ -104,6 +108,10 @@ class DataError(TacitError, ValueError):
 
 class EncodingError(DataError):
     """A number that fixed point cannot hold: NaN, infinite or out of range."""
+
+
+class UnusableTable(DataError):
+    """A table that its owner cannot use as it is. The message is for the owner: peers are never told."""
 
 
 class NetworkError(TacitError):

@@ -11,7 +11,7 @@ from types import TracebackType
 import click
 
 from tacit.cli.report import fail
-from tacit.errors import ConfigError, TacitError, tellable
+from tacit.errors import ConfigError, TacitError, UnusableTable, tellable
 from tacit.session.config import Config
 from tacit.session.launch import Launch, script_digest, start
 from tacit.session.ledger import is_library
@@ -61,7 +61,7 @@ def execute(script: Path, arguments: tuple[str, ...], show_traceback: bool) -> i
         return INTERRUPTED
     except Exception as error:
         _remember(error)
-        if tellable(error) and not show_traceback:
+        if (tellable(error) or isinstance(error, UnusableTable)) and not show_traceback:
             fail(error if isinstance(error, TacitError) else f"{error} ({_line(error, script)})")
         else:
             _print_traceback(error, script)

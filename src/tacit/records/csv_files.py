@@ -1,0 +1,183 @@
+"""CSV files in any dialect, through DuckDB's reader, and all that is wrong with one at once."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tacit.errors import ConfigError, UnusableTable
+
+if TYPE_CHECKING:
+    from tacit.records.sources import Reading
+
+SNIFFED = (
+    "delim",
+    "quote",
+    "escape",
+    "newline",
+    "comment",
+    "skip",
+    "header",
+    "columns",
+    "dateformat",
+    "timestampformat",
+)
+"""The columns of DuckDB's `sniff_csv`, by the names of the options that they are."""
+
+__all__ = ["MISSING", "TYPES", "load_csv", "problems_of_names"]
+
+WORDS = ("na", "n/a", "nan", "null", "none", "?", "")
+MISSING = tuple(dict.fromkeys(form for word in WORDS for form in (word, word.upper(), word.title(), "NaN")))
+"""What stands in cells without a value."""
+
+TYPES = {
+    "int": "BIGINT",
+    "int64": "BIGINT",
+    "float": "DOUBLE",
+    "float32": "DOUBLE",
+    "float64": "DOUBLE",
+    "str": "VARCHAR",
+    "bool": "BOOLEAN",
+    "date": "DATE",
+    "datetime": "TIMESTAMP",
+}
+"""What dtype={column: …} may say."""
+
+STRUCTURE = {
+    "MISSING COLUMNS": "have too few cells",
+    "TOO MANY COLUMNS": "have too many cells",
+    "UNQUOTED VALUE": "have a quote that is not closed, or something behind one",
+    "LINE SIZE OVER MAXIMUM": "are too long",
+    "INVALID ENCODING": "are no UTF-8 text; say what they are, encoding='latin-1'",
+    "INVALID UNICODE": "are no UTF-8 text; say what they are, encoding='latin-1'",
+}
+
+
+def load_csv(connection: Any, path: str, table: str, reading: Reading) -> None:
+    """Make a table of a CSV file; `UnusableTable` with all that is wrong with its lines and its header."""
+    given = _options(reading)
+    above = f", skip = {reading.skip}" if reading.skip else ""
+    how = f"sample_size = -1, ignore_errors = true{above}{given}"
+    sniffed = connection.execute(f"SELECT * FROM sniff_csv({_text(path)}, {how})").fetchone()
+    found: dict[str, Any] = dict(zip(SNIFFED, ("" if value == "(empty)" else value for value in sniffed), strict=False))
+    skip, columns = found["skip"], found["columns"]
+    options = ("delim", "quote", "escape", "comment", "dateformat", "timestampformat")
+    dialect = "".join(
+        f", {option} = {_text(found[option])}"
+        for option in options
+        if found[option] and not (option == "delim" and reading.delimiter)
+    )
+    names = _header(path, reading, found)
+    problems = problems_of_names(names)
+    if not columns or not names:
+        problems = ["it is empty: its first line must name the columns"]
+    elif len(names) != len(columns):
+        problems.append("its first line does not have a name for each column")
+    if skip != reading.skip:
+        problems = [f"its first {skip} lines are unlike the others; the first must name the columns, or say skip=…"]
+    if problems:
+        raise UnusableTable(f"{path} cannot be used: {'; '.join(problems)}")
+    types = _types(names, {c["name"]: c["type"] for c in columns}, [c["name"] for c in columns], reading)
+    spelled = ", ".join(f"{_text(name)}: {_text(kind)}" for name, kind in types.items())
+    connection.execute(
+        f"CREATE TEMP TABLE {table} AS SELECT * FROM read_csv({_text(path)}, header = false, skip = {skip + 1}, "
+        f"columns = {{{spelled}}}, auto_detect = false, store_rejects = true, rejects_limit = 0{dialect}{given})"
+    )
+    problems = _rejected(connection)
+    if problems:
+        raise UnusableTable(f"{path} cannot be used: {'; '.join(problems)}")
+
+
+def _header(path: str, reading: Reading, found: dict[str, Any]) -> list[str]:
+    """The names in the first line, as they stand there: DuckDB has renamed those that it found twice."""
+    known = [column["name"] for column in found["columns"]]
+    if not Path(path).is_file() or path.endswith(".zst") or len(found["delim"]) != 1:
+        return known
+    opened = gzip.open if path.endswith(".gz") else open
+    with opened(path, "rt", encoding=reading.encoding or "utf-8-sig", newline="") as file:
+        lines = csv.reader(islice(file, reading.skip, None), delimiter=found["delim"], quotechar=found["quote"] or '"')
+        return [name.strip() for name in next(lines, [])]
+
+
+def _options(reading: Reading) -> str:
+    na = MISSING if reading.na is None else ("", *reading.na)
+    options = f", nullstr = [{', '.join(map(_text, dict.fromkeys(na)))}]"
+    for option, value in (
+        ("delim", reading.delimiter),
+        ("decimal_separator", reading.decimal),
+        ("encoding", reading.encoding),
+    ):
+        if value is not None:
+            options += f", {option} = {_text(value)}"
+    return options
+
+
+def _types(names: Sequence[str], sniffed: dict[str, str], places: Sequence[str], reading: Reading) -> dict[str, str]:
+    """The type of each column, by the names of the header."""
+    types = {name: sniffed[place] for name, place in zip(names, places, strict=True)}
+    for name in reading.keys:
+        if name in types and not types[name].startswith(("DATE", "TIMESTAMP")):
+            types[name] = "VARCHAR"
+    if reading.label is not None and types.get(reading.label) == "BOOLEAN":
+        types[reading.label] = "VARCHAR"  # as it is written, yes or true
+    for name, kind in reading.dtype.items():
+        if kind not in TYPES:
+            raise ConfigError(f"dtype={{{name!r}: …}} is one of {', '.join(TYPES)}, not {kind!r}")
+        if name in types:
+            types[name] = TYPES[kind]
+    return types
+
+
+def problems_of_names(names: Sequence[str]) -> list[str]:
+    """What is wrong with the names of columns."""
+    problems = []
+    if names and all(name and _is_number(name) for name in names):
+        problems.append("its first line holds numbers and must name the columns")
+    for place, name in enumerate(names):
+        if not name:
+            problems.append(f"column {place + 1} has no name")
+        elif not name.isprintable():
+            problems.append(f"the name of column {place + 1} has characters that cannot be printed")
+        elif name.casefold() in [other.casefold() for other in names[:place]]:
+            problems.append(f"two columns are named {name!r}")
+    return problems
+
+
+def _rejected(connection: Any) -> list[str]:
+    """What the reader has left out, by what was wrong, with the number of lines and the first."""
+    query = "SELECT error_type::VARCHAR, column_name, count(DISTINCT line), min(line) FROM reject_errors "
+    structure = "error_type::VARCHAR <> 'CAST'"
+    torn = connection.execute(f"{query} WHERE {structure} GROUP BY 1, 2 ORDER BY min(line)").fetchall()
+    cells = connection.execute(
+        f"{query} WHERE error_type::VARCHAR = 'CAST' AND line NOT IN "
+        f"(SELECT line FROM reject_errors WHERE {structure}) GROUP BY 1, 2 ORDER BY min(line)"
+    ).fetchall()
+    merged: dict[str, tuple[int, int]] = {}
+    for kind, _, count, first in torn:
+        total, earliest = merged.get(kind, (0, first))
+        merged[kind] = (total + count, min(earliest, first))
+    problems = [f"{_lines(*found)} {STRUCTURE.get(kind, 'cannot be read')}" for kind, found in merged.items()]
+    return problems + [
+        f"column {name!r} is not what dtype says in {_lines(count, line)}" for _, name, count, line in cells
+    ]
+
+
+def _lines(count: int, first: int) -> str:
+    return f"line {first}" if count == 1 else f"{count} lines (the first is line {first})"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _text(value: str) -> str:
+    """A text in SQL."""
+    return "'" + str(value).replace("'", "''") + "'"

@@ -1,0 +1,140 @@
+"""What a join gives: rows of several owners, whose columns become secrets when somebody asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from tacit.api import active_protocol, adopted, share
+from tacit.errors import ConfigError, DataError
+from tacit.protocols.matching import Match
+from tacit.records.table import Held, Records, said_by_owner
+from tacit.ring.fixed_point import encode
+from tacit.tensor import SecretTensor
+
+__all__ = ["Joined"]
+
+
+class Joined:
+    """Rows that belong together, of several owners' tables. `len()` is how many they are.
+
+    All roles ask for its tensors at the same point of the program, for then they are shared.
+    """
+
+    def __init__(
+        self,
+        tables: Sequence[Records],
+        rows: int,
+        match: Match | None,
+        places: dict[str, Tensor],
+        *,
+        left: bool = False,
+    ) -> None:
+        self.tables = tuple(tables)
+        self._rows = rows
+        self._match, self._places, self._left = match, places, left
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __repr__(self) -> str:
+        return f"Joined({len(self)} rows of {', '.join(table.owner for table in self.tables)})"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns of `x`: those of the first table, then those of the others."""
+        return tuple(name for table in self.tables for name in table.columns)
+
+    @cached_property
+    def x(self) -> SecretTensor:
+        """The columns of all owners but keys and labels, float32 [rows, columns]."""
+        parts = [self._part(table) for table in self.tables if table.columns]
+        if not parts:
+            raise DataError("these tables have no columns but keys and labels")
+        out = torch.cat(parts, dim=1)
+        assert isinstance(out, SecretTensor)
+        return out
+
+    @cached_property
+    def y(self) -> SecretTensor:
+        """The label: int64 [rows] for classes, float32 [rows, 1] for numbers."""
+        labelled = [table for table in self.tables if table.label is not None]
+        if len(labelled) != 1:
+            owners = " and ".join(table.owner for table in labelled) or "nobody"
+            raise ConfigError(f"of these tables one must have a label, and {owners} has: tacit.read_table(…, label=…)")
+        if self._left and labelled[0] is not self.tables[0]:
+            raise ConfigError(
+                f'a join with how="left" keeps rows that {labelled[0].owner} has no label for: make the table with the '
+                f"label the first one"
+            )
+        return self._label(labelled[0])
+
+    @cached_property
+    def weight(self) -> SecretTensor:
+        """1 for every row that counts, float32 [rows]. All of them do: rows of nobody are left out, not weighted 0."""
+        return share(torch.ones(len(self)), name="weights of rows")
+
+    @cached_property
+    def matched(self) -> dict[str, SecretTensor]:
+        """For each owner but the first, 1 where it has somebody and 0 where not, float32 [rows]."""
+        return {table.owner: self._presence(table) for table in self.tables[1:]}
+
+    def rows_of(self, owner: str) -> Tensor | None:
+        """At the owner, the number of its own row (from 0) in each row here, -1 for none; None at the other roles.
+
+        With it an owner puts predictions beside its records. Nobody knows this of a join with reveal="size".
+        """
+        if owner not in (table.owner for table in self.tables):
+            raise ConfigError(f"{owner!r} has no table here")
+        if self._match is not None:
+            raise ConfigError('with reveal="size" no owner knows which of its rows are here: use reveal="members"')
+        places, held = self._places.get(owner), next(t.held for t in self.tables if t.owner == owner)
+        if places is None or held is None:
+            return None
+        return torch.cat([held.origin, torch.tensor([-1])])[places]
+
+    # --- sharing -------------------------------------------------------------------------------------------------
+
+    def _part(self, table: Records) -> Tensor:
+        values = said_by_owner(table, Held.numbers)
+        return self._shared(table, values, torch.float32, f"the columns of {table.owner}", len(table.columns))
+
+    def _label(self, table: Records) -> SecretTensor:
+        name = f"the label of {table.owner}"
+        values = None if table.held is None or table.held.label is None else table.held.label.values
+        if table.classes is None:
+            return self._shared(table, values, torch.float32, name, 1)
+        if self._match is None:
+            mine = None if values is None else values[self._places[table.owner]]
+            return share(mine, table.owner, shape=(len(self),), name=name, classes=table.classes)
+        column = None if values is None else values[:, None]
+        out = self._shared(table, column, torch.int64, name, 1).squeeze(1)
+        assert isinstance(out, SecretTensor)
+        out.share.facts.within = range(table.classes)
+        return out
+
+    def _presence(self, table: Records) -> SecretTensor:
+        ones = None if table.held is None else torch.ones(len(table), 1)
+        out = self._shared(table, ones, torch.float32, f"who is at {table.owner}", 1).squeeze(1)
+        assert isinstance(out, SecretTensor)
+        return out
+
+    def _shared(self, table: Records, values: Tensor | None, dtype: torch.dtype, name: str, width: int) -> SecretTensor:
+        """The rows here of values that an owner has for all of its rows."""
+        if self._match is None:
+            mine = None if values is None else _rows(values.to(dtype), self._places[table.owner])
+            return share(mine, table.owner, shape=(len(self), width), dtype=dtype, name=name)
+        protocol = active_protocol()
+        frac_bits = protocol.frac_bits if dtype.is_floating_point else 0
+        protocol.session.transcript.record(f"tacit.join: {name} ({len(self)}, {width})")
+        x = None if values is None else encode(values.to(dtype), frac_bits, name=name)
+        return adopted(self._match.picked(table.owner, x, width, frac_bits), dtype)
+
+
+def _rows(values: Tensor, places: Tensor) -> Tensor:
+    """Rows of a table, and zeros for -1."""
+    nobody = values.new_zeros((1, values.shape[1]))
+    return torch.cat([values, nobody])[places] if bool((places < 0).any()) else values[places]

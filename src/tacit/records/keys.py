@@ -1,0 +1,56 @@
+"""Keys of rows: the one form in which those of all owners are compared, and digests of it, made at the owner.
+
+A key is the text of its columns, one after the other. In each,
+
+- text loses white space at both ends, is brought to Unicode's NFKC and case folded; text that is a whole number with a
+  fraction of zeros, as pandas writes whole numbers beside gaps, loses the fraction ("12.0" is "12");
+- whole numbers are their digits, without leading zeros (but text keeps its own: "007" is not 7);
+- dates, and times at midnight, are YYYY-MM-DD; other times YYYY-MM-DD HH:MM:SS, with what fraction they have;
+- truth values are "true" and "false".
+
+A row in which a column of its key has no value has no key, and matches nobody.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+__all__ = ["key_text", "normal_text"]
+
+BLANKS = "' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13) || chr(28) || chr(29) || chr(30) || chr(31)"
+"""What `str.strip` takes off ASCII, in SQL."""
+
+WHOLE = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?")
+FRACTION = re.compile(r"(-?[0-9]+)\.0+")
+
+
+def normal_text(text: str) -> str:
+    """The form of a text in a key; empty if it stands for no value."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).strip()
+    whole = FRACTION.fullmatch(folded)
+    return whole[1] if whole else folded
+
+
+def key_text(columns: Sequence[tuple[str, str]]) -> str:
+    """The SQL expression of a row's key, for the quoted names and types of its columns; NULL if it has none.
+
+    Each part stands behind its length, so that no two different keys are one text.
+    """
+    parts = [_part(name, kind) for name, kind in columns]
+    return " || ".join(f"strlen({part}) || ':' || {part}" for part in parts)
+
+
+def _part(name: str, kind: str) -> str:
+    if kind == "VARCHAR" or kind.startswith("ENUM"):
+        text = f"{name}::VARCHAR"
+        plain = f"regexp_replace(lower(trim({text}, {BLANKS})), '^(-?[0-9]+)\\.0+$', '\\1')"
+        return f"nullif(CASE WHEN strlen({text}) = length({text}) THEN {plain} ELSE normal_text({text}) END, '')"
+    if kind.startswith("TIMESTAMP") and "TIME ZONE" not in kind:
+        time = f"{name}::TIMESTAMP"
+        midnight = f"{time} = date_trunc('day', {time})"
+        return f"CASE WHEN {midnight} THEN CAST({time} AS DATE)::VARCHAR ELSE {time}::VARCHAR END"
+    if kind in ("DOUBLE", "FLOAT") or kind.startswith("DECIMAL"):
+        return f"CAST({name} AS HUGEINT)::VARCHAR"
+    return f"{name}::VARCHAR"

@@ -1,0 +1,54 @@
+"""Columns of a table as numbers, or what keeps them from being some: how many cells, and where; never what is there."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["as_numbers", "missing", "rows_of"]
+
+
+def as_numbers(name: str, column: np.ndarray, limit: float, problems: list[str]) -> np.ndarray | None:
+    """A column as float64; None, and why in `problems`, if it is no column of numbers below the limit."""
+    here = f"column {name!r}"
+    if column.dtype.kind == "M":
+        problems.append(f"{here} holds dates")
+        return None
+    if column.dtype.kind == "O":
+        words = np.array([value is not None and not _is_number(value) for value in column.tolist()], dtype=bool)
+        if words.any():
+            problems.append(f"{here} holds words in {rows_of(words)}")
+            return None
+    none = missing(column)
+    if none.any():
+        problems.append(f"{here} has no value in {rows_of(none)}")
+        return None
+    numbers = column.astype(np.float64)
+    wrong = ~(np.abs(numbers) < limit)
+    if wrong.any():
+        problems.append(f"{here} holds numbers that are infinite, or not below {limit:g}, in {rows_of(wrong)}")
+        return None
+    return numbers
+
+
+def missing(column: np.ndarray) -> np.ndarray:
+    """Where a column has no value."""
+    if column.dtype.kind == "O":
+        return np.array([value is None for value in column.tolist()], dtype=bool)
+    none: np.ndarray = np.zeros(len(column), dtype=bool)
+    if column.dtype.kind in "fM":
+        none = np.isnan(column) if column.dtype.kind == "f" else np.isnat(column)
+    return none
+
+
+def rows_of(wrong: np.ndarray) -> str:
+    """How many rows, and which is the first, counted from 1."""
+    first, count = int(wrong.argmax()) + 1, int(wrong.sum())
+    return f"row {first}" if count == 1 else f"{count} of {len(wrong)} rows (the first is row {first})"
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(str(value))
+    except ValueError:
+        return False
+    return "_" not in str(value)

@@ -1,0 +1,266 @@
+"""`tacit.read_table`: a table that one party owns, in whatever form it has it."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tacit.api import current_session
+from tacit.errors import ConfigError, DataError
+from tacit.protocols.matching import DIGEST_WORDS
+from tacit.records.keys import key_text, normal_text
+from tacit.records.labels import Classes, as_label, check_classes
+from tacit.records.sources import TABLE, Reading, described, loaded, quoted
+from tacit.records.table import Held, Records, announced, check, limit_of_numbers
+
+__all__ = ["read_table"]
+
+LIKE_A_KEY = re.compile(
+    r"(^|_)(id|key|uuid|guid|ssn|iban|email|e_mail|phone|passport)($|_)|(Id|ID|Key)$", re.IGNORECASE
+)
+"""Names of columns that say who a row is about."""
+
+SMALL = 20
+"""Rows below which all texts of a column may differ by chance."""
+
+
+def read_table(
+    source: Any,
+    owner: str,
+    *,
+    key: str | Sequence[str] | None = None,
+    label: str | None = None,
+    classes: Classes | None = None,
+    columns: Sequence[str] | None = None,
+    query: str | None = None,
+    na: str | Sequence[str] | None = None,
+    dtype: Mapping[str, str] | None = None,
+    delimiter: str | None = None,
+    decimal: str | None = None,
+    encoding: str | None = None,
+    skip: int = 0,
+    sheet: str | None = None,
+    name: str | None = None,
+) -> Records:
+    """Read a table that only `owner` has; at every other role `source` means nothing, and may be None.
+
+    Args:
+        source: the path of a CSV file (in any dialect, or compressed), or of a Parquet, Arrow, JSON lines, Excel or
+            SQLite file; the address of a PostgreSQL database; or a data frame of pandas or polars, an Arrow table, or a
+            dict of columns.
+        owner: the party that has it.
+        key: the column, or columns, by which `tacit.join` finds rows of others. They become no features.
+        label: the column that is to be predicted. Words and truth values become classes, int64; numbers other than 0
+            and 1 stay numbers, float32.
+        classes: of the label, how many classes there are, their values in order, or {value: number}. Without it words
+            are classes in sorted order.
+        columns: those that are wanted, in this order, beside key and label.
+        query: SQL that runs at the owner: in a database there, or on the source, which it calls `data`.
+        na: what stands in cells without a value, beside nothing at all; by default NA, NaN, NULL, None and ?.
+        dtype: types of columns that the reader shall not find out by itself: {"zip": "str"}, of int, float, str, bool,
+            date and datetime.
+        delimiter, decimal, encoding: of CSV files, where they are not found out: ";", ",", "latin-1".
+        skip: of CSV files, how many lines stand above the names of the columns.
+        sheet: of an Excel file, where it has several.
+        name: what all roles call the table, "the table of alice" at first.
+
+    Reveals: to all roles, that name, the number of rows, the names of the columns but those of the key, of how many
+    columns that is, and how many classes the label has.
+
+    Raises:
+        UnusableTable: at the owner, with all that is wrong with the table, and no value of it.
+        DataError: at the other roles then; they are not told why.
+    """
+    session = current_session()
+    keys, asked = _listed("key", key), None if columns is None else _listed("columns", columns)
+    check_classes(classes)
+    if classes is not None and label is None:
+        raise ConfigError("classes are those of the label: say which column it is, label=…")
+    if label is not None and label in keys:
+        raise ConfigError(f"column {label!r} cannot be the key and the label")
+    if asked is not None and (both := [n for n in asked if n in keys or n == label]):
+        raise ConfigError(f"{', '.join(both)}: columns=… are those beside key and label")
+    if owner not in session.parties:
+        raise ConfigError(f"{owner!r} cannot own data: the computing parties are {', '.join(session.parties)}")
+    if session.preparing:
+        raise ConfigError(
+            "tacit.read_table asks its owner for names and rows, and nobody is there while a run is prepared"
+        )
+    session.transcript.record(f"tacit.read_table(of {owner})")
+    wanted = Wanted(keys, label, classes, asked)
+    reading = Reading(
+        query=query,
+        na=None if na is None else _listed("na", na),
+        dtype=dict(dtype or {}),
+        keys=keys,
+        label=label,
+        delimiter=delimiter,
+        decimal=decimal,
+        encoding=encoding,
+        skip=skip,
+        sheet=sheet,
+    )
+    title = name or f"the table of {owner}"
+    held, public = announced(owner, title, lambda: _read(source, title, wanted, reading))
+    return Records(owner, public, held)
+
+
+class Wanted(NamedTuple):
+    """What is to become of the columns."""
+
+    keys: tuple[str, ...]
+    label: str | None
+    classes: Classes | None
+    columns: tuple[str, ...] | None
+
+
+def _read(source: Any, title: str, wanted: Wanted, reading: Reading) -> tuple[Held, dict[str, Any]]:
+    """At the owner: what it keeps, and what all roles learn."""
+    if source is None:
+        raise DataError("the owner of a table must give it: a path, a data frame, an Arrow table or a dict of columns")
+    called = described(source)
+    connection = loaded(Path(source) if isinstance(source, Path) else source, reading)
+    try:
+        connection.create_function("normal_text", normal_text, ["VARCHAR"], "VARCHAR")
+        types = {n: str(t) for n, t, *_ in connection.execute(f"DESCRIBE {TABLE}").fetchall()}
+        problems = _absent(types, wanted)
+        check(called, problems)
+        names = wanted.columns
+        if names is None:
+            names = tuple(n for n in types if n not in wanted.keys and n != wanted.label)
+        rows = connection.execute(f"SELECT count(*) FROM {TABLE}").fetchone()[0]
+        check(called, [] if rows else ["it has no rows"])
+        _na(connection, types, reading)
+        frame = _fetched(connection, {n: types[n] for n in names}, problems)
+        label = None
+        if wanted.label is not None:
+            column = _fetched(connection, {wanted.label: types[wanted.label]}, problems).get(wanted.label)
+            if column is not None:
+                label = as_label(wanted.label, column, wanted.classes, problems)
+        digests = _digests(connection, [(n, types[n]) for n in wanted.keys], problems) if wanted.keys else None
+        check(called, problems)
+        if not wanted.keys:
+            _warn_of_keys(connection, title, {n: types[n] for n in names}, rows)
+    finally:
+        connection.close()
+    held = Held(called, frame, label, digests, torch.arange(rows), limit_of_numbers())
+    return held, {
+        "name": title,
+        "rows": rows,
+        "columns": list(names),
+        "label": wanted.label,
+        "classes": None if label is None else label.classes,
+        "parts": len(wanted.keys),
+    }
+
+
+def _listed(what: str, names: str | Sequence[str] | None) -> tuple[str, ...]:
+    listed = (names,) if isinstance(names, str) else tuple(names or ())
+    if any(not isinstance(each, str) for each in listed):
+        raise ConfigError(f"{what}=… takes names of columns")
+    if len(set(listed)) < len(listed):
+        raise ConfigError(f"{what}=… names a column twice")
+    return listed
+
+
+def _absent(types: Mapping[str, str], wanted: Wanted) -> list[str]:
+    asked = (*wanted.keys, *([wanted.label] if wanted.label is not None else []), *(wanted.columns or ()))
+    missing = [repr(name) for name in asked if name not in types]
+    return [f"it has no column {', '.join(missing)}; its columns are {', '.join(types)}"] if missing else []
+
+
+def _na(connection: Any, types: Mapping[str, str], reading: Reading) -> None:
+    """Take values away that stand for none; the reader of CSV has done so already, which does no harm."""
+    for word in reading.na or ():
+        for name, kind in types.items():
+            if kind == "VARCHAR":
+                column = quoted(name)
+                connection.execute(f"UPDATE {TABLE} SET {column} = NULL WHERE trim({column}) = ?", [word])
+
+
+# --- columns ----------------------------------------------------------------------------------------------------------
+
+WHOLE = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"})
+REAL = frozenset({"FLOAT", "DOUBLE", "HUGEINT", "UHUGEINT", "UBIGINT"})
+
+
+def _fetched(connection: Any, types: Mapping[str, str], problems: list[str]) -> dict[str, np.ndarray]:
+    """Columns as arrays: numbers (NaN for none), truth values, dates (NaT), or texts (None)."""
+    casts = {name: cast for name, kind in types.items() if (cast := _cast(kind)) is not None}
+    others = [name for name in types if name not in casts]
+    problems += [f"column {name!r} holds {types[name]}, which is no number, text or date" for name in others]
+    if not casts:
+        return {}
+    listed = ", ".join(f"CAST({quoted(name)} AS {cast}) AS {quoted(name)}" for name, cast in casts.items())
+    arrays = connection.execute(f"SELECT {listed} FROM {TABLE}").fetchnumpy()
+    return {name: _filled(arrays[name]) for name in casts}
+
+
+def _cast(kind: str) -> str | None:
+    """The type in which a column of a type is fetched."""
+    if kind in WHOLE:
+        return "BIGINT"
+    if kind in REAL or kind.startswith("DECIMAL"):
+        return "DOUBLE"
+    if kind in ("VARCHAR", "UUID") or kind.startswith("ENUM"):
+        return "VARCHAR"
+    if kind == "DATE" or kind.startswith("TIMESTAMP"):
+        return "TIMESTAMP"
+    return "BOOLEAN" if kind == "BOOLEAN" else None
+
+
+def _filled(array: Any) -> np.ndarray:
+    """An array with NaN, NaT or None where DuckDB has NULL."""
+    if not np.ma.isMaskedArray(array):
+        return np.asarray(array)
+    mask, data = np.ma.getmaskarray(array), array.data
+    if not mask.any():
+        return np.asarray(data)
+    if data.dtype.kind in "biu":
+        data = data.astype(np.float64)
+    data = data.copy()
+    data[mask] = {"f": np.nan, "M": np.datetime64("NaT")}.get(data.dtype.kind)
+    return data
+
+
+def _digests(connection: Any, columns: Sequence[tuple[str, str]], problems: list[str]) -> Tensor | None:
+    """Digests of the rows' keys, the first 128 bits of SHA-256; random ones for rows that have no key."""
+    wrong = [f"column {name!r} holds {kind}, which is no key" for name, kind in columns if _cast(kind) is None]
+    if wrong:
+        problems += wrong
+        return None
+    text = key_text([(quoted(name), kind) for name, kind in columns])
+    halves = ", ".join(f"('0x' || substr(h, {1 + 16 * k}, 16))::UBIGINT AS w{k}" for k in range(DIGEST_WORDS))
+    found = connection.execute(f"SELECT {halves} FROM (SELECT sha256({text}) AS h FROM {TABLE})").fetchnumpy()
+    words = [found[f"w{k}"] for k in range(DIGEST_WORDS)]
+    digests = np.stack([np.ma.getdata(word) for word in words], axis=1).view(np.int64)
+    keyless = np.ma.getmaskarray(words[0])
+    if keyless.any():
+        random = np.frombuffer(os.urandom(8 * DIGEST_WORDS * int(keyless.sum())), dtype=np.int64)
+        digests[keyless] = random.reshape(-1, DIGEST_WORDS)
+    return torch.from_numpy(digests)
+
+
+def _warn_of_keys(connection: Any, title: str, types: Mapping[str, str], rows: int) -> None:
+    """Warn the owner of columns that look as if they said who a row is about."""
+    named = [name for name in types if LIKE_A_KEY.search(name)]
+    texts = [name for name, kind in types.items() if kind in ("VARCHAR", "UUID") and name not in named]
+    if texts and rows >= SMALL:
+        counts = ", ".join(f"count(DISTINCT {quoted(name)})" for name in texts)
+        found = connection.execute(f"SELECT {counts} FROM {TABLE}").fetchone()
+        named += [name for name, count in zip(texts, found, strict=True) if count == rows]
+    if named:
+        columns = " and ".join(map(repr, named))
+        warnings.warn(
+            f"{title}: {columns} looks like a key: say key={named[0]!r} to have tacit.join find rows of others, "
+            f"or leave it out with columns=…",
+            stacklevel=6,
+        )

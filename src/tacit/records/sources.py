@@ -1,0 +1,278 @@
+"""Tables as people have them, brought into DuckDB at their owner: files of every kind, databases, and data frames.
+
+What is wrong with a source is told in our words, all of it at once: DuckDB's own messages show cells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tacit.errors import ConfigError, UnusableTable
+from tacit.records.csv_files import load_csv, problems_of_names
+
+__all__ = ["SOURCE", "TABLE", "Reading", "loaded", "quoted"]
+
+SOURCE, TABLE = "data", "tacit_table"
+"""What a query calls the table of a source that has one only; where what is read stands then."""
+
+PARQUET, JSON, ARROW, EXCEL, SQLITE = "parquet", "json", "arrow", "excel", "sqlite"
+ENDINGS = {
+    PARQUET: (".parquet", ".pq"),
+    JSON: (".json", ".jsonl", ".ndjson"),
+    ARROW: (".arrow", ".feather", ".ipc"),
+    EXCEL: (".xlsx", ".xlsm"),
+    SQLITE: (".db", ".sqlite", ".sqlite3"),
+}
+MAGIC = {PARQUET: b"PAR1", ARROW: b"ARROW1", SQLITE: b"SQLite format 3\0", EXCEL: b"PK\3\4"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a source is to be read."""
+
+    query: str | None = None
+    columns: Sequence[str] | None = None
+    na: Sequence[str] | None = None
+    dtype: Mapping[str, str] = field(default_factory=dict)
+    keys: Sequence[str] = ()
+    """Columns that are text, or dates, whatever they look like."""
+    label: str | None = None
+    delimiter: str | None = None
+    decimal: str | None = None
+    encoding: str | None = None
+    skip: int = 0
+    sheet: str | None = None
+
+
+def loaded(source: Any, reading: Reading) -> Any:
+    """A DuckDB connection in which `TABLE` is what was asked for; `UnusableTable` if there is no such thing."""
+    duckdb = _duckdb()
+    connection = duckdb.connect()
+    try:
+        with _told(duckdb, f"{described(source)} cannot be read"):
+            _load(connection, source, reading)
+        connection.execute("SET enable_external_access = false")
+        if reading.query is not None and not _is_database(source):
+            with _told(duckdb, f"the query on {described(source)} does not run", show=_of_query):
+                connection.execute(f"CREATE TEMP TABLE {TABLE} AS SELECT * FROM ({reading.query.rstrip().rstrip(';')})")
+        else:
+            connection.execute(f"ALTER TABLE {SOURCE} RENAME TO {TABLE}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def described(source: Any) -> str:
+    """What messages to the owner call a source; an address may hold a password, so it is not shown."""
+    if isinstance(source, str | Path):
+        return "the database" if "://" in str(source) else str(source)
+    return f"the {type(source).__name__}"
+
+
+def quoted(name: str) -> str:
+    """A name in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _load(connection: Any, source: Any, reading: Reading) -> None:
+    """Make the table `SOURCE` of a source."""
+    if not isinstance(source, str | Path):
+        _take(connection, _arrow(source))
+        return
+    text = str(source)
+    if text.startswith(("postgres://", "postgresql://")):
+        _load_postgres(connection, text, reading)
+        return
+    kind = _kind(text)
+    if kind == SQLITE:
+        _take(connection, _sqlite(text, reading))
+    elif kind == EXCEL:
+        _take(connection, _excel(text, reading.sheet))
+    elif kind == ARROW:
+        _take(connection, _arrow_file(text))
+    elif kind is None:
+        load_csv(connection, text, SOURCE, reading)
+    else:
+        reader = "read_parquet" if kind == PARQUET else "read_json_auto"
+        connection.execute(f"CREATE TEMP TABLE {SOURCE} AS SELECT * FROM {reader}(?)", [text])
+
+
+def _take(connection: Any, table: Any) -> None:
+    connection.register("taken", table)
+    connection.execute(f"CREATE TEMP TABLE {SOURCE} AS SELECT * FROM taken")
+    connection.unregister("taken")
+
+
+def _kind(text: str) -> str | None:
+    """What a file is, by its ending, or by how it begins; None for CSV."""
+    ending = Path(text.lower().removesuffix(".gz").removesuffix(".zst")).suffix
+    for kind, endings in ENDINGS.items():
+        if ending in endings:
+            return kind
+    if "://" in text or any(mark in text for mark in "*?["):
+        return None
+    path = Path(text)
+    if not path.is_file():
+        raise UnusableTable(f"there is no file {text}")
+    try:
+        with path.open("rb") as file:
+            begins = file.read(16)
+    except OSError as error:
+        raise UnusableTable(f"{text} cannot be read: {error.strerror}") from None
+    return next((kind for kind, magic in MAGIC.items() if begins.startswith(magic)), None)
+
+
+def _is_database(source: Any) -> bool:
+    if not isinstance(source, str | Path):
+        return False
+    return str(source).startswith(("postgres://", "postgresql://")) or _kind(str(source)) == SQLITE
+
+
+# --- what DuckDB does not read by itself --------------------------------------------------------------------------
+
+
+def _arrow(source: Any) -> Any:
+    """A data frame, an Arrow table or a dict of columns."""
+    pyarrow = _pyarrow()
+    if type(source).__module__.split(".")[0] == "pandas" and hasattr(source, "columns"):
+        return pyarrow.Table.from_pandas(source, preserve_index=False)
+    if hasattr(source, "__arrow_c_stream__"):
+        return pyarrow.table(source)
+    if isinstance(source, Mapping):
+        return pyarrow.table(dict(source))
+    raise ConfigError(
+        f"tacit.read_table takes a path, a data frame, an Arrow table or a dict of columns, "
+        f"not a {type(source).__name__}"
+    )
+
+
+def _arrow_file(path: str) -> Any:
+    _pyarrow()
+    from pyarrow import feather
+
+    return feather.read_table(path)
+
+
+def _sqlite(path: str, reading: Reading) -> Any:
+    """The rows of a query, or of the only table. SQLite has no types of columns, so those of the values count."""
+    if not Path(path).is_file():
+        raise UnusableTable(f"there is no file {path}")
+    with contextlib.closing(sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True)) as base:
+        query = reading.query
+        try:
+            if query is None:
+                names = [n for (n,) in base.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")]
+                if len(names) != 1:
+                    raise UnusableTable(f"{path} has {len(names)} tables ({', '.join(names)}): say which rows, query=…")
+                query = f"SELECT * FROM {quoted(names[0])}"
+            cursor = base.execute(query)
+            return _columns([place[0] for place in cursor.description or ()], cursor.fetchall())
+        except sqlite3.Error as error:
+            raise UnusableTable(f"the query on {path} does not run: {error}") from None
+
+
+def _excel(path: str, sheet: str | None) -> Any:
+    """A sheet, whose first row names the columns; the only one if none is named."""
+    try:
+        from openpyxl import load_workbook
+    except ImportError:
+        raise _missing("openpyxl") from None
+    try:
+        book = load_workbook(path, read_only=True, data_only=True)
+    except Exception as error:
+        raise UnusableTable(f"{path} is no workbook that can be read ({type(error).__name__})") from None
+    with contextlib.closing(book):
+        if sheet is None and len(book.sheetnames) > 1:
+            raise UnusableTable(f"{path} has the sheets {', '.join(book.sheetnames)}: say which, sheet=…")
+        if sheet is not None and sheet not in book.sheetnames:
+            raise UnusableTable(f"{path} has no sheet {sheet!r}; its sheets are {', '.join(book.sheetnames)}")
+        rows = [row for row in book[sheet or book.sheetnames[0]].iter_rows(values_only=True) if any_value(row)]
+    names = [str(name).strip() if name is not None else "" for name in (rows[0] if rows else ())]
+    return _columns(names, rows[1:])
+
+
+def any_value(row: Sequence[Any]) -> bool:
+    """Whether there is something in a row."""
+    return any(cell is not None for cell in row)
+
+
+def _columns(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
+    """Rows of Python objects as a table; a column of several kinds is text."""
+    pyarrow = _pyarrow()
+    check_names(names)
+    columns = []
+    for place in range(len(names)):
+        cells = [row[place] for row in rows]
+        try:
+            columns.append(pyarrow.array(cells))
+        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError):
+            columns.append(pyarrow.array([None if cell is None else str(cell) for cell in cells]))
+    return pyarrow.table(columns, names=list(names))
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise for columns that cannot be told apart."""
+    problems = problems_of_names(names)
+    if problems:
+        raise UnusableTable(f"the table cannot be used: {'; '.join(problems)}")
+
+
+def _load_postgres(connection: Any, address: str, reading: Reading) -> None:
+    if reading.query is None:
+        raise ConfigError("a database has many tables: say which rows, tacit.read_table(…, query='select …')")
+    connection.execute("INSTALL postgres")
+    connection.execute("LOAD postgres")
+    connection.execute("ATTACH ? AS base (TYPE postgres, READ_ONLY)", [address])
+    connection.execute(f"CREATE TEMP TABLE {SOURCE} AS SELECT * FROM postgres_query('base', ?)", [reading.query])
+    connection.execute("DETACH base")
+
+
+# --- other packages, and their errors ------------------------------------------------------------------------------
+
+
+def _duckdb() -> Any:
+    try:
+        import duckdb
+    except ImportError:
+        raise _missing("duckdb") from None
+    return duckdb
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+    except ImportError:
+        raise _missing("pyarrow") from None
+    return pyarrow
+
+
+def _missing(package: str) -> ConfigError:
+    return ConfigError(f"tacit.read_table needs {package} here: pip install 'tacit[data]'")
+
+
+def _of_query(message: str) -> str:
+    """What DuckDB says of a query's form: names of columns, which its owner may see; no cells, for nothing ran yet."""
+    return f": {message.splitlines()[0]}"
+
+
+@contextlib.contextmanager
+def _told(duckdb: Any, sentence: str, show: Callable[[str], str] | None = None) -> Any:
+    """Say in our words what DuckDB or PyArrow stumbled over."""
+    of_form = (duckdb.BinderException, duckdb.ParserException, duckdb.CatalogException)
+    try:
+        yield
+    except (UnusableTable, ConfigError):
+        raise
+    except duckdb.IOException:
+        raise UnusableTable(f"{sentence}: it is not there, or this process may not read it") from None
+    except duckdb.Error as error:
+        detail = show(str(error)) if show is not None and isinstance(error, of_form) else f" ({type(error).__name__})"
+        raise UnusableTable(f"{sentence}{detail}") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise UnusableTable(f"{sentence} ({type(error).__name__})") from None

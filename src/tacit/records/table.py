@@ -1,0 +1,174 @@
+"""A table that one party owns: its columns stay there; all roles know their names, and how many rows there are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tacit.api import active_protocol, current_session, share
+from tacit.errors import DataError, UnusableTable
+from tacit.records.labels import Label
+from tacit.records.numbers import as_numbers
+from tacit.ring.fixed_point import VALUE_BITS
+from tacit.tensor import SecretTensor
+
+__all__ = ["Held", "Records", "said_by_owner"]
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Held:
+    """What the owner of a table has of it."""
+
+    source: str
+    """What its owner calls it, a path for example."""
+    frame: dict[str, np.ndarray]
+    """The columns but key and label: numbers (NaN for none), truth values, dates (NaT), or objects (None)."""
+    label: Label | None
+    digests: Tensor | None
+    """Of the rows' keys, int64 [rows, 2]; random where a row has none."""
+    origin: Tensor
+    """The number of each row in the source, from 0."""
+    limit: float
+    """What fixed point holds."""
+
+    def numbers(self) -> Tensor:
+        """All columns as float64 [rows, columns]; `UnusableTable` with all that is none."""
+        problems: list[str] = []
+        columns = [as_numbers(name, column, self.limit, problems) for name, column in self.frame.items()]
+        check(self.source, problems)
+        return torch.from_numpy(np.stack([c for c in columns if c is not None], axis=1))
+
+    def subset(self, rows: Tensor) -> Held:
+        """Some of the rows."""
+        places = rows.numpy()
+        label = None if self.label is None else self.label._replace(values=self.label.values[rows])
+        digests = None if self.digests is None else self.digests[rows]
+        frame = {name: column[places] for name, column in self.frame.items()}
+        return replace(self, frame=frame, label=label, digests=digests, origin=self.origin[rows])
+
+
+def check(source: str, problems: list[str]) -> None:
+    """Raise for all problems of a table at once, in a sentence for its owner."""
+    if problems:
+        raise UnusableTable(f"{source} cannot be used: {'; '.join(problems)}")
+
+
+class Records:
+    """A table of one owner. `len()` is the number of its rows; everybody knows that, and the names of its columns.
+
+    `x` and `y` are its columns and its label as secrets: all roles ask for them at the same point of the program.
+    """
+
+    def __init__(self, owner: str, public: Mapping[str, Any], held: Held | None) -> None:
+        self.owner = owner
+        self.name: str = public["name"]
+        """What all roles call it."""
+        self.columns: tuple[str, ...] = tuple(public["columns"])
+        """The names of its columns, but for key and label."""
+        self.label: str | None = public["label"]
+        self.classes: int | None = public["classes"]
+        """How many classes the label has; None for a label of numbers, and without one."""
+        self.parts: int = public["parts"]
+        """Of how many columns its key is made."""
+        self.held = held
+        """What its owner has of it; None at every other role."""
+        self._rows: int = public["rows"]
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __repr__(self) -> str:
+        beside = f", label={self.label!r}" if self.label is not None else ""
+        return f"Records({self.name!r}, {len(self)} rows, columns={self.columns}{beside})"
+
+    def shortened(self, rows: int, held: Held | None) -> Records:
+        """Some of its rows, of which only the owner knows which."""
+        out = copy(self)
+        out._rows, out.held = rows, held
+        for made in ("x", "y"):
+            out.__dict__.pop(made, None)
+        return out
+
+    @property
+    def types(self) -> dict[str, str] | None:
+        """At the owner, what the reader has taken each column for; None at the other roles."""
+        if self.held is None:
+            return None
+        return {name: KINDS[column.dtype.kind] for name, column in self.held.frame.items()}
+
+    @property
+    def class_names(self) -> tuple[Any, ...] | None:
+        """At the owner, what stands for each class in the table; None at the other roles, and for numbers."""
+        return None if self.held is None or self.held.label is None else self.held.label.names or None
+
+    @cached_property
+    def x(self) -> SecretTensor:
+        """The columns but key and label, float32 [rows, columns]."""
+        if not self.columns:
+            raise DataError(f"{self.name} has no columns but key and label")
+        values = said_by_owner(self, Held.numbers)
+        shape = (len(self), len(self.columns))
+        mine = None if values is None else values.to(torch.float32)
+        return share(mine, self.owner, shape=shape, dtype=torch.float32, name=f"the columns of {self.owner}")
+
+    @cached_property
+    def y(self) -> SecretTensor:
+        """The label: int64 [rows] for classes, float32 [rows, 1] for numbers."""
+        if self.label is None:
+            raise DataError(f"{self.name} has no label: say which column it is, tacit.read_table(…, label=…)")
+        label = None if self.held is None else self.held.label
+        values, name = None if label is None else label.values, f"the label of {self.owner}"
+        if self.classes is not None:
+            return share(values, self.owner, shape=(len(self),), name=name, classes=self.classes)
+        mine = None if values is None else values.to(torch.float32)
+        return share(mine, self.owner, shape=(len(self), 1), dtype=torch.float32, name=name)
+
+
+KINDS = {"b": "truth value", "i": "whole number", "u": "whole number", "f": "number", "M": "date", "O": "text"}
+
+
+def said_by_owner(table: Records, make: Callable[[Held], Made]) -> Made | None:
+    """What the owner makes of its table, there; the other roles learn whether it could."""
+    made, _ = announced(table.owner, table.name, lambda: (make(_of(table)), None))
+    return made
+
+
+def _of(table: Records) -> Held:
+    assert table.held is not None
+    return table.held
+
+
+def announced(owner: str, name: str, make: Callable[[], tuple[Made, Any]]) -> tuple[Made | None, Any]:
+    """What `make` returns: the first at the owner alone, the second, which is public, at all roles.
+
+    If it raises `UnusableTable` the owner has the error, and the others learn that there is one.
+    """
+    session = current_session()
+    made, unusable, message = None, None, None
+    if session.hosts(owner):
+        try:
+            made, public = make()
+            message = json.dumps({"public": public}).encode()
+        except UnusableTable as error:
+            unusable, message = error, b"null"
+    said = json.loads(session.announce(owner, message))
+    if unusable is not None:
+        raise unusable
+    if said is None:
+        raise DataError(f"{name} cannot be used as it is, and {owner} alone is told why")
+    return made, said["public"]
+
+
+def limit_of_numbers() -> float:
+    """What a number of a table must stay below."""
+    return 2.0 ** (VALUE_BITS - active_protocol().frac_bits)
