@@ -98,6 +98,9 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         (other / "bob.safetensors").write_bytes((other / "alice.safetensors").read_bytes())
         with pytest.raises(DataError, match="is the checkpoint of alice, not of bob"):
             tacit.load(other)
+        (one / "alice.safetensors").chmod(0o640)
+        with pytest.raises(DataError, match="can be read by other users of this machine: run `chmod 600 "):
+            tacit.load(one)
         (other / "bob.safetensors").write_bytes(b"damaged")
         with pytest.raises(DataError, match="cannot be read"):
             tacit.load(other)

@@ -176,6 +176,8 @@ def _write(path: Path, data: dict[str, Tensor], metadata: dict[str, str]) -> Non
 
 def _read(path: Path, role: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
+        if not private_files.is_private(path):
+            raise DataError(f"{path} can be read by other users of this machine: run `chmod 600 {path}`")
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             data = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict

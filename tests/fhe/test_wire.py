@@ -138,6 +138,10 @@ def test_a_secret_key_survives_saving_and_only_the_owner_may_read_it(
     assert (values == linear._values(ROW, "simulate")[0]).all()
     assert path.stat().st_mode & 0o077 == 0
     assert later.public_key != client.public_key
+    path.chmod(0o644)
+    with pytest.raises(MessageError, match="can be read by other users of this machine"):
+        later.load_key(path)
+    path.chmod(0o600)
     with pytest.raises(KeyMismatchError, match="another model"):
         boosted.client().load_key(path)
     path.write_bytes(path.read_bytes()[:5000])

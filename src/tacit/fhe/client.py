@@ -79,6 +79,8 @@ class Client:
 
     def load_key(self, path: str | Path) -> None:
         """Go on with a secret key that `save_key` wrote. Its public key is made anew."""
+        if not private_files.is_private(Path(path)):
+            raise MessageError(f"{path} can be read by other users of this machine: run `chmod 600 {path}`")
         raw = Path(path).read_bytes()
         if raw[:8] != _KEY_MAGIC:
             raise MessageError("this is not a tacit.fhe key file")
