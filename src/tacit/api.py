@@ -34,7 +34,7 @@ from tacit.ring.fixed_point import decode, encode
 from tacit.ring.given import real_tensor
 from tacit.ring.memory import memory_bytes
 from tacit.session.config import PARTIES, Config, read_range
-from tacit.session.launch import Launch, connect, current
+from tacit.session.launch import Launch, connect, current, launched
 from tacit.session.ledger import where
 from tacit.session.roles import DEFAULT
 from tacit.session.session import Session
@@ -116,7 +116,8 @@ def session(
             raise ConfigError(
                 f"a config needs a role: tacit.session(config, role=…) with one of {', '.join(checked.roles)}"
             )
-        launch = Launch(checked, checked.check_role(role))
+        pinned = checked.program is not None or checked.environment is not None
+        launch = launched(checked, role, sys.argv[0]) if pinned else Launch(checked, checked.check_role(role))
     if check not in (False, True, "warn"):
         raise ConfigError(f'tacit.session(check=…) takes True, False or "warn", not {check!r}')
     if launch is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +51,7 @@ def test_the_environment_gives_config_and_role(path: Path, tmp_path: Path, monke
 
     launch = current()
 
-    assert launch == Launch(Config.load(path), "crypto-producer", hashlib.sha256(b"print()").hexdigest())
+    assert launch == Launch(Config.load(path), "crypto-producer", script_digest(script))
 
 
 def test_half_an_environment_and_unknown_roles_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from tacit.cli.report import fail
 from tacit.cli.run import execute
 from tacit.errors import ConfigError, TacitError
 from tacit.session.config import Config
-from tacit.session.launch import Launch, script_digest, start
+from tacit.session.launch import launched, script_digest, start
 from tacit.session.meter import readable
 from tacit.session.preparation import Preparation
 
@@ -47,7 +47,7 @@ def prepare(script: Path, config_path: Path, out: Path, show_traceback: bool, ar
     if len(config.helpers) != 1:
         raise ConfigError(f"the protocol {config.protocol!r} has no role whose work could be done ahead of a run")
     preparation = Preparation(out, script_digest(script))
-    start(Launch(config, config.helpers[0], script_digest(script), preparation=preparation))
+    start(launched(config, config.helpers[0], script, preparation=preparation))
     try:
         with _shown(preparation):
             code = execute(script, arguments, show_traceback)

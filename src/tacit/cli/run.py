@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import runpy
 import sys
 import traceback
@@ -13,8 +14,9 @@ import click
 from tacit.cli.report import fail
 from tacit.errors import ConfigError, TacitError, UnusableTable, tellable
 from tacit.session.config import Config
-from tacit.session.launch import Launch, script_digest, start
+from tacit.session.launch import launched, start
 from tacit.session.ledger import is_library
+from tacit.session.program import SCHEME, Program, environment, environment_digest
 
 __all__ = ["execute", "run"]
 
@@ -26,6 +28,7 @@ INTERRUPTED = 130
 @click.option("--config", "config_path", required=True, type=click.Path(path_type=Path), help="The config of the run.")
 @click.option("--as", "role", required=True, metavar="ROLE", help="The role that this machine plays.")
 @click.option("--prepared", type=click.Path(path_type=Path), help="A store that `tacit prepare` has made of SCRIPT.")
+@click.option("--dry-run", is_flag=True, help="Run nothing: show what would run, with the digests to agree on.")
 @click.option("--traceback", "show_traceback", is_flag=True, help="Show where in the program an error was raised.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(
@@ -33,6 +36,7 @@ def run(
     config_path: Path,
     role: str,
     prepared: Path | None,
+    dry_run: bool,
     show_traceback: bool,
     arguments: tuple[str, ...],
 ) -> None:
@@ -45,8 +49,21 @@ def run(
     config.check_role(role)
     if not script.is_file():
         raise ConfigError(f"there is no script {script}")
-    start(Launch(config, role, script_digest(script), prepared))
+    if dry_run:
+        _show(script)
+        return
+    start(launched(config, role, script, prepared=prepared))
     sys.exit(execute(script, arguments, show_traceback))
+
+
+def _show(script: Path) -> None:
+    """Print the files of a program and the versions of the environment, and their digests."""
+    program, versions = Program.read(script), environment()
+    click.echo(f'"program": "{SCHEME}{program.digest}"')
+    for name, content in program.files.items():
+        click.echo(f"    {hashlib.sha256(content).hexdigest()}  {name}")
+    click.echo(f'"environment": "{SCHEME}{environment_digest()}"')
+    click.echo("    " + ", ".join(f"{name} {version}" for name, version in versions.items()))
 
 
 def execute(script: Path, arguments: tuple[str, ...], show_traceback: bool) -> int:

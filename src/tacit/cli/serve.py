@@ -20,7 +20,7 @@ from tacit.predictions.service import MOST_ROWS
 from tacit.products import Serving
 from tacit.serve import Service
 from tacit.session.config import Config
-from tacit.session.launch import Launch, script_digest, start
+from tacit.session.launch import launched, start
 
 __all__ = ["serve"]
 
@@ -45,8 +45,9 @@ def serve(
     """
     config = Config.load(config_path)
     config.check_role(role)
+    launch = launched(config, role, model)
     load, shape, dtype = _read_model(model)
-    start(Launch(config, role, script_digest(model)))
+    start(launch)
     signal.signal(signal.SIGTERM, _interrupt)
     with tacit.session() as session:
         service = Service(

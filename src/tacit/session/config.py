@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from tacit.errors import ConfigError
 from tacit.session.addresses import Address, is_loopback, no_duplicates, read_address
 from tacit.session.literals import SETTINGS, no_constant, read_integer, read_path, read_seconds, show, unique_keys
+from tacit.session.program import read_digest
 from tacit.session.registered import Block, block_kinds, outsiders
 from tacit.session.roles import DEFAULT, Scheme, scheme_named, scheme_names
 
@@ -91,6 +92,11 @@ class Config:
     """Folder in which this role writes what it took part in revealing, one JSON line each."""
     reveal: tuple[RevealRule, ...] | None = None
     """What this role allows to be revealed, and to whom: everything without a policy, nothing by an empty one."""
+    program: str | None = None
+    """Digest of the program that this role has approved, "sha256:…" as `tacit run --dry-run` shows it; another is
+    refused before any data is read."""
+    environment: str | None = None
+    """Digest of the versions of Python, Tacit and all that it needs, likewise."""
     used_stores: str = "used-stores"
     """Folder in which this role notes the [stores](prepare.md) that it has begun, so that none is used twice."""
     blocks: tuple[Block, ...] = ()
@@ -267,6 +273,9 @@ def _settings(literal: object, parties: tuple[str, ...], helpers: tuple[str, ...
         settings["listen"] = read_address(f"{SETTINGS}.listen", given["listen"])
     if "ledger" in given:
         settings["ledger"] = read_path("ledger", given["ledger"], folder)
+    for key in ("program", "environment"):
+        if key in given:
+            settings[key] = read_digest(f"{SETTINGS}.{key}", given[key])
     settings["used_stores"] = read_path("used_stores", given.get("used_stores", "used-stores"), folder)
     settings["blocks"] = tuple(kind.read(given, parties, folder) for kind in block_kinds())
     tls = given.get("tls", "certs")

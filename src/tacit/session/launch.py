@@ -6,12 +6,12 @@ alice` does. With neither, the program is embedded: all roles live in its proces
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from tacit.errors import ConfigError
 from tacit.net.certificates import Identity
@@ -21,8 +21,9 @@ from tacit.net.tcp import SPIN, SPIN_ALONE, Tcp
 from tacit.net.transcript import FAR_HISTORY, Transcript
 from tacit.session.config import Config
 from tacit.session.preparation import Preparation
+from tacit.session.program import Program, approve, only
 
-__all__ = ["Launch", "connect", "current", "script_digest", "start"]
+__all__ = ["Launch", "connect", "current", "launched", "script_digest", "start"]
 
 CONFIG_VARIABLE = "TACIT_CONFIG"
 ROLE_VARIABLE = "TACIT_ROLE"
@@ -38,7 +39,7 @@ class Launch:
     config: Config
     role: str
     script_digest: str = ""
-    """Of the program's text: a difference between two roles is no error, but explains one."""
+    """Of the program's files, see `program`: a difference between two roles is no error, but explains one."""
     prepared: str | Path | None = None
     """The store that the party takes its correlations from, in a run without the crypto-producer."""
     preparation: Preparation | None = None
@@ -66,15 +67,24 @@ def current() -> Launch | None:
     if not path or not role:
         raise ConfigError(f"set both {CONFIG_VARIABLE} and {ROLE_VARIABLE}, or neither")
     config = Config.load(path)
-    return Launch(config, config.check_role(role), script_digest(sys.argv[0]))
+    return launched(config, role, sys.argv[0])
 
 
 def script_digest(path: str | Path) -> str:
-    """A digest of a program's text, empty if there is no such file (as in a notebook)."""
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError:
-        return ""
+    """A digest of a program's files, empty if there is no such script (as in a notebook)."""
+    return Program.read(path).digest
+
+
+def launched(config: Config, role: str, script: str | Path, **settings: Any) -> Launch:
+    """A role that will run a script, once it is the one that the role has approved, if the config names one.
+
+    From then on this process imports nothing else than that program and installed packages.
+    """
+    program = Program.read(script)
+    approve(config.check_role(role), program, config.program, config.environment)
+    if config.program is not None:
+        only(program)
+    return Launch(config, role, program.digest, **settings)
 
 
 def connect(launch: Launch, transcript: Transcript, store: str = "") -> Tcp:
