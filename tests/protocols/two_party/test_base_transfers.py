@@ -15,6 +15,7 @@ from tacit.net.in_process import InProcess
 from tacit.net.transport import Parcel
 from tacit.protocols.two_party.transfers import Transfers, base, leaves
 from tacit.protocols.two_party.transfers.base import ANSWER_BYTES, KEY_BYTES, Chooser, Q, answer, drawn_keys
+from tacit.protocols.two_party.transfers.kernels import QUICK, SHORT, Form
 from tacit.session.config import Config
 from tacit.session.session import Session
 
@@ -116,35 +117,38 @@ def test_answers_of_any_bytes_open_to_something_else() -> None:
     assert not {*opened} & {secret for pair in pairs for secret in pair}
 
 
-def test_all_leaves_but_one_are_known() -> None:
+@pytest.mark.parametrize("form", [QUICK, SHORT])
+def test_all_leaves_but_one_are_known(form: Form) -> None:
     for delta in (os.urandom(16), bytes(16), b"\xff" * 16):
         secrets = [(os.urandom(32), os.urandom(32)) for _ in range(128)]
-        everything, sums = leaves.grown(secrets)
-        chosen = [secrets[place][c] for place, c in enumerate(leaves.choices(delta))]
+        everything, sums = leaves.grown(form, secrets)
+        chosen = [secrets[place][c] for place, c in enumerate(leaves.choices(form, delta))]
 
-        known = leaves.all_but_one(delta, chosen, sums)
+        known = leaves.all_but_one(form, delta, chosen, sums)
 
-        assert (len(everything), len(sums)) == (16 * 16 * 32, leaves.SUMS_BYTES)
-        for tree in range(32):
-            place = delta[tree // 2] >> 4 * (tree % 2) & 15
-            for x in range(16):
-                there, here = (16 * (16 * tree + leaf) for leaf in (x ^ place, x))
+        assert (len(everything), len(sums)) == (16 * form.leaves * form.trees, leaves.SUMS_BYTES)
+        for tree in range(form.trees):
+            place = int.from_bytes(delta, "little") >> form.levels * tree & form.leaves - 1
+            for x in range(form.leaves):
+                there, here = (16 * (form.leaves * tree + leaf) for leaf in (x ^ place, x))
                 leaf = known[here : here + 16]
                 assert leaf == (everything[there : there + 16] if x else bytes(16))
-        assert len({everything[at : at + 16] for at in range(0, len(everything), 16)}) == 512
+        assert len(pieces(everything)) == form.leaves * form.trees
+
+
+def pieces(leaves: bytes) -> set[bytes]:
+    return {leaves[at : at + 16] for at in range(0, len(leaves), 16)}
 
 
 def test_a_leaf_follows_from_no_sum_that_was_not_chosen() -> None:
     secrets = [(os.urandom(32), os.urandom(32)) for _ in range(128)]
     delta = os.urandom(16)
-    everything, sums = leaves.grown(secrets)
-    others = [secrets[place][1 - c] for place, c in enumerate(leaves.choices(delta))]
+    everything, sums = leaves.grown(QUICK, secrets)
+    others = [secrets[place][1 - c] for place, c in enumerate(leaves.choices(QUICK, delta))]
 
-    guessed = leaves.all_but_one(delta, others, sums)
+    guessed = leaves.all_but_one(QUICK, delta, others, sums)
 
-    assert not {guessed[at : at + 16] for at in range(0, len(guessed), 16)} & {
-        everything[at : at + 16] for at in range(0, len(everything), 16)
-    }
+    assert not pieces(guessed) & pieces(everything)
 
 
 class Spoiling(InProcess):

@@ -12,7 +12,7 @@ import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from torch import Tensor
 
-from tacit.protocols.two_party.transfers.kernels import BATCH, CHUNK, Reference
+from tacit.protocols.two_party.transfers.kernels import BATCH, CHUNK, QUICK, SHORT, Form, Reference
 
 native_module = pytest.importorskip("tacit.ring.kernels.native", reason="the native kernels are not built")
 
@@ -45,26 +45,36 @@ def octets(*shape: int) -> Tensor:
     return torch.randint(0, 256, shape, dtype=torch.uint8)
 
 
-def as_received(kernels: Reference, leaves: bytes, block: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    t, choice, sent = blocks(count), octets(count), octets(count // CHUNK, 31, 256)
-    kernels.trees(leaves).receive(block, t, choice, sent)
+def as_received(kernels: Reference, form: Form, leaves: bytes, block: int, count: int) -> tuple[Tensor, ...]:
+    t, choice, sent = blocks(count), octets(count), octets(count // CHUNK, form.trees - 1, 256)
+    kernels.trees(form, leaves).receive(block, t, choice, sent)
     return t, choice, sent
 
 
-@pytest.mark.parametrize("count", [0, CHUNK, 3 * CHUNK, 70_000 // CHUNK * CHUNK])
-@pytest.mark.usefixtures("isa", "threads")
+def check_extension(form: Form, block: int, count: int) -> None:
+    leaves, delta = os.urandom(16 * form.trees * form.leaves), os.urandom(16)
+    found, want = (as_received(k, form, leaves, block, count) for k in (native, reference))
+    for one, other in zip(found, want, strict=True):
+        assert torch.equal(one, other)
+    both = []
+    for k in (native, reference):
+        q = blocks(count)
+        k.trees(form, leaves).send(delta, block, want[2], q)
+        both.append(q)
+    assert torch.equal(*both)
+
+
+@pytest.mark.parametrize("count", [0, CHUNK, 3 * CHUNK])
+@pytest.mark.usefixtures("isa")
 def test_transfers_are_extended_alike(count: int) -> None:
-    leaves, delta = os.urandom(16 * 512), os.urandom(16)
-    for block in (0, 12345, (1 << 40) - 3) if count < 70_000 // CHUNK * CHUNK else (7,):
-        found, want = (as_received(k, leaves, block, count) for k in (native, reference))
-        for one, other in zip(found, want, strict=True):
-            assert torch.equal(one, other)
-        both = []
-        for k in (native, reference):
-            q = blocks(count)
-            k.trees(leaves).send(delta, block, want[2], q)
-            both.append(q)
-        assert torch.equal(*both)
+    for block in (0, 12345, (1 << 40) - 3):
+        check_extension(QUICK, block, count)
+    check_extension(SHORT, 7, count)
+
+
+@pytest.mark.usefixtures("isa", "threads")
+def test_many_transfers_are_extended_alike() -> None:
+    check_extension(QUICK, 7, 34 * CHUNK)
 
 
 SIZES = [0, 1, 7, 63, 64, 65, BATCH - 1, BATCH + 33, 70_001]
@@ -151,9 +161,13 @@ class Case(NamedTuple):
 
 CASES = {
     "receive": Case(
-        lambda k, o: k.trees(LEAVES).receive(3, *o), lambda: [blocks(CHUNK), octets(CHUNK), octets(1, 31, 256)], 3
+        lambda k, o: k.trees(QUICK, LEAVES).receive(3, *o),
+        lambda: [blocks(CHUNK), octets(CHUNK), octets(1, 31, 256)],
+        3,
     ),
-    "send": Case(lambda k, o: k.trees(LEAVES).send(DELTA, 3, *o), lambda: [octets(1, 31, 256), blocks(CHUNK)], 1),
+    "send": Case(
+        lambda k, o: k.trees(QUICK, LEAVES).send(DELTA, 3, *o), lambda: [octets(1, 31, 256), blocks(CHUNK)], 1
+    ),
     "words": Case(
         lambda k, o: k.words(KEY, 0, o[0], DELTA, o[1], 1), lambda: [blocks(99), torch.zeros(100, dtype=torch.int64)], 1
     ),
@@ -243,11 +257,13 @@ def test_keys_and_places_that_do_not_fit_are_refused() -> None:
         lambda: native.bits(KEY, 0, x, DELTA, 1, octets(1, 9), 8),
         lambda: native.bits(KEY, 0, x, DELTA, 1, octets(1, 9), 64),
         lambda: native.tables(KEY, 0, x[:8].view(4, 2, 2), DELTA, 0, torch.zeros(0, 2, dtype=torch.int32)),
-        lambda: native.trees(LEAVES[:-1]),
-        lambda: native.trees(LEAVES).send(DELTA[:-1], 0, octets(1, 31, 256), blocks(CHUNK)),
-        lambda: native.trees(LEAVES).send(DELTA, 0, octets(0, 31, 256), blocks(8)),
-        lambda: reference.trees(LEAVES[:-1]),
-        lambda: reference.trees(LEAVES).send(DELTA, 0, octets(0, 31, 256), blocks(8)),
+        lambda: native.trees(QUICK, LEAVES[:-1]),
+        lambda: native.trees(SHORT, LEAVES),
+        lambda: native.trees(Form(2), os.urandom(16 * 64 * 4)),
+        lambda: native.trees(QUICK, LEAVES).send(DELTA[:-1], 0, octets(1, 31, 256), blocks(CHUNK)),
+        lambda: native.trees(QUICK, LEAVES).send(DELTA, 0, octets(0, 31, 256), blocks(8)),
+        lambda: reference.trees(QUICK, LEAVES[:-1]),
+        lambda: reference.trees(QUICK, LEAVES).send(DELTA, 0, octets(0, 31, 256), blocks(8)),
     ):
         with pytest.raises(REFUSALS):
             call()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +14,9 @@ from tacit.errors import ConfigError, TacitError
 from tacit.net.in_process import InProcess
 from tacit.net.transport import Parcel
 from tacit.protocols.two_party.transfers import Choice, Pair, Tables, Transfers
+from tacit.protocols.two_party.transfers.kernels import SHORT, at_hand
 from tacit.protocols.two_party.transfers.transfers import MOST
-from tacit.protocols.two_party.transfers.ways import LARGEST, SMALLEST
+from tacit.protocols.two_party.transfers.ways import GROUP, LARGEST, SMALLEST
 from tacit.ring import kernels
 from tacit.session.config import Config
 from tacit.session.session import Session
@@ -111,6 +113,17 @@ def test_every_kind_of_transfer_fits_together(transfers: Transfers, sender: int)
         check_bits(transfers, sender, count, 1 + count % 8)
         check_digits(transfers, sender, count, 1 + count % 3)
     check_digits(transfers, sender, 100, 150)
+
+
+def test_half_as_much_is_sent_in_the_short_form(session: Session) -> None:
+    transfers = Transfers(session, SHORT)
+
+    check_words(transfers, 0, 3000)
+    check_digits(transfers, 1, 3000, 2)
+    before = session.meter.cost
+    check_words(transfers, 0, 8 * GROUP)
+
+    assert (session.meter.cost - before).prepared["bob"] == 15 * GROUP
 
 
 def test_directions_may_alternate(transfers: Transfers) -> None:
@@ -255,6 +268,38 @@ def test_both_directions_are_prepared_in_one_exchange(transfers: Transfers, sess
     transfers.prepare(0, 0)
 
     assert len(transport.sent) == prepared == 2 + 2 + 2
+
+
+# --- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", range(6))
+def test_after_an_interrupt_nothing_is_handed_out_that_does_not_fit(
+    after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with embedded() as session:
+        transfers = Transfers(session)
+        check_words(transfers, 0, 100)
+        calls = iter(range(100))
+
+        def interrupted(kernel: Any) -> Any:
+            def call(*operands: Any) -> None:
+                if next(calls) == after:
+                    raise KeyboardInterrupt
+                kernel(*operands)
+
+            return call
+
+        kernels_in_use = at_hand()
+        for name in ("words", "bits"):
+            monkeypatch.setattr(kernels_in_use, name, interrupted(getattr(kernels_in_use, name)), raising=False)
+        with pytest.raises(KeyboardInterrupt):
+            (transfers.words(0, 2 * GROUP), transfers.bits(1, 1000, 2))
+        monkeypatch.undo()
+
+        for ask in (lambda: transfers.words(0, 1), lambda: transfers.digits(1, 1, 1), lambda: transfers.prepare(1, 1)):
+            with pytest.raises(TacitError, match="begin a new session"):
+                ask()
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from tacit.errors import ConfigError
-from tacit.protocols.two_party.transfers.kernels import BATCH, SIDE_BY_SIDE, at_hand
+from tacit.errors import ConfigError, TacitError
+from tacit.protocols.two_party.transfers.kernels import BATCH, QUICK, SIDE_BY_SIDE, Form, at_hand
 from tacit.protocols.two_party.transfers.ways import GROUP, NO_DELTA, Raw, Ways
 from tacit.ring.kernels import on
 from tacit.ring.memory import space
@@ -67,17 +67,19 @@ class Transfers:
     Nothing is sent before the first use. Each method gives an entry for each party hosted here, in the order of
     `session.party_indices`: at the sender what it has, at the receiver what it got, all of it uniform; the caller may
     write to it. Nothing here depends on any input, so the meter counts what is sent as prepared, with no round.
+    `form` is QUICK, for fast links, or SHORT, which sends half as much and computes more.
 
     Ref: [Roy22] for the extension, [GKWY20] for the hash.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, form: Form = QUICK) -> None:
         if len(session.parties) != 2:
             raise ConfigError(f"oblivious transfers are between two parties, not {len(session.parties)}")
         self._session = session
-        self._ways = Ways(session)
+        self._ways = Ways(session, form)
         self._keys: dict[int, bytes] = {}
         self._numbers = [0, 0]
+        self._broken_off = False
 
     def __repr__(self) -> str:
         return f"Transfers({' and '.join(self._session.parties)}, <keys hidden>)"
@@ -169,10 +171,14 @@ class Transfers:
         """Make transfers that will be used soon, of both directions in one exchange; a hint, which may do less."""
         for sender, count in enumerate((zero_sends, one_sends)):
             self._check(sender, count)
+        self._broken_off = True
         self._ways.prepare((zero_sends, one_sends))
+        self._broken_off = False
 
     def _check(self, sender: int, count: int) -> None:
         self._session.check_open()
+        if self._broken_off:  # both ends may not be at the same place any more, and what they had would not fit
+            raise TacitError("oblivious transfers broke off in the middle, by an error or Ctrl-C: begin a new session")
         if sender not in (0, 1):
             raise ValueError(f"the sender is party 0 or party 1, not {sender}")
         if not 0 <= count <= MOST:
@@ -188,6 +194,7 @@ class Transfers:
             item = first + at // each
             use(place, raw, item, start + item // BATCH * keys)
 
+        self._broken_off = True
         while first < count:
             rest, left = each * (count - first), self._ways.left(sender)
             if rest >= GROUP and left < PIECE:
@@ -198,6 +205,7 @@ class Transfers:
                 for place, raw in enumerate(self._ways.take(sender, size)):
                     use_from(place, 0, raw)
             first += size // each
+        self._broken_off = False
 
     def _key(self, sender: int) -> bytes:
         """The key that the keys of the hash come from: both parties know it, and nobody could choose it."""

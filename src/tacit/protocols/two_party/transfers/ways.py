@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tacit.net.transport import Parcel
 from tacit.protocols.two_party.transfers import base, leaves
-from tacit.protocols.two_party.transfers.kernels import CHUNK, TREES, Trees, at_hand
+from tacit.protocols.two_party.transfers.kernels import CHUNK, QUICK, Form, Trees, at_hand
 from tacit.ring.memory import space
 from tacit.session.session import Session
 
@@ -103,8 +103,8 @@ class _Way:
 class Ways:
     """Both directions of a session."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, session: Session, form: Form = QUICK) -> None:
+        self._session, self._form = session, form
         self._ways = _Way(), _Way()
 
     def take(self, sender: int, count: int) -> list[Raw]:
@@ -135,7 +135,7 @@ class Ways:
         block, travelling = way.next_blocks(count), (names[1 - sender], names[sender])
         for end in sorted(way.ends, key=lambda end: end.sends):
             place = way.ends.index(end)
-            travels, choice = _travelling(count), space((0 if end.sends else size,), torch.uint8)
+            travels, choice = self._travelling(count), space((0 if end.sends else size,), torch.uint8)
             blocks = space((size, 2), torch.int64)
             if end.sends:
                 transport.receive(Parcel(*travelling, travels))
@@ -149,7 +149,7 @@ class Ways:
             if not end.sends:
                 transport.send(Parcel(*travelling, travels))
         way.used = True
-        self._session.meter.ahead({names[1 - sender]: (TREES - 1) * count // 8})
+        self._session.meter.ahead({names[1 - sender]: (self._form.trees - 1) * count // 8})
 
     def prepare(self, counts: tuple[int, int]) -> None:
         """See that so many transfers, and at most a batch of the largest, are there for each sender."""
@@ -174,7 +174,7 @@ class Ways:
             block = way.next_blocks(size)
             for end in way.ends:
                 blocks, choice = end.room(size)
-                travels = _travelling(size)
+                travels = self._travelling(size)
                 parcel = Parcel(names[1 - first], names[first], travels)
                 if end.sends:
                     receives.append(parcel)
@@ -183,7 +183,7 @@ class Ways:
                     end.trees.receive(block, blocks[-size:], choice[-size:], travels)
                     sends.append(parcel)
                 made.append((end, blocks, choice))
-            self._session.meter.ahead({names[1 - first]: (TREES - 1) * size // 8})
+            self._session.meter.ahead({names[1 - first]: (self._form.trees - 1) * size // 8})
         self._session.transport.exchange(sends, receives)
         for end, block, travels, q in waiting:
             end.trees.send(end.delta, block, travels, q)
@@ -196,17 +196,17 @@ class Ways:
 
     def _set_up(self) -> None:
         """Base transfers in both directions: keys one way, answers and sums the other, two exchanges in all."""
-        here, names, count = self._session.party_indices, self._session.parties, TREES * 4
+        here, names, count = self._session.party_indices, self._session.parties, 128
         steps = _AT_HOME if len(here) == 2 else _APART
         deltas: dict[int, bytes] = {}
         choosers: dict[int, base.Chooser] = {}
         for party in here:
-            deltas[party], choosers[party] = steps.choose(party)
+            deltas[party], choosers[party] = steps.choose(self._form, party)
         keys = self._swap({party: torch.from_numpy(choosers[party].keys) for party in here}, 2 * count * base.KEY_BYTES)
         answers, known = {}, {}
         for party in here:
             text, secrets = steps.answer(keys[party].numpy().tobytes(), names[1 - party])
-            known[party], sums = leaves.grown(secrets)
+            known[party], sums = leaves.grown(self._form, secrets)
             answers[party] = torch.cat(
                 [
                     torch.frombuffer(bytearray(text), dtype=torch.uint8),
@@ -216,9 +216,11 @@ class Ways:
         size = 2 * count * base.ANSWER_BYTES
         for party, received in self._swap(answers, size + leaves.SUMS_BYTES).items():
             opened = steps.open(choosers[party], received[:size].numpy().tobytes())
-            rest = leaves.all_but_one(deltas[party], opened, received[size:].numpy().tobytes())
-            self._ways[party].ends.append(_End(party, deltas[party], at_hand().trees(rest), sends=True))
-            self._ways[1 - party].ends.append(_End(party, NO_DELTA, at_hand().trees(known[party]), sends=False))
+            rest = leaves.all_but_one(self._form, deltas[party], opened, received[size:].numpy().tobytes())
+            self._ways[party].ends.append(_End(party, deltas[party], at_hand().trees(self._form, rest), sends=True))
+            self._ways[1 - party].ends.append(
+                _End(party, NO_DELTA, at_hand().trees(self._form, known[party]), sends=False)
+            )
         for way in self._ways:
             way.ends.sort(key=lambda end: end.party)
 
@@ -233,21 +235,20 @@ class Ways:
         self._session.meter.ahead(dict.fromkeys(names, size))
         return received
 
+    def _travelling(self, count: int) -> Tensor:
+        """Memory for what the receiver of so many transfers sends."""
+        return space((count // CHUNK, self._form.trees - 1, CHUNK // 8), torch.uint8)
 
-def _travelling(count: int) -> Tensor:
-    """Memory for what the receiver of so many transfers sends."""
-    return space((count // CHUNK, TREES - 1, CHUNK // 8), torch.uint8)
 
-
-def _choosing(party: int) -> tuple[bytes, base.Chooser]:
+def _choosing(form: Form, party: int) -> tuple[bytes, base.Chooser]:
     delta = os.urandom(16)
-    return delta, base.Chooser(leaves.choices(delta))
+    return delta, base.Chooser(leaves.choices(form, delta))
 
 
 class _Steps(NamedTuple):
     """The steps of base transfers."""
 
-    choose: Callable[[int], tuple[bytes, base.Chooser]]
+    choose: Callable[[Form, int], tuple[bytes, base.Chooser]]
     answer: Callable[[bytes, str], tuple[bytes, list[tuple[bytes, bytes]]]]
     open: Callable[[base.Chooser, bytes], list[bytes]]
 

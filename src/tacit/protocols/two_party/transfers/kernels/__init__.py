@@ -7,10 +7,19 @@ may run native and the other not. Transfers are made in the memory of this machi
 
 from __future__ import annotations
 
-from tacit.protocols.two_party.transfers.kernels.reference import BATCH, CHUNK, SIDE_BY_SIDE, TREES, Reference, Trees
+from tacit.protocols.two_party.transfers.kernels.reference import (
+    BATCH,
+    CHUNK,
+    QUICK,
+    SHORT,
+    SIDE_BY_SIDE,
+    Form,
+    Reference,
+    Trees,
+)
 from tacit.ring.kernels import by_device
 
-__all__ = ["BATCH", "CHUNK", "SIDE_BY_SIDE", "TREES", "Reference", "Trees", "at_hand"]
+__all__ = ["BATCH", "CHUNK", "QUICK", "SHORT", "SIDE_BY_SIDE", "Form", "Reference", "Trees", "at_hand"]
 
 
 def _native() -> Reference:

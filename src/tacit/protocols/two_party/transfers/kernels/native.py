@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tacit.protocols.two_party.transfers.kernels import reference
-from tacit.protocols.two_party.transfers.kernels.reference import Reference
+from tacit.protocols.two_party.transfers.kernels.reference import Form, Reference
 from tacit.ring import _native
 from tacit.ring.kernels.native import has_aes, memory
 
@@ -16,8 +16,9 @@ __all__ = ["Native", "Trees", "encrypt_blocks"]
 class Trees(reference.Trees):
     """The leaves of all trees, by the processor's own instructions."""
 
-    def __init__(self, leaves: bytes) -> None:
-        self._trees = _native.TransferTrees(leaves)
+    def __init__(self, form: Form, leaves: bytes) -> None:
+        self.form = form
+        self._trees = _native.TransferTrees(form.levels, leaves)
 
     def receive(self, block: int, t: Tensor, choice: Tensor, sent: Tensor) -> None:
         """Make transfers by whoever has all leaves: see `reference.Trees`."""
@@ -32,9 +33,9 @@ class Trees(reference.Trees):
 class Native(Reference):
     """The kernels in C++, where the processor has AES instructions; elsewhere those of `Reference`."""
 
-    def trees(self, leaves: bytes) -> reference.Trees:
+    def trees(self, form: Form, leaves: bytes) -> reference.Trees:
         """The leaves of all trees, ready to make transfers."""
-        return Trees(leaves) if has_aes() else super().trees(leaves)
+        return Trees(form, leaves) if has_aes() else super().trees(form, leaves)
 
     def words(self, key: bytes, number: int, x: Tensor, delta: bytes, out: Tensor, first: int = 0) -> None:
         """Write the low 64 bits of H(x + Δ): see `Reference`."""

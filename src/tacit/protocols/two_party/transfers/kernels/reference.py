@@ -8,18 +8,37 @@ them, and t at the receiver, who has a choice bit b, with
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from torch import Tensor
 
-__all__ = ["BATCH", "CHUNK", "SIDE_BY_SIDE", "TREES", "Reference", "Trees"]
+__all__ = ["BATCH", "CHUNK", "QUICK", "SHORT", "SIDE_BY_SIDE", "Form", "Reference", "Trees"]
 
-TREES, LEAVES, LEVELS = 32, 16, 4
-"""Trees, of so many leaves, and the bits of Δ that each has. Larger trees: fewer bits sent for a transfer, TREES - 1,
-but TREES LEAVES bits of key stream. With 4 levels 31 bits and 4 blocks of AES; with 8 levels 15 bits and 32 blocks.
-[Roy22] section 1"""
+
+class Form(NamedTuple):
+    """How the 128 bits of a transfer are divided among trees."""
+
+    levels: int
+    """The bits of Δ that a tree has. More: fewer bits are sent, `trees` - 1 a transfer, for more key streams."""
+
+    @property
+    def trees(self) -> int:
+        """How many there are."""
+        return 128 // self.levels
+
+    @property
+    def leaves(self) -> int:
+        """Leaves of a tree."""
+        return 1 << self.levels
+
+
+QUICK, SHORT = Form(4), Form(8)
+"""31 bits and 4 blocks of AES a transfer; or 15 bits and 32 blocks, which take some 25 ns more at either end: less time
+in all below some 700 Mbit/s. [Roy22] section 1"""
 
 CHUNK = 2048
 """Transfers are made in multiples of this: 16 blocks of each key stream, whose sums stay in registers."""
@@ -35,15 +54,16 @@ Octets = npt.NDArray[np.uint8]
 
 
 class Trees:
-    """The leaves of all trees, of 16 bytes each, as one party has them: leaf x of tree i is at 16 (16 i + x).
+    """The leaves of all trees, of 16 bytes each, one tree after the other, as one party has them.
 
-    The key stream of leaf x of tree i is r_x; row 4 i + k is the sum of the r_x whose x has bit k, and the correction
-    of a tree the sum of all its r_x. Bit r of transfer j is bit j of row r. [Roy22] section 3
+    The key stream of leaf x of tree i is r_x; row L i + k, of L levels, is the sum of the r_x whose x has bit k, and
+    the correction of a tree the sum of all its r_x. Bit r of transfer j is bit j of row r. [Roy22] section 3
     """
 
-    def __init__(self, leaves: bytes) -> None:
-        if len(leaves) != 16 * TREES * LEAVES:
-            raise ValueError(f"{len(leaves)} bytes are not {TREES} times {LEAVES} leaves")
+    def __init__(self, form: Form, leaves: bytes) -> None:
+        if len(leaves) != 16 * form.trees * form.leaves:
+            raise ValueError(f"{len(leaves)} bytes are not {form.trees} times {form.leaves} leaves")
+        self.form = form
         self._keys = [leaves[at : at + 16] for at in range(0, len(leaves), 16)]
 
     def __repr__(self) -> str:
@@ -53,42 +73,45 @@ class Trees:
         """Make transfers from blocks `block` and on of the key streams, by whoever has all leaves.
 
         Written are t int64 [n, 2], the choices uint8 [n] of 0 and 1, which are the correction of tree 0, and what is
-        sent, uint8 [n / 2048, 31, 256]: for every other tree its correction plus that of tree 0.
+        sent, uint8 [n / 2048, trees - 1, 256]: for every other tree its correction plus that of tree 0.
         """
         rows, corrections = self._rows(block, _chunks(choice.numel()), 0)
         t.copy_(_turned(rows))
         choice.numpy()[:] = np.unpackbits(corrections[0], bitorder="little")
-        sent.numpy()[:] = (corrections[1:] ^ corrections[0]).reshape(TREES - 1, -1, CHUNK // 8).transpose(1, 0, 2)
+        others = (corrections[1:] ^ corrections[0]).reshape(self.form.trees - 1, -1, CHUNK // 8)
+        sent.numpy()[:] = others.transpose(1, 0, 2)
 
     def send(self, delta: bytes, block: int, sent: Tensor, q: Tensor) -> None:
         """Make transfers q int64 [n, 2] from what the receiver has sent, by whoever lacks leaf 0 of each tree.
 
-        Leaf x here is leaf x + Δ_i of the receiver's, Δ_i being bits 4 i to 4 i + 3 of Δ.
+        Leaf x here is leaf x + Δ_i of the receiver's, Δ_i being the bits of Δ from L i on.
         """
+        levels = self.form.levels
         rows, _ = self._rows(block, _chunks(q.shape[0]), 1)
-        for row in range(LEVELS, 128):
+        for row in range(levels, 128):
             if delta[row // 8] >> row % 8 & 1:
-                rows[row] ^= sent[:, row // LEVELS - 1].numpy().reshape(-1)
+                rows[row] ^= sent[:, row // levels - 1].numpy().reshape(-1)
         q.copy_(_turned(rows))
 
     def _rows(self, block: int, count: int, first: int) -> tuple[Octets, Octets]:
-        rows, corrections = np.zeros((128, count // 8), np.uint8), np.zeros((TREES, count // 8), np.uint8)
-        for i in range(TREES):
-            for x in range(first, LEAVES):
-                r = _stream(self._keys[LEAVES * i + x], block, count // 8)
+        levels, trees, leaves = self.form.levels, self.form.trees, self.form.leaves
+        rows, corrections = np.zeros((128, count // 8), np.uint8), np.zeros((trees, count // 8), np.uint8)
+        for i in range(trees):
+            for x in range(first, leaves):
+                r = _stream(self._keys[leaves * i + x], block, count // 8)
                 corrections[i] ^= r
-                for k in range(LEVELS):
+                for k in range(levels):
                     if x >> k & 1:
-                        rows[LEVELS * i + k] ^= r
+                        rows[levels * i + k] ^= r
         return rows, corrections
 
 
 class Reference:
     """The kernels of oblivious transfers."""
 
-    def trees(self, leaves: bytes) -> Trees:
+    def trees(self, form: Form, leaves: bytes) -> Trees:
         """The leaves of all trees, ready to make transfers."""
-        return Trees(leaves)
+        return Trees(form, leaves)
 
     def words(self, key: bytes, number: int, x: Tensor, delta: bytes, out: Tensor, first: int = 0) -> None:
         """Write the low 64 bits of H(x + Δ), int64 [n, 2] -> int64 [all], to items `first` and up.
@@ -187,11 +210,11 @@ def _combined(x: Blocks) -> Blocks:
 
 def _multiples(delta: Blocks) -> Blocks:
     powers = [delta]
-    while len(powers) < LEVELS:
+    while len(powers) < 4:
         powers.append(_twice(powers[-1]))
     multiples: Blocks = np.zeros((16, 2), np.uint64)
     for j in range(16):
-        for k in range(LEVELS):
+        for k in range(4):
             if j >> k & 1:
                 multiples[j] ^= powers[k]
     return multiples
