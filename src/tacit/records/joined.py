@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from tacit.api import active_protocol, adopted, share
 from tacit.errors import ConfigError, DataError
 from tacit.protocols.matching import Match
-from tacit.records.table import Held, Records, said_by_owner
+from tacit.records.table import Held, Preparation, Records, places_of, said_by_owner
 from tacit.ring.fixed_point import encode
 from tacit.tensor import SecretTensor
 
@@ -36,6 +37,7 @@ class Joined:
         self.tables = tuple(tables)
         self._rows = rows
         self._match, self._places, self._left = match, places, left
+        self._parts: dict[str, SecretTensor] = {}
 
     def __len__(self) -> int:
         return self._rows
@@ -51,12 +53,18 @@ class Joined:
     @cached_property
     def x(self) -> SecretTensor:
         """The columns of all owners but keys and labels, float32 [rows, columns]."""
-        parts = [self._part(table) for table in self.tables if table.columns]
+        parts = [self.x_of(table.owner) for table in self.tables if table.columns]
         if not parts:
             raise DataError("these tables have no columns but keys and labels")
         out = torch.cat(parts, dim=1)
         assert isinstance(out, SecretTensor)
         return out
+
+    def x_of(self, owner: str) -> SecretTensor:
+        """The columns of one owner."""
+        if owner not in self._parts:
+            self._parts[owner] = self._part(self._table(owner))
+        return self._parts[owner]
 
     @cached_property
     def y(self) -> SecretTensor:
@@ -82,23 +90,62 @@ class Joined:
         """For each owner but the first, 1 where it has somebody and 0 where not, float32 [rows]."""
         return {table.owner: self._presence(table) for table in self.tables[1:]}
 
+    def prepared(self, preparations: Mapping[str, Preparation], train: Any = None) -> Joined:
+        """These rows with the columns that each owner's preparation makes of its own, by the names of the owners.
+
+        Each is fitted before, at its owner, on the rows that `train` says, a mask or places of rows here; without it,
+        they must be fitted already. With reveal="size" no owner knows which of its rows are held out, so `train` can
+        only be "own": each is fitted on all rows that its owner has, those of nobody here among them.
+
+        Reveals: the names of the columns that come out.
+        """
+        for owner in preparations:
+            self._table(owner)
+        blind = self._match is not None
+        own = isinstance(train, str) and train == "own"
+        if blind and not (own or train is None):
+            raise ConfigError('with reveal="size" nobody knows which of its rows are held out: write train="own"')
+        fitted_on = None if own or train is None else places_of(train, len(self))
+        tables, places = [], dict(self._places)
+        for table in self.tables:
+            preparation, held, rows = preparations.get(table.owner), table.held, None
+            if preparation is None:
+                tables.append(table)
+                continue
+            if held is not None and own:
+                rows = torch.arange(len(held.origin))
+            elif held is not None and not blind:
+                here = self._places[table.owner] >= 0
+                rows = None if fitted_on is None else (here.cumsum(0) - 1)[fitted_on][here[fitted_on]]
+                held = held.subset(self._places[table.owner][here])
+                places[table.owner] = torch.where(here, here.cumsum(0) - 1, -1)
+            tables.append(table.made_of(preparation, held, rows))
+        return Joined(tables, len(self), self._match, places, left=self._left)
+
     def rows_of(self, owner: str) -> Tensor | None:
         """At the owner, the number of its own row (from 0) in each row here, -1 for none; None at the other roles.
 
         With it an owner puts predictions beside its records. Nobody knows this of a join with reveal="size".
         """
-        if owner not in (table.owner for table in self.tables):
-            raise ConfigError(f"{owner!r} has no table here")
+        table = self._table(owner)
         if self._match is not None:
             raise ConfigError('with reveal="size" no owner knows which of its rows are here: use reveal="members"')
-        places, held = self._places.get(owner), next(t.held for t in self.tables if t.owner == owner)
+        places, held = self._places.get(owner), table.held
         if places is None or held is None:
             return None
         return torch.cat([held.origin, torch.tensor([-1])])[places]
 
     # --- sharing -------------------------------------------------------------------------------------------------
 
-    def _part(self, table: Records) -> Tensor:
+    def _table(self, owner: str) -> Records:
+        for table in self.tables:
+            if table.owner == owner:
+                return table
+        raise ConfigError(f"{owner!r} has no table here; there are those of {', '.join(t.owner for t in self.tables)}")
+
+    def _part(self, table: Records) -> SecretTensor:
+        if not table.columns:
+            raise DataError(f"{table.name} has no columns but key and label")
         values = said_by_owner(table, Held.numbers)
         return self._shared(table, values, torch.float32, f"the columns of {table.owner}", len(table.columns))
 
@@ -117,7 +164,7 @@ class Joined:
         return out
 
     def _presence(self, table: Records) -> SecretTensor:
-        ones = None if table.held is None else torch.ones(len(table), 1)
+        ones = None if table.held is None else torch.ones(len(table.held.origin), 1)
         out = self._shared(table, ones, torch.float32, f"who is at {table.owner}", 1).squeeze(1)
         assert isinstance(out, SecretTensor)
         return out

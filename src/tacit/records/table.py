@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tacit.api import active_protocol, current_session, share
-from tacit.errors import DataError, UnusableTable
+from tacit.errors import ConfigError, DataError, UnusableTable
 from tacit.records.labels import Label
 from tacit.records.numbers import as_numbers
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.tensor import SecretTensor
 
-__all__ = ["Held", "Records", "said_by_owner"]
+__all__ = ["Held", "Preparation", "Records", "announced", "check", "limit_of_numbers", "places_of", "said_by_owner"]
 
 Made = TypeVar("Made")
 
@@ -63,6 +63,20 @@ def check(source: str, problems: list[str]) -> None:
         raise UnusableTable(f"{source} cannot be used: {'; '.join(problems)}")
 
 
+class Preparation(Protocol):
+    """What makes numbers of an owner's columns: `tacit.prepare.Table`, or what is used as that is."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The names of the columns that come out, once it is fitted."""
+
+    def fit(self, table: Any, rows: Any = None) -> Any:
+        """Fit it on a dict of columns, or some rows of these."""
+
+    def transform(self, table: Any) -> np.ndarray:
+        """The matrix that comes of a dict of columns."""
+
+
 class Records:
     """A table of one owner. `len()` is the number of its rows; everybody knows that, and the names of its columns.
 
@@ -90,6 +104,33 @@ class Records:
     def __repr__(self) -> str:
         beside = f", label={self.label!r}" if self.label is not None else ""
         return f"Records({self.name!r}, {len(self)} rows, columns={self.columns}{beside})"
+
+    def prepared(self, preparation: Preparation, train: Any = None) -> Records:
+        """The table with the columns that a preparation makes of these, at the owner; the others' is not used.
+
+        It is fitted before on `train`, a mask or places of rows, if that is given; otherwise it must be fitted already.
+        Reveals: the names of the columns that come out.
+        """
+        rows = None if train is None else places_of(train, len(self))
+        return self.made_of(preparation, self.held, rows)
+
+    def made_of(self, preparation: Preparation, held: Held | None, rows: Tensor | None) -> Records:
+        """`prepared` of what the owner holds, fitted on rows of this."""
+
+        def make() -> tuple[Held, list[str]]:
+            assert held is not None
+            try:
+                if rows is not None:
+                    preparation.fit(held.frame, rows.numpy())
+                matrix, names = np.asarray(preparation.transform(held.frame)), list(preparation.columns)
+            except (DataError, ConfigError) as error:
+                raise UnusableTable(f"{held.source} cannot be prepared: {error}") from None
+            return replace(held, frame=dict(zip(names, matrix.T, strict=True))), names
+
+        kept, names = announced(self.owner, self.name, make)
+        out = self.shortened(len(self), kept)
+        out.columns = tuple(names)
+        return out
 
     def shortened(self, rows: int, held: Held | None) -> Records:
         """Some of its rows, of which only the owner knows which."""
@@ -167,6 +208,18 @@ def announced(owner: str, name: str, make: Callable[[], tuple[Made, Any]]) -> tu
     if said is None:
         raise DataError(f"{name} cannot be used as it is, and {owner} alone is told why")
     return made, said["public"]
+
+
+def places_of(rows: Any, count: int) -> Tensor:
+    """Places of rows, for a mask of all rows, a slice, or places."""
+    try:
+        wanted = rows if isinstance(rows, slice) else torch.as_tensor(rows)
+        places = torch.arange(count)[wanted] if isinstance(wanted, slice) or len(wanted) else torch.arange(0)
+    except (IndexError, TypeError, ValueError, RuntimeError):
+        raise DataError(f"rows are a mask of {count} rows, a slice, or places of rows below {count}") from None
+    if not places.numel():
+        raise DataError("a preparation is fitted on one row at least")
+    return places
 
 
 def limit_of_numbers() -> float:
