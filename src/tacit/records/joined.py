@@ -53,7 +53,7 @@ class Joined:
     @cached_property
     def x(self) -> SecretTensor:
         """The columns of all owners but keys and labels, float32 [rows, columns]."""
-        parts = [self.x_of(table.owner) for table in self.tables if table.columns]
+        parts: list[Tensor] = [self.x_of(table.owner) for table in self.tables if table.columns]
         if not parts:
             raise DataError("these tables have no columns but keys and labels")
         out = torch.cat(parts, dim=1)
