@@ -22,6 +22,7 @@ STEPS = {
     "Form",
     "Links",
     "Masking",
+    "Packed",
     "Pending",
     "Places",
     "Powers",

@@ -68,6 +68,10 @@ def test_products_with_bits_have_results_in_bits(world: World) -> None:
     product = world.protocol.bilinear(world.share(a, 0), odd, torch.matmul)
 
     assert torch.equal(world.ring(world.protocol.parity(product)), (a @ b).to(torch.uint8))
+    assert torch.equal(world.ring(world.protocol.parity_of_product(world.share(a, 0), odd)), (a @ b).to(torch.uint8))
+    assert torch.equal(
+        world.ring(world.protocol.parity_of_product(world.share(a, 0, known=True), odd)), (a @ b).to(torch.uint8)
+    )
     assert torch.equal(world.ring(world.protocol.parity(odd)), b.to(torch.uint8))
     assert torch.equal(world.ring(world.protocol.parity(world.share(c, 0))), c.to(torch.uint8))
 

@@ -32,6 +32,8 @@ class Columns(NamedTuple):
     """The largest number of each bin but the last, column after column, with the session's fractional bits."""
     below: Number
     """[x <= edge], of shape [edges, rows], which the owner knows. The first owner's begins with a row of ones."""
+    rows: Number
+    """The same, of shape [rows, edges]."""
     columns: int
 
 
@@ -103,7 +105,7 @@ def _binned(x: Number, bins: int, *, constant: bool) -> Columns:
     indicators = by_owner(x, below, (count + constant, rows))
     assert cuts is not None
     assert indicators is not None
-    return Columns(cuts, indicators, columns)
+    return Columns(cuts, indicators, indicators.move(lambda t: t.t(), view=True), columns)
 
 
 def edges_of(x: Tensor, bins: int) -> Tensor:

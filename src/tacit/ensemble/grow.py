@@ -105,8 +105,7 @@ def _routed(columns: Sequence[Columns], odd: Number, shape: torch.Size) -> Bits:
     for c in columns:
         stop = start + c.below.shape[0]
         split = odd.move(lambda t, start=start, stop=stop: t[start:stop], view=False)  # type: ignore[misc]
-        rows = c.below.move(lambda t: t.t(), view=False)
-        mine = protocol.parity(protocol.bilinear(rows, split, matmul))
+        mine = protocol.parity_of_product(c.rows, split)
         go, start = (mine if go is None else go ^ mine), stop
     assert go is not None
     return go.move(lambda t: t.view(-1, *shape), view=False)

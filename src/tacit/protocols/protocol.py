@@ -15,6 +15,7 @@ from tacit.protocols.number import Number
 from tacit.protocols.scale import FINEST_PRODUCT, PARAMETER_BITS, SLACK_BITS
 from tacit.protocols.series import Harmonics, Polynomial
 from tacit.protocols.values import Bits, Value
+from tacit.ring import kernels
 from tacit.session.roles import Scheme
 from tacit.session.session import Session
 
@@ -245,11 +246,15 @@ class Protocol(ABC):
         return self.to_arithmetic(b)
 
     def parity(self, x: Number) -> Bits:
-        """[x is odd], for integers 0 and 1, or sums and products that would be 0 or 1 with bits in the place of `odd`.
-
-        So a matrix product with bits has a result in bits, at the cost of the product.
-        """
+        """[x is odd], for what is 0 or 1, or would be with bits in the place of the integers that `odd` gives."""
         return self.less(x, [1])[0].invert()
+
+    def parity_of_product(self, x: Number, odd: Number) -> Bits:
+        """The `parity` of a product of matrices, of which the second is made of `odd` ones.
+
+        So a matrix product with bits has a result in bits, at the cost of the product or less.
+        """
+        return self.parity(self.bilinear(x, odd, kernels.matmul))
 
     # --- rows --------------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from tacit.protocols.additive import (
     harmonics,
     io,
     kernels,
+    parity,
     powers,
     product,
     selection,
@@ -50,6 +51,7 @@ __all__ = ["Additive"]
 
 SETTLED: Remembered[Number] = Remembered("truncated, by fractional bits")
 POWERS: Remembered[powers.Powers] = Remembered("masked powers, by window")
+PACKED: Remembered[parity.Packed] = Remembered("lowest bits, 64 to a word")
 LESS: Remembered[Bits] = Remembered("compared, by threshold")
 ARITHMETIC: Remembered[Number] = Remembered("bits as integers")
 
@@ -324,6 +326,13 @@ class Additive(Protocol):
         """The bytes of shares, read as ring elements, add up to b modulo 2. Local."""
         parts = [t.to(RING.dtype) for i, t in self.indexed(shares_of(b).held) if i >= 0]
         return self._arithmetic(parts, b.shape, Scale())
+
+    @override
+    def parity_of_product(self, x: Number, odd: Number) -> Bits:
+        self.together(x, odd)
+        left = PACKED.once(x, lambda: parity.Packed.of(self._source, _simple(x), self._indices))
+        parts = parity.matmul(self._source, left, _simple(odd), self._indices)
+        return self._binary(parts, torch.Size((x.shape[0], odd.shape[1])))
 
     @override
     def parity(self, x: Number) -> Bits:

@@ -337,6 +337,18 @@ class TwoParty(Protocol):
             return self._number([t.to(RING.dtype) for t in half.parts_here], Scale(positive=True), half.alone)
         return self._number(selection.to_ring(self.session, self._transfers, half.parts_here), Scale(positive=True))
 
+    @override
+    def odd(self, b: Bits) -> Number:
+        """The bytes of shares, read as ring elements, add up to b modulo 2. Local."""
+        half = halves_of(b)
+        return self._number([t.to(RING.dtype) for t in half.parts_here], Scale(), half.alone)
+
+    @override
+    def parity(self, x: Number) -> Bits:
+        """The lowest bits of shares add up to that of x modulo 2. Local."""
+        half = halves_of(x)
+        return self._bits([(t & 1).to(torch.uint8) for t in half.parts_here], half.alone)
+
     # --- rows --------------------------------------------------------------------------------------------------------
 
     @override

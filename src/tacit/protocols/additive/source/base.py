@@ -84,6 +84,10 @@ class Source(ABC):
     def lowest_bits(self, a: Dealt, shape: Shape) -> list[Tensor]:
         """[a mod 2]₂ for a mask that has been withheld, as a plane."""
 
+    @abstractmethod
+    def parities(self, ab: Dealt, shape: Shape) -> list[Tensor]:
+        """[ab mod 2]₂ for a matrix product of masks, as a plane. `ab` has its lowest bits."""
+
     # --- products --------------------------------------------------------------------------------------------------
 
     @abstractmethod

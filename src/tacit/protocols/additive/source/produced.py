@@ -64,6 +64,15 @@ class Produced(Source):
 
         return [plane for (plane,) in self._dealing.bits("lowest bits", [(_plane(math.prod(shape)),)], fill)]
 
+    @override
+    def parities(self, ab: Dealt, shape: Shape) -> list[Tensor]:
+        """1 bit."""
+
+        def fill(plane: Tensor) -> None:
+            plane.copy_(kernels.on(plane).pack_bits(_known(ab)))
+
+        return [plane for (plane,) in self._dealing.bits("parities", [(_plane(math.prod(shape)),)], fill)]
+
     # --- products --------------------------------------------------------------------------------------------------
 
     @override
