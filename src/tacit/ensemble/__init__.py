@@ -2,5 +2,6 @@
 
 from tacit.ensemble.boosting import GradientBoostingClassifier, GradientBoostingRegressor
 from tacit.ensemble.forest import RandomForestClassifier
+from tacit.ensemble.outside import from_model
 
-__all__ = ["GradientBoostingClassifier", "GradientBoostingRegressor", "RandomForestClassifier"]
+__all__ = ["GradientBoostingClassifier", "GradientBoostingRegressor", "RandomForestClassifier", "from_model"]

@@ -339,6 +339,11 @@ class GradientBoostingClassifier(_Boosting):
         return {"start": secret(self._start.fork()), "classes": self.n_classes_}
 
     @override
+    def take_over(self, start: Number, classes: int) -> None:
+        self._start, self.n_estimators_ = start, self.n_estimators
+        self._name(classes)
+
+    @override
     def _refit(self, fitted: dict[str, Any]) -> None:
         self._start = arithmetic(fitted["start"])
         self._name(fitted["classes"])
@@ -413,6 +418,15 @@ class GradientBoostingRegressor(_Boosting):
     @override
     def _fitted(self) -> dict[str, Any]:
         return {"mean": secret(self._mean.fork()), "spread": secret(self._spread.fork())}
+
+    @override
+    def take_over(self, start: Number, classes: int) -> None:
+        one = torch.full((1, 1), 1 << start.frac_bits)
+        self._mean, self._spread = start, start.protocol.public(one, start.frac_bits)
+        self._start, self.n_estimators_ = (
+            start.protocol.public(torch.zeros_like(one), start.frac_bits),
+            self.n_estimators,
+        )
 
     @override
     def _refit(self, fitted: dict[str, Any]) -> None:

@@ -125,6 +125,10 @@ class Estimator(ABC):
         """What fitting found beside the trees."""
 
     @abstractmethod
+    def take_over(self, start: Number, classes: int) -> None:
+        """Be a model that was fitted elsewhere, once its trees are here; its scores begin at `start`, [1, outputs]."""
+
+    @abstractmethod
     def _refit(self, fitted: dict[str, Any]) -> None:
         """The other way round."""
 

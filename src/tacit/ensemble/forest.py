@@ -177,6 +177,10 @@ class RandomForestClassifier(Estimator):
         return {"classes": self.n_classes_}
 
     @override
+    def take_over(self, start: Number, classes: int) -> None:
+        self._name(classes)
+
+    @override
     def _refit(self, fitted: dict[str, Any]) -> None:
         self._name(fitted["classes"])
 
