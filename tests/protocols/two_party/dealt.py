@@ -9,8 +9,12 @@ import torch
 from tacit.session.session import Session
 
 
+DRAWS = torch.Generator()
+"""PyTorch's own generator is public randomness of programs, which no protocol may move."""
+
+
 def _ring(*shape: int) -> torch.Tensor:
-    return torch.randint(-(2**63), 2**63 - 1, shape)
+    return torch.randint(-(2**63), 2**63 - 1, shape, generator=DRAWS)
 
 
 class Dealt:
@@ -23,18 +27,18 @@ class Dealt:
         return [offered, chosen] if sender == 0 else [chosen, offered]
 
     def words(self, sender: int, count: int) -> list[Any]:
-        zero, one, choice = _ring(count), _ring(count), torch.randint(0, 2, (count,), dtype=torch.uint8)
+        zero, one, choice = _ring(count), _ring(count), torch.randint(0, 2, (count,), dtype=torch.uint8, generator=DRAWS)
         return self._both(sender, (zero, one), (choice, torch.where(choice.bool(), one, zero)))
 
     def bits(self, sender: int, count: int, width: int) -> list[Any]:
         size = (count + 7) // 8
-        zero, one = (torch.randint(0, 256, (width, size), dtype=torch.uint8) for _ in range(2))
-        choice = torch.randint(0, 256, (size,), dtype=torch.uint8)
+        zero, one = (torch.randint(0, 256, (width, size), dtype=torch.uint8, generator=DRAWS) for _ in range(2))
+        choice = torch.randint(0, 256, (size,), dtype=torch.uint8, generator=DRAWS)
         return self._both(sender, (zero, one), (choice, zero ^ choice & (zero ^ one)))
 
     def digits(self, sender: int, count: int, tables: int) -> list[Any]:
-        pads = torch.randint(-(2**31), 2**31, (tables, count), dtype=torch.int32)
-        choice = torch.randint(0, 16, (count,), dtype=torch.uint8)
+        pads = torch.randint(-(2**31), 2**31, (tables, count), dtype=torch.int32, generator=DRAWS)
+        choice = torch.randint(0, 16, (count,), dtype=torch.uint8, generator=DRAWS)
         pad = (pads >> 2 * choice.to(torch.int32) & 3).to(torch.uint8)
         return self._both(sender, (pads,), (choice, pad))
 

@@ -48,16 +48,18 @@ def test_products_of_bits_and_numbers(n: int, width: int) -> None:
     )
 
 
+@pytest.mark.parametrize("up", [False, True])
 @pytest.mark.parametrize("m", [1 << 63, 1 << 3, 4 * 12345678901, (1 << 64) - 4])
-def test_quotients_are_exact(m: int) -> None:
-    x, wrap = ring(999), ring(999)
+def test_quotients_are_exact(m: int, up: bool) -> None:
+    x, wrap = torch.cat([ring(999), torch.tensor([0, 1, -1, 2, 1 << 62]) << 61]), ring(1004)
 
-    found = NATIVE.quotient(x, m, wrap, -7)
+    found = NATIVE.quotient(x, m, wrap, -7, up=up)
 
-    want = [((int(v) % 2**64 * m >> 64) + int(w) - 7) % 2**64 for v, w in zip(x, wrap, strict=True)]
+    rest = 2**64 - 1 if up else 0
+    want = [((int(v) % 2**64 * m + rest >> 64) + int(w) - 7) % 2**64 for v, w in zip(x, wrap, strict=True)]
     assert [int(v) % 2**64 for v in found] == want
-    assert torch.equal(REFERENCE.quotient(x, m, wrap, -7), found)
-    assert torch.equal(NATIVE.quotient(x, m, None, 0), REFERENCE.quotient(x, m, None, 0))
+    assert torch.equal(REFERENCE.quotient(x, m, wrap, -7, up=up), found)
+    assert torch.equal(NATIVE.quotient(x, m, None, 0, up=up), REFERENCE.quotient(x, m, None, 0, up=up))
 
 
 @pytest.mark.parametrize("n", SIZES[1:])
@@ -83,6 +85,6 @@ def test_tensors_that_do_not_fit_each_other_are_refused() -> None:
     with pytest.raises(ValueError, match="no whole bytes"):
         NATIVE.open_digits(ring(9), torch.zeros(144, dtype=torch.uint8))
     with pytest.raises(ValueError, match="elements in the place of"):
-        NATIVE.quotient(ring(8), 4, ring(7), 0)
+        NATIVE.quotient(ring(8), 4, ring(7), 0, up=False)
     with pytest.raises(TypeError):
-        NATIVE.quotient(ring(8).float(), 4, None, 0)  # type: ignore[arg-type]
+        NATIVE.quotient(ring(8).float(), 4, None, 0, up=False)  # type: ignore[arg-type]

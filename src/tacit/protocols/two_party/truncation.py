@@ -1,14 +1,13 @@
 """Truncation and scaling of shares, with one product of two bits for the carry between them.
 
 With x₀' = x₀ + 2^62 a number |x| < 2^62 is x + 2^62 = x₀' + x₁ - 2^64 (1 - A), where A = [x₀' < 2^63] [x₁ < 2^63]:
-the sum is below 2^63, so it wraps unless both top bits are zero. For a public factor m / 2^64, with floor(·) of
-unsigned numbers,
+the sum is below 2^63, so it wraps unless both top bits are zero. For a public factor m / 2^64, a multiple of four,
 
-    x m / 2^64  =  floor(x₀' m / 2^64) + floor(x₁ m / 2^64) + 1 - m / 4 - m (1 - A)        off by less than a unit
+    x m / 2^64  =  floor(x₀' m / 2^64) + ceil(x₁ m / 2^64) - m / 4 - m (1 - A)        off by less than a unit
 
 and a truncation by s bits is m = 2^(64 - s). A is a bit of each party multiplied, and is needed modulo 2^s only.
 
-The result is x m / 2^64 on average, whatever the shares were: before, both parties add a common random number to one of
+What has no fraction is exact. The result is x m / 2^64 on average, whatever the shares were: before, both parties add a common random number to one of
 them and take it from the other. Gradients below a unit depend on that, for a sum of many keeps what none of them does.
 What one party knows it rounds so by itself.
 """
@@ -60,9 +59,9 @@ def rounded(session: Session, x: Tensor, m: int, index: int) -> Tensor:
     first, second = x + (s + OFFSET), -s
     on = kernels.on(x)
     wrapped = (on.top_clear(first) & on.top_clear(second)).to(RING.dtype)
-    constant = RING.signed(1 - (m >> 2) - m)
-    high = on.quotient(first, m, wrapped * RING.signed(m), constant)
-    return high + on.quotient(second, m, None, 0)
+    constant = RING.signed(-(m >> 2) - m)
+    high = on.quotient(first, m, wrapped * RING.signed(m), constant, up=False)
+    return high + on.quotient(second, m, None, 0, up=True)
 
 
 def divided(session: Session, transfers: Transfers, divisions: Sequence[Division]) -> list[list[Tensor]]:
@@ -84,7 +83,7 @@ def divided(session: Session, transfers: Transfers, divisions: Sequence[Division
     for (parts, m, _), flat, wraps in zip(divisions, rows, ole.bit_products(session, transfers, jobs), strict=True):
         shares = []
         for (index, x), wrap, part in zip(flat.items(), wraps, parts, strict=True):
-            constant = RING.signed(1 - (m >> 2) - m) if index == 0 else 0
-            shares.append(kernels.on(x).quotient(x, m, wrap, constant).view(part.shape))
+            constant = RING.signed(-(m >> 2) - m) if index == 0 else 0
+            shares.append(kernels.on(x).quotient(x, m, wrap, constant, up=index == 1).view(part.shape))
         out.append(shares)
     return out

@@ -47,11 +47,11 @@ class Native(Reference, native.Native):
         _native.receiver_share(*bits, memory(pad), memory(opened), width, memory(out), torch.get_num_threads())
         return out
 
-    def quotient(self, x: Tensor, m: int, wrap: Tensor | None, constant: int) -> Tensor:
-        """floor(x m / 2^64) + wrap + constant: see `Reference`."""
+    def quotient(self, x: Tensor, m: int, wrap: Tensor | None, constant: int, *, up: bool) -> Tensor:
+        """x m / 2^64 + wrap + constant: see `Reference`."""
         out = space(x.shape, RING.dtype)
         carried = NONE if wrap is None else memory(wrap)
-        _native.quotient(memory(x), m, carried, constant & UNSIGNED, memory(out), torch.get_num_threads())
+        _native.quotient(memory(x), m, carried, constant & UNSIGNED, up, memory(out), torch.get_num_threads())
         return out
 
     def open_digits(self, x: Tensor, choice: Tensor) -> tuple[Tensor, Tensor]:

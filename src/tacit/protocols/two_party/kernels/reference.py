@@ -55,9 +55,11 @@ class Reference(Ring):
         """[x < 2^63] of unsigned elements, uint8."""
         return (x >= 0).to(torch.uint8)
 
-    def quotient(self, x: Tensor, m: int, wrap: Tensor | None, constant: int) -> Tensor:
-        """floor(x m / 2^64) + wrap + constant, x unsigned and 0 < m < 2^64; without a wrap it is zero."""
+    def quotient(self, x: Tensor, m: int, wrap: Tensor | None, constant: int, *, up: bool) -> Tensor:
+        """x m / 2^64, rounded `up` or down, + wrap + constant, x unsigned and 0 < m < 2^64; without a wrap it is zero."""
         high = self.high_product(x, m)
+        if up:
+            high = high + (x * RING.signed(m) != 0)
         return high + constant if wrap is None else high + wrap + constant
 
     def high_product(self, x: Tensor, m: int) -> Tensor:

@@ -9,10 +9,11 @@ namespace {
 
 constexpr u64 LOW = 0xFFFFFFFF;
 
-// floor(v m / 2^64), unsigned.
+// floor(v m / 2^64), unsigned, and whether something is left.
 struct QuotientByShift {  // for m = 2^(64 - bits)
     int bits;
     u64 operator()(u64 v) const { return v >> bits; }
+    u64 rest(u64 v) const { return u64{v << (64 - bits) != 0}; }
 };
 
 struct QuotientByProduct {
@@ -23,6 +24,7 @@ struct QuotientByProduct {
         const u64 other = low * m_high + (middle & LOW);
         return high * m_high + (middle >> 32) + (other >> 32);
     }
+    u64 rest(u64 v) const { return u64{v * m != 0}; }
 };
 
 namespace portable {
@@ -83,15 +85,15 @@ void receiver_share(Memory d_at, Memory beta_at, Memory pad_at, Memory e_at, int
     });
 }
 
-// floor(x m / 2^64) + wrap + constant; without a wrap, zero.
-void quotient(Memory x_at, u64 m, Memory wrap_at, u64 constant, Memory out_at, int threads) {
+// x m / 2^64, rounded up or down, + wrap + constant; without a wrap, zero.
+void quotient(Memory x_at, u64 m, Memory wrap_at, u64 constant, bool round_up, Memory out_at, int threads) {
     if (!m) refuse("a factor of zero");
     const u64 n = size(out_at);
     const u64 *x = elements<u64>(x_at, n), *wrap = elements_or_none<u64>(wrap_at, n);
     u64* out = elements<u64>(out_at, n);
     const auto run = [&](auto high) {
         by_cache_lines(n, threads, [&](u64 begin, u64 end) {
-            TACIT_CALL(quotient, high, x, wrap, constant, out, begin, end)
+            TACIT_CALL(quotient, high, x, wrap, constant, round_up, out, begin, end)
         });
     };
     if (std::has_single_bit(m) && m > 1)

@@ -22,10 +22,13 @@ inline void receiver_share(const u8* d, const u8* beta, const u64* pad, const u6
 }
 
 template <class High>
-inline void quotient(High high, const u64* x, const u64* wrap, u64 constant, u64* out, u64 begin, u64 end) {
-    if (wrap) {
-        for (u64 i = begin; i < end; ++i) out[i] = high(x[i]) + wrap[i] + constant;
-    } else {
-        for (u64 i = begin; i < end; ++i) out[i] = high(x[i]) + constant;
-    }
+inline void quotient(High high, const u64* x, const u64* wrap, u64 constant, bool round_up, u64* out, u64 begin,
+                     u64 end) {
+    const auto each = [&](auto more) {
+        for (u64 i = begin; i < end; ++i) out[i] = high(x[i]) + more(i) + constant;
+    };
+    if (wrap && round_up) each([&](u64 i) { return wrap[i] + high.rest(x[i]); });
+    else if (wrap) each([&](u64 i) { return wrap[i]; });
+    else if (round_up) each([&](u64 i) { return high.rest(x[i]); });
+    else each([](u64) { return u64{0}; });
 }
