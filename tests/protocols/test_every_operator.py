@@ -54,7 +54,7 @@ def test_the_plain_scheme_refuses_a_network() -> None:
 
 
 def test_a_scheme_that_does_not_exist_is_named() -> None:
-    with pytest.raises(ConfigError, match="must be one of additive, plain, not"):
+    with pytest.raises(ConfigError, match="must be one of additive, plain, two-party, not"):
         tacit.session(protocol="none")
 
 

@@ -41,6 +41,7 @@ class World:
     """All roles of a protocol in one process, with short ways in and out."""
 
     def __init__(self, parties: int, scheme: str = "additive") -> None:
+        self.scheme = scheme
         self.config = Config.embedded([f"party{i}" for i in range(parties)], protocol=scheme)
         self.transport = Recorder(self.config.roles)
         self.session = Session(self.transport, self.config)

@@ -28,7 +28,8 @@ class DeclaredCost:
 
     rounds: int
     online_bits: Callable[[int], float]
-    """Bits that one party sends to all its peers together, as a function of the number of parties."""
+    """Bits that one party sends to all its peers together, as a function of the number of parties; on average over the
+    parties where they do not send the same."""
     helper_bits: Mapping[str, float] = field(default_factory=dict)
     """Bits that each helper sends to all parties together, by the helper's name."""
     note: str = ""

@@ -8,7 +8,6 @@ import torch
 
 from tacit.session.session import Session
 
-
 DRAWS = torch.Generator()
 """PyTorch's own generator is public randomness of programs, which no protocol may move."""
 
@@ -27,7 +26,11 @@ class Dealt:
         return [offered, chosen] if sender == 0 else [chosen, offered]
 
     def words(self, sender: int, count: int) -> list[Any]:
-        zero, one, choice = _ring(count), _ring(count), torch.randint(0, 2, (count,), dtype=torch.uint8, generator=DRAWS)
+        zero, one, choice = (
+            _ring(count),
+            _ring(count),
+            torch.randint(0, 2, (count,), dtype=torch.uint8, generator=DRAWS),
+        )
         return self._both(sender, (zero, one), (choice, torch.where(choice.bool(), one, zero)))
 
     def bits(self, sender: int, count: int, width: int) -> list[Any]:

@@ -27,6 +27,7 @@ class Precision:
         count = 2 * max(len(series.amplitudes), 1)
         # a left factor is off by 2^-(l + 1) beside a right one of at most hypot(p, q), a right one by 2^-(r + 1)
         fine = math.ceil(math.log2((math.sqrt(2) * total + count) / series.rounding))
+        self._reach = max(math.ceil(math.log2(max(math.hypot(p, q) for p, q in series.amplitudes))), 0)
         self.left = self.right = min(max(fine, 8), series.frac_bits // 2)
 
     @property
@@ -38,6 +39,11 @@ class Precision:
     def left_bits(self) -> int:
         """Of a left factor of at most 1, with its sign."""
         return self.left + 2
+
+    @property
+    def right_bits(self) -> int:
+        """Of a right factor of at most the largest hypot(p, q), with its sign."""
+        return self.right + self._reach + 2
 
 
 def _angles(x: Tensor, frac_bits: int, series: Harmonics) -> Tensor:

@@ -38,6 +38,10 @@ SETTLED: Remembered[Number] = Remembered("truncated, by fractional bits")
 LESS: Remembered[Bits] = Remembered("compared, by threshold")
 ARITHMETIC: Remembered[Number] = Remembered("bits as integers")
 
+MANY = 1 << 11
+"""Products from which on ciphertexts multiply them. Fewer: less is sent, 152 bytes in the place of 600 an element;
+more: a ciphertext is fuller, and two hops are saved."""
+
 COARSE_BITS = 24
 """Fractional bits from which on a product of matrices may be off by a few units. Fewer: more of them are exact, and
 larger; with 24, a few units are below 2^-20."""
@@ -151,16 +155,17 @@ class TwoParty(Protocol):
         parts = [a * b for a, b in zip(left.parts_here, right.parts_here, strict=True)]
         if left.alone is not None and left.alone == right.alone:
             return self._number(parts, scale, left.alone)
-        flat = [
-            [t.expand(shape).reshape(-1) for t in half.parts_here] for half in ((left,) if x is y else (left, right))
-        ]
-        crosses = []
-        for a in (0, 1):  # a's part of x, and the other's of y
-            if left.alone in (None, a) and right.alone in (None, 1 - a) and not (x is y and a == 1):
-                crosses.append(self._cross(flat[0], flat[-1], a, shape.numel()))
-        for products in product.crossed(self.session, self._transfers, crosses):
-            for part, p in zip(parts, products, strict=True):
-                part.add_(p.view(shape), alpha=2 if x is y else 1)
+        pairs = [a for a in (0, 1) if left.alone in (None, a) and right.alone in (None, 1 - a)]  # a's x, the other's y
+        twice = x is y and len(pairs) == 2
+        if shape.numel() >= MANY:
+            sums = self._lattice.cross(_held(left), _held(right))
+        else:
+            flat = [[t.expand(shape).reshape(-1) for t in half.parts_here] for half in (left, right)]
+            crosses = [self._cross(flat[0], flat[1], a, shape.numel()) for a in (pairs[:1] if twice else pairs)]
+            rows = product.crossed(self.session, self._transfers, crosses)
+            sums = [sum(row[1:], row[0]).view(shape) * (2 if twice else 1) for row in zip(*rows, strict=True)]
+        for part, s in zip(parts, sums, strict=True):
+            part.add_(s)
         return self._number(parts, scale)
 
     def _cross(self, x: Sequence[Tensor], y: Sequence[Tensor], a: int, count: int) -> product.Cross:
@@ -176,9 +181,9 @@ class TwoParty(Protocol):
         parts = [op(a, b) for a, b in zip(left.parts_here, right.parts_here, strict=True)]
         if left.alone is not None and left.alone == right.alone:
             return self._number(parts, scale, left.alone)
-        held = [Held(half.parts_here, half.alone, half.kept) for half in (left, right)]
         exact = scale.frac_bits < COARSE_BITS
-        for part, cross in zip(parts, self._lattice.bilinear(held[0], held[1], op, exact=exact), strict=True):
+        crosses = self._lattice.bilinear(_held(left), _held(right), op, exact=exact)
+        for part, cross in zip(parts, crosses, strict=True):
             part.add_(cross)
         return self._number(parts, scale)
 
@@ -242,16 +247,9 @@ class TwoParty(Protocol):
         left = harmonics.left(here[0], x.frac_bits, series, precision) if 0 in here else None
         right = harmonics.right(here[1], x.frac_bits, series, precision) if 1 in here else None
         count = 2 * len(series.amplitudes)
-        cross = product.Cross(
-            1,
-            count * x.numel,
-            None if left is None else left.view(-1),
-            None if right is None else right.view(-1),
-            precision.left_bits,
-        )
-        (sums,) = product.crossed(self.session, self._transfers, [cross])
+        sums = self._lattice.inner(left, right, (x.numel,), count, precision.left_bits, precision.right_bits)
         up = series.frac_bits - precision.frac_bits
-        parts = [s.view(count, x.numel).sum(0).view(x.shape) << up for s in sums]
+        parts = [s.view(x.shape) << up for s in sums]
         out = self._number(parts, Scale(series.frac_bits))
         return out.plus(torch.tensor(round(series.constant * 2**series.frac_bits))) if series.constant else out
 
@@ -366,6 +364,10 @@ class TwoParty(Protocol):
 
     def _bits(self, parts: list[Tensor], alone: int | None = None) -> Bits:
         return Bits(self, Halves(parts, self._here, alone), Storage(parts[0].numel()))
+
+
+def _held(half: Halves) -> Held:
+    return Held(half.parts_here, half.alone, half.kept)
 
 
 def _root(x: Number) -> tuple[Number, list[TensorOp]]:

@@ -7,9 +7,9 @@ the sum is below 2^63, so it wraps unless both top bits are zero. For a public f
 
 and a truncation by s bits is m = 2^(64 - s). A is a bit of each party multiplied, and is needed modulo 2^s only.
 
-What has no fraction is exact. The result is x m / 2^64 on average, whatever the shares were: before, both parties add a common random number to one of
-them and take it from the other. Gradients below a unit depend on that, for a sum of many keeps what none of them does.
-What one party knows it rounds so by itself.
+What has no fraction is exact. The result is x m / 2^64 on average, whatever the shares were: before, both parties add a
+common random number to one of them and take it from the other. Gradients below a unit depend on that, for a sum of many
+keeps what none of them does. What one party knows it rounds so by itself.
 """
 
 from __future__ import annotations

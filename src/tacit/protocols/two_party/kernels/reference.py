@@ -56,7 +56,7 @@ class Reference(Ring):
         return (x >= 0).to(torch.uint8)
 
     def quotient(self, x: Tensor, m: int, wrap: Tensor | None, constant: int, *, up: bool) -> Tensor:
-        """x m / 2^64, rounded `up` or down, + wrap + constant, x unsigned and 0 < m < 2^64; without a wrap it is zero."""
+        """x m / 2^64, rounded `up` or down, + wrap + constant; x unsigned, 0 < m < 2^64, and no wrap is zero."""
         high = self.high_product(x, m)
         if up:
             high = high + (x * RING.signed(m) != 0)
