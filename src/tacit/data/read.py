@@ -18,7 +18,7 @@ from tacit.ring.fixed_point import VALUE_BITS
 from tacit.session.session import Session
 from tacit.tensor import SecretTensor
 
-__all__ = ["columns", "read_csv"]
+__all__ = ["columns", "read_csv", "remember_columns"]
 
 _COLUMNS: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
@@ -112,6 +112,11 @@ def read_csv(
         _COLUMNS[secret] = tuple(names)
         secrets.append(secret)
     return (secrets[0], secrets[1]) if label is not None else secrets[0]
+
+
+def remember_columns(x: Tensor, names: Sequence[str]) -> None:
+    """Say what the columns of a tensor are called, for `columns`. Names are public."""
+    _COLUMNS[x] = tuple(names)
 
 
 def columns(x: Tensor) -> tuple[str, ...]:
