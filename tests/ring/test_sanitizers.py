@@ -15,6 +15,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "src" / "tacit" / "ring" / "cpp"
 
+TESTS = (
+    "tests/ring/test_bounds.py",
+    "tests/ring/test_native.py",
+    "tests/protocols/two_party/test_lattice_kernels.py",
+    "tests/protocols/two_party/test_lattice_apart.py",
+)
+
 RUN = """
 import importlib.util, sys
 spec = importlib.util.spec_from_file_location("tacit.ring._native", sys.argv[1])
@@ -76,9 +83,7 @@ def run(module: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_sanitizers_find_nothing(build: Path) -> None:
-    fuzzed = run(
-        build, "--capture=no", "-p", "no:cacheprovider", "tests/ring/test_bounds.py", "tests/ring/test_native.py"
-    )
+    fuzzed = run(build, "--capture=no", "-p", "no:cacheprovider", *TESTS)
 
     assert fuzzed.returncode == 0, (fuzzed.stdout + fuzzed.stderr)[-5000:]
     assert "passed" in fuzzed.stdout

@@ -22,6 +22,10 @@ from tacit.ring.ring import RING
 
 __all__ = ["Job", "Operand", "choose", "run"]
 
+REUSED = 16.0
+"""For how many uses a ciphertext that is kept is paid at most. More: fewer answers of a model or of data, later; fewer:
+less to be sent and kept when it is first used."""
+
 EXPANDED = 512
 """Up to how many ciphertexts of an operand are kept ready to be multiplied, 400 kB each. More of them lie as they came,
 a third of that, and are expanded at each use, which takes as long as ten products."""
@@ -40,12 +44,12 @@ class Operand(NamedTuple):
     def uses(self, other: Operand) -> float:
         """How often it may be expected to be multiplied: what an owner knows is data or a model.
 
-        Of two such operands the smaller one is a question to the larger; what both have a part of is an intermediate
-        result, unless it has come again and again.
+        Of two such operands the smaller one is a question to the larger. What both have a part of is an intermediate
+        result at first, and will come as often again as it has come.
         """
         if self.alone is None:
-            return 4.0 if self.cipher.get("uses", 0) > 2 else 1.0
-        return 16.0 if other.alone is None else 64.0 if math.prod(self.shape) > math.prod(other.shape) else 1.0
+            return float(min(max(self.cipher.get("uses", 0) - 1, 1), REUSED))
+        return REUSED if other.alone is None or math.prod(self.shape) > math.prod(other.shape) else 1.0
 
     @property
     def turned(self) -> Operand:

@@ -29,7 +29,7 @@ BYTE_NS = 10.0
 """What a byte on its way counts, beside nanoseconds of computing: between the 1 of a local network and the 23 of
 350 Mbit/s each way. More: fewer bytes; less: less work of the processor."""
 
-ENCRYPTED, ANSWERED, TRANSFORMED, SUMMED, SUMMED_STRIDED = 2e5, 3e5, 6e4, 1.2e4, 8e3
+ENCRYPTED, ANSWERED, TRANSFORMED, SUMMED, SUMMED_STRIDED = 1.5e5, 4e5, 5e4, 2.5e4, 8e3
 """Nanoseconds of both parties for a ciphertext, an answer, a plaintext, and a product, measured on one core."""
 
 AT_A_TIME = 256

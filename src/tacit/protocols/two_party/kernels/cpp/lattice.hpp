@@ -1,5 +1,6 @@
 // Polynomials modulo X^8192 + 1 and primes below 2^47: tables, and what the files of ring-LWE kernels share.
 #pragma once
+#include <memory>
 #include <vector>
 
 #include "module.hpp"
@@ -27,6 +28,9 @@ struct Factor {
 };
 Factor factor(u64 w, u64 p);
 
+// Memory for a while, with anything in it.
+inline std::unique_ptr<u64[]> scratch(u64 count) { return std::make_unique_for_overwrite<u64[]>(count); }
+
 // Factors side by side.
 struct Factors {
     std::vector<u64> w, q52, q64;
@@ -45,21 +49,22 @@ struct Prime {
     Factors forward_last, inverse_last;  // those of the last three levels by lanes: [block of 64][7][8]
 };
 
+// Constants of a modulus Π in limbs of 52 bits. From residues y_l of v Π / p_l: a number c = Σ y_l Π / p_l mod Π, and c / Π.
+struct Fraction {
+    explicit Fraction(const std::vector<Prime>& primes);
+    u64 size;
+    u64 inverse[MOST][4];            // 1 / p_l, from the place of 2^-52 down
+    u64 others[MOST][3], minus[3];   // Π / p_l and -Π modulo 2^156, from the lowest up
+    double reciprocal[MOST];
+    Factor digit[MOST];              // 1 / (Π / p_l) mod p_l: the y_l of a residue c_l is this times it
+};
+
 // A modulus: the product of several primes.
 struct Basis {
     explicit Basis(const std::vector<u64>& primes);
     std::vector<Prime> primes;
     u64 size() const { return primes.size(); }
-    u64 but(std::size_t l, u64 modulo) const;  // the product of the other primes, modulo a number below 2^47
-};
-
-// Fixed-point constants of a basis: residues y_l of v Π / p_l, a number c = Σ y_l Π / p_l mod Π, and c / Π as a fraction.
-struct Fraction {
-    explicit Fraction(const Basis& basis);
-    u128 whole[MOST];                // floor(2^128 / p_l)
-    u64 rest[MOST];                  // floor(2^192 / p_l) mod 2^64
-    u128 others[MOST], product;      // Π / p_l and Π, mod 2^128
-    double reciprocal[MOST];
+    Fraction fraction;
 };
 
 // What the inner loops of an instruction set are: one object for each.
@@ -68,6 +73,14 @@ struct Loops {
     void (*inverse)(u64* a, const Prime& prime, const Factor& scale);  // canonical residues times `scale` / N
     void (*residues)(const i64* values, u64* out, const Prime& prime, const Factor& low, const Factor& high, u64 add);
     void (*sum)(const u64* x, u64* out, const Prime& prime);           // out + x, canonical; nothing is zeros
+    void (*scaled)(const i64* m, i64* out, u64 t, u64 scale, u64 half);  // half - (scale m + half mod t)
+    void (*centre)(u64* a, u64 p);                                     // [0, p) to signed numbers between -p / 2 and p / 2
+    void (*add_noise)(const u64* words, u64* y, const Prime& prime, const Factor& scale);  // y + scale noise
+    void (*fraction)(const Fraction& f, const u64* y, u64* high, u64* low);                // c / Π as 128 bits
+    void (*whole)(const Fraction& f, const u64* y, int bits, u64* high, u64* low);         // c mod 2^bits at their top
+    void (*split)(u64* high, u64* low, int bits, u8* out);             // 128 bits rounded to the first ones, as sent
+    void (*joined)(const u8* in, int bits, i64* high, u64* low);
+    bool (*rounded)(const u64* high, const u64* low, u64 count, u64 t, u64 margin, u64* out);  // see `answer`
     void (*noise)(const u64* words, u64* out, const Prime& prime);     // out += centred noise, < 6p before a transform
     void (*ternary)(const u64* words, u64* out, const Prime& prime);
     void (*product)(const u64* x, const u64* y, const u64* add, u64* out, const Prime& prime, bool minus);  // add ± x y
@@ -86,7 +99,6 @@ constexpr u64 LONGEST = 512;         // terms summed before they are reduced: su
 const Loops& loops();                // of the instruction set in use
 std::string loops_name();
 
-// Fractions and answers, in 128-bit integers.
 constexpr u64 answer_bytes(int bits) { return N * static_cast<u64>(bits) / 8; }
 
 }  // namespace tacit::lattice

@@ -19,36 +19,6 @@ void all_polynomials(u64 count, int threads, const auto& body) {
     });
 }
 
-// The low 64 bits of each number, and after all of them the bits above: 4 a number, or whole bytes.
-void store_answer(u8* out, u64 i, u128 v, int bits) {
-    const u64 low = static_cast<u64>(v), high = static_cast<u64>(v >> 64);
-    std::memcpy(out + 8 * i, &low, 8);
-    u8* above = out + 8 * N;
-    if (bits == 68) above[i / 2] = static_cast<u8>(i % 2 ? above[i / 2] | high << 4 : high & 15);
-    else std::memcpy(above + i * u64(bits - 64) / 8, &high, std::size_t(bits - 64) / 8);
-}
-
-u128 load_answer(const u8* in, u64 i, int bits) {
-    u64 low, high = 0;
-    std::memcpy(&low, in + 8 * i, 8);
-    const u8* above = in + 8 * N;
-    if (bits == 68) high = above[i / 2] >> (i % 2 ? 4 : 0) & 15;
-    else std::memcpy(&high, above + i * u64(bits - 64) / 8, std::size_t(bits - 64) / 8);
-    return u128(high) << 64 | low;
-}
-
-// round(v t / 2^128), modulo t, and whether what it was rounded by is within `margin` / 2^64 of a half.
-struct Rounded {
-    u64 value;
-    bool doubtful;
-};
-inline Rounded rounded(u128 v, u64 t, u64 margin) {
-    const u64 high = static_cast<u64>(v >> 64), low = static_cast<u64>(v);
-    u128 scaled = (t ? u128(high) * t + static_cast<u64>(u128(low) * t >> 64) : v) + (u64(1) << 63);
-    const u64 whole = static_cast<u64>(scaled >> 64), rest = static_cast<u64>(scaled);
-    return {t && whole == t ? 0 : whole, rest < margin || -rest < margin};
-}
-
 void check_bits(int bits) {
     if (bits != 68 && bits != 96 && bits != 112) refuse("answers of another width");
 }
@@ -60,25 +30,33 @@ const i64* positions_of(const Memory& at) {
     return positions;
 }
 
-// y_l = c_l / (Π / p_l) mod p_l, the digits that a fraction is summed from.
-std::vector<Factor> digits(const Basis& basis) {
-    std::vector<Factor> scale;
-    for (std::size_t l = 0; l < basis.size(); ++l) {
-        const u64 p = basis.primes[l].p;
-        scale.push_back(factor(inverse_mod(basis.but(l, p), p), p));
+// What `places` numbers of 128 bits are, plus or minus those of the mask.
+class Taken {
+public:
+    explicit Taken(u64 places)
+        : count_(places), high_(scratch(places + 8)), low_(scratch(places + 8)), out_(scratch(places + 8)) {}
+    void take(const u64* high, const u64* low, const i64* positions, const u64* mask, bool minus) {
+        for (u64 k = 0; k < count_ + 8; ++k) {
+            if (k >= count_) {
+                high_[k] = low_[k] = 0;  // not doubtful
+                continue;
+            }
+            const u64 i = u64(positions[k]);
+            const u128 v = u128(high[i]) << 64 | low[i], m = u128(mask[2 * k + 1]) << 64 | mask[2 * k];
+            const u128 sum = minus ? v - m : v + m;
+            high_[k] = static_cast<u64>(sum >> 64), low_[k] = static_cast<u64>(sum);
+        }
     }
-    return scale;
-}
+    bool round(const Loops& f, u64 t, u64 margin, u64* to) {
+        const bool doubtful = f.rounded(high_.get(), low_.get(), count_, t, margin, out_.get());
+        std::memcpy(to, out_.get(), 8 * count_);
+        return doubtful;
+    }
 
-// c / q as a fraction of 2^128, off by less than 2^-124.
-inline u128 fraction_of(const Fraction& f, const u64* y, u64 L, u64 i) {
-    u128 sum = 0;
-    for (u64 l = 0; l < L; ++l) {
-        const u64 v = y[l * N + i];
-        sum += f.whole[l] * v + static_cast<u64>(u128(v) * f.rest[l] >> 64);
-    }
-    return sum;
-}
+private:
+    u64 count_;
+    std::unique_ptr<u64[]> high_, low_, out_;
+};
 
 // From sums [count, 2, primes, N]: V1 of each, [count, bytes], and shares [count, positions]. `zero` is the public key,
 // [2, primes, N], `words` the randomness of an encryption of zero, `mask` the numbers u. A result that might be rounded
@@ -96,42 +74,26 @@ void answer(const Basis& basis, Memory zero_at, Memory sums_at, Memory words_at,
     u64* share = elements<u64>(share_at, count * places);
     u8* doubtful = elements<u8>(doubtful_at, count);
     const Loops& f = loops();
-    const Fraction fraction(basis);
-    const auto scale = digits(basis);
-    const int below = 128 - bits;
-    const u128 half = u128(1) << (below - 1);
+    const Fraction& fraction = basis.fraction;
     all_polynomials(count, threads, [&](u64 k) {
-        std::vector<u64> y(each), u(N);
+        const auto y = scratch(each), u = scratch(N), high = scratch(N), low = scratch(N);
         for (u64 l = 0; l < L; ++l) {
             const Prime& prime = basis.primes[l];
-            f.ternary(words + k * N, u.data(), prime);
-            f.forward(u.data(), prime);
+            f.ternary(words + k * N, u.get(), prime);
+            f.forward(u.get(), prime);
             for (u64 c = 0; c < 2; ++c) {
-                u64* to = y.data() + (c * L + l) * N;
-                f.product(zero + (c * L + l) * N, u.data(), sums + k * each + (c * L + l) * N, to, prime, false);
-                f.inverse(to, prime, scale[l]);
+                u64* to = y.get() + (c * L + l) * N;
+                f.product(zero + (c * L + l) * N, u.get(), sums + k * each + (c * L + l) * N, to, prime, false);
+                f.inverse(to, prime, fraction.digit[l]);
             }
-            u64 noise[2 * CENTRE + 1];
-            for (int e = 0; e <= 2 * CENTRE; ++e) noise[e] = times_mod((prime.p + u64(e) - CENTRE) % prime.p, scale[l].w, prime.p);
-            u64* to = y.data() + (L + l) * N;
-            constexpr u64 MASK = (u64(1) << CENTRE) - 1;
-            for (u64 i = 0; i < N; ++i) {
-                const u64 word = words[k * N + i];
-                to[i] += noise[CENTRE + __builtin_popcountll(word & MASK) - __builtin_popcountll(word >> CENTRE & MASK)];
-            }
+            f.add_noise(words + k * N, y.get() + (L + l) * N, prime, fraction.digit[l]);
         }
-        u8* bytes = out + k * answer_bytes(bits);
-        for (u64 i = 0; i < N; ++i)
-            store_answer(bytes, i, (fraction_of(fraction, y.data() + L * N, L, i) + half) >> below, bits);
-        u8 doubts = 0;
-        for (u64 at = 0; at < places; ++at) {
-            const u64* m = mask + 2 * (k * places + at);
-            const u128 v = fraction_of(fraction, y.data(), L, u64(positions[at])) - (u128(m[1]) << 64 | m[0]);
-            const Rounded r = rounded(v, t, margin);
-            share[k * places + at] = r.value;
-            doubts |= u8(r.doubtful);
-        }
-        doubtful[k] = doubts;
+        f.fraction(fraction, y.get() + L * N, high.get(), low.get());
+        f.split(high.get(), low.get(), bits, out + k * answer_bytes(bits));
+        f.fraction(fraction, y.get(), high.get(), low.get());
+        Taken taken(places);
+        taken.take(high.get(), low.get(), positions, mask + 2 * k * places, true);
+        doubtful[k] = taken.round(f, t, margin, share + k * places);
     });
 }
 
@@ -147,40 +109,27 @@ void finish(const Basis& basis, Memory secret_at, Memory answers_at, Memory mask
     const i64* positions = positions_of(positions_at);
     u64* share = elements<u64>(share_at, count * places);
     const Loops& f = loops();
-    const Fraction fraction(basis);
-    const auto scale = digits(basis);
+    const Fraction& fraction = basis.fraction;
     all_polynomials(count, threads, [&](u64 k) {
-        std::vector<u64> y(L * N);
-        std::vector<i64> low(N), high(N);
-        for (u64 i = 0; i < N; ++i) {  // V1 = low + 2^63 + 2^64 high, both signed
-            const i128 v = static_cast<i128>(load_answer(answers + k * bytes, i, bits) << (128 - bits)) >> (128 - bits);
-            low[i] = static_cast<i64>(static_cast<u64>(v) ^ u64(1) << 63);
-            high[i] = static_cast<i64>(v >> 64);
-        }
+        const auto y = scratch(L * N), low = scratch(N), high = scratch(N), upper = scratch(N);
+        i64* above = reinterpret_cast<i64*>(high.get());
+        f.joined(answers + k * bytes, bits, above, low.get());
+        for (u64 i = 0; i < N; ++i) low[i] ^= u64(1) << 63;  // `residues` takes signed numbers
         for (u64 l = 0; l < L; ++l) {
             const Prime& prime = basis.primes[l];
             const u64 p = prime.p, square = times_mod(prime.half.w, prime.half.w, p);  // 2^64
-            std::vector<u64> upper(N);
-            f.residues(low.data(), y.data() + l * N, prime, prime.one, prime.half, 0);
-            const Factor by = factor(square, p), above = factor(times_mod(square, prime.half.w, p), p);
-            f.residues(high.data(), upper.data(), prime, by, above, times_mod(prime.offset, square, p));
-            f.sum(upper.data(), y.data() + l * N, prime);
-            f.forward(y.data() + l * N, prime);
-            f.product(y.data() + l * N, s + l * N, nullptr, y.data() + l * N, prime, false);
-            f.inverse(y.data() + l * N, prime, scale[l]);
+            f.residues(reinterpret_cast<const i64*>(low.get()), y.get() + l * N, prime, prime.one, prime.half, 0);
+            const Factor by = factor(square, p), more = factor(times_mod(square, prime.half.w, p), p);
+            f.residues(above, upper.get(), prime, by, more, times_mod(prime.offset, square, p));
+            f.sum(upper.get(), y.get() + l * N, prime);
+            f.forward(y.get() + l * N, prime);
+            f.product(y.get() + l * N, s + l * N, nullptr, y.get() + l * N, prime, false);
+            f.inverse(y.get() + l * N, prime, fraction.digit[l]);
         }
-        for (u64 at = 0; at < places; ++at) {  // c = Σ y_l Π / p_l - round(Σ y_l / p_l) Π, far below Π / 2
-            const u64 i = u64(positions[at]);
-            u128 c = 0;
-            double turns = 0.5;
-            for (u64 l = 0; l < L; ++l) {
-                c += fraction.others[l] * y[l * N + i];
-                turns += static_cast<double>(y[l * N + i]) * fraction.reciprocal[l];
-            }
-            c -= fraction.product * static_cast<u64>(turns);
-            const u64* m = mask + 2 * (k * places + at);
-            share[k * places + at] = rounded((c << (128 - bits)) + (u128(m[1]) << 64 | m[0]), t, 0).value;
-        }
+        f.whole(fraction, y.get(), bits, high.get(), low.get());
+        Taken taken(places);
+        taken.take(high.get(), low.get(), positions, mask + 2 * k * places, false);
+        taken.round(f, t, 0, share + k * places);
     });
 }
 
@@ -197,9 +146,11 @@ void into_slots(const Basis& basis, Memory values_at, Memory out_at, int threads
         f.residues(values + k * N, to, prime, prime.one, prime.half, prime.offset);
         f.sum(nullptr, to, prime);
         f.inverse(to, prime, prime.one);
-        for (u64 i = 0; i < N; ++i) out[k * N + i] -= to[i] > prime.p / 2 ? i64(prime.p) : 0;
+        f.centre(to, prime.p);
     });
 }
+
+constexpr u64 LIFT = u64(1) << 8;  // times a prime of 40 bits or more is above any other of 47
 
 // Numbers s below T = Π t_l from their residues [primes, count]: (s + shift T / 4 mod T) mod 2^64, and whether that is T / 2
 // or more. T is below 2^141.
@@ -212,8 +163,13 @@ void combine(const Basis& basis, Memory residues_at, bool shift, Memory out_at, 
     // mixed radix: s = d0 + t0 (d1 + t1 d2); T / 4 and T / 2 in the same digits, from the top
     u64 t[3] = {1, 1, 1};
     for (u64 l = 0; l < L; ++l) t[l] = basis.primes[l].p;
-    const u64 i01 = L > 1 ? inverse_mod(t[0], t[1]) : 0, i02 = L > 2 ? inverse_mod(t[0], t[2]) : 0;
-    const u64 i12 = L > 2 ? inverse_mod(t[1], t[2]) : 0;
+    const auto inverse = [&](int of, int modulo) { return factor(inverse_mod(t[of], t[modulo]), t[modulo]); };
+    const Factor i01 = L > 1 ? inverse(0, 1) : Factor{}, i02 = L > 2 ? inverse(0, 2) : Factor{};
+    const Factor i12 = L > 2 ? inverse(1, 2) : Factor{};
+    const auto times = [](u64 v, const Factor& by, u64 p) {  // of any v
+        const u64 r = v * by.w - static_cast<u64>(u128(v) * by.q64 >> 64) * p;
+        return std::min(r, r - p);
+    };
     const auto share_of = [&](u64 divisor, u64 (&digit)[3]) {  // floor(T / divisor)
         u64 carry = 1;                                          // of T = 1 · t0 t1 t2
         for (i64 l = i64(L) - 1; l >= 0; --l) {
@@ -228,10 +184,10 @@ void combine(const Basis& basis, Memory residues_at, bool shift, Memory out_at, 
         for (u64 l = 0; l < L; ++l)
             if (residues[l * count + i] >= t[l]) refuse("residues that are not below their prime");
         d[0] = residues[i];
-        if (L > 1) d[1] = times_mod(residues[count + i] + t[1] - d[0] % t[1], i01, t[1]);
+        if (L > 1) d[1] = times(residues[count + i] + LIFT * t[1] - d[0], i01, t[1]);
         if (L > 2) {
-            const u64 first = times_mod(residues[2 * count + i] + t[2] - d[0] % t[2], i02, t[2]);
-            d[2] = times_mod(first + t[2] - d[1] % t[2], i12, t[2]);
+            const u64 first = times(residues[2 * count + i] + LIFT * t[2] - d[0], i02, t[2]);
+            d[2] = times(first + LIFT * t[2] - d[1], i12, t[2]);
         }
         if (shift) {
             u64 carry = 0;

@@ -75,7 +75,6 @@ public:
         u64 q = 1;
         for (const Prime& prime : basis.primes) q = t ? times_mod(q, prime.p % t, t) : q * prime.p;
         scale_ = q;
-        by_ = t ? factor(q, t) : Factor{};
         half_ = t ? t / 2 : u64(1) << 63;
         for (const Prime& prime : basis.primes) {
             const u64 p = prime.p, inverse = t ? inverse_mod(t, p) : inverse_mod(times_mod(prime.half.w, prime.half.w, p), p);
@@ -85,25 +84,13 @@ public:
         }
     }
     // h - ((q mod t) m + h mod t), a signed number
-    void rests(const i64* m, i64* out) const {
-        if (!t_) {
-            for (u64 i = 0; i < N; ++i) out[i] = static_cast<i64>(half_ - (scale_ * static_cast<u64>(m[i]) + half_));
-            return;
-        }
-        for (u64 i = 0; i < N; ++i) {
-            const u64 v = static_cast<u64>(m[i] < 0 ? m[i] + static_cast<i64>(t_) : m[i]);
-            u64 r = v * by_.w - static_cast<u64>(u128(v) * by_.q64 >> 64) * t_ + half_;
-            r = std::min(r, r - t_);
-            out[i] = static_cast<i64>(half_ - std::min(r, r - t_));
-        }
-    }
+    void rests(const Loops& f, const i64* m, i64* out) const { f.scaled(m, out, t_, scale_, half_); }
     void residues(const Loops& f, const i64* rests, u64* out, const Basis& basis, u64 l) const {
         f.residues(rests, out, basis.primes[l], lower_[l], upper_[l], add_[l]);
     }
 
 private:
     u64 t_, scale_, half_;
-    Factor by_;
     std::vector<Factor> lower_, upper_;
     std::vector<u64> add_;
 };
@@ -124,17 +111,17 @@ bool encrypt(const Basis& basis, Memory secret_at, Memory uniform_at, Memory noi
         for (u64 i = 0; i < count * N; ++i)
             if (message[i] >= static_cast<i64>(t) || -message[i] >= static_cast<i64>(t)) refuse("a message beyond its modulus");
     all_polynomials(count, threads, [&](u64 k) {
-        std::vector<u64> a(L * N), c(N);
-        std::vector<i64> rests(N);
-        failed[k] = !draw(basis, uniform + k * (each + RESERVE), a.data(), N);
-        if (message) encoding.rests(message + k * N, rests.data());
+        const auto a = scratch(L * N), c = scratch(N), rests_at = scratch(N);
+        i64* rests = reinterpret_cast<i64*>(rests_at.get());
+        failed[k] = !draw(basis, uniform + k * (each + RESERVE), a.get(), N);
+        if (message) encoding.rests(f, message + k * N, rests);
         for (u64 l = 0; l < L; ++l) {
-            if (message) encoding.residues(f, rests.data(), c.data(), basis, l);
-            else std::fill(c.begin(), c.end(), 0);
-            f.noise(noise + k * N, c.data(), basis.primes[l]);
-            f.forward(c.data(), basis.primes[l]);
-            f.product(a.data() + l * N, s + l * N, c.data(), c.data(), basis.primes[l], true);
-            f.pack(c.data(), out + k * each + PACKED * l * N);
+            if (message) encoding.residues(f, rests, c.get(), basis, l);
+            else std::fill_n(c.get(), N, 0);
+            f.noise(noise + k * N, c.get(), basis.primes[l]);
+            f.forward(c.get(), basis.primes[l]);
+            f.product(a.get() + l * N, s + l * N, c.get(), c.get(), basis.primes[l], true);
+            f.pack(c.get(), out + k * each + PACKED * l * N);
         }
     });
     return std::find(failed.begin(), failed.end(), 1) == failed.end();

@@ -1,16 +1,16 @@
 // The inner loops for one instruction set. From the including namespace: a Vec of WIDTH residues; load, store, all; add,
-// sub, low (the lesser), times(x, w, quotient, m) in [0, 2p); wide sums of products; and quotients of Factors.
+// sub, lesser, times(x, w, quotient, m) in [0, 2p); wide sums of products; and quotients of Factors.
 
 struct Mod {
-    explicit Mod(const Prime& prime)
-        : p(all(prime.p)), twice(all(2 * prime.p)), many(all(8 * prime.p)), minus(all((u64(1) << 52) - prime.p)),
-          one(all(prime.one.w)), one_quotient(all(quotient(prime.one))), carry(all(prime.carry.w)),
-          carry_quotient(all(quotient(prime.carry))) {}
+    explicit Mod(const Prime& prime) : Mod(prime.p, prime.one, prime.carry) {}
+    Mod(u64 prime, const Factor& unit, const Factor& high)
+        : p(all(prime)), twice(all(2 * prime)), many(all(8 * prime)), minus(all((u64(1) << 52) - prime)), one(all(unit.w)),
+          one_quotient(all(quotient(unit))), carry(all(high.w)), carry_quotient(all(quotient(high))) {}
     Vec p, twice, many, minus, one, one_quotient, carry, carry_quotient;
 };
 
 inline Vec halved(Vec x, const Mod& m) { return times(x, m.one, m.one_quotient, m); }        // to [0, 2p)
-inline Vec canonical(Vec x, const Mod& m) { return low(x, sub(x, m.p)); }                    // from [0, 2p) to [0, p)
+inline Vec canonical(Vec x, const Mod& m) { return lesser(x, sub(x, m.p)); }                    // from [0, 2p) to [0, p)
 inline Vec reduced(Vec x, const Mod& m) { return canonical(halved(x, m), m); }
 
 // x, y -> x + w y, x - w y: what is below b p before is below (b + 2) p after, for any y below 2^52.
@@ -150,6 +150,37 @@ void noise(const u64* words, u64* out, const Prime& prime) {
     for (u64 i = 0; i < N; i += WIDTH) store(out + i, add(load(out + i), centred(load(words + i), mask, m)));
 }
 
+void add_noise(const u64* words, u64* y, const Prime& prime, const Factor& scale) {
+    const Mod m(prime);
+    const Vec mask = all((u64(1) << CENTRE) - 1), by = all(scale.w), by_quotient = all(quotient(scale));
+    for (u64 i = 0; i < N; i += WIDTH)
+        store(y + i, reduced(add(load(y + i), times(centred(load(words + i), mask, m), by, by_quotient, m)), m));
+}
+
+void scaled(const i64* m, i64* out, u64 t, u64 scale, u64 half) {
+    if (!t) {
+        for (u64 i = 0; i < N; ++i) out[i] = static_cast<i64>(half - (scale * static_cast<u64>(m[i]) + half));
+        return;
+    }
+    const Factor by = factor(scale, t);
+    const Mod mod(t, factor(1, t), factor(1, t));
+    const Vec w = all(by.w), q = all(quotient(by)), middle = all(half), top = all(u64(1) << 63);
+    for (u64 i = 0; i < N; i += WIDTH) {
+        const Vec signed_m = load(reinterpret_cast<const u64*>(m) + i);
+        const Vec negative = sub(all(0), right<63>(both(signed_m, top)));
+        const Vec v = add(times(add(signed_m, both(negative, mod.p)), w, q, mod), middle);
+        store(reinterpret_cast<u64*>(out) + i, sub(middle, canonical(canonical(v, mod), mod)));
+    }
+}
+
+void centre(u64* a, u64 p) {
+    const Vec half = all(p / 2), whole = all(p);
+    for (u64 i = 0; i < N; i += WIDTH) {
+        const Vec v = load(a + i);
+        store(a + i, sub(v, both(sub(all(0), less(half, v)), whole)));
+    }
+}
+
 void ternary(const u64* words, u64* out, const Prime& prime) {  // -1, 0 or 1, plus p, of the top 22 bits
     const Mod m(prime);
     const Vec less = all(prime.p - 1);
@@ -263,4 +294,112 @@ void shifted(const u64* x, const u64* power, u64* out, u64 power_step, u64 count
             store(out + j * POINTS + i, reduced(product_of(load(x + i), load(power + j * power_step + i), m), m));
 }
 
-const Loops LOOPS = {forward, inverse, residues, sum, noise, ternary, product, pack, unpack, uniform, dot, panel, shifted};
+// Σ y_l / p_l modulo 1, off by less than 2^-152.
+void fraction(const Fraction& f, const u64* y, u64* high, u64* low) {
+    const Vec mask = all(LOW52);
+    for (u64 i = 0; i < N; i += WIDTH) {
+        Vec one = all(0), two = all(0), three = all(0);
+        for (u64 l = 0; l < f.size; ++l) {
+            const Vec v = load(y + l * N + i);
+            const Vec a = all(f.inverse[l][0]), b = all(f.inverse[l][1]), c = all(f.inverse[l][2]), d = all(f.inverse[l][3]);
+            one = add_high(add_low(one, v, a), v, b);
+            two = add_high(add_low(two, v, b), v, c);
+            three = add_high(add_low(three, v, c), v, d);
+        }
+        two = add(two, right<52>(three));
+        one = add(one, right<52>(two));
+        two = both(two, mask), three = both(three, mask);
+        store(high + i, add(left<12>(one), right<40>(two)));
+        store(low + i, add(left<24>(two), right<28>(three)));
+    }
+}
+
+// Σ y_l Π / p_l - round(Σ y_l / p_l) Π, which is far below Π / 2 in magnitude.
+void whole(const Fraction& f, const u64* y, int bits, u64* high, u64* low) {
+    const Vec mask = all(LOW52);
+    const u64 up = static_cast<u64>(128 - bits);
+    for (u64 i = 0; i < N; i += WIDTH) {
+        Vec c[3] = {all(0), all(0), all(0)};
+        Real turns = all_real(0.5);
+        const auto add_product = [&](Vec v, const u64 (&limbs)[3]) {
+            const Vec w0 = all(limbs[0]), w1 = all(limbs[1]), w2 = all(limbs[2]);
+            c[0] = add_low(c[0], v, w0);
+            c[1] = add_low(add_high(c[1], v, w0), v, w1);
+            c[2] = add_low(add_high(c[2], v, w1), v, w2);
+        };
+        for (u64 l = 0; l < f.size; ++l) {
+            const Vec v = load(y + l * N + i);
+            add_product(v, f.others[l]);
+            turns = turns + real(v) * all_real(f.reciprocal[l]);
+        }
+        add_product(truncated(turns), f.minus);
+        c[1] = add(c[1], right<52>(c[0]));
+        c[2] = add(c[2], right<52>(c[1]));
+        const Vec lo = add(both(c[0], mask), left<52>(c[1])), hi = add(right<12>(both(c[1], mask)), left<40>(c[2]));
+        store(high + i, add(left_by(hi, up), right_by(lo, 64 - up)));
+        store(low + i, left_by(lo, up));
+    }
+}
+
+// Numbers of `bits` bits on their way: the low 64 bits of each, and then those above, 4 a number or whole bytes.
+void split(u64* high, u64* low, int bits, u8* out) {
+    const u64 up = static_cast<u64>(bits - 64);
+    const Vec half = all(u64(1) << (127 - bits));
+    for (u64 i = 0; i < N; i += WIDTH) {
+        const Vec lo = add(load(low + i), half), hi = add(load(high + i), less(lo, half));
+        store(low + i, add(left_by(hi, up), right_by(lo, 64 - up)));
+        store(high + i, right_by(hi, 64 - up));
+    }
+    std::memcpy(out, low, 8 * N);
+    out += 8 * N;
+    if (bits == 68) {
+        for (u64 i = 0; i < N / 2; ++i) out[i] = static_cast<u8>(high[2 * i] | high[2 * i + 1] << 4);
+    } else if (bits == 96) {
+        for (u64 i = 0; i < N; ++i) {
+            const u32 word = static_cast<u32>(high[i]);
+            std::memcpy(out + 4 * i, &word, 4);
+        }
+    } else {
+        pack(high, out);
+    }
+}
+
+void joined(const u8* in, int bits, i64* high, u64* low) {
+    const int sign = 128 - bits;
+    std::memcpy(low, in, 8 * N);
+    in += 8 * N;
+    if (bits == 68) {
+        for (u64 i = 0; i < N / 2; ++i) high[2 * i] = in[i] & 15, high[2 * i + 1] = in[i] >> 4;
+    } else if (bits == 96) {
+        for (u64 i = 0; i < N; ++i) {
+            u32 word;
+            std::memcpy(&word, in + 4 * i, 4);
+            high[i] = word;
+        }
+    } else {
+        for (u64 i = 0; i < N; i += WIDTH) store(reinterpret_cast<u64*>(high) + i, load_packed(in + PACKED * i));
+    }
+    for (u64 i = 0; i < N; ++i) high[i] = static_cast<i64>(static_cast<u64>(high[i]) << sign) >> sign;
+}
+
+// round(v t / 2^128) modulo t, and whether one of them was within margin / 2^64 of a half; t of 44 bits, or 2^64 if 0.
+bool rounded(const u64* high, const u64* low, u64 count, u64 t, u64 margin, u64* out) {
+    const Vec by = all(t), mask = all(LOW52), near = all(margin), nearer = all(2 * margin), top = all(u64(1) << 63);
+    u64 doubtful = 0;
+    for (u64 i = 0; i < count; i += WIDTH) {
+        Vec w = load(high + i), r = load(low + i);
+        if (t) {  // by the first 104 bits of v
+            const Vec a = right<12>(w), b = add(both(left<40>(w), mask), right<24>(r)), none = all(0);
+            const Vec f = add_high(add_low(none, a, by), b, by);
+            w = add(add_high(none, a, by), right<52>(f));
+            r = add(left<12>(f), right<40>(add_low(none, b, by)));
+        }
+        w = add(w, right<63>(r));
+        store(out + i, t ? lesser(w, sub(w, by)) : w);
+        doubtful += any(less(add(sub(r, top), near), nearer));
+    }
+    return doubtful != 0;
+}
+
+const Loops LOOPS = {forward, inverse, residues, sum, scaled, centre, add_noise, fraction, whole, split, joined,
+                     rounded, noise, ternary, product, pack, unpack, uniform, dot, panel, shifted};

@@ -17,10 +17,21 @@ inline void store(u64* at, Vec v) { *at = v; }
 inline Vec all(u64 v) { return v; }
 inline Vec add(Vec x, Vec y) { return x + y; }
 inline Vec sub(Vec x, Vec y) { return x - y; }
-inline Vec low(Vec x, Vec y) { return x < y ? x : y; }
+inline Vec lesser(Vec x, Vec y) { return x < y ? x : y; }
+inline Vec less(Vec x, Vec y) { return x < y; }
+inline u64 any(Vec x) { return x; }
 inline Vec both(Vec x, Vec y) { return x & y; }
 inline Vec exclusive(Vec x, Vec y) { return x ^ y; }
 template <int BITS> inline Vec right(Vec x) { return x >> BITS; }
+template <int BITS> inline Vec left(Vec x) { return x << BITS; }
+inline Vec right_by(Vec x, u64 bits) { return x >> bits; }
+inline Vec left_by(Vec x, u64 bits) { return x << bits; }
+inline Vec add_low(Vec sum, Vec x, Vec y) { return sum + (static_cast<u64>(u128(x & LOW52) * (y & LOW52)) & LOW52); }
+inline Vec add_high(Vec sum, Vec x, Vec y) { return sum + static_cast<u64>(u128(x & LOW52) * (y & LOW52) >> 52); }
+using Real = double;
+inline Real all_real(double v) { return v; }
+inline Real real(Vec v) { return static_cast<double>(v); }
+inline Vec truncated(Real v) { return static_cast<u64>(v); }
 inline Vec ones(Vec x) { return static_cast<u64>(__builtin_popcountll(x)); }
 inline u64 not_below(Vec x, Vec bound) { return x >= bound; }
 inline u64 quotient(const Factor& f) { return f.q64; }
@@ -78,10 +89,21 @@ inline void store(u64* at, Vec v) { _mm512_storeu_si512(at, v); }
 inline Vec all(u64 v) { return _mm512_set1_epi64(static_cast<long long>(v)); }
 inline Vec add(Vec x, Vec y) { return _mm512_add_epi64(x, y); }
 inline Vec sub(Vec x, Vec y) { return _mm512_sub_epi64(x, y); }
-inline Vec low(Vec x, Vec y) { return _mm512_min_epu64(x, y); }
+inline Vec lesser(Vec x, Vec y) { return _mm512_min_epu64(x, y); }
+inline Vec less(Vec x, Vec y) { return _mm512_maskz_set1_epi64(_mm512_cmplt_epu64_mask(x, y), 1); }
+inline u64 any(Vec x) { return _mm512_test_epi64_mask(x, x); }
 inline Vec both(Vec x, Vec y) { return _mm512_and_si512(x, y); }
 inline Vec exclusive(Vec x, Vec y) { return _mm512_xor_si512(x, y); }
 template <int BITS> inline Vec right(Vec x) { return _mm512_srli_epi64(x, BITS); }
+template <int BITS> inline Vec left(Vec x) { return _mm512_slli_epi64(x, BITS); }
+inline Vec right_by(Vec x, u64 bits) { return _mm512_srl_epi64(x, _mm_cvtsi64_si128(static_cast<long long>(bits))); }
+inline Vec left_by(Vec x, u64 bits) { return _mm512_sll_epi64(x, _mm_cvtsi64_si128(static_cast<long long>(bits))); }
+inline Vec add_low(Vec sum, Vec x, Vec y) { return _mm512_madd52lo_epu64(sum, x, y); }
+inline Vec add_high(Vec sum, Vec x, Vec y) { return _mm512_madd52hi_epu64(sum, x, y); }
+using Real = __m512d;
+inline Real all_real(double v) { return _mm512_set1_pd(v); }
+inline Real real(Vec v) { return _mm512_cvtepu64_pd(v); }
+inline Vec truncated(Real v) { return _mm512_cvttpd_epu64(v); }
 inline Vec ones(Vec x) { return _mm512_popcnt_epi64(x); }
 inline u64 not_below(Vec x, Vec bound) { return _mm512_cmpge_epu64_mask(x, bound) != 0; }
 inline u64 quotient(const Factor& f) { return f.q52; }

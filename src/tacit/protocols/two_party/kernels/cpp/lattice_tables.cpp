@@ -1,6 +1,4 @@
 // The tables of a prime and of a modulus, made once a process.
-#include <cmath>
-
 #include "lattice.hpp"
 
 namespace tacit::lattice {
@@ -65,33 +63,51 @@ Prime::Prime(u64 prime) : p(prime) {
     fill(inverse, inverse_last, inverse_mod(root, p), p);
 }
 
-Basis::Basis(const std::vector<u64>& moduli) {
+namespace {
+
+std::vector<Prime> checked(const std::vector<u64>& moduli) {
     if (moduli.empty() || moduli.size() > MOST) refuse("another number of primes");
-    for (std::size_t l = 0; l < moduli.size(); ++l)
-        for (std::size_t k = 0; k < l; ++k)
-            if (moduli[l] == moduli[k]) refuse("a prime twice");
-    for (const u64 p : moduli) primes.emplace_back(p);
+    std::vector<Prime> primes;
+    for (const u64 p : moduli) {
+        for (const Prime& other : primes)
+            if (other.p == p) refuse("a prime twice");
+        primes.emplace_back(p);
+    }
+    return primes;
 }
 
-u64 Basis::but(std::size_t l, u64 modulo) const {
-    u64 out = 1 % modulo;
-    for (std::size_t k = 0; k < primes.size(); ++k)
-        if (k != l) out = times_mod(out, primes[k].p % modulo, modulo);
-    return out;
-}
+}  // namespace
 
-Fraction::Fraction(const Basis& basis) : product(1) {
-    for (std::size_t l = 0; l < basis.size(); ++l) {
-        const u64 p = basis.primes[l].p;
-        // 2^192 / p by long division: p is odd, so floor(2^128 / p) is that of 2^128 - 1
-        whole[l] = ~u128(0) / p;
-        const u64 remainder = static_cast<u64>(~u128(0) % p) + 1;
-        rest[l] = static_cast<u64>((u128(remainder) << 64) / p);
+Basis::Basis(const std::vector<u64>& moduli) : primes(checked(moduli)), fraction(primes) {}
+
+Fraction::Fraction(const std::vector<Prime>& primes) : size(primes.size()) {
+    const auto multiply = [](u64 (&v)[3], u64 by) {
+        u128 carry = 0;
+        for (u64& limb : v) carry += u128(limb) * by, limb = static_cast<u64>(carry) & LOW52, carry >>= 52;
+    };
+    u64 product[3] = {1, 0, 0};
+    for (std::size_t l = 0; l < size; ++l) {
+        const u64 p = primes[l].p;
+        u64 rest = 1;
+        for (u64& digit : inverse[l]) {
+            const u128 v = u128(rest) << 52;
+            digit = static_cast<u64>(v / p), rest = static_cast<u64>(v % p);
+        }
         reciprocal[l] = 1.0 / static_cast<double>(p);
-        others[l] = 1;
-        for (std::size_t k = 0; k < basis.size(); ++k)
-            if (k != l) others[l] *= basis.primes[k].p;
-        product *= p;
+        others[l][0] = 1, others[l][1] = others[l][2] = 0;
+        u64 but = 1;
+        for (std::size_t k = 0; k < size; ++k) {
+            if (k == l) continue;
+            multiply(others[l], primes[k].p);
+            but = times_mod(but, primes[k].p % p, p);
+        }
+        digit[l] = factor(inverse_mod(but, p), p);
+        multiply(product, p);
+    }
+    u64 carry = 1;
+    for (int k = 0; k < 3; ++k) {
+        const u64 limb = (~product[k] & LOW52) + carry;
+        minus[k] = limb & LOW52, carry = limb >> 52;
     }
 }
 
