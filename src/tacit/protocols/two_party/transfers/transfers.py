@@ -161,14 +161,18 @@ class Transfers:
                 at_hand().tables(key, number, raw.blocks, raw.delta, tables, out.pads, first)
             else:
                 at_hand().entries(key, number, raw.blocks, tables, out.pad, first)
-                b = _chosen(raw).view(LEVELS, -1)
-                out.choice[first : first + b.shape[1]] = b[0] | b[1] << 1 | b[2] << 2 | b[3] << 3
+                size = raw.blocks.shape[0] // LEVELS
+                out.choice[first : first + size] = _numbers(_chosen(raw).view(LEVELS, size))
 
         self._use(sender, count, use, LEVELS, (tables + SIDE_BY_SIDE - 1) // SIDE_BY_SIDE)
         return outs
 
     def prepare(self, zero_sends: int, one_sends: int) -> None:
-        """Make transfers that will be used soon, of both directions in one exchange; a hint, which may do less."""
+        """Make transfers that will be used soon, of both directions in one exchange; a hint, which may do less.
+
+        Over a slow link this is worth while: what many transfers take then travels both ways at once. A program with
+        more to do than `ways.PREPARED` of each goes through its elements in slices.
+        """
         for sender, count in enumerate((zero_sends, one_sends)):
             self._check(sender, count)
         self._broken_off = True
@@ -220,6 +224,12 @@ class Transfers:
 def _chosen(raw: Raw) -> Tensor:
     assert raw.choice is not None
     return raw.choice
+
+
+def _numbers(bits: Tensor) -> Tensor:
+    """The numbers of rows of bits, the first row lowest: uint8 [4, n] -> [n]. Eight at a time, where they come so."""
+    b = bits.view(torch.int64) if bits.shape[1] % 8 == bits.storage_offset() % 8 == 0 else bits
+    return (b[0] | b[1] << 1 | b[2] << 2 | b[3] << 3).view(torch.uint8)
 
 
 def _int64(*shape: int) -> Tensor:

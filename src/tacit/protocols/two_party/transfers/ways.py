@@ -20,11 +20,14 @@ from tacit.protocols.two_party.transfers.kernels import CHUNK, QUICK, Form, Tree
 from tacit.ring.memory import space
 from tacit.session.session import Session
 
-__all__ = ["GROUP", "LARGEST", "NO_DELTA", "Raw", "Ways"]
+__all__ = ["GROUP", "LARGEST", "NO_DELTA", "PREPARED", "Raw", "Ways"]
 
 SMALLEST, LARGEST = 1 << 13, 1 << 20
 """Transfers of the first batch, and of the largest; each is twice the one before. Larger: fewer exchanges, each taking
 the time of a message; smaller: less that is never used, and less memory (18 bytes each at either end)."""
+
+PREPARED = 1 << 22
+"""Transfers of each way that are made before they are asked for, at most: 90 MB at the receiver, 80 at the sender."""
 
 GROUP = 1 << 18
 """Transfers that are made at once for one use. More: fewer messages, of 1 MB; fewer: whoever sends them waits less for
@@ -152,8 +155,8 @@ class Ways:
         self._session.meter.ahead({names[1 - sender]: (self._form.trees - 1) * count // 8})
 
     def prepare(self, counts: tuple[int, int]) -> None:
-        """See that so many transfers, and at most a batch of the largest, are there for each sender."""
-        zero, one = (way.more(min(count, LARGEST)) for way, count in zip(self._ways, counts, strict=True))
+        """See that so many transfers, and at most `PREPARED`, are there for each sender."""
+        zero, one = (way.more(min(count, PREPARED)) for way, count in zip(self._ways, counts, strict=True))
         if zero or one:
             self._extend(0, zero, one)
 
