@@ -33,14 +33,20 @@ class End(InProcess):
 
     def exchange(self, sends: Sequence[Parcel], receives: Sequence[Parcel]) -> None:
         for parcel in sends:
-            assert parcel.source == self.hosted[0]
-            self._between[parcel.source, parcel.destination].put(parcel.tensor.clone())
-            self.sent += parcel.tensor.nbytes
+            self.send(parcel)
         for parcel in receives:
-            assert parcel.destination == self.hosted[0]
-            got: Tensor = self._between[parcel.source, parcel.destination].get(timeout=WAIT)
-            assert got.nbytes == parcel.tensor.nbytes
-            parcel.tensor.view(torch.uint8).view(-1).copy_(got.view(torch.uint8).view(-1))
+            self.receive(parcel)
+
+    def send(self, parcel: Parcel) -> None:
+        assert parcel.source == self.hosted[0]
+        self._between[parcel.source, parcel.destination].put(parcel.tensor.clone())
+        self.sent += parcel.tensor.nbytes
+
+    def receive(self, parcel: Parcel) -> None:
+        assert parcel.destination == self.hosted[0]
+        got: Tensor = self._between[parcel.source, parcel.destination].get(timeout=WAIT)
+        assert got.nbytes == parcel.tensor.nbytes
+        parcel.tensor.view(torch.uint8).view(-1).copy_(got.view(torch.uint8).view(-1))
 
     def pair_key(self, one: str, other: str) -> bytes:
         return self._key

@@ -16,10 +16,12 @@ from tacit.net.transport import Parcel
 from tacit.protocols.two_party.transfers import Choice, Pair, Tables, Transfers
 from tacit.protocols.two_party.transfers.kernels import SHORT, at_hand
 from tacit.protocols.two_party.transfers.transfers import MOST
-from tacit.protocols.two_party.transfers.ways import GROUP, LARGEST, SMALLEST
+from tacit.protocols.two_party.transfers.ways import GROUP, LARGEST, PREPARED, SMALLEST
 from tacit.ring import kernels
 from tacit.session.config import Config
 from tacit.session.session import Session
+
+from .apart import apart
 
 PARTIES = ("alice", "bob")
 COUNTS = [1, 7, 64, 1000, 1025, SMALLEST + 1]
@@ -270,6 +272,14 @@ def test_both_directions_are_prepared_in_one_exchange(transfers: Transfers, sess
     assert len(transport.sent) == prepared == 2 + 2 + 2
 
 
+def test_no_hint_fills_the_memory(transfers: Transfers, session: Session) -> None:
+    transfers.prepare(10**9, 0)
+
+    assert session.meter.cost.prepared["bob"] < 31 * (PREPARED + SMALLEST) // 8 + 600_000
+    assert transfers._ways.left(0) == PREPARED
+    check_words(transfers, 0, 5000)
+
+
 # --- what goes wrong --------------------------------------------------------------------------------------------------
 
 
@@ -356,3 +366,18 @@ def test_choices_are_not_pythons_randomness(transfers: Transfers) -> None:
         other = check_words(Transfers(session), 0, 100)[1].choice
 
     assert not torch.equal(one, other)
+
+
+def test_each_party_alone_has_its_end_only() -> None:
+    def play(session: Session, index: int) -> list[Any]:
+        transfers = Transfers(session)
+        outs = [transfers.words(0, 3000), transfers.words(1, 2 * GROUP), transfers.digits(0, 1000, 2)]
+        assert all(len(entries) == 1 for entries in outs)
+        assert isinstance(outs[0][0], Choice) is bool(index)
+        return [entries[0] for entries in outs]
+
+    alice, bob = apart(play)
+
+    for pair, choice in ((alice[0], bob[0]), (bob[1], alice[1])):
+        assert torch.equal(choice.pad, torch.where(choice.choice == 1, pair.one, pair.zero))
+    assert torch.equal(bob[2].pad, (alice[2].pads >> 2 * bob[2].choice & 3).to(torch.uint8))
