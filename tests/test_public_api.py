@@ -20,6 +20,7 @@ PUBLIC = {
     "__version__",
     "batches",
     "check",
+    "checkpoint",
     "current_session",
     "is_role",
     "join",

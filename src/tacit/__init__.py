@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tacit.outside.client import Client
     from tacit.profile import profile
     from tacit.records import join, read_table
+    from tacit.resume import checkpoint
     from tacit.tensor import SecretTensor
 
 __version__ = "0.1.0"
@@ -31,6 +32,7 @@ __all__ = [
     "__version__",
     "batches",
     "check",
+    "checkpoint",
     "current_session",
     "is_role",
     "join",
@@ -58,6 +60,7 @@ _HOMES = {
     "tacit.errors": ("TacitError",),
     "tacit.outside.client": ("Client",),
     "tacit.profile": ("profile",),
+    "tacit.resume": ("checkpoint",),
     "tacit.records": ("join", "read_table"),
     "tacit.tensor": ("SecretTensor",),
 }

@@ -81,6 +81,7 @@ def session(
     check: bool | str = False,
     range_check: bool | float | None = None,
     prepared: str | Path | None = None,
+    resume: bool = False,
 ) -> Session:
     """Start a session and return it: use it in a `with` statement, or call its `close()` at the end.
 
@@ -104,6 +105,7 @@ def session(
             may have without one. Each check takes 6 rounds and reveals one bit to all, named "within range".
         prepared: a store that `tacit prepare` has made of this program, as `tacit run --prepared` takes it: the folder,
             or this party's file. The crypto-producer takes no part in the run.
+        resume: let loops go on from their checkpoints, as `tacit run --resume` does; see `tacit.checkpoint`.
 
     Raises:
         ConfigError: for a config that cannot be used.
@@ -126,7 +128,7 @@ def session(
         )
         if prepared is not None:
             return _from_store(settings, prepared, seed)
-        return embedded(settings, check=check) if check else embedded(settings)
+        return embedded(settings, check=check, resume=resume)
     if check:
         raise ConfigError(
             f"tacit.session(check={check!r}) needs all shares in one process, and this one plays {launch.role!r}: run "
@@ -143,7 +145,7 @@ def session(
     prepared = launch.prepared if prepared is None else prepared
     if prepared is not None:
         return _from_store(checked, prepared, seed, launch)
-    return _activate(Session(connect(launch, Transcript()), checked), seed)
+    return _activate(Session(connect(launch, Transcript()), checked, resume=launch.resume or resume), seed)
 
 
 def _from_store(config: Config, prepared: str | Path, seed: int | None, launch: Launch | None = None) -> Session:
@@ -166,9 +168,9 @@ def _from_store(config: Config, prepared: str | Path, seed: int | None, launch: 
     return _activate(opened, seed)
 
 
-def embedded(config: Config, *, check: bool | str = False) -> Session:
+def embedded(config: Config, *, check: bool | str = False, resume: bool = False) -> Session:
     """Start a session with all roles in this process, also where this process was launched as one of them."""
-    opened = _activate(Session(InProcess(config.roles), config))
+    opened = _activate(Session(InProcess(config.roles), config, resume=resume))
     if check:
         opened.watcher = Precision(warn if check == "warn" else stop)
     return opened

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from tacit.errors import DataError
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.values import Bits, Value
 from tacit.session.roles import DEFAULT
+from tacit.session.store import sync_folder
 from tacit.tensor import SecretTensor
 from tacit.tensor.dispatch import fingerprint
 
-__all__ = ["load", "save"]
+__all__ = ["load", "load_files", "save", "save_files"]
 
 FORMAT = "tacit-checkpoint-1"
 Description = dict[str, Any]
@@ -51,16 +53,21 @@ def save(obj: Any, folder: str | Path) -> None:
     protocol = active_protocol()
     session = protocol.session
     drawn = os.urandom(16) if session.parties[0] in session.transport.hosted else None
-    identity = session.announce(session.parties[0], drawn).hex()
+    save_files(protocol, obj, Path(folder), session.announce(session.parties[0], drawn).hex(), {})
+
+
+def save_files(protocol: Protocol, obj: Any, folder: Path, identity: str, told: dict[str, str]) -> None:
+    """Write the files of the roles of this process, with what else is to be told of them; see `save`."""
+    session = protocol.session
     leaves: dict[str, Tensor] = {}
     structure = _flatten(obj, "", leaves)
     session.transcript.record(f"tacit.save({len(leaves)} tensors)", json.dumps(structure).encode())
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_folder(folder)
     for place, role in _files(protocol):
         metadata = {"format": FORMAT, "role": role, "identity": identity, "structure": json.dumps(structure)}
-        metadata["protocol"] = session.config.protocol
+        metadata |= {"protocol": session.config.protocol, **told}
         data = {name: _stored(leaf, place) for name, leaf in leaves.items()}
+        metadata["digest"] = _digest(data)
         _write(folder / f"{role}.safetensors", data, metadata)
 
 
@@ -75,8 +82,16 @@ def load(folder: str | Path) -> Any:
         DivergenceError: if another role loads another checkpoint.
     """
     protocol = active_protocol()
-    files = [_read(Path(folder) / f"{role}.safetensors", role) for _, role in _files(protocol)]
+    return load_files(protocol, {role: Path(folder) / f"{role}.safetensors" for _, role in _files(protocol)})
+
+
+def load_files(protocol: Protocol, paths: dict[str, Path], identity: str | None = None) -> Any:
+    """Read what `save_files` wrote, of the roles of this process, which must be of one checkpoint."""
+    files = [_read(paths[role], role) for _, role in _files(protocol)]
+    folder = next(iter(paths.values())).parent
     first = files[0][1]
+    if identity is not None and first["identity"] != identity:
+        raise DataError(f"the files in {folder} belong to another checkpoint")
     by = first.get("protocol", DEFAULT)
     if by != protocol.session.config.protocol:
         raise DataError(f"the checkpoint in {folder} was saved by the protocol {by!r}, which this session does not use")
@@ -168,10 +183,32 @@ def _restored(protocol: Protocol, entry: Description, files: list[dict[str, Tens
     return SecretTensor(adopted, getattr(torch, entry["dtype"]))
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"the folder {folder} cannot be made: {error.strerror}") from None
+
+
 def _write(path: Path, data: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a file that only its owner may read, and put it in place in one step."""
-    with private_files.replacing(path) as partial:
-        save_file(data, partial, metadata)
+    try:
+        with private_files.replacing(path) as partial:
+            save_file(data, partial, metadata)
+        sync_folder(path.parent)
+    except (OSError, SafetensorError) as error:
+        raise DataError(
+            f"the checkpoint {path} cannot be written, and what was there before is as it was: {error}"
+        ) from None
+
+
+def _digest(data: dict[str, Tensor]) -> str:
+    """By which damage to the tensors shows; it is no proof of who wrote them."""
+    total = blake2b(digest_size=16)
+    for name in sorted(data):
+        total.update(name.encode())
+        total.update(data[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
 
 
 def _read(path: Path, role: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -189,4 +226,6 @@ def _read(path: Path, role: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise DataError(f"{path} is not a checkpoint of Tacit")
     if metadata.get("role") != role:
         raise DataError(f"{path} is the checkpoint of {metadata.get('role')}, not of {role}")
+    if metadata.get("digest", _digest(data)) != _digest(data):
+        raise DataError(f"the checkpoint {path} is damaged")
     return data, metadata

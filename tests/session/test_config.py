@@ -65,6 +65,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         "reveal": [{"name": "weight*", "to": ["alice"]}, {"name": "n", "to": "all"}, {"name": "p", "to": "clients"}],
         "clients": {"bob": "h:2", "alice": "h:1"}, "listen_clients": "0.0.0.0:1", "providers": "who", "data": "kept",
         "client_limits": {"requests": 7, "idle": 2.5},
+        "checkpoints": "kept at times",
         "used_stores": "used", "program": f"sha256:{'a' * 64}", "environment": f"sha256:{'B' * 64}",
     }  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(with_settings(**settings)))
@@ -75,6 +76,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     assert (config.timeout, config.connect_timeout, config.range_check) == (5.0, 2.5, 1000.0)
     assert (config.tls, config.ledger) == (str(tmp_path / "keys"), str(tmp_path / "ledger"))
     assert config.used_stores == str(tmp_path / "used")
+    assert config.checkpoints == str(tmp_path / "kept at times")
     assert (config.program, config.environment) == (f"sha256:{'a' * 64}", f"sha256:{'b' * 64}")
     assert config.listen == Address("0.0.0.0", 9000)
     assert config.reveal == (

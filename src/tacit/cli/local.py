@@ -42,6 +42,14 @@ GRACE = 5.0
 @click.option("--threads", type=click.IntRange(1, 4096), help="Threads of each role.  [default: cores / roles]")
 @click.option("--wan", metavar="LINK", help="Emulate a wide-area link, say 40ms,350mbit (round trip, each direction).")
 @click.option("--prepared", type=click.Path(path_type=Path), help="A store that `tacit prepare` has made of SCRIPT.")
+@click.option("--resume", is_flag=True, help="Go on from the checkpoints of a run that was ended.")
+@click.option(
+    "--restart",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="TIMES",
+    help="Start all roles again with --resume if one dies, up to so many times.",
+)
 @click.option("--traceback", "show_traceback", is_flag=True, help="Show where in the program an error was raised.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def local(
@@ -50,6 +58,8 @@ def local(
     threads: int | None,
     wan: str | None,
     prepared: Path | None,
+    resume: bool,
+    restart: int,
     show_traceback: bool,
     arguments: tuple[str, ...],
 ) -> None:
@@ -67,6 +77,8 @@ def local(
             threads=threads,
             wan=wan,
             prepared=prepared,
+            resume=resume,
+            restart=restart,
             show_traceback=show_traceback,
         )
         sys.exit(code)
@@ -100,6 +112,8 @@ def launch_local(
     threads: int | None = None,
     wan: str | None = None,
     prepared: str | Path | None = None,
+    resume: bool = False,
+    restart: int = 0,
     on_line: OnLine | None = None,
     show_traceback: bool = False,
 ) -> int:
@@ -114,6 +128,8 @@ def launch_local(
         threads: threads of each role; without it, roles share the cores evenly.
         wan: the link to emulate between each two roles, say "40ms,350mbit": a round trip, and a rate in each direction.
         prepared: a store for this script and these parties; the roles that help are not started then.
+        resume: whether loops go on from their checkpoints, in the working directory's `checkpoints`.
+        restart: how often all roles are started again, to go on from there, after one has failed.
         on_line: called with each line that a role prints; printed here if not given.
         show_traceback: whether a role says where in the program an error was raised.
     """
@@ -121,19 +137,27 @@ def launch_local(
         raise ConfigError(f"there is no script {script}")
     conditions = None if wan is None else _conditions(wan)
     with tempfile.TemporaryDirectory(prefix="tacit-") as folder, contextlib.ExitStack() as relays:
-        here = {"data": str(Path.cwd() / "data"), "used_stores": str(Path.cwd() / "used-stores")}
+        here = {key: str(Path.cwd() / key.replace("_", "-")) for key in ("data", "used_stores", "checkpoints")}
         config = write_trial(folder, parties, {**here, "threads": threads, **(settings or {})})
         roles = Config.load(config).roles if prepared is None else tuple(parties)
         configs = dict.fromkeys(roles, config) if conditions is None else _relayed(config, conditions, relays)
         environment = {**os.environ, **_threads(len(roles), threads), "PYTHONUNBUFFERED": "1", **(env or {})}
         run = [sys.executable, "-m", "tacit", "run", str(script), *["--traceback"] * show_traceback]
         run += [] if prepared is None else ["--prepared", str(prepared)]
-        commands = {
-            role: [*run, "--config", str(path), "--as", role, "--", *args]
-            for role, path in configs.items()
-            if role in roles
-        }
-        return follow(commands, environment, on_line or printer(roles))
+        tell = on_line or printer(roles)
+        for left in range(restart, -1, -1):
+            again = [*run, "--resume"] if resume else run
+            commands = {
+                role: [*again, "--config", str(path), "--as", role, "--", *args]
+                for role, path in configs.items()
+                if role in roles
+            }
+            code = follow(commands, environment, tell)
+            if not code or not left:
+                break
+            resume = True
+            tell(roles[0], f"a role has failed: all start again from what was kept, {left - 1} times more at most")
+        return code
 
 
 def follow(commands: Mapping[str, Sequence[str]], environment: Mapping[str, str], on_line: OnLine) -> int:

@@ -28,6 +28,7 @@ INTERRUPTED = 130
 @click.option("--config", "config_path", required=True, type=click.Path(path_type=Path), help="The config of the run.")
 @click.option("--as", "role", required=True, metavar="ROLE", help="The role that this machine plays.")
 @click.option("--prepared", type=click.Path(path_type=Path), help="A store that `tacit prepare` has made of SCRIPT.")
+@click.option("--resume", is_flag=True, help="Go on from the checkpoints of a run that was ended.")
 @click.option("--dry-run", is_flag=True, help="Run nothing: show what would run, with the digests to agree on.")
 @click.option("--traceback", "show_traceback", is_flag=True, help="Show where in the program an error was raised.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
@@ -36,6 +37,7 @@ def run(
     config_path: Path,
     role: str,
     prepared: Path | None,
+    resume: bool,
     dry_run: bool,
     show_traceback: bool,
     arguments: tuple[str, ...],
@@ -52,7 +54,7 @@ def run(
     if dry_run:
         _show(script)
         return
-    start(launched(config, role, script, prepared=prepared))
+    start(launched(config, role, script, prepared=prepared, resume=resume))
     sys.exit(execute(script, arguments, show_traceback))
 
 

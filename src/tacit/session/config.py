@@ -92,6 +92,8 @@ class Config:
     """Folder in which this role writes what it took part in revealing, one JSON line each."""
     reveal: tuple[RevealRule, ...] | None = None
     """What this role allows to be revealed, and to whom: everything without a policy, nothing by an empty one."""
+    checkpoints: str = "checkpoints"
+    """Folder in which this role keeps its shares of the state of loops; see [long runs](resume.md)."""
     program: str | None = None
     """Digest of the program that this role has approved, "sha256:…" as `tacit run --dry-run` shows it; another is
     refused before any data is read."""
@@ -273,6 +275,7 @@ def _settings(literal: object, parties: tuple[str, ...], helpers: tuple[str, ...
         settings["listen"] = read_address(f"{SETTINGS}.listen", given["listen"])
     if "ledger" in given:
         settings["ledger"] = read_path("ledger", given["ledger"], folder)
+    settings["checkpoints"] = read_path("checkpoints", given.get("checkpoints", "checkpoints"), folder)
     for key in ("program", "environment"):
         if key in given:
             settings[key] = read_digest(f"{SETTINGS}.{key}", given[key])

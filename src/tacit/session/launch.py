@@ -42,6 +42,8 @@ class Launch:
     """Of the program's files, see `program`: a difference between two roles is no error, but explains one."""
     prepared: str | Path | None = None
     """The store that the party takes its correlations from, in a run without the crypto-producer."""
+    resume: bool = False
+    """Whether loops go on from their checkpoints; see `resume.py`."""
     preparation: Preparation | None = None
     """The store that the crypto-producer fills, alone."""
 

@@ -66,6 +66,10 @@ class Ledger:
         self._run, self._transcript = run, transcript
         self._append("run", facts, durably=True)
 
+    def note(self, kind: str, facts: Mapping[str, Any]) -> None:
+        """Write something else that became of the run."""
+        self._append(kind, {**facts, "time": _now()})
+
     def end(self, how: str) -> None:
         """Write how the run ended, if one has begun."""
         if self._run:

@@ -17,6 +17,7 @@ from tacit.ring.memory import keep_freed
 from tacit.ring.prg import Stream, derive_key
 from tacit.session import changes, eager  # noqa: F401 - eager running is such a change
 from tacit.session.config import Config
+from tacit.session.kept import newest_seed
 from tacit.session.ledger import Ledger
 from tacit.session.meter import Meter
 from tacit.session.preparation import Preparation
@@ -37,11 +38,17 @@ class Session:
     done ahead of the run.
     """
 
-    def __init__(self, transport: Transport, config: Config, supply: Shelf | Preparation | None = None) -> None:
+    def __init__(
+        self, transport: Transport, config: Config, supply: Shelf | Preparation | None = None, *, resume: bool = False
+    ) -> None:
         keep_freed()
         self.transport = transport
         self.config = config
         self.supply = supply
+        self.resume = resume
+        """Whether loops go on from their checkpoints."""
+        self.seed = 0
+        """Of PyTorch's public generator, at the beginning."""
         self.parties: tuple[str, ...] = tuple(config.parties)
         self.helpers: tuple[str, ...] = tuple(config.helpers)
         self.party_indices = tuple(i for i, role in enumerate(self.parties) if role in transport.hosted)
@@ -102,14 +109,20 @@ class Session:
         seed = seed if self.config.seed is None else self.config.seed
         if self.supply is not None:
             seed = self.supply.agree(seed, self.config)
+        own = (
+            newest_seed(Path(self.config.checkpoints), self.transport.hosted) if self.resume and seed is None else None
+        )
         first, drawn = self.parties[0], os.urandom(IDENTITY_BYTES + SEED_BYTES)
+        if own is not None:  # that of the run which goes on, so that all before its loops is the same
+            drawn = drawn[:IDENTITY_BYTES] + own.to_bytes(SEED_BYTES, "little")
         if not self.preparing:
             drawn = self.transport.announce(first, drawn if first in self.transport.hosted else None)
         if len(drawn) != IDENTITY_BYTES + SEED_BYTES:
             raise NetworkError(f"{first} announced an identity of the run that is none")
         self.identity = drawn[:IDENTITY_BYTES].hex()
         self.ledger.begin(self.identity, self.transcript, self._facts() if self.ledger.kept else {})
-        torch.manual_seed(int.from_bytes(drawn[IDENTITY_BYTES:], "little") if seed is None else seed)
+        self.seed = int.from_bytes(drawn[IDENTITY_BYTES:], "little") if seed is None else seed
+        torch.manual_seed(self.seed)
 
     def _facts(self) -> dict[str, object]:
         """What a ledger says of a run: who takes part, by which certificates, in which versions."""

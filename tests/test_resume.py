@@ -1,0 +1,216 @@
+"""Loops that outlive their run: ended anywhere, they go on from exactly what was kept."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import tacit
+from tacit.api import embedded
+from tacit.errors import ConfigError, DataError
+from tacit.session.config import Config
+from tacit.session.kept import kept
+
+pytestmark = pytest.mark.unchecked
+
+ROWS, EVERY, STEPS = 24, 3, 12
+
+
+class Killed(BaseException):
+    """A process that ends here."""
+
+
+def network() -> nn.Module:
+    torch.manual_seed(5)
+    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Dropout(0.2), nn.Linear(4, 1))
+
+
+class Job:
+    """One program, run again and again until it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self.config = Config.embedded(checkpoints=str(folder / "kept"), ledger=str(folder / "ledger"))
+        self.x, self.y = torch.randn(ROWS, 3), torch.randn(ROWS, 1)
+        self.seen: list[tuple[int, list[float]]] = []
+        self.begun: list[int] = []
+
+    def run(self, *, resume: bool, die: Callable[[int], bool] = lambda step: False) -> Tensor:
+        with embedded(self.config, resume=resume):
+            x, y = tacit.share(self.x, "alice"), tacit.share(self.y, "bob")
+            chosen = torch.randperm(ROWS)[: ROWS - 4]
+            model = tacit.share(network())
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+            saved = tacit.checkpoint(every=EVERY, model=model, optimizer=optimizer)
+            self.begun.append(saved.step)
+            for xb, yb in saved(tacit.batches(x[chosen], y[chosen], size=8, epochs=4, progress=False)):
+                optimizer.zero_grad()
+                nn.functional.mse_loss(model(xb), yb).backward()
+                optimizer.step()
+                if die(saved.step):
+                    raise Killed
+                self.seen.append((saved.step, tacit.reveal(xb, "alice")[:, 0].tolist()))
+            assert saved.step == STEPS
+            return torch.cat([p.flatten() for p in tacit.reveal(model).parameters()]).detach()
+
+    def until_it_ends(self, dying: list[int]) -> Tensor:
+        for place, at in enumerate(dying):
+            with pytest.raises(Killed):
+                self.run(resume=place > 0, die=lambda step, at=at: step == at)
+        return self.run(resume=bool(dying))
+
+
+@pytest.mark.parametrize("dying", [[0], [7], [4, 4, 11]], ids=str)
+def test_a_run_that_was_ended_goes_on_as_if_nothing_had_happened(tmp_path: Path, dying: list[int]) -> None:
+    job = Job(tmp_path)
+
+    weights = job.until_it_ends(dying)
+
+    # the same seed, and so the same rows, batches and dropout masks, without an interruption
+    whole = Job(tmp_path / "whole")
+    seed = kept(tmp_path / "kept" / "training", "alice")[0].seed
+    whole.config = Config.embedded(checkpoints=str(tmp_path / "whole" / "kept"), seed=seed)
+    whole.x, whole.y = job.x, job.y
+    want = whole.until_it_ends([])
+    assert (weights - want).abs().max() < 2e-3
+    assert job.begun == [0] + [EVERY * (at // EVERY) for at in dying]
+    assert dict(job.seen) == dict(whole.seen)
+    assert len(kept(tmp_path / "kept" / "training", "bob")) == 1
+
+
+def test_what_is_loaded_is_what_was_kept_share_by_share(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    with pytest.raises(Killed):
+        job.run(resume=False, die=lambda step: step == 7)
+
+    with embedded(job.config, resume=True) as session:
+        model = tacit.share(network())
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+        saved = tacit.checkpoint(every=EVERY, model=model, optimizer=optimizer)
+        for place, party in enumerate(session.parties):
+            (each,) = kept(tmp_path / "kept" / "training", party)
+            file = load_file(each.path)
+            for name, p in model.named_parameters():
+                assert torch.equal(p.share.content.parts()[place], file[f"/state/model/{name}"])
+
+    assert saved.step == 6
+    notes = [json.loads(line) for line in (tmp_path / "ledger" / "embedded.jsonl").read_text().splitlines()]
+    assert [(n["kind"], n["step"]) for n in notes if n["kind"] in ("checkpoint", "resume")] == [
+        ("checkpoint", 3),
+        ("checkpoint", 6),
+        ("resume", 6),
+    ]
+
+
+def test_roles_take_the_newest_checkpoint_that_all_have(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    with pytest.raises(Killed):
+        job.run(resume=False, die=lambda step: step == 4)
+    before = tmp_path / "before"
+    shutil.copytree(tmp_path / "kept", before)
+    with pytest.raises(Killed):
+        job.run(resume=True, die=lambda step: step == 7)
+    (three,) = (before / "training").iterdir()
+    shutil.copytree(three, tmp_path / "kept" / "training" / three.name)
+    (six,) = (each for each in kept(tmp_path / "kept" / "training", "bob") if each.step == 6)
+    six.path.unlink()  # bob died while it wrote
+
+    job.run(resume=True)
+
+    assert job.begun == [0, 3, 3]
+    assert [each.step for each in kept(tmp_path / "kept" / "training", "alice")] == [STEPS]
+
+
+def test_shares_of_different_runs_are_never_put_together(tmp_path: Path) -> None:
+    one, other = Job(tmp_path / "one"), Job(tmp_path / "other")
+    for job in (one, other):
+        with pytest.raises(Killed):
+            job.run(resume=False, die=lambda step: step == 5)
+    (mine,) = (tmp_path / "one" / "kept" / "training").iterdir()
+    (theirs,) = (tmp_path / "other" / "kept" / "training").iterdir()
+
+    shutil.copy(theirs / "bob.safetensors", mine / "bob.safetensors")
+    with pytest.raises(DataError, match=r"no checkpoint of training that all roles have \(steps alice: 3; bob: none; "):
+        one.run(resume=True)
+    (mine / "bob.safetensors").unlink()
+    with pytest.raises(DataError, match="no checkpoint of training that all roles have"):
+        one.run(resume=True)
+
+
+def test_a_damaged_file_is_none(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    with pytest.raises(Killed):
+        job.run(resume=False, die=lambda step: step == 5)
+    (each,) = kept(tmp_path / "kept" / "training", "alice")
+    data = bytearray(each.path.read_bytes())
+    data[-100] ^= 1
+    each.path.write_bytes(data)
+
+    with pytest.raises(DataError, match="is damaged"):
+        job.run(resume=True)
+    each.path.write_bytes(data[:-1000])
+    with pytest.raises(DataError, match="no checkpoint of training that all roles have"):
+        job.run(resume=True)
+
+
+WRONG: dict[str, tuple[Callable[[nn.Module], object], str]] = {
+    "no state": (lambda model: tacit.checkpoint(every=1), "needs the state to keep"),
+    "no steps": (lambda model: tacit.checkpoint(every=0, model=model), "a whole number of steps, not 0"),
+    "a path": (lambda model: tacit.checkpoint("a/b", every=1, model=model), "cannot name a loop"),
+    "a tensor": (lambda model: tacit.checkpoint(every=1, model=torch.ones(2)), "has no state_dict"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_cannot_be_kept_is_refused(what: str, tmp_path: Path) -> None:
+    call, message = WRONG[what]
+    with embedded(Config.embedded(checkpoints=str(tmp_path))):
+        model = tacit.share(nn.Linear(2, 1))
+        with pytest.raises(ConfigError, match=message):
+            call(model)
+
+
+def test_a_run_that_is_not_told_to_go_on_leaves_checkpoints_alone(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    job.until_it_ends([])
+
+    with pytest.raises(ConfigError, match="go on with `tacit run --resume`, or take the folder away"):
+        job.run(resume=False)
+    again = job.run(resume=True)  # nothing is left to do
+
+    assert job.begun == [0, STEPS]
+    assert len(again) == len(job.run(resume=True))
+
+
+def test_steps_that_draw_at_each_turn_are_refused_once_there_are_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tacit.resume.MOST_DRAWS", 4)
+    with embedded(Config.embedded(checkpoints=str(tmp_path))):
+        saved = tacit.checkpoint(every=1, model=tacit.share(nn.Linear(2, 1)))
+        with pytest.raises(ConfigError, match="draw an order for each epoch"):
+            for _ in saved(torch.randn(1) for _ in range(9)):
+                pass
+
+
+def test_another_program_is_found_out(tmp_path: Path) -> None:
+    config = Config.embedded(checkpoints=str(tmp_path))
+    with embedded(config):
+        for _ in tacit.checkpoint(every=2, model=tacit.share(nn.Linear(2, 1)))(range(4)):
+            pass
+
+    with embedded(config, resume=True):
+        with pytest.raises(DataError, match="holds model, and not net"):
+            tacit.checkpoint(every=2, net=tacit.share(nn.Linear(2, 1)))
+        saved = tacit.checkpoint(every=2, model=tacit.share(copy.deepcopy(nn.Linear(2, 1))))
+        with pytest.raises(DataError, match="4 steps of training are done, and there are only 2"):
+            list(saved(range(2)))
+        with pytest.raises(ConfigError, match="has run"):
+            saved(range(2))
