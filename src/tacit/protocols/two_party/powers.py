@@ -55,13 +55,14 @@ def powers_of_two(session: Session, transfers: Transfers, parts: Sequence[Tensor
         octaves[index] = (inside >> frac_bits + 2, rest)
     if 1 in here:
         h, rest = octaves[1]
-        opened = (h - dealt[1][0] & DIGITS - 1).to(torch.uint8)
+        opened = _in_pairs((h - dealt[1][0] & DIGITS - 1).to(torch.uint8))
         own = (rest + RIGHT).exp2().round().to(torch.int64)
-    (d,) = hop(session, [Note(1, (count,), torch.uint8, opened)])
+    (pairs,) = hop(session, [Note(1, ((count + 1) // 2,), torch.uint8, opened)])
     message = None
     shares: dict[int, Tensor] = {}
     if 0 in here:
-        assert d is not None
+        assert pairs is not None
+        d = torch.stack([pairs & DIGITS - 1, pairs >> 4], dim=1).view(-1)[:count]
         h, rest = octaves[0]
         pads = kernels.on(h).joined_pads(dealt[0][0])
         j = torch.arange(DIGITS).view(-1, 1)
@@ -81,3 +82,9 @@ def powers_of_two(session: Session, transfers: Transfers, parts: Sequence[Tensor
     cross = Cross(0, count, own, shares.get(0), RIGHT_BITS)
     (products,) = crossed(session, transfers, [cross])
     return [p + shares[1] if index == 1 else p for index, p in zip(here, products, strict=True)]
+
+
+def _in_pairs(digits: Tensor) -> Tensor:
+    """Digits of four bits, two to a byte."""
+    low, high = digits[::2], digits[1::2]
+    return low | torch.cat([high, high.new_zeros(low.numel() - high.numel())]) << 4
