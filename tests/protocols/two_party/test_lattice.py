@@ -17,8 +17,11 @@ from tacit.ring.geometry import Geometry
 
 from .lattice import Pair, ring
 
-UNITS = 12
-"""How many units of 2^-64 a product that is not exact may be off: 1.3 is its σ, and rounding twice."""
+UNITS = 20
+"""How many units of 2^-64 a product that is not exact may be off: the σ of each of its two terms is 1.4."""
+
+FOLDED = 80
+"""The same for sums of up to ten windows."""
 
 Op = Callable[[Tensor, Tensor], Tensor]
 
@@ -77,7 +80,7 @@ def test_products_of_every_shape(pair: Pair, op: Op, x: tuple[int, ...], y: tupl
 
     shares = pair.lattice.bilinear(left, right, op, exact=False)
 
-    assert off(shares, wanted(op, left, right)) <= UNITS
+    assert off(shares, wanted(op, left, right)) <= (FOLDED if isinstance(op, InputGradient) else UNITS)
 
 
 @pytest.mark.parametrize("x_alone", [None, 0, 1])

@@ -155,13 +155,13 @@ def test_shares_are_uniform_on_their_own(pair: Pair) -> None:
 
 def test_doubtful_answers_are_answered_again(pair: Pair, answers: Tapped, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a margin that fails some of them, under an encryption of zero of their own, and the mask as it was."""
-    monkeypatch.setattr(Parameters, "margin", lambda self, terms, bits, t: 1 << 50)
+    monkeypatch.setattr(Parameters, "margin", lambda self, terms, bits, t: 1 << 51)
     x, y = (Held([ring(3 * N), ring(3 * N)], None, {}) for _ in range(2))
 
     shares = pair.lattice.cross(x, y)
 
     assert torch.equal(shares[0] + shares[1], x.parts[0] * y.parts[1] + x.parts[1] * y.parts[0])
-    assert any(len(given[1]) < 2 and bool(made[2].any()) for given, made in answers.calls) or len(answers.calls) > 6
+    assert len(answers.calls) > 6  # one for each prime and direction, were there no doubts
     words = torch.cat([given[2].reshape(-1) for given, _ in answers.calls])
     assert words.unique().numel() == words.numel()
 

@@ -49,7 +49,7 @@ class Lattice:
     def bilinear(self, x: Held, y: Held, op: Bilinear, *, exact: bool) -> list[Tensor]:
         """Shares of op(x0, y1) + op(x1, y0), one for each hosted party; without `exact`, off by some units of 2^-64.
 
-        Shape: any that `op` takes.   Domain: all ring elements.   Error: exact, or |error| <= 12 units.
+        Shape: any that `op` takes.   Domain: all ring elements.   Error: exact, or σ <= 2 units.
         Cost: 2 rounds, or 1 for ciphertexts that are there; see `packing`.   Reveals: nothing.   Ref: [HLHD22].
         """
         products = Products(op, _shape(x), _shape(y))
