@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tacit.protocols.two_party.lattice import Held
-from tacit.protocols.two_party.lattice.parameters import DEGREE, MATRIX, SLOTS
+from tacit.protocols.two_party.lattice.parameters import DEGREE, MATRIX, MATRIX_EXACT, SLOTS
 from tacit.ring import kernels
 from tacit.ring.convolution import Convolve, InputGradient, WeightGradient
 from tacit.ring.geometry import Geometry
@@ -244,3 +244,13 @@ def test_the_longest_sums(pair: Pair, exact: bool) -> None:
             x, y = (Held([part, part.clone()], None, {}) for part in parts)
             worst = off(pair.lattice.bilinear(x, y, kernels.matmul, exact=exact), wanted(kernels.matmul, x, y))
             assert worst <= (0 if exact else UNITS), (shape, low, math.log2(worst))
+
+
+def test_small_products_of_a_batch_share_ciphertexts(pair: Pair) -> None:
+    x, y = held(2, 9, 4, 8), held(9, 8, 4)
+
+    shares = pair.lattice.bilinear(x, y, kernels.matmul, exact=True)
+
+    assert off(shares, wanted(kernels.matmul, x, y)) == 0
+    apart = 18 * 2 * (MATRIX_EXACT.upload_bytes + MATRIX_EXACT.answer_bytes)
+    assert pair.spent[1] < apart / 5

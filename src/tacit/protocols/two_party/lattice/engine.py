@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from tacit.protocols.two_party.lattice.cipher import Ciphers
-from tacit.protocols.two_party.lattice.forms import Products
+from tacit.protocols.two_party.lattice.forms import Grouped, Products
 from tacit.protocols.two_party.lattice.hops import Hop
 from tacit.protocols.two_party.lattice.matrices import Operand, choose, run
+from tacit.protocols.two_party.lattice.packing import grouping
 from tacit.protocols.two_party.lattice.parameters import MATRIX, MATRIX_EXACT
 from tacit.protocols.two_party.lattice.slots import modular, primes_for, ring_parts
 from tacit.ring.ring import RING
@@ -59,16 +60,19 @@ class Lattice:
         for held in (x, y):
             held.cipher["uses"] = held.cipher.get("uses", 0) + 1
         parameters = MATRIX_EXACT if exact else MATRIX
-        left, right = (
-            self._operands(held, split, tag)
-            for held, split, tag in zip((x, y), (products.left, products.right), products.tags, strict=True)
-        )
+        lefts, rights = [products.left(part) for part in x.parts], [products.right(part) for part in y.parts]
+        (rows, inner), columns = lefts[0][0].shape, rights[0][0].shape[1]
+        groups = Grouped(grouping(len(lefts[0]), rows, inner, columns, parameters), rows, columns)
+        tags = [(*tag, groups.size) for tag in products.tags]
+        left = self._operands(x, [groups.left(some) for some in lefts], tags[0])
+        right = self._operands(y, [groups.right(some) for some in rights], tags[1])
         jobs = [[choose(*pair, side, parameters) for pair in zip(left, right, strict=True)] for side in sides]
         run(self._ciphers, (Hop(self._session), Hop(self._session)), [job for row in jobs for job in row])
         shares = []
         for index in self._session.party_indices:
-            some = [products.fold([job.share(self._ciphers, index) for job in row]) for row in jobs]
-            shares.append(some[0] if len(some) == 1 else some[0] + some[1])
+            some = [groups.apart([job.share(self._ciphers, index) for job in row]) for row in jobs]
+            folded = [products.fold(one) for one in some]
+            shares.append(folded[0] if len(folded) == 1 else folded[0] + folded[1])
         return shares
 
     def inner(
@@ -135,17 +139,15 @@ class Lattice:
         both = self._bit_product(bits[0], bits[1])
         return [part.add_(one, alpha=modulus) for part, one in zip(parts, both, strict=True)]
 
-    def _operands(self, held: Held, split: Callable[[Tensor], Sequence[Tensor]], tag: Any) -> list[Operand]:
-        """A value as matrices: one, or one for each of a batch or of the groups."""
-        parts: list[Sequence[Tensor] | None] = [None, None]
-        for index, part in zip(self._session.party_indices, held.parts, strict=True):
-            parts[index] = split(part)
-        some = next(row for row in parts if row is not None)
+    def _operands(self, held: Held, matrices: Sequence[Sequence[Tensor]], tag: tuple[Any, ...]) -> list[Operand]:
+        """A value as matrices, from those of each hosted party: one, or some of a batch or of the groups."""
         out = []
-        for k, matrix in enumerate(some):
-            one, other = (None if row is None else row[k] for row in parts)
+        for k, matrix in enumerate(matrices[0]):
+            parts: list[Tensor | None] = [None, None]
+            for index, row in zip(self._session.party_indices, matrices, strict=True):
+                parts[index] = row[k]
             rows, columns = matrix.shape
-            out.append(Operand((one, other), (rows, columns), held.alone, held.cipher, (tag, k)))
+            out.append(Operand((parts[0], parts[1]), (rows, columns), held.alone, held.cipher, (*tag, k)))
         return out
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from tacit.ring import kernels
 from tacit.ring.convolution import Sliding
 from tacit.ring.shapes import broadcast
 
-__all__ = ["Products"]
+__all__ = ["Grouped", "Products"]
 
 Shape = Sequence[int]
 
@@ -94,6 +94,34 @@ class Products:
     @property
     def _batch(self) -> torch.Size:
         return broadcast(self._x[:-2], self._y[:-2])
+
+
+class Grouped(NamedTuple):
+    """Products of a batch, so many of them made as one: matrices one below the other times matrices side by side.
+
+    Wanted are the blocks on its diagonal.
+    """
+
+    size: int
+    rows: int
+    columns: int
+
+    def left(self, matrices: Sequence[Tensor]) -> list[Tensor]:
+        """[rows, inner] of each product -> [size rows, inner]."""
+        return [some[0] if len(some) == 1 else torch.cat(list(some)) for some in self._groups(matrices)]
+
+    def right(self, matrices: Sequence[Tensor]) -> list[Tensor]:
+        """[inner, columns] of each product -> [inner, size columns]."""
+        return [some[0] if len(some) == 1 else torch.cat(list(some), 1) for some in self._groups(matrices)]
+
+    def apart(self, z: Sequence[Tensor]) -> list[Tensor]:
+        """The products, from those of groups."""
+        rows, columns = self.rows, self.columns
+        starts = [(one, k) for one in z for k in range(len(one) // rows)]
+        return [one[k * rows : (k + 1) * rows, k * columns : (k + 1) * columns] for one, k in starts]
+
+    def _groups(self, matrices: Sequence[Tensor]) -> list[Sequence[Tensor]]:
+        return [matrices[at : at + self.size] for at in range(0, len(matrices), self.size)]
 
 
 _MATRIX = (kernels.matmul, torch.matmul, torch.mm, torch.bmm)

@@ -23,7 +23,7 @@ from torch.nn.functional import pad
 from tacit.protocols.two_party.lattice.kernels import STRIDED_TERMS
 from tacit.protocols.two_party.lattice.parameters import DEGREE, Parameters
 
-__all__ = ["Plan", "plan"]
+__all__ = ["Plan", "grouping", "plan"]
 
 BYTE_NS = 10.0
 """What a byte on its way counts, beside nanoseconds of computing: between the 1 of a local network and the 23 of
@@ -37,6 +37,9 @@ AT_A_TIME = 256
 
 WIDEST = 8
 """The most inner places of a strided block: each of them is a product of its own."""
+
+MOST_GROUPED = 128
+"""The most products of a batch that are made as one: 90 of 1 x 1 fill a ciphertext."""
 
 LEAST_RUN = 64
 """The shortest r of a strided block: transforms leave blocks of 64 in an order of their own."""
@@ -167,3 +170,18 @@ def plan(
                     found = cost, one
     assert found is not None
     return found
+
+
+@lru_cache(1024)
+def grouping(count: int, rows: int, inner: int, columns: int, parameters: Parameters) -> int:
+    """How many products of a batch are made as one, of which the blocks on the diagonal are wanted.
+
+    Ciphertexts and answers have room for g² products of small matrices, and g of them is what they are used for.
+    """
+
+    def cost(group: int) -> float:
+        one, _ = plan(group * rows, inner, group * columns, parameters, 1.0)
+        return -(-count // group) * one
+
+    sizes = {count} | {1 << k for k in range(count.bit_length())}
+    return min(sorted(size for size in sizes if size <= MOST_GROUPED), key=cost)
