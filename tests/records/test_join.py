@@ -14,7 +14,7 @@ import tacit
 from tacit.api import embedded
 from tacit.errors import ConfigError, DataError, RevealError, UnusableTable
 from tacit.protocols.matching import ascending, partners
-from tacit.records.keys import key_text, normal_text
+from tacit.records.keys import normal_text
 from tacit.session.config import Config
 
 KEYS = st.sets(st.integers(0, 60), min_size=1, max_size=40)
@@ -183,12 +183,8 @@ def test_leading_zeros_of_text_count(write):
 def test_the_reader_brings_text_to_the_form_that_is_documented(one, other):
     with duckdb.connect() as connection:
         connection.create_function("normal_text", normal_text, ["VARCHAR"], "VARCHAR")
-        keys = [
-            connection.execute(
-                f"SELECT {key_text([('k', 'VARCHAR')])} FROM (SELECT ?::VARCHAR AS k)", [text]
-            ).fetchone()[0]
-            for text in (one, other)
-        ]
+        query = key_query([("k", "VARCHAR")], "(SELECT ?::VARCHAR AS k)")
+        keys = [connection.execute(query, [text]).fetchone()[0] for text in (one, other)]
 
     forms = [normal_text(text) for text in (one, other)]
     assert keys == [f"{len(form.encode())}:{form}" if form else None for form in forms]

@@ -230,6 +230,21 @@ def test_what_stands_for_no_value(session, write):
     assert np.isnan(table.held.frame["b"][2])
 
 
+def test_types_are_stated_for_every_source_and_dates_of_sqlite_are_found(session, tmp_path):
+    base = sqlite3.connect(tmp_path / "one.db")
+    base.executescript(
+        "create table a(since text, zip text, mixed); insert into a values ('2020-01-31', '01', 1), (null, '2', 'x')"
+    )
+    base.close()
+
+    found = tacit.read_table(tmp_path / "one.db", "alice", dtype={"zip": "int"})
+
+    assert found.types == {"since": "date", "zip": "whole number", "mixed": "text"}
+    assert found.held.frame["zip"].tolist() == [1, 2]
+    with pytest.raises(UnusableTable, match="column 'mixed' is not what dtype says in 1 rows"):
+        tacit.read_table(tmp_path / "one.db", "alice", dtype={"mixed": "float"})
+
+
 def test_labels_of_numbers_and_of_stated_classes(session, write):
     path = write("n,kind,x,flag\n1.5,b,1,true\n2,a,2,false\n-3,c,3,true\n")
 

@@ -28,7 +28,7 @@ SNIFFED = (
 )
 """The columns of DuckDB's `sniff_csv`, by the names of the options that they are."""
 
-__all__ = ["MISSING", "TYPES", "load_csv", "problems_of_names"]
+__all__ = ["MISSING", "TYPES", "load_csv", "problems_of_names", "sql_type"]
 
 WORDS = ("na", "n/a", "nan", "null", "none", "?", "")
 MISSING = tuple(dict.fromkeys(form for word in WORDS for form in (word, word.upper(), word.title(), "NaN")))
@@ -125,11 +125,17 @@ def _types(names: Sequence[str], sniffed: dict[str, str], places: Sequence[str],
     if reading.label is not None and types.get(reading.label) == "BOOLEAN":
         types[reading.label] = "VARCHAR"  # as it is written, yes or true
     for name, kind in reading.dtype.items():
-        if kind not in TYPES:
-            raise ConfigError(f"dtype={{{name!r}: …}} is one of {', '.join(TYPES)}, not {kind!r}")
+        stated = sql_type(name, kind)
         if name in types:
-            types[name] = TYPES[kind]
+            types[name] = stated
     return types
+
+
+def sql_type(name: str, kind: str) -> str:
+    """The type that dtype says of a column, in SQL."""
+    if kind not in TYPES:
+        raise ConfigError(f"dtype={{{name!r}: …}} is one of {', '.join(TYPES)}, not {kind!r}")
+    return TYPES[kind]
 
 
 def problems_of_names(names: Sequence[str]) -> list[str]:

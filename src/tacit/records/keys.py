@@ -17,12 +17,11 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-__all__ = ["key_text", "normal_text"]
+__all__ = ["key_query", "normal_text"]
 
 BLANKS = "' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13) || chr(28) || chr(29) || chr(30) || chr(31)"
 """What `str.strip` takes off ASCII, in SQL."""
 
-WHOLE = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?")
 FRACTION = re.compile(r"(-?[0-9]+)\.0+")
 
 
@@ -33,24 +32,32 @@ def normal_text(text: str) -> str:
     return whole[1] if whole else folded
 
 
-def key_text(columns: Sequence[tuple[str, str]]) -> str:
-    """The SQL expression of a row's key, for the quoted names and types of its columns; NULL if it has none.
+def key_query(columns: Sequence[tuple[str, str]], table: str) -> str:
+    """A query for the key of each row of a table, a text `key`, NULL if it has none.
 
-    Each part stands behind its length, so that no two different keys are one text.
+    The columns of keys are given by their quoted names and types. Each part stands behind its length, so that no two
+    different keys are one text.
     """
-    parts = [_part(name, kind) for name, kind in columns]
-    return " || ".join(f"strlen({part}) || ':' || {part}" for part in parts)
+    parts = ", ".join(f"{_part(name, kind)} AS part{k}" for k, (name, kind) in enumerate(columns))
+    text = " || ".join(f"strlen(part{k}) || ':' || part{k}" for k in range(len(columns)))
+    return f"SELECT {text} AS key FROM (SELECT {parts} FROM {table})"
 
 
 def _part(name: str, kind: str) -> str:
     if kind == "VARCHAR" or kind.startswith("ENUM"):
-        text = f"{name}::VARCHAR"
-        plain = f"regexp_replace(lower(trim({text}, {BLANKS})), '^(-?[0-9]+)\\.0+$', '\\1')"
-        return f"nullif(CASE WHEN strlen({text}) = length({text}) THEN {plain} ELSE normal_text({text}) END, '')"
+        return _text(f"{name}::VARCHAR")
     if kind.startswith("TIMESTAMP") and "TIME ZONE" not in kind:
         time = f"{name}::TIMESTAMP"
         midnight = f"{time} = date_trunc('day', {time})"
         return f"CASE WHEN {midnight} THEN CAST({time} AS DATE)::VARCHAR ELSE {time}::VARCHAR END"
     if kind in ("DOUBLE", "FLOAT") or kind.startswith("DECIMAL"):
-        return f"CAST({name} AS HUGEINT)::VARCHAR"
+        return f"CASE WHEN {name} = trunc({name}) THEN CAST({name} AS HUGEINT)::VARCHAR ELSE {name}::VARCHAR END"
     return f"{name}::VARCHAR"
+
+
+def _text(text: str) -> str:
+    """The form of a text: in SQL for ASCII, where only what needs it is trimmed; by `normal_text` for the rest."""
+    bare = f"CASE WHEN ascii({text}) > 32 AND ascii(right({text}, 1)) > 32 THEN {text} ELSE trim({text}, {BLANKS}) END"
+    low = f"lower({bare})"
+    whole = f"CASE WHEN suffix({low}, '0') THEN regexp_replace({low}, '^(-?[0-9]+)\\.0+$', '\\1') ELSE {low} END"
+    return f"nullif(CASE WHEN strlen({text}) = length({text}) THEN {whole} ELSE normal_text({text}) END, '')"

@@ -16,7 +16,8 @@ from torch import Tensor
 from tacit.api import current_session
 from tacit.errors import ConfigError, DataError
 from tacit.protocols.matching import DIGEST_WORDS
-from tacit.records.keys import key_text, normal_text
+from tacit.records.csv_files import sql_type
+from tacit.records.keys import key_query, normal_text
 from tacit.records.labels import Classes, as_label, check_classes
 from tacit.records.sources import TABLE, Reading, described, loaded, quoted
 from tacit.records.table import Held, Records, announced, check, limit_of_numbers
@@ -139,6 +140,7 @@ def _read(source: Any, title: str, wanted: Wanted, reading: Reading) -> tuple[He
         rows = connection.execute(f"SELECT count(*) FROM {TABLE}").fetchone()[0]
         check(called, [] if rows else ["it has no rows"])
         _na(connection, types, reading)
+        types = _typed(connection, types, reading, problems)
         frame = _fetched(connection, {n: types[n] for n in names}, problems)
         label = None
         if wanted.label is not None:
@@ -184,6 +186,24 @@ def _na(connection: Any, types: Mapping[str, str], reading: Reading) -> None:
             if kind == "VARCHAR":
                 column = quoted(name)
                 connection.execute(f"UPDATE {TABLE} SET {column} = NULL WHERE trim({column}) = ?", [word])
+
+
+def _typed(connection: Any, types: dict[str, str], reading: Reading, problems: list[str]) -> dict[str, str]:
+    """The types of columns, once those that are stated have been made so; the reader of CSV has done that already."""
+    out = dict(types)
+    for name, given in reading.dtype.items():
+        kind = sql_type(name, given)
+        if name not in types or types[name] == kind:
+            continue
+        column, cast = quoted(name), f"TRY_CAST({quoted(name)} AS {kind})"
+        torn = f"{column} IS NOT NULL AND {cast} IS NULL"
+        count = connection.execute(f"SELECT count(*) FROM {TABLE} WHERE {torn}").fetchone()[0]
+        if count:
+            problems.append(f"column {name!r} is not what dtype says in {count} rows")
+            continue
+        connection.execute(f"ALTER TABLE {TABLE} ALTER {column} TYPE {kind} USING {cast}")
+        out[name] = kind
+    return out
 
 
 # --- columns ----------------------------------------------------------------------------------------------------------
@@ -237,12 +257,14 @@ def _digests(connection: Any, columns: Sequence[tuple[str, str]], problems: list
     if wrong:
         problems += wrong
         return None
-    text = key_text([(quoted(name), kind) for name, kind in columns])
-    halves = ", ".join(f"('0x' || substr(h, {1 + 16 * k}, 16))::UBIGINT AS w{k}" for k in range(DIGEST_WORDS))
-    found = connection.execute(f"SELECT {halves} FROM (SELECT sha256({text}) AS h FROM {TABLE})").fetchnumpy()
-    words = [found[f"w{k}"] for k in range(DIGEST_WORDS)]
-    digests = np.stack([np.ma.getdata(word) for word in words], axis=1).view(np.int64)
-    keyless = np.ma.getmaskarray(words[0])
+    keys = key_query([(quoted(name), kind) for name, kind in columns], TABLE)
+    hexadecimal = f"substr(sha256(key), 1, {16 * DIGEST_WORDS})"
+    found = connection.execute(f"SELECT {hexadecimal} AS digest FROM ({keys})").fetchnumpy()["digest"]
+    keyless = np.ma.getmaskarray(found)
+    texts = np.ma.getdata(found)
+    if keyless.any():
+        texts = np.where(keyless, "0" * 16 * DIGEST_WORDS, texts)
+    digests = np.frombuffer(bytearray.fromhex("".join(texts.tolist())), dtype=np.int64).reshape(-1, DIGEST_WORDS)
     if keyless.any():
         random = np.frombuffer(os.urandom(8 * DIGEST_WORDS * int(keyless.sum())), dtype=np.int64)
         digests[keyless] = random.reshape(-1, DIGEST_WORDS)

@@ -6,6 +6,7 @@ What is wrong with a source is told in our words, all of it at once: DuckDB's ow
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,9 @@ ENDINGS = {
     SQLITE: (".db", ".sqlite", ".sqlite3"),
 }
 MAGIC = {PARQUET: b"PAR1", ARROW: b"ARROW1", SQLITE: b"SQLite format 3\0", EXCEL: b"PK\3\4"}
+
+
+DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +176,20 @@ def _sqlite(path: str, reading: Reading) -> Any:
                     raise UnusableTable(f"{path} has {len(names)} tables ({', '.join(names)}): say which rows, query=…")
                 query = f"SELECT * FROM {quoted(names[0])}"
             cursor = base.execute(query)
-            return _columns([place[0] for place in cursor.description or ()], cursor.fetchall())
+            return _dated(_columns([place[0] for place in cursor.description or ()], cursor.fetchall()))
         except sqlite3.Error as error:
             raise UnusableTable(f"the query on {path} does not run: {error}") from None
+
+
+def _dated(table: Any) -> Any:
+    """Texts that are all dates, as SQLite keeps them, made dates."""
+    pyarrow = _pyarrow()
+    for place, name in enumerate(table.column_names):
+        texts = table.column(place)
+        if texts.type == pyarrow.string() and all(DATE.fullmatch(t) for t in texts.to_pylist() if t is not None):
+            with contextlib.suppress(pyarrow.ArrowInvalid):
+                table = table.set_column(place, name, texts.cast(pyarrow.timestamp("us")))
+    return table
 
 
 def _excel(path: str, sheet: str | None) -> Any:
