@@ -1,11 +1,11 @@
 """Who repays a loan? A bank and a credit bureau find out together, from the records that each of them has.
 
-Alice's file and Bob's database stay as they are: partly other people, another order, words, dates, gaps. They are joined
-by the numbers of persons; each owner prepares its columns, as fitted on the training rows. Alice alone learns how good
-two models are, and the weights of the one that explains itself.
+Alice's file and Bob's database stay as they are: partly other people, another order, words, dates, gaps. They are
+joined by the numbers of persons; each owner prepares its columns, as fitted on training rows. Alice alone learns how
+good two models are, and the weights of one: `tacit local examples/credit/train.py -- credit-run 5`.
 """
 
-import argparse
+import sys
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ from tacit.prepare import Table
 
 QUERY = """SELECT no, late, used_cents / 100.0 AS used, 1.0 * used_cents / lines_cents AS part_used, inquiries, region
            FROM persons"""
-REPAID = {"yes": 0, "no": 1}  # what is predicted is that a loan is not repaid
+BAD = {"yes": 0, "no": 1}  # what is predicted is that a loan is not repaid
 
 
 def fit(model, x, y, epochs):
@@ -31,12 +31,9 @@ def fit(model, x, y, epochs):
     return model
 
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--directory", type=Path, default=Path("credit-run"))
-parser.add_argument("--epochs", type=int, default=5)
-folder, epochs = vars(parser.parse_args()).values()
+folder, epochs = Path(sys.argv[1]), int(sys.argv[2])
 with tacit.session(seed=7):
-    bank = tacit.read_table(folder / "bank.csv", "alice", key="customer no", label="repaid", classes=REPAID, decimal=",")
+    bank = tacit.read_table(folder / "bank.csv", "alice", key="customer no", label="repaid", classes=BAD, decimal=",")
     bureau = tacit.read_table(folder / "bureau.db", "bob", key="no", query=QUERY)
     people = tacit.join(bank, bureau)
     train, test = tacit.train_test_split(torch.arange(len(people)), test_size=0.25)
@@ -44,9 +41,8 @@ with tacit.session(seed=7):
     preparations = {"alice": Table(**usual, drop=["branch phone"]), "bob": Table(**usual)}
     people = people.prepared(preparations, train=train)
     x, y = people.x, people.y.float()
-    width = x.shape[1]
-    perceptron = nn.Sequential(nn.Linear(width, 16), nn.ReLU(), nn.Linear(16, 1))
-    models = {"logistic regression": nn.Linear(width, 1), "perceptron": perceptron}
+    perceptron = nn.Sequential(nn.Linear(x.shape[1], 16), nn.ReLU(), nn.Linear(16, 1))
+    models = {"logistic regression": nn.Linear(x.shape[1], 1), "perceptron": perceptron}
     for name, plain in models.items():
         model = models[name] = fit(tacit.share(plain), x[train], y[train], epochs)
         score = model(x[test]).detach().squeeze(1)

@@ -14,7 +14,7 @@ import tacit
 from tacit.api import embedded
 from tacit.errors import ConfigError, DataError, RevealError, UnusableTable
 from tacit.protocols.matching import ascending, partners
-from tacit.records.keys import normal_text
+from tacit.records.keys import key_query, normal_text
 from tacit.session.config import Config
 
 KEYS = st.sets(st.integers(0, 60), min_size=1, max_size=40)

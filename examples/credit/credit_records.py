@@ -9,7 +9,7 @@ A person has hidden traits; whoever is short of money shows it at the bank as at
 log-odds that are linear in the traits, so that each institution alone can tell something about it, and both together
 clearly more. About one loan in five is not repaid.
 
-    python examples/credit/generate.py --directory credit-run --seed 7
+    python examples/credit/credit_records.py --directory credit-run --seed 7
 """
 
 from __future__ import annotations

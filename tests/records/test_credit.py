@@ -1,0 +1,70 @@
+"""The credit example: raw records of two institutions, joined, prepared and trained on."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "examples" / "credit"
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("credit")
+    make = [sys.executable, FOLDER / "credit_records.py", "--directory", folder]
+    subprocess.run(make, check=True, capture_output=True)
+    return folder
+
+
+def test_the_records_are_as_dirty_as_documented(folder):
+    with (folder / "bank.csv").open(encoding="utf-8", newline="") as file:
+        bank = list(csv.DictReader(file, delimiter=";"))
+    with closing(sqlite3.connect(folder / "bureau.db")) as base:
+        bureau = base.execute("SELECT no, late, region FROM persons").fetchall()
+
+    here, there = {row["customer no"] for row in bank}, {no.strip().upper() for no, _, _ in bureau}
+    assert (len(bank), len(bureau), len(here), len(there)) == (4200, 4500, 4200, 4500)
+    assert 2900 < len(here & there) < 3400
+    assert 0.17 < sum(row["repaid"] == "no" for row in bank) / 4200 < 0.29
+    assert sum(row["born"] == "" for row in bank) > 200
+    assert sum(late is None for _, late, _ in bureau) > 200
+
+
+def test_the_program_has_sixty_lines_at_most():
+    assert len((FOLDER / "train.py").read_text().splitlines()) <= 60
+
+
+def test_both_together_tell_who_repays(folder):
+    run = [sys.executable, "-W", "error", FOLDER / "train.py", folder, "1"]
+
+    done = subprocess.run(run, capture_output=True, text=True, env=ONE_THREAD)
+
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    auc = [float(line.split("AUC ")[1].split(",")[0]) for line in lines[:2]]
+    assert min(auc) > 0.75
+    assert {line.split()[0] for line in lines[2:]} >= {"born", "purpose=car", "part_used", "region=east"}
+    assert "phone" not in done.stdout
+    assert (folder / "alice.prep").is_file()
+
+
+@pytest.mark.slow
+def test_the_demo_runs_it_in_three_processes(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "tacit", "demo", "credit"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Wrote credit-run/bank.csv and credit-run/bureau.db." in done.stdout
+    assert "perceptron: AUC 0.8" in done.stdout
+    assert sorted(path.name for path in (tmp_path / "credit-run" / "model").iterdir()) == [
+        f"{role}.safetensors" for role in ("alice", "bob", "crypto-producer")
+    ]
