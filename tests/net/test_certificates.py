@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
+import os
 import ssl
 import stat
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from tacit.errors import ConfigError
-from tacit.net.certificates import Identity, fingerprint, make_certificate
+from tacit.net import certificates
+from tacit.net.certificates import Identity, fingerprint, make_certificate, read_certificate, signing_key
 
 
 @pytest.fixture
@@ -85,3 +89,80 @@ def test_two_peers_have_two_certificates(folder: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"bob\.crt and crypto-producer\.crt in .* are the same certificate"):
         Identity.load(folder, "alice", ("bob", "crypto-producer"))
+
+
+def test_a_certificate_is_valid_for_less_than_a_year(folder: Path) -> None:
+    made = read_certificate(folder / "alice.crt")
+
+    assert made.not_valid_after_utc - made.not_valid_before_utc < datetime.timedelta(days=365)
+
+
+@pytest.mark.parametrize(("offset", "problem"), [(-400, "has expired, on "), (9, "is valid from ")])
+def test_a_certificate_out_of_date_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, offset: float, problem: str
+) -> None:
+    moved = datetime.timedelta(days=offset)
+    monkeypatch.setattr(certificates, "LIFETIME", certificates.LIFETIME + moved)
+    begin, original = datetime.datetime.now(datetime.UTC) + moved, x509.CertificateBuilder.not_valid_before
+    monkeypatch.setattr(x509.CertificateBuilder, "not_valid_before", lambda self, time: original(self, begin))
+    make_certificate(folder, "bob", rotate=True)
+
+    with pytest.raises(ConfigError, match=rf"bob\.crt {problem}"):
+        Identity.load(folder, "alice", ("bob",))
+
+
+def test_the_last_month_of_a_certificate_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certificates, "LIFETIME", datetime.timedelta(days=20))
+    (folder / "bob.key").unlink()
+    make_certificate(folder, "bob")
+
+    with pytest.warns(UserWarning, match=r"bob\.crt expires on .*: `tacit keygen --rotate`"):
+        Identity.load(folder, "alice", ("bob",))
+
+
+def test_a_revoked_certificate_is_refused_though_it_is_pinned(folder: Path) -> None:
+    for role in ("alice", "bob"):
+        with pytest.raises(ConfigError, match=rf"{role}\.crt is among the certificates that 'tacit\.revoked' names"):
+            Identity.load(folder, "alice", ("bob",), (fingerprint(folder / f"{role}.crt"),))
+    Identity.load(folder, "alice", ("bob",), ("00:" * 31 + "00",))
+
+
+def test_a_rotated_key_is_new_and_its_old_certificate_stays(folder: Path) -> None:
+    before, key = (folder / "bob.crt").read_bytes(), (folder / "bob.key").read_bytes()
+    day = read_certificate(folder / "bob.crt").not_valid_before_utc.date()
+
+    for _ in range(2):
+        make_certificate(folder, "bob", rotate=True)
+
+    assert (folder / f"bob.{day}.crt").read_bytes() == before
+    assert (folder / f"bob.{day}.2.crt").exists()
+    assert before != (folder / "bob.crt").read_bytes()
+    assert not any(path.read_bytes() == key for path in folder.iterdir())
+    assert Identity.load(folder, "bob", ("alice",)).is_pinned("alice", None) is False
+
+
+@pytest.mark.parametrize("source", ["variable", "descriptor"])
+def test_an_encrypted_key_wants_its_passphrase(folder: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    with pytest.raises(ConfigError, match="set TACIT_KEY_PASSPHRASE or TACIT_KEY_PASSPHRASE_FD"):
+        make_certificate(folder, "bob", rotate=True, encrypt=True)
+    if source == "variable":
+        monkeypatch.setenv("TACIT_KEY_PASSPHRASE", "Geheimnis ß")
+    else:
+        reading, writing = os.pipe()
+        os.write(writing, "Geheimnis ß\n".encode())
+        os.close(writing)
+        monkeypatch.setenv("TACIT_KEY_PASSPHRASE_FD", str(reading))
+        certificates._read_descriptor.cache_clear()
+    make_certificate(folder, "bob", rotate=True, encrypt=True)
+
+    assert b"ENCRYPTED" in (folder / "bob.key").read_bytes()
+    Identity.load(folder, "bob", ("alice",))
+    assert signing_key(folder, "bob").public_key() == read_certificate(folder / "bob.crt").public_key()
+    monkeypatch.delenv("TACIT_KEY_PASSPHRASE", raising=False)
+    monkeypatch.delenv("TACIT_KEY_PASSPHRASE_FD", raising=False)
+    for load in (lambda: Identity.load(folder, "bob", ("alice",)), lambda: signing_key(folder, "bob")):
+        with pytest.raises(ConfigError, match="the private key is encrypted: set TACIT_KEY_PASSPHRASE"):
+            load()
+    monkeypatch.setenv("TACIT_KEY_PASSPHRASE", "another")
+    with pytest.raises(ConfigError, match="do not fit"):
+        Identity.load(folder, "bob", ("alice",))

@@ -65,7 +65,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         "reveal": [{"name": "weight*", "to": ["alice"]}, {"name": "n", "to": "all"}, {"name": "p", "to": "clients"}],
         "clients": {"bob": "h:2", "alice": "h:1"}, "listen_clients": "0.0.0.0:1", "providers": "who", "data": "kept",
         "client_limits": {"requests": 7, "idle": 2.5},
-        "checkpoints": "kept at times",
+        "checkpoints": "kept at times", "revoked": ["AB:" * 31 + "AB", "0" * 64],
         "used_stores": "used", "program": f"sha256:{'a' * 64}", "environment": f"sha256:{'B' * 64}",
     }  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(with_settings(**settings)))
@@ -76,6 +76,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     assert (config.timeout, config.connect_timeout, config.range_check) == (5.0, 2.5, 1000.0)
     assert (config.tls, config.ledger) == (str(tmp_path / "keys"), str(tmp_path / "ledger"))
     assert config.used_stores == str(tmp_path / "used")
+    assert config.revoked == ("ab:" * 31 + "ab", "00:" * 31 + "00")
     assert config.checkpoints == str(tmp_path / "kept at times")
     assert (config.program, config.environment) == (f"sha256:{'a' * 64}", f"sha256:{'b' * 64}")
     assert config.listen == Address("0.0.0.0", 9000)
@@ -145,6 +146,7 @@ WRONG: list[tuple[Any, str]] = [
     (with_settings(frac_bit=5), "'tacit.frac_bit' is not a setting"),
     (with_settings(frac_bits=64), "'tacit.frac_bits' must be a whole number from 1 to 28, not 64"),
     (with_settings(frac_bits=True), "'tacit.frac_bits' must be a whole number"),
+    (with_settings(revoked=["ab"]), "'tacit.revoked' must be a list of SHA-256 fingerprints"),
     (with_settings(seed="x"), "'tacit.seed' must be a whole number"),
     (with_settings(timeout=0), "'tacit.timeout' must be a number of seconds"),
     (with_settings(connect_timeout="1"), "'tacit.connect_timeout' must be a number of seconds"),

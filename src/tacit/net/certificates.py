@@ -1,14 +1,20 @@
 """The certificates by which roles know each other: one self-signed certificate a role, and no authority above them.
 
 A folder holds `ROLE.key`, the private key of its owner (readable by the owner alone), and `ROLE.crt` for every role.
-A peer must present exactly the certificate in its file: it is *pinned*, so names and dates in it prove nothing more.
+A peer must present exactly the certificate in its file: it is *pinned*, so names in it prove nothing more. It must be
+in date, and not among those that the config calls revoked. A private key may be encrypted with a passphrase, which
+comes from the variable TACIT_KEY_PASSPHRASE, or from a file descriptor whose number TACIT_KEY_PASSPHRASE_FD holds.
 """
 
 from __future__ import annotations
 
 import datetime
+import os
 import ssl
+import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from cryptography import x509
@@ -19,14 +25,38 @@ from cryptography.x509.oid import NameOID
 from tacit import private_files
 from tacit.errors import ConfigError
 
-__all__ = ["Identity", "fingerprint", "make_certificate", "read_certificate", "signing_key"]
+__all__ = [
+    "Identity",
+    "check_date",
+    "fingerprint",
+    "key_password",
+    "make_certificate",
+    "passphrase",
+    "read_certificate",
+    "signing_key",
+]
 
-LIFETIME = datetime.timedelta(days=3650)
-"""Longer spares users a surprise in the middle of a project; a lost key is answered by a new pin, not by a date."""
+LIFETIME = datetime.timedelta(days=360)
+"""Longer spares users a surprise in the middle of a project; shorter ends what a stolen key can do."""
+
+SOON = datetime.timedelta(days=30)
+"""Before the end of a certificate, from when on a role is told of it."""
+
+PASSPHRASE = "TACIT_KEY_PASSPHRASE"  # noqa: S105 - where it is, and not what it is
 
 
-def make_certificate(folder: Path, role: str) -> Path:
-    """Write a new private key and certificate of a role, and return the certificate's path; never overwrites a key."""
+def make_certificate(folder: Path, role: str, *, encrypt: bool = False, rotate: bool = False) -> Path:
+    """Write a new private key and certificate of a role, and return the certificate's path; never overwrites a key.
+
+    With `encrypt` the key is encrypted with the passphrase of the environment. With `rotate` the old key goes, and its
+    certificate gets a name with its date: what was signed with it can still be checked.
+    """
+    secret = passphrase()
+    if encrypt and secret is None:
+        raise ConfigError(f"set {PASSPHRASE} or {PASSPHRASE}_FD to what the key is to be encrypted with")
+    kind: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if encrypt and secret is not None:
+        kind = serialization.BestAvailableEncryption(secret)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, role)])
     now = datetime.datetime.now(datetime.UTC)
@@ -43,6 +73,8 @@ def make_certificate(folder: Path, role: str) -> Path:
     )
     folder.mkdir(parents=True, exist_ok=True)
     key_path, certificate_path = folder / f"{role}.key", folder / f"{role}.crt"
+    if rotate:
+        _retire(certificate_path, key_path)
     try:
         file = private_files.create(key_path)
     except FileExistsError:
@@ -50,13 +82,63 @@ def make_certificate(folder: Path, role: str) -> Path:
             f"{key_path} is there already: delete it if {role} is to have a new key, which its peers must then pin"
         ) from None
     with file:
-        file.write(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
+        file.write(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, kind))
     certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     return certificate_path
+
+
+def _retire(certificate: Path, key: Path) -> None:
+    """Keep a certificate under a name with the day from which it was valid, and let go of its key."""
+    if certificate.exists():
+        day = read_certificate(certificate).not_valid_before_utc.date()
+        kept = certificate.with_name(f"{certificate.stem}.{day}.crt")
+        number = 2
+        while kept.exists():
+            kept, number = certificate.with_name(f"{certificate.stem}.{day}.{number}.crt"), number + 1
+        certificate.rename(kept)
+    key.unlink(missing_ok=True)
+
+
+@cache
+def _read_descriptor(number: str) -> bytes:
+    try:
+        with os.fdopen(int(number), "rb") as file:
+            return file.read(4096).rstrip(b"\r\n")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no passphrase can be read from the file descriptor {number!r}: {error}") from None
+
+
+def passphrase() -> bytes | None:
+    """What private keys are encrypted with, if the environment says so; a descriptor is read once."""
+    if number := os.environ.get(f"{PASSPHRASE}_FD"):
+        return _read_descriptor(number)
+    text = os.environ.get(PASSPHRASE)
+    return text.encode() if text else None
+
+
+def key_password() -> bytes:
+    """What OpenSSL is given for a key that is encrypted; it would otherwise ask the terminal."""
+    found = passphrase()
+    if found is None:
+        raise ValueError(f"the private key is encrypted: set {PASSPHRASE}, or {PASSPHRASE}_FD to a file descriptor")
+    return found
+
+
+def check_date(path: Path) -> None:
+    """Raise `ConfigError` if a certificate is out of date, and warn if it soon will be."""
+    certificate, now = read_certificate(path), datetime.datetime.now(datetime.UTC)
+    if now > certificate.not_valid_after_utc:
+        raise ConfigError(
+            f"{path} has expired, on {certificate.not_valid_after_utc.date()}: its role makes another with "
+            f"`tacit keygen --rotate`, and sends it to all"
+        )
+    if now < certificate.not_valid_before_utc:
+        raise ConfigError(f"{path} is valid from {certificate.not_valid_before_utc.date()} on: is the clock right?")
+    if now > certificate.not_valid_after_utc - SOON:
+        warnings.warn(
+            f"{path} expires on {certificate.not_valid_after_utc.date()}: `tacit keygen --rotate` makes another",
+            stacklevel=2,
+        )
 
 
 def fingerprint(path: Path) -> str:
@@ -80,7 +162,8 @@ def signing_key(folder: Path, role: str) -> ec.EllipticCurvePrivateKey:
     """The private key of a role, by which it signs what it says beside its connections."""
     path = folder / f"{role}.key"
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), None)
+        raw = path.read_bytes()
+        key = serialization.load_pem_private_key(raw, key_password() if b"ENCRYPTED" in raw else None)
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{path} is not a private key that can be used: {error}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -98,13 +181,20 @@ class Identity:
     """The certificate of each peer, in DER."""
 
     @staticmethod
-    def load(folder: Path, role: str, peers: tuple[str, ...]) -> Identity:
+    def load(folder: Path, role: str, peers: tuple[str, ...], revoked: Collection[str] = ()) -> Identity:
         """Read and check everything that a handshake will need, so that what is missing is said at once."""
         key = folder / f"{role}.key"
         if not key.is_file():
             raise ConfigError(f"there is no private key {key}: make it with `tacit keygen`")
         if not private_files.is_private(key):
             raise ConfigError(f"{key} can be read by other users of this machine: run `chmod 600 {key}`")
+        for name in (role, *peers):
+            path = folder / f"{name}.crt"
+            check_date(path)
+            if fingerprint(path) in revoked:
+                raise ConfigError(
+                    f"{path} is among the certificates that 'tacit.revoked' names: get a new one of {name}"
+                )
         pins = {
             peer: read_certificate(folder / f"{peer}.crt").public_bytes(serialization.Encoding.DER) for peer in peers
         }
@@ -129,7 +219,7 @@ class Identity:
             context.num_tickets = 0
         try:
             context.load_cert_chain(
-                self.folder / f"{self.role}.crt", self.folder / f"{self.role}.key", password=_refuse
+                self.folder / f"{self.role}.crt", self.folder / f"{self.role}.key", password=key_password
             )
         except (ssl.SSLError, OSError, ValueError) as error:
             raise ConfigError(f"{self.role}.key and {self.role}.crt in {self.folder} do not fit: {error}") from None
@@ -139,8 +229,3 @@ class Identity:
     def is_pinned(self, peer: str, certificate: bytes | None) -> bool:
         """Whether this is exactly the certificate that the peer must present."""
         return certificate is not None and certificate == self.pins[peer]
-
-
-def _refuse() -> str:
-    """Answer a request for a passphrase, which OpenSSL would otherwise put to the terminal."""
-    raise ValueError("the private key must not be encrypted with a passphrase")

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tacit.errors import ConfigError
-from tacit.net.certificates import Identity, read_certificate
+from tacit.net.certificates import Identity, fingerprint, key_password, read_certificate
 from tacit.products import Serving
 from tacit.session.addresses import Address, is_loopback, read_address
 from tacit.session.config import FRAC_BITS, Config
@@ -56,7 +56,7 @@ class Endpoint:
         context.check_hostname = False
         context.load_verify_locations(cadata=self.certificate)
         if identity is not None:
-            context.load_cert_chain(f"{identity}.crt", f"{identity}.key")
+            context.load_cert_chain(f"{identity}.crt", f"{identity}.key", password=key_password)
         return context
 
     def is_pinned(self, certificate: bytes | None) -> bool:
@@ -159,15 +159,17 @@ def server_context(config: Config, role: str) -> tuple[ssl.SSLContext | None, di
         if providers is not None:
             raise ConfigError("clients without TLS cannot be told apart: remove 'tacit.providers', or use certificates")
         return None, {}
-    identity = Identity.load(Path(config.tls), role, ())
+    identity = Identity.load(Path(config.tls), role, (), config.revoked)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.num_tickets = 0
-    context.load_cert_chain(identity.folder / f"{role}.crt", identity.folder / f"{role}.key")
+    context.load_cert_chain(identity.folder / f"{role}.crt", identity.folder / f"{role}.key", password=key_password)
     if providers is None:
         return context, {}
     known = {}
     for path in sorted(Path(providers).glob("*.crt")):
+        if fingerprint(path) in config.revoked:
+            continue
         der = read_certificate(path).public_bytes(Encoding.DER)
         context.load_verify_locations(cadata=der)
         known[der] = path.stem

@@ -77,6 +77,9 @@ class Config:
     tls: str = "certs"
     """Folder of this role's private key and everybody's certificates, made by `tacit keygen`; or "insecure-plaintext"
     (no encryption, loopback only), or "insecure-plaintext-anywhere" (no encryption at all)."""
+    revoked: tuple[str, ...] = ()
+    """Fingerprints (SHA-256, as `tacit keygen` prints them) of certificates that this role refuses, of roles and of
+    clients, though they are in its folders."""
     listen: Address | None = None
     """Where this role binds its port if not at its address above, say behind a router or in a container."""
     timeout: float = 60.0
@@ -271,6 +274,8 @@ def _settings(literal: object, parties: tuple[str, ...], helpers: tuple[str, ...
     for key in ("timeout", "connect_timeout"):
         if key in given:
             settings[key] = read_seconds(key, given[key])
+    if "revoked" in given:
+        settings["revoked"] = _fingerprints(given["revoked"])
     if "listen" in given:
         settings["listen"] = read_address(f"{SETTINGS}.listen", given["listen"])
     if "ledger" in given:
@@ -307,6 +312,17 @@ def read_range(key: str, value: object, frac_bits: int) -> bool | float:
             f"not {show(value)}"
         )
     return float(value)
+
+
+def _fingerprints(literal: object) -> tuple[str, ...]:
+    """Read a list of fingerprints, with colons or without."""
+    read = []
+    for each in literal if isinstance(literal, list | tuple) else [None]:
+        text = each.replace(":", "").lower() if isinstance(each, str) else ""
+        if not re.fullmatch("[0-9a-f]{64}", text):
+            raise ConfigError(f"'{SETTINGS}.revoked' must be a list of SHA-256 fingerprints, not {show(literal)}")
+        read.append(":".join(text[at : at + 2] for at in range(0, 64, 2)))
+    return tuple(read)
 
 
 def _reveal(literal: object, parties: tuple[str, ...], helpers: tuple[str, ...]) -> tuple[RevealRule, ...]:
