@@ -14,7 +14,9 @@ from tacit.errors import ConfigError, TacitError
 from tacit.net.in_process import InProcess
 from tacit.net.transport import Parcel
 from tacit.protocols.two_party.transfers import Choice, Pair, Tables, Transfers
-from tacit.protocols.two_party.transfers.kernels import SHORT, at_hand
+from tacit.protocols.two_party.transfers import transfers as of_transfers
+from tacit.protocols.two_party.transfers import ways as of_ways
+from tacit.protocols.two_party.transfers.kernels import SHORT, Reference, at_hand
 from tacit.protocols.two_party.transfers.transfers import MOST
 from tacit.protocols.two_party.transfers.ways import GROUP, LARGEST, PREPARED, SMALLEST
 from tacit.ring import kernels
@@ -117,15 +119,25 @@ def test_every_kind_of_transfer_fits_together(transfers: Transfers, sender: int)
     check_digits(transfers, sender, 100, 150)
 
 
+def test_machines_without_native_kernels_make_the_same(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (of_transfers, of_ways):
+        monkeypatch.setattr(module, "at_hand", Reference)
+    transfers = Transfers(session)
+
+    check_words(transfers, 0, 1000)
+    check_bits(transfers, 1, 1000, 3)
+    check_digits(transfers, 0, 1000, 2)
+
+
 def test_half_as_much_is_sent_in_the_short_form(session: Session) -> None:
     transfers = Transfers(session, SHORT)
 
     check_words(transfers, 0, 3000)
     check_digits(transfers, 1, 3000, 2)
     before = session.meter.cost
-    check_words(transfers, 0, 8 * GROUP)
+    check_words(transfers, 0, GROUP)
 
-    assert (session.meter.cost - before).prepared["bob"] == 15 * GROUP
+    assert (session.meter.cost - before).prepared["bob"] == 15 * GROUP // 8
 
 
 def test_directions_may_alternate(transfers: Transfers) -> None:
@@ -272,11 +284,13 @@ def test_both_directions_are_prepared_in_one_exchange(transfers: Transfers, sess
     assert len(transport.sent) == prepared == 2 + 2 + 2
 
 
-def test_no_hint_fills_the_memory(transfers: Transfers, session: Session) -> None:
-    transfers.prepare(10**9, 0)
+def test_no_hint_fills_the_memory(transfers: Transfers, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert PREPARED <= 1 << 22
+    monkeypatch.setattr(of_ways, "PREPARED", 1 << 16)
 
-    assert session.meter.cost.prepared["bob"] < 31 * (PREPARED + SMALLEST) // 8 + 600_000
-    assert transfers._ways.left(0) == PREPARED
+    transfers.prepare(10**9, 10**10)
+
+    assert [transfers._ways.left(sender) for sender in (0, 1)] == [1 << 16] * 2
     check_words(transfers, 0, 5000)
 
 

@@ -9,6 +9,7 @@
 
 #include "aes.hpp"
 #include "bits.hpp"
+#include "keystream.hpp"
 #include "module.hpp"
 #include "threads.hpp"
 
@@ -208,11 +209,13 @@ void add_leaves(const Leaves&, u64, u8 (*)[WIDTH], u8*) { throw std::logic_error
 void turn(const Rows&, u8*) { throw std::logic_error("no AES instructions"); }
 #endif
 
-inline void add(u8* to, const u8* a, const u8* b) {
+// to = a + bit b, in the same time whatever the bit is.
+inline void add(u8* to, const u8* a, const u8* b, u64 bit = 1) {
+    const u64 mask = 0 - bit;
     for (u64 at = 0; at < WIDTH; at += 8) {
         u64 x, y;
         std::memcpy(&x, a + at, 8), std::memcpy(&y, b + at, 8);
-        x ^= y;
+        x ^= y & mask;
         std::memcpy(to + at, &x, 8);
     }
 }
@@ -228,7 +231,7 @@ public:
     Trees(u64 levels, const u8* leaves, u64 bytes) : levels_(levels) {
         if (levels != 4 && levels != 8) refuse("trees of " + std::to_string(levels) + " levels");
         if (bytes != 16 * (trees() << levels)) refuse("another number of leaves than its trees have");
-        if (isa() == Isa::portable) throw std::logic_error("no AES instructions");
+        if (!KeyStream::available()) throw std::logic_error("no AES instructions");
         keys_.resize((trees() << levels) / LEAVES);
         for (u64 leaf = 0; leaf < bytes / 16; ++leaf)
             expand_key(leaves + 16 * leaf, keys_[leaf / LEAVES].rounds[leaf % LEAVES]);
@@ -266,8 +269,7 @@ public:
             for (u64 at = u64(begin); at < u64(end); at += CHUNK) {
                 fill<1>(block + at / 128, rows);
                 for (u64 row = levels_; row < ROWS; ++row)
-                    if (delta[row / 8] >> row % 8 & 1)
-                        add(rows.sums[row], rows.sums[row], sent + row_of(at, row / levels_));
+                    add(rows.sums[row], rows.sums[row], sent + row_of(at, row / levels_), delta[row / 8] >> row % 8 & 1);
                 turn(rows, q + 16 * at);
             }
             forget(&rows, sizeof rows);

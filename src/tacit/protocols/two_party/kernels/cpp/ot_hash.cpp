@@ -7,6 +7,7 @@
 
 #include "aes.hpp"
 #include "bits.hpp"
+#include "keystream.hpp"
 #include "module.hpp"
 #include "threads.hpp"
 
@@ -209,7 +210,7 @@ class Batches {
 public:
     Batches(const nb::bytes& master, u64 number) : number_(number) {
         if (master.size() != 16) refuse("a key that has not 16 bytes");
-        if (isa() == Isa::portable) throw std::logic_error("no AES instructions");
+        if (!KeyStream::available()) throw std::logic_error("no AES instructions");
         expand_key(reinterpret_cast<const u8*>(master.c_str()), master_.rounds);
     }
 
@@ -335,7 +336,7 @@ void encrypt_blocks(nb::bytes key, Memory x_at, Memory out_at) {
     const Block* x = reinterpret_cast<const Block*>(elements<u64>(x_at, 2 * n));
     Block* out = reinterpret_cast<Block*>(elements<u64>(out_at, 2 * n));
     if (key.size() != 16) refuse("a key that has not 16 bytes");
-    if (isa() == Isa::portable) throw std::logic_error("no AES instructions");
+    if (!KeyStream::available()) throw std::logic_error("no AES instructions");
     Keys keys;
     expand_key(reinterpret_cast<const u8*>(key.c_str()), keys.rounds);
     TACIT_HASH(hash, keys.rounds, x, Block{0, 0}, out, n);
