@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import tacit
+from tacit import sbom
 from tacit.cli.main import cli
 from tacit.errors import ConfigError
 from tacit.session.config import Config
@@ -111,6 +112,19 @@ def test_only_what_was_approved_is_imported_as_it_was_read(folder: Path) -> None
     for name in ("unused", "hidden"):
         with pytest.raises(ConfigError, match=f"the program imports .*{name}"):
             importlib.import_module(name)
+
+
+def test_a_bill_of_materials_lists_what_is_installed() -> None:
+    found = sbom.bill()
+
+    parts = {part["name"]: part for part in found["components"]}
+    assert {"torch", "cryptography", "numpy"} <= parts.keys()
+    assert not {"tacit", "python", "pytest"} & parts.keys()
+    assert parts["cryptography"]["purl"] == f"pkg:pypi/cryptography@{environment()['cryptography']}"
+    assert parts["cryptography"]["licenses"]
+    assert found["metadata"]["component"]["name"] == "tacit"
+    assert found == sbom.bill()
+    assert len(sbom.bill(["fhe"])["components"]) > len(parts)
 
 
 def test_a_dry_run_shows_what_to_agree_on(folder: Path, tmp_path: Path) -> None:

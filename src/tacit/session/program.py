@@ -100,8 +100,8 @@ def _files(root: Path, names: Sequence[str]) -> Iterator[Path]:
 # --- the environment -------------------------------------------------------------------------------------------------
 
 
-def environment() -> dict[str, str]:
-    """The versions of Python, of Tacit and of all packages that it needs."""
+def environment(extras: Sequence[str] = ()) -> dict[str, str]:
+    """The versions of Python, of Tacit and of all packages that it needs, and that extras of it do."""
     versions = {"python": platform.python_version()}
     waiting = ["tacit"]
     while waiting:
@@ -114,7 +114,8 @@ def environment() -> dict[str, str]:
             continue
         versions[name] = found.version
         for needed in found.requires or ():
-            if "extra ==" not in needed:
+            extra = re.search(r"extra == ['\"]([^'\"]+)", needed)
+            if extra is None or (name == "tacit" and extra[1] in extras):
                 waiting.append(re.split(r"[^A-Za-z0-9._-]", needed, maxsplit=1)[0])
     return dict(sorted(versions.items()))
 
