@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import tacit
 from tacit.protocols.two_party.lattice import Held
 from tacit.protocols.two_party.lattice.parameters import DEGREE, MATRIX, MATRIX_EXACT, SLOTS
 from tacit.ring import kernels
@@ -254,3 +255,40 @@ def test_small_products_of_a_batch_share_ciphertexts(pair: Pair) -> None:
     assert off(shares, wanted(kernels.matmul, x, y)) == 0
     apart = 18 * 2 * (MATRIX_EXACT.upload_bytes + MATRIX_EXACT.answer_bytes)
     assert pair.spent[1] < apart / 5
+
+
+def test_squares_have_one_term(pair: Pair) -> None:
+    x = held(300)
+
+    shares = pair.lattice.cross(x, x)
+
+    assert off(shares, wanted(torch.mul, x, x)) == 0
+    assert pair.spent[1] == 3 * (SLOTS.upload_bytes + 16 + SLOTS.answer_bytes)
+
+
+def test_the_weight_of_a_layer_is_encrypted_once() -> None:
+    with tacit.session(protocol="two-party") as session:
+        layer = torch.nn.Linear(40, 5)
+        weight = tacit.share(layer.weight.detach(), owner="bob")
+        spent = []
+        for _ in range(3):
+            x = torch.randn(2, 40)
+            before = session.meter.cost
+            z = torch.nn.functional.linear(tacit.share(x, owner="alice"), weight)
+            spent.append((session.meter.cost - before).rounds)
+            assert torch.allclose(tacit.reveal(z), x @ layer.weight.detach().T, atol=1e-2)
+
+    assert spent[1] == spent[2] == spent[0] - 1
+
+
+def test_a_weight_that_is_written_to_is_encrypted_again() -> None:
+    with tacit.session(protocol="two-party"):
+        x, first, second = torch.randn(3, 8), torch.randn(4, 8), torch.randn(4, 8)
+        weight = tacit.share(first, owner="bob")
+        data = tacit.share(x, owner="alice")
+        one = tacit.reveal(torch.nn.functional.linear(data, weight))
+        weight.copy_(tacit.share(second, owner="bob"))
+        other = tacit.reveal(torch.nn.functional.linear(data, weight))
+
+    assert torch.allclose(one, x @ first.T, atol=1e-2)
+    assert torch.allclose(other, x @ second.T, atol=1e-2)

@@ -59,8 +59,14 @@ class Halves(Content):
 
     @property
     def kept(self) -> dict[Any, Any]:
-        """What a protocol keeps with all of this storage until it is written to; of a view, nothing is kept."""
-        return {} if self._view else self._root.kept
+        """What a protocol keeps with these elements until anything of their storage is written to.
+
+        Views of the same elements in the same order are alike: a layer's weight is transposed at each use.
+        """
+        if not self._view:
+            return self._root.kept
+        here: dict[Any, Any] = self._root.kept.setdefault(("view", self.offset, self.shape, self.like.stride()), {})
+        return here
 
     # --- as PyTorch sees it ----------------------------------------------------------------------------------------
 

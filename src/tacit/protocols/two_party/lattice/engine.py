@@ -114,19 +114,22 @@ class Lattice:
         """Shares of x0 y1 + x1 y0, elementwise with broadcasting, for each hosted party.
 
         Shape: any two that broadcast.   Domain: all ring elements.   Error: exact.
-        Cost: 2 rounds and the one of `bit_product`, 144 bytes an element, or 90 if a factor has one owner.
+        Cost: 2 rounds and the one of `bit_product`, 144 bytes an element; 90 of squares, or if a factor has one owner.
         Reveals: nothing.
         """
         shape = broadcast(_shape(x), _shape(y))
         pairs = [side for side in (0, 1) if x.alone in (None, side) and y.alone in (None, 1 - side)]
         if not pairs:
             return [torch.zeros(shape, dtype=RING.dtype) for _ in self._session.party_indices]
+        square = x.cipher is y.cipher and len(pairs) == 2  # the same value: x0 x1 twice
+        pairs = pairs[:1] if square else pairs
         given: list[Tensor | None] = [None, None]
         for k, index in enumerate(self._session.party_indices):
             # x of party `side` meets y of the other
             factors = [x.parts[k] if index == side else y.parts[k] for side in pairs]
             given[index] = torch.stack([factor.expand(shape) for factor in factors])
-        return self.inner(given[0], given[1], shape, len(pairs), RING.bits, RING.bits)
+        shares = self.inner(given[0], given[1], shape, len(pairs), RING.bits, RING.bits)
+        return [share.mul_(2) for share in shares] if square else shares
 
     def _in_ring(self, shares: Sequence[Sequence[Tensor]], primes: Sequence[int]) -> list[Tensor]:
         """Shares modulo 2^64 from those modulo each prime."""
