@@ -5,6 +5,10 @@ short modulus, a fresh encryption of zero under the owner's public key is added.
 answer that travels, is a ring-LWE sample under a secret of the evaluator's, and pseudorandom to the owner of the key.
 Of the first component, the owner holds u and the evaluator the rest, for a u that both draw from a key stream of
 theirs: uniform, and drawn before, it says nothing; so no noise needs to be flooded, and nothing of it is sent.
+
+Where results are exact, the two ends must round alike. The evaluator sees whether its part lies so near to the middle
+between two roundings that noise decides, and answers again if so. That is how long an answer takes, less than once in
+2^30 coefficients, and it depends on the noise; nothing else does.
 """
 
 from __future__ import annotations
