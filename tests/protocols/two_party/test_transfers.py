@@ -119,6 +119,25 @@ def test_every_kind_of_transfer_fits_together(transfers: Transfers, sender: int)
     check_digits(transfers, sender, 100, 150)
 
 
+def test_threads_share_the_work(transfers: Transfers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+
+    check_words(transfers, 0, GROUP + 77)
+    check_bits(transfers, 1, GROUP + 77, 2)
+    check_digits(transfers, 1, GROUP // 4 + 77, 2)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_inference_mode_may_come_and_go(transfers: Transfers, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+
+    for inference in (True, False, True, False):
+        with torch.inference_mode(inference):
+            check_words(transfers, 0, 5000)
+            check_bits(transfers, 1, GROUP, 1)
+            check_digits(transfers, 1, GROUP // 4, 1)
+
+
 def test_machines_without_native_kernels_make_the_same(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (of_transfers, of_ways):
         monkeypatch.setattr(module, "at_hand", Reference)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -137,18 +138,10 @@ class Ways:
         way, names, transport = self._ways[sender], self._session.parties, self._session.transport
         block, travelling = way.next_blocks(count), (names[1 - sender], names[sender])
         for end in sorted(way.ends, key=lambda end: end.sends):
-            place = way.ends.index(end)
-            travels, choice = self._travelling(count), space((0 if end.sends else size,), torch.uint8)
-            blocks = space((size, 2), torch.int64)
+            travels = self._travelling(count)
             if end.sends:
                 transport.receive(Parcel(*travelling, travels))
-            for at in range(0, count, size):
-                part = travels[at // CHUNK : (at + size) // CHUNK]
-                if end.sends:
-                    end.trees.send(end.delta, block + at // BLOCK, part, blocks)
-                else:
-                    end.trees.receive(block + at // BLOCK, blocks, choice, part)
-                use(place, at, Raw(blocks, end.delta, None if end.sends else choice))
+            _used(end, way.ends.index(end), block, travels, size, use)
             if not end.sends:
                 transport.send(Parcel(*travelling, travels))
         way.used = True
@@ -241,6 +234,30 @@ class Ways:
     def _travelling(self, count: int) -> Tensor:
         """Memory for what the receiver of so many transfers sends."""
         return space((count // CHUNK, self._form.trees - 1, CHUNK // 8), torch.uint8)
+
+
+def _used(end: _End, place: int, block: int, travels: Tensor, size: int, use: Callable[[int, int, Raw], None]) -> None:
+    """Make the transfers of one end piece by piece, and use each up before the next; on threads, if there are some."""
+    inference = torch.is_inference_mode_enabled()  # which each thread has its own
+
+    def some(pieces: range) -> None:
+        with torch.inference_mode(inference):
+            blocks, choice = space((size, 2), torch.int64), space((0 if end.sends else size,), torch.uint8)
+            for at in pieces:
+                part = travels[at // CHUNK : (at + size) // CHUNK]
+                if end.sends:
+                    end.trees.send(end.delta, block + at // BLOCK, part, blocks)
+                else:
+                    end.trees.receive(block + at // BLOCK, blocks, choice, part)
+                use(place, at, Raw(blocks, end.delta, None if end.sends else choice))
+
+    pieces = range(0, CHUNK * travels.shape[0], size)
+    threads = min(torch.get_num_threads(), len(pieces))
+    if threads <= 1:
+        some(pieces)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(some, (pieces[k::threads] for k in range(threads))))
 
 
 def _choosing(form: Form, party: int) -> tuple[bytes, base.Chooser]:
