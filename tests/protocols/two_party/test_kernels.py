@@ -79,6 +79,15 @@ def test_digits_and_tables(n: int) -> None:
     assert torch.equal(NATIVE.read_tables(message, u, pad), REFERENCE.read_tables(message, u, pad))
 
 
+@pytest.mark.parametrize("n", [0, 1, 63, 130])
+def test_words_of_messages_of_two_bits(n: int) -> None:
+    pads = torch.randint(-(2**31), 2**31, (32, n), dtype=torch.int32)
+    pad = torch.randint(0, 4, (32, n), dtype=torch.uint8)
+
+    assert torch.equal(NATIVE.joined_pads(pads), REFERENCE.joined_pads(pads))
+    assert torch.equal(NATIVE.joined_pad(pad), REFERENCE.joined_pad(pad))
+
+
 def test_tensors_that_do_not_fit_each_other_are_refused() -> None:
     with pytest.raises(ValueError, match="elements in the place of"):
         NATIVE.open_digits(ring(8), torch.zeros(8, dtype=torch.uint8))

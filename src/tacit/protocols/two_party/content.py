@@ -65,6 +65,8 @@ class Halves(Content):
         """
         if not self._view:
             return self._root.kept
+        if self.like.untyped_storage().data_ptr() != self._root.parts[0].untyped_storage().data_ptr():
+            return {}  # a copy that was taken for a view
         here: dict[Any, Any] = self._root.kept.setdefault(("view", self.offset, self.shape, self.like.stride()), {})
         return here
 

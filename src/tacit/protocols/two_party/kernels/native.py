@@ -54,6 +54,18 @@ class Native(Reference, native.Native):
         _native.quotient(memory(x), m, carried, constant & UNSIGNED, up, memory(out), torch.get_num_threads())
         return out
 
+    def joined_pad(self, pad: Tensor) -> Tensor:
+        """Words of 32 messages of two bits: see `Reference`."""
+        out = space((pad.shape[1],), RING.dtype)
+        _native.joined_pad(memory(pad, torch.uint8), memory(out), torch.get_num_threads())
+        return out
+
+    def joined_pads(self, pads: Tensor) -> Tensor:
+        """Words of 32 messages of two bits, for 16 entries: see `Reference`."""
+        out = space((DIGITS, pads.shape[1]), RING.dtype)
+        _native.joined_pads(memory(pads, torch.int32), memory(out), torch.get_num_threads())
+        return out
+
     def open_digits(self, x: Tensor, choice: Tensor) -> tuple[Tensor, Tensor]:
         """R's digits and what it opens of them: see `Reference`."""
         u, d = space((DIGITS * x.numel(),), torch.uint8), space((DIGITS * x.numel() // 2,), torch.uint8)

@@ -8,6 +8,7 @@ namespace tacit {
 namespace {
 
 constexpr u64 DIGITS = 16;          // of 4 bits in the low 63 bits, the last one of 3
+constexpr u64 WORD = 32;            // messages of 2 bits that make a ring element
 constexpr u64 BLOCK = 64;           // elements at a time: one word of a plane
 constexpr u64 TOP = u64{1} << 63;
 constexpr double GRAIN = 1 << 13;   // elements that a thread should have at least
@@ -84,7 +85,23 @@ void read_tables(Memory message_at, Memory u_at, Memory pad_at, Memory planes_at
     by_blocks(n, threads, [&](u64 begin, u64 end) { TACIT_CALL(read_tables, message, u, pad, planes, n, begin, end) });
 }
 
+void joined_pad(Memory pad_at, Memory out_at, int threads) {
+    const u64 n = size(out_at);
+    const u8* pad = elements<u8>(pad_at, WORD * n);
+    u64* out = elements<u64>(out_at, n);
+    by_blocks(n, threads, [&](u64 begin, u64 end) { TACIT_CALL(joined_pad, pad, out, n, begin, end) });
+}
+
+void joined_pads(Memory pads_at, Memory out_at, int threads) {
+    const u64 n = size(out_at) / DIGITS;
+    const u32* pads = elements<u32>(pads_at, WORD * n);
+    u64* out = elements<u64>(out_at, DIGITS * n);
+    by_blocks(n, threads, [&](u64 begin, u64 end) { TACIT_CALL(joined_pads, pads, out, n, begin, end) });
+}
+
 const Adds names([](nb::module_& m) {
+    m.def("joined_pad", &joined_pad, Unlocked());
+    m.def("joined_pads", &joined_pads, Unlocked());
     m.def("open_digits", &open_digits, Unlocked());
     m.def("send_tables", &send_tables, Unlocked());
     m.def("read_tables", &read_tables, Unlocked());

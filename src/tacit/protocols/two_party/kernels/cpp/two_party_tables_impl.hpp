@@ -61,3 +61,21 @@ inline void read_tables(const u32* message, const u8* u, const u8* pad, Planes p
         }
     }
 }
+
+inline void joined_pad(const u8* pad, u64* out, u64 n, u64 begin, u64 end) {
+    for (u64 i = begin; i < end; ++i) out[i] = 0;
+    for (u64 k = 0; k < WORD; ++k)
+        for (u64 i = begin; i < end; ++i) out[i] |= u64{pad[k * n + i]} << 2 * k;
+}
+
+inline void joined_pads(const u32* pads, u64* out, u64 n, u64 begin, u64 end) {
+    for (u64 start = begin; start < end; start += BLOCK) {
+        const u64 stop = end - start < BLOCK ? end : start + BLOCK;
+        for (u64 j = 0; j < DIGITS; ++j) {
+            u64* row = out + j * n;
+            for (u64 i = start; i < stop; ++i) row[i] = 0;
+            for (u64 k = 0; k < WORD; ++k)
+                for (u64 i = start; i < stop; ++i) row[i] |= u64{pads[k * n + i] >> 2 * j & 3} << 2 * k;
+        }
+    }
+}
