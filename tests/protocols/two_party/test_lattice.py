@@ -11,6 +11,7 @@ from torch import Tensor
 
 import tacit
 from tacit.protocols.two_party.lattice import Held
+from tacit.protocols.two_party.lattice.keeper import Keeper
 from tacit.protocols.two_party.lattice.parameters import DEGREE, MATRIX, MATRIX_EXACT, SLOTS
 from tacit.ring import kernels
 from tacit.ring.convolution import Convolve, InputGradient, WeightGradient
@@ -292,3 +293,31 @@ def test_a_weight_that_is_written_to_is_encrypted_again() -> None:
 
     assert torch.allclose(one, x @ first.T, atol=1e-2)
     assert torch.allclose(other, x @ second.T, atol=1e-2)
+
+
+def test_ciphertexts_that_find_no_room_go_the_oldest_first(pair: Pair) -> None:
+    pair.lattice._keeper = Keeper(2 * 8 * 2 * 3 * DEGREE)  # of two ciphertexts
+
+    def rounds(weight: Held) -> int:
+        before, x = pair.spent[0], held(1, 40, alone=0)
+        shares = pair.lattice.bilinear(x, weight, kernels.matmul, exact=False)
+        assert off(shares, wanted(kernels.matmul, x, weight)) <= UNITS
+        return pair.spent[0] - before
+
+    one, two, three = (held(40, 50, alone=1) for _ in range(3))
+    assert [rounds(w) for w in (one, two, one, three)] == [2, 2, 1, 2]
+    assert [rounds(w) for w in (one, three, two)] == [1, 1, 2]
+    assert rounds(one) == 2
+
+
+def test_what_has_been_forgotten_is_encrypted_again(pair: Pair) -> None:
+    """As values are written to, of which the engine hears nothing else."""
+    weight = held(40, 50, alone=1)
+    for _ in range(2):
+        x = held(1, 40, alone=0)
+        assert (
+            off(pair.lattice.bilinear(x, weight, kernels.matmul, exact=False), wanted(kernels.matmul, x, weight))
+            <= UNITS
+        )
+        weight.cipher.clear()
+        weight.parts[1].copy_(ring(40, 50))

@@ -12,6 +12,7 @@ from torch import Tensor
 from tacit.protocols.two_party.lattice.cipher import Ciphers
 from tacit.protocols.two_party.lattice.forms import Grouped, Products
 from tacit.protocols.two_party.lattice.hops import Hop
+from tacit.protocols.two_party.lattice.keeper import Keeper
 from tacit.protocols.two_party.lattice.matrices import Operand, choose, run
 from tacit.protocols.two_party.lattice.packing import grouping
 from tacit.protocols.two_party.lattice.parameters import MATRIX, MATRIX_EXACT
@@ -46,6 +47,7 @@ class Lattice:
         self._session = session
         self._bit_product = bit_product
         self._ciphers = Ciphers(session)
+        self._keeper = Keeper()
 
     def bilinear(self, x: Held, y: Held, op: Bilinear, *, exact: bool) -> list[Tensor]:
         """Shares of op(x0, y1) + op(x1, y0), one for each hosted party; without `exact`, off by some units of 2^-64.
@@ -67,7 +69,7 @@ class Lattice:
         left = self._operands(x, [groups.left(some) for some in lefts], tags[0])
         right = self._operands(y, [groups.right(some) for some in rights], tags[1])
         jobs = [[choose(*pair, side, parameters) for pair in zip(left, right, strict=True)] for side in sides]
-        run(self._ciphers, (Hop(self._session), Hop(self._session)), [job for row in jobs for job in row])
+        run(self._ciphers, self._keeper, (Hop(self._session), Hop(self._session)), [job for row in jobs for job in row])
         shares = []
         for index in self._session.party_indices:
             some = [groups.apart([job.share(self._ciphers, index) for job in row]) for row in jobs]

@@ -16,6 +16,7 @@ from torch import Tensor
 from tacit.protocols.two_party.lattice import kernels
 from tacit.protocols.two_party.lattice.cipher import Ciphers
 from tacit.protocols.two_party.lattice.hops import Hop
+from tacit.protocols.two_party.lattice.keeper import LARGEST_BYTES, Keeper
 from tacit.protocols.two_party.lattice.packing import Plan, plan
 from tacit.protocols.two_party.lattice.parameters import DEGREE, Parameters
 from tacit.ring.ring import RING
@@ -98,11 +99,11 @@ class Job:
     """X Y for an X of one party, encrypted, and a Y of the other. `flipped` says that (X Y)ᵀ is wanted."""
 
     def __init__(
-        self, owner: int, x: Operand, y: Operand, plan: Plan, parameters: Parameters, *, flipped: bool
+        self, owner: int, x: Operand, y: Operand, plan: Plan, parameters: Parameters, *, flipped: bool, keeps: bool
     ) -> None:
         self.owner, self.x, self.y, self.plan, self.parameters = owner, x, y, plan, parameters
         self.flipped = flipped
-        self._keeps = x.uses(y) > 1
+        self._keeps = keeps
         self._kept = x.kept(owner, parameters)
         self._bands: list[list[_Chunk]] = []
         self._shares: list[Tensor] = []
@@ -120,25 +121,24 @@ class Job:
             return
         part, p = self.x.parts[self.owner], self.parameters
         for band in self.plan.bands():
-            messages = self.plan.left(part, band) if part is not None and ciphers.hosts(self.owner) else None
             row = []
             for chunk in self.plan.chunks(band):
                 shape = len(band), len(chunk)
                 data = None
-                if messages is not None:
-                    some = messages[:, chunk.start : chunk.stop].reshape(-1, DEGREE)
-                    data = ciphers.encrypted(self.owner, p, some)
+                if part is not None:
+                    messages = self.plan.left(part, band, chunk).flatten(0, 1)
+                    data = ciphers.encrypted(self.owner, p, messages)
                 arrival = hop.move(self.owner, ciphers.size(p, shape[0] * shape[1]), data)
                 if arrival is not None:
                     row.append(_Chunk(arrival, shape))
             self._bands.append(row)
 
-    def answer(self, ciphers: Ciphers, hop: Hop) -> None:
+    def answer(self, ciphers: Ciphers, hop: Hop, keeper: Keeper) -> None:
         """Multiply, and send answers."""
         p, plan, evaluator = self.parameters, self.plan, 1 - self.owner
         positions = plan.positions().view(-1)
         margin = p.margin(plan.terms(), RING.bits, 0) if p.exact else 0
-        part = self.y.parts[evaluator] if ciphers.hosts(evaluator) else None
+        part = self.y.parts[evaluator]
         y = None if part is None else plan.right(part)
         bands = self._kept.bands if self._kept is not None else self._bands
         for at, band in enumerate(plan.bands()):
@@ -152,10 +152,13 @@ class Job:
                 arrival = hop.move(evaluator, len(band) * len(span) * p.answer_bytes, data)
                 if arrival is not None:
                     self._answers.append(arrival.view(-1, p.answer_bytes))
-        if self._kept is None and self._keeps:
-            here = self._bands if ciphers.hosts(evaluator) else None
-            self.x.cipher[self.x.key(self.owner, p)] = _Kept((plan.mw, plan.kw), plan.strided, here)
         self._bands = []
+        if self._kept is not None:
+            keeper.used(self.x.cipher, self.x.key(self.owner, p))
+        elif self._keeps:
+            here = bands if ciphers.hosts(evaluator) else None
+            kept = _Kept((plan.mw, plan.kw), plan.strided, here)
+            keeper.put(self.x.cipher, self.x.key(self.owner, p), kept, _kept_bytes(plan, p))
 
     def share(self, ciphers: Ciphers, index: int) -> Tensor:
         """A party's share of the product."""
@@ -170,7 +173,7 @@ class Job:
         """The sums of products for a band and a span: [rows · columns, 2, primes, N]."""
         plan, primes = self.plan, self.parameters.primes
         a, b, _ = plan.grid
-        keep = a * b <= EXPANDED and (self._keeps or len(plan.spans(band)) > 1)
+        keep = a * b <= EXPANDED and (self._keeps or self._kept is not None or len(plan.spans(band)) > 1)
         shape = (len(band), len(span)) if plan.strided else (len(span), len(band))
         sums = torch.zeros(*shape, 2, primes, DEGREE, dtype=torch.int64)
         for chunk, held in zip(plan.chunks(band), row, strict=True):
@@ -189,14 +192,27 @@ def choose(x: Operand, y: Operand, left: int, parameters: Parameters) -> Job:
     found: list[tuple[float, Job]] = []
     for owner, one, other in ((left, x, y), (1 - left, y.turned, x.turned)):
         kept = one.kept(owner, parameters)
-        upload = 0.0 if kept is not None else 1 / one.uses(other)
-        block = None if kept is None else (*kept.block, kept.strided)
-        cost, best = plan(*one.shape, other.shape[1], parameters, upload, block)
-        found.append((cost, Job(owner, one, other, best, parameters, flipped=owner != left)))
+        shape = *one.shape, other.shape[1]
+        if kept is not None:
+            cost, best = plan(*shape, parameters, 0.0, (*kept.block, kept.strided))
+        else:
+            cost, best = plan(*shape, parameters, 1 / one.uses(other))
+        keeps = kept is None and one.uses(other) > 1
+        if keeps and _kept_bytes(best, parameters) > LARGEST_BYTES:
+            keeps = False
+            cost, best = plan(*shape, parameters, 1.0)
+        found.append((cost, Job(owner, one, other, best, parameters, flipped=owner != left, keeps=keeps)))
     return min(found, key=lambda each: each[0])[1]
 
 
-def run(ciphers: Ciphers, hops: Sequence[Hop], jobs: Sequence[Job]) -> None:
+def _kept_bytes(plan: Plan, parameters: Parameters) -> int:
+    """What the ciphertexts of an operand take at the evaluator."""
+    a, b, _ = plan.grid
+    ready = 2 * parameters.primes * DEGREE * RING.bytes
+    return a * b * (ready if a * b <= EXPANDED else parameters.upload_bytes)
+
+
+def run(ciphers: Ciphers, keeper: Keeper, hops: Sequence[Hop], jobs: Sequence[Job]) -> None:
     """Both hops of some jobs."""
     ciphers.begin()
     upload, answer = hops
@@ -204,5 +220,5 @@ def run(ciphers: Ciphers, hops: Sequence[Hop], jobs: Sequence[Job]) -> None:
         job.upload(ciphers, upload)
     upload.done()
     for job in jobs:
-        job.answer(ciphers, answer)
+        job.answer(ciphers, answer, keeper)
     answer.done()

@@ -88,15 +88,21 @@ class Plan(NamedTuple):
         """Coefficients of plaintexts that the noise of a result is summed over."""
         return self.grid[1] * self.kw * self.nw
 
+    @property
+    def across(self) -> int:
+        """Columns of a block that results are wanted of."""
+        return min(self.nw, self.columns)
+
     def positions(self) -> Tensor:
-        """Where results stand: [nw, mw]."""
-        column, row = torch.arange(self.nw).view(-1, 1), torch.arange(self.mw)
+        """Where results stand: [across, mw]."""
+        column, row = torch.arange(self.across).view(-1, 1), torch.arange(self.mw)
         return (column * self.run + row * self.kw + self.kw - 1).contiguous()
 
-    def left(self, x: Tensor, band: range) -> Tensor:
-        """[rows, inner] -> messages [a, b, N] of a band."""
-        a, b = len(band), self.grid[1]
-        some = _padded(x[band.start * self.mw : band.stop * self.mw], a * self.mw, b * self.kw)
+    def left(self, x: Tensor, band: range, chunk: range) -> Tensor:
+        """[rows, inner] -> messages [a, b, N] of a band and a chunk."""
+        a, b = len(band), len(chunk)
+        some = x[band.start * self.mw : band.stop * self.mw, chunk.start * self.kw : chunk.stop * self.kw]
+        some = _padded(some, a * self.mw, b * self.kw)
         blocks = some.view(a, self.mw, b, self.kw).permute(0, 2, 1, 3).flip(-1)
         return _filled(blocks.reshape(a, b, -1))
 
@@ -112,12 +118,12 @@ class Plan(NamedTuple):
         return _filled(out.view(len(y), -1))
 
     def joined(self, shares: Sequence[Tensor]) -> Tensor:
-        """Shares [blocks, nw mw] of each band and span, in their order -> [rows, columns]."""
+        """Shares [blocks, across mw] of each band and span, in their order -> [rows, columns]."""
         pieces, rows = iter(shares), []
         for band in self.bands():
             along = []
             for span in self.spans(band):
-                piece = next(pieces).view(len(band), len(span), self.nw, self.mw)
+                piece = next(pieces).view(len(band), len(span), self.across, self.mw)
                 along.append(piece.permute(0, 3, 1, 2).reshape(len(band) * self.mw, -1))
             rows.append(torch.cat(along, 1))
         return torch.cat(rows)[: self.rows, : self.columns]
