@@ -13,7 +13,7 @@ from torch import Tensor
 from tacit.errors import ConfigError, TacitError
 from tacit.net.in_process import InProcess
 from tacit.net.transport import Parcel
-from tacit.protocols.two_party.transfers import Choice, Pair, Tables, Transfers
+from tacit.protocols.two_party.transfers import Choice, Digits, Pair, Planes, Tables, Transfers, Words
 from tacit.protocols.two_party.transfers import transfers as of_transfers
 from tacit.protocols.two_party.transfers import ways as of_ways
 from tacit.protocols.two_party.transfers.kernels import SHORT, Reference, at_hand
@@ -66,7 +66,11 @@ def split(entries: list[Pair | Choice | Tables], sender: int) -> tuple[Pair | Ta
 
 
 def check_words(transfers: Transfers, sender: int, count: int) -> tuple[Pair, Choice]:
-    has, got = split(transfers.words(sender, count), sender)
+    return fit_words(transfers.words(sender, count), sender, count)
+
+
+def fit_words(entries: list[Words], sender: int, count: int) -> tuple[Pair, Choice]:
+    has, got = split(entries, sender)
     assert isinstance(has, Pair)
     assert [t.dtype for t in (*has, *got)] == [torch.int64, torch.int64, torch.uint8, torch.int64]
     assert all(t.shape == (count,) for t in (*has, *got))
@@ -81,7 +85,11 @@ def unpacked(planes: Tensor, count: int) -> Tensor:
 
 
 def check_bits(transfers: Transfers, sender: int, count: int, width: int) -> None:
-    has, got = split(transfers.bits(sender, count, width), sender)
+    fit_bits(transfers.bits(sender, count, width), sender, count, width)
+
+
+def fit_bits(entries: list[Planes], sender: int, count: int, width: int) -> None:
+    has, got = split(entries, sender)
     assert isinstance(has, Pair)
     size = (count + 7) // 8
     assert [t.shape for t in (*has, *got)] == [(width, size), (width, size), (size,), (width, size)]
@@ -90,7 +98,11 @@ def check_bits(transfers: Transfers, sender: int, count: int, width: int) -> Non
 
 
 def check_digits(transfers: Transfers, sender: int, count: int, tables: int) -> tuple[Tables, Choice]:
-    has, got = split(transfers.digits(sender, count, tables), sender)
+    return fit_digits(transfers.digits(sender, count, tables), sender, count, tables)
+
+
+def fit_digits(entries: list[Digits], sender: int, count: int, tables: int) -> tuple[Tables, Choice]:
+    has, got = split(entries, sender)
     assert isinstance(has, Tables)
     assert [t.dtype for t in (*has, *got)] == [torch.int32, torch.uint8, torch.uint8]
     assert [t.shape for t in (*has, *got)] == [(tables, count), (count,), (tables, count)]
@@ -157,6 +169,21 @@ def test_half_as_much_is_sent_in_the_short_form(session: Session) -> None:
     check_words(transfers, 0, GROUP)
 
     assert (session.meter.cost - before).prepared["bob"] == 15 * GROUP // 8
+
+
+def test_orders_of_both_directions_are_filled_together(transfers: Transfers, session: Session) -> None:
+    for counts in ((5, 700), (2 * GROUP + 99, 3 * GROUP), (0, GROUP), (0, 0), (100, GROUP + 1)):
+        words = [transfers.order_words(sender, count) for sender, count in enumerate(counts)]
+        bits = [transfers.order_bits(sender, count, 2) for sender, count in enumerate(counts)]
+        digits = [transfers.order_digits(sender, count // 4, 2) for sender, count in enumerate(counts)]
+        transfers.make([*words, *bits, *digits])
+
+        for sender, count in enumerate(counts):
+            fit_words(words[sender].entries, sender, count)
+            fit_bits(bits[sender].entries, sender, count, 2)
+            fit_digits(digits[sender].entries, sender, count // 4, 2)
+    with pytest.raises(ValueError, match="filled once"):
+        transfers.make(words)
 
 
 def test_directions_may_alternate(transfers: Transfers) -> None:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tacit.protocols.two_party.transfers.transfers import Choice, Digits, Pair, Planes, Tables, Transfers, Words
+from tacit.protocols.two_party.transfers.transfers import Choice, Digits, Order, Pair, Planes, Tables, Transfers, Words
 
-__all__ = ["Choice", "Digits", "Pair", "Planes", "Tables", "Transfers", "Words"]
+__all__ = ["Choice", "Digits", "Order", "Pair", "Planes", "Tables", "Transfers", "Words"]

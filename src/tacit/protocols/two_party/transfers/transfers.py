@@ -6,21 +6,21 @@ end (`ways`): the receiver sends 31 bits for each transfer. A transfer is hashed
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 from tacit.errors import ConfigError, TacitError
 from tacit.protocols.two_party.transfers.kernels import BATCH, QUICK, SIDE_BY_SIDE, Form, at_hand
-from tacit.protocols.two_party.transfers.ways import GROUP, NO_DELTA, Raw, Ways
+from tacit.protocols.two_party.transfers.ways import GROUP, NO_DELTA, Fresh, Raw, Ways
 from tacit.ring.kernels import on
 from tacit.ring.memory import space
 from tacit.ring.prg import derive_key
 from tacit.session.session import Session
 
-__all__ = ["Choice", "Digits", "Pair", "Planes", "Tables", "Transfers", "Words"]
+__all__ = ["Choice", "Digits", "Order", "Pair", "Planes", "Tables", "Transfers", "Words"]
 
 MOST = 1 << 34
 """Transfers, or entries of tables, in one call at most. A slip of the pen asks for more; so many words take 128 GB."""
@@ -61,6 +61,41 @@ Use: TypeAlias = Callable[[int, Raw, int, int], None]
 """Called with the place of an entry, transfers of its end, their first item, and the number of its hash key."""
 
 
+E = TypeVar("E")
+
+
+class Order(Generic[E]):
+    """Transfers that are wanted for one use: `entries`, one for each party hosted here, are filled by `make`."""
+
+    def __init__(self, sender: int, count: int, entries: list[E], use: Use, each: int = 1, keys: int = 1) -> None:
+        self.sender, self.count, self.entries = sender, count, entries
+        self.each, self.keys = each, keys
+        """Transfers of an item, and keys of the hash for a batch of items."""
+        self.first = 0
+        """The first item that is not filled."""
+        self.start: int | None = None
+        self._use = use
+
+    @property
+    def done(self) -> bool:
+        """Whether all is filled."""
+        return self.first >= self.count and (self.count > 0 or self.start is not None)
+
+    @property
+    def rest(self) -> int:
+        """Transfers that it still takes."""
+        return self.each * (self.count - self.first)
+
+    def use_at(self, first: int, start: int) -> Callable[[int, int, Raw], None]:
+        """How to use transfers that are for the items from `first` on."""
+
+        def use(place: int, at: int, raw: Raw) -> None:
+            item = first + at // self.each
+            self._use(place, raw, item, start + item // BATCH * self.keys)
+
+        return use
+
+
 class Transfers:
     """Random oblivious transfers between the two parties of a session, in either direction.
 
@@ -92,14 +127,56 @@ class Transfers:
 
         Cost: a transfer each.
         """
+        return self._made(self.order_words(sender, count))
+
+    def bits(self, sender: int, count: int, width: int) -> list[Planes]:
+        """Messages of 1 to 8 bits, as planes in the order of `pack_bits`; padding bits of the last byte are anything.
+
+        Pair of uint8 [width, ceil(count / 8)] each; Choice of uint8 [ceil(count / 8)] and [width, ceil(count / 8)].
+        Cost: a transfer each.
+        """
+        return self._made(self.order_bits(sender, count, width))
+
+    def digits(self, sender: int, count: int, tables: int) -> list[Digits]:
+        """One of 16 messages of two bits, for `tables` tables side by side under one choice.
+
+        Tables of int32 [tables, count]; Choice of uint8 [count], 0 to 15, and uint8 [tables, count] of two bits.
+        Cost: four transfers each.
+        """
+        return self._made(self.order_digits(sender, count, tables))
+
+    def make(self, orders: Sequence[Order[Any]]) -> None:
+        """Fill the entries of orders: what they take travels both ways at once, if they have senders of both sides.
+
+        Orders are made by the methods below, which do nothing else, and are made once.
+        """
+        for order in orders:
+            self._check(order.sender, order.count)
+            if order.done:
+                raise ValueError("an order is filled once: order anew")
+        self._broken_off = True
+        queues = [[order for order in orders if order.sender == sender] for sender in (0, 1)]
+        while any(queues):
+            heads = [queue[0] for queue in queues if queue]
+            large = [self._large(order) for order in heads]
+            if any(large):
+                self._fill_fresh([order for order, is_large in zip(heads, large, strict=True) if is_large])
+            else:
+                for order in heads:
+                    self._fill(order)
+            queues = [[order for order in queue if not order.done] for queue in queues]
+        self._broken_off = False
+
+    def order_words(self, sender: int, count: int) -> Order[Words]:
+        """What `words` makes, to be made together with others."""
         self._check(sender, count)
-        outs: list[Words] = [
+        entries: list[Words] = [
             Pair(_int64(count), _int64(count)) if party == sender else Choice(_uint8(count), _int64(count))
             for party in self._session.party_indices
         ]
 
         def use(place: int, raw: Raw, first: int, number: int) -> None:
-            out, key = outs[place], self._key(sender)
+            out, key = entries[place], self._key(sender)
             if isinstance(out, Pair):
                 at_hand().words(key, number, raw.blocks, NO_DELTA, out.zero, first)
                 at_hand().words(key, number, raw.blocks, raw.delta, out.one, first)
@@ -108,20 +185,15 @@ class Transfers:
                 choice = _chosen(raw)
                 out.choice[first : first + choice.numel()] = choice
 
-        self._use(sender, count, use)
-        return outs
+        return Order(sender, count, entries, use)
 
-    def bits(self, sender: int, count: int, width: int) -> list[Planes]:
-        """Messages of 1 to 8 bits, as planes in the order of `pack_bits`; padding bits of the last byte are anything.
-
-        Pair of uint8 [width, ceil(count / 8)] each; Choice of uint8 [ceil(count / 8)] and [width, ceil(count / 8)].
-        Cost: a transfer each.
-        """
+    def order_bits(self, sender: int, count: int, width: int) -> Order[Planes]:
+        """What `bits` makes, to be made together with others."""
         self._check(sender, count)
         if not 1 <= width <= WIDTH:
             raise ValueError(f"messages have 1 to {WIDTH} bits, not {width}: take `words` for longer ones")
         plane = (count + 7) // 8
-        outs: list[Planes] = [
+        entries: list[Planes] = [
             Pair(_uint8(width, plane), _uint8(width, plane))
             if party == sender
             else Choice(_uint8(plane), _uint8(width, plane))
@@ -129,7 +201,7 @@ class Transfers:
         ]
 
         def use(place: int, raw: Raw, first: int, number: int) -> None:
-            out, key = outs[place], self._key(sender)
+            out, key = entries[place], self._key(sender)
             if isinstance(out, Pair):
                 at_hand().bits(key, number, raw.blocks, NO_DELTA, width, out.zero, first)
                 at_hand().bits(key, number, raw.blocks, raw.delta, width, out.one, first)
@@ -138,25 +210,20 @@ class Transfers:
                 choice = on(out.choice).pack_bits(_chosen(raw))
                 out.choice[first // 8 : first // 8 + choice.numel()] = choice
 
-        self._use(sender, count, use)
-        return outs
+        return Order(sender, count, entries, use)
 
-    def digits(self, sender: int, count: int, tables: int) -> list[Digits]:
-        """One of 16 messages of two bits, for `tables` tables side by side under one choice.
-
-        Tables of int32 [tables, count]; Choice of uint8 [count], 0 to 15, and uint8 [tables, count] of two bits.
-        Cost: four transfers each.
-        """
+    def order_digits(self, sender: int, count: int, tables: int) -> Order[Digits]:
+        """What `digits` makes, to be made together with others."""
         self._check(sender, count)
         if not 1 <= tables <= MOST or tables * count > MOST:
             raise ValueError(f"at most {MOST} entries are made in one call, not {count} for {tables} tables")
-        outs: list[Digits] = [
+        entries: list[Digits] = [
             Tables(_int32(tables, count)) if party == sender else Choice(_uint8(count), _uint8(tables, count))
             for party in self._session.party_indices
         ]
 
         def use(place: int, raw: Raw, first: int, number: int) -> None:
-            out, key = outs[place], self._key(sender)
+            out, key = entries[place], self._key(sender)
             if isinstance(out, Tables):
                 at_hand().tables(key, number, raw.blocks, raw.delta, tables, out.pads, first)
             else:
@@ -164,8 +231,7 @@ class Transfers:
                 size = raw.blocks.shape[0] // LEVELS
                 out.choice[first : first + size] = _numbers(_chosen(raw).view(LEVELS, size))
 
-        self._use(sender, count, use, LEVELS, (tables + SIDE_BY_SIDE - 1) // SIDE_BY_SIDE)
-        return outs
+        return Order(sender, count, entries, use, LEVELS, (tables + SIDE_BY_SIDE - 1) // SIDE_BY_SIDE)
 
     def prepare(self, zero_sends: int, one_sends: int) -> None:
         """Make transfers that will be used soon, of both directions in one exchange; a hint, which may do less.
@@ -188,28 +254,38 @@ class Transfers:
         if not 0 <= count <= MOST:
             raise ValueError(f"at most {MOST} transfers are made in one call, not {count}")
 
-    def _use(self, sender: int, count: int, use: Use, each: int = 1, keys: int = 1) -> None:
-        """Have so many items, of `each` transfers, made and used up in pieces, with `keys` keys of the hash a batch."""
-        start = self._numbers[sender]
-        self._numbers[sender] += (count + BATCH - 1) // BATCH * keys
-        first = 0
+    def _made(self, order: Order[E]) -> list[E]:
+        self.make([order])
+        return order.entries
 
-        def use_from(place: int, at: int, raw: Raw) -> None:
-            item = first + at // each
-            use(place, raw, item, start + item // BATCH * keys)
+    def _large(self, order: Order[Any]) -> bool:
+        """Whether what is left of an order is made past the stock."""
+        return order.rest >= GROUP and self._ways.left(order.sender) < PIECE
 
-        self._broken_off = True
-        while first < count:
-            rest, left = each * (count - first), self._ways.left(sender)
-            if rest >= GROUP and left < PIECE:
-                size = min(rest // PIECE * PIECE, GROUP)
-                self._ways.fresh(sender, size, PIECE, use_from)
-            else:
-                size = min(rest, PIECE)
-                for place, raw in enumerate(self._ways.take(sender, size)):
-                    use_from(place, 0, raw)
-            first += size // each
-        self._broken_off = False
+    def _fill_fresh(self, orders: Sequence[Order[Any]]) -> None:
+        """Make a group of transfers for each of two orders at most, of one direction each."""
+        groups = []
+        for order in orders:
+            size = min(order.rest // PIECE * PIECE, GROUP)
+            groups.append(Fresh(order.sender, size, PIECE, order.use_at(order.first, self._first_number(order))))
+            order.first += size // order.each
+        self._ways.fresh(groups)
+
+    def _fill(self, order: Order[Any]) -> None:
+        """Fill a piece of an order from the stock."""
+        use, size = order.use_at(order.first, self._first_number(order)), min(order.rest, PIECE)
+        if not size:
+            return
+        for place, raw in enumerate(self._ways.take(order.sender, size)):
+            use(place, 0, raw)
+        order.first += size // order.each
+
+    def _first_number(self, order: Order[Any]) -> int:
+        """The number of the first hash key of an order, which no other has."""
+        if order.start is None:
+            order.start = self._numbers[order.sender]
+            self._numbers[order.sender] += (order.count + BATCH - 1) // BATCH * order.keys
+        return order.start
 
     def _key(self, sender: int) -> bytes:
         """The key that the keys of the hash come from: both parties know it, and nobody could choose it."""

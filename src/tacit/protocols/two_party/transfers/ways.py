@@ -7,7 +7,7 @@ bits that nothing has used yet, which are handed out once and in order.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from tacit.protocols.two_party.transfers.kernels import CHUNK, QUICK, Form, Tree
 from tacit.ring.memory import space
 from tacit.session.session import Session
 
-__all__ = ["GROUP", "LARGEST", "NO_DELTA", "PREPARED", "Raw", "Ways"]
+__all__ = ["GROUP", "LARGEST", "NO_DELTA", "PREPARED", "Fresh", "Raw", "Ways"]
 
 SMALLEST, LARGEST = 1 << 13, 1 << 20
 """Transfers of the first batch, and of the largest; each is twice the one before. Larger: fewer exchanges, each taking
@@ -48,6 +48,17 @@ class Raw(NamedTuple):
     delta: bytes
     choice: Tensor | None
     """uint8 [n], 0 or 1; None at the sender."""
+
+
+class Fresh(NamedTuple):
+    """Transfers that are wanted for one use at once."""
+
+    sender: int
+    size: int
+    piece: int
+    """How many are made and used at a time: a divisor of `size`."""
+    use: Callable[[int, int, Raw], None]
+    """Gets the place of an entry of `take`, the place of the first transfer, and transfers in memory used again."""
 
 
 class _End:
@@ -126,26 +137,31 @@ class Ways:
         """How many transfers are there that nothing has used."""
         return self._ways[sender].left
 
-    def fresh(self, sender: int, count: int, size: int, use: Callable[[int, int, Raw], None]) -> None:
-        """Make transfers for one use at once, past those that are left, and call `use` on `size` of them at a time.
+    def fresh(self, groups: Sequence[Fresh]) -> None:
+        """Make transfers for one use at once, past those that are left: of both ways at once, if both are wanted.
 
-        `use` gets the place of an entry of `take`, the place of the first transfer, and transfers in memory that the
-        next ones are written to, so that they stay in the cache of a core from where they are made to where they are
-        hashed: of 10^6 a transfer takes 3.7 ns so, and 5 to 7 by way of the memory. The receiver waits for nothing.
+        Each goes from where it is made to where it is hashed in the cache of a core: of 10^6 a transfer takes 3.7 ns
+        so, and 5 to 7 by way of the memory. Who receives sends first, and waits for nothing.
         """
         if not self._begun:
             self._set_up()
-        way, names, transport = self._ways[sender], self._session.parties, self._session.transport
-        block, travelling = way.next_blocks(count), (names[1 - sender], names[sender])
-        for end in sorted(way.ends, key=lambda end: end.sends):
-            travels = self._travelling(count)
-            if end.sends:
-                transport.receive(Parcel(*travelling, travels))
-            _used(end, way.ends.index(end), block, travels, size, use)
-            if not end.sends:
-                transport.send(Parcel(*travelling, travels))
-        way.used = True
-        self._session.meter.ahead({names[1 - sender]: (self._form.trees - 1) * count // 8})
+        names, transport = self._session.parties, self._session.transport
+        waiting = []
+        for group in groups:
+            way, travelling = self._ways[group.sender], (names[1 - group.sender], names[group.sender])
+            block = way.next_blocks(group.size)
+            for place, end in enumerate(way.ends):
+                travels = self._travelling(group.size)
+                if end.sends:
+                    waiting.append((group, end, place, block, Parcel(*travelling, travels)))
+                else:
+                    _used(end, place, block, travels, group)
+                    transport.send(Parcel(*travelling, travels))
+            way.used = True
+            self._session.meter.ahead({travelling[0]: (self._form.trees - 1) * group.size // 8})
+        for group, end, place, block, parcel in waiting:
+            transport.receive(parcel)
+            _used(end, place, block, parcel.tensor, group)
 
     def prepare(self, counts: tuple[int, int]) -> None:
         """See that so many transfers, and at most `PREPARED`, are there for each sender."""
@@ -236,8 +252,9 @@ class Ways:
         return space((count // CHUNK, self._form.trees - 1, CHUNK // 8), torch.uint8)
 
 
-def _used(end: _End, place: int, block: int, travels: Tensor, size: int, use: Callable[[int, int, Raw], None]) -> None:
+def _used(end: _End, place: int, block: int, travels: Tensor, group: Fresh) -> None:
     """Make the transfers of one end piece by piece, and use each up before the next; on threads, if there are some."""
+    size, use = group.piece, group.use
     inference = torch.is_inference_mode_enabled()  # which each thread has its own
 
     def some(pieces: range) -> None:
