@@ -38,6 +38,9 @@ __all__ = ["less"]
 DIGITS = 16
 """Of four bits, the last one of three: 63 bits are compared."""
 
+MOST = 1 << 22
+"""Comparisons at once, of 64 bytes of tables at either end. More: fewer hops for many; fewer: less memory."""
+
 
 def less(session: Session, transfers: Transfers, parts: Sequence[Tensor], thresholds: Sequence[int]) -> list[Tensor]:
     """Shares of [x < t], uint8 [thresholds, n], from contiguous shares of x [n]: six hops.
@@ -47,6 +50,12 @@ def less(session: Session, transfers: Transfers, parts: Sequence[Tensor], thresh
     count = parts[0].numel()
     if not count or not thresholds:
         return [torch.empty(len(thresholds), count, dtype=torch.uint8) for _ in parts]
+    most = max(MOST // len(thresholds), 1)
+    if count > most:
+        found = [
+            less(session, transfers, some, thresholds) for some in zip(*(t.split(most) for t in parts), strict=True)
+        ]
+        return [torch.cat(row, dim=1) for row in zip(*found, strict=True)]
     here = dict(zip(session.party_indices, parts, strict=True))
     pieces = [
         _Piece(transfers, s, {i: x[at] for i, x in here.items()}, at, thresholds) for s, at in split(session, count)

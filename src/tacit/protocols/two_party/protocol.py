@@ -5,6 +5,7 @@ Each primitive is a few hops between them; what makes it private is in the file 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -28,6 +29,7 @@ from tacit.protocols.two_party.lattice import Held, Lattice
 from tacit.protocols.two_party.scheme import SCHEME
 from tacit.protocols.two_party.transfers import Transfers
 from tacit.protocols.values import Bits, Value
+from tacit.ring.prg import Stream, derive_key
 from tacit.ring.ring import RING
 from tacit.ring.shapes import broadcast
 from tacit.session.session import Session
@@ -59,6 +61,7 @@ class TwoParty(Protocol):
         self._transfers = Transfers(session)
         self._lattice = Lattice(session, self._bit_product)
         self._here = session.party_indices
+        self._coins = Stream(derive_key(os.urandom(32), "rounding of what one party knows"))
 
     def _bit_product(self, a: Tensor | None, b: Tensor | None) -> list[Tensor]:
         count = next(t.numel() for t in (a, b) if t is not None)
@@ -238,7 +241,7 @@ class TwoParty(Protocol):
     def _rounded(self, half: Halves, m: int) -> list[Tensor]:
         """x m / 2^64 where one party is alone with x."""
         rows = zip(self._here, half.parts_here, strict=True)
-        return [truncation.rounded(self.session, t, m, i) if i == half.alone else torch.zeros_like(t) for i, t in rows]
+        return [truncation.rounded(t, m, self._coins) if i == half.alone else torch.zeros_like(t) for i, t in rows]
 
     @override
     def harmonics(self, x: Number, series: Harmonics) -> Number:

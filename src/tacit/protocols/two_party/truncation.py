@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import Tensor
 
 from tacit.protocols.two_party import kernels, ole
+from tacit.ring.prg import Stream
 from tacit.ring.ring import RING
 
 if TYPE_CHECKING:
@@ -50,12 +51,12 @@ def by_bits(parts: Sequence[Tensor], bits: int) -> Division:
     return Division(parts, 1 << RING.bits - bits, (bits + 7) // 8)
 
 
-def rounded(session: Session, x: Tensor, m: int, index: int) -> Tensor:
-    """x m / 2^64 of a number that one party knows, this index's, off by less than two units, or one in truncations.
+def rounded(x: Tensor, m: int, stream: Stream) -> Tensor:
+    """x m / 2^64 of a number that one party knows, off by less than two units, or one in truncations. Local.
 
-    Shape: any.
+    It is cut in two by the party's own stream, and put together again.
     """
-    s = session.stream(session.parties[index], session.parties[1 - index], "rounding of one").ring(x.shape)
+    s = stream.ring(x.shape)
     first, second = x + (s + OFFSET), -s
     on = kernels.on(x)
     wrapped = (on.top_clear(first) & on.top_clear(second)).to(RING.dtype)
