@@ -22,6 +22,7 @@ PUBLIC = {
     "check",
     "checkpoint",
     "current_session",
+    "describe",
     "is_role",
     "join",
     "load",

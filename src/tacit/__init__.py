@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tacit.profile import profile
     from tacit.records import join, read_table
     from tacit.resume import checkpoint
+    from tacit.statistics.description import describe
     from tacit.tensor import SecretTensor
 
 __version__ = "0.1.0"
@@ -34,6 +35,7 @@ __all__ = [
     "check",
     "checkpoint",
     "current_session",
+    "describe",
     "is_role",
     "join",
     "load",
@@ -62,6 +64,7 @@ _HOMES = {
     "tacit.profile": ("profile",),
     "tacit.resume": ("checkpoint",),
     "tacit.records": ("join", "read_table"),
+    "tacit.statistics.description": ("describe",),
     "tacit.tensor": ("SecretTensor",),
 }
 """Where each name lives. All are imported with the first that is used: `tacit.federated` and `tacit.fhe` use none, and

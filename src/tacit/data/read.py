@@ -18,7 +18,7 @@ from tacit.ring.fixed_point import VALUE_BITS
 from tacit.session.session import Session
 from tacit.tensor import SecretTensor
 
-__all__ = ["columns", "read_csv", "remember_columns"]
+__all__ = ["columns", "named_columns", "read_csv", "remember_columns"]
 
 _COLUMNS: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
@@ -121,10 +121,16 @@ def remember_columns(x: Tensor, names: Sequence[str]) -> None:
 
 def columns(x: Tensor) -> tuple[str, ...]:
     """Return the names of the columns of a tensor that `tacit.read_csv` returned; they are public."""
-    names: Any = _COLUMNS.get(x)
+    names = named_columns(x)
     if names is None:
         raise DataError("only a tensor as tacit.read_csv returned it has column names")
-    return tuple(names)
+    return names
+
+
+def named_columns(x: Tensor) -> tuple[str, ...] | None:
+    """The same, or None where nothing is known."""
+    names: Any = _COLUMNS.get(x)
+    return None if names is None else tuple(names)
 
 
 def _load(

@@ -48,7 +48,7 @@ def exchanged(x: Number, step: Number, lower: Tensor, upper: Tensor) -> Number:
 def in_order(key: Number, *beside: Number) -> list[Number]:
     """Return integer keys in ascending order, and rows of integers that go with them. Equal keys may change places.
 
-    Shape: [n], and [n, ..] each.   Domain: differences of keys below 2^62.   Error: none.
+    Shape: [n, *k], each k by itself, and [n, *k, ..].   Domain: differences of keys below 2^62.   Error: none.
     Cost: 4 rounds for each of k (k + 1) / 2 layers, k = ceil(log2 n), of at most n / 2 comparisons, each of which is a
     comparison with a selection, and one more selection for each number beside.
     Reveals: nothing.   Ref: [Knu98] Alg. M.
@@ -59,7 +59,7 @@ def in_order(key: Number, *beside: Number) -> list[Number]:
         (swapped,) = key.protocol.less(steps[0], [0])
         pairs = []
         for step in steps:
-            wide = (slice(None), *[None] * (len(step.shape) - 1))
+            wide = (..., *[None] * (len(step.shape) - len(swapped.shape)))
             shape = step.shape
             pairs.append((swapped.move(lambda t, w=wide, s=shape: t[w].expand(s), view=False), step))  # type: ignore[misc]
         steps = key.protocol.select(pairs)
