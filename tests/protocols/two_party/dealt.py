@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -44,6 +45,18 @@ class Dealt:
         choice = torch.randint(0, 16, (count,), dtype=torch.uint8, generator=DRAWS)
         pad = (pads >> 2 * choice.to(torch.int32) & 3).to(torch.uint8)
         return self._both(sender, (pads,), (choice, pad))
+
+    def order_words(self, *wanted: int) -> Any:
+        return SimpleNamespace(entries=self.words(*wanted))
+
+    def order_bits(self, *wanted: int) -> Any:
+        return SimpleNamespace(entries=self.bits(*wanted))
+
+    def order_digits(self, *wanted: int) -> Any:
+        return SimpleNamespace(entries=self.digits(*wanted))
+
+    def make(self, orders: Any) -> None:
+        """All of it is there."""
 
 
 class DealtLattice:

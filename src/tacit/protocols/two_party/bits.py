@@ -38,7 +38,9 @@ class BitJob(NamedTuple):
 
 def crossed(session: Session, transfers: Transfers, jobs: Sequence[BitJob]) -> list[list[Tensor]]:
     """Shares of c v for each job, [width, bytes] for each party of this process. One hop, of 1 + width bits."""
-    dealt = [transfers.bits(job.sender, 8 * job.length, job.width) for job in jobs]
+    orders = [transfers.order_bits(job.sender, 8 * job.length, job.width) for job in jobs]
+    transfers.make(orders)
+    dealt = [order.entries for order in orders]
     notes = []
     for job, entries in zip(jobs, dealt, strict=True):
         d = e = None

@@ -60,6 +60,7 @@ def less(session: Session, transfers: Transfers, parts: Sequence[Tensor], thresh
     pieces = [
         _Piece(transfers, s, {i: x[at] for i, x in here.items()}, at, thresholds) for s, at in split(session, count)
     ]
+    transfers.make([piece.order for piece in pieces])
     opened = hop(session, [piece.open() for piece in pieces])
     tables = hop(session, [piece.send(d) for piece, d in zip(pieces, opened, strict=True)])
     for piece, table in zip(pieces, tables, strict=True):
@@ -87,7 +88,9 @@ class _Piece:
         """Shares of (l, e) of each party here: [2, digits, thresholds, size / 8]."""
         self._parts = parts
         self._thresholds = thresholds
-        self._dealt = dict(zip(parts, transfers.digits(sender, DIGITS * self.size, len(thresholds)), strict=True))
+        self.order = transfers.order_digits(sender, DIGITS * self.size, len(thresholds))
+        """The transfers, to be made before anything is opened."""
+        self._dealt = dict(zip(parts, self.order.entries, strict=True))
         self._digits: Tensor | None = None
 
     def open(self) -> Note:

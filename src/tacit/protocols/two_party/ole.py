@@ -52,7 +52,9 @@ class Job(NamedTuple):
 
 def numbers(session: Session, transfers: Transfers, jobs: Sequence[Job]) -> list[list[Tensor]]:
     """Shares of b v for each job, one for each party of this process. One hop, of w bytes and a bit an element."""
-    dealt = [transfers.words(job.sender, job.length) for job in jobs]
+    orders = [transfers.order_words(job.sender, job.length) for job in jobs]
+    transfers.make(orders)
+    dealt = [order.entries for order in orders]
     notes = []
     kept: list[dict[int, tuple[Tensor, Tensor, Tensor]]] = []
     for job, entries in zip(jobs, dealt, strict=True):
