@@ -36,6 +36,7 @@ from tacit.ring.memory import memory_bytes
 from tacit.session.config import PARTIES, Config, read_range
 from tacit.session.launch import Launch, connect, current, launched
 from tacit.session.ledger import where
+from tacit.session.preparation import check_prepares
 from tacit.session.roles import DEFAULT
 from tacit.session.session import Session
 from tacit.session.store import Shelf
@@ -59,6 +60,9 @@ __all__ = [
     "share",
 ]
 
+PARTIES = ("alice", "bob")
+"""Who computes in a program that does not say."""
+
 MOST_DIMENSIONS = 64
 """PyTorch's own limit."""
 
@@ -74,7 +78,8 @@ def session(
     config: str | Path | Config | None = None,
     role: str | None = None,
     *,
-    parties: Sequence[str] = ("alice", "bob"),
+    parties: Sequence[str] = PARTIES,
+    roles: Sequence[str] | None = None,
     seed: int | None = None,
     frac_bits: int = 16,
     protocol: str | None = None,
@@ -93,10 +98,12 @@ def session(
         config: path of a config file, or a checked `Config`; with it comes a role.
         role: the role this process plays.
         parties: names of the computing parties when embedded; the roles that help them are there as well.
+        roles: instead of `parties`, all roles that there are, as in a config: `["alice", "bob"]` compute alone.
         seed: seed of PyTorch's public generator at every role; drawn at random and agreed on if not given.
         frac_bits: fractional bits of numbers, when embedded.
-        protocol: how they compute, when embedded: "additive", the default, or "plain", which computes on plain
-            integers, for trying a program: it is faster, hides nothing, and is refused over a network.
+        protocol: how they compute, when embedded: "additive", the default, with a crypto-producer; "two-party", by
+            two parties alone; or "plain", which computes on plain integers, for trying a program: it is faster, hides
+            nothing, and is refused over a network.
         check: compare every operator's result with PyTorch's on plain values, when embedded, and raise
             `PrecisionError` at the first that deviates by more than is documented; with "warn", warn and go on. For
             developing, on data that one may see: messages hold numbers.
@@ -123,8 +130,15 @@ def session(
     if check not in (False, True, "warn"):
         raise ConfigError(f'tacit.session(check=…) takes True, False or "warn", not {check!r}')
     if launch is None:
+        if roles is not None and tuple(parties) != PARTIES:
+            raise ConfigError("tacit.session takes `parties`, or `roles`, which are the parties and all that help them")
         settings = Config.embedded(
-            parties, seed=seed, frac_bits=frac_bits, range_check=range_check, protocol=protocol or DEFAULT
+            parties,
+            roles=roles,
+            seed=seed,
+            frac_bits=frac_bits,
+            range_check=range_check,
+            protocol=protocol or (None if roles else DEFAULT),
         )
         if prepared is not None:
             return _from_store(settings, prepared, seed)
@@ -150,6 +164,7 @@ def session(
 
 def _from_store(config: Config, prepared: str | Path, seed: int | None, launch: Launch | None = None) -> Session:
     """Start a session of the parties alone. The store is begun once all are there."""
+    check_prepares(config)
     if launch is not None and launch.role not in config.parties:
         raise ConfigError(f"{launch.role} takes no part in a run from a store: start the parties alone")
     store = Shelf(prepared, config, config.parties if launch is None else (launch.role,))

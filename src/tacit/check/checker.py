@@ -18,6 +18,7 @@ from tacit.errors import DataError, RevealError, TacitError, UnsupportedOperator
 from tacit.profile import Profile
 from tacit.session.config import Config
 from tacit.session.ledger import is_library
+from tacit.session.roles import DEFAULT
 from tacit.watch.place import Modules
 
 __all__ = ["check"]
@@ -44,6 +45,7 @@ def check(
     public_inputs: Iterable[int | str] = (),
     parties: Sequence[str] = ("alice", "bob"),
     frac_bits: int = 16,
+    protocol: str = DEFAULT,
     latency: float = LATENCY,
     bandwidth: float = BANDWIDTH,
 ) -> Report:
@@ -76,6 +78,7 @@ def check(
         public_inputs: positions and names of inputs that are public.
         parties: the computing parties.
         frac_bits: fractional bits of numbers.
+        protocol: what it is to cost by: "additive", with a crypto-producer, or "two-party", without.
         latency: seconds that a message between two roles takes, one way.
         bandwidth: bits a second that a role can send.
     """
@@ -83,7 +86,7 @@ def check(
         raise DataError("tacit.check needs a latency of at least 0 and a bandwidth above 0")
     public = frozenset(public_inputs)
     program = Program(module, inputs, kwargs or {}, public_module, public, train, loss, target, optimizer)
-    config = Config.embedded(parties, frac_bits=frac_bits, seed=0)
+    config = Config.embedded(parties, frac_bits=frac_bits, seed=0, protocol=protocol)
     _, problems, stopped = _attempt(program, Config.embedded(parties, frac_bits=frac_bits, seed=0, protocol="plain"))
     fine = not problems and stopped is None
     profile, _, _ = _attempt(program, config)

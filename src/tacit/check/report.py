@@ -103,10 +103,13 @@ def estimated(rows: Sequence[Row], link: Link, parties: int) -> list[Row]:
     """The rows with the seconds they would take over a link.
 
     A row was measured with all roles in one process, one after the other. Apart they work at the same time; taking
-    the parties' work for all of it errs on the long side by what is the helpers'.
+    the parties' work for all of it errs on the long side by what is the helpers'. What parties prepare they send in the
+    run, too.
     """
     return [
-        replace(row, seconds=row.seconds / parties + row.rounds * link.latency + link.transfer(row.online))
+        replace(
+            row, seconds=row.seconds / parties + row.rounds * link.latency + link.transfer(row.online + row.prepared)
+        )
         for row in rows
     ]
 

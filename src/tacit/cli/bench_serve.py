@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from tacit.errors import ConfigError, TacitError
 from tacit.predictions.load import Load, measure
 from tacit.predictions.service import MOST_ROWS
 from tacit.session.config import Config
+from tacit.session.roles import ALONE
 from tacit.session.trial import write_trial
 
 __all__ = ["bench_serve"]
@@ -35,8 +36,10 @@ ENDING_SECONDS = 10.0
 @click.option("--batch", type=click.IntRange(1, MOST_ROWS), default=8, show_default=True, help="Inputs at once.")
 @click.option("--wait", type=click.FloatRange(0, 10_000), default=2.0, show_default=True, help="ms to fill a batch.")
 @click.option("--places", type=click.IntRange(min=1), default=64, show_default=True, help="Requests that may wait.")
+@click.option("--without-producer", is_flag=True, help="Two servers alone, by the two-party protocol.")
 def bench_serve(
-    model: Path | None, config: Path | None, clients: str, requests: int, batch: int, wait: float, places: int
+    model: Path | None, config: Path | None, clients: str, requests: int, batch: int, wait: float, places: int,
+    without_producer: bool,
 ) -> None:  # fmt: skip
     """Measure latency and throughput of a prediction service, with several clients at once.
 
@@ -53,15 +56,16 @@ def bench_serve(
         _show([measure(config, count, requests) for count in counts])
         return
     options = ["--batch", str(batch), "--wait", str(wait), "--places", str(places)]
-    with _service(model or find("benchmarks") / "served.py", options) as deployed:
+    settings = {"protocol": ALONE} if without_producer else {}
+    with _service(model or find("benchmarks") / "served.py", options, settings) as deployed:
         _show([measure(deployed, count, requests) for count in counts])
 
 
 @contextmanager
-def _service(model: Path, options: Sequence[str]) -> Iterator[Config]:
+def _service(model: Path, options: Sequence[str], settings: Mapping[str, object]) -> Iterator[Config]:
     """All roles of a service on this machine, until the block ends."""
     with tempfile.TemporaryDirectory(prefix="tacit-") as folder:
-        path = write_trial(folder)
+        path = write_trial(folder, settings=settings)
         config = Config.load(path)
         command = [sys.executable, "-m", "tacit", "serve", str(model), "--config", str(path), *options, "--as"]
         environment = {"OMP_NUM_THREADS": "1", **os.environ}

@@ -22,6 +22,7 @@ from tacit.cli.local import launch_local, printer
 from tacit.cli.repository import find
 from tacit.errors import ConfigError
 from tacit.session.config import Config
+from tacit.session.roles import ALONE, DEFAULT
 
 __all__ = ["demo"]
 
@@ -44,7 +45,8 @@ def demo() -> None:
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training rows.  [default: 5, or 10]")
 @click.option("--directory", type=click.Path(path_type=Path), default=Path("tacit-run"), show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=7, show_default=True, help="Of data and training.")
-def fraud(data: str, epochs: int | None, directory: Path, seed: int) -> None:
+@click.option("--without-producer", is_flag=True, help="The bank and the tax office alone, in two processes.")
+def fraud(data: str, epochs: int | None, directory: Path, seed: int, without_producer: bool) -> None:
     """Train a fraud model on the columns of a bank and a tax office, in three processes.
 
     With `--data breast-cancer` the same on scikit-learn's data, which needs scikit-learn.
@@ -60,7 +62,8 @@ def fraud(data: str, epochs: int | None, directory: Path, seed: int) -> None:
         "held_out": HELD_OUT[data],
         "seed": seed,
     }
-    report = _train(console, example.folder / "train.py", directory, settings)
+    protocol = ALONE if without_producer else DEFAULT
+    report = _train(console, example.folder / "train.py", directory, settings, protocol)
     plain = example.compare(directory, **settings)
     _print_weights(console, report["weights"])
     _print_quality(console, report, plain, HELD_OUT[data])
@@ -117,13 +120,15 @@ class _Example:
         return results
 
 
-def _train(console: Console, script: Path, directory: Path, settings: Mapping[str, float]) -> dict[str, Any]:
-    """Run the example as three processes behind a progress bar, and return what Alice learned."""
+def _train(
+    console: Console, script: Path, directory: Path, settings: Mapping[str, float], protocol: str
+) -> dict[str, Any]:
+    """Run the example as a process a role behind a progress bar, and return what Alice learned."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     arguments = [f"--{key.replace('_', '-')}={value}" for key, value in settings.items()]
     with tempfile.TemporaryDirectory(prefix="tacit-") as folder, Progress(*columns, console=console) as progress:
         report = Path(folder) / "alice.json"
-        *roles, last = Config.embedded(PARTIES).roles
+        *roles, last = Config.embedded(PARTIES, protocol=protocol).roles
         bar = progress.add_task(f"starting {', '.join(roles)} and {last}", total=None)
         show = printer((*roles, last))
 
@@ -134,7 +139,14 @@ def _train(console: Console, script: Path, directory: Path, settings: Mapping[st
                 show(role, line)
 
         arguments += [f"--directory={directory}", f"--report={report}"]
-        code = launch_local(script, parties=PARTIES, args=arguments, env={"TACIT_PROGRESS": "lines"}, on_line=on_line)
+        code = launch_local(
+            script,
+            parties=PARTIES,
+            args=arguments,
+            env={"TACIT_PROGRESS": "lines"},
+            settings={"protocol": protocol},
+            on_line=on_line,
+        )
         if code:
             raise SystemExit(code)
         result: dict[str, Any] = json.loads(report.read_text())
@@ -175,17 +187,23 @@ def _print_quality(console: Console, report: Mapping[str, Any], plain: Mapping[s
 
 
 def _print_cost(console: Console, cost: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print rounds, bytes and seconds of training and evaluation."""
+    """Print rounds, bytes and seconds of training and evaluation; "prepared" is what no input changes."""
     table = Table(title="Cost", title_justify="left")
     table.add_column("")
     table.add_column("rounds", justify="right")
-    for role in dict.fromkeys(role for part in cost.values() for role in part["sent"]):
-        table.add_column(f"{role} sent", justify="right")
+    kinds = [(kind, role) for kind in ("sent", "prepared") for role in _roles(cost, kind)]
+    for kind, role in kinds:
+        table.add_column(f"{role} {kind}", justify="right")
     table.add_column("seconds", justify="right")
     for name, part in cost.items():
-        sent = [f"{count / 1e6:,.2f} MB" for count in part["sent"].values()]
-        table.add_row(name, f"{part['rounds']:,}", *sent, f"{part['seconds']:.2f}")
+        counts = [f"{part[kind].get(role, 0) / 1e6:,.2f} MB" for kind, role in kinds]
+        table.add_row(name, f"{part['rounds']:,}", *counts, f"{part['seconds']:.2f}")
     console.print(table)
+
+
+def _roles(cost: Mapping[str, Mapping[str, Any]], kind: str) -> Sequence[str]:
+    """Whose bytes of a kind were counted; those that no input changes are counted apart, where there are any."""
+    return list(dict.fromkeys(role for part in cost.values() for role in part[kind]))
 
 
 def _print_revealed(console: Console, revealed: Sequence[Mapping[str, Any]]) -> None:

@@ -23,6 +23,8 @@ from rich.text import Text
 from tacit.errors import ConfigError
 from tacit.net.emulation import Conditions, Relay
 from tacit.session.config import SETTINGS, Config
+from tacit.session.preparation import check_prepares
+from tacit.session.roles import ALONE
 from tacit.session.trial import write_trial
 
 __all__ = ["OnLine", "follow", "launch_local", "local"]
@@ -39,6 +41,7 @@ GRACE = 5.0
 @click.command()
 @click.argument("script", type=click.Path(path_type=Path))
 @click.option("--parties", default="alice,bob", show_default=True, help="The computing parties, separated by commas.")
+@click.option("--without-producer", is_flag=True, help="Two parties alone, by the two-party protocol.")
 @click.option("--threads", type=click.IntRange(1, 4096), help="Threads of each role.  [default: cores / roles]")
 @click.option("--wan", metavar="LINK", help="Emulate a wide-area link, say 40ms,350mbit (round trip, each direction).")
 @click.option("--prepared", type=click.Path(path_type=Path), help="A store that `tacit prepare` has made of SCRIPT.")
@@ -55,6 +58,7 @@ GRACE = 5.0
 def local(
     script: Path,
     parties: str,
+    without_producer: bool,
     threads: int | None,
     wan: str | None,
     prepared: Path | None,
@@ -74,6 +78,7 @@ def local(
             script,
             parties=names,
             args=arguments,
+            settings={"protocol": ALONE} if without_producer else {},
             threads=threads,
             wan=wan,
             prepared=prepared,
@@ -139,7 +144,10 @@ def launch_local(
     with tempfile.TemporaryDirectory(prefix="tacit-") as folder, contextlib.ExitStack() as relays:
         here = {key: str(Path.cwd() / key.replace("_", "-")) for key in ("data", "used_stores", "checkpoints")}
         config = write_trial(folder, parties, {**here, "threads": threads, **(settings or {})})
-        roles = Config.load(config).roles if prepared is None else tuple(parties)
+        checked = Config.load(config)
+        if prepared is not None:
+            check_prepares(checked)
+        roles = checked.roles if prepared is None else checked.parties
         configs = dict.fromkeys(roles, config) if conditions is None else _relayed(config, conditions, relays)
         environment = {**os.environ, **_threads(len(roles), threads), "PYTHONUNBUFFERED": "1", **(env or {})}
         run = [sys.executable, "-m", "tacit", "run", str(script), *["--traceback"] * show_traceback]

@@ -18,7 +18,7 @@ from tacit.errors import ConfigError, TacitError
 from tacit.session.config import Config
 from tacit.session.launch import launched, script_digest, start
 from tacit.session.meter import readable
-from tacit.session.preparation import Preparation
+from tacit.session.preparation import Preparation, check_prepares
 
 __all__ = ["prepare"]
 
@@ -39,13 +39,13 @@ def prepare(script: Path, config_path: Path, out: Path, show_traceback: bool, ar
 
     It needs nobody's data and no network: the script runs as the crypto-producer, and values that it reveals are not
     known. Each party gets its own file, and nobody else's; `tacit run --prepared` then runs without the
-    crypto-producer. A store serves one run. What stands after `--` is for the script.
+    crypto-producer. A store serves one run. Two parties without a crypto-producer have no use for one: what they need
+    beside their inputs they make together in the session. What stands after `--` is for the script.
     """
     config = Config.load(config_path)
     if not script.is_file():
         raise ConfigError(f"there is no script {script}")
-    if len(config.helpers) != 1:
-        raise ConfigError(f"the protocol {config.protocol!r} has no role whose work could be done ahead of a run")
+    check_prepares(config)
     preparation = Preparation(out, script_digest(script))
     start(launched(config, config.helpers[0], script, preparation=preparation))
     try:

@@ -5,6 +5,8 @@ A config is a JSON object of roles and addresses, with everything else under the
     {"alice": "10.0.0.1:9000", "bob": "10.0.0.2:9000", "crypto-producer": "10.0.0.3:9000",
      "tacit": {"frac_bits": 16, "tls": "certs", "reveal": [{"name": "weight*", "to": ["alice"]}]}}
 
+Two roles and no crypto-producer are a complete config, too: these two then compute alone, by the two-party protocol.
+
 Roles, addresses, the protocol, `frac_bits` and `seed` are *shared*: all roles must have the same, which they check when
 they connect. The other settings are *local*: each role has its own. Relative paths start at the folder of the config
 file. Which roles compute and which help is the protocol's to say (`tacit.session.roles`), and products have settings of
@@ -25,7 +27,7 @@ from tacit.session.addresses import Address, is_loopback, no_duplicates, read_ad
 from tacit.session.literals import SETTINGS, no_constant, read_integer, read_path, read_seconds, show, unique_keys
 from tacit.session.program import read_digest
 from tacit.session.registered import Block, block_kinds, outsiders
-from tacit.session.roles import DEFAULT, Scheme, scheme_named, scheme_names
+from tacit.session.roles import DEFAULT, Scheme, default, scheme_named, scheme_names
 
 __all__ = ["FRAC_BITS", "PARTIES", "ROLE_NAME", "SETTINGS", "Config", "RevealRule", "read_range"]
 
@@ -63,7 +65,8 @@ class Config:
     """One for each of `roles`; none when all roles live in one process."""
 
     protocol: str = DEFAULT
-    """Shared. The [protocol](protocols.md) by which the parties compute; it says which other roles there are."""
+    """Shared. The [protocol](protocols.md) by which the parties compute; it says which other roles there are. Without
+    one it follows from the roles: "additive" with a crypto-producer, "two-party" with two roles and none."""
     frac_bits: int = 16
     """Shared. Fractional bits of fixed-point numbers, 1 to 28. More are finer and leave less room: see
     [Mind the numbers](models.md#4-mind-the-numbers)."""
@@ -176,7 +179,7 @@ class Config:
         if not isinstance(literal, dict):
             raise ConfigError('must be an object such as {"alice": "host:port", …}')
         settings = literal.pop(SETTINGS, {})
-        scheme = _scheme(settings)
+        scheme = _scheme(settings, literal)
         parties, helpers = _roles(literal, scheme)
         addresses = tuple(read_address(role, literal[role]) for role in (*parties, *helpers))
         no_duplicates((*parties, *helpers), addresses)
@@ -185,16 +188,22 @@ class Config:
                 f"'{SETTINGS}.protocol' is {scheme.name!r}, which hides nothing and runs in one process only: leave it "
                 f"out of a config with addresses"
             )
-        config = Config(
-            parties=parties, helpers=helpers, addresses=addresses, **_settings(settings, parties, helpers, folder)
-        )
+        checked = _settings(settings, scheme, parties, helpers, folder)
+        config = Config(parties=parties, helpers=helpers, addresses=addresses, **checked)
         _check_plaintext(config)
         return config
 
     @staticmethod
-    def embedded(parties: Sequence[str] = ("alice", "bob"), **settings: object) -> Config:
-        """Return a config for all roles in one process: no addresses, and settings as under the key "tacit"."""
-        scheme = _scheme(settings)
+    def embedded(
+        parties: Sequence[str] = ("alice", "bob"), *, roles: Sequence[str] | None = None, **settings: object
+    ) -> Config:
+        """Return a config for all roles in one process: no addresses, and settings as under the key "tacit".
+
+        Helpers come along with the parties. `roles` instead are all there are, as those of a config file.
+        """
+        scheme = _scheme(settings, roles)
+        if roles is not None:
+            parties = scheme.parties(roles)
         if len(set(parties)) != len(parties):
             raise ConfigError(f"parties must have different names, not {', '.join(map(repr, parties))}")
         for party in parties:
@@ -203,17 +212,17 @@ class Config:
                     f"{party!r} is no name for a party: a role that helps in {scheme.name!r} is called so"
                 )
         names, helpers = _roles((*parties, *scheme.helping), scheme)
-        return Config(parties=names, helpers=helpers, **_settings(settings, names, helpers, Path()))
+        return Config(parties=names, helpers=helpers, **_settings(settings, scheme, names, helpers, Path()))
 
 
 # --- roles and addresses ---------------------------------------------------------------------------------------------
 
 
-def _scheme(settings: object) -> Scheme:
-    """The scheme that the settings name; whatever else is wrong with them is found later."""
+def _scheme(settings: object, roles: Iterable[str] | None = None) -> Scheme:
+    """The scheme that the settings name, or else that of all the roles; what else is wrong is found later."""
     name = settings.get("protocol") if isinstance(settings, Mapping) else None
     if name is None:
-        name = DEFAULT
+        name = DEFAULT if roles is None else default(tuple(roles))
     if not isinstance(name, str) or name not in scheme_names():
         raise ConfigError(f"'{SETTINGS}.protocol' must be one of {', '.join(scheme_names())}, not {show(name)}")
     return scheme_named(name)
@@ -255,7 +264,9 @@ def _check_plaintext(config: Config) -> None:
 # --- settings --------------------------------------------------------------------------------------------------------
 
 
-def _settings(literal: object, parties: tuple[str, ...], helpers: tuple[str, ...], folder: Path) -> dict[str, Any]:
+def _settings(
+    literal: object, scheme: Scheme, parties: tuple[str, ...], helpers: tuple[str, ...], folder: Path
+) -> dict[str, Any]:
     """Check everything under the key "tacit"; absent settings keep their defaults, and so do those that are null."""
     if not isinstance(literal, dict):
         raise ConfigError(f"{SETTINGS!r} must be an object of settings, not {show(literal)}")
@@ -265,7 +276,7 @@ def _settings(literal: object, parties: tuple[str, ...], helpers: tuple[str, ...
         if key not in known:
             raise ConfigError(f"'{SETTINGS}.{key}' is not a setting: the settings are {', '.join(sorted(known))}")
     given = {key: value for key, value in literal.items() if value is not None}
-    settings: dict[str, Any] = {"protocol": _scheme(given).name}
+    settings: dict[str, Any] = {"protocol": scheme.name}
     for key, (least, most) in _INTEGERS.items():
         if key in given:
             settings[key] = read_integer(key, given[key], least, most)

@@ -34,7 +34,17 @@ from tacit.session.store import (
     terms,
 )
 
-__all__ = ["Preparation"]
+__all__ = ["Preparation", "check_prepares"]
+
+
+def check_prepares(config: Config) -> None:
+    """Refuse a protocol of which nothing can be made ahead by a role alone."""
+    if not config.helpers:
+        raise ConfigError(
+            f"the protocol {config.protocol!r} has no role whose work could be done ahead of a run and put into a "
+            f"store: what its parties need beside their inputs they make together in the session, so run the program "
+            f"without a store"
+        )
 
 
 class Preparation:

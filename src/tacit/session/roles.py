@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from tacit.errors import ConfigError
 from tacit.session.registered import complete
 
-__all__ = ["DEFAULT", "Helper", "Scheme", "forget", "register", "scheme_named", "scheme_names"]
+__all__ = ["ALONE", "DEFAULT", "Helper", "Scheme", "default", "forget", "register", "scheme_named", "scheme_names"]
 
 DEFAULT = "additive"
-"""The scheme of a config that names none."""
+"""The scheme of a program that names none, and of a config that names none and has its helper."""
+
+ALONE = "two-party"
+"""The scheme of a config that names none and has no helper."""
 
 _NUMBERS = ("no", "one", "two", "three", "four")
 
@@ -68,8 +71,17 @@ class Scheme:
             may = "party may" if self.most == 1 else "parties may"
             raise ConfigError(
                 f"at most {_number(self.most)} {may} compute{beside} by the protocol {self.name!r}, not {len(parties)}"
+                + self._strangers(parties)
             )
         return parties
+
+    def _strangers(self, parties: Sequence[str]) -> str:
+        """What to do about roles that help in another scheme, as the end of a sentence."""
+        for scheme in _SCHEMES.values():
+            for name in scheme.helping:
+                if name in parties:
+                    return f": {name!r} helps in {scheme.name!r}, so leave it out here, or let the config name that one"
+        return ""
 
 
 _SCHEMES: dict[str, Scheme] = {}
@@ -84,6 +96,21 @@ def register(scheme: Scheme) -> None:
 def forget(name: str) -> None:
     """Take a scheme back that was registered for a while."""
     _SCHEMES.pop(name, None)
+
+
+def default(roles: Sequence[str]) -> str:
+    """The scheme of a config with these roles that names none: what helps is asked for by being there."""
+    complete()
+    helped, alone = _SCHEMES[DEFAULT], _SCHEMES[ALONE]
+    if not set(helped.helping).isdisjoint(roles):
+        return DEFAULT
+    if alone.most is not None and len(roles) > alone.most:
+        missing = " and ".join(map(repr, helped.helping))
+        raise ConfigError(
+            f"{_number(len(roles))} parties compute with the help of {missing}, and that role is missing: add it, or "
+            f"leave all parties but {_number(alone.most)} out, who compute alone by the protocol {ALONE!r}"
+        )
+    return ALONE
 
 
 def scheme_names() -> tuple[str, ...]:
