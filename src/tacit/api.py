@@ -138,7 +138,7 @@ def session(
             seed=seed,
             frac_bits=frac_bits,
             range_check=range_check,
-            protocol=protocol or (None if roles else DEFAULT),
+            protocol=protocol or (DEFAULT if roles is None else None),
         )
         if prepared is not None:
             return _from_store(settings, prepared, seed)

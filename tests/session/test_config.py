@@ -128,7 +128,8 @@ def test_embedded_configs() -> None:
 WRONG: list[tuple[Any, str]] = [
     ([], "must be an object"),
     ({"alice": "h:1", PRODUCER: "h:2"}, "at least two parties"),
-    ({"alice": "h:1", "bob": "h:2"}, "the role 'crypto-producer' is missing"),
+    ({"alice": "h:1", "bob": "h:2", "eve": "h:3"}, "of 'crypto-producer', and that role is missing"),
+    ({"alice": "h:1", "bob": "h:2", "tacit": {"protocol": "additive"}}, "the role 'crypto-producer' is missing"),
     ({**ROLES, "alice": 5}, "'alice' must be an address"),
     ({**ROLES, "alice": "h"}, "'alice' must be an address"),
     ({**ROLES, "alice": ":5"}, "'alice' must be an address"),

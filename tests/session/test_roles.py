@@ -69,7 +69,7 @@ def test_a_name_stands_for_one_scheme() -> None:
 
 def test_the_additive_scheme_refuses_a_config_without_a_producer_and_another_scheme_takes_it() -> None:
     with pytest.raises(ConfigError) as refused:
-        parse(["alice", "bob"])
+        parse(["alice", "bob"], protocol="additive")
     config = parse(["alice", "bob"], protocol="alone")
 
     assert str(refused.value) == (
@@ -78,13 +78,73 @@ def test_the_additive_scheme_refuses_a_config_without_a_producer_and_another_sch
     assert (config.parties, config.helpers, config.roles) == (("alice", "bob"), (), ("alice", "bob"))
 
 
+def test_the_roles_say_by_which_scheme_they_compute_where_no_setting_does() -> None:
+    assert [parse(roles).protocol for roles in (["a", "b"], ["a", PRODUCER, "b"])] == ["two-party", "additive"]
+    assert parse(["a", "b"], protocol=None).protocol == "two-party"
+    assert parse(["a", PRODUCER, "b", "c"]).parties == ("a", "b", "c")
+    assert parse(["a", "b"]).roles == ("a", "b")
+    assert parse(["a", "b"]).shared["tacit.protocol"] == '"two-party"'
+
+
+@pytest.mark.parametrize(
+    ("roles", "settings", "message"),
+    [
+        (["a", "b", "c"], {}, f"three parties compute with the help of '{PRODUCER}', and that role is missing: add it"),
+        (["a"], {}, "at least two parties must compute, not 1"),
+        ([], {}, "at least two parties must compute, not 0"),
+        (["a", PRODUCER], {}, f"at least two parties must compute beside '{PRODUCER}', not 1"),
+        (
+            ["a", "b", "c"],
+            {"protocol": "two-party"},
+            "at most two parties may compute by the protocol 'two-party', not 3",
+        ),
+        (
+            ["a", "b", PRODUCER],
+            {"protocol": "two-party"},
+            f"not 3: '{PRODUCER}' helps in 'additive', so leave it out here, or let the config name that one",
+        ),
+    ],
+)
+def test_roles_that_no_scheme_is_for_are_refused_in_a_sentence(
+    roles: list[str], settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(roles, **settings)
+
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_embedded_sessions_may_list_all_roles_as_a_config_does() -> None:
+    for roles, protocol in ((["a", "b"], "two-party"), (["a", "b", PRODUCER], "additive")):
+        with tacit.session(roles=roles) as session:
+            assert (session.config.protocol, session.config.roles) == (protocol, tuple(roles))
+            assert session.parties == ("a", "b")
+    with tacit.session() as session:
+        assert session.config.protocol == "additive"
+    with tacit.session(protocol="two-party") as session:
+        assert session.config.roles == ("alice", "bob")
+    for arguments, message in (
+        ({"roles": ["a", "b", "c"]}, "three parties compute with the help"),
+        ({"roles": []}, "at least two parties must compute"),
+        ({"roles": ["a", "a"]}, "different names"),
+        ({"roles": ["a", "b"], "parties": ["c", "d"]}, "takes `parties`, or `roles`"),
+        ({"roles": ["a", "b"], "protocol": "additive"}, "is missing"),
+        ({"parties": ["a", "b", "c"], "protocol": "two-party"}, "at most two parties"),
+        ({"roles": ["a", "b"], "prepared": "nowhere"}, "has no role whose work could be done ahead"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            tacit.session(**arguments)
+
+
 def test_a_producer_is_a_party_like_any_other_where_the_scheme_has_none() -> None:
     assert parse(["alice", PRODUCER], protocol="alone").parties == ("alice", PRODUCER)
 
 
 def test_a_missing_role_is_missed_before_anything_connects(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
-    path.write_text(json.dumps({"alice": "127.0.0.1:1", "bob": "127.0.0.1:2"}))
+    addresses = {"alice": "127.0.0.1:1", "bob": "127.0.0.1:2"}
+    path.write_text(json.dumps({**addresses, "tacit": {"protocol": "additive"}}))
 
     for start in (lambda: Config.load(path), lambda: tacit.session(path, "alice")):
         with pytest.raises(ConfigError, match=f"the role '{PRODUCER}' is missing"):
