@@ -106,6 +106,38 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
             tacit.load(other)
 
 
+def test_two_parties_go_on_alone_with_what_they_saved_beside_a_producer(tmp_path: Path) -> None:
+    x, bits = torch.randn(5, 3), torch.rand(7) > 0.5
+    with tacit.session(protocol="additive"):
+        numbers = tacit.share(x, "alice") @ tacit.share(torch.eye(3), "bob")
+        tacit.save({"x": numbers, "bits": tacit.share(bits, "bob"), "label": tacit.share(torch.arange(4))}, tmp_path)
+
+    with tacit.session(protocol="two-party"):
+        state = tacit.load(tmp_path)
+        again = {name: tacit.reveal(value) for name, value in state.items()}
+        tacit.save(state, tmp_path / "alone")
+
+    assert (again["x"] - x).abs().max() < 2.0**-14
+    assert torch.equal(again["bits"], bits)
+    assert again["label"].tolist() == [0, 1, 2, 3]
+    assert {path.name for path in (tmp_path / "alone").iterdir()} == {"alice.safetensors", "bob.safetensors"}
+    with tacit.session(protocol="two-party"):
+        assert torch.equal(tacit.reveal(tacit.load(tmp_path / "alone")["bits"]), bits)
+    with tacit.session(protocol="additive"), pytest.raises(DataError, match="no checkpoint of crypto-producer"):
+        tacit.load(tmp_path / "alone")
+    with tacit.session(protocol="plain"), pytest.raises(DataError, match="was saved by the protocol 'additive'"):
+        tacit.load(tmp_path)
+
+
+def test_a_checkpoint_is_for_the_parties_that_saved_it(tmp_path: Path) -> None:
+    with tacit.session(parties=("alice", "bob", "carol"), protocol="additive"):
+        tacit.save(tacit.share(torch.ones(2), "carol"), tmp_path)
+
+    for arguments in ({"protocol": "additive"}, {"protocol": "two-party"}):
+        with tacit.session(**arguments), pytest.raises(DataError, match="of the parties alice, bob, carol, and those"):
+            tacit.load(tmp_path)
+
+
 def test_without_a_session_there_is_nothing_to_save(tmp_path: Path) -> None:
     with pytest.raises(TacitError, match="no session"):
         tacit.save([], tmp_path)

@@ -60,7 +60,7 @@ __all__ = [
     "share",
 ]
 
-PARTIES = ("alice", "bob")
+NAMES = ("alice", "bob")
 """Who computes in a program that does not say."""
 
 MOST_DIMENSIONS = 64
@@ -78,7 +78,7 @@ def session(
     config: str | Path | Config | None = None,
     role: str | None = None,
     *,
-    parties: Sequence[str] = PARTIES,
+    parties: Sequence[str] = NAMES,
     roles: Sequence[str] | None = None,
     seed: int | None = None,
     frac_bits: int = 16,
@@ -130,7 +130,7 @@ def session(
     if check not in (False, True, "warn"):
         raise ConfigError(f'tacit.session(check=…) takes True, False or "warn", not {check!r}')
     if launch is None:
-        if roles is not None and tuple(parties) != PARTIES:
+        if roles is not None and tuple(parties) != NAMES:
             raise ConfigError("tacit.session takes `parties`, or `roles`, which are the parties and all that help them")
         settings = Config.embedded(
             parties,

@@ -2,8 +2,8 @@
 
 A checkpoint is a folder with one safetensors file a role: the role's share of every secret, public tensors in the
 clear, and in the file's metadata, as JSON, the structure that was saved. One role's file says nothing about the
-secrets. All files of a checkpoint carry the same random identity, and all roles must load the same one. Keys are never
-stored: the next run has fresh ones, so no mask is ever used twice.
+secrets of others. All files of a checkpoint carry the same random identity, and all roles must load the same one. Keys
+are never stored: the next run has fresh ones, so no mask is ever used twice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tacit.api import active_protocol
 from tacit.errors import DataError
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.values import Bits, Value
-from tacit.session.roles import DEFAULT
+from tacit.session.roles import DEFAULT, scheme_named, scheme_names
 from tacit.session.store import sync_folder
 from tacit.tensor import SecretTensor
 from tacit.tensor.dispatch import fingerprint
@@ -65,7 +65,7 @@ def save_files(protocol: Protocol, obj: Any, folder: Path, identity: str, told: 
     _make_folder(folder)
     for place, role in _files(protocol):
         metadata = {"format": FORMAT, "role": role, "identity": identity, "structure": json.dumps(structure)}
-        metadata |= {"protocol": session.config.protocol, **told}
+        metadata |= {"protocol": session.config.protocol, "parties": json.dumps(session.parties), **told}
         data = {name: _stored(leaf, place) for name, leaf in leaves.items()}
         metadata["digest"] = _digest(data)
         _write(folder / f"{role}.safetensors", data, metadata)
@@ -73,6 +73,8 @@ def save_files(protocol: Protocol, obj: Any, folder: Path, identity: str, told: 
 
 def load(folder: str | Path) -> Any:
     """Return what `save` was given, as secrets of this session.
+
+    The parties must be those that saved it. Two parties alone load what they have saved with a crypto-producer, too.
 
     Args:
         folder: where this role keeps its file.
@@ -92,14 +94,27 @@ def load_files(protocol: Protocol, paths: dict[str, Path], identity: str | None 
     first = files[0][1]
     if identity is not None and first["identity"] != identity:
         raise DataError(f"the files in {folder} belong to another checkpoint")
-    by = first.get("protocol", DEFAULT)
-    if by != protocol.session.config.protocol:
-        raise DataError(f"the checkpoint in {folder} was saved by the protocol {by!r}, which this session does not use")
+    _check_scheme(first, protocol, folder)
     if any(metadata["identity"] != first["identity"] for _, metadata in files):
         raise DataError(f"the files in {folder} belong to different checkpoints")
     structure = json.loads(first["structure"])
     protocol.session.transcript.record(f"tacit.load(checkpoint {first['identity']})", first["structure"].encode())
     return _rebuild(structure, lambda entry: _restored(protocol, entry, [data for data, _ in files]))
+
+
+def _check_scheme(metadata: dict[str, str], protocol: Protocol, folder: str | Path) -> None:
+    """Refuse what parties saved whose shares are not to be added up as those of this session are."""
+    session = protocol.session
+    by, here = metadata.get("protocol", DEFAULT), session.config.scheme
+    alike = by in scheme_names() and here.shares and scheme_named(by).shares == here.shares
+    if by != here.name and not (alike and "parties" in metadata):
+        raise DataError(f"the checkpoint in {folder} was saved by the protocol {by!r}, which this session does not use")
+    parties = metadata.get("parties", json.dumps(session.parties))
+    if parties != json.dumps(session.parties):
+        raise DataError(
+            f"the checkpoint in {folder} is of the parties {', '.join(json.loads(parties))}, and those of this session "
+            f"are {', '.join(session.parties)}"
+        )
 
 
 def _files(protocol: Protocol) -> list[tuple[int, str]]:

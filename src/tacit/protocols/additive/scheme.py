@@ -12,4 +12,5 @@ SCHEME = Scheme(
     name="additive",
     threat="semi-honest roles: any number of parties but one may collude, and the crypto-producer with none of them",
     helpers=(Helper(PRODUCER, "producer", "makes the correlated randomness"),),
+    shares="sums",
 )

@@ -10,4 +10,5 @@ SCHEME = Scheme(
     name="two-party",
     threat="semi-honest roles: two parties alone, and neither learns of the other's data but what is revealed",
     most=2,
+    shares="sums",
 )
