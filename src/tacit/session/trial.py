@@ -33,8 +33,8 @@ def write_trial(
         settings: what the config holds under the key "tacit", beside the addresses that products want.
     """
     folder = Path(folder)
-    protocol = {key: value for key, value in (settings or {}).items() if key == "protocol"}
-    roles = Config.embedded(parties, **protocol).roles
+    protocol = (settings or {}).get("protocol")
+    roles = Config.embedded(parties, protocol=protocol).roles
     for role in roles:
         make_certificate(folder / "certs", role)
     ports = _free_ports()
