@@ -8,13 +8,14 @@ protocols that are broken on purpose.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
 
 from tacit.protocols.series import Polynomial
 from tacit.protocols.two_party import bits, comparison, exchange, io, ole, powers
-from tacit.protocols.two_party.transfers import Choice, Pair, Tables, Transfers
+from tacit.protocols.two_party.transfers import Choice, Order, Pair, Tables, Transfers
 
 from ..world import World
 
@@ -165,47 +166,50 @@ def test_sizes_do_not_depend_on_secrets(monkeypatch: pytest.MonkeyPatch) -> None
 # --- teeth ------------------------------------------------------------------------------------------------------------
 
 
-def broken_words(self: Transfers, sender: int, count: int, kind: str) -> list[Pair | Choice]:
-    """Transfers whose choice is always zero, or whose messages are the same each time."""
-    out = WORDS(self, sender, count)
-    for entry in out:
-        if kind == "no choice" and isinstance(entry, Choice):
-            entry.choice.zero_()
-        if kind == "used twice" and isinstance(entry, Pair):
-            torch.manual_seed(1)
-            entry.zero.copy_(torch.randint(-(2**63), 2**63 - 1, (count,)))
-            entry.one.copy_(torch.randint(-(2**63), 2**63 - 1, (count,)))
-        if kind == "no mask" and isinstance(entry, Pair):
-            entry.one.copy_(entry.zero)
-    return out
+def breaking(each: int, spoil: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every entry spoiled, of items that take so many transfers each, when it is made."""
+    make = Transfers.make
 
+    def spoiled(self: Transfers, orders: Sequence[Order[Any]]) -> None:
+        make(self, orders)
+        for entry in [entry for order in orders if order.each == each for entry in order.entries]:
+            spoil(entry)
 
-WORDS, DIGITS = Transfers.words, Transfers.digits
+    monkeypatch.setattr(Transfers, "make", spoiled)
 
 
 @pytest.mark.parametrize("kind", ["no choice", "used twice", "no mask"])
 def test_transfers_broken_on_purpose_are_found(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Transfers, "words", lambda s, sender, count: broken_words(s, sender, count, kind))
+    def spoil(entry: Any) -> None:
+        if entry[-1].dtype is not torch.int64:
+            return
+        if kind == "no choice" and isinstance(entry, Choice):
+            entry.choice.zero_()
+        if kind == "used twice" and isinstance(entry, Pair):
+            torch.manual_seed(1)
+            for message in entry:
+                message.copy_(torch.randint(-(2**63), 2**63 - 1, message.shape))
+        if kind == "no mask" and isinstance(entry, Pair):
+            entry.one.copy_(entry.zero)
+
+    breaking(1, spoil, monkeypatch)
 
     assert leaks(_own_products, "zeros", monkeypatch)
 
 
 @pytest.mark.parametrize("kind", ["no pads", "no choice"])
 def test_tables_broken_on_purpose_are_found(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def digits(self: Transfers, sender: int, count: int, tables: int) -> list[Tables | Choice]:
-        out = DIGITS(self, sender, count, tables)
-        for entry in out:
-            if kind == "no pads" and isinstance(entry, Tables):
-                entry.pads.zero_()
-            if kind == "no choice" and isinstance(entry, Choice):
-                entry.choice.zero_()
-        return out
+    def spoil(entry: Any) -> None:
+        if kind == "no pads" and isinstance(entry, Tables):
+            entry.pads.zero_()
+        if kind == "no choice" and isinstance(entry, Choice):
+            entry.choice.zero_()
 
     def comparison_of_known(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
         z = w.share(x, owner=0, known=True).combined(torch.add, w.share(y, owner=1, known=True))
         return w.protocol.less(z, [0])
 
-    monkeypatch.setattr(Transfers, "digits", digits)
+    breaking(4, spoil, monkeypatch)
 
     assert leaks(comparison_of_known, "extremes", monkeypatch)
 
