@@ -163,15 +163,14 @@ def test_plaintexts_are_signed_integers() -> None:
         assert (integers(row) == integers(values[0]) % p).all()
 
 
-@pytest.mark.parametrize("terms", [1, 5, 513])
-def test_sums_of_products(terms: int) -> None:
+@pytest.mark.parametrize(("primes", "rows", "terms"), [(3, 2, 1), (4, 2, 5), (1, 1, 513)])
+def test_sums_of_products(primes: int, rows: int, terms: int) -> None:
     """Also of the largest residues there are, and of more of them than are summed before a reduction."""
-    rows = 2 if terms < 10 else 1
-    ciphertexts, plaintexts = residues(3, rows, terms, 2), residues(3, terms)
-    if terms > 10:
-        for k, p in enumerate(PRIMES[:3]):
-            ciphertexts[..., k, :], plaintexts[:, k] = p - 1, p - 1
-    sums = residues(3, rows, 2)
+    if terms < 10:
+        ciphertexts, plaintexts = residues(primes, rows, terms, 2), residues(primes, terms)
+    else:
+        ciphertexts, plaintexts = (torch.full((*shape, 1, N), PRIMES[0] - 1) for shape in ((1, terms, 2), (terms,)))
+    sums = residues(primes, rows, 2)
     before = sums.clone()
 
     kernels.dot(ciphertexts, plaintexts, sums)
@@ -179,7 +178,7 @@ def test_sums_of_products(terms: int) -> None:
     at = torch.randint(0, N, (40,))
     products = integers(ciphertexts[..., at]) * integers(plaintexts[..., at])[None, :, None]
     want = integers(before[..., at]) + products.sum(1)
-    for row, p in enumerate(PRIMES[:3]):
+    for row, p in enumerate(PRIMES[:primes]):
         assert (integers(sums[:, :, row, at]) == want[:, :, row] % p).all()
 
 
@@ -261,7 +260,7 @@ def everything(primes: int, bits: int, t: int) -> list[Tensor]:
     """What all kernels make of the same numbers, drawn from one seed."""
     torch.manual_seed(primes)
     secret = kernels.secret(4, ring(N))
-    count, places = 2, torch.randperm(N)[:99].contiguous()
+    count, places = 9, torch.randperm(N)[:99].contiguous()
     message = kernels.into_slots(t, ring(count, N)) if t else ring(count, N)
     uniform = torch.randint(0, 256, (kernels.stream_bytes(primes, count),), dtype=torch.uint8)
     packed = kernels.encrypt(secret[:primes], uniform, ring(count * N), message, t)
@@ -278,13 +277,17 @@ def everything(primes: int, bits: int, t: int) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(("primes", "bits", "t"), [(3, 68, 0), (4, 112, 0), (3, 96, SLOT_PRIMES[1])])
-def test_results_are_the_same_with_ifma_and_without(primes: int, bits: int, t: int) -> None:
+def test_results_are_the_same_with_ifma_and_without_and_on_more_threads(
+    primes: int, bits: int, t: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     results = []
-    for name in ("portable", "best"):
+    for name, threads in (("portable", 1), ("best", 1), ("best", 3)):
         use_isa(name)
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         results.append(everything(primes, bits, t))
 
-    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+    for one, *others in zip(*results, strict=True):
+        assert all(torch.equal(one, other) for other in others)
 
 
 def test_doubtful_rounding_is_marked() -> None:

@@ -136,7 +136,7 @@ class Job:
     def answer(self, ciphers: Ciphers, hop: Hop, keeper: Keeper) -> None:
         """Multiply, and send answers."""
         p, plan, evaluator = self.parameters, self.plan, 1 - self.owner
-        positions = plan.positions().view(-1)
+        positions = plan.positions()
         margin = p.margin(plan.terms(), RING.bits, 0) if p.exact else 0
         part = self.y.parts[evaluator]
         y = None if part is None else plan.right(part)
@@ -164,7 +164,7 @@ class Job:
         """A party's share of the product."""
         shares = self._shares
         if index == self.owner:
-            positions = self.plan.positions().view(-1)
+            positions = self.plan.positions()
             shares = [ciphers.finished(self.owner, self.parameters, one, positions, 0) for one in self._answers]
         out = self.plan.joined(shares)
         return out.T if self.flipped else out

@@ -94,9 +94,8 @@ class Plan(NamedTuple):
         return min(self.nw, self.columns)
 
     def positions(self) -> Tensor:
-        """Where results stand: [across, mw]."""
-        column, row = torch.arange(self.across).view(-1, 1), torch.arange(self.mw)
-        return (column * self.run + row * self.kw + self.kw - 1).contiguous()
+        """Where results stand: [across · mw]."""
+        return _positions(self.across, self.run, self.mw, self.kw)
 
     def left(self, x: Tensor, band: range, chunk: range) -> Tensor:
         """[rows, inner] -> messages [a, b, N] of a band and a chunk."""
@@ -131,6 +130,12 @@ class Plan(NamedTuple):
 
 def _ranges(count: int, most: int) -> list[range]:
     return [range(at, min(at + most, count)) for at in range(0, count, most)]
+
+
+@lru_cache(256)
+def _positions(columns: int, run: int, rows: int, kw: int) -> Tensor:
+    column, row = torch.arange(columns).view(-1, 1), torch.arange(rows)
+    return (column * run + row * kw + kw - 1).view(-1)
 
 
 def _padded(x: Tensor, rows: int, columns: int) -> Tensor:
