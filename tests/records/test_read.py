@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import sqlite3
 from datetime import date
 
@@ -173,7 +174,7 @@ def test_a_query_runs_at_the_owner(session, write, tmp_path):
         (
             "a,b\n1,2\n3\n4,5,6\n7,8\n9,1\n2,2\n",
             {},
-            "line 3 have too few cells; line 4 have too many cells",
+            "too few cells in line 3; too many cells in line 4",
         ),
         (
             "a,b\n1,secret\n2,3\n3,secret\n",
@@ -325,6 +326,28 @@ def test_others_learn_that_a_table_is_unusable_and_not_why(tmp_path, write):
     assert lines["alice"] == lines["crypto-producer"] == [told]
     assert len(lines["bob"]) == 1
     assert f"{b} has 1 row whose key an earlier one has" in lines["bob"][0]
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ({"a": [1, 2], "b": [1]}, "different numbers of rows"),
+        ({"a": np.ones((2, 2))}, "one dimension"),
+        ({"a": [[1], [2]]}, "column 'a' holds BIGINT[], which is no number, text or date"),
+        ({}, "it has no columns"),
+        (pd.DataFrame([[1, 2]], columns=["A", "a"]), "two columns are named 'a'"),
+    ],
+)
+def test_frames_that_are_no_tables(session, source, problem):
+    with pytest.raises(UnusableTable, match=re.escape(problem)):
+        tacit.read_table(source, "alice")
+
+
+def test_columns_of_several_kinds_are_text_and_tensors_are_columns(session):
+    table = tacit.read_table({"a": [1, "x", 2.5], "b": torch.tensor([1.0, 2.0, 3.0])}, "alice")
+
+    assert table.types == {"a": "text", "b": "number"}
+    assert table.held.frame["a"].tolist() == ["1", "x", "2.5"]
 
 
 def test_a_table_needs_an_owner_who_gives_it(session):

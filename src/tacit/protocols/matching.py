@@ -58,11 +58,12 @@ class Matcher(ABC):
 
 def ascending(digests: Tensor) -> Tensor:
     """The places of digests in ascending order, equal ones in the order in which they stand."""
-    order = digests[:, 0].argsort(stable=True)
-    heads = digests[order, 0]
-    if bool((heads[1:] == heads[:-1]).any()):
-        order = torch.from_numpy(np.lexsort((digests[:, 1].numpy(), digests[:, 0].numpy())))
-    return order
+    heads, tails = digests.contiguous().numpy().T
+    order = np.argsort(np.ascontiguousarray(heads))  # in vectors, which a stable sort is not
+    ordered = heads[order]
+    if (ordered[1:] == ordered[:-1]).any():
+        order = np.lexsort((tails, heads))
+    return torch.from_numpy(order)
 
 
 def partners(tables: Sequence[Tensor], *, left: bool = False) -> Tensor:

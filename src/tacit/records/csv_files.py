@@ -48,17 +48,19 @@ TYPES = {
 """What dtype={column: …} may say."""
 
 STRUCTURE = {
-    "MISSING COLUMNS": "have too few cells",
-    "TOO MANY COLUMNS": "have too many cells",
-    "UNQUOTED VALUE": "have a quote that is not closed, or something behind one",
-    "LINE SIZE OVER MAXIMUM": "are too long",
-    "INVALID ENCODING": "are no UTF-8 text; say what they are, encoding='latin-1'",
-    "INVALID UNICODE": "are no UTF-8 text; say what they are, encoding='latin-1'",
+    "MISSING COLUMNS": "too few cells",
+    "TOO MANY COLUMNS": "too many cells",
+    "UNQUOTED VALUE": "a quote that is not closed, or something behind one",
+    "LINE SIZE OVER MAXIMUM": "too many characters",
+    "INVALID ENCODING": "no UTF-8 text (say what it is, encoding='latin-1')",
+    "INVALID UNICODE": "no UTF-8 text (say what it is, encoding='latin-1')",
 }
 
 
 def load_csv(connection: Any, path: str, table: str, reading: Reading) -> None:
     """Make a table of a CSV file; `UnusableTable` with all that is wrong with its lines and its header."""
+    if any(mark in path for mark in "*?["):
+        raise UnusableTable(f"{path} may be several files: give one")
     given = _options(reading)
     above = f", skip = {reading.skip}" if reading.skip else ""
     how = f"sample_size = -1, ignore_errors = true{above}{given}"
@@ -73,6 +75,8 @@ def load_csv(connection: Any, path: str, table: str, reading: Reading) -> None:
     )
     names = _header(path, reading, found)
     problems = problems_of_names(names)
+    if names and all(name and _is_number(name) for name in names):
+        problems = ["its first line holds numbers and must name the columns"]
     if not columns or not names:
         problems = ["it is empty: its first line must name the columns"]
     elif len(names) != len(columns):
@@ -141,8 +145,6 @@ def sql_type(name: str, kind: str) -> str:
 def problems_of_names(names: Sequence[str]) -> list[str]:
     """What is wrong with the names of columns."""
     problems = []
-    if names and all(name and _is_number(name) for name in names):
-        problems.append("its first line holds numbers and must name the columns")
     for place, name in enumerate(names):
         if not name:
             problems.append(f"column {place + 1} has no name")
@@ -166,7 +168,9 @@ def _rejected(connection: Any) -> list[str]:
     for kind, _, count, first in torn:
         total, earliest = merged.get(kind, (0, first))
         merged[kind] = (total + count, min(earliest, first))
-    problems = [f"{_lines(*found)} {STRUCTURE.get(kind, 'cannot be read')}" for kind, found in merged.items()]
+    problems = [
+        f"{STRUCTURE.get(kind, 'something that cannot be read')} in {_lines(*found)}" for kind, found in merged.items()
+    ]
     return problems + [
         f"column {name!r} is not what dtype says in {_lines(count, line)}" for _, name, count, line in cells
     ]

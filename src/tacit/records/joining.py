@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
+import numpy as np
 import torch
 
 from tacit.api import active_protocol, share
@@ -128,6 +129,9 @@ def _without_duplicates(table: Records, *, first: bool) -> tuple[Held, int]:
     held = table.held
     assert held is not None
     assert held.digests is not None
+    heads = np.sort(held.digests[:, 0].contiguous().numpy())
+    if not (heads[1:] == heads[:-1]).any():
+        return held, len(table)
     order = ascending(held.digests)
     sorted_digests = held.digests[order]
     repeated = torch.zeros(len(order), dtype=torch.bool)

@@ -50,8 +50,12 @@ def _part(name: str, kind: str) -> str:
         time = f"{name}::TIMESTAMP"
         midnight = f"{time} = date_trunc('day', {time})"
         return f"CASE WHEN {midnight} THEN CAST({time} AS DATE)::VARCHAR ELSE {time}::VARCHAR END"
-    if kind in ("DOUBLE", "FLOAT") or kind.startswith("DECIMAL"):
-        return f"CASE WHEN {name} = trunc({name}) THEN CAST({name} AS HUGEINT)::VARCHAR ELSE {name}::VARCHAR END"
+    if kind.startswith("DECIMAL"):
+        return f"regexp_replace({name}::VARCHAR, '[.]?0+$', '')" if not kind.endswith(",0)") else f"{name}::VARCHAR"
+    if kind in ("DOUBLE", "FLOAT"):
+        whole = f"abs({name}) < 1e18 AND {name} = trunc({name})"
+        digits = f"CAST({name} AS BIGINT)::VARCHAR"
+        return f"CASE WHEN isnan({name}) THEN NULL WHEN {whole} THEN {digits} ELSE {name}::VARCHAR END"
     return f"{name}::VARCHAR"
 
 

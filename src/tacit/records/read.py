@@ -6,7 +6,6 @@ import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ from tacit.protocols.matching import DIGEST_WORDS
 from tacit.records.csv_files import sql_type
 from tacit.records.keys import key_query, normal_text
 from tacit.records.labels import Classes, as_label, check_classes
-from tacit.records.sources import TABLE, Reading, described, loaded, quoted
+from tacit.records.sources import TABLE, Reading, described, loaded, quoted, told
 from tacit.records.table import Held, Records, announced, check, limit_of_numbers
 
 __all__ = ["read_table"]
@@ -128,31 +127,37 @@ def _read(source: Any, title: str, wanted: Wanted, reading: Reading) -> tuple[He
     if source is None:
         raise DataError("the owner of a table must give it: a path, a data frame, an Arrow table or a dict of columns")
     called = described(source)
-    connection = loaded(Path(source) if isinstance(source, Path) else source, reading)
+    connection = loaded(source, reading)
     try:
-        connection.create_function("normal_text", normal_text, ["VARCHAR"], "VARCHAR")
-        types = {n: str(t) for n, t, *_ in connection.execute(f"DESCRIBE {TABLE}").fetchall()}
-        problems = _absent(types, wanted)
-        check(called, problems)
-        names = wanted.columns
-        if names is None:
-            names = tuple(n for n in types if n not in wanted.keys and n != wanted.label)
-        rows = connection.execute(f"SELECT count(*) FROM {TABLE}").fetchone()[0]
-        check(called, [] if rows else ["it has no rows"])
-        _na(connection, types, reading)
-        types = _typed(connection, types, reading, problems)
-        frame = _fetched(connection, {n: types[n] for n in names}, problems)
-        label = None
-        if wanted.label is not None:
-            column = _fetched(connection, {wanted.label: types[wanted.label]}, problems).get(wanted.label)
-            if column is not None:
-                label = as_label(wanted.label, column, wanted.classes, problems)
-        digests = _digests(connection, [(n, types[n]) for n in wanted.keys], problems) if wanted.keys else None
-        check(called, problems)
-        if not wanted.keys:
-            _warn_of_keys(connection, title, {n: types[n] for n in names}, rows)
+        with told(f"{called} cannot be used"):
+            return _taken(connection, called, title, wanted, reading)
     finally:
         connection.close()
+
+
+def _taken(connection: Any, called: str, title: str, wanted: Wanted, reading: Reading) -> tuple[Held, dict[str, Any]]:
+    """`_read`, of what a connection has loaded."""
+    connection.create_function("normal_text", normal_text, ["VARCHAR"], "VARCHAR")
+    types = {n: str(t) for n, t, *_ in connection.execute(f"DESCRIBE {TABLE}").fetchall()}
+    problems = _absent(types, wanted)
+    check(called, problems)
+    names = wanted.columns
+    if names is None:
+        names = tuple(n for n in types if n not in wanted.keys and n != wanted.label)
+    rows = connection.execute(f"SELECT count(*) FROM {TABLE}").fetchone()[0]
+    check(called, [] if rows else ["it has no rows"])
+    _na(connection, types, reading)
+    types = _typed(connection, types, reading, problems)
+    frame = _fetched(connection, {n: types[n] for n in names}, problems)
+    label = None
+    if wanted.label is not None:
+        column = _fetched(connection, {wanted.label: types[wanted.label]}, problems).get(wanted.label)
+        if column is not None:
+            label = as_label(wanted.label, column, wanted.classes, problems)
+    digests = _digests(connection, [(n, types[n]) for n in wanted.keys], problems) if wanted.keys else None
+    check(called, problems)
+    if not wanted.keys:
+        _warn_of_keys(connection, title, {n: types[n] for n in names}, rows)
     held = Held(called, frame, label, digests, torch.arange(rows), limit_of_numbers())
     return held, {
         "name": title,
@@ -208,6 +213,8 @@ def _typed(connection: Any, types: dict[str, str], reading: Reading, problems: l
 
 # --- columns ----------------------------------------------------------------------------------------------------------
 
+NOTHING = '"NULL"'
+"""The type of a column without any value."""
 WHOLE = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"})
 REAL = frozenset({"FLOAT", "DOUBLE", "HUGEINT", "UHUGEINT", "UBIGINT"})
 
@@ -234,7 +241,7 @@ def _cast(kind: str) -> str | None:
         return "VARCHAR"
     if kind == "DATE" or kind.startswith("TIMESTAMP"):
         return "TIMESTAMP"
-    return "BOOLEAN" if kind == "BOOLEAN" else None
+    return {"BOOLEAN": "BOOLEAN", NOTHING: "DOUBLE"}.get(kind)
 
 
 def _filled(array: Any) -> np.ndarray:

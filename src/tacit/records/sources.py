@@ -8,15 +8,17 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tacit.errors import ConfigError, UnusableTable
 from tacit.records.csv_files import load_csv, problems_of_names
 
-__all__ = ["SOURCE", "TABLE", "Reading", "loaded", "quoted"]
+__all__ = ["SOURCE", "TABLE", "Reading", "described", "loaded", "quoted", "told"]
 
 SOURCE, TABLE = "data", "tacit_table"
 """What a query calls the table of a source that has one only; where what is read stands then."""
@@ -55,14 +57,13 @@ class Reading:
 
 def loaded(source: Any, reading: Reading) -> Any:
     """A DuckDB connection in which `TABLE` is what was asked for; `UnusableTable` if there is no such thing."""
-    duckdb = _duckdb()
-    connection = duckdb.connect()
+    connection = _duckdb().connect()
     try:
-        with _told(duckdb, f"{described(source)} cannot be read"):
+        with told(f"{described(source)} cannot be read"), _readable(f"{described(source)} cannot be read"):
             _load(connection, source, reading)
         connection.execute("SET enable_external_access = false")
         if reading.query is not None and not _is_database(source):
-            with _told(duckdb, f"the query on {described(source)} does not run", show=_of_query):
+            with told(f"the query on {described(source)} does not run", show=_of_query):
                 connection.execute(f"CREATE TEMP TABLE {TABLE} AS SELECT * FROM ({reading.query.rstrip().rstrip(';')})")
         else:
             connection.execute(f"ALTER TABLE {SOURCE} RENAME TO {TABLE}")
@@ -75,7 +76,7 @@ def loaded(source: Any, reading: Reading) -> Any:
 def described(source: Any) -> str:
     """What messages to the owner call a source; an address may hold a password, so it is not shown."""
     if isinstance(source, str | Path):
-        return "the database" if "://" in str(source) else str(source)
+        return "the address" if "://" in str(source) else str(source)
     return f"the {type(source).__name__}"
 
 
@@ -144,16 +145,33 @@ def _is_database(source: Any) -> bool:
 def _arrow(source: Any) -> Any:
     """A data frame, an Arrow table or a dict of columns."""
     pyarrow = _pyarrow()
-    if type(source).__module__.split(".")[0] == "pandas" and hasattr(source, "columns"):
-        return pyarrow.Table.from_pandas(source, preserve_index=False)
-    if hasattr(source, "__arrow_c_stream__"):
-        return pyarrow.table(source)
-    if isinstance(source, Mapping):
-        return pyarrow.table(dict(source))
+    if isinstance(source, Mapping) or (type(source).__module__.split(".")[0] == "pandas" and source.ndim == 2):
+        names, columns = list(source.keys()), source
+        lengths = {len(columns[name]) for name in dict.fromkeys(names) if names.count(name) == 1}
+        if len(lengths) > 1:
+            raise UnusableTable(f"{described(source)} cannot be used: its columns have different numbers of rows")
+        check_names(list(map(str, names)))
+        return pyarrow.table([_column(columns[name]) for name in names], names=list(map(str, names)))
+    if hasattr(source, "__arrow_c_stream__") and type(source).__name__ != "Series":
+        table = pyarrow.table(source)
+        check_names(table.column_names)
+        return table
     raise ConfigError(
         f"tacit.read_table takes a path, a data frame, an Arrow table or a dict of columns, "
         f"not a {type(source).__name__}"
     )
+
+
+def _column(cells: Any) -> Any:
+    """A column in Arrow's form; text, if it is of several kinds."""
+    pyarrow = _pyarrow()
+    cells = cells.detach().cpu().numpy() if isinstance(cells, torch.Tensor) else cells
+    try:
+        return pyarrow.array(cells, from_pandas=True)
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError):
+        if getattr(cells, "ndim", 1) != 1:
+            raise UnusableTable("a column of a table has one dimension: name each of a matrix") from None
+        return pyarrow.array([None if cell is None or cell != cell else str(cell) for cell in cells])
 
 
 def _arrow_file(path: str) -> Any:
@@ -221,19 +239,13 @@ def _columns(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
     """Rows of Python objects as a table; a column of several kinds is text."""
     pyarrow = _pyarrow()
     check_names(names)
-    columns = []
-    for place in range(len(names)):
-        cells = [row[place] for row in rows]
-        try:
-            columns.append(pyarrow.array(cells))
-        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError):
-            columns.append(pyarrow.array([None if cell is None else str(cell) for cell in cells]))
+    columns = [_column([row[place] for row in rows]) for place in range(len(names))]
     return pyarrow.table(columns, names=list(names))
 
 
 def check_names(names: Sequence[str]) -> None:
     """Raise for columns that cannot be told apart."""
-    problems = problems_of_names(names)
+    problems = problems_of_names(names) if names else ["it has no columns"]
     if problems:
         raise UnusableTable(f"the table cannot be used: {'; '.join(problems)}")
 
@@ -277,17 +289,31 @@ def _of_query(message: str) -> str:
 
 
 @contextlib.contextmanager
-def _told(duckdb: Any, sentence: str, show: Callable[[str], str] | None = None) -> Any:
-    """Say in our words what DuckDB or PyArrow stumbled over."""
+def told(sentence: str, show: Callable[[str], str] | None = None) -> Iterator[None]:
+    """Say in our words what DuckDB stumbled over: its own may have values."""
+    duckdb = _duckdb()
     of_form = (duckdb.BinderException, duckdb.ParserException, duckdb.CatalogException)
+    try:
+        yield
+    except duckdb.Error as error:
+        message = str(error)
+        if "extension" in message:
+            detail = ": DuckDB has no extension for it, and cannot get one from the network"
+        elif isinstance(error, duckdb.IOException):
+            detail = ": it is not there, or this process may not read it"
+        elif show is not None and isinstance(error, of_form):
+            detail = show(message)
+        else:
+            detail = f" ({type(error).__name__})"
+        raise UnusableTable(f"{sentence}{detail}") from None
+
+
+@contextlib.contextmanager
+def _readable(sentence: str) -> Iterator[None]:
+    """The same of what Python and PyArrow stumble over in a file or a data frame."""
     try:
         yield
     except (UnusableTable, ConfigError):
         raise
-    except duckdb.IOException:
-        raise UnusableTable(f"{sentence}: it is not there, or this process may not read it") from None
-    except duckdb.Error as error:
-        detail = show(str(error)) if show is not None and isinstance(error, of_form) else f" ({type(error).__name__})"
-        raise UnusableTable(f"{sentence}{detail}") from None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, ArithmeticError) as error:
         raise UnusableTable(f"{sentence} ({type(error).__name__})") from None
