@@ -340,22 +340,21 @@ def test_a_table_is_read_prepared_and_joined(random):
     left = frame(random).assign(person=[f"p{k}" for k in range(50)])
     right = pd.DataFrame({"person": [f"p{k}" for k in range(20, 60)], "debt": random.normal(0, 1, 40)})
     settings = {**ALL, "most_categories": 8}
+    whole = left.drop(columns="person")
 
     with tacit.session():
         a = tacit.read_table(left, "alice", key="person")
         b = tacit.read_table(right, "bob", key="person")
         prepared = prepare.Table(**settings)
-        x = tacit.reveal(tacit.join(prepared.apply(a, rows=np.arange(30)), b).x)
-        joined = tacit.join(a, b)
-        places = joined.places("alice")
+        x = tacit.reveal(tacit.join(a.prepared(prepared, train=np.arange(30)), b).x)
+        people = tacit.join(a, b)
+        own = people.rows_of("alice").numpy()
         late = prepare.Table(**settings)
-        y = tacit.reveal(late.apply_joined(joined, "alice", rows=torch.arange(10)).x)
+        y = tacit.reveal(people.prepared({"alice": late}, train=torch.arange(10)).x)
 
     assert x.shape == (30, 8)
-    expected = prepared.transform(left.drop(columns="person"))
-    far = np.abs(expected[20:, None] - x[None, :, :7].double().numpy()).max(2)
+    far = np.abs(prepared.transform(whole)[20:, None] - x[None, :, :7].double().numpy()).max(2)
     assert far.min(0).max() < 2**-14
     assert far.min(1).max() < 2**-14
-    own = places.numpy()
-    again = prepare.Table(**settings).fit(left.drop(columns="person"), rows=np.unique(own[:10]))
-    assert y[:, :7].numpy() == pytest.approx(again.transform(left.drop(columns="person"))[own], abs=2**-14)
+    again = prepare.Table(**settings).fit(whole, rows=np.unique(own[:10]))
+    assert y[:, :-1].numpy() == pytest.approx(again.transform(whole)[own], abs=2**-14)

@@ -39,8 +39,8 @@ def train_test_split(
     role; with `random_state`, from that seed. It does not depend on secrets.
 
     With secret labels to `stratify` by, of public `classes` (0 and 1 unless they are known), rows move to places that
-    nobody knows, and the parts have the same part of each class, up to one row. Nobody learns which row is where, nor
-    how many rows a class has; the rows of a part stand in an order that nobody knows, either.
+    nobody knows, and the parts have the same part of each class, up to one row. Nobody learns where
+    in a part a row is, nor how many rows a class has; which part it is in, only who knows the labels can work out.
 
     Args:
         tensors: secret or plain, with the same number of rows.
@@ -104,7 +104,8 @@ class StratifiedKFold:
     """Folds with the same part of each class, up to one row, of labels that may be secret.
 
     Rows move to places that nobody knows, so there are no indices: `split` takes all tensors and yields their parts.
-    Nobody learns which row is in which fold, nor how many rows a class has.
+    Nobody learns where in a fold a row is, nor how many rows a class has; which fold it is in, only who knows the
+    labels can work out.
 
     Args:
         n_splits: the number of folds.

@@ -6,7 +6,7 @@ import base64
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,8 +20,7 @@ from tacit.prepare import foreign
 from tacit.prepare.fitted import Array, Fitted, Settings, fitted
 from tacit.prepare.given import PLURAL, Column, columns_of, is_column, refuse
 from tacit.private_files import write
-from tacit.records.joined import Joined
-from tacit.records.table import Records, announced
+from tacit.records.table import announced
 from tacit.tensor import SecretTensor
 
 __all__ = ["Table", "load"]
@@ -210,37 +209,6 @@ class Table:
         out = share(value, owner, shape=(public["rows"], len(columns)), dtype=torch.float32, name=called)
         remember_columns(out, columns)
         return out
-
-    def apply(self, table: Records, *, rows: Any = None, names: str = "shown") -> Records:
-        """Return a table of `tacit.read_table` with what comes of its columns in their place, key and label as before.
-
-        All roles call it; fitting, on `rows`, revealing and errors are as with `share`. The result may be joined.
-        """
-        _check_names(names)
-
-        def make() -> tuple[Array, Any]:
-            assert table.held is not None
-            return self._made(table.held.frame, rows), self._told(names)
-
-        matrix, told = announced(table.owner, table.name, make)
-        columns = _named(told)
-        if matrix is None or table.held is None:
-            return table.with_columns(columns, None)
-        frame = {name: matrix[:, k].copy() for k, name in enumerate(columns)}
-        return table.with_columns(columns, replace(table.held, frame=frame))
-
-    def apply_joined(self, people: Joined, owner: str, *, rows: Any = None, names: str = "shown") -> Joined:
-        """Return joined rows with what comes of one owner's columns in their place; `rows` are training rows of these.
-
-        Only where owners know which of their rows are joined, reveal="members": held-out rows then leave no trace.
-        """
-        mine = people.places(owner)
-        part = None
-        if mine is not None:
-            chosen = mine if rows is None else mine[torch.as_tensor(rows)]
-            part = chosen[chosen >= 0].unique().numpy()
-        table = next(t for t in people.tables if t.owner == owner)
-        return people.with_table(self.apply(table, rows=part, names=names))
 
     def _made(self, table: Any, rows: Any) -> Array:
         """What comes of a table; fitted on it, where it is not yet."""

@@ -135,15 +135,6 @@ class Joined:
             return None
         return torch.cat([held.origin, torch.tensor([-1])])[places]
 
-    def places(self, owner: str) -> Tensor | None:
-        """At the owner, the place in its table of its row in each row here, -1 for none; see `rows_of`."""
-        return None if self.rows_of(owner) is None else self._places[owner]
-
-    def with_table(self, table: Records) -> Joined:
-        """The same rows, with other columns of one owner: a table of the same rows in the place of the one it had."""
-        tables = [table if t.owner == table.owner else t for t in self.tables]
-        return Joined(tables, self._rows, self._match, self._places, left=self._left)
-
     # --- sharing -------------------------------------------------------------------------------------------------
 
     def _table(self, owner: str) -> Records:

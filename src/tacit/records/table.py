@@ -140,12 +140,6 @@ class Records:
             out.__dict__.pop(made, None)
         return out
 
-    def with_columns(self, columns: Sequence[str], held: Held | None) -> Records:
-        """The same rows, key and label, with other columns."""
-        out = self.shortened(len(self), held)
-        out.columns = tuple(columns)
-        return out
-
     @property
     def types(self) -> dict[str, str] | None:
         """At the owner, what the reader has taken each column for; None at the other roles."""
