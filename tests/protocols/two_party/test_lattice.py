@@ -267,6 +267,20 @@ def test_squares_have_one_term(pair: Pair) -> None:
     assert pair.spent[1] == 3 * (SLOTS.upload_bytes + 16 + SLOTS.answer_bytes)
 
 
+@pytest.mark.parametrize(
+    ("count", "terms", "inside"), [(140, 18, 1), (3000, 5, 3), (4096, 2, 1), (4097, 2, 2), (1, 20, 1)]
+)
+def test_terms_of_few_elements_share_ciphertexts(pair: Pair, count: int, terms: int, inside: int) -> None:
+    left, right = (torch.randint(-(2**40), 2**40, (terms, count)) for _ in range(2))
+
+    shares = pair.lattice.inner(left, right, (count,), terms, 42, 42)
+
+    assert off(shares, (left * right).sum(0)) == 0
+    blocks = -(-count * -(-terms // inside) // DEGREE)
+    assert blocks == 1 or count > 4096
+    assert pair.spent[1] <= 3 * blocks * (inside * SLOTS.upload_bytes + 16 + SLOTS.answer_bytes)
+
+
 def test_the_weight_of_a_layer_is_encrypted_once() -> None:
     with tacit.session(protocol="two-party") as session:
         layer = torch.nn.Linear(40, 5)

@@ -8,7 +8,7 @@ theirs: uniform, and drawn before, it says nothing; so no noise needs to be floo
 
 Where results are exact, the two ends must round alike. The evaluator sees whether its part lies so near to the middle
 between two roundings that noise decides, and answers again if so. That is how long an answer takes, less than once in
-2^30 coefficients, and it depends on the noise; nothing else does.
+2^38 coefficients, and it depends on the noise; nothing else does.
 """
 
 from __future__ import annotations

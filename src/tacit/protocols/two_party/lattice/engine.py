@@ -89,7 +89,8 @@ class Lattice:
         """Shares of Σ_k left[k] right[k], for each hosted party: left [terms, *shape] of party 0, right of party 1.
 
         Shape: any, and as many terms.   Domain: signed integers of so many bits.   Error: exact.
-        Cost: 2 rounds and the one of `bit_product`; for each prime of 44 bits, 18 bytes a term and 12 an element.
+        Cost: 2 rounds and the one of `bit_product`; for each prime of 44 bits, 18 bytes a term and 12 an element,
+        of as many elements and terms as fill ciphertexts.
         Reveals: nothing.
         """
         for side, bits in (("left", left_bits), ("right", right_bits)):

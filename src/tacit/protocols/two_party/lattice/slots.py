@@ -88,7 +88,13 @@ class _Part:
 def modular(
     session: Session, ciphers: Ciphers, rows: Rows, count: int, terms: int, primes: Sequence[int]
 ) -> list[list[Tensor]]:
-    """For each hosted party, its shares of `count` sums modulo each prime. Half of the blocks go each way."""
+    """For each hosted party, its shares of `count` sums modulo each prime. Half of the blocks go each way.
+
+    Of few elements, terms lie side by side in the slots of one ciphertext, and their shares are added up at the end.
+    """
+    beside = max(min(terms, DEGREE // max(count, 1)), 1)
+    terms, rows, wanted = -(-terms // beside), _beside(rows, beside), count
+    count *= beside
     blocks = -(-count // DEGREE)
     half = -(-blocks // 2)
     runs = [(0, range(at, min(at + BLOCKS, half))) for at in range(0, half, BLOCKS)]
@@ -102,10 +108,24 @@ def modular(
     for part in (part for row in parts for part in row):
         part.answer(ciphers, answer, rows)
     answer.done()
-    return [
-        [torch.cat([part.share(ciphers, index) for part in row])[:count] for row in parts]
-        for index in session.party_indices
-    ]
+    shares = []
+    for index in session.party_indices:
+        some = [torch.cat([part.share(ciphers, index) for part in row])[:count] for row in parts]
+        if beside > 1:
+            some = [one.view(beside, wanted).sum(0) % prime for one, prime in zip(some, primes, strict=True)]
+        shares.append(some)
+    return shares
+
+
+def _beside(rows: Rows, beside: int) -> Rows:
+    """[terms, n] -> [terms / beside, beside n], with terms of zeros at the end."""
+    out = []
+    for row in rows:
+        if row is not None and beside > 1:
+            more = -len(row) % beside
+            row = pad(row, (0, 0, 0, more)).reshape(-1, beside * row.shape[1])
+        out.append(row)
+    return out[0], out[1]
 
 
 def ring_parts(index: int, shares: Sequence[Tensor], primes: Sequence[int]) -> tuple[Tensor, Tensor]:
