@@ -70,6 +70,7 @@ def test_three_owners_join_whom_all_of_them_have(first, second, third, reveal):
         assert seen(people) == {(10.0 * k,) * 3 for k in (first & second & third) | everybody}
 
 
+@settings(deadline=None)
 @given(st.lists(st.sets(st.integers(0, 12)), min_size=2, max_size=4), st.booleans())
 def test_places_of_partners_point_to_equal_digests(tables, left):
     words = [
@@ -87,6 +88,7 @@ def test_places_of_partners_point_to_equal_digests(tables, left):
         assert [place >= 0 for place in row] == [key in keys for keys in tables]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(-2, 2)), max_size=12))
 def test_digests_that_begin_alike_are_put_in_order_too(words):
     digests = torch.tensor(words, dtype=torch.int64).view(-1, 2)
@@ -250,6 +252,12 @@ def test_what_a_join_does_not_do_is_said(arguments, message):
 
         with pytest.raises(ConfigError, match=message):
             tacit.join(a, b, **arguments)
+
+
+def test_parties_alone_have_no_way_to_join_yet():
+    message = "the protocol 'two-party' has no way to match keys: choose 'additive'"
+    with tacit.session(protocol="two-party"), pytest.raises(ConfigError, match=message):
+        tacit.join(table("alice", [1]), table("bob", [1]))
 
 
 def test_tables_that_cannot_be_joined():

@@ -101,15 +101,13 @@ def test_the_producer_gets_blocks_in_their_own_order_and_never_the_same_ones() -
     assert len(both.unique(dim=0)) == 2 * ROWS
 
 
-def pattern(places: tuple[int, ...], parties: int, role: str) -> tuple[int, ...]:
-    """What a role learns of the places when the rows that matched are these."""
+def pattern(places: tuple[int, ...], parties: int) -> tuple[int, ...]:
+    """The places that the last party of a chain is told when the rows that matched are these."""
     world = World(parties)
     session = world.session
     sigma = torch.tensor(places, dtype=torch.int32)
     matching.picked_rows(session, "party0", torch.arange(3)[:, None], (3, 1), len(places), sigma)
-    if role == "places":
-        return tuple(world.transport.received["crypto-producer", world.parties[-1]][-1].view(torch.int32).tolist())
-    return tuple(session.stream("party0", "crypto-producer", "again").ring((1,)).tolist())
+    return tuple(world.transport.received["crypto-producer", world.parties[-1]][-1].view(torch.int32).tolist())
 
 
 def spread(counts: Counter[tuple[int, ...]], outcomes: int, total: int) -> float:
@@ -122,7 +120,7 @@ def spread(counts: Counter[tuple[int, ...]], outcomes: int, total: int) -> float
 @pytest.mark.parametrize("parties", [2, 3])
 @pytest.mark.parametrize("sigma", [(0, 1), (2, 0), (-1, 1)])
 def test_places_that_are_told_do_not_depend_on_which_rows_matched(sigma: tuple[int, ...], parties: int) -> None:
-    counts = Counter(pattern(sigma, parties, "places") for _ in range(300))
+    counts = Counter(pattern(sigma, parties) for _ in range(300))
 
     assert set(counts) <= set(permutations(range(3), 2))
     assert spread(counts, 6, 300) < 60  # of 5 degrees of freedom: exceeded with probability 1e-11
@@ -153,7 +151,7 @@ def test_a_chain_without_masks_is_found_out(monkeypatch: pytest.MonkeyPatch) -> 
 def test_rows_that_are_not_permuted_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matching, "permutation", lambda stream, count: torch.arange(count))
 
-    counts = Counter(pattern((2, 0), 2, "places") for _ in range(20))
+    counts = Counter(pattern((2, 0), 2) for _ in range(20))
 
     assert counts == {(2, 0): 20}
 
