@@ -17,6 +17,7 @@ from tacit.functions.logarithm import log
 from tacit.metrics.given import column, indicator, number_of
 from tacit.protocols.network import in_order
 from tacit.protocols.number import Number
+from tacit.ring import kernels
 from tacit.statistics.given import table_of
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import arithmetic, secret
@@ -112,7 +113,7 @@ def _by_edges(x: SecretTensor, one: Number, edges: list[list[float]]) -> tuple[N
         found.append(arithmetic((x >= row.to(torch.float32)).to(torch.int64)))
     above = found[0].combined(lambda *t: torch.stack(t), *found[1:])  # [edges, rows, columns]
     rows = above.sum([1])
-    positive = protocol.bilinear(one, above, lambda a, b: torch.einsum("r,erk->ek", a, b))
+    positive = protocol.bilinear(one, above, kernels.matmul)  # [edges, columns]
     total, ones = x.shape[0], one.sum([0])
     return _steps(rows, protocol.public(torch.tensor(total), 0)), _steps(positive, ones)
 
