@@ -208,6 +208,8 @@ def test_numbers_that_fixed_point_does_not_hold_are_counted(session, write):
 
     assert "column 'a' holds numbers that are infinite, or not below 7.03687e+13, in 2 of 3 rows" in str(told.value)
     assert "column 'b' holds numbers that are infinite, or not below 7.03687e+13, in row 1" in str(told.value)
+    with pytest.raises(UnusableTable, match=r"the label 'b' is infinite, or not below 7\.03687e\+13, in row 1"):
+        tacit.read_table({"b": [float("inf"), 2.0, 3.0]}, "alice", label="b")
 
 
 def test_text_that_is_no_utf_8_and_files_that_are_not_there(session, tmp_path, write):

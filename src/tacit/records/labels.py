@@ -51,7 +51,7 @@ def check_classes(classes: Classes | None) -> None:
         raise ConfigError("two values of classes are the same but for case and white space")
 
 
-def as_label(name: str, column: np.ndarray, classes: Classes | None, problems: list[str]) -> Label | None:
+def as_label(name: str, column: np.ndarray, classes: Classes | None, limit: float, problems: list[str]) -> Label | None:
     """The label that a column is; None, and why in `problems`, if it is none.
 
     Without `classes`: truth values are 0 and 1; words are classes in sorted order, alike but for case and white space
@@ -67,6 +67,10 @@ def as_label(name: str, column: np.ndarray, classes: Classes | None, problems: l
         return None
     if classes is None and column.dtype.kind in "iuf":
         if not np.isin(column, (0, 1)).all():
+            wrong = ~(np.abs(column) < limit)
+            if wrong.any():
+                problems.append(f"{here} is infinite, or not below {limit:g}, in {rows_of(wrong)}")
+                return None
             return Label(torch.from_numpy(column.astype(np.float64))[:, None], None, ())
         classes = 2
     if isinstance(classes, int):

@@ -153,7 +153,7 @@ def _taken(connection: Any, called: str, title: str, wanted: Wanted, reading: Re
     if wanted.label is not None:
         column = _fetched(connection, {wanted.label: types[wanted.label]}, problems).get(wanted.label)
         if column is not None:
-            label = as_label(wanted.label, column, wanted.classes, problems)
+            label = as_label(wanted.label, column, wanted.classes, limit_of_numbers(), problems)
     digests = _digests(connection, [(n, types[n]) for n in wanted.keys], problems) if wanted.keys else None
     check(called, problems)
     if not wanted.keys:
