@@ -158,7 +158,7 @@ def test_scores_of_a_model_are_products_that_are_not_truncated_yet(session, rand
 def test_three_parties_measure(random):
     label, score = draw(random, 33)
 
-    with tacit.session(parties=("a", "b", "c"), seed=1):
+    with tacit.session(parties=("a", "b", "c"), seed=1, protocol="additive"):
         found = tacit.reveal(metrics.roc_auc_score(tacit.share(label, owner="c"), tacit.share(score, owner="a")))
 
     assert float(found) == pytest.approx(roc_auc_score(label, score), abs=EXACT)
@@ -198,6 +198,13 @@ def test_wrong_arguments_are_refused(session):
         metrics.roc_auc_score(torch.ones(4), secret, sample_weight=[1, 1, float("nan"), 1])
     with pytest.raises(DataError, match="labels of roc_auc_score are numbers, not 'yes'"):
         metrics.roc_auc_score(torch.ones(4), secret, pos_label="yes")
+
+
+def test_more_rows_than_there_is_room_for_are_refused():
+    with tacit.session(frac_bits=28):
+        rows = tacit.share(torch.zeros(1 << 17), owner="alice")
+        with pytest.raises(DataError, match="fewer than 131072 rows here, not 131072"):
+            metrics.roc_auc_score(rows, rows)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -11,9 +12,14 @@ from tacit.errors import DataError
 from tacit.functions.linear import fractional
 from tacit.functions.ranking import Ranking, area, average_precision, known_order, largest_gap, ranking
 from tacit.metrics.given import given, indicator, integers, number_of
+from tacit.ring.ring import RING
+from tacit.tensor import SecretTensor
 from tacit.tensor.operands import plain, secret
 
 __all__ = ["average_precision_score", "gini_score", "ks_score", "roc_auc_score"]
+
+MOST_ROWS = 1 << 22
+"""Fewer in sessions of more than 18 fractional bits: twice the pairs of rows must fit beside these, n² < 2^(62 - f)."""
 
 
 def roc_auc_score(y_true: Any, y_score: Any, *, sample_weight: Any = None, pos_label: float = 1) -> Tensor:
@@ -21,8 +27,8 @@ def roc_auc_score(y_true: Any, y_score: Any, *, sample_weight: Any = None, pos_l
 
     Labels other than `pos_label` are the other class. Scores are compared with the session's fractional bits.
 
-    Shape: [n] or [n, 1] each -> [].   Domain: n < 2^22; |y_score| < 2^41 at 16 fractional bits; weights 0 and 1, other
-    integers, or numbers, which are rounded to 2^-12, with a sum below 2^19.   Error: <= 2^-16.
+    Shape: [n] or [n, 1] each -> [].   Domain: n < 2^22 and n² < 2^(62 - f); |y_score| < 2^41 at 16 fractional bits;
+    weights 0 and 1, other integers, or numbers, which are rounded to 2^-12, with a sum below 2^19.   Error: <= 2^-16.
     Cost: that of sorting n numbers, `tacit.functions.ranking`.   Reveals: nothing.
     """
     ranks = _ranking("roc_auc_score", y_true, y_score, sample_weight, pos_label)
@@ -57,12 +63,10 @@ def ks_score(y_true: Any, y_score: Any, *, sample_weight: Any = None, pos_label:
 
 def _ranking(name: str, y_true: Any, y_score: Any, sample_weight: Any, pos_label: float) -> Ranking:
     found = given(name, y_true, y_score, "y_score", sample_weight)
-    if found.rows >= 1 << 22:
-        raise DataError(f"{name} counts fewer than 2^22 rows, not {found.rows}: take a sample")
-    beside = (
-        next(x for x in found if plain(x) is None) if any(x is not None and plain(x) is None for x in found) else None
-    )
-    like = found.true if beside is None else beside
+    like = next(x for x in found if x is not None and isinstance(x, SecretTensor))
+    most = min(MOST_ROWS, math.isqrt(1 << (RING.value_bits - like._protocol.frac_bits)))
+    if found.rows >= most:
+        raise DataError(f"{name} counts fewer than {most} rows here, not {found.rows}: take a sample of them")
     label = number_of(indicator(found.true, pos_label, name), like)
     weight = integers(found.weight, like)
     known = plain(found.other)
