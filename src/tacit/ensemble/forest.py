@@ -30,9 +30,9 @@ from tacit.tensor.operands import secret
 
 __all__ = ["RandomForestClassifier"]
 
-BATCH = 1 << 22
-"""Rows times leaves times trees that are grown side by side. More: fewer rounds; fewer: less memory, some 100 bytes for
-each."""
+BATCH, CANDIDATES = 1 << 22, 1 << 18
+"""Rows times leaves, and candidates times nodes of the last level, of the trees that are grown side by side. More:
+fewer rounds; fewer: less memory, some 100 bytes for each of the first, and some 2,000 for each of the second."""
 
 
 class RandomForestClassifier(Estimator):
@@ -104,7 +104,8 @@ class RandomForestClassifier(Estimator):
         scoring = Scoring.of(
             rows, 1.0, bits, reg_lambda=0.0, min_child_weight=self.min_samples_leaf - 0.5, learning_rate=1.0, least=1.0
         )
-        batch = max(1, BATCH // (rows << self.max_depth))
+        candidates = sum(c.below.shape[0] for c in columns) << self.max_depth - 1
+        batch = max(1, min(BATCH // (rows << self.max_depth), CANDIDATES // candidates))
         grown = []
         with progress_bar(self.n_estimators, shown=self.progress and leads(parts)) as advance:
             for start in range(0, self.n_estimators, batch):
