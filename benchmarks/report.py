@@ -20,10 +20,15 @@ DISTURBED = 0.2
 NAMES = {
     "tacit": "Tacit",
     "tacit-plain": "Tacit, plain TCP",
+    "tacit-two-party": "Tacit, two parties alone",
+    "tacit-two-party-owned": "each with what it knows",
     "crypten": "CrypTen",
     "spu-semi2k": "SPU SEMI2K",
     "spu-aby3": "SPU ABY3",
+    "spu-cheetah": "SPU CHEETAH",
 }
+HELPED = ("tacit-plain", "tacit")
+ALONE = ("tacit-two-party",)
 FIGURES = {
     "train.logreg.1epoch": 0.90,
     "train.netA.3steps": 3 * 0.196,
@@ -74,8 +79,13 @@ def table(rows: list[Row]) -> str:
     failed = {(row["task"], row["system"]) for row in rows if "failed" in row}
     chosen = best([row for row in rows if "seconds" in row])
     systems = [name for name in NAMES if any(system == name for _, system in [*chosen, *failed])]
-    peers = {"CrypTen": ("crypten",), "SPU": ("spu-semi2k", "spu-aby3")}
-    peers = {name: members for name, members in peers.items() if set(members) & set(systems)}
+    peers = {
+        "CrypTen's": (("crypten",), HELPED),
+        "SPU's": (("spu-semi2k", "spu-aby3"), HELPED),
+        "CHEETAH's": (("spu-cheetah",), ALONE),
+    }
+    peers = {name: pair for name, pair in peers.items() if set(pair[0]) & set(systems)}
+    alone = bool({"tacit-two-party", "tacit-two-party-owned"} & set(systems))
     machine = at_its_best(rows)
     figures = not machine.get("tiny") and "wan" not in machine
     lines = []
@@ -86,23 +96,25 @@ def table(rows: list[Row]) -> str:
             f"{of[system]['seconds']:.3g}" if system in of else "failed" if (task, system) in failed else ""
             for system in systems
         ]
-        cells += [_ratio(of, members) for members in peers.values()]
+        cells += [_ratio(of, *pair) for pair in peers.values()]
         if figures:
             cells.append(f"{FIGURES[task]:.3g}" if task in FIGURES else "")
         cells += _own_cells(of, machine)
+        cells += _alone_cells(of) if alone else []
         lines.append("| " + " | ".join(cells) + " |")
-    head = ["task", *(f"{NAMES[system]}, s" for system in systems), *(f"times {name}'s speed" for name in peers)]
+    head = ["task", *(f"{NAMES[system]}, s" for system in systems), *(f"times {name} speed" for name in peers)]
     head += ["MP-SPDZ, s (figure, not run here)"] if figures else []
     head += ["rounds", "online, MB", "producer, MB", "producer, CPU s", "floor, s", "times the floor", "largest error"]
+    head += [f"alone: {what}" for what in ("rounds", "online, MB", "prepared, MB", "largest error")] if alone else []
     return "\n".join(["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1), *lines])
 
 
-def _ratio(of: dict[str, Row], peers: Sequence[str]) -> str:
+def _ratio(of: dict[str, Row], peers: Sequence[str], systems: Sequence[str]) -> str:
     """How many times as fast as the fastest of these peers Tacit is: over plain TCP as they are, and with TLS."""
     seconds = [of[peer]["seconds"] for peer in peers if peer in of]
     if not seconds:
         return ""
-    ratios = [f"{min(seconds) / of[own]['seconds']:.3g}" for own in ("tacit-plain", "tacit") if own in of]
+    ratios = [f"{min(seconds) / of[own]['seconds']:.3g}" for own in systems if own in of]
     return f"{ratios[0]} ({ratios[1]} with TLS)" if len(ratios) == 2 else "".join(ratios)
 
 
@@ -112,7 +124,6 @@ def _own_cells(of: dict[str, Row], machine: Row) -> list[str]:
     if row is None:
         return [""] * 7
     least = sum(floor.seconds(row, machine).values())
-    error = f"{row['max_abs_err']:.1e}" if "max_abs_err" in row else f"{1 - row['accuracy']:.1%} of rows"
     return [
         str(row["rounds"]),
         f"{row['online_bytes'] / 1e6:.3g}",
@@ -120,8 +131,21 @@ def _own_cells(of: dict[str, Row], machine: Row) -> list[str]:
         f"{row['producer_cpu_seconds']:.3g}",
         f"{least:.2g}",
         f"{row['seconds'] / least:.2g}",
-        error,
+        _error(row),
     ]
+
+
+def _alone_cells(of: dict[str, Row]) -> list[str]:
+    """What two parties alone sent: for this input, and of what no input changes."""
+    row = of.get("tacit-two-party") or of.get("tacit-two-party-owned")
+    if row is None:
+        return [""] * 4
+    sent = [f"{row[key] / 1e6:.3g}" for key in ("online_bytes", "prepared_bytes")]
+    return [str(row["rounds"]), *sent, _error(row)]
+
+
+def _error(row: Row) -> str:
+    return f"{row['max_abs_err']:.1e}" if "max_abs_err" in row else f"{1 - row['accuracy']:.1%} of rows"
 
 
 def describe(rows: list[Row]) -> str:

@@ -32,6 +32,8 @@ def commands(peers: Path | None, threads: int, relayed: str | None = None) -> di
     here = [sys.executable, str(HERE / "launch.py"), "--threads", str(threads), *link]
     script = [str(HERE / "tacit_tasks.py"), "--"]
     found = {"tacit": [*here, *script], "tacit-plain": [*here, "--plain", *script]}
+    found["tacit-two-party"] = [*here, "--without-producer", *script]
+    found["tacit-two-party-owned"] = [*found["tacit-two-party"], "--owned"]
     if peers is None:
         return found
     pythons = {name: peers / name / "bin" / "python" for name in ("crypten", "spu")}
@@ -40,10 +42,19 @@ def commands(peers: Path | None, threads: int, relayed: str | None = None) -> di
             raise FileNotFoundError(f"there is no {python}: benchmarks/README.md says how to set up {name}")
     own = ["--threads", str(threads)]
     found["crypten"] = [str(pythons["crypten"]), str(HERE / "peers" / "crypten_tasks.py"), *own]
-    for protocol in ("SEMI2K", "ABY3"):
+    for protocol in ("SEMI2K", "ABY3", "CHEETAH"):
         spu = [str(pythons["spu"]), str(HERE / "peers" / "spu_tasks.py"), "--protocol", protocol, *own]
         found[f"spu-{protocol.lower()}"] = spu
     return found
+
+
+ALONE = ("tacit-two-party", "tacit-two-party-owned", "spu-cheetah")
+"""Two parties and nobody who helps: they take longer, and run where they are named."""
+
+
+def asked_for(system: str, systems: str) -> bool:
+    """Whether a system is measured; without a pattern, all that somebody helps."""
+    return re.search(systems, system) is not None if systems else system not in ALONE
 
 
 def isolation() -> list[str]:
@@ -164,7 +175,7 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     prefix = isolation() if wan is None else emulation(wan)
     found = commands(peers, threads) if wan is None or prefix else commands(None, threads, wan)
-    chosen = {system: command for system, command in found.items() if re.search(systems, system)}
+    chosen = {system: command for system, command in found.items() if asked_for(system, systems)}
     path = folder / ("rows.jsonl" if wan is None else "wan.jsonl")
     first = path.read_text().count('"system": "machine"') if add and path.exists() else 0
     with path.open("a" if first else "w") as file:

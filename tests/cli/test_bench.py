@@ -63,6 +63,21 @@ def test_tasks_run_with_and_without_tls_and_give_a_table(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_parties_train_and_predict_in_the_benchmark(tmp_path: Path) -> None:
+    printed = bench(tmp_path, "--only", "logreg.1|mlp.batch1$", "--systems", "two-party", seconds=280)
+
+    _, *rows = rows_of(tmp_path / "rows.jsonl")
+    assert "| alone: rounds | alone: online, MB | alone: prepared, MB |" in printed
+    assert {row["system"] for row in rows} == {"tacit-two-party", "tacit-two-party-owned"}
+    for row in rows:
+        assert row.get("max_abs_err", 0) < 1e-2
+        assert row.get("accuracy", 1) > 0.9
+        assert (row["producer_bytes"], row["producer_cpu_seconds"]) == (0, 0)
+        assert row["prepared_bytes"] >= 0
+
+
+@pytest.mark.slow
 def test_under_an_emulated_link_a_task_takes_at_least_its_rounds(tmp_path: Path) -> None:
     for system in ("tacit", "tacit-plain"):
         bench(tmp_path, "--only", "op.mul", "--wan", "60ms,350mbit", "--systems", f"^{system}$", "--add")
@@ -138,6 +153,32 @@ def test_the_table_compares_like_with_like_and_the_better_of_spu(module: Any) ->
     assert cells["times CrypTen's speed"] == "10 (5 with TLS)"
     assert cells["times SPU's speed"] == "4 (2 with TLS)"
     assert (cells["rounds"], cells["online, MB"], cells["producer, MB"]) == ("2", "8", "4")
+
+
+def test_two_parties_alone_are_compared_with_those_who_are_alone(module: Any) -> None:
+    seconds = {"tacit": 2.0, "tacit-two-party": 3.0, "spu-semi2k": 6.0, "spu-cheetah": 30.0}
+    alone = {"tacit-two-party": {"rounds": 9, "online_bytes": 7_000_000, "prepared_bytes": 3_000_000}}
+    rows = [
+        MACHINE, *({**ROW, **OWN, **alone.get(system, {}), "system": system, "seconds": value}
+                   for system, value in seconds.items()),
+    ]  # fmt: skip
+
+    head, _, line = module("report").table(rows).splitlines()
+
+    cells = dict(zip(map(str.strip, head.split("|")), map(str.strip, line.split("|")), strict=True))
+    assert (cells["times CHEETAH's speed"], cells["times SPU's speed"]) == ("10", "3")
+    assert (cells["rounds"], cells["alone: rounds"]) == ("2", "9")
+    assert (cells["alone: online, MB"], cells["alone: prepared, MB"]) == ("7", "3")
+
+
+def test_who_is_alone_is_measured_where_it_is_named(module: Any) -> None:
+    side = module("side_by_side")
+    found = side.commands(None, 1)
+
+    assert [system for system in found if side.asked_for(system, "")] == ["tacit", "tacit-plain"]
+    assert [system for system in found if side.asked_for(system, "two-party$")] == ["tacit-two-party"]
+    assert "--without-producer" in found["tacit-two-party"]
+    assert found["tacit-two-party-owned"] == [*found["tacit-two-party"], "--owned"]
 
 
 def test_limits_are_those_of_the_best_pass(module: Any) -> None:
