@@ -3,9 +3,9 @@
     tacit local benchmarks/tacit_tasks.py -- --only op.mul --out rows.jsonl
 
 The clock covers work on inputs that are shared already, up to settled outputs that are not yet revealed, of the party
-that is last. The crypto-producer cannot start before the clock does, so its work is inside; so is what two parties who are
-alone prepare, but for what is left over of the warm-up. Every repetition gets freshly shared inputs: a secret that was
-opened under a mask once would make the second run cheaper.
+that is last. The crypto-producer cannot start before the clock does, so its work is inside; so is what two parties
+prepare who are alone, but for what is left over of the warm-up. Every repetition gets freshly shared inputs: a secret
+that was opened under a mask once would make the second run cheaper.
 """
 
 from __future__ import annotations
