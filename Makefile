@@ -12,10 +12,10 @@ NATIVE := $(wildcard src/tacit/ring/cpp/*.[ch]pp src/tacit/protocols/*/kernels/c
 export PIP_CONSTRAINT := $(abspath constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow lint format bench docs clean
+.PHONY: help venv demo test test-slow reliability lint format bench docs clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(DEV)  ## set up .venv with Tacit and everything the other jobs need
 
@@ -28,6 +28,9 @@ test: lint  ## everything CI runs: lint, types, layers, tests, documentation
 test-slow: $(DEV)  ## the tests that take minutes, models of transformers and other libraries among them
 	$(PIP) --editable '.[dev,libraries]'
 	$(BIN)/python -m pytest -m slow --timeout 3600
+
+reliability: $(DEV)  ## kill, stop and cut off roles in every phase; results go to docs/reliability.md
+	OMP_NUM_THREADS=1 $(BIN)/python reliability/inject.py
 
 lint: $(DEV)  ## style, format, types and layers
 	$(BIN)/ruff check

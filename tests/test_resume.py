@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 import json
+import runpy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -214,3 +217,15 @@ def test_another_program_is_found_out(tmp_path: Path) -> None:
             list(saved(range(2)))
         with pytest.raises(ConfigError, match="has run"):
             saved(range(2))
+
+
+def test_the_example_goes_on_from_its_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    example = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "long_runs" / "train.py"))
+
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        example["main"]()
+
+    assert printed.getvalue() == "after 50 steps: [1.0, -2.0, 0.5]\n"
+    assert [each.step for each in kept(tmp_path / "checkpoints" / "training", "alice")] == [50]
