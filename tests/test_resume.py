@@ -8,12 +8,13 @@ import io
 import json
 import runpy
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import tacit
@@ -161,6 +162,43 @@ def test_a_damaged_file_is_none(tmp_path: Path) -> None:
     each.path.write_bytes(data[:-1000])
     with pytest.raises(DataError, match="no checkpoint of training that all roles have"):
         job.run(resume=True)
+
+
+def test_what_a_killed_process_was_writing_is_cleared_away(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    with pytest.raises(Killed):
+        job.run(resume=False, die=lambda step: step == 4)
+    (three,) = (tmp_path / "kept" / "training").iterdir()
+    half = tmp_path / "kept" / "training" / three.name.replace("3-", "6-") / ".bob.safetensors.0123456789abcdef"
+    half.parent.mkdir()
+    half.write_bytes(b"half of it")
+
+    job.run(resume=True)
+
+    assert not half.exists()
+
+
+def test_a_full_disk_ends_the_run_and_leaves_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job(tmp_path)
+    written = []
+
+    def full(data: object, path: Path, metadata: dict[str, str]) -> None:
+        written.append(path)
+        if len(written) > 4:  # three roles keep step 3, and the second fails at step 6
+            Path(path).write_bytes(b"half of it")
+            raise OSError(28, "No space left on device")
+        save_file(data, path, metadata)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["tacit.checkpoint"], "save_file", full)
+        with pytest.raises(
+            DataError, match=r"cannot be written, and what was there before is as it was: .*No space left"
+        ):
+            job.run(resume=False)
+    assert not list(tmp_path.glob("kept/*/*/.*"))
+
+    job.run(resume=True)
+    assert job.begun == [0, 3]
 
 
 WRONG: dict[str, tuple[Callable[[nn.Module], object], str]] = {

@@ -171,6 +171,9 @@ class Checkpoint:
     def _begin(self) -> None:
         """Agree on what is there, and go on from it if that is what all have been told to do."""
         session = self._session
+        for role in self._roles:
+            for partial in self._folder.glob(f"*/.{role}.safetensors.*"):  # of a process that was killed while it wrote
+                partial.unlink(missing_ok=True)
         own = {role: kept(self._folder, role) for role in self._roles}
         told: dict[str, list[tuple[str, int, str]]] = {}
         for role in session.transport.roles:

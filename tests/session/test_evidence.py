@@ -208,6 +208,21 @@ def test_a_ledger_that_cannot_be_written_stops_the_reveal(tmp_path: Path) -> Non
             Ledger("alice", None, path).write("x", (), ["bob"])
 
 
+def test_a_full_disk_leaves_the_ledger_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path / "alice.jsonl")
+    before, write = path.read_bytes(), os.write
+    ledger = Ledger("alice", None, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:20]))
+        with pytest.raises(ConfigError, match="cannot be written: No space left on device"):
+            ledger.write("x", (), ["bob"])
+
+    assert path.read_bytes() == before
+    ledger.write("x", (), ["bob"])
+    assert account(path).wrong == []
+
+
 # --- several roles ----------------------------------------------------------------------------------------------------
 
 

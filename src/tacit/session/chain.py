@@ -13,6 +13,7 @@ Lines that are missing at the end do not show in the file itself: somebody else 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -73,8 +74,10 @@ class Chained:
                 signature = b"" if self._key is None else self._key.sign(SIGNED + chain, ECDSA(SHA256()))
                 ending = f', "chain": "{chain.hex()}", "signature": "{signature.hex()}"}}\n'.encode()
                 line = body[:-1] + ending
+                size = os.fstat(descriptor).st_size
                 if os.write(descriptor, line) != len(line):
-                    raise OSError(0, "there is no space left")
+                    os.ftruncate(descriptor, size)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 if durably:
                     os.fsync(descriptor)
                 self._seen, self._last = os.fstat(descriptor).st_size, chain
