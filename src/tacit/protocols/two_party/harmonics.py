@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tacit.protocols.series import Harmonics
 
-__all__ = ["Precision", "left", "right"]
+__all__ = ["Precision", "alone", "left", "right"]
 
 
 class Precision:
@@ -69,3 +69,9 @@ def right(x: Tensor, frac_bits: int, series: Harmonics, precision: Precision) ->
     s, c = angles.sin(), angles.cos()
     p, q = (torch.tensor(column, dtype=torch.float64).view(-1, 1) for column in zip(*series.amplitudes, strict=True))
     return torch.cat([p * c - q * s, p * s + q * c]).mul_(1 << precision.right).round_().to(torch.int64)
+
+
+def alone(x: Tensor, frac_bits: int, series: Harmonics, precision: Precision) -> Tensor:
+    """The inner product itself, of what one party knows: [n] -> [n]."""
+    nothing = torch.zeros_like(x)
+    return (left(x, frac_bits, series, precision) * right(nothing, frac_bits, series, precision)).sum(0)

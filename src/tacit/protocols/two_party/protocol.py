@@ -25,6 +25,7 @@ from tacit.protocols.two_party import bits as planes
 from tacit.protocols.two_party import comparison, harmonics, io, kernels, ole, powers, product, selection, truncation
 from tacit.protocols.two_party.content import Halves, halves_of
 from tacit.protocols.two_party.cost import COSTS, PRICES
+from tacit.protocols.two_party.harmonics import Precision
 from tacit.protocols.two_party.lattice import Held, Lattice
 from tacit.protocols.two_party.scheme import SCHEME
 from tacit.protocols.two_party.transfers import Transfers
@@ -43,6 +44,10 @@ ARITHMETIC: Remembered[Number] = Remembered("bits as integers")
 MANY = 1 << 11
 """Products from which on ciphertexts multiply them. Fewer: less is sent, 152 bytes in the place of 600 an element;
 more: a ciphertext is fuller, and two hops are saved."""
+
+FEW = 1 << 9
+"""Terms of a series, of all elements, up to which transfers multiply them. More: two hops less for more of them; fewer:
+less is sent, half a megabyte of ciphertexts in the place of a kilobyte a term."""
 
 COARSE_BITS = 24
 """Fractional bits from which on a product of matrices may be off by a few units. Fewer: more of them are exact, and
@@ -245,16 +250,30 @@ class TwoParty(Protocol):
 
     @override
     def harmonics(self, x: Number, series: Harmonics) -> Number:
-        precision = harmonics.Precision(series)
-        here = dict(zip(self._here, (t.reshape(-1) for t in halves_of(x).parts_here), strict=True))
-        left = harmonics.left(here[0], x.frac_bits, series, precision) if 0 in here else None
-        right = harmonics.right(here[1], x.frac_bits, series, precision) if 1 in here else None
-        count = 2 * len(series.amplitudes)
-        sums = self._lattice.inner(left, right, (x.numel,), count, precision.left_bits, precision.right_bits)
+        half, precision = halves_of(x), Precision(series)
+        parts = dict(zip(self._here, (t.reshape(-1) for t in half.parts_here), strict=True))
+        if half.alone is not None:
+            own = [i == half.alone for i in self._here]
+            sums = [
+                harmonics.alone(t, x.frac_bits, series, precision) * k for t, k in zip(parts.values(), own, strict=True)
+            ]
+        else:
+            left = harmonics.left(parts[0], x.frac_bits, series, precision) if 0 in parts else None
+            right = harmonics.right(parts[1], x.frac_bits, series, precision) if 1 in parts else None
+            sums = self._inner(left, right, x.numel, precision)
         up = series.frac_bits - precision.frac_bits
-        parts = [s.view(x.shape) << up for s in sums]
-        out = self._number(parts, Scale(series.frac_bits))
+        out = self._number([s.view(x.shape) << up for s in sums], Scale(series.frac_bits), half.alone)
         return out.plus(torch.tensor(round(series.constant * 2**series.frac_bits))) if series.constant else out
+
+    def _inner(self, left: Tensor | None, right: Tensor | None, count: int, precision: Precision) -> list[Tensor]:
+        """Σ left right over the first dimension: of few numbers on transfers, in one hop, else on ciphertexts."""
+        terms = next(t.shape[0] for t in (left, right) if t is not None)
+        if terms * count > FEW:
+            return self._lattice.inner(left, right, (count,), terms, precision.left_bits, precision.right_bits)
+        a, v = (None if t is None else t.reshape(-1) for t in (left, right))
+        cross = product.Cross(1, terms * count, a, v, precision.left_bits)
+        (products,) = product.crossed(self.session, self._transfers, [cross])
+        return [p.view(terms, count).sum(0) for p in products]
 
     @override
     def polynomials(self, x: Number, polynomials: Sequence[Polynomial]) -> list[Number]:
