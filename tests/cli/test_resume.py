@@ -75,6 +75,7 @@ def in_the_plain(folder: Path, epochs: int, seed: int) -> torch.Tensor:
     return model.weight.detach()
 
 
+@pytest.mark.slow
 def test_roles_start_again_by_themselves_when_one_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     died = tmp_path / "died"
