@@ -278,3 +278,29 @@ def test_without_real_inputs_there_are_no_numbers() -> None:
 
     assert report.ok
     assert not report.deviations
+
+
+def test_a_module_is_priced_by_the_scheme_that_is_named() -> None:
+    helped = tacit.check(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), (2, 4))
+    alone = tacit.check(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), (2, 4), protocol="two-party")
+
+    assert (helped.ok, alone.ok) == (True, True)
+    assert helped.cost.producer > 0
+    assert (alone.cost.producer, alone.cost.helped) == (0, {})
+    assert sum(alone.cost.prepared.values()) > 0
+    assert "prepared" in str(alone)
+    assert alone.cost.seconds > 0
+
+
+def test_training_by_two_parties_alone_is_priced_as_if_nobody_knew_anything() -> None:
+    layer = nn.Linear(4, 4)
+    network = nn.Sequential(layer, nn.ReLU(), nn.BatchNorm1d(4), layer)
+    arguments = {"train": True, "optimizer": lambda p: torch.optim.SGD(p, lr=0.1), "protocol": "two-party"}
+
+    report = tacit.check(network, torch.randn(6, 4), **arguments)
+
+    assert report.ok, report
+    with tacit.session(protocol="two-party"), tacit.profile() as profile, torch.no_grad():
+        tacit.share(nn.Linear(4, 4))(tacit.share(torch.randn(6, 4)))
+    assert profile.cost.rounds == 0  # what is public, or one party's, it computes by itself
+    assert report.cost.rounds > 10

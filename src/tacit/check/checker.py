@@ -78,7 +78,8 @@ def check(
         public_inputs: positions and names of inputs that are public.
         parties: the computing parties.
         frac_bits: fractional bits of numbers.
-        protocol: what it is to cost by: "additive", with a crypto-producer, or "two-party", without.
+        protocol: what it is to cost by: "additive", with a crypto-producer, or "two-party", without; then as if neither
+            party knew inputs or parameters, which costs less where one does.
         latency: seconds that a message between two roles takes, one way.
         bandwidth: bits a second that a role can send.
     """

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 import tacit.api as api
 from tacit.check.stand_in import zeros
 from tacit.errors import DataError
+from tacit.protocols.number import Number
 from tacit.protocols.protocol import Protocol
 from tacit.tensor import SecretTensor
 
@@ -42,7 +43,7 @@ def prepared(program: Program, protocol: Protocol | None) -> Callable[[], None]:
     """Share everything, or nothing without a protocol, and return what is left to do."""
     module = _with_values(program.module)
     public = program.public_module or protocol is None
-    module = (module if public else api.share(module)).train(program.train)
+    module = (module if public or protocol is None else _shared(protocol, module)).train(program.train)
     inputs = [_input(protocol, x, k in program.public_inputs) for k, x in enumerate(program.inputs)]
     kwargs = {name: _input(protocol, x, name in program.public_inputs) for name, x in program.kwargs.items()}
     targets = [] if program.target is None else [_input(protocol, program.target, "target" in program.public_inputs)]
@@ -89,10 +90,43 @@ def _input(protocol: Protocol | None, x: Any, public: bool) -> Any:
     if public or protocol is None:
         return x if valued else _filled(x.shape, x.dtype).requires_grad_(x.requires_grad)
     if valued:
-        return api.share(x)
+        return _of_nobody(protocol, api.share(x))
     out = zeros(protocol, x)
     out.share.storage.lasting = True
-    return out.requires_grad_(x.requires_grad)
+    return _of_nobody(protocol, out).requires_grad_(x.requires_grad)
+
+
+def _of_nobody(protocol: Protocol, x: SecretTensor) -> SecretTensor:
+    """The same secret, known to no party: what one of two parties knows is cheap where nobody helps, or free."""
+    held = x.share
+    if protocol.scheme.helpers or not protocol.scheme.networked or not isinstance(held, Number):
+        return x
+    scale = held.scale
+    parts = protocol.refresh(held)
+    number = protocol.adopt(
+        parts, held.shape, scale.frac_bits, headroom=scale.headroom, precise=scale.precise, lasting=True
+    )
+    number.facts.within = held.facts.within
+    out = SecretTensor(number, x.dtype)
+    out.requires_grad_(x.requires_grad)
+    return out
+
+
+def _shared(protocol: Protocol, module: nn.Module) -> nn.Module:
+    """A module of secrets that no party knows; one that has a parameter twice has it twice again."""
+    secret = api.share(module)
+    if protocol.scheme.helpers or not protocol.scheme.networked:
+        return secret
+    again: dict[int, Tensor] = {}
+    state = secret.state_dict(keep_vars=True)
+    for value in state.values():
+        if isinstance(value, SecretTensor) and id(value) not in again:
+            with torch.no_grad():
+                out = _of_nobody(protocol, value.detach())  # type: ignore[arg-type]
+            parameter = isinstance(value, nn.Parameter)
+            again[id(value)] = nn.Parameter(out, requires_grad=value.requires_grad) if parameter else out
+    secret.load_state_dict({name: again.get(id(value), value) for name, value in state.items()}, assign=True)
+    return secret
 
 
 def _nested(protocol: Protocol | None, x: Any, public: bool) -> Any:
