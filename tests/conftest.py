@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Generator
 from functools import partial
 
 import pytest
 
 import tacit.api
+from tacit.errors import ConfigError
 
 
 def pytest_configure() -> None:
@@ -37,6 +39,17 @@ def _by_the_protocol_asked_for(request: pytest.FixtureRequest, monkeypatch: pyte
         if request.node.get_closest_marker("priced") is not None:
             pytest.skip("by the prices of the additive scheme")
         monkeypatch.setattr(tacit.api, "DEFAULT", protocol)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Skip what asks for more parties than the protocol asked for takes."""
+    try:
+        return (yield)
+    except ConfigError as refused:
+        if pyfuncitem.config.getoption("--protocol") is None or "may compute by the protocol" not in str(refused):
+            raise
+        pytest.skip(str(refused))
 
 
 @pytest.fixture(autouse=True)

@@ -60,6 +60,7 @@ def counts(cost):
     return cost.rounds, cost.online, cost.producer
 
 
+@pytest.mark.priced
 @pytest.mark.parametrize("parties", [PARTIES[:2], PARTIES])
 def test_the_estimate_of_a_training_step_is_what_the_meter_counts(parties):
     x, y = torch.randn(16, 12), torch.randint(0, 5, (16,))
@@ -90,6 +91,7 @@ def test_the_estimate_of_a_training_step_is_what_the_meter_counts(parties):
     assert sum(row.producer for row in report.rows) == cost.producer
 
 
+@pytest.mark.priced
 def test_inference_costs_what_the_meter_counts():
     with tacit.session() as session:
         model, x = tacit.share(mlp()), tacit.share(torch.randn(16, 12))

@@ -55,6 +55,7 @@ def costly(profile, **wanted):
     }
 
 
+@pytest.mark.priced
 def test_every_operator_is_counted_at_its_module_forward_and_backward(session):
     model, (x, y) = tacit.share(Net()), data()
 
@@ -155,6 +156,7 @@ def test_profiling_changes_nothing():
     )
 
 
+@pytest.mark.priced
 def test_nothing_is_left_behind_after_an_error(session):
     x = tacit.share(torch.randn(4, 6))
     model = tacit.share(nn.Sequential(nn.Linear(6, 5), Broken()))
@@ -182,6 +184,7 @@ def test_a_profile_needs_a_session_and_serves_one_block():
             pass
 
 
+@pytest.mark.priced
 def test_the_table_sums_modules_up(session):
     model, (x, y) = tacit.share(Net()), data()
 

@@ -199,6 +199,7 @@ def agree(plain: nn.Module, secret: nn.Module, tolerance: float) -> None:
         assert (tacit.reveal(got.detach()) - want).abs().max() < tolerance
 
 
+@pytest.mark.priced
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_step_takes_the_rounds_of_one_parameter(name, session):
     x, y = torch.randn(16, 4), 10 * torch.randn(16, 1)
@@ -227,6 +228,7 @@ def test_the_user_decides(foreach, session):
     assert (max(rounds) <= 3) == foreach
 
 
+@pytest.mark.priced
 def test_gradients_are_clipped_in_the_rounds_of_one(session):
     x, y = torch.randn(16, 4), 10 * torch.randn(16, 1)
     sgd = partial(optim.SGD, lr=0.1)

@@ -148,6 +148,7 @@ def test_evaluation_makes_the_scale_once_for_all_predictions(session: Session, r
     assert cost.online == {"alice": 0, "bob": 8 * x[1].numel()}
 
 
+@pytest.mark.priced
 @pytest.mark.parametrize("parties", [("alice", "bob"), ("alice", "bob", "carol")])
 def test_a_training_step_opens_each_element_twice_and_the_gradient_once_more(
     parties: tuple[str, ...], random: torch.Generator

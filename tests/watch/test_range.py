@@ -33,6 +33,7 @@ def steps(rate: float, count: int) -> None:
         optimizer.zero_grad()
 
 
+@pytest.mark.priced
 def test_a_step_costs_three_checks_of_six_rounds_and_three_bits():
     costs = []
     for check in (False, True):
