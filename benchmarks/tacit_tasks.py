@@ -42,6 +42,7 @@ def time_task(session: Session, prepare: Callable[[], Sequence[Tensor]], program
     """Time a program on freshly prepared inputs; return the row and the last outputs."""
     outputs: list[Tensor] = []
     cost, work = session.meter.cost, 0.0
+    prepared: list[int] = []
 
     def once() -> float:
         nonlocal outputs, cost, work
@@ -56,11 +57,12 @@ def time_task(session: Session, prepare: Callable[[], Sequence[Tensor]], program
             output.share.settle()
         end, work = measure.time.perf_counter(), measure.time.process_time() - worked
         cost = session.meter.cost - before
+        prepared.append(sum(cost.prepared.values()))
         return max(float(tell(session, party, str(end).encode())) for party in session.parties) - start
 
     row = measure.timed(once, lambda count: int(tell(session, "alice", str(count).encode())))
     row |= {"rounds": cost.rounds, "party_bytes": max(cost.online.values()), "online_bytes": sum(cost.online.values())}
-    row |= {"producer_bytes": cost.producer, "prepared_bytes": sum(cost.prepared.values())}
+    row |= {"producer_bytes": cost.producer, "prepared_bytes": sum(prepared) // len(prepared)}
     helped = sum(float(tell(session, helper, str(work).encode())) for helper in session.helpers)
     return row | {"producer_cpu_seconds": helped}, outputs
 
