@@ -18,9 +18,11 @@ SOURCE = Path(tacit.__file__).parent
 SCHEMES = sorted(path.parent.name for path in (SOURCE / "protocols").glob("*/__init__.py"))
 
 WORDS = re.compile(r"premask|producer|masked_form|simple_mask|mask_value", re.IGNORECASE)
+WITHOUT = ("without_producer", "--without-producer")
 NAMES = {
     ("profile/row.py", "producer"),  # documented properties, of what all helpers sent
     ("session/meter.py", "producer"),
+    *((f"cli/{file}.py", name) for file in ("bench_serve", "demo", "local") for name in WITHOUT),  # what users ask for
 }
 """What has a name that is one scheme's."""
 
