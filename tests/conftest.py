@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-import tacit.api
+import tacit.api.running
 from tacit.errors import ConfigError
 
 
@@ -29,7 +29,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions of all roles in this process check themselves."""
-    monkeypatch.setattr(tacit.api, "embedded", partial(tacit.api.embedded, check=True))
+    checking = partial(tacit.api.embedded, check=True)
+    for module in (tacit.api, tacit.api.running):
+        monkeypatch.setattr(module, "embedded", checking)
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +40,7 @@ def _by_the_protocol_asked_for(request: pytest.FixtureRequest, monkeypatch: pyte
     if protocol is not None:
         if request.node.get_closest_marker("priced") is not None:
             pytest.skip("by the prices of the additive scheme")
-        monkeypatch.setattr(tacit.api, "DEFAULT", protocol)
+        monkeypatch.setattr(tacit.api.running, "DEFAULT", protocol)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -221,4 +221,4 @@ def test_a_release_is_refused_by_a_policy_and_to_a_role():
 )  # fmt: skip
 def test_what_an_owner_announces_may_be_anything(message: bytes) -> None:
     with pytest.raises(DataError, match="bob announced a tensor"):
-        api._announced("bob", message)
+        api.sharing._announced("bob", message)

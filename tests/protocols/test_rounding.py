@@ -64,7 +64,7 @@ def test_a_product_that_is_computed_and_revealed_again_is_the_same(name: str, pa
 
 
 def test_a_truncation_in_its_place_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tacit.api.rounded", lambda x, frac_bits: x.settle(frac_bits))
+    monkeypatch.setattr("tacit.api.revealing.rounded", lambda x, frac_bits: x.settle(frac_bits))
     with tacit.session():
         a = tacit.share(torch.rand(500) * 3, "alice")
 
