@@ -146,7 +146,7 @@ class Number(Value):
 
     def scale_for(self, source: Number) -> int:
         """The most fractional bits of a source that is written here: it is truncated to them before, if it has more."""
-        if self.numel != self.storage.numel:
+        if not self.whole:
             return self.frac_bits
         precise = self.scale.precise
         finest = max(PRECISE_BITS, self.protocol.frac_bits) if precise else self.protocol.factor_bits
@@ -162,7 +162,7 @@ class Number(Value):
 
         If all of it is written the scale may become finer, with `untruncated` as fine as the source's.
         """
-        whole = self.numel == self.storage.numel
+        whole = self.whole
         scale = source.frac_bits if whole and untruncated else self.scale_for(source)
         source = source.settle(scale).lifted(max(scale, self.frac_bits) if whole else scale)
         self.content.write(source.content, whole=whole)

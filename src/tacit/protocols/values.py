@@ -53,6 +53,18 @@ class Value:
         return self.content.like.numel()
 
     @property
+    def whole(self) -> bool:
+        """Whether it is all of its storage, each element once: as many of them may also be some, and others twice."""
+        if self.numel != self.storage.numel:
+            return False
+        span = 1
+        for size, step in sorted(zip(self.shape, self.content.like.stride(), strict=True), key=lambda d: d[1]):
+            if size > 1 and step != span:
+                return False
+            span *= max(size, 1)
+        return True
+
+    @property
     def facts(self) -> Facts:
         """What is known of the present content; an in-place write to any view forgets it."""
         if self._version != self.storage.version:
@@ -162,7 +174,7 @@ class Bits(Value):
 
     def write(self, source: Bits) -> None:
         """Overwrite the content in place; every view sees it."""
-        self.content.write(source.content, whole=self.numel == self.storage.numel)
+        self.content.write(source.content, whole=self.whole)
         self.storage.version += 1
 
     def arithmetic(self) -> Number:

@@ -214,7 +214,7 @@ def _channels(y: Tensor, g: Geometry) -> Tensor:
 
 def _images(z: Tensor, count: int, places: Sequence[int]) -> Tensor:
     """[groups, O / groups, N · places] -> [N, O, *places]."""
-    return z.reshape(-1, count, *places).transpose(0, 1).contiguous()
+    return z.reshape(z.shape[0] * z.shape[1], count, *places).transpose(0, 1).contiguous()
 
 
 def _windows(x: Tensor, g: Geometry, places: Sequence[int]) -> Tensor:

@@ -109,3 +109,24 @@ def test_many_thresholds_of_many_numbers_come_in_pieces(world: World, monkeypatc
 
     for t, bit in zip(range(-20, 20, 5), found, strict=True):
         assert torch.equal(world.ring(bit).bool(), x < t)
+
+
+def test_as_many_elements_as_a_storage_has_need_not_be_all_of_it(world: World) -> None:
+    x = world.share(torch.tensor([0, 1, 2, 3]), 0, owner=0, known=True)
+    view = x.strided(lambda t, at: t.as_strided((2, 2), (1, 1), at), lambda length: None)
+
+    view.write(world.share(torch.tensor([[9, 9], [9, 9]]), 0, owner=1, known=True))
+
+    ones = world.share(torch.ones(4, dtype=torch.int64), 0, owner=1, known=True)
+    assert world.ring(world.protocol.multiply(x, ones)).tolist() == [9, 9, 9, 3]
+
+
+@pytest.mark.parametrize("first", [(1, 64, 80), (2, 64, 80), (64, 80)])
+def test_ciphertexts_of_a_batch_are_those_of_the_same_matrix(first: tuple[int, ...], world: World) -> None:
+    x = torch.randint(-(2**20), 2**20, (2, 1, 40, 64))
+    own = world.share(x, 0, owner=0, known=True)
+
+    for shape in (first, (2, 64, 80), (2, 2, 64, 80), first):
+        y = torch.randint(-(2**20), 2**20, shape)
+        product = world.protocol.bilinear(own, world.share(y, 0), torch.matmul)
+        assert torch.equal(world.ring(product), x @ y)

@@ -49,9 +49,10 @@ FEW = 1 << 9
 """Terms of a series, of all elements, up to which transfers multiply them. More: two hops less for more of them; fewer:
 less is sent, half a megabyte of ciphertexts in the place of a kilobyte a term."""
 
-COARSE_BITS = 24
-"""Fractional bits from which on a product of matrices may be off by a few units. Fewer: more of them are exact, and
-larger; with 24, a few units are below 2^-20."""
+HIDDEN_BITS = 16
+"""Fractional bits that a product of matrices has at least beyond those it is revealed with, where it may be off by some
+units. Less: smaller ciphertexts for more of them; but these units depend on the noise of a key, and a truncation by so
+many bits shows one of them with probability 2^-16. What may be revealed without one is exact."""
 
 
 class TwoParty(Protocol):
@@ -189,7 +190,7 @@ class TwoParty(Protocol):
         parts = [op(a, b) for a, b in zip(left.parts_here, right.parts_here, strict=True)]
         if left.alone is not None and left.alone == right.alone:
             return self._number(parts, scale, left.alone)
-        exact = scale.frac_bits < COARSE_BITS
+        exact = scale.frac_bits < self.frac_bits + scale.headroom + HIDDEN_BITS
         crosses = self._lattice.bilinear(_held(left), _held(right), op, exact=exact)
         for part, cross in zip(parts, crosses, strict=True):
             part.add_(cross)

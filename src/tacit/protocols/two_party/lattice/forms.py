@@ -32,7 +32,10 @@ class Products:
         """What the matrices of x and of y are of them, as keys: alike wherever the matrices are."""
         if isinstance(self._op, Sliding):
             return ("left", self._op, self._x, self._y), ("right", self._op, self._x, self._y)
-        return ("matrix", self._across), ("matrix", self._across)
+        if self._op is torch.outer or len(self._y) <= 2 or self._across:
+            return ("matrix", self._across), ("matrix", self._across)
+        batch = tuple(self._batch)  # a matrix has another number in another batch that its operand is expanded to
+        return ("batch", batch), ("batch", batch)
 
     @property
     def _across(self) -> bool:
