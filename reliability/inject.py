@@ -32,7 +32,7 @@ import torch
 from torch import nn
 
 import tacit
-from tacit.api import _close_all
+from tacit.api.active import _close_all
 from tacit.cli.run import execute
 from tacit.session.config import SETTINGS, Config
 from tacit.session.launch import launched, start
