@@ -19,7 +19,7 @@ DOUBLES = {
     "sum": lambda t: t - 1700000001.0,
     "reversed": lambda t: 1700000001.0 - t,
     "scaled sum": lambda t: torch.add(t, 1, alpha=-1.0) + 0.25,
-    "whole multiple": lambda t: (t - 1700000000.0) * 20000001.0,
+    "whole multiple": lambda t: (t - 1700000000.0) * 17000001.0,  # below 2^30, where a product of 32 bits ends
     "choice": lambda t: torch.where(t > 1700000050.0, t, 1700000051.0),
     "fill": lambda t: t.masked_fill(t > 1700000050.0, 1700000051.0),
     "clamp": lambda t: t.clamp(min=1700000050.0),
