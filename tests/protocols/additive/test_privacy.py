@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tacit.functions.whole import rounded
-from tacit.protocols.additive import io
+from tacit.protocols import leaving
 from tacit.protocols.additive.masks import Premask
 from tacit.protocols.additive.source import dealing
 from tacit.protocols.additive.source.base import Dealt
@@ -303,7 +303,7 @@ def test_a_reveal_without_fresh_zeros_is_found_out(monkeypatch: pytest.MonkeyPat
         return w.protocol.reveal(w.protocol.public((y * 65536).long(), 16), [w.parties[1]])
 
     assert worst(run(trivial, SECRETS["typical"], 2)) < CHI_SQUARE
-    monkeypatch.setattr(io, "_fresh", lambda session, index, part, binary: part)
+    monkeypatch.setattr(leaving, "_fresh", lambda session, index, part, binary: part)
 
     assert worst(run(trivial, SECRETS["typical"], 2)) > CHI_SQUARE
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import torch
 
+from tacit.protocols import leaving
 from tacit.protocols.series import Polynomial
-from tacit.protocols.two_party import bits, comparison, exchange, io, ole, powers
+from tacit.protocols.two_party import bits, comparison, exchange, ole, powers
 from tacit.protocols.two_party.transfers import Choice, Order, Pair, Tables, Transfers
 
 from ..world import World
@@ -215,6 +216,6 @@ def test_tables_broken_on_purpose_are_found(kind: str, monkeypatch: pytest.Monke
 
 
 def test_parts_that_are_revealed_as_they_are_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(io, "refreshed", lambda session, parts, binary=False: [t.contiguous() for t in parts])
+    monkeypatch.setattr(leaving, "refreshed", lambda session, parts, binary=False: [t.contiguous() for t in parts])
 
     assert leaks(_reveal, "extremes", monkeypatch)

@@ -1,21 +1,15 @@
-"""How a secret comes in, as shares of what its owner knows, and goes out, re-randomised."""
+"""How a secret comes in, as shares of what its owner knows; `tacit.protocols.leaving` says how it goes out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from operator import add, xor
+from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from tacit.errors import ConfigError
-from tacit.net.transport import Parcel
-from tacit.protocols.additive import kernels
-from tacit.protocols.additive.opening import fold
-from tacit.ring.ring import RING
 from tacit.session.session import Session
 
-__all__ = ["from_owner", "refreshed", "revealed"]
+__all__ = ["from_owner"]
 
 
 def from_owner(
@@ -42,51 +36,3 @@ def from_owner(
                 rest = without(rest, draw(session.stream(here, peer, f"input of {owner}")))
         parts.append(rest)
     return parts
-
-
-def refreshed(session: Session, shares: Sequence[Tensor], *, binary: bool = False) -> list[Tensor]:
-    """Fresh shares of the parties hosted here, which say nothing beyond their sum. Local."""
-    session.check_open()
-    return [_fresh(session, i, t.contiguous(), binary) for i, t in zip(session.party_indices, shares, strict=False)]
-
-
-def _fresh(session: Session, index: int, part: Tensor, binary: bool) -> Tensor:
-    """part + Σ_{j > i} s_ij - Σ_{j < i} s_ji, with s_ij from the key stream of the pair; the sum over i is zero."""
-    for other, peer in enumerate(session.parties):
-        if other == index:
-            continue
-        stream = session.stream(session.parties[index], peer, "zero")
-        if binary:
-            part = part ^ stream.bits(part.numel()).view(part.shape)
-        else:
-            piece = stream.ring(part.shape)
-            part = part + piece if other > index else part - piece
-    return part
-
-
-def revealed(
-    session: Session, shares: Sequence[Tensor], shape: torch.Size, receivers: Sequence[str], *, binary: bool
-) -> Tensor | None:
-    """Each party adds a fresh sharing of zero before its share leaves; None where no receiver is hosted. One round."""
-    fresh = refreshed(session, shares, binary=binary)
-    if binary:
-        fresh = [kernels.on(t).pack_bits(t) for t in fresh]
-    count = shape.numel()
-    size = (count + 7) // 8 if binary else RING.bytes * count
-    names = [session.parties[i] for i in session.party_indices]
-    session.meter.round({p: size * sum(r != p for r in receivers) for p in session.parties})
-    sends = [Parcel(n, r, t) for n, t in zip(names, fresh, strict=True) for r in receivers if r != n]
-    arrivals: dict[str, list[Tensor]] = {r: [] for r in receivers if r in session.transport.hosted}
-    incoming = []
-    for receiver, tensors in arrivals.items():
-        for party in session.parties:
-            if party != receiver:
-                space = torch.empty((size,), dtype=torch.uint8) if binary else torch.empty(shape, dtype=RING.dtype)
-                tensors.append(space)
-                incoming.append(Parcel(party, receiver, space))
-    session.transport.exchange(sends, incoming)
-    if not arrivals:
-        return None
-    receiver, tensors = next(iter(arrivals.items()))
-    total = fold(xor if binary else add, tensors + [t for n, t in zip(names, fresh, strict=True) if n == receiver])
-    return kernels.on(total).unpack_bits(total, count).view(shape) if binary else total

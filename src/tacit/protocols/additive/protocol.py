@@ -15,6 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from tacit.errors import TacitError
+from tacit.protocols import leaving
 from tacit.protocols.additive import (
     comparison,
     conjunction,
@@ -102,12 +103,14 @@ class Additive(Protocol):
     @override
     def reveal(self, x: Value, receivers: Sequence[str]) -> Tensor | None:
         """Each party adds a fresh sharing of zero before its share leaves, so shares say nothing beyond their sum."""
-        return io.revealed(self.session, shares_of(x).true_shares(), x.shape, receivers, binary=isinstance(x, Bits))
+        return leaving.revealed(
+            self.session, shares_of(x).true_shares(), x.shape, receivers, binary=isinstance(x, Bits)
+        )
 
     @override
     def refresh(self, x: Number) -> list[Tensor]:
         """Each party adds a fresh sharing of zero."""
-        return io.refreshed(self.session, shares_of(x).true_shares())
+        return leaving.refreshed(self.session, shares_of(x).true_shares())
 
     @override
     def adopt(

@@ -14,7 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from tacit.errors import ConfigError
-from tacit.protocols import fallbacks
+from tacit.protocols import fallbacks, leaving
 from tacit.protocols.content import TensorOp
 from tacit.protocols.number import Number
 from tacit.protocols.protocol import Protocol
@@ -22,7 +22,7 @@ from tacit.protocols.remembered import Owned, Remembered, Storage
 from tacit.protocols.scale import Scale
 from tacit.protocols.series import POWER_OF_TWO_BITS, Harmonics, Polynomial
 from tacit.protocols.two_party import bits as planes
-from tacit.protocols.two_party import comparison, harmonics, io, kernels, ole, powers, product, selection, truncation
+from tacit.protocols.two_party import comparison, harmonics, kernels, ole, powers, product, selection, truncation
 from tacit.protocols.two_party.content import Halves, halves_of
 from tacit.protocols.two_party.cost import COSTS, PRICES
 from tacit.protocols.two_party.harmonics import Precision
@@ -117,12 +117,12 @@ class TwoParty(Protocol):
     @override
     def reveal(self, x: Value, receivers: Sequence[str]) -> Tensor | None:
         """Each party adds a fresh sharing of zero before its part leaves."""
-        return io.revealed(self.session, halves_of(x).parts_here, x.shape, receivers, binary=isinstance(x, Bits))
+        return leaving.revealed(self.session, halves_of(x).parts_here, x.shape, receivers, binary=isinstance(x, Bits))
 
     @override
     def refresh(self, x: Number) -> list[Tensor]:
         """Each party adds a fresh sharing of zero."""
-        return io.refreshed(self.session, halves_of(x).parts_here)
+        return leaving.refreshed(self.session, halves_of(x).parts_here)
 
     @override
     def adopt(
