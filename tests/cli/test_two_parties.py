@@ -109,12 +109,10 @@ def test_trials_have_the_roles_of_their_scheme(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("prepare", "script.py", "--config", "config.json", "--out", "store"), "has no role whose work could be done"),
-        (
-            ("run", "script.py", "--config", "config.json", "--as", "alice", "--prepared", "store"),
-            "run the program with",
-        ),
-        (("local", "script.py", "--without-producer", "--prepared", "store"), "they make together in the session"),
+        (("prepare", "script.py", "--config", "far.json", "--out", "store"), "add --as alice at one and --as bob at"),
+        (("prepare", "script.py", "--config", "config.json", "--as", "carol", "--out", "store"), "its roles are alice"),
+        (("prepare", "script.py", "--config", "helped.json", "--as", "bob", "--out", "store"), "leave --as bob out"),
+        (("run", "script.py", "--config", "config.json", "--as", "alice", "--prepared", "store"), "there is no store"),
         (("local", "script.py", "--without-producer", "--parties", "a,b,c"), "at most two parties may compute"),
         (("run", "script.py", "--config", "config.json", "--as", "crypto-producer"), "its roles are alice, bob"),
         (("run", "script.py", "--config", "three.json", "--as", "alice"), "that role is missing: add it, or leave"),
@@ -134,8 +132,11 @@ def test_what_two_parties_cannot_do_is_one_sentence(
         ("config", ("alice", "bob"), {}),
         ("three", ("alice", "bob", "carol"), {}),
         ("beside", ("alice", "bob", "crypto-producer"), {"protocol": "two-party"}),
+        ("helped", ("alice", "bob", "crypto-producer"), {}),
+        ("far", ("alice", "bob"), {}),
     ):
-        literal = {role: f"127.0.0.1:{9100 + at}" for at, role in enumerate(roles)}
+        host = "10.0.0.7" if name == "far" else "127.0.0.1"
+        literal = {role: f"{host}:{9100 + at}" for at, role in enumerate(roles)}
         (tmp_path / f"{name}.json").write_text(json.dumps({**literal, "tacit": settings}))
 
     try:

@@ -27,6 +27,7 @@ def test_a_meter_counts_rounds_and_the_bytes_of_each_role() -> None:
     assert cost.helped == {"dice": 0, "clock": 11}
     assert cost.producer == 11
     assert cost.seconds >= 0
+    assert cost.ahead_seconds == 0
 
 
 def test_what_is_sent_ahead_is_counted_apart_and_takes_no_round() -> None:
@@ -82,12 +83,14 @@ def test_costs_are_subtracted_for_a_part_and_added_for_a_whole() -> None:
 
 
 def test_what_was_prepared_is_subtracted_and_added_too() -> None:
-    first, last = Cost(prepared={"a": 5}), Cost(prepared={"a": 7, "b": 2})
+    first = Cost(prepared={"a": 5}, seconds=1.0, ahead_seconds=0.5)
+    last = Cost(prepared={"a": 7, "b": 2}, seconds=2.0, ahead_seconds=0.75)
 
     part = last - first
 
     assert part.prepared == {"a": 2, "b": 2}
-    assert (first + part).prepared == last.prepared
+    assert part.ahead_seconds == 0.25
+    assert (first + part) == last
     assert (last - Cost()).prepared == (Cost() + last).prepared == last.prepared
 
 
@@ -106,6 +109,9 @@ def test_costs_print_what_each_role_sent() -> None:
 
     assert str(cost) == "12 rounds, a sent 999 B, b sent 1 kB, dice sent 1.23 MB, 0.123 s"
     assert str(Cost()) == "0 rounds, 0 s"
+    assert str(Cost(1, {"a": 5}, (), 0.5, {"a": 7}, 0.25)) == (
+        "1 rounds, a sent 5 B, a prepared 7 B, 0.5 s, 0.25 s of them to prepare"
+    )
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,8 @@ def test_embedded_sessions_may_list_all_roles_as_a_config_does() -> None:
         ({"roles": ["a", "b"], "parties": ["c", "d"]}, "takes `parties`, or `roles`"),
         ({"roles": ["a", "b"], "protocol": "additive"}, "is missing"),
         ({"parties": ["a", "b", "c"], "protocol": "two-party"}, "at most two parties"),
-        ({"roles": ["a", "b"], "prepared": "nowhere"}, "has no role whose work could be done ahead"),
+        ({"roles": ["a", "b"], "prepared": "nowhere"}, "there is no store nowhere"),
+        ({"protocol": "plain", "prepared": "nowhere"}, "needs nothing that could be made ahead"),
     ):
         with pytest.raises(ConfigError, match=message):
             tacit.session(**arguments)

@@ -290,7 +290,7 @@ def taken(path: Path, config: Config) -> list[bytes]:
 
 def test_a_flipped_byte_is_found_wherever_it_is() -> None:
     config, preparation = Config.embedded(), Preparation(Path("store"))
-    preparation.agree(3, config)
+    preparation.begin(3, config, "5" * 32)
     for name, size, transcript in asked():
         if name:
             preparation.add(0, name, torch.arange(size, dtype=torch.uint8), transcript)

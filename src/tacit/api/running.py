@@ -17,11 +17,13 @@ from tacit.api.revealing import reveal
 from tacit.errors import ConfigError
 from tacit.net.alone import Alone
 from tacit.net.in_process import InProcess
+from tacit.net.rehearsal import Rehearsal
 from tacit.net.transcript import Transcript
+from tacit.net.transport import Transport
 from tacit.protocols.schemes import protocol_of
 from tacit.session.config import Config, read_range
 from tacit.session.launch import Launch, connect, current, launched
-from tacit.session.preparation import check_prepares
+from tacit.session.preparation import Preparation, check_prepares
 from tacit.session.roles import DEFAULT
 from tacit.session.session import Session
 from tacit.session.store import Shelf
@@ -114,12 +116,25 @@ def session(
         launch = replace(launch, config=checked)
     _share_cores(checked)
     if launch.preparation is not None:
-        alone = Alone(launch.role, checked.parties, Transcript())
-        return _activate(Session(alone, checked, launch.preparation), seed)
+        return _preparing(launch, launch.preparation, seed)
     prepared = launch.prepared if prepared is None else prepared
     if prepared is not None:
         return _from_store(checked, prepared, seed, launch)
     return _activate(Session(connect(launch, Transcript()), checked, resume=launch.resume or resume), seed)
+
+
+def _preparing(launch: Launch, preparation: Preparation, seed: int | None) -> Session:
+    """Start a session that writes a store: of the helper alone, or of the parties, who make together what is in it."""
+    config, transcript = launch.config, Transcript()
+    preparation.check_first()
+    transport: Transport
+    if config.helpers:
+        transport = Alone(launch.role, config.parties, transcript)
+    elif preparation.party is None:
+        transport = Rehearsal(InProcess(config.parties, transcript))
+    else:
+        transport = Rehearsal(connect(launch, transcript, "the one that is made now"))
+    return _activate(Session(transport, config, preparation), seed)
 
 
 def _from_store(config: Config, prepared: str | Path, seed: int | None, launch: Launch | None = None) -> Session:

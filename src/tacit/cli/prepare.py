@@ -1,4 +1,4 @@
-"""`tacit prepare`: the crypto-producer's work for one run, done ahead of it and put into a file for each party."""
+"""`tacit prepare`: what a run needs beside its inputs, made ahead of it and put into a file for each party."""
 
 from __future__ import annotations
 
@@ -32,22 +32,27 @@ LOOK = 0.1
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Where the store goes: a folder to be made."
 )
+@click.option("--as", "role", metavar="ROLE", help="The party that this machine plays, where nobody helps.")
 @click.option("--traceback", "show_traceback", is_flag=True, help="Show where in the program an error was raised.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def prepare(script: Path, config_path: Path, out: Path, show_traceback: bool, arguments: tuple[str, ...]) -> None:
-    """Make what SCRIPT needs of the crypto-producer, ahead of its run and alone, into a file for each party.
+def prepare(
+    script: Path, config_path: Path, out: Path, role: str | None, show_traceback: bool, arguments: tuple[str, ...]
+) -> None:
+    """Make what SCRIPT needs beside its inputs, ahead of its run, into a file for each party.
 
-    It needs nobody's data and no network: the script runs as the crypto-producer, and values that it reveals are not
-    known. Each party gets its own file, and nobody else's; `tacit run --prepared` then runs without the
-    crypto-producer. A store serves one run. Two parties without a crypto-producer have no use for one: what they need
-    beside their inputs they make together in the session. What stands after `--` is for the script.
+    It needs nobody's data: values that the script reveals are not known. The crypto-producer does it alone, without a
+    network; each party gets its own file, and nobody else's, and `tacit run --prepared` then runs without the
+    crypto-producer. Two parties alone make it together: both start this at the same time, each with `--as` itself, and
+    each writes its own file. (With a config of one machine, it writes the files of both without `--as`.) A store serves
+    one run. What stands after `--` is for the script.
     """
     config = Config.load(config_path)
     if not script.is_file():
         raise ConfigError(f"there is no script {script}")
     check_prepares(config)
-    preparation = Preparation(out, script_digest(script))
-    start(launched(config, config.helpers[0], script, preparation=preparation))
+    player = _player(config, role)
+    preparation = Preparation(out, script_digest(script), None if config.helpers else role)
+    start(launched(config, player, script, preparation=preparation))
     try:
         with _shown(preparation):
             code = execute(script, arguments, show_traceback)
@@ -60,8 +65,23 @@ def prepare(script: Path, config_path: Path, out: Path, show_traceback: bool, ar
         code = 1
     if not code:
         files = ", ".join(f"{out / party}.store {readable(size)}" for party, size in preparation.sizes.items())
-        click.echo(f"{preparation.pieces} pieces: {files}; give each party its own file, where no other can read it")
+        keep = "keep it where nobody else" if preparation.party else "give each party its own file, where no other"
+        click.echo(f"{preparation.pieces} pieces: {files}; {keep} can read it")
     sys.exit(code)
+
+
+def _player(config: Config, role: str | None) -> str:
+    """Who prepares here."""
+    if config.helpers:
+        if role not in (None, *config.helpers):
+            raise ConfigError(f"{config.helpers[0]} prepares a run of this config, alone: leave --as {role} out")
+        return config.helpers[0]
+    if role is None and not config.on_one_machine:
+        raise ConfigError(
+            "two parties alone prepare a run together, each on its own machine: add "
+            f"--as {config.parties[0]} at one and --as {config.parties[1]} at the other"
+        )
+    return config.check_role(role or config.parties[0])
 
 
 def _close() -> None:

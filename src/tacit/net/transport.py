@@ -40,6 +40,11 @@ class Transport(ABC):
     transcript: Transcript
     """Shared with the session, which records operators in it; its digest goes into every frame."""
 
+    @property
+    def links(self) -> Transport:
+        """By which travels what no input changes: this one, unless a run is prepared."""
+        return self
+
     @abstractmethod
     def exchange(self, sends: Sequence[Parcel], receives: Sequence[Parcel]) -> None:
         """Send and receive at the same time; return when all sent tensors may be reused and all received ones are full.

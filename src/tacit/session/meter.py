@@ -23,6 +23,8 @@ class Cost:
     seconds: float = 0.0
     prepared: dict[str, int] = field(default_factory=dict)
     """Bytes by role that depend on no input, so that they may be sent ahead of the run. None of them is in `sent`."""
+    ahead_seconds: float = 0.0
+    """Of the seconds, those in which the parties made what these bytes are for, waiting for peers included."""
 
     @property
     def online(self) -> dict[str, int]:
@@ -42,28 +44,32 @@ class Cost:
 
     def __sub__(self, earlier: Cost) -> Cost:
         sent, prepared = _less(self.sent, earlier.sent), _less(self.prepared, earlier.prepared)
-        return Cost(self.rounds - earlier.rounds, sent, self.helpers, self.seconds - earlier.seconds, prepared)
+        seconds, ahead = self.seconds - earlier.seconds, self.ahead_seconds - earlier.ahead_seconds
+        return Cost(self.rounds - earlier.rounds, sent, self.helpers, seconds, prepared, ahead)
 
     def __add__(self, other: Cost) -> Cost:
         sent, prepared = _more(self.sent, other.sent), _more(self.prepared, other.prepared)
         helpers = tuple(dict.fromkeys([*self.helpers, *other.helpers]))
-        return Cost(self.rounds + other.rounds, sent, helpers, self.seconds + other.seconds, prepared)
+        seconds, ahead = self.seconds + other.seconds, self.ahead_seconds + other.ahead_seconds
+        return Cost(self.rounds + other.rounds, sent, helpers, seconds, prepared, ahead)
 
     def __str__(self) -> str:
         sent = [f"{role} sent {readable(count)}" for role, count in (*self.online.items(), *self.helped.items())]
         prepared = [f"{role} prepared {readable(count)}" for role, count in self.prepared.items() if count]
-        return ", ".join([f"{self.rounds} rounds", *sent, *prepared, f"{self.seconds:.3g} s"])
+        ahead = [f"{self.ahead_seconds:.3g} s of them to prepare"] if self.ahead_seconds else []
+        return ", ".join([f"{self.rounds} rounds", *sent, *prepared, f"{self.seconds:.3g} s", *ahead])
 
 
 class Meter:
     """Counts what a session does. `cost` is the total so far; subtract two of them for a part."""
 
-    __slots__ = ("_ahead", "_helped", "_helpers", "_online", "_rounds", "_start")
+    __slots__ = ("_ahead", "_ahead_seconds", "_helped", "_helpers", "_online", "_rounds", "_start")
 
     def __init__(self, parties: Sequence[str], helpers: Sequence[Helper] = ()) -> None:
         self._rounds = 0
         self._online = dict.fromkeys(parties, 0)
         self._ahead: dict[str, int] = {}
+        self._ahead_seconds = 0.0
         self._helpers = tuple(helpers)
         self._helped = {helper.name: 0 for helper in helpers}
         self._start = time.perf_counter()
@@ -87,6 +93,10 @@ class Meter:
                 raise KeyError(role)
             self._ahead[role] = self._ahead.get(role, 0) + count
 
+    def worked_ahead(self, seconds: float) -> None:
+        """Count seconds in which parties made what no input changes."""
+        self._ahead_seconds += seconds
+
     def dealt(self, helper: str, count: int) -> None:
         """Count bytes from a helper; nobody waits for them unless it is behind."""
         self._helped[helper] += count
@@ -95,7 +105,8 @@ class Meter:
     def cost(self) -> Cost:
         """The total since the session began."""
         seconds = time.perf_counter() - self._start
-        return Cost(self._rounds, self._online | self._helped, self._helpers, seconds, dict(self._ahead))
+        sent = self._online | self._helped
+        return Cost(self._rounds, sent, self._helpers, seconds, dict(self._ahead), self._ahead_seconds)
 
 
 def _more(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:

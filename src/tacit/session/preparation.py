@@ -1,4 +1,7 @@
-"""How a store is written: by the crypto-producer, alone, as the program asks for one correlation after the other."""
+"""How a store is written, as the program asks for one correlation after the other: by the crypto-producer, alone.
+
+Two parties who have none write a file each, as they make what is in it together; or both, on one machine.
+"""
 
 from __future__ import annotations
 
@@ -38,21 +41,23 @@ __all__ = ["Preparation", "check_prepares"]
 
 
 def check_prepares(config: Config) -> None:
-    """Refuse a protocol of which nothing can be made ahead by a role alone."""
-    if not config.helpers:
+    """Refuse a protocol of which nothing can be made ahead of a run."""
+    if not config.helpers and not config.scheme.prepares:
         raise ConfigError(
-            f"the protocol {config.protocol!r} has no role whose work could be done ahead of a run and put into a "
-            f"store: what its parties need beside their inputs they make together in the session, so run the program "
-            f"without a store"
+            f"the protocol {config.protocol!r} needs nothing that could be made ahead of a run and put into a store: "
+            "run the program without one"
         )
 
 
 class Preparation:
-    """The files of a store while they are written, by the crypto-producer. Nothing is at `out` until all is done."""
+    """The files of a store while they are written. Nothing is at `out` until all is done.
 
-    def __init__(self, out: Path, script: str = "") -> None:
+    They are those of all parties, or of the one that prepares for itself: then others' files may be there already.
+    """
+
+    def __init__(self, out: Path, script: str = "", party: str | None = None) -> None:
         self.out = out
-        self.identity = secrets.token_hex(16)
+        self.party = party
         self.sizes: dict[str, int] = {}
         """Of the finished files, by party."""
         self.written = 0
@@ -60,23 +65,27 @@ class Preparation:
         self.pieces = 0
         self._script = script
         self._folder = out.with_name(f".{out.name}.{secrets.token_hex(8)}")
-        self._files: list[_Written] = []
-        if out.exists() or out.is_symlink():
-            raise ConfigError(f"there is something at {out} already: a store is made once, so choose another name")
+        self._files: dict[int, _Written] = {}
+        mine = out / f"{party}{SUFFIX}" if party is not None and out.is_dir() and not out.is_symlink() else out
+        if mine.exists() or mine.is_symlink():
+            raise ConfigError(f"there is something at {mine} already: a store is made once, so choose another name")
         if not out.parent.is_dir():
             raise ConfigError(f"there is no folder {out.parent} to make a store in")
 
-    def agree(self, seed: int | None, config: Config) -> int:
-        """Begin the files; return the seed of the program's public randomness, drawn here if it has none."""
+    def check_first(self) -> None:
+        """Refuse the second session of a program."""
         if self._files or self.sizes:
             raise ConfigError("this program starts a second session, and a store is for one: prepare one for each")
-        seed = int.from_bytes(os.urandom(7), "little") if seed is None else seed
+
+    def begin(self, seed: int, config: Config, identity: str) -> None:
+        """Begin the files of a run with this seed of public randomness; all files of a store have one identity."""
+        self.check_first()
         with self._on_disk():
             self._folder.mkdir(mode=0o700)
-            for party in config.parties:
-                head = {"id": self.identity, "party": party, **terms(config), "seed": seed, "script": self._script}
-                self._files.append(_Written(self._folder, party, json.dumps(head).encode()))
-        return seed
+            for index, party in enumerate(config.parties):
+                if self.party in (None, party):
+                    head = {"id": identity, "party": party, **terms(config), "seed": seed, "script": self._script}
+                    self._files[index] = _Written(self._folder, party, json.dumps(head).encode())
 
     def stream(self, index: int) -> Stream:
         """The key stream of a party."""
@@ -91,13 +100,25 @@ class Preparation:
     def finish(self, transcript: Transcript) -> None:
         """Write all down to the disk and give the store its name."""
         with self._on_disk():
-            for file in self._files:
+            for file in self._files.values():
                 self.written += file.finish(transcript)
             sync_folder(self._folder)
-            self._folder.rename(self.out)
+            if self.party is not None:
+                self._put_beside()
+            else:
+                self._folder.rename(self.out)
             sync_folder(self.out.parent)
-        self.sizes = {file.party: file.length for file in self._files}
-        self._files = []
+        self.sizes = {file.party: file.length for file in self._files.values()}
+        self._files = {}
+
+    def _put_beside(self) -> None:
+        """Put a party's file into the folder, where that of another party may be, and no file of its own."""
+        self.out.mkdir(mode=0o700, exist_ok=True)
+        for file in self._folder.iterdir():
+            (self.out / file.name).hardlink_to(file)
+            file.unlink()
+        sync_folder(self.out)
+        self._folder.rmdir()
 
     @contextmanager
     def _on_disk(self) -> Iterator[None]:
@@ -108,9 +129,9 @@ class Preparation:
 
     def abandon(self) -> None:
         """Leave nothing behind of a store that is not finished."""
-        for file in self._files:
+        for file in self._files.values():
             file.close()
-        self._files = []
+        self._files = {}
         if not self.sizes:
             shutil.rmtree(self._folder, ignore_errors=True)
 

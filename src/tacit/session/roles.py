@@ -51,6 +51,8 @@ class Scheme:
     """How many parties may compute; without one, any number."""
     networked: bool = True
     """Whether it may run over a network. A stand-in that hides nothing says no."""
+    prepares: bool = False
+    """Whether its parties can make ahead of a run, together, what no input changes."""
     shares: str = ""
     """What its parties hold of a secret, by a name: schemes of one name load each other's checkpoints."""
 

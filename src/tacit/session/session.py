@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +29,9 @@ __all__ = ["Session"]
 IDENTITY_BYTES = 16
 SEED_BYTES = 7
 
+NOBODY = "nobody"
+"""The role of parties that prepare a run: they have no data."""
+
 
 class Session:
     """One run of one program by all roles. Protocols ask it for links, key streams and the meter.
@@ -51,12 +54,16 @@ class Session:
         """Of PyTorch's public generator, at the beginning."""
         self.parties: tuple[str, ...] = tuple(config.parties)
         self.helpers: tuple[str, ...] = tuple(config.helpers)
-        self.party_indices = tuple(i for i, role in enumerate(self.parties) if role in transport.hosted)
+        self.links = transport.links
+        """By which travels what no input changes."""
+        self.party_indices = tuple(i for i, role in enumerate(self.parties) if role in self.links.hosted)
         self.embedded = len(transport.hosted) == len(transport.roles)
-        self.role = "embedded" if self.embedded else transport.hosted[0]
+        self.role = "embedded" if self.embedded else next(iter(transport.hosted), NOBODY)
         self.meter = Meter(self.parties, config.scheme.helpers)
         self.preparing = isinstance(supply, Preparation)
-        """Whether nothing is computed now: a helper works for a run to come."""
+        """Whether nothing is computed now: a helper, or the parties, work for a run to come."""
+        self.ahead: Callable[[int, int | None], bool] | None = None
+        """What makes, between the parties, what no input changes: see `prepare_ahead`."""
         self.identity = ""
         """Of this run, drawn at random: the same at all roles, and of no other run."""
         self.ledger = _ledger(config, self.role, embedded=self.embedded, preparing=self.preparing)
@@ -107,7 +114,7 @@ class Session:
         prepares the run. It draws the identity of the run, too.
         """
         seed = seed if self.config.seed is None else self.config.seed
-        if self.supply is not None:
+        if isinstance(self.supply, Shelf):
             seed = self.supply.agree(seed, self.config)
         own = (
             newest_seed(Path(self.config.checkpoints), self.transport.hosted) if self.resume and seed is None else None
@@ -115,13 +122,15 @@ class Session:
         first, drawn = self.parties[0], os.urandom(IDENTITY_BYTES + SEED_BYTES)
         if own is not None:  # that of the run which goes on, so that all before its loops is the same
             drawn = drawn[:IDENTITY_BYTES] + own.to_bytes(SEED_BYTES, "little")
-        if not self.preparing:
-            drawn = self.transport.announce(first, drawn if first in self.transport.hosted else None)
+        if self.party_indices:
+            drawn = self.links.announce(first, drawn if first in self.links.hosted else None)
         if len(drawn) != IDENTITY_BYTES + SEED_BYTES:
             raise NetworkError(f"{first} announced an identity of the run that is none")
         self.identity = drawn[:IDENTITY_BYTES].hex()
         self.ledger.begin(self.identity, self.transcript, self._facts() if self.ledger.kept else {})
         self.seed = int.from_bytes(drawn[IDENTITY_BYTES:], "little") if seed is None else seed
+        if isinstance(self.supply, Preparation):
+            self.supply.begin(self.seed, self.config, self.identity)
         torch.manual_seed(self.seed)
 
     def _facts(self) -> dict[str, object]:
@@ -137,6 +146,30 @@ class Session:
             "roles": list(self.transport.roles),
             "certificates": certified,
         }
+
+    # --- what no input changes -------------------------------------------------------------------------------------
+
+    def prepare_ahead(self, steps: int = 1, most: int | None = None) -> bool:
+        """Make what the next steps will need that no input changes, before they need it; all roles call it alike.
+
+        What was needed since the last call (or the beginning) is a step: so much is made, `steps` times, as long as
+        there is room in memory, and is used when the program asks for the same again. Two parties alone make
+        transfers so, in messages of their own that are no rounds. A crypto-producer works ahead by itself, so with one
+        nothing is done here, and nothing in a run from a store.
+
+        Args:
+            steps: how many steps to come to work for.
+            most: transfers to make now, about; the rest at calls to come. Without it, all.
+
+        Returns: whether a rest is left.
+        """
+        self.check_open()
+        if type(steps) is not int or steps < 1 or (most is not None and (type(most) is not int or most < 1)):
+            raise ConfigError(f"prepare_ahead takes one step or more, and one transfer or more, not {steps}, {most}")
+        if self.ahead is None or self.supply is not None:
+            return False
+        self.transcript.record(f"session.prepare_ahead({steps}, {most})")
+        return self.ahead(steps, most)
 
     # --- moving tensors --------------------------------------------------------------------------------------------
 
@@ -207,18 +240,25 @@ class Session:
         try:
             self.ledger.end("in agreement" if error is None else f"by {type(error).__name__}")
             changes.end()
-            if error is None and self.supply is not None:
+            if error is None and isinstance(self.supply, Shelf):
                 self.supply.finish(self.transcript)
         except BaseException as unfinished:
+            self._abandon()
             self.transport.abort(_reason(unfinished))
             raise
+        try:
+            if error is None:
+                self.transport.close()
+                if isinstance(self.supply, Preparation):  # once all parties have agreed that it is whole
+                    self.supply.finish(self.transcript)
+            else:
+                self.transport.abort(_reason(error))
         finally:
-            if self.supply is not None:
-                self.supply.abandon()
-        if error is None:
-            self.transport.close()
-        else:
-            self.transport.abort(_reason(error))
+            self._abandon()
+
+    def _abandon(self) -> None:
+        if self.supply is not None:
+            self.supply.abandon()
 
 
 def _reason(error: BaseException) -> str:

@@ -48,6 +48,16 @@ class End(InProcess):
         assert got.nbytes == parcel.tensor.nbytes
         parcel.tensor.view(torch.uint8).view(-1).copy_(got.view(torch.uint8).view(-1))
 
+    def announce(self, source: str, message: bytes | None) -> bytes:
+        if source == self.hosted[0]:
+            assert message is not None
+            for other in self.roles:
+                if (source, other) in self._between:
+                    self._between[source, other].put(message)
+            return message
+        got: bytes = self._between[source, self.hosted[0]].get(timeout=WAIT)
+        return got
+
     def pair_key(self, one: str, other: str) -> bytes:
         return self._key
 

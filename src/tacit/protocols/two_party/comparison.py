@@ -27,7 +27,7 @@ from torch import Tensor
 from tacit.protocols.two_party import bits, kernels
 from tacit.protocols.two_party.exchange import Note, hop
 from tacit.protocols.two_party.ole import split
-from tacit.protocols.two_party.transfers import Choice
+from tacit.protocols.two_party.transfers import Choice, Digits
 
 if TYPE_CHECKING:
     from tacit.protocols.two_party.transfers import Transfers
@@ -90,15 +90,17 @@ class _Piece:
         self._thresholds = thresholds
         self.order = transfers.order_digits(sender, DIGITS * self.size, len(thresholds))
         """The transfers, to be made before anything is opened."""
-        self._dealt = dict(zip(parts, self.order.entries, strict=True))
         self._digits: Tensor | None = None
+
+    def _dealt(self, index: int) -> Digits:
+        return self.order.entries[list(self._parts).index(index)]
 
     def open(self) -> Note:
         """What the receiver opens of its digits."""
         opened = None
         if 1 - self.sender in self._parts:
             x = self._padded(1 - self.sender)
-            self._digits, opened = kernels.on(x).open_digits(x, self._dealt[1 - self.sender][0])
+            self._digits, opened = kernels.on(x).open_digits(x, self._dealt(1 - self.sender)[0])
         return Note(1 - self.sender, (DIGITS * self.size // 2,), torch.uint8, opened)
 
     def send(self, opened: Tensor | None) -> Note:
@@ -106,7 +108,7 @@ class _Piece:
         message = None
         if opened is not None:
             x = self._padded(self.sender)
-            pads = self._dealt[self.sender][0]
+            pads = self._dealt(self.sender)[0]
             message, self.planes[self.sender] = kernels.on(x).send_tables(x, self._thresholds, opened, pads)
         return Note(self.sender, (len(self._thresholds), DIGITS * self.size), torch.int32, message)
 
@@ -114,7 +116,7 @@ class _Piece:
         """The receiver's shares."""
         if table is not None:
             assert self._digits is not None
-            receiver = self._dealt[1 - self.sender]
+            receiver = self._dealt(1 - self.sender)
             assert isinstance(receiver, Choice)
             self.planes[1 - self.sender] = kernels.on(table).read_tables(table, self._digits, receiver.pad)
 

@@ -65,6 +65,7 @@ class TwoParty(Protocol):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._transfers = Transfers(session)
+        session.ahead = self._transfers.work_ahead
         self._lattice = Lattice(session, self._bit_product)
         self._here = session.party_indices
         self._coins = Stream(derive_key(os.urandom(32), "rounding of what one party knows"))
@@ -97,7 +98,7 @@ class TwoParty(Protocol):
         index = self.session.parties.index(owner)
         parts = []
         for i in self._here:
-            if i == index:
+            if i == index and not self.session.preparing:
                 assert value is not None
                 parts.append(value.clone())
             else:

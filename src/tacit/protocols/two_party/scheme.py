@@ -10,5 +10,6 @@ SCHEME = Scheme(
     name="two-party",
     threat="semi-honest roles: two parties alone, and neither learns of the other's data but what is revealed",
     most=2,
+    prepares=True,
     shares="sums",
 )

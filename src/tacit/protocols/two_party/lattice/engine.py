@@ -59,6 +59,8 @@ class Lattice:
         sides = [side for side in (0, 1) if x.alone in (None, side) and y.alone in (None, 1 - side)]
         if products.empty or not sides:
             return [products.zeros() for _ in self._session.party_indices]
+        if self._session.preparing:  # there are no values, and nothing of it can be made ahead
+            return [products.zeros() for _ in self._session.party_indices]
         for held in (x, y):
             held.cipher["uses"] = held.cipher.get("uses", 0) + 1
         parameters = MATRIX_EXACT if exact else MATRIX
@@ -110,7 +112,10 @@ class Lattice:
         )
         if not count:
             return [torch.zeros(*shape, dtype=RING.dtype) for _ in self._session.party_indices]
-        shares = modular(self._session, self._ciphers, (rows[0], rows[1]), count, terms, primes)
+        if self._session.preparing:
+            shares = [[torch.zeros(count, dtype=RING.dtype)] * len(primes) for _ in self._session.party_indices]
+        else:
+            shares = modular(self._session, self._ciphers, (rows[0], rows[1]), count, terms, primes)
         return [share.view(*shape) for share in self._in_ring(shares, primes)]
 
     def cross(self, x: Held, y: Held) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from tacit.protocols.two_party.transfers.transfers import Choice, Digits, Order, Pair, Planes, Tables, Transfers, Words
+from tacit.protocols.two_party.transfers.order import Choice, Digits, Order, Pair, Planes, Tables, Words
+from tacit.protocols.two_party.transfers.transfers import Transfers
 
 __all__ = ["Choice", "Digits", "Order", "Pair", "Planes", "Tables", "Transfers", "Words"]

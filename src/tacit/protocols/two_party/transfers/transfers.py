@@ -6,21 +6,37 @@ end (`ways`): the receiver sends 31 bits for each transfer. A transfer is hashed
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from tacit.errors import ConfigError, TacitError
+from tacit.protocols.two_party.transfers.ahead import Ahead
 from tacit.protocols.two_party.transfers.kernels import BATCH, QUICK, SIDE_BY_SIDE, Form, at_hand
+from tacit.protocols.two_party.transfers.order import (
+    Digits,
+    Order,
+    Pair,
+    Planes,
+    Tables,
+    Words,
+    of_bits,
+    of_digits,
+    of_words,
+)
+from tacit.protocols.two_party.transfers.stored import Reader, Writer
 from tacit.protocols.two_party.transfers.ways import GROUP, NO_DELTA, Fresh, Raw, Ways
 from tacit.ring.kernels import on
-from tacit.ring.memory import space
 from tacit.ring.prg import derive_key
+from tacit.session.preparation import Preparation
 from tacit.session.session import Session
+from tacit.session.store import Shelf
 
-__all__ = ["Choice", "Digits", "Order", "Pair", "Planes", "Tables", "Transfers", "Words"]
+__all__ = ["Transfers"]
 
 MOST = 1 << 34
 """Transfers, or entries of tables, in one call at most. A slip of the pen asks for more; so many words take 128 GB."""
@@ -33,67 +49,7 @@ PIECE = 1 << 15
 """Transfers that are made, hashed and forgotten at a time. Longer: fewer calls; shorter: their 16 bytes each stay in a
 core's second-level cache."""
 
-
-class Pair(NamedTuple):
-    """What a sender has: both messages of each transfer."""
-
-    zero: Tensor
-    one: Tensor
-
-
-class Choice(NamedTuple):
-    """What a receiver has: which message it got, and that message."""
-
-    choice: Tensor
-    pad: Tensor
-
-
-class Tables(NamedTuple):
-    """What a sender of 1-of-16 transfers has: 16 messages of two bits in a word, message j in bits 2 j and 2 j + 1."""
-
-    pads: Tensor
-
-
-Words: TypeAlias = Pair | Choice
-Planes: TypeAlias = Pair | Choice
-Digits: TypeAlias = Tables | Choice
-Use: TypeAlias = Callable[[int, Raw, int, int], None]
-"""Called with the place of an entry, transfers of its end, their first item, and the number of its hash key."""
-
-
 E = TypeVar("E")
-
-
-class Order(Generic[E]):
-    """Transfers that are wanted for one use: `entries`, one for each party hosted here, are filled by `make`."""
-
-    def __init__(self, sender: int, count: int, entries: list[E], use: Use, each: int = 1, keys: int = 1) -> None:
-        self.sender, self.count, self.entries = sender, count, entries
-        self.each, self.keys = each, keys
-        """Transfers of an item, and keys of the hash for a batch of items."""
-        self.first = 0
-        """The first item that is not filled."""
-        self.start: int | None = None
-        self._use = use
-
-    @property
-    def done(self) -> bool:
-        """Whether all is filled."""
-        return self.first >= self.count and (self.count > 0 or self.start is not None)
-
-    @property
-    def rest(self) -> int:
-        """Transfers that it still takes."""
-        return self.each * (self.count - self.first)
-
-    def use_at(self, first: int, start: int) -> Callable[[int, int, Raw], None]:
-        """How to use transfers that are for the items from `first` on."""
-
-        def use(place: int, at: int, raw: Raw) -> None:
-            item = first + at // self.each
-            self._use(place, raw, item, start + item // BATCH * self.keys)
-
-        return use
 
 
 class Transfers:
@@ -112,6 +68,10 @@ class Transfers:
             raise ConfigError(f"oblivious transfers are between two parties, not {len(session.parties)}")
         self._session = session
         self._ways = Ways(session, form)
+        self._ahead = Ahead()
+        supply = session.supply
+        self._reader = Reader(session, supply) if isinstance(supply, Shelf) else None
+        self._writer = Writer(session, supply) if isinstance(supply, Preparation) else None
         self._keys: dict[int, bytes] = {}
         self._numbers = [0, 0]
         self._broken_off = False
@@ -155,28 +115,50 @@ class Transfers:
             if order.done:
                 raise ValueError("an order is filled once: order anew")
         self._broken_off = True
-        queues = [[order for order in orders if order.sender == sender] for sender in (0, 1)]
-        while any(queues):
-            heads = [queue[0] for queue in queues if queue]
-            large = [self._large(order) for order in heads]
-            if any(large):
-                self._fill_fresh([order for order, is_large in zip(heads, large, strict=True) if is_large])
-            else:
-                for order in heads:
-                    self._fill(order)
-            queues = [[order for order in queue if not order.done] for queue in queues]
+        if self._reader is not None:
+            for order in orders:
+                self._reader.fill(order)
+        else:
+            missing = [order for order in orders if not self._ahead.fill(order)]
+            if missing:
+                self._make(missing)
+            if self._writer is not None:
+                for order in orders:
+                    self._writer.put(order)
         self._broken_off = False
+
+    def _make(self, orders: Sequence[Order[Any]]) -> None:
+        start = time.perf_counter()
+        queues = [deque(order for order in orders if order.sender == sender) for sender in (0, 1)]
+        while any(queues):
+            self._some(queues)
+        self._session.meter.worked_ahead(time.perf_counter() - start)
+
+    def work_ahead(self, steps: int, most: int | None = None) -> bool:
+        """Make what was asked for since this was called the last time, so many times over, before it is asked for.
+
+        Both parties call it at the same places of a program. With `most`, about so many transfers are made now, and
+        the rest at calls to come; whether there is a rest. From a store, and for one, nothing is made.
+        """
+        self._check(0, 0)
+        if self._reader is not None or self._writer is not None:
+            return False
+        self._ahead.want(steps)
+        start, made = time.perf_counter(), 0
+        self._broken_off = True
+        with torch.inference_mode(False):  # what is made outlives such a mode, and may be written to
+            while any(self._ahead.pending) and (most is None or made < most):
+                made += self._some(self._ahead.pending, self._ahead.keep)
+        self._broken_off = False
+        self._session.meter.worked_ahead(time.perf_counter() - start)
+        return any(self._ahead.pending)
 
     def order_words(self, sender: int, count: int) -> Order[Words]:
         """What `words` makes, to be made together with others."""
         self._check(sender, count)
-        entries: list[Words] = [
-            Pair(_int64(count), _int64(count)) if party == sender else Choice(_uint8(count), _int64(count))
-            for party in self._session.party_indices
-        ]
 
-        def use(place: int, raw: Raw, first: int, number: int) -> None:
-            out, key = entries[place], self._key(sender)
+        def use(out: Words, raw: Raw, first: int, number: int) -> None:
+            key = self._key(sender)
             if isinstance(out, Pair):
                 at_hand().words(key, number, raw.blocks, NO_DELTA, out.zero, first)
                 at_hand().words(key, number, raw.blocks, raw.delta, out.one, first)
@@ -185,23 +167,16 @@ class Transfers:
                 choice = _chosen(raw)
                 out.choice[first : first + choice.numel()] = choice
 
-        return Order(sender, count, entries, use)
+        return Order(sender, count, of_words(count), use)
 
     def order_bits(self, sender: int, count: int, width: int) -> Order[Planes]:
         """What `bits` makes, to be made together with others."""
         self._check(sender, count)
         if not 1 <= width <= WIDTH:
             raise ValueError(f"messages have 1 to {WIDTH} bits, not {width}: take `words` for longer ones")
-        plane = (count + 7) // 8
-        entries: list[Planes] = [
-            Pair(_uint8(width, plane), _uint8(width, plane))
-            if party == sender
-            else Choice(_uint8(plane), _uint8(width, plane))
-            for party in self._session.party_indices
-        ]
 
-        def use(place: int, raw: Raw, first: int, number: int) -> None:
-            out, key = entries[place], self._key(sender)
+        def use(out: Planes, raw: Raw, first: int, number: int) -> None:
+            key = self._key(sender)
             if isinstance(out, Pair):
                 at_hand().bits(key, number, raw.blocks, NO_DELTA, width, out.zero, first)
                 at_hand().bits(key, number, raw.blocks, raw.delta, width, out.one, first)
@@ -210,20 +185,16 @@ class Transfers:
                 choice = on(out.choice).pack_bits(_chosen(raw))
                 out.choice[first // 8 : first // 8 + choice.numel()] = choice
 
-        return Order(sender, count, entries, use)
+        return Order(sender, count, of_bits(count, width), use)
 
     def order_digits(self, sender: int, count: int, tables: int) -> Order[Digits]:
         """What `digits` makes, to be made together with others."""
         self._check(sender, count)
         if not 1 <= tables <= MOST or tables * count > MOST:
             raise ValueError(f"at most {MOST} entries are made in one call, not {count} for {tables} tables")
-        entries: list[Digits] = [
-            Tables(_int32(tables, count)) if party == sender else Choice(_uint8(count), _uint8(tables, count))
-            for party in self._session.party_indices
-        ]
 
-        def use(place: int, raw: Raw, first: int, number: int) -> None:
-            out, key = entries[place], self._key(sender)
+        def use(out: Digits, raw: Raw, first: int, number: int) -> None:
+            key = self._key(sender)
             if isinstance(out, Tables):
                 at_hand().tables(key, number, raw.blocks, raw.delta, tables, out.pads, first)
             else:
@@ -231,7 +202,7 @@ class Transfers:
                 size = raw.blocks.shape[0] // LEVELS
                 out.choice[first : first + size] = _numbers(_chosen(raw).view(LEVELS, size))
 
-        return Order(sender, count, entries, use, LEVELS, (tables + SIDE_BY_SIDE - 1) // SIDE_BY_SIDE)
+        return Order(sender, count, of_digits(count, tables), use, LEVELS, (tables + SIDE_BY_SIDE - 1) // SIDE_BY_SIDE)
 
     def prepare(self, zero_sends: int, one_sends: int) -> None:
         """Make transfers that will be used soon, of both directions in one exchange; a hint, which may do less.
@@ -257,6 +228,26 @@ class Transfers:
     def _made(self, order: Order[E]) -> list[E]:
         self.make([order])
         return order.entries
+
+    def _some(self, queues: Sequence[deque[Order[Any]]], done: Callable[[Order[Any]], None] | None = None) -> int:
+        """Make a piece of the first order of each direction, and take it off if it is done; transfers that it took."""
+        heads = [queue[0] for queue in queues if queue]
+        before = 0
+        for order in heads:
+            order.begin(self._session.party_indices)
+            before += order.rest
+        large = [order for order in heads if self._large(order)]
+        if large:
+            self._fill_fresh(large)
+        else:
+            for order in heads:
+                self._fill(order)
+        for queue in queues:
+            if queue and queue[0].done:
+                order = queue.popleft()
+                if done is not None:
+                    done(order)
+        return before - sum(order.rest for order in heads)
 
     def _large(self, order: Order[Any]) -> bool:
         """Whether what is left of an order is made past the stock."""
@@ -292,7 +283,7 @@ class Transfers:
         if sender not in self._keys:
             here = self._session.party_indices[0]
             names = self._session.parties
-            pair = self._session.transport.pair_key(names[here], names[1 - here])
+            pair = self._session.links.pair_key(names[here], names[1 - here])
             self._keys[sender] = derive_key(pair, f"transfers from party {sender}")
         return self._keys[sender]
 
@@ -306,15 +297,3 @@ def _numbers(bits: Tensor) -> Tensor:
     """The numbers of rows of bits, the first row lowest: uint8 [4, n] -> [n]. Eight at a time, where they come so."""
     b = bits.view(torch.int64) if bits.shape[1] % 8 == bits.storage_offset() % 8 == 0 else bits
     return (b[0] | b[1] << 1 | b[2] << 2 | b[3] << 3).view(torch.uint8)
-
-
-def _int64(*shape: int) -> Tensor:
-    return space(shape, torch.int64)
-
-
-def _int32(*shape: int) -> Tensor:
-    return space(shape, torch.int32)
-
-
-def _uint8(*shape: int) -> Tensor:
-    return space(shape, torch.uint8)

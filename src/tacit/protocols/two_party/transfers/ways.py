@@ -145,7 +145,7 @@ class Ways:
         """
         if not self._begun:
             self._set_up()
-        names, transport = self._session.parties, self._session.transport
+        names, transport = self._session.parties, self._session.links
         waiting = []
         for group in groups:
             way, travelling = self._ways[group.sender], (names[1 - group.sender], names[group.sender])
@@ -196,7 +196,7 @@ class Ways:
                     sends.append(parcel)
                 made.append((end, blocks, choice))
             self._session.meter.ahead({names[1 - first]: (self._form.trees - 1) * size // 8})
-        self._session.transport.exchange(sends, receives)
+        self._session.links.exchange(sends, receives)
         for end, block, travels, q in waiting:
             end.trees.send(end.delta, block, travels, q)
         for end, blocks, choice in made:
@@ -240,7 +240,7 @@ class Ways:
         """Each party sends so many bytes to the other."""
         names = self._session.parties
         received = {party: torch.empty(size, dtype=torch.uint8) for party in sent}
-        self._session.transport.exchange(
+        self._session.links.exchange(
             [Parcel(names[party], names[1 - party], tensor) for party, tensor in sent.items()],
             [Parcel(names[1 - party], names[party], tensor) for party, tensor in received.items()],
         )
