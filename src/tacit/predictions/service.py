@@ -6,7 +6,7 @@ hands its fresh share of every result to the client that asked. The weights are 
 
 Every batch is padded with zeros to the same number of rows, so that all batches are one and the same computation: the
 helpers need not know who asks when. They make what batches to come will need while nobody asks, until `outbox_bytes` of
-it wait for each party.
+it wait for each party. Parties without helpers make it themselves, in pieces, between which they look for requests.
 """
 
 from __future__ import annotations
@@ -35,6 +35,14 @@ __all__ = ["MOST_ROWS", "Service"]
 
 IDLE_SECONDS = 5.0
 """Seconds without requests after which the parties make sure of each other. Longer notices a dead one later."""
+
+REST_SECONDS = 0.005
+"""Seconds without requests after which parties that work ahead make another piece. Longer: fewer are made where many
+ask; shorter: a request waits for one more often."""
+
+AHEAD_BATCHES, PIECE = 16, 1 << 16
+"""Batches that are worked ahead for, as far as there is room, and transfers of a piece, which take some milliseconds: a
+request that comes meanwhile waits so long. Larger: fewer messages for all of it."""
 
 STOPPED = "the service has been stopped"
 LEDGER_ENTRIES = 10_000
@@ -99,6 +107,8 @@ class Service:
             },
         )
         self._stop = threading.Event()
+        self._resting = self._session.ahead is None
+        """Whether nothing is left to make ahead, which all parties know alike."""
         self._dtype = ""
 
     @property
@@ -152,7 +162,9 @@ class Service:
             if agreed is None:
                 return
             if self._indices and not agreed[0]:
+                self._resting = not self._session.prepare_ahead(AHEAD_BATCHES, PIECE)
                 continue
+            self._resting = self._session.ahead is None
             clients = [CLIENTS.named(request.client) for request in agreed[0]] if agreed else []
             start = time.monotonic()
             shares = release(self._compute(list(map(self._padded, agreed))), clients, name=self._name)
@@ -225,7 +237,7 @@ class Service:
 
     def _next(self) -> list[tuple[str, int]] | None:
         """At the first party: what to compute next, perhaps nothing, or None to end the service."""
-        chosen = self._queues[0].next(self._wait, IDLE_SECONDS)
+        chosen = self._queues[0].next(self._wait, IDLE_SECONDS if self._resting else REST_SECONDS)
         return None if not chosen and self._stop.is_set() else [(request.id, request.rows) for request in chosen]
 
     def _message(self, named: Sequence[tuple[str, int]] | None) -> bytes:
