@@ -167,10 +167,27 @@ def test_a_training_step_opens_each_element_twice_and_the_gradient_once_more(
         y.backward(grad)
 
         forward, back = middle - start, session.meter.cost - middle
-        assert forward.rounds <= 17
+        assert forward.rounds == 11
         assert forward.online["alice"] <= 16.5 * x.numel() * peers
         assert back.rounds <= 6
         assert back.online["alice"] <= 16.5 * x.numel() * peers
+
+
+@pytest.mark.priced
+@pytest.mark.parametrize("columns", [64, 24])
+@pytest.mark.parametrize(("norm", "rows", "rounds"), [("layer", 8, 8), ("layer", 400, 9), ("rms", 8, 8)])
+def test_rows_are_normalised_in_eight_rounds_and_many_in_nine(
+    norm: str, rows: int, rounds: int, columns: int, session: Session, random: torch.Generator
+) -> None:
+    x = torch.randn(rows, columns, generator=random) * 3
+    function = nn.functional.layer_norm if norm == "layer" else nn.functional.rms_norm
+    shared = tacit.share(x)
+    before = session.meter.cost.rounds
+
+    y = function(shared, [columns])
+
+    assert session.meter.cost.rounds - before == rounds
+    close(y, function(x, [columns]))
 
 
 def randomized(layer: nn.Module, random: torch.Generator) -> nn.Module:

@@ -73,7 +73,7 @@ def _summed(grad: Tensor, normalized: Tensor, dims: Sequence[int], like: Operand
 def layer_norm(
     func: Any, x: Tensor, shape: Sequence[int], weight: Operand, bias: Operand, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows with mean 0 and variance 1, times weight plus bias; see `functions.standardize`. 15 rounds, or 16."""
+    """Rows with mean 0 and variance 1, times weight plus bias; see `functions.standardize`. 9 rounds, or 10."""
     if not isinstance(x, SecretTensor) or plain(x) is not None:
         return in_terms_of_others(func)(x, shape, weight, bias, eps)  # type: ignore[no-any-return]
     dims = range(x.dim() - len(shape), x.dim())
@@ -188,7 +188,7 @@ def fused_rms_norm_backward(
 def group_norm(
     func: Any, x: Tensor, weight: Operand, bias: Operand, n: int, channels: int, size: int, groups: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Groups of channels with mean 0 and variance 1, times weight plus bias. 16 rounds, or 17."""
+    """Groups of channels with mean 0 and variance 1, times weight plus bias. 10 rounds, or 11."""
     if not isinstance(x, SecretTensor) or plain(x) is not None:
         return in_terms_of_others(func)(x, weight, bias, n, channels, size, groups, eps)  # type: ignore[no-any-return]
     grouped = arithmetic(x).move(lambda t: t.reshape(n, groups, channels // groups * size), view=False)
@@ -251,7 +251,7 @@ def batch_norm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Channels with mean 0 and variance 1 over a batch, or with those of the running statistics.
 
-    17 or 18 rounds in training; in evaluation one, which costs nothing for a public module.
+    10 to 12 rounds in training; in evaluation one, which costs nothing for a public module.
     """
     if not isinstance(x, SecretTensor) or plain(x) is not None:
         return in_terms_of_others(func)(  # type: ignore[no-any-return]

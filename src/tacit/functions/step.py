@@ -78,16 +78,27 @@ class Octaves:
 
     def function(self, value: Callable[[int], float], frac_bits: int, zero: float = 0.0) -> Number:
         """value(e), with the sign of x if it is signed, and `zero` below all octaves."""
-        above = [value(e) for e in self.exponents]
         if self._steps is None:
-            ring = torch.full(self._x.shape, round(above[0] * 2**frac_bits), dtype=torch.int64)
+            ring = torch.full(self._x.shape, round(value(self.exponents[0]) * 2**frac_bits), dtype=torch.int64)
             return self._x.protocol.public(ring, frac_bits)
+        return self._steps.function(self._values(value, zero), frac_bits)
+
+    def _values(self, value: Callable[[int], float], zero: float) -> list[float]:
+        """One for each place between the thresholds."""
+        above = [value(e) for e in self.exponents]
         below = [-v for v in reversed(above)] if self._signed else []
-        return self._steps.function([*below, *([] if self._bounded else [zero]), *above], frac_bits)
+        return [*below, *([] if self._bounded else [zero]), *above]
 
     def scale(self) -> Number:
         """2^-e, with the sign of x if it is signed, and zero below all octaves."""
         return self.function(lambda e: 2.0**-e, max(self.exponents[-1], 0))
+
+    def selected(self) -> Number:
+        """What `scaled` gives, a round earlier, by a selection with each bit: for few elements, see `Steps.times`."""
+        x = self._x
+        if self._steps is None:
+            return x.rescaled(x.frac_bits + self.exponents[0])
+        return self._steps.times(x, self._values(lambda e: 2.0**-e, 0.0), max(self.exponents[-1], 0))
 
     def scaled(self, scale: Number) -> Number:
         """|x| 2^-e, in [1/4, 1), and zero below all octaves. No product where there is one octave only."""
