@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from tacit.protocols.two_party.lattice.cipher import Ciphers
-from tacit.protocols.two_party.lattice.forms import Grouped, Products
+from tacit.protocols.two_party.lattice.forms import Grouped, checked
 from tacit.protocols.two_party.lattice.hops import Hop
 from tacit.protocols.two_party.lattice.keeper import Keeper
 from tacit.protocols.two_party.lattice.matrices import Operand, choose, run
-from tacit.protocols.two_party.lattice.packing import grouping
 from tacit.protocols.two_party.lattice.parameters import MATRIX, MATRIX_EXACT
+from tacit.protocols.two_party.lattice.sliding import way
 from tacit.protocols.two_party.lattice.slots import modular, primes_for, ring_parts
 from tacit.ring.ring import RING
 from tacit.ring.shapes import broadcast
@@ -55,27 +55,29 @@ class Lattice:
         Shape: any that `op` takes.   Domain: all ring elements.   Error: exact, or σ <= 2 units.
         Cost: 2 rounds, or 1 for ciphertexts that are there; see `packing`.   Reveals: nothing.   Ref: [HLHD22].
         """
-        products = Products(op, _shape(x), _shape(y))
+        shapes = tuple(_shape(x)), tuple(_shape(y))
+        shape = checked(op, *shapes)
         sides = [side for side in (0, 1) if x.alone in (None, side) and y.alone in (None, 1 - side)]
-        if products.empty or not sides:
-            return [products.zeros() for _ in self._session.party_indices]
+        if not sides or not math.prod((*shapes[0], *shapes[1], *shape)):
+            return [torch.zeros(shape, dtype=RING.dtype) for _ in self._session.party_indices]
         if self._session.preparing:  # there are no values, and nothing of it can be made ahead
-            return [products.zeros() for _ in self._session.party_indices]
+            return [torch.zeros(shape, dtype=RING.dtype) for _ in self._session.party_indices]
         for held in (x, y):
             held.cipher["uses"] = held.cipher.get("uses", 0) + 1
         parameters = MATRIX_EXACT if exact else MATRIX
-        lefts, rights = [products.left(part) for part in x.parts], [products.right(part) for part in y.parts]
-        (rows, inner), columns = lefts[0][0].shape, rights[0][0].shape[1]
-        groups = Grouped(grouping(len(lefts[0]), rows, inner, columns, parameters), rows, columns)
-        tags = [(*tag, groups.size) for tag in products.tags]
-        left = self._operands(x, [groups.left(some) for some in lefts], tags[0])
-        right = self._operands(y, [groups.right(some) for some in rights], tags[1])
-        jobs = [[choose(*pair, side, parameters) for pair in zip(left, right, strict=True)] for side in sides]
+        form, size = way(op, *shapes, parameters)
+        _, rows, _, columns = form.sizes
+        groups = Grouped(size, rows, columns)
+        tags = [(*tag, size) for tag in form.tags]
+        left = self._operands(x, [groups.left(form.left(part)) for part in x.parts], tags[0])
+        right = self._operands(y, [groups.right(form.right(part)) for part in y.parts], tags[1])
+        pairs = list(zip(left, right, strict=True))
+        jobs = [[choose(*pair, form.spread, side, parameters) for pair in pairs] for side in sides]
         run(self._ciphers, self._keeper, (Hop(self._session), Hop(self._session)), [job for row in jobs for job in row])
         shares = []
         for index in self._session.party_indices:
             some = [groups.apart([job.share(self._ciphers, index) for job in row]) for row in jobs]
-            folded = [products.fold(one) for one in some]
+            folded = [form.fold(one) for one in some]
             shares.append(folded[0] if len(folded) == 1 else folded[0] + folded[1])
         return shares
 
@@ -157,7 +159,7 @@ class Lattice:
             parts: list[Tensor | None] = [None, None]
             for index, row in zip(self._session.party_indices, matrices, strict=True):
                 parts[index] = row[k]
-            rows, columns = matrix.shape
+            rows, columns, _ = matrix.shape
             out.append(Operand((parts[0], parts[1]), (rows, columns), held.alone, held.cipher, (*tag, k)))
         return out
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tacit.protocols.two_party.lattice import kernels
 from tacit.protocols.two_party.lattice.cipher import Ciphers
+from tacit.protocols.two_party.lattice.forms import Spread
 from tacit.protocols.two_party.lattice.hops import Hop
 from tacit.protocols.two_party.lattice.keeper import LARGEST_BYTES, Keeper
 from tacit.protocols.two_party.lattice.packing import Plan, plan
@@ -25,15 +26,25 @@ __all__ = ["Job", "Operand", "choose", "run"]
 
 REUSED = 16.0
 """For how many uses a ciphertext that is kept is paid at most. More: fewer answers of a model or of data, later; fewer:
-less to be sent and kept when it is first used."""
+less to be sent and kept when it is used again."""
+
+PATIENCE = 1.25
+"""By how much a first use may be dearer, so that ciphertexts are there for the next one. More: models that come once
+are slower; less: those that come again cost two hops twice."""
 
 EXPANDED = 512
 """Up to how many ciphertexts of an operand are kept ready to be multiplied, 400 kB each. More of them lie as they came,
 a third of that, and are expanded at each use, which takes as long as ten products."""
 
 
+DEARER = 2.0
+"""By how much ciphertexts that are there may be dearer than others would be. More: they may fit ill; less: questions of
+several sizes take turns to have them made anew."""
+
+
 class Operand(NamedTuple):
-    """A matrix that both parties have a part of: None where a party is not hosted, or its part is zero."""
+    """A matrix [rows, columns, places] that both parties have a part of: None where a party is not hosted, or its part
+    is zero."""
 
     parts: tuple[Tensor | None, Tensor | None]
     shape: tuple[int, int]
@@ -42,20 +53,25 @@ class Operand(NamedTuple):
     tag: tuple[Any, ...] = ()
     """What of the value this is: its windows, one of its groups."""
 
-    def uses(self, other: Operand) -> float:
-        """How often it may be expected to be multiplied: what an owner knows is data or a model.
+    def lasts(self, other: Operand) -> bool:
+        """Whether it is data or a model, as what an owner knows is; the smaller of two is a question to the larger."""
+        return self.alone is not None and (other.alone is None or math.prod(self.shape) > math.prod(other.shape))
 
-        Of two such operands the smaller one is a question to the larger. What both have a part of is an intermediate
-        result at first, and will come as often again as it has come.
+    def uses(self, other: Operand) -> float:
+        """How often it may be expected to be multiplied, from now on.
+
+        What comes a second time and lasts, comes again. What both have a part of is an intermediate result, and will
+        come as often again as it has come.
         """
+        seen = self.cipher.get("uses", 0)
         if self.alone is None:
-            return float(min(max(self.cipher.get("uses", 0) - 1, 1), REUSED))
-        return REUSED if other.alone is None or math.prod(self.shape) > math.prod(other.shape) else 1.0
+            return float(min(max(seen - 1, 1), REUSED))
+        return REUSED if seen > 1 and self.lasts(other) else 1.0
 
     @property
     def turned(self) -> Operand:
         """The transposed matrix."""
-        one, other = (None if part is None else part.T for part in self.parts)
+        one, other = (None if part is None else part.transpose(0, 1) for part in self.parts)
         rows, columns = self.shape
         return Operand((one, other), (columns, rows), self.alone, self.cipher, (*self.tag, "turned"))
 
@@ -99,12 +115,22 @@ class Job:
     """X Y for an X of one party, encrypted, and a Y of the other. `flipped` says that (X Y)ᵀ is wanted."""
 
     def __init__(
-        self, owner: int, x: Operand, y: Operand, plan: Plan, parameters: Parameters, *, flipped: bool, keeps: bool
+        self,
+        owner: int,
+        x: Operand,
+        y: Operand,
+        spread: Spread,
+        plan: Plan,
+        parameters: Parameters,
+        *,
+        flipped: bool,
+        keeps: bool,
+        kept: _Kept | None,
     ) -> None:
-        self.owner, self.x, self.y, self.plan, self.parameters = owner, x, y, plan, parameters
+        self.owner, self.x, self.y, self.spread, self.plan, self.parameters = owner, x, y, spread, plan, parameters
         self.flipped = flipped
         self._keeps = keeps
-        self._kept = x.kept(owner, parameters)
+        self._kept = kept
         self._bands: list[list[_Chunk]] = []
         self._shares: list[Tensor] = []
         self._answers: list[Tensor] = []
@@ -126,7 +152,7 @@ class Job:
                 shape = len(band), len(chunk)
                 data = None
                 if part is not None:
-                    messages = self.plan.left(part, band, chunk).flatten(0, 1)
+                    messages = self.plan.left(part, self.spread.left, band, chunk).flatten(0, 1)
                     data = ciphers.encrypted(self.owner, p, messages)
                 arrival = hop.move(self.owner, ciphers.size(p, shape[0] * shape[1]), data)
                 if arrival is not None:
@@ -136,8 +162,8 @@ class Job:
     def answer(self, ciphers: Ciphers, hop: Hop, keeper: Keeper) -> None:
         """Multiply, and send answers."""
         p, plan, evaluator = self.parameters, self.plan, 1 - self.owner
-        positions = plan.positions()
-        margin = p.margin(plan.terms(), RING.bits, 0) if p.exact else 0
+        positions = plan.positions(self.spread.wanted)
+        margin = p.margin(plan.terms(self.spread.right.numel()), RING.bits, 0) if p.exact else 0
         part = self.y.parts[evaluator]
         y = None if part is None else plan.right(part)
         bands = self._kept.bands if self._kept is not None else self._bands
@@ -164,10 +190,10 @@ class Job:
         """A party's share of the product."""
         shares = self._shares
         if index == self.owner:
-            positions = self.plan.positions()
+            positions = self.plan.positions(self.spread.wanted)
             shares = [ciphers.finished(self.owner, self.parameters, one, positions, 0) for one in self._answers]
         out = self.plan.joined(shares)
-        return out.T if self.flipped else out
+        return out.transpose(0, 1) if self.flipped else out
 
     def _sums(self, ciphers: Ciphers, row: list[_Chunk], y: Tensor, band: range, span: range) -> Tensor:
         """The sums of products for a band and a span: [rows · columns, 2, primes, N]."""
@@ -180,29 +206,48 @@ class Job:
             some = held.ciphertexts(ciphers, self.owner, primes, keep=keep)
             factors = y[chunk.start : chunk.stop, :, span.start : span.stop]
             if plan.strided:
-                kernels.dot_strided(some, factors.contiguous(), sums)
+                kernels.dot_strided(some, factors.squeeze(-1).contiguous(), sums)
                 continue
             for column, into in enumerate(sums):
-                kernels.dot(some, kernels.plain(primes, plan.filled(factors[:, :, column])), into)
+                kernels.dot(some, kernels.plain(primes, plan.filled(factors[:, :, column], self.spread.right)), into)
         return (sums if plan.strided else sums.transpose(0, 1)).reshape(-1, 2, primes, DEGREE)
 
 
-def choose(x: Operand, y: Operand, left: int, parameters: Parameters) -> Job:
+def choose(x: Operand, y: Operand, spread: Spread, left: int, parameters: Parameters) -> Job:
     """The cheapest way to the product of X of party `left` and Y of the other: which of them is encrypted, and how."""
     found: list[tuple[float, Job]] = []
     for owner, one, other in ((left, x, y), (1 - left, y.turned, x.turned)):
-        kept = one.kept(owner, parameters)
-        shape = *one.shape, other.shape[1]
-        if kept is not None:
-            cost, best = plan(*shape, parameters, 0.0, (*kept.block, kept.strided))
-        else:
-            cost, best = plan(*shape, parameters, 1 / one.uses(other))
-        keeps = kept is None and one.uses(other) > 1
-        if keeps and _kept_bytes(best, parameters) > LARGEST_BYTES:
-            keeps = False
-            cost, best = plan(*shape, parameters, 1.0)
-        found.append((cost, Job(owner, one, other, best, parameters, flipped=owner != left, keeps=keeps)))
+        flipped = owner != left
+        places = spread.turned if flipped else spread
+        for cost, best, keeps, kept in _ways(owner, one, other, spread.area, parameters):
+            job = Job(owner, one, other, places, best, parameters, flipped=flipped, keeps=keeps, kept=kept)
+            found.append((cost, job))
     return min(found, key=lambda each: each[0])[1]
+
+
+def _ways(
+    owner: int, one: Operand, other: Operand, area: int, parameters: Parameters
+) -> list[tuple[float, Plan, bool, _Kept | None]]:
+    """Ways to encrypt one operand, and what they cost: by ciphertexts that are there, for now, and to be kept."""
+    shape, uses = (*one.shape, other.shape[1]), one.uses(other)
+    found: list[tuple[float, Plan, bool, _Kept | None]] = []
+
+    def add(best: Plan, cost: float, *, keeps: bool) -> None:
+        found.append((cost, best, keeps and _kept_bytes(best, parameters) <= LARGEST_BYTES, None))
+
+    cost, best = plan(*shape, parameters, 1.0, None, area)
+    add(best, cost, keeps=one.lasts(other))
+    _, best = plan(*shape, parameters, 1 / (uses if uses > 1 else REUSED), None, area)
+    if uses > 1 and _kept_bytes(best, parameters) <= LARGEST_BYTES:
+        add(best, best.cost(parameters, 1 / uses), keeps=True)
+    elif one.lasts(other):
+        add(best, best.cost(parameters, 1.0) / PATIENCE, keeps=True)
+    kept = one.kept(owner, parameters)
+    if kept is not None:
+        cost, best = plan(*shape, parameters, 0.0, (*kept.block, kept.strided), area)
+        found = [way for way in found if cost > DEARER * way[0]]
+        found.append((cost, best, False, kept))
+    return found
 
 
 def _kept_bytes(plan: Plan, parameters: Parameters) -> int:

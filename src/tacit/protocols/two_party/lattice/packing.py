@@ -8,6 +8,9 @@ inside of the answers, of which there is one for each block of rows and of colum
 
 Where r is a power of two, y is kw polynomials in X^r, and each of them has nw different values only: `strided`. Else it
 is transformed as a whole.
+
+Where entries are polynomials themselves, all exponents are multiples of an area that has room for one, and it takes its
+places from there on.
 """
 
 from __future__ import annotations
@@ -57,6 +60,8 @@ class Plan(NamedTuple):
     run: int
     """r."""
     strided: bool
+    area: int = 1
+    """Places of an entry."""
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -84,48 +89,58 @@ class Plan(NamedTuple):
         work += a * b * c * self.kw * SUMMED_STRIDED if self.strided else b * c * TRANSFORMED + a * b * c * SUMMED
         return BYTE_NS * sent + work * parameters.primes / 3
 
-    def terms(self) -> int:
-        """Coefficients of plaintexts that the noise of a result is summed over."""
-        return self.grid[1] * self.kw * self.nw
+    def terms(self, places: int) -> int:
+        """Coefficients of plaintexts that the noise of a result is summed over, of entries with so many of them."""
+        return self.grid[1] * self.kw * self.nw * places
 
     @property
     def across(self) -> int:
         """Columns of a block that results are wanted of."""
         return min(self.nw, self.columns)
 
-    def positions(self) -> Tensor:
-        """Where results stand: [across · mw]."""
-        return _positions(self.across, self.run, self.mw, self.kw)
+    def positions(self, wanted: Tensor) -> Tensor:
+        """Where results stand, of which these places are wanted: [across · mw · places]."""
+        firsts = _firsts(self.across, self.run, self.mw, self.kw, self.area)
+        return (firsts.view(-1, 1) + wanted).view(-1)
 
-    def left(self, x: Tensor, band: range, chunk: range) -> Tensor:
-        """[rows, inner] -> messages [a, b, N] of a band and a chunk."""
+    def left(self, x: Tensor, places: Tensor, band: range, chunk: range) -> Tensor:
+        """[rows, inner, places] -> messages [a, b, N] of a band and a chunk."""
         a, b = len(band), len(chunk)
         some = x[band.start * self.mw : band.stop * self.mw, chunk.start * self.kw : chunk.stop * self.kw]
         some = _padded(some, a * self.mw, b * self.kw)
-        blocks = some.view(a, self.mw, b, self.kw).permute(0, 2, 1, 3).flip(-1)
-        return _filled(blocks.reshape(a, b, -1))
+        blocks = some.view(a, self.mw, b, self.kw, -1).permute(0, 2, 1, 3, 4).flip(3)
+        return _filled(self._spread(blocks, places).reshape(a, b, -1))
 
     def right(self, y: Tensor) -> Tensor:
-        """[inner, columns] -> [b, kw, c, nw]: what strides are, and what plaintexts are filled from."""
+        """[inner, columns, places] -> [b, kw, c, nw, places]: what strides are, and what plaintexts are filled from."""
         _, b, c = self.grid
-        return _padded(y, b * self.kw, c * self.nw).view(b, self.kw, c, self.nw)
+        return _padded(y, b * self.kw, c * self.nw).view(b, self.kw, c, self.nw, -1)
 
-    def filled(self, y: Tensor) -> Tensor:
-        """Some blocks [b, kw, nw] of one column -> plaintexts [b, N], to be transformed as a whole."""
+    def filled(self, y: Tensor, places: Tensor) -> Tensor:
+        """Some blocks [b, kw, nw, places] of one column -> plaintexts [b, N], to be transformed as a whole."""
         out = y.new_zeros(len(y), self.nw, self.run)
-        out[..., : self.kw] = y.transpose(1, 2)
+        out[..., : self.kw * self.area] = self._spread(y.transpose(1, 2), places).flatten(2)
         return _filled(out.view(len(y), -1))
 
     def joined(self, shares: Sequence[Tensor]) -> Tensor:
-        """Shares [blocks, across mw] of each band and span, in their order -> [rows, columns]."""
+        """Shares [blocks, across mw places] of each band and span, in their order -> [rows, columns, places]."""
         pieces, rows = iter(shares), []
         for band in self.bands():
             along = []
             for span in self.spans(band):
-                piece = next(pieces).view(len(band), len(span), self.across, self.mw)
-                along.append(piece.permute(0, 3, 1, 2).reshape(len(band) * self.mw, -1))
+                piece = next(pieces).view(len(band), len(span), self.across, self.mw, -1)
+                piece = piece.permute(0, 3, 1, 2, 4)
+                along.append(piece.reshape(len(band) * self.mw, len(span) * self.across, -1))
             rows.append(torch.cat(along, 1))
         return torch.cat(rows)[: self.rows, : self.columns]
+
+    def _spread(self, entries: Tensor, places: Tensor) -> Tensor:
+        """[…, places] -> […, area]."""
+        if self.area == 1:
+            return entries
+        out = entries.new_zeros(*entries.shape[:-1], self.area)
+        out[..., places] = entries
+        return out
 
 
 def _ranges(count: int, most: int) -> list[range]:
@@ -133,13 +148,13 @@ def _ranges(count: int, most: int) -> list[range]:
 
 
 @lru_cache(256)
-def _positions(columns: int, run: int, rows: int, kw: int) -> Tensor:
+def _firsts(columns: int, run: int, rows: int, kw: int, area: int) -> Tensor:
     column, row = torch.arange(columns).view(-1, 1), torch.arange(rows)
-    return (column * run + row * kw + kw - 1).view(-1)
+    return (column * run + (row * kw + kw - 1) * area).view(-1)
 
 
 def _padded(x: Tensor, rows: int, columns: int) -> Tensor:
-    return pad(x, (0, columns - x.shape[1], 0, rows - x.shape[0])).contiguous()
+    return pad(x, (0, 0, 0, columns - x.shape[1], 0, rows - x.shape[0])).contiguous()
 
 
 def _filled(blocks: Tensor) -> Tensor:
@@ -160,22 +175,23 @@ def plan(
     parameters: Parameters,
     upload: float,
     block: tuple[int, int, bool] | None = None,
+    area: int = 1,
 ) -> tuple[float, Plan]:
     """The cheapest plan and its cost; `block` are the mw, kw and form of ciphertexts that are there already."""
     found: tuple[float, Plan] | None = None
     for mw in _parts(rows) if block is None else [block[0]]:
         for kw in _parts(inner) if block is None else [block[1]]:
-            if mw * kw > DEGREE:
+            if mw * kw * area > DEGREE:
                 continue
-            runs = [(mw * kw, False)]
+            runs = [(mw * kw * area, False)]
             run = max(1 << (mw * kw - 1).bit_length(), LEAST_RUN)
-            if kw <= WIDEST:
+            if kw <= WIDEST and area == 1:
                 runs.append((run, True))
             if block is not None:
                 runs = [one for one in runs if one[1] == block[2]]
             for run, strided in runs:
                 nw = DEGREE // run if strided else min(columns, DEGREE // run)
-                one = Plan(rows, inner, columns, mw, kw, nw, run, strided)
+                one = Plan(rows, inner, columns, mw, kw, nw, run, strided, area)
                 cost = one.cost(parameters, upload)
                 if found is None or cost < found[0]:
                     found = cost, one
@@ -184,14 +200,14 @@ def plan(
 
 
 @lru_cache(1024)
-def grouping(count: int, rows: int, inner: int, columns: int, parameters: Parameters) -> int:
+def grouping(count: int, rows: int, inner: int, columns: int, parameters: Parameters, area: int = 1) -> int:
     """How many products of a batch are made as one, of which the blocks on the diagonal are wanted.
 
     Ciphertexts and answers have room for g² products of small matrices, and g of them is what they are used for.
     """
 
     def cost(group: int) -> float:
-        one, _ = plan(group * rows, inner, group * columns, parameters, 1.0)
+        one, _ = plan(group * rows, inner, group * columns, parameters, 1.0, None, area)
         return -(-count // group) * one
 
     sizes = {count} | {1 << k for k in range(count.bit_length())}
