@@ -122,7 +122,7 @@ class Session:
         first, drawn = self.parties[0], os.urandom(IDENTITY_BYTES + SEED_BYTES)
         if own is not None:  # that of the run which goes on, so that all before its loops is the same
             drawn = drawn[:IDENTITY_BYTES] + own.to_bytes(SEED_BYTES, "little")
-        if self.party_indices:
+        if self.party_indices or not self.preparing:
             drawn = self.links.announce(first, drawn if first in self.links.hosted else None)
         if len(drawn) != IDENTITY_BYTES + SEED_BYTES:
             raise NetworkError(f"{first} announced an identity of the run that is none")
