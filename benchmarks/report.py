@@ -21,6 +21,7 @@ NAMES = {
     "tacit": "Tacit",
     "tacit-plain": "Tacit, plain TCP",
     "tacit-two-party": "Tacit, two parties alone",
+    "tacit-two-party-prepared": "transfers made ahead",
     "tacit-two-party-owned": "each with what it knows",
     "crypten": "CrypTen",
     "spu-semi2k": "SPU SEMI2K",
@@ -85,7 +86,7 @@ def table(rows: list[Row]) -> str:
         "CHEETAH's": (("spu-cheetah",), ALONE),
     }
     peers = {name: pair for name, pair in peers.items() if set(pair[0]) & set(systems)}
-    alone = bool({"tacit-two-party", "tacit-two-party-owned"} & set(systems))
+    alone = any(system.startswith("tacit-two-party") for system in systems)
     machine = at_its_best(rows)
     figures = not machine.get("tiny") and "wan" not in machine
     lines = []
@@ -105,7 +106,8 @@ def table(rows: list[Row]) -> str:
     head = ["task", *(f"{NAMES[system]}, s" for system in systems), *(f"times {name} speed" for name in peers)]
     head += ["MP-SPDZ, s (figure, not run here)"] if figures else []
     head += ["rounds", "online, MB", "producer, MB", "producer, CPU s", "floor, s", "times the floor", "largest error"]
-    head += [f"alone: {what}" for what in ("rounds", "online, MB", "prepared, MB", "largest error")] if alone else []
+    what_alone = ("rounds", "online, MB", "prepared, MB", "prepared, s", "largest error")
+    head += [f"alone: {what}" for what in what_alone] if alone else []
     return "\n".join(["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1), *lines])
 
 
@@ -136,12 +138,12 @@ def _own_cells(of: dict[str, Row], machine: Row) -> list[str]:
 
 
 def _alone_cells(of: dict[str, Row]) -> list[str]:
-    """What two parties alone sent: for this input, and of what no input changes."""
-    row = of.get("tacit-two-party") or of.get("tacit-two-party-owned")
+    """What two parties alone sent: for this input, and of what no input changes, and how long the latter took."""
+    row = of.get("tacit-two-party") or of.get("tacit-two-party-owned") or of.get("tacit-two-party-prepared")
     if row is None:
-        return [""] * 4
+        return [""] * 5
     sent = [f"{row[key] / 1e6:.3g}" for key in ("online_bytes", "prepared_bytes")]
-    return [str(row["rounds"]), *sent, _error(row)]
+    return [str(row["rounds"]), *sent, f"{row['prepared_seconds']:.3g}", _error(row)]
 
 
 def _error(row: Row) -> str:

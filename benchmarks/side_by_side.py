@@ -33,6 +33,7 @@ def commands(peers: Path | None, threads: int, relayed: str | None = None) -> di
     script = [str(HERE / "tacit_tasks.py"), "--"]
     found = {"tacit": [*here, *script], "tacit-plain": [*here, "--plain", *script]}
     found["tacit-two-party"] = [*here, "--without-producer", *script]
+    found["tacit-two-party-prepared"] = [*found["tacit-two-party"], "--prepared"]
     found["tacit-two-party-owned"] = [*found["tacit-two-party"], "--owned"]
     if peers is None:
         return found
@@ -48,7 +49,7 @@ def commands(peers: Path | None, threads: int, relayed: str | None = None) -> di
     return found
 
 
-ALONE = ("tacit-two-party", "tacit-two-party-owned", "spu-cheetah")
+ALONE = ("tacit-two-party", "tacit-two-party-prepared", "tacit-two-party-owned", "spu-cheetah")
 """Two parties and nobody who helps: they take longer, and run where they are named."""
 
 

@@ -43,12 +43,16 @@ def time_task(session: Session, prepare: Callable[[], Sequence[Tensor]], program
     outputs: list[Tensor] = []
     cost, work = session.meter.cost, 0.0
     prepared: list[int] = []
+    ahead: list[float] = []
 
     def once() -> float:
         nonlocal outputs, cost, work
         inputs = prepare()
-        tell(session, "bob")
         before = session.meter.cost
+        if PREPARED:
+            session.prepare_ahead()
+        tell(session, "bob")
+        made = session.meter.cost
         start = float(tell(session, "alice", str(measure.appointment()).encode()))
         measure.wait_until(start)
         worked = measure.time.process_time()
@@ -56,19 +60,24 @@ def time_task(session: Session, prepare: Callable[[], Sequence[Tensor]], program
         for output in outputs:
             output.share.settle()
         end, work = measure.time.perf_counter(), measure.time.process_time() - worked
-        cost = session.meter.cost - before
-        prepared.append(sum(cost.prepared.values()))
+        cost, whole = session.meter.cost - made, session.meter.cost - before
+        prepared.append(sum(whole.prepared.values()))
+        ahead.append(whole.ahead_seconds)
         return max(float(tell(session, party, str(end).encode())) for party in session.parties) - start
 
     row = measure.timed(once, lambda count: int(tell(session, "alice", str(count).encode())))
     row |= {"rounds": cost.rounds, "party_bytes": max(cost.online.values()), "online_bytes": sum(cost.online.values())}
     row |= {"producer_bytes": cost.producer, "prepared_bytes": sum(prepared) // len(prepared)}
+    row |= {"prepared_seconds": sum(ahead) / len(ahead), "late_bytes": sum(cost.prepared.values())}
     helped = sum(float(tell(session, helper, str(work).encode())) for helper in session.helpers)
     return row | {"producer_cpu_seconds": helped}, outputs
 
 
 OWNED = "--owned" in sys.argv
 """Whether owners keep what they know where a scheme lets them. Without, everything is cut into random shares."""
+
+PREPARED = "--prepared" in sys.argv
+"""Whether two parties alone make transfers before the clock starts, as many as the run before took."""
 
 
 def share(value: object, owner: str) -> Tensor:
@@ -234,6 +243,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="regular expression on the name of the task")
     parser.add_argument("--out", help="file to append rows to")
     parser.add_argument("--owned", action="store_true", help="two parties alone compute with what each of them knows")
+    parser.add_argument(
+        "--prepared", action="store_true", help="two parties alone make transfers before the clock starts"
+    )
     options = parser.parse_args()
     with tacit.session() as session:
         rows = measure.Rows(

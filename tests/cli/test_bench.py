@@ -69,12 +69,15 @@ def test_two_parties_train_and_predict_in_the_benchmark(tmp_path: Path) -> None:
 
     _, *rows = rows_of(tmp_path / "rows.jsonl")
     assert "| alone: rounds | alone: online, MB | alone: prepared, MB |" in printed
-    assert {row["system"] for row in rows} == {"tacit-two-party", "tacit-two-party-owned"}
+    found = {row["system"] for row in rows}
+    assert found == {"tacit-two-party", "tacit-two-party-prepared", "tacit-two-party-owned"}
     for row in rows:
         assert row.get("max_abs_err", 0) < 1e-2
         assert row.get("accuracy", 1) > 0.9
         assert (row["producer_bytes"], row["producer_cpu_seconds"]) == (0, 0)
         assert row["prepared_bytes"] >= 0
+        assert row["prepared_seconds"] >= 0
+        assert row["system"] != "tacit-two-party-prepared" or row["late_bytes"] == 0
 
 
 @pytest.mark.slow
@@ -158,6 +161,7 @@ def test_the_table_compares_like_with_like_and_the_better_of_spu(module: Any) ->
 def test_two_parties_alone_are_compared_with_those_who_are_alone(module: Any) -> None:
     seconds = {"tacit": 2.0, "tacit-two-party": 3.0, "spu-semi2k": 6.0, "spu-cheetah": 30.0}
     alone = {"tacit-two-party": {"rounds": 9, "online_bytes": 7_000_000, "prepared_bytes": 3_000_000}}
+    alone["tacit-two-party"]["prepared_seconds"] = 0.5
     rows = [
         MACHINE, *({**ROW, **OWN, **alone.get(system, {}), "system": system, "seconds": value}
                    for system, value in seconds.items()),
@@ -169,6 +173,7 @@ def test_two_parties_alone_are_compared_with_those_who_are_alone(module: Any) ->
     assert (cells["times CHEETAH's speed"], cells["times SPU's speed"]) == ("10", "3")
     assert (cells["rounds"], cells["alone: rounds"]) == ("2", "9")
     assert (cells["alone: online, MB"], cells["alone: prepared, MB"]) == ("7", "3")
+    assert cells["alone: prepared, s"] == "0.5"
 
 
 def test_who_is_alone_is_measured_where_it_is_named(module: Any) -> None:
@@ -178,6 +183,7 @@ def test_who_is_alone_is_measured_where_it_is_named(module: Any) -> None:
     assert [system for system in found if side.asked_for(system, "")] == ["tacit", "tacit-plain"]
     assert [system for system in found if side.asked_for(system, "two-party$")] == ["tacit-two-party"]
     assert "--without-producer" in found["tacit-two-party"]
+    assert found["tacit-two-party-prepared"] == [*found["tacit-two-party"], "--prepared"]
     assert found["tacit-two-party-owned"] == [*found["tacit-two-party"], "--owned"]
 
 
