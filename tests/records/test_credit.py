@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import csv
 import os
+import runpy
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+
+from tacit.api import embedded
+from tacit.outside.deployment import Deployment
+from tacit.serve import Service
+from tacit.session.config import Config
+from tacit.session.trial import write_trial
 
 FOLDER = Path(__file__).parents[2] / "examples" / "credit"
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -42,18 +50,64 @@ def test_the_program_has_sixty_lines_at_most():
     assert len((FOLDER / "train.py").read_text().splitlines()) <= 60
 
 
-def test_both_together_tell_who_repays(folder):
+@pytest.fixture(scope="module")
+def trained(folder):
+    """What one epoch has printed; models and preparations are in the folder."""
     run = [sys.executable, "-W", "error", FOLDER / "train.py", folder, "1"]
-
     done = subprocess.run(run, capture_output=True, text=True, env=ONE_THREAD)
-
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    return done.stdout
+
+
+def test_both_together_tell_who_repays(trained, folder):
+    lines = trained.splitlines()
+
     auc = [float(line.split("AUC ")[1].split(",")[0]) for line in lines[:2]]
     assert min(auc) > 0.75
     assert {line.split()[0] for line in lines[2:]} >= {"born", "purpose=car", "part_used", "region=east"}
-    assert "phone" not in done.stdout
+    assert "phone" not in trained
     assert (folder / "alice.prep").is_file()
+
+
+@pytest.mark.slow
+def test_the_bank_scores_its_people_and_clients_ask_about_one(trained, folder, tmp_path, monkeypatch):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", FOLDER / "batch.py", folder], capture_output=True, text=True, env=ONE_THREAD
+    )
+    assert done.returncode == 0, done.stderr
+    with (folder / "scores.csv").open(encoding="utf-8", newline="") as file:
+        scores = {row["customer no"]: float(row["risk"]) for row in csv.DictReader(file)}
+    some = list(scores)[:2]
+    with (folder / "bank.csv").open(encoding="utf-8", newline="") as file:
+        unknown = next(
+            row["customer no"] for row in csv.DictReader(file, delimiter=";") if row["customer no"] not in scores
+        )
+    monkeypatch.setenv("CREDIT", str(folder))
+    config = Config.load(write_trial(tmp_path, ["alice", "bob"], {"timeout": 60, "connect_timeout": 60}))
+    Deployment.of(config).save(tmp_path / "public.json")
+    model, started, found = runpy.run_path(str(FOLDER / "serve.py")), threading.Event(), []
+
+    def serve():
+        with embedded(config):
+            found.append(Service(model["load"](), tables=model["tables"](), batch=4))
+            found[0].run(started.set)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        assert started.wait(60)
+        ask = [sys.executable, "-W", "error", FOLDER / "ask.py", "--to", tmp_path / "public.json", *some, unknown]
+        asked = subprocess.run(ask, capture_output=True, text=True, env=ONE_THREAD)
+    finally:
+        found[0].stop()
+        thread.join(60)
+
+    assert asked.returncode == 0, asked.stderr
+    lines = asked.stdout.splitlines()
+    assert [float(line.split(": ")[1]) for line in lines[:2]] == pytest.approx([scores[n] for n in some], abs=2e-3)
+    assert lines[2] == f"{unknown}: not known to both"
+    assert 0 < float(lines[3].split(": ")[1]) < 1
+    assert 2900 < len(scores) < 3400
 
 
 @pytest.mark.slow

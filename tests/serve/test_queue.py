@@ -13,6 +13,7 @@ from tacit.errors import Overloaded, Refused
 from tacit.outside.plan import Plan
 from tacit.outside.schema import PURPOSE, Schema
 from tacit.outside.sharing import expand
+from tacit.predictions.questions import Cut
 from tacit.predictions.queue import Queue, Request
 
 PLAN = Plan((2,), batch=2)
@@ -21,7 +22,7 @@ PLAN = Plan((2,), batch=2)
 def request(name: str, *, rows: int = 1, seeded: bool = False, content: bytes | None = None) -> Request:
     """A request whose guest is the first letter of its name."""
     schema = Schema(rows, (PLAN.field,))
-    return Request(name, name, name[0], schema, bytes(schema.nbytes) if content is None else content, seeded=seeded)
+    return Cut(name, name, name[0], schema, bytes(schema.nbytes) if content is None else content, seeded=seeded)
 
 
 def in_a_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
@@ -95,7 +96,7 @@ async def test_a_seed_is_expanded_when_the_share_is_asked_for() -> None:
     seed = bytes(range(16))
     schema = Schema(3, (PLAN.field,))
 
-    share = request("a", rows=3, seeded=True, content=seed).share
+    share = request("a", rows=3, seeded=True, content=seed).content
 
     assert torch.equal(share, torch.cat(list(expand(seed, schema.sizes, PURPOSE))).view(3, 2))
-    assert torch.equal(request("a").share, torch.zeros(1, 2, dtype=torch.int64))
+    assert torch.equal(request("a").content, torch.zeros(1, 2, dtype=torch.int64))

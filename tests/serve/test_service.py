@@ -469,7 +469,7 @@ def test_shares_of_inputs_and_results_are_uniform_and_fresh(
 
     def watch(self: Service, requests: Any, share: Tensor) -> None:
         place = min(range(3), key=lambda i: len(inputs[i]))
-        inputs[place] += [request.share for request in requests]
+        inputs[place] += [request.content for request in requests]
         results[place].append(share)
         answer(self, requests, share)
 

@@ -16,6 +16,7 @@ import torch
 import tacit
 from tacit.datasets.store import Limits
 from tacit.errors import ConfigError
+from tacit.outside.plan import KeyPlan
 from tacit.predictions.service import MOST_ROWS
 from tacit.products import Serving
 from tacit.serve import Service
@@ -39,19 +40,21 @@ def serve(
     """Answer clients' requests with the model in MODEL, until interrupted; all roles run this, with the same options.
 
     MODEL is a Python file with INPUT, the shape of one input, and load(), which every role calls in the session and
-    which returns the model; DTYPE, if it is there, is the dtype of inputs. Clients may submit data as well, as to
-    `tacit receive`. An interrupt at the first party lets it answer what it has accepted; one at another role ends the
+    which returns the model; DTYPE, if it is there, is the dtype of inputs. If the columns are the parties' own, it has
+    tables() in the place of INPUT, which returns their tables, prepared as for training: clients say whom they ask
+    about, and each owner puts in its columns. Clients may submit data as well, as to `tacit receive`. An interrupt at
+    the first party lets it answer what it has accepted; one at another role ends the
     service at once.
     """
     config = Config.load(config_path)
     config.check_role(role)
     launch = launched(config, role, model)
-    load, shape, dtype = _read_model(model)
+    load, tables, shape, dtype = _read_model(model)
     start(launch)
     signal.signal(signal.SIGTERM, _interrupt)
     with tacit.session() as session:
         service = Service(
-            load(), shape, dtype=dtype, batch=batch, wait=wait / 1000, places=places,
+            load(), shape, tables=tables and tables(), dtype=dtype, batch=batch, wait=wait / 1000, places=places,
             limits=Limits(submission_bytes=largest << 20), log=click.echo,
         )  # fmt: skip
         if role == session.parties[0]:
@@ -62,14 +65,22 @@ def serve(
         click.echo(f"{role} answered {done}, and refused {service.refused}")
 
 
-def _read_model(path: Path) -> tuple[Callable[[], Any], Sequence[int], torch.dtype]:
+Loaded = tuple[Callable[[], Any], Callable[[], Any] | None, Sequence[int] | None, torch.dtype]
+"""What makes the model, what reads the tables of owners, if it does, and shape and dtype of what clients send."""
+
+
+def _read_model(path: Path) -> Loaded:
     if not path.is_file():
         raise ConfigError(f"there is no file {path}")
     sys.path.insert(0, str(path.resolve().parent))
     names = runpy.run_path(str(path), run_name="served_model")
-    if not callable(names.get("load")) or "INPUT" not in names:
-        raise ConfigError(f"{path} must define INPUT, the shape of one input, and load(), which returns the model")
-    return names["load"], names["INPUT"], names.get("DTYPE", torch.float32)
+    tables, shape = names.get("tables"), names.get("INPUT")
+    if not callable(names.get("load")) or callable(tables) == (shape is not None):
+        raise ConfigError(
+            f"{path} must define INPUT, the shape of one input, or tables(), which returns the tables of owners, "
+            f"and load(), which returns the model"
+        )
+    return names["load"], tables if callable(tables) else None, shape, names.get("DTYPE", torch.float32)
 
 
 def _stop_gently(service: Service) -> None:
@@ -93,4 +104,7 @@ def _greeting(config: Config, role: str, service: Service) -> str:
     if role not in config.parties:
         return f"{role} makes correlated randomness ahead"
     address = config.of(Serving).clients[config.parties.index(role)]
+    if isinstance(plan, KeyPlan):
+        owners = " and ".join(owner for owner, _ in plan.owners)
+        return f"{role} answers at {address}: up to {plan.batch} people at once, of whom {owners} have the columns"
     return f"{role} answers at {address}: up to {plan.batch} inputs of shape {plan.shape} at once"

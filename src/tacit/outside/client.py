@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import ssl
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,13 +16,15 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from tacit.errors import AuthenticationError, ConfigError, ConnectError, DataError, NetworkError, PeerLost, Refused
-from tacit.outside.deployment import Deployment, Endpoint, client_identity
+from tacit.errors import ConfigError, DataError, NetworkError, Refused
+from tacit.outside.connecting import common, connect, hang_up
+from tacit.outside.deployment import Deployment, client_identity
 from tacit.outside.loop import Loop
-from tacit.outside.plan import INPUT, Plan
+from tacit.outside.people import NOTHING, Said, pushed, said
+from tacit.outside.plan import INPUT, KeyPlan, Plan
 from tacit.outside.schema import NAME, PURPOSE, Schema, bytes_of, encoded, from_bytes
 from tacit.outside.sharing import Cut, cut, join
-from tacit.outside.wire import BUFFER_BYTES, PROTOCOL, Connection
+from tacit.outside.wire import Connection
 from tacit.ring.fixed_point import decode
 from tacit.ring.given import real_tensor
 from tacit.session.config import Config
@@ -169,11 +170,11 @@ class Client:
         try:
             await self._at_all(show)
         except (NetworkError, Refused):
-            await _hang_up(self._connections)
+            await hang_up(self._connections)
 
     async def _find_out(self, head: dict[str, str]) -> None:
         """Ask whether a submission counts whose confirmation was lost; raise if it does not."""
-        await _hang_up(self._connections)
+        await hang_up(self._connections)
         connections = await self._connected()
         lacking = []
         for connection in connections:
@@ -204,17 +205,56 @@ class Client:
         """
         return self._run(lambda: self._predict(real_tensor(inputs, "what is asked about")))
 
+    def score(self, about: Any = None, *, case: str | None = None) -> Tensor:
+        """Ask the service for its model's results on people whose columns the servers themselves have.
+
+        Args:
+            about: a key, which all owners look up in their tables: a text, a whole number, a date, or a tuple of these
+                where it is made of several columns; or a list of keys. Or a dict that says by the names of owners what
+                each is told: a key, or the columns of a new row, {"alice": {"income": 2400}, "bob": "DE-1"}, which only
+                that owner sees, and prepares as it did for training.
+            case: of owners of whom `about` says nothing, the name under which they have been pushed columns.
+
+        Returns float32 of shape […], or [n, …] for a list. Of those whom not all owners have in their tables it is NaN;
+        which of the owners that is, nobody learns.
+
+        Reveals: to each owner, that this client asks about the keys that it has; of others it sees a digest.
+
+        Raises:
+            DataError: for what is no key or row; and for a single key, if not all owners have it.
+            Refused: for columns that an owner cannot prepare, and why; and what `predict` raises.
+        """
+        return self._run(lambda: self._score(about, case))
+
+    def push(self, row: Mapping[str, Any], owner: str, case: str) -> None:
+        """Give an owner its columns of one person for a case, a name that `case()` has made, for a minute.
+
+        The system of each owner does this; then whoever has the case's name may ask, once, `score(case=…)`. No key is
+        told to anybody so.
+
+        Raises:
+            Refused: for columns that the owner cannot prepare, and why.
+        """
+        if owner not in self.deployment.names:
+            raise ConfigError(f"{owner!r} is none of the servers, {', '.join(self.deployment.names)}")
+        self._run(lambda: self._push(pushed(row), owner, case))
+
+    @staticmethod
+    def case() -> str:
+        """A fresh name for a case. Who knows it can ask for the case, so only those concerned should."""
+        return os.urandom(16).hex()
+
     @property
     def plan(self) -> Plan:
         """What the servers serve: the shape and dtype of inputs, and how many they compute at once."""
         return self._run(self._ask_plan)
 
     async def _ask_plan(self) -> Plan:
-        return _common_plan(await self._connected())
+        return common(await self._connected(), "serves", Plan.parse)
 
     async def _predict(self, inputs: Tensor) -> Tensor:
         connections = await self._connected()
-        plan = _common_plan(connections)
+        plan = common(connections, "serves", Plan.parse)
         if plan.torch_dtype.is_floating_point:
             inputs = inputs.to(torch.float64)
         single = tuple(inputs.shape) == plan.shape
@@ -229,17 +269,27 @@ class Client:
         asked, shares = self._cut({INPUT: rows})
         head = {"do": "predict", "id": os.urandom(16).hex(), "schema": asked.literal()}
 
-        async def hold(place: int) -> None:
+        async def tell(place: int) -> None:
             connection, seed = connections[place], shares.seeds[place]
             await connection.send(**head, form="share" if seed is None else "seed")
             await connection.send_body([memoryview(seed)] if seed else map(bytes_of, shares.rest()))
-            await connection.receive()
+
+        return await self._answer(connections, tell, len(rows))
+
+    async def _answer(
+        self, connections: list[Connection], tell: Callable[[int], Coroutine[Any, Any, None]], rows: int
+    ) -> Tensor:
+        """Tell all servers, and put their shares of the results together."""
+
+        async def hold(place: int) -> None:
+            await tell(place)
+            await connections[place].receive()
 
         async def go(place: int) -> tuple[Schema, Tensor]:
             await connections[place].send(do="go")
             answer = await connections[place].receive()
             schema = Schema.parse(answer.get("schema"))
-            if schema.rows != len(rows) or schema.nbytes > ANSWER_BYTES:
+            if schema.rows != rows or schema.nbytes > ANSWER_BYTES:
                 raise Refused(f"the answer of {connections[place].peer} does not fit the request")
             return schema, from_bytes(await connections[place].whole(schema.nbytes))
 
@@ -250,7 +300,35 @@ class Client:
             raise Refused("the servers' answers do not belong together")
         total = join([share for _, share in answers])
         (field,) = schema.fields
-        return decode(total, self.deployment.frac_bits, field.torch_dtype).view(len(rows), *field.shape)
+        return decode(total, self.deployment.frac_bits, field.torch_dtype).view(rows, *field.shape)
+
+    async def _score(self, about: Any, case: str | None) -> Tensor:
+        connections = await self._connected()
+        plan = common(connections, "scores", KeyPlan.parse)
+        told, count, single = said(plan, about, case)
+        found = []
+        for first in range(0, count, plan.batch):
+            rows = min(plan.batch, count - first)
+            head = {"do": "score", "id": os.urandom(16).hex(), "rows": rows}
+            part = {owner: each.of(first, rows) for owner, each in told.items()}
+
+            async def tell(place: int, head: Any = head, part: Any = part) -> None:
+                await _say(connections[place], head, part.get(self.deployment.names[place], NOTHING))
+
+            answer = await self._answer(connections, tell, rows)
+            if answer.shape[1:] != plan.answer.shape:
+                raise Refused("the servers' answers do not fit what they serve")
+            known = answer[:, -1:] > 0.5
+            found.append(torch.where(known, answer[:, :-1], torch.nan).view(rows, *plan.result))
+        if single and bool(torch.isnan(found[0]).all()):
+            raise DataError("not all owners have somebody of this key in their tables")
+        return found[0][0] if single else torch.cat(found)
+
+    async def _push(self, row: Said, owner: str, case: str) -> None:
+        place = self.deployment.names.index(owner)
+        connection = (await self._connected())[place]
+        await _say(connection, {"do": "push", "case": case}, row)
+        await connection.receive()
 
     # --- connections -----------------------------------------------------------------------------------------------
 
@@ -258,12 +336,12 @@ class Client:
         """Do something with the servers; after any trouble, begin with fresh connections the next time."""
         with self._lock:
             if self._loop is None:
-                self._loop = Loop("tacit-client", partial(_hang_up, self._connections))
+                self._loop = Loop("tacit-client", partial(hang_up, self._connections))
                 weakref.finalize(self, self._loop.close)
             try:
                 return self._loop.call(work())
             except BaseException:
-                self._loop.call(_hang_up(self._connections))
+                self._loop.call(hang_up(self._connections))
                 raise
 
     async def _at_all(self, step: Callable[[int], Coroutine[Any, Any, T]]) -> list[T]:
@@ -280,77 +358,21 @@ class Client:
     async def _connected(self) -> list[Connection]:
         """Connections to all servers."""
         if not self._connections or not all(connection.fresh for connection in self._connections):
-            await _hang_up(self._connections)
-            results = await asyncio.gather(*map(self._connect, self.deployment.servers), return_exceptions=True)
+            await hang_up(self._connections)
+            who = self._identity, self._timeout, self.deployment.frac_bits
+            reached = [connect(server, *who) for server in self.deployment.servers]
+            results = await asyncio.gather(*reached, return_exceptions=True)
             self._connections += [result for result in results if isinstance(result, Connection)]
             for error in results:
                 if isinstance(error, BaseException):
                     raise error
         return self._connections
 
-    async def _connect(self, server: Endpoint) -> Connection:
-        where = f"{server.name} ({server.address})"
-        try:
-            reader, writer = await asyncio.wait_for(
-                asyncio.open_connection(*server.address, ssl=server.context(self._identity), limit=BUFFER_BYTES),
-                self._timeout,
-            )
-        except ssl.SSLCertVerificationError:
-            raise AuthenticationError(f"{where} presents a certificate that is not the one in the config") from None
-        except ssl.SSLError as error:
-            raise AuthenticationError(f"no TLS connection to {where}: {error.reason}") from None
-        except TimeoutError:
-            raise ConnectError(f"{where} has not answered within {self._timeout:g} s") from None
-        except OSError as error:
-            raise ConnectError(f"{where} cannot be reached: {error.strerror or error}") from None
-        connection = Connection(reader, writer, where, self._timeout)
-        try:
-            tls = writer.get_extra_info("ssl_object")
-            if not server.is_pinned(None if tls is None else tls.getpeercert(binary_form=True)):
-                raise AuthenticationError(f"{where} presents a certificate that is not the one in the config")
-            connection.greeting = await _greeting(connection, identified=self._identity is not None)
-            self._check(server, connection.greeting)
-        except BaseException:
-            await connection.close()
-            raise
-        return connection
 
-    def _check(self, server: Endpoint, greeting: dict[str, Any]) -> None:
-        if greeting.get("tacit") != PROTOCOL:
-            raise ConfigError(f"{server.name} runs another version of Tacit: install the same one")
-        if greeting.get("role") != server.name:
-            raise ConfigError(f"another role than {server.name} answers at {server.address}: is the config right?")
-        if greeting.get("frac_bits") != self.deployment.frac_bits:
-            raise ConfigError(f"{server.name} computes with other fractional bits than the config says")
-
-
-async def _hang_up(connections: list[Connection]) -> None:
-    await asyncio.gather(*(connection.close() for connection in connections))
-    connections.clear()
-
-
-def _common_plan(connections: list[Connection]) -> Plan:
-    """What the servers say that they compute."""
-    plans = []
-    for connection in connections:
-        if not isinstance(connection.greeting.get("serves"), dict):
-            raise Refused(f"{connection.peer} takes data in but answers no requests")
-        try:
-            plans.append(Plan.parse(connection.greeting["serves"]))
-        except (KeyError, TypeError, ValueError):
-            raise Refused(f"{connection.peer} says nothing sensible of what it serves") from None
-    if len(set(plans)) != 1:
-        raise Refused("the servers do not serve the same model")
-    return plans[0]
-
-
-async def _greeting(connection: Connection, *, identified: bool) -> dict[str, Any]:
-    """What a server says first. One that does not know our certificate hangs up instead."""
-    try:
-        return await connection.receive()
-    except PeerLost:
-        what = "this client's certificate" if identified else "clients without a certificate"
-        raise AuthenticationError(f"{connection.peer} hung up at once: it may not work for {what}") from None
+async def _say(connection: Connection, head: dict[str, Any], about: Said) -> None:
+    await connection.send(**head, **about.head)
+    if about.body:
+        await connection.send_body([memoryview(about.body)])
 
 
 def _counted(pieces: Iterable[memoryview], schema: Schema, progress: Progress) -> Iterator[memoryview]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,14 @@ import torch
 from tacit.errors import Refused
 from tacit.outside.schema import DTYPES, Field, Schema
 
-__all__ = ["INPUT", "OUTPUT", "Plan"]
+__all__ = ["DIGEST_BYTES", "INPUT", "OUTPUT", "ROW_BYTES", "KeyPlan", "Plan"]
 
 INPUT, OUTPUT = "x", "y"
+
+DIGEST_BYTES = 16
+"""Of the key of a person who is asked about."""
+ROW_BYTES = 1 << 20
+"""The largest request that has columns of people in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +57,33 @@ class Plan:
     def torch_dtype(self) -> torch.dtype:
         """The dtype of the secret input."""
         return DTYPES[self.dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPlan:
+    """What a service computes of people whose columns owners put in: for up to `batch` of them at once."""
+
+    owners: tuple[tuple[str, int], ...]
+    """Who has columns, and of how many columns the key of its table is made; 0 where it has none."""
+    batch: int
+    result: tuple[int, ...] = ()
+    """The shape of one person's result."""
+
+    def literal(self) -> dict[str, Any]:
+        """A form for JSON."""
+        return {"owners": dict(self.owners), "batch": self.batch, "result": list(self.result)}
+
+    @staticmethod
+    def parse(literal: dict[str, Any]) -> KeyPlan:
+        """Read what a server has sent."""
+        owners = tuple((str(name), int(parts)) for name, parts in literal["owners"].items())
+        plan = KeyPlan(owners, int(literal["batch"]), tuple(map(int, literal["result"])))
+        Schema.parse({"rows": plan.batch, "fields": [[OUTPUT, "float32", list(plan.result)]]})
+        if not owners or any(parts < 0 for _, parts in owners):
+            raise ValueError
+        return plan
+
+    @property
+    def answer(self) -> Field:
+        """What comes of one person: the result, in a row, and behind it 1 where all owners know the person, or 0."""
+        return Field(OUTPUT, "float32", (math.prod(self.result) + 1,))

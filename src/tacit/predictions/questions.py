@@ -5,33 +5,54 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import torch
+from torch import Tensor
 from typing_extensions import override
 
 from tacit.errors import PeerLost, PeerStalled, Refused
 from tacit.outside.door import Handler
 from tacit.outside.guests import ANONYMOUS, Visit
-from tacit.outside.schema import Schema, bytes_of, checked_identity
-from tacit.outside.sharing import SEED_BYTES
+from tacit.outside.plan import Plan
+from tacit.outside.schema import PURPOSE, Schema, bytes_of, checked_identity, from_bytes
+from tacit.outside.sharing import SEED_BYTES, expand
 from tacit.outside.wire import Connection
 from tacit.predictions.queue import Answer, Queue, Request
 
-__all__ = ["Questions"]
+__all__ = ["Cut", "Questions", "answered", "name_of"]
 
 HOLD_SECONDS = 10.0
 """Seconds that a request may wait for its client to hear from the other servers. Longer: clients on slow lines get
 through; shorter: a client that goes to one server only takes a place for less time."""
 
 
+class Cut(Request):
+    """One party's share of inputs that a client has cut."""
+
+    def __init__(self, identity: str, client: str, guest: str, schema: Schema, content: bytes, *, seeded: bool) -> None:
+        super().__init__(identity, client, guest, schema.rows)
+        self._schema, self._content, self._seeded = schema, content, seeded
+
+    @property
+    @override
+    def content(self) -> Tensor:
+        """The share itself, made of its seed only now: while a request waits it is as large as what was sent."""
+        if self._seeded:
+            flat = torch.cat(list(expand(self._content, self._schema.sizes, PURPOSE)))
+        else:
+            flat = from_bytes(self._content)
+        return flat.view(self.rows, *self._schema.fields[0].shape)
+
+
 class Questions(Handler):
     """Puts requests into a queue, and sends their answers."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, plan: Plan, queue: Queue) -> None:
         super().__init__("predict")
-        self._queue = queue
+        self._plan, self._queue = plan, queue
 
     @override
     def greeting(self) -> dict[str, Any]:
-        return {"serves": self._queue.plan.literal()}
+        return {"serves": self._plan.literal()}
 
     @override
     def open(self) -> None:
@@ -40,30 +61,40 @@ class Questions(Handler):
     @override
     async def handle(self, visit: Visit, head: dict[str, Any]) -> None:
         schema = Schema.parse(head.get("schema"))
-        self._queue.plan.check(schema)
+        self._plan.check(schema)
         identity = checked_identity(head.get("id"))
         seeded = head.get("form") == "seed"
         content = await visit.connection.whole(SEED_BYTES if seeded else schema.nbytes)
-        client = identity[:8] if visit.client == ANONYMOUS else f"{visit.client} {identity[:8]}"
-        request = Request(identity, client, visit.account, schema, content, seeded=seeded)
-        self._queue.hold(request)
-        try:
-            await visit.connection.send(ok="held")
-            await self._until_ready(visit.connection)
-            self._queue.ready(request)
-            answer = await _first(request, visit.connection)
-            await visit.connection.send(ok="answer", schema=answer.schema.literal())
-            await visit.connection.send_body([bytes_of(answer.share)])
-        finally:
-            self._queue.drop(request)
+        request = Cut(identity, name_of(visit, identity), visit.account, schema, content, seeded=seeded)
+        await answered(self._queue, request, visit.connection)
 
-    async def _until_ready(self, connection: Connection) -> None:
-        """Wait until the client knows that all servers hold its request."""
-        try:
-            if (await connection.receive(HOLD_SECONDS)).get("do") != "go":
-                raise Refused("a request that is held can go ahead, or be left alone")
-        except PeerStalled:
-            raise Refused(f"the other servers have not held this request within {HOLD_SECONDS:g} s") from None
+
+def name_of(visit: Visit, identity: str) -> str:
+    """What the ledger calls whoever has asked."""
+    return identity[:8] if visit.client == ANONYMOUS else f"{visit.client} {identity[:8]}"
+
+
+async def answered(queue: Queue, request: Request, connection: Connection) -> None:
+    """Give a request a place, and its client the answer."""
+    queue.hold(request)
+    try:
+        await connection.send(ok="held")
+        await _until_ready(connection)
+        queue.ready(request)
+        answer = await _first(request, connection)
+        await connection.send(ok="answer", schema=answer.schema.literal())
+        await connection.send_body([bytes_of(answer.share)])
+    finally:
+        queue.drop(request)
+
+
+async def _until_ready(connection: Connection) -> None:
+    """Wait until the client knows that all servers hold its request."""
+    try:
+        if (await connection.receive(HOLD_SECONDS)).get("do") != "go":
+            raise Refused("a request that is held can go ahead, or be left alone")
+    except PeerStalled:
+        raise Refused(f"the other servers have not held this request within {HOLD_SECONDS:g} s") from None
 
 
 async def _first(request: Request, connection: Connection) -> Answer:

@@ -14,17 +14,16 @@ import asyncio
 import math
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from tacit.errors import Overloaded, Refused, TacitError
-from tacit.outside.plan import OUTPUT, Plan
-from tacit.outside.schema import PURPOSE, Field, Schema, from_bytes
-from tacit.outside.sharing import expand
+from tacit.outside.plan import OUTPUT, KeyPlan, Plan
+from tacit.outside.schema import Field, Schema
 
 __all__ = ["Answer", "Queue", "Request"]
 
@@ -48,22 +47,17 @@ class Answer:
         return f"Answer(<hidden>, shape={tuple(self.share.shape)})"
 
 
-class Request:
-    """One party's share of a request, and the place where its answer will be put."""
+class Request(ABC):
+    """What one party has of a request, and the place where its answer will be put."""
 
-    def __init__(self, identity: str, client: str, guest: str, schema: Schema, content: bytes, *, seeded: bool) -> None:
-        self.id, self.client, self.guest, self.rows = identity, client, guest, schema.rows
-        self._schema, self._content, self._seeded = schema, content, seeded
+    def __init__(self, identity: str, client: str, guest: str, rows: int) -> None:
+        self.id, self.client, self.guest, self.rows = identity, client, guest, rows
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
     @property
-    def share(self) -> Tensor:
-        """The share itself, made of its seed only now: while a request waits it is as large as what was sent."""
-        if self._seeded:
-            flat = torch.cat(list(expand(self._content, self._schema.sizes, PURPOSE)))
-        else:
-            flat = from_bytes(self._content)
-        return flat.view(self.rows, *self._schema.fields[0].shape)
+    @abstractmethod
+    def content(self) -> Tensor:
+        """Ring elements of its rows."""
 
     def resolve(self, answer: Answer | TacitError) -> None:
         """Put an answer into its place, from any thread; nobody may be there to take it any more."""
@@ -83,7 +77,7 @@ class Request:
 class Queue:
     """The places of one party. Methods may be called from any thread."""
 
-    def __init__(self, plan: Plan, places: int) -> None:
+    def __init__(self, plan: Plan | KeyPlan, places: int) -> None:
         self.plan, self.places = plan, places
         self._changed = threading.Condition()
         self._held: dict[str, Request] = {}

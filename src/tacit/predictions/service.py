@@ -3,6 +3,7 @@
 All roles run it. Clients leave shares of their inputs at the parties' doors. The first party puts requests into
 batches and tells the other parties their identities; the parties compute the batch under secret sharing, and each
 hands its fresh share of every result to the client that asked. The weights are opened (under their masks) once.
+Where the parties own the columns themselves, clients name people instead, and each owner puts in what it has of them.
 
 Every batch is padded with zeros to the same number of rows, so that all batches are one and the same computation: the
 helpers need not know who asks when. They make what batches to come will need while nobody asks, until `outbox_bytes` of
@@ -23,13 +24,14 @@ from torch import Tensor, nn
 from tacit.api import active_protocol, release
 from tacit.datasets.intake import Intake
 from tacit.datasets.store import Limits
-from tacit.errors import ConfigError, DataError, PeerAborted, Refused, TacitError
+from tacit.errors import ConfigError, PeerAborted, Refused, TacitError
 from tacit.outside.door import DoorThread
-from tacit.outside.plan import Plan
-from tacit.predictions.questions import Questions
+from tacit.outside.plan import KeyPlan, Plan
+from tacit.predictions.inputs import ByClients, ByOwners, Inputs
 from tacit.predictions.queue import Answer, Queue, Request
 from tacit.products import CLIENTS
-from tacit.tensor import SecretTensor
+from tacit.protocols.protocol import Protocol
+from tacit.records.table import Records
 
 __all__ = ["MOST_ROWS", "Service"]
 
@@ -61,7 +63,9 @@ class Service:
     Args:
         model: from a secret of shape [batch, *shape] to one of shape [batch, …], a module as a rule, which is put into
             evaluation mode. It must treat rows alike and apart: those of a batch belong to different clients.
-        shape: of one input.
+        shape: of one input that clients send.
+        tables: in its place, the tables of owners who put in their columns of whom clients name, as
+            `tacit.read_table` returns them, prepared as they were for training, and in the same order.
         dtype: of inputs, torch.float32 or torch.int64.
         batch: rows computed at once; each batch costs as much as a full one, whoever asks.
         wait: seconds that the first request of a batch waits for others.
@@ -74,8 +78,9 @@ class Service:
     def __init__(
         self,
         model: Callable[[Any], Any],
-        shape: Sequence[int],
+        shape: Sequence[int] | None = None,
         *,
+        tables: Sequence[Records] | None = None,
         dtype: torch.dtype = torch.float32,
         batch: int = 8,
         wait: float = 0.002,
@@ -88,7 +93,8 @@ class Service:
             raise ConfigError(f"a service has batches of 1 to {MOST_ROWS} rows, and at least one place")
         if dtype not in (torch.float32, torch.int64):
             raise ConfigError(f"inputs are torch.float32 or torch.int64, not {dtype}")
-        self.plan = Plan(tuple(shape), str(dtype).removeprefix("torch."), batch)
+        if (shape is None) == (tables is None):
+            raise ConfigError("a service has the shape of what clients send, or the tables of owners, one of the two")
         self.answered = self.batches = 0
         """Requests answered and batches computed so far."""
         self._model = model.eval() if isinstance(model, nn.Module) else model
@@ -96,20 +102,26 @@ class Service:
         self._protocol = active_protocol()
         self._session = self._protocol.session
         self._indices = self._session.party_indices
+        self._inputs: Inputs = _inputs(self._protocol, shape, tables, dtype, batch)
+        self._parties = [self._session.parties[index] for index in self._indices]
         self._queues = [Queue(self.plan, places) for _ in self._indices]
-        parties = [self._session.parties[index] for index in self._indices]
         config = self._session.config
         self._doors = DoorThread(
             config,
             {
-                party: [Intake(config, party, limits, log), Questions(queue)]
-                for party, queue in zip(parties, self._queues, strict=True)
+                party: [Intake(config, party, limits, log), self._inputs.handler(queue, party)]
+                for party, queue in zip(self._parties, self._queues, strict=True)
             },
         )
         self._stop = threading.Event()
         self._resting = self._session.ahead is None
         """Whether nothing is left to make ahead, which all parties know alike."""
         self._dtype = ""
+
+    @property
+    def plan(self) -> Plan | KeyPlan:
+        """What clients are told of it."""
+        return self._inputs.plan
 
     @property
     def refused(self) -> int:
@@ -133,7 +145,7 @@ class Service:
         error: BaseException = TacitError(STOPPED)
         try:
             with torch.no_grad(), ExitStack() as stack:
-                y = self._compute([torch.zeros(self._shape, dtype=torch.int64) for _ in self._indices])
+                y = self._inputs.run(self._model, [self._inputs.blank(party) for party in self._parties])
                 self._dtype = "float32" if y.dtype.is_floating_point else "int64"
                 stack.enter_context(self._doors)
                 stack.callback(self._dismiss)
@@ -151,10 +163,6 @@ class Service:
         for queue in self._queues:
             queue.dismiss(STOPPED)
 
-    @property
-    def _shape(self) -> torch.Size:
-        return torch.Size((self.plan.batch, *self.plan.shape))
-
     def _serve(self) -> None:
         """Batch after batch: at the parties those that they agree on, at helpers one after the other."""
         while True:
@@ -167,7 +175,7 @@ class Service:
             self._resting = self._session.ahead is None
             clients = [CLIENTS.named(request.client) for request in agreed[0]] if agreed else []
             start = time.monotonic()
-            shares = release(self._compute(list(map(self._padded, agreed))), clients, name=self._name)
+            shares = release(self._inputs.run(self._model, self._padded(agreed)), clients, name=self._name)
             for queue in self._queues:
                 queue.batch_seconds = time.monotonic() - start
             del self._session.ledger.entries[:-LEDGER_ENTRIES]
@@ -176,21 +184,15 @@ class Service:
             self.answered += len(clients)
             self.batches += 1
 
-    def _padded(self, requests: Sequence[Request]) -> Tensor:
-        """One party's share of a batch; its shares of the rows that nobody asked for are zero."""
-        tensor = torch.zeros(self._shape, dtype=torch.int64)
-        rows = torch.cat([request.share for request in requests])
-        tensor[: len(rows)] = rows
-        return tensor
-
-    def _compute(self, tensors: list[Tensor]) -> SecretTensor:
-        """Run the model on a batch of which each hosted party has a share."""
-        frac_bits = self._protocol.frac_bits if self.plan.torch_dtype.is_floating_point else 0
-        x = SecretTensor(self._protocol.adopt(tensors, self._shape, frac_bits, name="a batch"), self.plan.torch_dtype)
-        y = self._model(x)
-        if not isinstance(y, SecretTensor) or y.dim() == 0 or len(y) != self.plan.batch:
-            raise DataError(f"a served model gives a secret tensor of {self.plan.batch} rows, one for each input")
-        return y.to(torch.int64) if y.dtype == torch.bool else y  # type: ignore[return-value]
+    def _padded(self, agreed: Sequence[Sequence[Request]]) -> list[Tensor]:
+        """What each hosted party has of a batch; for the rows that nobody asked for that is zero."""
+        tensors = []
+        for party, requests in zip(self._parties, agreed, strict=True):
+            tensor = self._inputs.blank(party)
+            rows = torch.cat([request.content for request in requests])
+            tensor[: len(rows)] = rows
+            tensors.append(tensor)
+        return tensors
 
     def _answer(self, requests: Sequence[Request], share: Tensor) -> None:
         at = 0
@@ -244,3 +246,15 @@ class Service:
         if named is None:
             return bytes([STOP])
         return bytes([len(named)]) + b"".join(bytes.fromhex(identity) + bytes([rows]) for identity, rows in named)
+
+
+def _inputs(
+    protocol: Protocol,
+    shape: Sequence[int] | None,
+    tables: Sequence[Records] | None,
+    dtype: torch.dtype,
+    batch: int,
+) -> Inputs:
+    if tables is not None:
+        return ByOwners(protocol, tables, batch)
+    return ByClients(protocol, Plan(tuple(shape or ()), str(dtype).removeprefix("torch."), batch))

@@ -13,14 +13,14 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from tacit.api import share
+from tacit.api import current_session, share
 from tacit.data.read import remember_columns
 from tacit.errors import DataError, UnusableTable
 from tacit.prepare import foreign
 from tacit.prepare.fitted import Array, Fitted, Settings, fitted
 from tacit.prepare.given import PLURAL, Column, columns_of, is_column, refuse
 from tacit.private_files import write
-from tacit.records.table import announced
+from tacit.records.table import announced, check_names
 from tacit.tensor import SecretTensor
 
 __all__ = ["Table", "load"]
@@ -202,7 +202,7 @@ class Table:
             matrix = self._made(table, rows)
             return matrix, {"rows": len(matrix), "columns": self._told(names)}
 
-        _check_names(names)
+        check_names(names)
         matrix, public = announced(owner, called, make)
         columns = _named(public["columns"])
         value = None if matrix is None else torch.from_numpy(matrix).to(torch.float32)
@@ -242,12 +242,16 @@ class Table:
         write(Path(path), json.dumps(data, indent=1, allow_nan=False).encode())
 
 
-def load(path: str | Path) -> Table:
+def load(path: str | Path, owner: str | None = None) -> Table:
     """Read a preparation that `Table.save` has written. A file of somebody else's cannot run code.
+
+    With `owner` it is read at that role alone, who has the file; the others get one that is not fitted, and not used.
 
     Raises:
         DataError: for a file that is none.
     """
+    if owner is not None and not current_session().hosts(owner):
+        return Table()
     try:
         if Path(path).stat().st_size > MOST_BYTES:
             raise DataError(f"{path} is too large for a preparation")
@@ -287,11 +291,6 @@ def _seen(data: Mapping[str, Any]) -> Fitted:
     if not isinstance(data["name"], str) or not isinstance(data["kind"], str):
         raise ValueError
     return Fitted(data["name"], data["kind"])
-
-
-def _check_names(names: str) -> None:
-    if names not in ("shown", "hidden"):
-        raise DataError(f"names are 'shown' or 'hidden', not {names!r}")
 
 
 def _named(told: list[str] | int) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from tacit.protocols.number import Number
 from tacit.ring.prg import Stream
 
-__all__ = ["DIGEST_WORDS", "Match", "Matcher", "ascending", "partners", "permutation"]
+__all__ = ["DIGEST_WORDS", "Match", "Matcher", "ascending", "partners", "permutation", "places"]
 
 DIGEST_WORDS = 2
 
@@ -72,13 +72,13 @@ def partners(tables: Sequence[Tensor], *, left: bool = False) -> Tensor:
     The digests of each table are ascending and without repetitions. -1 stands where a table has nobody.
     """
     base = tables[0]
-    found = torch.stack([torch.arange(len(base)), *(_places(other, base) for other in tables[1:])], dim=1)
+    found = torch.stack([torch.arange(len(base)), *(places(other, base) for other in tables[1:])], dim=1)
     if not left:
         found = found[(found >= 0).all(dim=1)]
     return found[permutation(Stream(os.urandom(16)), len(found))]
 
 
-def _places(table: Tensor, wanted: Tensor) -> Tensor:
+def places(table: Tensor, wanted: Tensor) -> Tensor:
     """Where the wanted digests stand in a table, -1 for those that do not."""
     found = torch.full((len(wanted),), -1)
     if not len(table) or not len(wanted):

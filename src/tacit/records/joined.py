@@ -12,7 +12,7 @@ from torch import Tensor
 from tacit.api import active_protocol, adopted, share
 from tacit.errors import ConfigError, DataError
 from tacit.protocols.matching import Match
-from tacit.records.table import Held, Preparation, Records, places_of, said_by_owner
+from tacit.records.table import Held, Preparation, Records, check_names, places_of, said_by_owner
 from tacit.ring.fixed_point import encode
 from tacit.tensor import SecretTensor
 
@@ -90,15 +90,16 @@ class Joined:
         """For each owner but the first, 1 where it has somebody and 0 where not, float32 [rows]."""
         return {table.owner: self._presence(table) for table in self.tables[1:]}
 
-    def prepared(self, preparations: Mapping[str, Preparation], train: Any = None) -> Joined:
+    def prepared(self, preparations: Mapping[str, Preparation], train: Any = None, *, names: str = "shown") -> Joined:
         """These rows with the columns that each owner's preparation makes of its own, by the names of the owners.
 
         Each is fitted before, at its owner, on the rows that `train` says, a mask or places of rows here; without it,
         they must be fitted already. With reveal="size" no owner knows which of its rows are held out, so `train` can
         only be "own": each is fitted on all rows that its owner has, those of nobody here among them.
 
-        Reveals: the names of the columns that come out.
+        Reveals: the names of the columns that come out or, with names="hidden", how many of each owner's they are.
         """
+        check_names(names)
         for owner in preparations:
             self._table(owner)
         blind = self._match is not None
@@ -119,7 +120,7 @@ class Joined:
                 rows = None if fitted_on is None else (here.cumsum(0) - 1)[fitted_on][here[fitted_on]]
                 held = held.subset(self._places[table.owner][here])
                 places[table.owner] = torch.where(here, here.cumsum(0) - 1, -1)
-            tables.append(table.made_of(preparation, held, rows))
+            tables.append(table.made_of(preparation, held, rows, names))
         return Joined(tables, len(self), self._match, places, left=self._left)
 
     def rows_of(self, owner: str) -> Tensor | None:

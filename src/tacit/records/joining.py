@@ -17,7 +17,7 @@ from tacit.records.joined import Joined
 from tacit.records.table import Held, Records, announced
 from tacit.session.session import Session
 
-__all__ = ["join"]
+__all__ = ["join", "single"]
 
 NUMBER, MEMBERS, ORDER = "rows in common", "members", "rows in the same order"
 """What ledgers call what a join reveals."""
@@ -107,7 +107,7 @@ def _matched(protocol: Protocol, tables: tuple[Records, ...], *, blind: bool, le
         session.ledger.check(name, receivers)
     for name, shape, receivers in lines:
         session.ledger.write(name, shape, receivers)
-    tables = tuple(_single(table, first=first) for table in tables)
+    tables = tuple(single(table, first=first) for table in tables)
     digests = {t.owner: t.held.digests for t in tables if t.held is not None and t.held.digests is not None}
     match = matcher.match(owners, [len(table) for table in tables], digests, left=left)
     if not match.rows:
@@ -118,7 +118,7 @@ def _matched(protocol: Protocol, tables: tuple[Records, ...], *, blind: bool, le
     return Joined(tables, match.rows, None, match.told(), left=left)
 
 
-def _single(table: Records, *, first: bool) -> Records:
+def single(table: Records, *, first: bool) -> Records:
     """A table in which each key is there once."""
     held, public = announced(table.owner, table.name, lambda: _without_duplicates(table, first=first))
     return table if public == len(table) else table.shortened(public, held)

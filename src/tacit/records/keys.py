@@ -13,11 +13,17 @@ A row in which a column of its key has no value has no key, and matches nobody.
 
 from __future__ import annotations
 
+import datetime
 import re
 import unicodedata
 from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any
 
-__all__ = ["key_query", "normal_text"]
+from tacit.errors import DataError
+from tacit.protocols.matching import DIGEST_WORDS
+
+__all__ = ["digest_of", "key_query", "normal_text"]
 
 BLANKS = "' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13) || chr(28) || chr(29) || chr(30) || chr(31)"
 """What `str.strip` takes off ASCII, in SQL."""
@@ -65,3 +71,29 @@ def _text(text: str) -> str:
     low = f"lower({bare})"
     whole = f"CASE WHEN suffix({low}, '0') THEN regexp_replace({low}, '^(-?[0-9]+)\\.0+$', '\\1') ELSE {low} END"
     return f"nullif(CASE WHEN strlen({text}) = length({text}) THEN {whole} ELSE normal_text({text}) END, '')"
+
+
+def digest_of(columns: Sequence[Any]) -> bytes:
+    """The digest of a key, given by Python's values of its columns, as the reader makes it of a row of a table.
+
+    Raises `DataError` for what is no key.
+    """
+    text = "".join(f"{len(part.encode())}:{part}" for part in map(_part_of, columns))
+    return sha256(text.encode()).digest()[: 8 * DIGEST_WORDS]
+
+
+def _part_of(value: Any) -> str:
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, datetime.datetime) and value.tzinfo is None:
+        midnight = value.time() == datetime.time()
+        return value.date().isoformat() if midnight else value.isoformat(" ").removesuffix("000")
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e18:
+        value = int(value)
+    if not isinstance(value, str | int | datetime.date) or isinstance(value, datetime.datetime):
+        raise DataError(f"a key is a text, a whole number or a date, not a {type(value).__name__}")
+    text = normal_text(str(value))
+    if not text:
+        raise DataError("a key that is empty is nobody's")
+    return text

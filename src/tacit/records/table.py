@@ -20,7 +20,17 @@ from tacit.records.numbers import as_numbers
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.tensor import SecretTensor
 
-__all__ = ["Held", "Preparation", "Records", "announced", "check", "limit_of_numbers", "places_of", "said_by_owner"]
+__all__ = [
+    "Held",
+    "Preparation",
+    "Records",
+    "announced",
+    "check",
+    "check_names",
+    "limit_of_numbers",
+    "places_of",
+    "said_by_owner",
+]
 
 Made = TypeVar("Made")
 
@@ -96,6 +106,8 @@ class Records:
         """Of how many columns its key is made."""
         self.held = held
         """What its owner has of it; None at every other role."""
+        self.preparation: Preparation | None = None
+        """At the owner, what has made its columns; other roles' are not used."""
         self._rows: int = public["rows"]
 
     def __len__(self) -> int:
@@ -105,31 +117,35 @@ class Records:
         beside = f", label={self.label!r}" if self.label is not None else ""
         return f"Records({self.name!r}, {len(self)} rows, columns={self.columns}{beside})"
 
-    def prepared(self, preparation: Preparation, train: Any = None) -> Records:
+    def prepared(self, preparation: Preparation, train: Any = None, *, names: str = "shown") -> Records:
         """The table with the columns that a preparation makes of these, at the owner; the others' is not used.
 
         It is fitted before on `train`, a mask or places of rows, if that is given; otherwise it must be fitted already.
-        Reveals: the names of the columns that come out.
+        Reveals: the names of the columns that come out or, with names="hidden", how many they are.
         """
+        check_names(names)
         rows = None if train is None else places_of(train, len(self))
-        return self.made_of(preparation, self.held, rows)
+        return self.made_of(preparation, self.held, rows, names)
 
-    def made_of(self, preparation: Preparation, held: Held | None, rows: Tensor | None) -> Records:
+    def made_of(self, preparation: Preparation, held: Held | None, rows: Tensor | None, names: str) -> Records:
         """`prepared` of what the owner holds, fitted on rows of this."""
 
-        def make() -> tuple[Held, list[str]]:
+        def make() -> tuple[Held, list[str] | int]:
             assert held is not None
             try:
                 if rows is not None:
                     preparation.fit(held.frame, rows.numpy())
-                matrix, names = np.asarray(preparation.transform(held.frame)), list(preparation.columns)
+                matrix, found = np.asarray(preparation.transform(held.frame)), list(preparation.columns)
             except (DataError, ConfigError) as error:
                 raise UnusableTable(f"{held.source} cannot be prepared: {error}") from None
-            return replace(held, frame=dict(zip(names, matrix.T, strict=True))), names
+            public = found if names == "shown" else len(found)
+            return replace(held, frame=dict(zip(found, matrix.T, strict=True))), public
 
-        kept, names = announced(self.owner, self.name, make)
+        kept, public = announced(self.owner, self.name, make)
         out = self.shortened(len(self), kept)
-        out.columns = tuple(names)
+        hidden = isinstance(public, int)
+        out.columns = tuple(f"{self.owner}'s column {k + 1}" for k in range(public)) if hidden else tuple(public)
+        out.preparation = None if held is None else preparation
         return out
 
     def shortened(self, rows: int, held: Held | None) -> Records:
@@ -220,6 +236,12 @@ def places_of(rows: Any, count: int) -> Tensor:
     if not places.numel():
         raise DataError("a preparation is fitted on one row at least")
     return places
+
+
+def check_names(names: str) -> None:
+    """Raise for what names of columns cannot be."""
+    if names not in ("shown", "hidden"):
+        raise DataError(f'names are "shown" or "hidden", not {names!r}')
 
 
 def limit_of_numbers() -> float:
