@@ -23,11 +23,11 @@ demo: $(RUN)  ## train a fraud model on two owners' columns, in three processes 
 	$(BIN)/tacit demo fraud
 
 test: lint  ## everything CI runs: lint, types, layers, tests, documentation
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(DEV)  ## the tests that take minutes, models of transformers and other libraries among them
 	$(PIP) --editable '.[dev,libraries]'
-	$(BIN)/python -m pytest -m slow --timeout 3600
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist loadfile --timeout 3600
 
 reliability: $(DEV)  ## kill, stop and cut off roles in every phase; results go to docs/reliability.md
 	OMP_NUM_THREADS=1 $(BIN)/python reliability/inject.py

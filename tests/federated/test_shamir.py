@@ -13,7 +13,7 @@ from tacit.federated.errors import ForgeryError, ThresholdError
 from tacit.federated.masks.shamir import PRIME, SHARE_BYTES, combine, correct, split
 
 
-@pytest.mark.parametrize("secret", [bytes(32), b"\xff" * 32, os.urandom(32)])
+@pytest.mark.parametrize("secret", [bytes(32), b"\xff" * 32, os.urandom(32)], ids=["zeros", "ones", "random"])
 def test_any_threshold_of_shares_gives_the_secret(secret):
     shares = split(secret, range(1, 6), threshold=3)
 

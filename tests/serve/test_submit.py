@@ -417,7 +417,11 @@ def test_nonsense_is_refused_in_words_and_the_connection_stays(settled: Any, hea
     assert files(config) == before
 
 
-@pytest.mark.parametrize("junk", [b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 64, b"\x02\x00\x00\x00[]", os.urandom(64)])
+@pytest.mark.parametrize(
+    "junk",
+    [b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 64, b"\x02\x00\x00\x00[]", os.urandom(64)],
+    ids=["http", "ones", "list", "random"],
+)
 def test_junk_ends_the_connection_and_nothing_else(settled: Any, junk: bytes) -> None:
     config, _, before = settled
 
