@@ -23,7 +23,7 @@ COSTS: Mapping[str, DeclaredCost] = {
     "multiply and truncate": _cost(4, 617.0234375),
     "scale": _cost(1, 32.5),
     "harmonics": _cost(3, 416.515625, "of one term, off by 2^-20: a term takes twice 18 bytes for each prime"),
-    "polynomials": _cost(28, 4352.1875, "of degree 9: products of powers, and truncations"),
+    "polynomials": _cost(3, 3008.515625, "of degree 9: 20 terms, in two primes; of few elements 1 round, on transfers"),
     "less": _cost(6, 332, "4 bits and 64 for each of 16 digits, and 6 for each of 15 nodes, one of them 4"),
     "select": _cost(1, 65),
     "relu": _cost(7, 397),

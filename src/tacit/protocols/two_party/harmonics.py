@@ -57,13 +57,13 @@ def _angles(x: Tensor, frac_bits: int, series: Harmonics) -> Tensor:
     return inside.to(torch.float64) * (2 * math.pi / (1 << bits))
 
 
-def left(x: Tensor, frac_bits: int, series: Harmonics, precision: Precision) -> Tensor:
+def left(frac_bits: int, series: Harmonics, precision: Precision, x: Tensor) -> Tensor:
     """The factors of party 0: [n] -> [2 K, n]."""
     angles = _angles(x, frac_bits, series)
     return torch.cat([angles.sin(), angles.cos()]).mul_(1 << precision.left).round_().to(torch.int64)
 
 
-def right(x: Tensor, frac_bits: int, series: Harmonics, precision: Precision) -> Tensor:
+def right(frac_bits: int, series: Harmonics, precision: Precision, x: Tensor) -> Tensor:
     """The factors of party 1: [n] -> [2 K, n]."""
     angles = _angles(x, frac_bits, series)
     s, c = angles.sin(), angles.cos()
@@ -71,7 +71,7 @@ def right(x: Tensor, frac_bits: int, series: Harmonics, precision: Precision) ->
     return torch.cat([p * c - q * s, p * s + q * c]).mul_(1 << precision.right).round_().to(torch.int64)
 
 
-def alone(x: Tensor, frac_bits: int, series: Harmonics, precision: Precision) -> Tensor:
+def alone(frac_bits: int, series: Harmonics, precision: Precision, x: Tensor) -> Tensor:
     """The inner product itself, of what one party knows: [n] -> [n]."""
     nothing = torch.zeros_like(x)
-    return (left(x, frac_bits, series, precision) * right(nothing, frac_bits, series, precision)).sum(0)
+    return (left(frac_bits, series, precision, x) * right(frac_bits, series, precision, nothing)).sum(0)

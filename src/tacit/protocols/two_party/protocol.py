@@ -5,8 +5,10 @@ Each primitive is a few hops between them; what makes it private is in the file 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -27,6 +29,7 @@ from tacit.protocols.two_party.content import Halves, halves_of
 from tacit.protocols.two_party.cost import COSTS, PRICES
 from tacit.protocols.two_party.harmonics import Precision
 from tacit.protocols.two_party.lattice import Held, Lattice
+from tacit.protocols.two_party.polynomials import Expansion
 from tacit.protocols.two_party.scheme import SCHEME
 from tacit.protocols.two_party.transfers import Transfers
 from tacit.protocols.values import Bits, Value
@@ -53,6 +56,9 @@ HIDDEN_BITS = 16
 """Fractional bits that a product of matrices has at least beyond those it is revealed with, where it may be off by some
 units. Less: smaller ciphertexts for more of them; but these units depend on the noise of a key, and a truncation by so
 many bits shows one of them with probability 2^-16. What may be revealed without one is exact."""
+
+
+Local = Callable[[Tensor], Tensor]
 
 
 class TwoParty(Protocol):
@@ -252,34 +258,51 @@ class TwoParty(Protocol):
 
     @override
     def harmonics(self, x: Number, series: Harmonics) -> Number:
-        half, precision = halves_of(x), Precision(series)
-        parts = dict(zip(self._here, (t.reshape(-1) for t in half.parts_here), strict=True))
-        if half.alone is not None:
-            own = [i == half.alone for i in self._here]
-            sums = [
-                harmonics.alone(t, x.frac_bits, series, precision) * k for t, k in zip(parts.values(), own, strict=True)
-            ]
-        else:
-            left = harmonics.left(parts[0], x.frac_bits, series, precision) if 0 in parts else None
-            right = harmonics.right(parts[1], x.frac_bits, series, precision) if 1 in parts else None
-            sums = self._inner(left, right, x.numel, precision)
+        precision = Precision(series)
+        given = x.frac_bits, series, precision
+        sums = self._summed(
+            x, precision, *(partial(f, *given) for f in (harmonics.left, harmonics.right, harmonics.alone))
+        )
         up = series.frac_bits - precision.frac_bits
-        out = self._number([s.view(x.shape) << up for s in sums], Scale(series.frac_bits), half.alone)
+        out = self._number([s << up for s in sums], Scale(series.frac_bits), halves_of(x).alone)
         return out.plus(torch.tensor(round(series.constant * 2**series.frac_bits))) if series.constant else out
-
-    def _inner(self, left: Tensor | None, right: Tensor | None, count: int, precision: Precision) -> list[Tensor]:
-        """Σ left right over the first dimension: of few numbers on transfers, in one hop, else on ciphertexts."""
-        terms = next(t.shape[0] for t in (left, right) if t is not None)
-        if terms * count > FEW:
-            return self._lattice.inner(left, right, (count,), terms, precision.left_bits, precision.right_bits)
-        a, v = (None if t is None else t.reshape(-1) for t in (left, right))
-        cross = product.Cross(1, terms * count, a, v, precision.left_bits)
-        (products,) = product.crossed(self.session, self._transfers, [cross])
-        return [p.view(terms, count).sum(0) for p in products]
 
     @override
     def polynomials(self, x: Number, polynomials: Sequence[Polynomial]) -> list[Number]:
-        return fallbacks.polynomials(x, polynomials)
+        expansion = Expansion(polynomials, x.frac_bits)
+        if not expansion.fine:
+            return fallbacks.polynomials(x, polynomials)
+        sums = self._summed(x, expansion, expansion.left_factors, expansion.right_factors, expansion.alone)
+        rows = zip(*(s.unbind() for s in sums), strict=True)
+        alone = halves_of(x).alone
+        return [
+            self._number([s << bits - expansion.frac_bits for s in row], Scale(bits), alone)
+            for row, bits in zip(rows, expansion.scales, strict=True)
+        ]
+
+    def _summed(
+        self, x: Number, precision: Precision | Expansion, left: Local, right: Local, alone: Local
+    ) -> list[Tensor]:
+        """Σ left(x₀) right(x₁) over the first dimension, or alone(x) of what one party knows: [n] or more of them."""
+        half = halves_of(x)
+        parts = dict(zip(self._here, (t.reshape(-1) for t in half.parts_here), strict=True))
+        if half.alone is not None:
+            sums = [alone(t) * (i == half.alone) for i, t in parts.items()]
+        else:
+            factors = [of(parts[i]) if i in parts else None for i, of in enumerate((left, right))]
+            sums = self._inner(factors[0], factors[1], precision)
+        return [s.view(*s.shape[:-1], *x.shape) for s in sums]
+
+    def _inner(self, left: Tensor | None, right: Tensor | None, precision: Precision | Expansion) -> list[Tensor]:
+        """Σ left right over the first dimension: of few numbers on transfers, in one hop, else on ciphertexts."""
+        terms, *shape = next(t.shape for t in (left, right) if t is not None)
+        count = math.prod(shape)
+        if terms * count > FEW:
+            return self._lattice.inner(left, right, shape, terms, precision.left_bits, precision.right_bits)
+        a, v = (None if t is None else t.reshape(-1) for t in (left, right))
+        cross = product.Cross(1, terms * count, a, v, precision.left_bits)
+        (products,) = product.crossed(self.session, self._transfers, [cross])
+        return [p.view(terms, *shape).sum(0) for p in products]
 
     @override
     def powers_of_two(self, y: Number) -> Number:
