@@ -255,15 +255,20 @@ def test_what_was_prepared_has_a_column_of_its_own_if_there_is_any(tmp_path):
         x = tacit.share(torch.ones(3))
         before = str(p)
         session.meter.ahead({"alice": 5000, "bob": 6000})
+        session.meter.worked_ahead(0.0625)
         tacit.reveal(x)
 
     p.to_trace(tmp_path / "trace.json")
 
     assert "prepared" not in before
+    assert "to prepare" not in before
+    assert sum(row.ahead_seconds for row in p.rows) == 0.0625
     assert sum(row.prepared for row in p.rows) == 6000
     (total,) = (line for line in str(p).splitlines() if "total" in line)
     heading = next(line for line in str(p).splitlines() if "bytes a party" in line)
     assert heading.index("prepared") > heading.index("bytes a party")
     assert "6 kB" in total
+    assert heading.split()[-2:] == ["to", "prepare"]
+    assert total.endswith("0.0625")
     assert '"prepared_bytes": {"alice": 5000, "bob": 6000}' in (tmp_path / "trace.json").read_text()
     assert not any(row.local for row in p.rows if row.prepared)

@@ -148,6 +148,7 @@ class Profile(TorchDispatchMode):
                 cost.helped,
                 cost.seconds,
                 _most(cost.prepared),
+                cost.ahead_seconds,
             )
             for key, (calls, cost) in self._sums.items()
         ]

@@ -29,6 +29,8 @@ class Row:
     """Spent in the operator at this role, waiting for peers included; embedded, this is the work of all roles."""
     prepared: int = 0
     """Bytes that one party sent and no input changes; of the busiest one, where they differ."""
+    ahead_seconds: float = 0.0
+    """Of the seconds, those in which what these bytes are for was made, which might be done before."""
 
     @property
     def producer(self) -> int:

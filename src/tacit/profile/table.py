@@ -32,6 +32,7 @@ class Line:
     prepared: int = 0
     helped: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    ahead_seconds: float = 0.0
     modules: dict[str, Line] = field(default_factory=dict)
     operators: dict[tuple[str, str], Line] = field(default_factory=dict)
 
@@ -44,6 +45,7 @@ class Line:
         for helper, count in row.helped.items():
             self.helped[helper] = self.helped.get(helper, 0) + count
         self.seconds += row.seconds
+        self.ahead_seconds += row.ahead_seconds
 
     def below(self) -> list[Line]:
         """The lines beneath, operators before modules, those that take longest first."""
@@ -68,12 +70,14 @@ def tree(rows: Iterable[Row], title: str | None = None, seconds: str = "seconds"
     table.add_column("module, operator", no_wrap=True)
     table.add_column("phase")
     prepared = ("prepared",) if total.prepared else ()
-    for heading in ("calls", "rounds", "bytes a party", *prepared, *total.helped, seconds):
+    ahead = ("to prepare",) if total.ahead_seconds else ()
+    for heading in ("calls", "rounds", "bytes a party", *prepared, *total.helped, seconds, *ahead):
         table.add_column(heading, justify="right", no_wrap=True)
     for guide, line in _walk(total, "", ""):
         sent = [line.online, *((line.prepared,) if prepared else ())]
         sent += [line.helped.get(helper, 0) for helper in total.helped]
-        _add(table, guide, line, sent, bold=bool(line.operators or line.modules))
+        times = [line.seconds, *((line.ahead_seconds,) if ahead else ())]
+        _add(table, guide, line, sent, times, bold=bool(line.operators or line.modules))
     return table
 
 
@@ -105,6 +109,7 @@ def _walk(line: Line, own: str, children: str) -> Iterator[tuple[str, Line]]:
         yield from _walk(child, children + ("└ " if last else "├ "), children + ("  " if last else "│ "))
 
 
-def _add(table: Table, guide: str, line: Line, sent: Sequence[int], *, bold: bool) -> None:
+def _add(table: Table, guide: str, line: Line, sent: Sequence[int], times: Sequence[float], *, bold: bool) -> None:
     name = Text(guide, style="dim").append(line.name, style="bold" if bold else "not dim")
-    table.add_row(name, line.phase, str(line.calls), str(line.rounds), *map(readable, sent), f"{line.seconds:.4f}")
+    numbers = str(line.calls), str(line.rounds), *map(readable, sent), *(f"{t:.4f}" for t in times)
+    table.add_row(name, line.phase, *numbers)
