@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import tacit
-from tacit.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
+from tacit.ensemble import GradientBoostingClassifier, GradientBoostingRegressor, columns
 from tacit.ensemble.columns import edges_of
 from tacit.errors import ConfigError, DataError, TacitError
 from tacit.session.session import Session
@@ -71,7 +71,13 @@ def drawn(random: np.random.Generator, rows: int, columns: int) -> tuple[Array, 
     return on_grid(x), 1.5 * x[:, 0] - x[:, 1] * (x[:, 3] > 1) + 0.3 * x[:, -1]
 
 
-def test_a_classifiers_trees_are_the_best_there_are(session: Session, random: np.random.Generator) -> None:
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_a_classifiers_trees_are_the_best_there_are(
+    session: Session, random: np.random.Generator, blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if blocks > 1:  # as if there were too many rows for one, and for memory
+        monkeypatch.setattr(columns, "MASKED", 4 * 7 * 70)
+        monkeypatch.setattr(columns, "IN_MEMORY", 0)
     x, odds = drawn(random, 200, 6)
     y = (random.random(200) < sigmoid(odds)).astype(np.int64)
     model = GradientBoostingClassifier(n_estimators=3, max_depth=3, max_bins=8, learning_rate=0.5, base_score=0.5)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tacit.errors import DataError
+from tacit.protocols.binned import Binned
 from tacit.protocols.number import Number
 from tacit.protocols.series import Harmonics, Polynomial
 
@@ -74,6 +75,31 @@ def test_products_with_bits_have_results_in_bits(world: World) -> None:
     )
     assert torch.equal(world.ring(world.protocol.parity(odd)), b.to(torch.uint8))
     assert torch.equal(world.ring(world.protocol.parity(world.share(c, 0))), c.to(torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "bins", "spilled"), [(1, 1, 2, False), (90, 3, 5, True), (70, 2, 256, True)]
+)
+def test_sums_over_bins_that_one_party_knows(world: World, rows: int, columns: int, bins: int, spilled: bool) -> None:
+    tables, below = [], []
+    for owner in (0, 1):
+        codes = torch.randint(0, bins, (columns, rows), dtype=torch.uint8)
+        tables.append(Binned(owner, codes, columns=columns, rows=rows, bins=bins, spilled=spilled))
+        below.append((codes.unsqueeze(1) <= torch.arange(bins - 1).view(-1, 1)).long().flatten(0, 1))
+    w = torch.randint(-LIMIT // 2, LIMIT // 2, (rows, 3))
+    secrets = [world.share(w, 0), world.protocol.multiply(world.share(w, 0), world.share(torch.ones_like(w), 0))]
+    secrets += [secrets[0].move(lambda t: t.flip(0), view=False)]
+    s = torch.nn.functional.one_hot(torch.randint(0, tables[1].edges, (4,)), tables[1].edges).t()
+    odd = world.protocol.odd(world.protocol.share_bits(s.to(torch.uint8), world.parties[0], s.shape))
+
+    for secret, plain in zip(secrets, (w, w, w.flip(0)), strict=True):
+        for table, c in zip(tables, below, strict=True):
+            assert torch.equal(world.ring(world.protocol.sums_below([table], secret)[0]), c @ plain)
+        both = world.protocol.sums_below(tables, secret)
+        assert [torch.equal(world.ring(z), c @ plain) for z, c in zip(both, below, strict=True)] == [True, True]
+    assert torch.equal(world.ring(world.protocol.rows_below(tables[1], odd)), (below[1].t() @ s).to(torch.uint8))
+    opened = world.protocol.multiply(secrets[0], secrets[0])  # opened before, or not, it is what it was
+    assert torch.equal(world.ring(opened), w * w)
 
 
 PREMASKED: dict[str, Callable[[Number, Number], Number]] = {

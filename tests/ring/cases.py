@@ -53,6 +53,10 @@ CASES = {
         lambda n: ([ring(11 + n), ring(11 + n)], [ring(11 + n)]),
         (0, 1, 2),  # as long as its places lie inside: see test_bounds
     ),
+    "bin_sums": Case(
+        "bin_sums", lambda k, i, o: k.bin_sums(*i, 16), lambda n: ([octets(4, n) % 16, ring(3, n).t()], []), (1,)
+    ),
+    "parities": Case("parities", lambda k, i, o: k.parities(*i), lambda n: ([ring(2, n), ring(2, 5)], []), (0, 1)),
     "logical_shift": Case("logical_shift", lambda k, i, o: k.logical_shift(*i, 5), lambda n: ([ring(n)], []), (0,)),
     "encode": Case(
         "encode",

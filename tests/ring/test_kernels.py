@@ -29,6 +29,27 @@ def test_matrix_product_wraps_modulo_2_64(backend: Reference, shapes: tuple[tupl
     assert torch.equal(backend.matmul(x.mT.contiguous().mT if x.dim() > 1 else x, y), z)
 
 
+@pytest.mark.parametrize(("rows", "columns", "width"), [(0, 2, 3), (1, 1, 1), (5000, 3, 2), (700, 2, 8), (90, 1, 5)])
+@pytest.mark.parametrize("bins", [1, 7, 256])
+def test_rows_are_added_up_by_their_bins(backend: Reference, rows: int, columns: int, width: int, bins: int) -> None:
+    codes, w = torch.randint(0, bins, (columns, rows), dtype=torch.uint8), ring(rows, width)
+
+    sums = backend.bin_sums(codes, w, bins)
+
+    hot = codes.long().unsqueeze(1) == torch.arange(bins).view(-1, 1)
+    assert torch.equal(sums, hot.long() @ w)
+
+
+@pytest.mark.parametrize(("words", "rows", "columns"), [(1, 1, 1), (3, 1100, 7), (2, 512, 1), (4, 0, 2)])
+def test_parities_of_common_bits(backend: Reference, words: int, rows: int, columns: int) -> None:
+    x, y = ring(words, rows), ring(words, columns)
+
+    found = backend.parities(x, y)
+
+    both = (x.unsqueeze(2) & y.unsqueeze(1)).unsqueeze(0) >> torch.arange(64).view(-1, 1, 1, 1)
+    assert torch.equal(found.long(), (both & 1).sum((0, 1)) % 2)
+
+
 @pytest.mark.parametrize("shift", [1, 16, 32, 63])
 def test_logical_shift(backend: Reference, shift: int) -> None:
     x = torch.cat([ring(500), torch.tensor([0, -1, 2**63 - 1, -(2**63)])])

@@ -75,7 +75,7 @@ class _Boosting(Estimator):
         rows, outputs = y.shape
         described = f"{type(self).__name__}.fit({rows} rows, {outputs} outputs, {self.get_params()})"
         y.protocol.session.transcript.record(described, b"", where())
-        columns = binned(parts, self.max_bins)
+        columns = binned(parts, self.max_bins, chosen=2 * outputs << self.max_depth)
         scores = start.move(lambda t: t.expand(rows, outputs).contiguous(), view=False)
         drawn = self._drawn()
         held = self._held_out(rows, drawn)

@@ -1,9 +1,9 @@
-"""Owners bin their own columns, in the clear: where the edges are and which rows lie below each, as secrets.
+"""Owners bin their own columns, in the clear: where the edges are, as secrets, and which bin each row is in.
 
-Of an owner's columns follow two secrets that it knows, and nothing is sent: the edges, B - 1 for each of its columns
-whatever they hold, and for each edge and row whether x <= edge, an integer 0 or 1. These cumulative indicators, not the
-bins themselves, are what a split needs: "go left" is one of their rows, and their product with the gradients is the sum
-of what goes left.
+An edge, B - 1 of them for each column whatever it holds, is a secret that its owner knows; which rows lie below each is
+a matrix of zeros and ones C that it knows too, and of which nobody else sees more than C under a mask. These cumulative
+indicators, not the bins themselves, are what a split needs: "go left" is one of their rows, and their product with the
+gradients is the sum of what goes left.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from tacit.errors import DataError
 from tacit.functions.labels import by_owner
 from tacit.functions.linear import fractional
+from tacit.protocols.binned import Binned
 from tacit.protocols.number import Number
 from tacit.protocols.remembered import owned
 from tacit.protocols.values import Bits
@@ -24,17 +25,28 @@ from tacit.tensor import SecretTensor
 
 __all__ = ["Columns", "binned", "coarse", "edges_of", "parts_of"]
 
+MASKED, CHOSEN = 1 << 25, 1 << 24
+"""Rows times edges of an owner, and rows times numbers that are chosen for the last level, of a block of rows. More:
+fewer rounds; fewer: less memory, some 16 bytes for each of the first, and some 50 for each of the second."""
+
+IN_MEMORY = 1 << 29
+"""Bytes of the masked indicators of all owners up to which they stay in memory; more of them are written to a file."""
+
 
 class Columns(NamedTuple):
     """One owner's columns, binned."""
 
     edges: Number
     """The largest number of each bin but the last, column after column, with the session's fractional bits."""
-    below: Number
-    """[x <= edge], of shape [edges, rows], which the owner knows. The first owner's begins with a row of ones."""
-    rows: Number
-    """The same, of shape [rows, edges]."""
+    blocks: list[Binned]
+    """Which bins the rows are in, some neighbours after the other; the same rows for every owner."""
     columns: int
+    owner: int
+
+    @property
+    def candidates(self) -> int:
+        """Edges of all columns."""
+        return self.blocks[0].edges
 
 
 def parts_of(x: Tensor | Sequence[Tensor], what: str = "X") -> list[SecretTensor]:
@@ -58,24 +70,30 @@ def parts_of(x: Tensor | Sequence[Tensor], what: str = "X") -> list[SecretTensor
     return parts  # type: ignore[return-value]
 
 
-def binned(parts: Sequence[SecretTensor], bins: int) -> list[Columns]:
-    """Have every owner bin its columns.
+def binned(parts: Sequence[SecretTensor], bins: int, *, first: int | None = None, chosen: int = 1) -> list[Columns]:
+    """Have every owner bin its columns, by the edges of all rows or of the first so many.
+
+    `chosen` is how many numbers a row will have on the last level of trees.
 
     Raises:
         DataError: if no single party knows a part.
     """
-    out = []
-    for k, part in enumerate(parts):
+    numbers = []
+    for part in parts:
         x = part.share
         assert isinstance(x, Number)
         if owned(x.facts) is None:
             raise DataError(
                 "no single owner knows these columns, so nobody can bin them: give fit a list of each owner's own "
-                "secrets, [xa, xb], as tacit.read_csv and tacit.share(…, owner=…) return them, not what is joined or "
-                "computed of them"
+                "secrets, [xa, xb], as tacit.read_csv, tacit.share(…, owner=…) and x_of of a join return them, not "
+                "what is joined or computed of them"
             )
-        out.append(_binned(x, bins, constant=k == 0))
-    return out
+        numbers.append(coarse(x))
+    rows = len(parts[0])
+    widths = [x.shape[1] * (bins - 1) for x in numbers]
+    step = max(1, min(MASKED // max(widths), CHOSEN // chosen))
+    spilled = 8 * rows * sum(widths) > IN_MEMORY
+    return [_binned(x, bins, first or rows, step, spilled=spilled) for x in numbers]
 
 
 def coarse(x: Number) -> Number:
@@ -87,25 +105,25 @@ def coarse(x: Number) -> Number:
     return x.settle(x.protocol.frac_bits) if owned is None else owned
 
 
-def _binned(x: Number, bins: int, *, constant: bool) -> Columns:
-    x = coarse(x)
+def _binned(x: Number, bins: int, first: int, step: int, *, spilled: bool) -> Columns:
+    known = owned(x.facts)
+    assert known is not None
     rows, columns = x.shape
-    count = columns * (bins - 1)
 
-    def edges(t: Tensor) -> Tensor:
-        return torch.stack([edges_of(column, bins) for column in t.unbind(1)])
-
-    def below(t: Tensor) -> Tensor:
-        hits = (t.t().unsqueeze(1) <= edges(t).unsqueeze(2)).view(count, rows)
-        out = torch.ones(count + constant, rows, dtype=torch.int64)
-        out[int(constant) :] = hits
-        return out
-
-    cuts = by_owner(x, lambda t: edges(t).view(-1), (count,), x.frac_bits)
-    indicators = by_owner(x, below, (count + constant, rows))
-    assert cuts is not None
-    assert indicators is not None
-    return Columns(cuts, indicators, indicators.move(lambda t: t.t(), view=True), columns)
+    found = codes = None
+    if known.value is not None:
+        turned = known.value.t().contiguous()
+        found = torch.stack([edges_of(column, bins) for column in turned[:, :first]])
+        codes = torch.searchsorted(found, turned).to(torch.uint8)
+    owner = x.protocol.session.parties[known.party]
+    cuts = x.protocol.share(None if found is None else found.view(-1), owner, (columns * (bins - 1),), x.frac_bits)
+    blocks = []
+    for start in range(0, rows, step):
+        stop = min(rows, start + step)
+        mine = None if codes is None else codes[:, start:stop].contiguous()
+        shape = {"columns": columns, "rows": stop - start, "bins": bins}
+        blocks.append(Binned(known.party, mine, **shape, spilled=spilled))
+    return Columns(cuts, blocks, columns, known.party)
 
 
 def edges_of(x: Tensor, bins: int) -> Tensor:

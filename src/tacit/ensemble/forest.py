@@ -104,7 +104,7 @@ class RandomForestClassifier(Estimator):
         scoring = Scoring.of(
             rows, 1.0, bits, reg_lambda=0.0, min_child_weight=self.min_samples_leaf - 0.5, learning_rate=1.0, least=1.0
         )
-        candidates = sum(c.below.shape[0] for c in columns) << self.max_depth - 1
+        candidates = (1 + sum(c.candidates for c in columns)) << self.max_depth - 1
         batch = max(1, min(BATCH // (rows << self.max_depth), CANDIDATES // candidates))
         grown = []
         with progress_bar(self.n_estimators, shown=self.progress and leads(parts)) as advance:

@@ -103,9 +103,7 @@ class Trees:
         given = []
         start = 0
         for c in columns:
-            known = owned(c.below.facts)
-            assert known is not None
-            owner, stop = parties[known.party], start + c.columns
+            owner, stop = parties[c.owner], start + c.columns
             mine = self.features.move(lambda t, a=start, b=stop: t[a:b], view=False)  # type: ignore[misc]
             hot = reveal(secret(mine, torch.int64), to=owner, name=f"splits of {owner}")
             here = mine.sum([0])
@@ -113,7 +111,7 @@ class Trees:
                 secret(protocol.multiply(here, self.thresholds), torch.float64), to=owner, name=f"splits of {owner}"
             )
             edges = None if edges is None else encode(edges, bits)
-            given.append(Given(known.party, c.columns, hot, edges))
+            given.append(Given(c.owner, c.columns, hot, edges))
             start = stop
         self.given = given
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tacit.errors import DataError
+from tacit.protocols.binned import Binned
 from tacit.protocols.number import Number
 from tacit.protocols.scale import FINEST_PRODUCT, PARAMETER_BITS, SLACK_BITS
 from tacit.protocols.series import Harmonics, Polynomial
@@ -256,6 +257,32 @@ class Protocol(ABC):
         So a matrix product with bits has a result in bits, at the cost of the product or less.
         """
         return self.parity(self.bilinear(x, odd, kernels.matmul))
+
+    # --- bins that one party knows ---------------------------------------------------------------------------------
+
+    def sums_below(self, tables: Sequence[Binned], w: Number) -> list[Number]:
+        """C w for each table's C: the sums of the rows of w, [rows, m], that are in each bin or below it: [edges, m].
+
+        Error: none.   Cost: a product with what one party knows; of each C once, 8 bytes an element.
+        """
+        matrices = [self._below(table) for table in tables]
+        self.together(w, *matrices)
+        return [self.bilinear(matrix, w, kernels.matmul) for matrix in matrices]
+
+    def rows_below(self, table: Binned, odd: Number) -> Bits:
+        """The `parity` of Cᵀ s, for s [edges, m] made of `odd` ones: where rows go that a one-hot edge parts.
+
+        `sums_below` has been asked of the table before.
+        """
+        return self.parity_of_product(self._below(table).move(lambda t: t.t(), view=True), odd)
+
+    def _below(self, table: Binned) -> Number:
+        """C as a secret of its owner."""
+        if table.scheme is None:
+            c = None if table.codes is None else table.indicators(0, table.rows).t().contiguous()
+            table.scheme = self.share(c, self.session.parties[table.owner], (table.edges, table.rows), 0)
+        found: Number = table.scheme
+        return found
 
     # --- rows --------------------------------------------------------------------------------------------------------
 

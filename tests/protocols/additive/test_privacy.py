@@ -20,6 +20,7 @@ from tacit.protocols.additive.source import dealing
 from tacit.protocols.additive.source.base import Dealt
 from tacit.protocols.additive.source.dealing import Dealing
 from tacit.protocols.additive.source.produced import Produced
+from tacit.protocols.binned import Binned
 from tacit.protocols.series import Harmonics, Polynomial
 from tacit.ring import kernels
 
@@ -138,6 +139,16 @@ def _parts(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     return data
 
 
+def _bins(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    codes = [((v.view(8, -1) > 0).to(torch.uint8)) for v in (x, y)]
+    tables = [Binned(k, c, columns=8, rows=c.shape[1], bins=3, spilled=k == 1) for k, c in enumerate(codes)]
+    a = w.share(x[: 8 * codes[0].shape[1]].view(-1, 8))
+    sums = w.protocol.sums_below(tables, a)
+    again = w.protocol.sums_below(tables, w.protocol.multiply(a, a).settle())
+    odd = w.protocol.odd(w.protocol.share_bits(torch.ones(16, 2, dtype=torch.uint8), w.parties[0], (16, 2)))
+    return [*(z.settle(0) for z in (*sums, *again)), w.protocol.rows_below(tables[0], odd)]
+
+
 def _shuffle(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     a, b = _shares(w, x, y)
     bits = w.protocol.share_bits((x > 0).to(torch.uint8).repeat(8).view(N, 8), w.parties[1], (N, 8))
@@ -162,6 +173,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "harmonics": _harmonics,
     "polynomial": _polynomial,
     "parts of a data set": _parts,
+    "bins": _bins,
     "shuffle": _shuffle,
 }
 

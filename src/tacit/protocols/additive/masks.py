@@ -32,7 +32,7 @@ class MaskValue(Dealt):
     __slots__ = ("_parent", "_shape", "_tables", "dealt", "holder")
 
     def __init__(self, dealt: Dealt, holder: int | None = None) -> None:
-        super().__init__(dealt.parts, dealt.plain)
+        super().__init__(dealt.parts, dealt.plain, dealt.shares)
         self.holder = holder
         self.dealt = True
         self._shape = torch.Size()
@@ -63,7 +63,7 @@ class MaskValue(Dealt):
         """The mask of op(x), for an op that is linear, and the shape of that."""
         plain = None if self.plain is None else op(self.plain)
         if self.dealt:
-            return MaskValue(Dealt([op(part) for part in self.parts], plain), self.holder)
+            return MaskValue(self.map(op), self.holder)
         return MaskValue.withheld(plain, shape, (self, op) if self._shape.numel() <= shape.numel() else None)
 
     def known_to(self, index: int) -> bool:

@@ -11,11 +11,14 @@ from torch import Tensor
 
 from tacit.net.transport import Parcel
 from tacit.protocols.additive import selection
+from tacit.protocols.additive.binned import OpenBins
 from tacit.protocols.additive.content import Shares, bit_mask, opened, simple_mask
 from tacit.protocols.additive.masks import BitMask, Mask, MaskValue, Premask
 from tacit.protocols.additive.parts import OpenedParts, draw_mask
 from tacit.protocols.additive.scheme import PRODUCER
 from tacit.protocols.additive.source.base import Source
+from tacit.protocols.binned import Binned
+from tacit.protocols.number import Number
 from tacit.protocols.remembered import Owned, owned
 from tacit.protocols.values import Bits, Value
 from tacit.ring import kernels
@@ -71,9 +74,7 @@ class Masking:
         roots: list[Value] = []
         for share in shares:
             if not is_open(share):
-                root = share
-                while (origin := root.origin()) is not None:
-                    root = origin.parent
+                root = _root(share)
                 if not any(root is other for other in roots):
                     roots.append(root)
         if not roots and not others:
@@ -116,6 +117,40 @@ class Masking:
         premask.spend()
         opening = Opening(tensors, share.shape, 8 * share.numel, add)
         return Pending(opening, lambda opened: Mask.simple(opened, premask.secret))
+
+    def open_bins(self, tables: Sequence[Binned], w: Number) -> Mask:
+        """Open w [rows, m] under a mask of which the producer keeps the parts, and tables that are not open yet.
+
+        One round, if anything is left to open. Another mask that w may have does not count, and stays.
+        """
+        indices = self._session.party_indices
+        closed = [table for table in tables if table.scheme is None]
+        for table in closed:
+            table.scheme = OpenBins(self._source, table, indices)
+        openings = []
+        root, mask = _root(w), simple_mask(w.facts)
+        if mask is None or mask.secret.shares is None:
+            root = root if mask is None else w
+            secret = MaskValue(self._source.parted_ring(root.shape))
+            tensors = self._masked(shares_of(root).true_shares(), None, secret.parts)
+            openings.append(Opening(tensors, root.shape, 8 * root.numel, add))
+        for table in closed:
+            shape = torch.Size((table.rows, table.edges))
+            sent = [table.scheme.masked()] if table.owner in indices else []
+            openings.append(Opening(sent, shape, 8 * shape.numel(), add, table.owner))
+        values = self.open(openings) if openings else []
+        for table, value in zip(closed, values[len(values) - len(closed) :], strict=True):
+            table.scheme.take(value, indices)
+        if len(values) == len(closed):
+            assert mask is not None
+            return mask
+        fresh = Mask.simple(values[0], secret)
+        if mask is not None:
+            return fresh
+        opened(root.facts).mask = fresh
+        found = simple_mask(w.facts)
+        assert found is not None
+        return found
 
     def _masked(self, tensors: Sequence[Tensor], known: Owned | None, masks: Sequence[Tensor]) -> list[Tensor]:
         """What is opened of x under a mask a: every party's share of x - a, or its owner's x - a."""
@@ -240,6 +275,13 @@ def shares_of(value: Value) -> Shares:
     content = value.content
     assert isinstance(content, Shares)
     return content
+
+
+def _root(value: Value) -> Value:
+    """What a value was moved from, as long as that is no larger."""
+    while (origin := value.origin()) is not None:
+        value = origin.parent
+    return value
 
 
 def is_open(value: Value) -> bool:

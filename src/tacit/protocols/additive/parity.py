@@ -18,7 +18,7 @@ from tacit.protocols.additive import kernels
 from tacit.protocols.additive.masks import Mask
 from tacit.protocols.additive.source.base import Dealt, Source
 
-__all__ = ["Packed", "matmul"]
+__all__ = ["Packed", "matmul", "packed"]
 
 WORD = 64
 
@@ -26,7 +26,7 @@ WORD = 64
 class Packed(NamedTuple):
     """The lowest bits of a masked matrix [rows, inner], each [words, rows]."""
 
-    mask: Mask
+    rows: int
     opened: Tensor | None
     parts: list[Tensor | None]
     """The hosted parties' shares of the mask, None for zero."""
@@ -39,20 +39,22 @@ class Packed(NamedTuple):
         mask.deal(source)
         secret = mask.secret
         pairs = zip(indices, secret.parts, strict=False)
-        parts = [_packed(part) if secret.known_to(index) else None for index, part in pairs]
+        parts = [packed(part) if secret.known_to(index) else None for index, part in pairs]
         return cls(
-            mask,
-            None if mask.opened is None else _packed(mask.opened),
+            mask.shape[0],
+            None if mask.opened is None else packed(mask.opened),
             parts,
-            None if secret.plain is None else _packed(secret.plain),
+            None if secret.plain is None else packed(secret.plain),
         )
 
 
 def matmul(source: Source, x: Packed, y: Mask, indices: Sequence[int]) -> list[Tensor]:
     """XOR shares of the lowest bits of x y, [rows, columns]. Producer: 1 bit an element."""
     right = Packed.of(source, y.map(lambda t: t.t()), indices)
-    shape = torch.Size((x.mask.shape[0], y.shape[1]))
-    product = None if x.plain is None or right.plain is None else _times(x.plain, right.plain)
+    shape = torch.Size((x.rows, y.shape[1]))
+    product = None
+    if x.plain is not None and right.plain is not None:
+        product = kernels.on(x.plain).parities(x.plain, right.plain)
     dealt = source.parities(Dealt([], product), shape)
     out = []
     for k, index in enumerate(indices):
@@ -64,23 +66,13 @@ def matmul(source: Source, x: Packed, y: Mask, indices: Sequence[int]) -> list[T
             b = right.opened if b is None else b ^ right.opened
         for left, factor in ((x.opened, b), (a, right.opened)):
             if left is not None and factor is not None:
-                plane = plane ^ _times(left, factor)
+                plane = plane ^ kernels.on(left).parities(left, factor)
         out.append(plane)
     return out
 
 
-def _packed(t: Tensor) -> Tensor:
+def packed(t: Tensor) -> Tensor:
     """The lowest bits of each row: [rows, inner] -> int64 [words, rows]."""
     bits = pad((t & 1).to(torch.uint8), (0, -t.shape[1] % WORD)).contiguous()
     plane = kernels.on(bits).pack_bits(bits)
     return plane.view(torch.int64).view(len(t), -1).t().contiguous()
-
-
-def _times(x: Tensor, y: Tensor) -> Tensor:
-    """[words, rows] and [words, columns] -> the parity of the bits that both have set, [rows, columns]."""
-    total = torch.zeros(x.shape[1], y.shape[1], dtype=torch.int64)
-    for left, right in zip(x, y, strict=True):
-        total ^= left.unsqueeze(1) & right
-    for shift in (32, 16, 8, 4, 2, 1):
-        total ^= total >> shift
-    return (total & 1).to(torch.uint8)

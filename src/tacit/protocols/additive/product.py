@@ -29,7 +29,7 @@ from tacit.protocols.additive.masks import Draw, Form, Mask, MaskValue, Premask
 from tacit.protocols.additive.source.base import Bilinear, Dealt, Source
 from tacit.ring.ring import RING
 
-__all__ = ["Product", "bilinear", "elementwise"]
+__all__ = ["Product", "bilinear", "elementwise", "premasked"]
 
 Product = tuple[list[Tensor], torch.Size, Premask]
 """Shares of z - m, their shape, and m."""
@@ -62,7 +62,7 @@ def bilinear(source: Source, x: Mask, y: Mask, op: Bilinear, indices: Sequence[i
     shape = next((z.shape for z in products if z is not None), None)
     if shape is None and E is not None and F is not None:  # a third party that owns neither operand
         shape = op(E.to("meta"), F.to("meta")).shape
-    return _premasked(*source.bilinear_product(products, a, b, op, shape), shape)
+    return premasked(*source.bilinear_product(products, a, b, op, shape), shape)
 
 
 def elementwise(source: Source, x: Form, y: Form, shape: torch.Size, indices: Sequence[int]) -> Product:
@@ -91,7 +91,7 @@ def elementwise(source: Source, x: Form, y: Form, shape: torch.Size, indices: Se
             for factor in (left.terms[k].factor, right.terms[j].factor):
                 part = part if factor is None else part * factor
             z.add_(part, alpha=2 if square and j != k else 1)
-    return _premasked(parts, m, shape)
+    return premasked(parts, m, shape)
 
 
 def _crossed(
@@ -119,7 +119,7 @@ def _sum(mask: Mask, place: int, index: int) -> Tensor | None:
     return mask.sums()[place]
 
 
-def _premasked(parts: list[Tensor], m: Dealt, shape: torch.Size | None) -> Product:
+def premasked(parts: list[Tensor], m: Dealt, shape: torch.Size | None) -> Product:
     """What adds up to z - m, and m, a draw of its own."""
     if shape is None:
         assert m.plain is not None

@@ -38,10 +38,11 @@ from tacit.protocols.additive.scheme import SCHEME
 from tacit.protocols.additive.source.base import Source
 from tacit.protocols.additive.source.produced import Produced
 from tacit.protocols.additive.source.stored import delivery
+from tacit.protocols.binned import Binned
 from tacit.protocols.number import Number
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.remembered import Owned, Remembered, Storage
-from tacit.protocols.scale import Scale
+from tacit.protocols.scale import WHOLE, Scale
 from tacit.protocols.series import POWER_OF_TWO_BITS, Harmonics, Polynomial, common_window
 from tacit.protocols.values import Bits, Value
 from tacit.ring.ring import RING
@@ -336,6 +337,17 @@ class Additive(Protocol):
         left = PACKED.once(x, lambda: parity.Packed.of(self._source, _simple(x), self._indices))
         parts = parity.matmul(self._source, left, _simple(odd), self._indices)
         return self._binary(parts, torch.Size((x.shape[0], odd.shape[1])))
+
+    @override
+    def sums_below(self, tables: Sequence[Binned], w: Number) -> list[Number]:
+        mask, scale = self._masking.open_bins(tables, w), WHOLE.times(w.scale)
+        return [self._product(table.scheme.sums(self._source, mask, self._indices), scale) for table in tables]
+
+    @override
+    def rows_below(self, table: Binned, odd: Number) -> Bits:
+        self.together(odd)
+        parts = parity.matmul(self._source, table.scheme.bits, _simple(odd), self._indices)
+        return self._binary(parts, torch.Size((table.rows, odd.shape[1])))
 
     @override
     def parity(self, x: Number) -> Bits:

@@ -22,8 +22,8 @@ constexpr i64 DEPTH_BLOCK = 192, ROW_BLOCK = 256, COLUMN_BLOCK = 3072;
 constexpr i64 DIRECT_ROWS = 16;
 
 // Up to this many rows, a product is bound by reading y, and a stream over it beats tiles.
-constexpr i64 THIN_ROWS = 4;
-constexpr i64 THIN_COLUMNS = 1024;  // sums of four rows fill most of a first-level cache: 32 KiB
+constexpr i64 THIN_ROWS = 8;
+constexpr i64 THIN_COLUMNS = 512;  // sums of eight rows fill most of a first-level cache: 32 KiB
 
 constexpr double GRAIN = 1e6;  // products a thread should have at least: some 40 µs of them
 

@@ -85,6 +85,22 @@ class Native(Reference):
         left, right, out = ((memory(t), _tables(at)) for t, at in ((x, x_at), (y, y_at), (z, z_at)))
         _native.contract(*left, *right, *out, torch.get_num_threads())
 
+    def bin_sums(self, codes: Tensor, w: Tensor, bins: int) -> Tensor:
+        """Sums of rows by their bins: see `Reference`."""
+        codes, w = codes.contiguous(), w.contiguous()
+        out = space((len(codes), bins, w.shape[1]), RING.dtype)
+        places = memory(codes, torch.uint8), memory(w), memory(out)
+        _native.bin_sums(*places, len(codes), len(w), bins, w.shape[1], torch.get_num_threads())
+        return out
+
+    def parities(self, x: Tensor, y: Tensor) -> Tensor:
+        """The parity of the bits that both have set: see `Reference`."""
+        x, y = x.contiguous(), y.contiguous()
+        out = space((x.shape[1], y.shape[1]), torch.uint8)
+        places = memory(x), memory(y), memory(out, torch.uint8)
+        _native.parities(*places, len(x), x.shape[1], y.shape[1], torch.get_num_threads())
+        return out
+
     def encode(self, x: Tensor, scale: float) -> tuple[Tensor, bool]:
         """round(x scale), halves to even, and whether all of it are values; elsewhere the result says nothing."""
         x = (x.to(torch.float32) if x.itemsize < 4 else x).contiguous()

@@ -52,6 +52,22 @@ class Reference:
         """z[i, j] = Σ_k x[i, k] y[k, j] in the ring, for matrices that lie anywhere in contiguous tensors."""
         z.view(-1)[z_at.all()] = torch.matmul(x.view(-1)[x_at.all()], y.view(-1)[y_at.all()])
 
+    def bin_sums(self, codes: Tensor, w: Tensor, bins: int) -> Tensor:
+        """Sums of rows by their bins: of w [rows, n] for uint8 [columns, rows] -> [columns, bins, n]."""
+        out = torch.zeros(len(codes), bins, w.shape[1], dtype=RING.dtype, device=w.device)
+        for column, sums in zip(codes, out, strict=True):
+            sums.index_add_(0, column.to(torch.int64), w)
+        return out
+
+    def parities(self, x: Tensor, y: Tensor) -> Tensor:
+        """The parity of the bits that both have set: [words, rows] and [words, columns] -> uint8 [rows, columns]."""
+        total = torch.zeros(x.shape[1], y.shape[1], dtype=RING.dtype, device=x.device)
+        for left, right in zip(x, y, strict=True):
+            total ^= left.unsqueeze(1) & right
+        for shift in (32, 16, 8, 4, 2, 1):
+            total ^= total >> shift
+        return (total & 1).to(torch.uint8)
+
     def logical_shift(self, x: Tensor, bits: int) -> Tensor:
         """x >> bits with zeros moving in, for 1 <= bits < those of the ring."""
         return (x >> bits).bitwise_and_((1 << (RING.bits - bits)) - 1)

@@ -9,15 +9,16 @@ needs no role that knows a mask: `Dealt.plain` is for that role, and nobody but 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from tacit.protocols.additive.kernels.waves import Waves
+from tacit.ring.prg import Stream
 
-__all__ = ["Bilinear", "Dealt", "Product", "Rows", "Source", "Turn"]
+__all__ = ["Bilinear", "Dealt", "Product", "Redrawn", "Rows", "Source", "Turn"]
 
 Shape = Sequence[int]
 Bilinear = Callable[[Tensor, Tensor], Tensor]
@@ -28,18 +29,56 @@ Rows = list[list[Tensor]]
 class Dealt:
     """Shares of a value: one part for each party hosted here, and the value where a producer is hosted who knows it."""
 
-    __slots__ = ("parts", "plain")
+    __slots__ = ("parts", "plain", "shares")
 
-    def __init__(self, parts: list[Tensor], plain: Tensor | None) -> None:
+    def __init__(self, parts: list[Tensor], plain: Tensor | None, shares: list[Tensor] | None = None) -> None:
         self.parts = parts
         self.plain = plain
+        self.shares = shares
+        """Every party's share, at a producer who was asked to keep them apart; empty elsewhere; None if nobody was."""
 
     def map(self, op: Callable[[Tensor], Tensor]) -> Dealt:
         """Apply a linear operation to the value."""
-        return Dealt([op(part) for part in self.parts], None if self.plain is None else op(self.plain))
+        plain = None if self.plain is None else op(self.plain)
+        return Dealt([op(part) for part in self.parts], plain, _each(op, self.shares))
 
     def __repr__(self) -> str:
         return f"Dealt(<{len(self.parts)} parts hidden>)"
+
+
+def _each(op: Callable[[Tensor], Tensor], shares: list[Tensor] | None) -> list[Tensor] | None:
+    return None if shares is None else [op(share) for share in shares]
+
+
+class Redrawn:
+    """A uniform matrix of so many columns that its holder and the producer draw as often as they need it.
+
+    Others know its columns only. Its key is used for nothing else.
+    """
+
+    ELEMENTS = 1 << 16
+    """Drawn at a time: 512 KiB. More: fewer calls of the cipher; fewer: they stay in a cache until they are used."""
+
+    def __init__(self, key: bytes | None, columns: int, *, plain: bool) -> None:
+        self._key, self._columns = key, columns
+        self.plain = plain
+        """Whether a producer is hosted here."""
+
+    @property
+    def known(self) -> bool:
+        """Whether the holder or a producer is hosted here."""
+        return self._key is not None
+
+    def chunks(self, rows: int) -> Iterator[tuple[int, Tensor]]:
+        """The first so many rows, a few at a time, each with where they begin. The same at every call."""
+        assert self._key is not None
+        stream = Stream(self._key)
+        step = max(1, self.ELEMENTS // self._columns)
+        for start in range(0, rows, step):
+            yield start, stream.ring((min(step, rows - start), self._columns))
+
+    def __repr__(self) -> str:
+        return "Redrawn(<key hidden>)"
 
 
 Product = tuple[list[Tensor], Dealt]
@@ -71,6 +110,14 @@ class Source(ABC):
     @abstractmethod
     def private_ring(self, shape: Shape, holder: int) -> Dealt:
         """[a] for a uniform a that one party knows, by its index; the other parties' shares are zero."""
+
+    @abstractmethod
+    def parted_ring(self, shape: Shape) -> Dealt:
+        """[a] likewise, of which the producer keeps every party's share."""
+
+    @abstractmethod
+    def redrawn(self, holder: int, columns: int) -> Redrawn:
+        """A uniform matrix that one party knows, of as many rows as are asked for, and which takes no memory."""
 
     @abstractmethod
     def random_bits(self, shape: Shape) -> Dealt:
@@ -105,6 +152,10 @@ class Source(ABC):
 
         The shape is that of op(a, b), and None where no party is hosted.
         """
+
+    @abstractmethod
+    def masked_sum(self, parts: Sequence[Tensor | None], value: Tensor | None, shape: Shape) -> Product:
+        """[v - m] for a v of masks that the producer has computed, added in place to the parties' other terms."""
 
     @abstractmethod
     def terms(self, factors: Sequence[tuple[Dealt, Dealt]], zeros: Sequence[int], shape: Shape) -> list[Dealt]:

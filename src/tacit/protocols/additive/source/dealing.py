@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from tacit.net.transport import Parcel
 from tacit.protocols.additive.scheme import PRODUCER
-from tacit.protocols.additive.source.base import Dealt, Turn
+from tacit.protocols.additive.source.base import Dealt, Redrawn, Turn
 from tacit.ring import kernels
 from tacit.ring.memory import space
 from tacit.ring.prg import Stream
@@ -29,6 +29,9 @@ from tacit.ring.ring import RING
 from tacit.session.session import Session
 
 __all__ = ["Dealing", "Delivery", "Links", "packed", "unpacked", "wire_bytes"]
+
+KEY_BYTES = 16
+"""Of a stream."""
 
 Shape = Sequence[int]
 Run = tuple[int, int]
@@ -105,6 +108,19 @@ class Dealing:
         zero = torch.zeros((), dtype=RING.dtype).expand(tuple(shape))
         parts = [self._ends[i].ring(shape) if i == holder else zero for i in self._hosted]
         return Dealt(parts, self._at_producer[holder].ring(shape) if self._at_producer else None)
+
+    def parted_ring(self, shape: Shape) -> Dealt:
+        """As `random_ring`; the producer keeps every party's share. No bytes."""
+        parts = [self._ends[i].ring(shape) for i in self._hosted]
+        shares = [stream.ring(shape) for stream in self._at_producer]
+        return Dealt(parts, sum(shares[1:], shares[0]) if shares else None, shares)
+
+    def redrawn(self, holder: int, columns: int) -> Redrawn:
+        """A matrix of a key of its own, the next bytes of the stream of one party. No bytes."""
+        ends = [self._ends[i] for i in self._hosted if i == holder]
+        ends += self._at_producer[holder : holder + 1]
+        keys = [bytes(end.bytes(KEY_BYTES).numpy()) for end in ends]
+        return Redrawn(keys[0] if keys else None, columns, plain=bool(self._at_producer))
 
     def add_random(
         self, parts: Sequence[Tensor | None], value: Tensor | None, shape: Shape

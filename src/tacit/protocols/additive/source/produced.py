@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from tacit.protocols.additive import comparison, conjunction, exponential, kernels, powers
 from tacit.protocols.additive.kernels.waves import Waves
-from tacit.protocols.additive.source.base import Bilinear, Dealt, Product, Rows, Source, Turn
+from tacit.protocols.additive.source.base import Bilinear, Dealt, Product, Redrawn, Rows, Source, Turn
 from tacit.protocols.additive.source.dealing import Dealing, Delivery
 from tacit.ring.ring import RING
 from tacit.session.session import Session
@@ -41,6 +41,14 @@ class Produced(Source):
     @override
     def private_ring(self, shape: Shape, holder: int) -> Dealt:
         return self._dealing.private_ring(shape, holder)
+
+    @override
+    def parted_ring(self, shape: Shape) -> Dealt:
+        return self._dealing.parted_ring(shape)
+
+    @override
+    def redrawn(self, holder: int, columns: int) -> Redrawn:
+        return self._dealing.redrawn(holder, columns)
 
     @override
     def random_bits(self, shape: Shape) -> Dealt:
@@ -91,7 +99,11 @@ class Produced(Source):
         self, parts: Sequence[Tensor | None], a: Dealt, b: Dealt, op: Bilinear, shape: Shape | None
     ) -> Product:
         plain = None if a.plain is None or b.plain is None else op(a.plain, b.plain)
-        shares, m = self._dealing.add_random(parts, plain, shape or ())
+        return self.masked_sum(parts, plain, shape or ())
+
+    @override
+    def masked_sum(self, parts: Sequence[Tensor | None], value: Tensor | None, shape: Shape) -> Product:
+        shares, m = self._dealing.add_random(parts, value, shape)
         return shares, Dealt([], m)
 
     @override
