@@ -110,5 +110,6 @@ def log_softmax_backward(func: Any, grad: Operand, y: SecretTensor, dim: int, dt
     found = softmax_behind(y)
     if isinstance(inner, SecretTensor) and plain(inner) is None:
         found.protocol.together(found, arithmetic(inner))
+        found = found.settle()
     product = finish(multiply(secret(found, y.dtype), inner), y.dtype, y)
     return finish(combine(grad, product, -1), y.dtype, y)
