@@ -12,6 +12,7 @@ from torch import Tensor
 
 import tacit
 from tacit.functions.exponential import exp, exp2, exp_nonpositive, exp_within
+from tacit.functions.gates import gelu, gelu_slope, silu, tanh_gelu, tanh_gelu_slope
 from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import quotient, reciprocal
 from tacit.functions.roots import rsqrt, sqrt
@@ -30,6 +31,11 @@ EXACT: dict[Callable[[Number], Number], Callable[[Tensor], Tensor]] = {
     tanh: torch.tanh,
     erf: torch.erf,
     softplus: lambda x: torch.logaddexp(x, torch.zeros(())),
+    gelu: torch.nn.functional.gelu,
+    tanh_gelu: lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
+    silu: torch.nn.functional.silu,
+    gelu_slope: lambda x: torch.ops.aten.gelu_backward(torch.ones_like(x), x),
+    tanh_gelu_slope: lambda x: torch.ops.aten.gelu_backward(torch.ones_like(x), x.clamp(-50, 50), approximate="tanh"),
     reciprocal: torch.reciprocal,
     sqrt: torch.sqrt,
     rsqrt: torch.rsqrt,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -10,10 +9,11 @@ from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish, multiply
 from tacit.aten.comparison import relation
-from tacit.aten.pointwise import apply, relations, scaled, smooth
+from tacit.aten.pointwise import apply, relations, smooth
+from tacit.functions import gates
 from tacit.functions.exponential import exp, exp_nonpositive
 from tacit.functions.linear import add_public, fractional, times_public
-from tacit.functions.sigmoid import erf, sigmoid, softplus, tanh
+from tacit.functions.sigmoid import sigmoid, softplus, tanh
 from tacit.protocols.number import Number
 from tacit.protocols.remembered import Remembered
 from tacit.protocols.values import Bits
@@ -145,15 +145,10 @@ def log_sigmoid_backward(func: Any, grad: Operand, x: Tensor, _: Any) -> SecretT
     return finish(multiply(grad, secret(sigmoid(-arithmetic(x)), x.dtype)), x.dtype, x)
 
 
-CUBED_BITS = 20
-"""Fractional bits of what is squared or cubed for a GELU, at most. More: finer results; fewer: larger numbers fit, for
-their cubes are below 2^22 now."""
-
-
 @implements(aten.silu.default)
 def silu(func: Any, x: SecretTensor) -> SecretTensor:
-    """x sigmoid(x). 5 rounds."""
-    return apply(func, x, lambda v: v * sigmoid(v))
+    """x sigmoid(x); see `functions.gates`."""
+    return apply(func, x, gates.silu)
 
 
 @implements(aten.silu_backward.default)
@@ -168,39 +163,17 @@ def silu_backward(func: Any, grad: Operand, x: Tensor) -> SecretTensor:
 
 @implements(aten.gelu.default)
 def gelu(func: Any, x: SecretTensor, *, approximate: str = "none") -> SecretTensor:
-    """x Φ(x), Φ = (1 + erf(x / √2)) / 2, or the form with tanh. 6 rounds at most."""
-    return apply(func, x, lambda v: v.settle() * _gaussian(v.settle(), approximate))
-
-
-def _gaussian(x: Number, approximate: str) -> Number:
-    """Φ(x), or sigmoid(2 √(2/π) (x + 0.044715 x³)), which stands for it."""
-    if approximate == "none":
-        half = erf(scaled(x, 1 / math.sqrt(2)))
-        return add_public(half, torch.tensor(1.0)).rescaled(half.frac_bits + 1)
-    coarse = x.settle(CUBED_BITS)
-    cube = (coarse * coarse).settle(CUBED_BITS) * coarse
-    inner = times_public(cube, torch.tensor(0.044715)).settle() + x
-    return sigmoid(times_public(inner, torch.tensor(2 * math.sqrt(2 / math.pi))))
+    """x Φ(x), Φ = (1 + erf(x / √2)) / 2, or the form with tanh; see `functions.gates`."""
+    function = gates.gelu if approximate == "none" else gates.tanh_gelu
+    return apply(lambda v: func(v, approximate=approximate), x, function)
 
 
 @implements(aten.gelu_backward.default)
 def gelu_backward(func: Any, grad: Operand, x: Tensor, *, approximate: str = "none") -> SecretTensor:
-    """grad (Φ(x) + x φ(x)); for the form with tanh, the derivative of that form."""
+    """grad (Φ(x) + x φ(x)); for the form with tanh, the derivative of that form. By the bits of the forward pass."""
     x = as_secret(x, grad)
-    share = arithmetic(x).settle()
-    phi = _gaussian(share, approximate)
-    if approximate == "none":
-        coarse = share.settle(CUBED_BITS)
-        square = (coarse * coarse).settle()
-        density = exp_nonpositive(-square.rescaled(square.frac_bits + 1))
-        slope = phi + (share * times_public(density, torch.tensor(1 / math.sqrt(2 * math.pi)))).settle()
-    else:
-        coarse = share.settle(CUBED_BITS)
-        square = (coarse * coarse).settle(CUBED_BITS)
-        inner = add_public(times_public(square, torch.tensor(3 * 0.044715)), torch.tensor(1.0)).settle()
-        outer = times_public((phi - phi * phi).settle(), torch.tensor(2 * math.sqrt(2 / math.pi)))
-        slope = phi + ((share * inner).settle() * outer.settle()).settle()
-    return finish(multiply(grad, secret(slope, x.dtype)), x.dtype, x)
+    slope = gates.gelu_slope if approximate == "none" else gates.tanh_gelu_slope
+    return finish(multiply(grad, secret(slope(arithmetic(x).without_headroom()), x.dtype)), x.dtype, x)
 
 
 @implements(aten.elu.default)

@@ -17,7 +17,7 @@ from tacit.protocols.scale import FINEST_PRODUCT
 from tacit.protocols.series import ROOM, Harmonics
 from tacit.protocols.values import Bits, Value
 
-__all__ = ["erf", "one_round_sigmoid", "sigmoid", "softplus", "tanh", "tanh_times"]
+__all__ = ["bounds", "erf", "one_round_sigmoid", "selected_half", "sigmoid", "softplus", "tanh", "tanh_times"]
 
 SIGMOID_BOUND = 10
 SIGMOID = Harmonics(
@@ -86,8 +86,12 @@ def sigmoid(x: Number, threshold: float = math.inf) -> Number:
     Reveals: nothing.   Ref: [ZZL23] for the use of a Fourier series.
     """
     x = x.settle(FINEST_PRODUCT)
-    low, high = _bounds(x, SIGMOID_BOUND, threshold)
-    series = x.protocol.harmonics(x, SIGMOID)
+    return selected_half(x, SIGMOID, *bounds(x, SIGMOID_BOUND, threshold))
+
+
+def selected_half(x: Number, odd: Harmonics, low: Bits, high: Bits) -> Number:
+    """1/2 and an odd series of x where x is not `low` but `high`, zero where it is both, and 1 where it is none."""
+    series = x.protocol.harmonics(x, odd)
     inside = low ^ high  # [x < -B] implies [x < B]
     above = high.invert()
     x.protocol.together(inside, above, series)
@@ -156,7 +160,7 @@ def tanh_times(x: Number, y: Number) -> TanhTimes:
         products.append(half.times_integer(2).added(y.lifted(half.frac_bits)))
         return products[0]
 
-    low, high = _bounds(x, SIGMOID_BOUND, math.inf, lambda: series, product)
+    low, high = bounds(x, SIGMOID_BOUND, math.inf, lambda: series, product)
     inside, above = low ^ high, high.invert()
     one, two = protocol.select([(inside, products[0] if products else product()), (above, y)])
     return TanhTimes(one + two.times_integer(2) - y, inside, above, series)
@@ -169,7 +173,7 @@ def erf(x: Number) -> Number:
     Ref: [ZZL23].
     """
     x = x.settle(FINEST_PRODUCT)
-    low, high = _bounds(x, ERF_BOUND)
+    low, high = bounds(x, ERF_BOUND)
     series = x.protocol.harmonics(x, ERF)
     inside, above = low ^ high, high.invert()
     x.protocol.together(inside, above, low, series)
@@ -183,7 +187,7 @@ def softplus(x: Number, threshold: float = math.inf) -> Number:
     Shape: any.   Domain: |x| < 2^(61 - f).   Error: <= 2^-15 + 2^-f.   Cost: 4 rounds.   Reveals: nothing.
     """
     x = x.settle(FINEST_PRODUCT)
-    low, high = _bounds(x, SOFTPLUS_BOUND, threshold)
+    low, high = bounds(x, SOFTPLUS_BOUND, threshold)
     even = x.protocol.harmonics(x, SOFTPLUS_EVEN)
     series = even.added(x.rescaled(x.frac_bits + 1).lifted(even.frac_bits))
     inside, above = low ^ high, high.invert()
@@ -191,7 +195,7 @@ def softplus(x: Number, threshold: float = math.inf) -> Number:
     return middle + upper
 
 
-def _bounds(x: Number, bound: float, threshold: float = math.inf, *beside: Callable[[], Value]) -> tuple[Bits, Bits]:
+def bounds(x: Number, bound: float, threshold: float = math.inf, *beside: Callable[[], Value]) -> tuple[Bits, Bits]:
     """[x < -bound] and [x < bound]; or [x <= threshold] in the place of both where that is less."""
     edge = math.floor(bound * 2**x.frac_bits)
     upper = edge if threshold >= bound else math.floor(threshold * 2**x.frac_bits) + 1
