@@ -43,8 +43,11 @@ class Ahead:
         if not order.count:
             return False
         kind = order.kind
-        self._asked[kind] += 1
-        self._blank.setdefault(kind, order.again())
+        if kind in self._asked:
+            self._asked[kind] += 1
+        else:
+            self._asked[kind] = 1
+            self._blank[kind] = order.again()
         there = self._there.get(kind)
         if not there:
             return False

@@ -156,10 +156,12 @@ class Order(Generic[E]):
 
     def begin(self, parties: Sequence[int]) -> None:
         """Have memory for the entries of these parties."""
-        if not self.entries:
-            for party in parties:
-                fields = self.layout.fields(sends=party == self.sender)
-                self.entries.append(self.layout.entry([space(*field) for field in fields], sends=party == self.sender))
+        if self.entries:
+            return
+        _, sender, sent, got = self.layout
+        for party in parties:
+            made = sender(*[space(*f) for f in sent]) if party == self.sender else Choice(*[space(*f) for f in got])
+            self.entries.append(made)  # type: ignore[arg-type]
 
     def fill(self, entries: Sequence[E]) -> None:
         """Have entries that were made before."""
