@@ -22,10 +22,17 @@ MODELS: list[tuple[str, str, dict[str, Any]]] = [
     ("sklearn.ensemble", "GradientBoostingRegressor", SMALL),
     ("sklearn.ensemble", "RandomForestClassifier", SMALL),
     ("sklearn.ensemble", "RandomForestRegressor", SMALL),
+    ("sklearn.ensemble", "ExtraTreesClassifier", SMALL),
+    ("sklearn.ensemble", "ExtraTreesRegressor", SMALL),
+    ("sklearn.ensemble", "HistGradientBoostingClassifier", {"max_iter": 4, "max_depth": 3, "min_samples_leaf": 3}),
+    ("sklearn.ensemble", "HistGradientBoostingRegressor", {"max_iter": 4, "max_depth": 3, "min_samples_leaf": 3}),
     ("sklearn.tree", "DecisionTreeClassifier", {"max_depth": 3}),
     ("sklearn.tree", "DecisionTreeRegressor", {"max_depth": 3}),
     ("xgboost", "XGBClassifier", SMALL | {"n_jobs": 1}),
     ("xgboost", "XGBRegressor", SMALL | {"n_jobs": 1}),
+    ("xgboost", "XGBRFClassifier", SMALL | {"n_jobs": 1}),
+    ("xgboost", "XGBClassifier", SMALL | {"n_jobs": 1, "num_parallel_tree": 2, "scale_pos_weight": 3.0}),
+    ("lightgbm", "LGBMClassifier", SMALL | {"n_jobs": 1, "verbose": -1, "min_child_samples": 3, "sigmoid": 0.5}),
     ("lightgbm", "LGBMClassifier", SMALL | {"n_jobs": 1, "verbose": -1, "min_child_samples": 3}),
     ("lightgbm", "LGBMRegressor", SMALL | {"n_jobs": 1, "verbose": -1, "min_child_samples": 3}),
 ]
@@ -80,5 +87,42 @@ def test_models_that_cannot_be_read_are_refused(session: Session, random: np.ran
 
     with pytest.raises(DataError, match="has at most 10"):
         from_model(sk.DecisionTreeRegressor().fit(x, random.normal(size=3000)), owner="bob")
+    with pytest.raises(DataError, match="one output"):
+        from_model(sk.DecisionTreeRegressor(max_depth=2).fit(x, x))
     with pytest.raises(DataError, match="not GradientBoostingClassifier of tacit"):
         from_model(GradientBoostingClassifier())
+
+
+OPTIONS: list[tuple[str, str, dict[str, Any], str]] = [
+    ("sklearn.ensemble", "GradientBoostingClassifier", {"loss": "exponential"}, "log_loss"),
+    ("sklearn.ensemble", "GradientBoostingClassifier", {"init": "tree"}, "init=estimator"),
+    ("sklearn.ensemble", "HistGradientBoostingRegressor", {"loss": "gamma"}, "gamma"),
+    ("sklearn.ensemble", "HistGradientBoostingClassifier", {"categorical_features": [3]}, "categories"),
+    ("xgboost", "XGBClassifier", {"booster": "dart"}, "gbtree"),
+    ("xgboost", "XGBClassifier", {"missing": 0.0}, "no number"),
+    ("xgboost", "XGBRegressor", {"objective": "reg:absoluteerror"}, "absoluteerror"),
+    ("lightgbm", "LGBMRegressor", {"reg_sqrt": True}, "reg_sqrt"),
+    ("lightgbm", "LGBMClassifier", {"boosting_type": "rf", "bagging_freq": 1, "bagging_fraction": 0.5}, "rf"),
+    ("lightgbm", "LGBMRegressor", {"linear_tree": True, "min_child_samples": 20}, "linear_tree"),
+    ("lightgbm", "LGBMClassifier", {"zero_as_missing": True}, "zero_as_missing"),
+    ("lightgbm", "LGBMClassifier", {"objective": "multiclassova", "num_class": 2}, "multiclassova"),
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("library", "name", "options", "says"), OPTIONS, ids=[says for *_, says in OPTIONS])
+def test_options_that_a_secret_model_cannot_have_are_refused(
+    session: Session, random: np.random.Generator, library: str, name: str, options: dict[str, Any], says: str
+) -> None:
+    x = np.abs(on_grid(random.normal(size=(80, 4))))
+    x[:, 3] = random.integers(0, 4, 80)
+    y = x[:, 0] + x[:, 1] + 1.0
+    if options.get("init") == "tree":
+        options = {"init": importlib.import_module("sklearn.tree").DecisionTreeClassifier(max_depth=2)}
+    small = {"max_depth": 3, ("max_iter" if name.startswith("Hist") else "n_estimators"): 3}
+    if library == "lightgbm":
+        small |= {"min_child_samples": 3, "verbose": -1, "n_jobs": 1}
+    model = fitted(library, name, small | options, x, y if name.endswith("Regressor") else (y > 2.5).astype(int))
+
+    with pytest.raises(DataError, match=says):
+        from_model(model, owner="alice")

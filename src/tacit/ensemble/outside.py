@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from tacit.api import current_session, share
 from tacit.ensemble.boosting import GradientBoostingClassifier, GradientBoostingRegressor
 from tacit.ensemble.estimator import DEEPEST
 from tacit.ensemble.forest import RandomForestClassifier
+from tacit.ensemble.readers import Read, read
 from tacit.ensemble.trees import Trees
 from tacit.errors import DataError
 from tacit.tensor.operands import arithmetic
@@ -31,66 +31,38 @@ KINDS: dict[str, Callable[[], Model]] = {
 }
 
 
-@dataclass
-class Node:
-    """A node of a plain tree: where x[column] <= threshold goes left; or a leaf with its values."""
-
-    column: int = -1
-    threshold: float = 1.0
-    strict: bool = False
-    """Whether only x < threshold goes left."""
-    left: Node | None = None
-    right: Node | None = None
-    values: list[float] = field(default_factory=list)
-
-    def depth(self) -> int:
-        """Levels of inner nodes."""
-        return 0 if self.left is None or self.right is None else 1 + max(self.left.depth(), self.right.depth())
-
-
-@dataclass
-class Read:
-    """A plain model, read."""
-
-    kind: str
-    columns: int
-    classes: int
-    start: list[float]
-    trees: list[Node]
-
-
 def from_model(model: Any, owner: str | None = None) -> Model:
     """Make a secret model of a fitted plain one.
 
     Args:
-        model: scikit-learn's GradientBoostingClassifier, GradientBoostingRegressor, RandomForestClassifier,
-            RandomForestRegressor, DecisionTreeClassifier or DecisionTreeRegressor; XGBoost's XGBClassifier or
-            XGBRegressor; LightGBM's LGBMClassifier or LGBMRegressor. All numeric columns, none of which may be missing.
+        model: scikit-learn's boosting, histogram-based or not, its random forests, extra trees and single trees, for
+            classes or numbers; XGBoost's XGBClassifier, XGBRegressor and their forests; LightGBM's LGBMClassifier or
+            LGBMRegressor. All columns numeric, and one output.
         owner: the party that has the model; the others pass None. Without one, all roles have it.
 
     Reveals: the kind of model, and the numbers of its trees, levels, columns and classes, to all roles.
 
     Raises:
-        DataError: at the owner, for a model that is none of these, or a tree of more than ten levels.
+        DataError: at the owner, for a model that is none of these, a tree of more than ten levels, or options under
+            which a secret model would say something else: other losses and boosters, columns of categories, linear
+            leaves, numbers that stand for a missing one.
     """
     session = current_session()
     hosted = owner is None or owner in session.transport.hosted
-    read = _read(model) if hosted else None
+    found = read(model) if hosted else None
     facts: list[Any] = []
-    if read is not None:
-        if not read.trees:
-            raise DataError("this model has no trees")
-        depth = max(1, *(tree.depth() for tree in read.trees))
+    if found is not None:
+        depth = max(1, *(tree.depth() for tree in found.trees))
         if depth > DEEPEST:
             raise DataError(f"a tree of this model has {depth} levels, and a secret one has at most {DEEPEST}")
-        facts = [read.kind, read.columns, read.classes, len(read.trees), depth, len(read.start)]
+        facts = [found.kind, found.columns, found.classes, len(found.trees), depth, len(found.start)]
     if owner is not None:
         facts = _announced(owner, session.announce(owner, json.dumps(facts).encode() if facts else None))
     kind, columns, classes, count, depth, outputs = facts
     inner = (1 << depth) - 1
     width = classes if kind == "forest of classes" and classes > 2 else 1
     shapes = ((columns, count, inner), (count, inner), (count, width, inner + 1), (1, outputs))
-    tensors = [None] * 4 if read is None else _filled(read, depth, width)
+    tensors = [None] * 4 if found is None else _filled(found, depth, width)
     secrets = [
         arithmetic(share(t, owner, shape=s, dtype=d) if owner else share(t))
         for t, s, d in zip(tensors, shapes, (torch.int64, torch.float64, torch.float64, torch.float64), strict=True)
@@ -140,140 +112,3 @@ def _filled(read: Read, depth: int, width: int) -> list[Any]:
             level = following
         leaves[k] = torch.tensor([node.values for node in level], dtype=torch.float64).t()
     return [features, thresholds, leaves, torch.tensor([read.start], dtype=torch.float64)]
-
-
-# --- what libraries have ----------------------------------------------------------------------------------------------
-
-
-def _read(model: Any) -> Read:
-    name, library = type(model).__name__, type(model).__module__.partition(".")[0]
-    reader = READERS.get((library, name))
-    if reader is None:
-        raise DataError(
-            f"from_model reads {', '.join(f'{kind} of {lib}' for lib, kind in READERS)}, not {name} of {library}"
-        )
-    return reader(model)
-
-
-def _sk_tree(tree: Any, values: Callable[[Any], list[float]], at: int = 0) -> Node:
-    left, right = int(tree.children_left[at]), int(tree.children_right[at])
-    if left < 0:
-        return Node(values=values(tree.value[at]))
-    sides = (_sk_tree(tree, values, left), _sk_tree(tree, values, right))
-    return Node(int(tree.feature[at]), float(tree.threshold[at]), False, *sides)
-
-
-def _sk_classes(model: Any) -> int:
-    labels = list(model.classes_)
-    if labels != list(range(len(labels))) or len(labels) < 2:
-        raise DataError("the model's classes must be 0, 1, and so on, two of them at least")
-    return len(labels)
-
-
-def _sk_forest(model: Any) -> Read:
-    classes = _sk_classes(model)
-
-    def shares(value: Any) -> list[float]:
-        row = [float(v) for v in value[0]]
-        total = sum(row)
-        return [row[1] / total] if classes == 2 else [v / total for v in row]
-
-    trees = [_sk_tree(e.tree_, shares) for e in _members(model)]
-    return Read("forest of classes", int(model.n_features_in_), classes, [0.0], trees)
-
-
-def _sk_averages(model: Any) -> Read:
-    members = _members(model)
-    trees = [_sk_tree(e.tree_, lambda v: [float(v[0][0]) / len(members)]) for e in members]
-    return Read("boosted numbers", int(model.n_features_in_), 2, [0.0], trees)
-
-
-def _members(model: Any) -> Sequence[Any]:
-    return list(model.estimators_) if hasattr(model, "estimators_") else [model]
-
-
-def _sk_boosting(model: Any) -> Read:
-    numbers = not hasattr(model, "classes_")
-    classes = 2 if numbers else _sk_classes(model)
-    if not numbers and model.loss != "log_loss":
-        raise DataError(f"from_model reads boosted classifiers of the loss log_loss, not {model.loss}")
-    import numpy as np
-
-    zero = np.zeros((1, int(model.n_features_in_)))
-    rate = float(model.learning_rate)
-    start = [float(v) for v in np.ravel(model._raw_predict_init(zero))]
-    trees = [_sk_tree(e.tree_, lambda v: [rate * float(v[0][0])]) for row in model.estimators_ for e in row]
-    return Read("boosted numbers" if numbers else "boosted classes", int(model.n_features_in_), classes, start, trees)
-
-
-def _xgboost(model: Any) -> Read:
-    booster = model.get_booster()
-    numbers = not hasattr(model, "n_classes_")
-    classes = 2 if numbers else int(model.n_classes_)
-    config = json.loads(booster.save_config())
-    objective = config["learner"]["objective"]["name"]
-    if objective not in ("binary:logistic", "multi:softprob", "multi:softmax", "reg:squarederror"):
-        raise DataError(f"from_model reads models of logistic, softmax and squared losses, not {objective}")
-    if config["learner"]["gradient_booster"]["name"] != "gbtree":
-        raise DataError("from_model reads XGBoost's gbtree, no other booster")
-    base = config["learner"]["learner_model_param"]["base_score"]
-    starts = [float(v) for v in str(base).strip("[]").split(",")]
-    outputs = classes if classes > 2 else 1
-    starts = starts * outputs if len(starts) == 1 else starts
-    if objective == "binary:logistic":
-        starts = [math.log(p / (1 - p)) for p in starts]
-    names = booster.feature_names
-    places = {name: k for k, name in enumerate(names)} if names else None
-
-    def node(d: dict[str, Any]) -> Node:
-        if "leaf" in d:
-            return Node(values=[float(d["leaf"])])
-        by_id = {child["nodeid"]: child for child in d["children"]}
-        column = places[d["split"]] if places else int(d["split"].removeprefix("f"))
-        if not isinstance(d["split_condition"], int | float):
-            raise DataError("from_model reads splits of numbers, and this model has one of categories")
-        sides = (node(by_id[d["yes"]]), node(by_id[d["no"]]))
-        threshold = torch.tensor(d["split_condition"], dtype=torch.float32)  # the dump has its shortest decimals
-        return Node(column, float(threshold), True, *sides)
-
-    trees = [node(json.loads(text)) for text in booster.get_dump(dump_format="json")]
-    best = getattr(booster, "best_iteration", None)  # there if it has stopped early
-    trees = trees if best is None else trees[: (best + 1) * outputs]
-    kind = "boosted numbers" if numbers else "boosted classes"
-    return Read(kind, int(model.n_features_in_), classes, starts, trees)
-
-
-def _lightgbm(model: Any) -> Read:
-    dumped = model.booster_.dump_model()
-    numbers = not hasattr(model, "n_classes_")
-    classes = 2 if numbers else int(model.n_classes_)
-    objective = str(dumped.get("objective", "")).split()[0]
-    if objective not in ("binary", "multiclass", "regression"):
-        raise DataError(f"from_model reads models of logistic, softmax and squared losses, not {objective}")
-
-    def node(d: dict[str, Any]) -> Node:
-        if "leaf_value" in d and "left_child" not in d:
-            return Node(values=[float(d["leaf_value"])])
-        if d["decision_type"] != "<=":
-            raise DataError("from_model reads splits of numbers, and this model has one of categories")
-        sides = (node(d["left_child"]), node(d["right_child"]))
-        return Node(int(d["split_feature"]), float(d["threshold"]), False, *sides)
-
-    trees = [node(tree["tree_structure"]) for tree in dumped["tree_info"]]
-    start = [0.0] * (classes if classes > 2 else 1)
-    kind = "boosted numbers" if numbers else "boosted classes"
-    return Read(kind, int(model.n_features_in_), classes, start, trees)
-
-
-READERS: dict[tuple[str, str], Callable[[Any], Read]] = {
-    ("sklearn", "GradientBoostingClassifier"): _sk_boosting,
-    ("sklearn", "GradientBoostingRegressor"): _sk_boosting,
-    ("sklearn", "RandomForestClassifier"): _sk_forest,
-    ("sklearn", "DecisionTreeClassifier"): _sk_forest,
-    ("sklearn", "RandomForestRegressor"): _sk_averages,
-    ("sklearn", "DecisionTreeRegressor"): _sk_averages,
-    ("xgboost", "XGBClassifier"): _xgboost,
-    ("xgboost", "XGBRegressor"): _xgboost,
-    ("lightgbm", "LGBMClassifier"): _lightgbm,
-    ("lightgbm", "LGBMRegressor"): _lightgbm,
-}
