@@ -1,6 +1,6 @@
-"""What fitted models of scikit-learn, XGBoost and LightGBM say, as trees; what a secret model could not repeat is refused.
+"""What fitted models of scikit-learn, XGBoost and LightGBM say, as trees.
 
-None of the libraries is imported here.
+What a secret model could not repeat is refused. None of the libraries is imported here.
 """
 
 from __future__ import annotations
@@ -146,9 +146,7 @@ def _sk_histogram(model: Any) -> Read:
     numbers = not hasattr(model, "classes_")
     classes = 2 if numbers else _classes(model.classes_)
     if model.loss not in ("log_loss", "squared_error", "absolute_error", "quantile"):
-        raise DataError(
-            f"from_model reads histogram-based models of the loss log_loss or squared_error, not {model.loss}"
-        )
+        raise DataError(f"from_model reads histogram-based models of log_loss or squared_error, not of {model.loss}")
     _numeric(model.is_categorical_ is None)
 
     def node(rows: Any, at: int = 0) -> Node:
