@@ -238,6 +238,81 @@ def test_owners_that_have_their_splits_predict_the_same(session: Session, random
     assert {"splits of alice", "splits of bob"} <= lines
 
 
+@pytest.mark.parametrize("metric", ["logloss", "auc", "error"])
+def test_rows_to_watch_are_measured_after_each_tree(session: Session, random: np.random.Generator, metric: str) -> None:
+    x, odds = drawn(random, 140, 5)
+    y = (random.random(140) < sigmoid(odds)).astype(np.int64)
+    settings: dict[str, Any] = {"n_estimators": 3, "max_depth": 2, "max_bins": 8, "learning_rate": 0.5}
+    model = GradientBoostingClassifier(**settings, eval_metric=metric, class_weight="balanced")
+    labels, others = (tacit.share(torch.from_numpy(part), owner="bob") for part in (y[:100], y[100:]))
+
+    model.fit(shared(x[:100], 3, 2), labels, eval_set=[(shared(x[100:], 3, 2), others)])
+
+    trees, start = revealed(model), float(tacit.reveal(model.state_dict()["fitted"]["start"]))
+    scores, held = np.full(40, start), y[100:]
+    for k in range(3):
+        scores = scores + trees.values(k, x[100:])[:, 0]
+        pairs = np.sign(scores[held == 1][:, None] - scores[held == 0])
+        want = {
+            "logloss": -np.log(np.where(held == 1, sigmoid(scores), sigmoid(-scores))).mean(),
+            "error": ((scores > 0) != held).mean(),
+            "auc": (1 + pairs.mean()) / 2 if pairs.size else 0.5,
+        }[metric]
+        assert model.validation_scores_[k] == pytest.approx(want, abs=0.03 if metric != "logloss" else 2e-3)
+    assert model.n_estimators_ == 3
+    assert sum(entry.name == f"validation {metric}" for entry in session.ledger.entries) == 3
+
+
+def test_numbers_to_watch_are_measured_in_their_units(session: Session, random: np.random.Generator) -> None:
+    x, odds = drawn(random, 120, 4)
+    y = on_grid(odds * 30 - 500)
+    model = GradientBoostingRegressor(n_estimators=3, max_depth=2, eval_metric="rmse", early_stopping_rounds=3)
+    targets, others = (tacit.share(torch.from_numpy(part), owner="alice") for part in (y[:90], y[90:]))
+
+    model.fit(shared(x[:90], 2, 2), targets, eval_set=(shared(x[90:], 2, 2), others))
+
+    kept = model.n_estimators_
+    rmse = np.sqrt(((tacit.reveal(model.predict(shared(x[90:], 2, 2))).numpy() - y[90:]) ** 2).mean())
+    assert model.validation_scores_[kept - 1] == pytest.approx(rmse, rel=5e-3) == min(model.validation_scores_)
+
+
+def test_what_cannot_be_watched_is_refused(session: Session) -> None:
+    x, y = np.arange(24.0).reshape(6, 4), torch.tensor([0, 1, 0, 1, 1, 0])
+    parts, labels = shared(x, 2, 2), tacit.share(y, owner="bob")
+    model = GradientBoostingClassifier(n_estimators=1)
+
+    for wrong, says in (
+        (parts, "one set of rows"),
+        ((shared(x, 3, 1), labels), "other columns"),
+        ((shared(x, 2, 2, owners=("bob", "alice")), labels), "of the owner that has those of X"),
+        ((parts, labels[:2]), "one number for each"),
+        ((parts, tacit.share(y + 1, owner="bob")), "y of eval_set holds"),
+        ((torch.zeros(6, 4), labels), "no secret"),
+    ):
+        with pytest.raises(DataError, match=says):
+            model.fit(parts, labels, eval_set=wrong)  # type: ignore[arg-type]
+    for change, says in (({"eval_metric": "rmse"}, "eval_metric"), ({"reveal_splits": ["carol"]}, "reveal_splits")):
+        with pytest.raises(ConfigError, match=says):
+            GradientBoostingClassifier(n_estimators=1, **change).fit(parts, labels)  # type: ignore[arg-type]
+
+
+def test_an_owner_sees_its_splits(session: Session, random: np.random.Generator) -> None:
+    x, odds = drawn(random, 90, 5)
+    y = tacit.share(torch.from_numpy((odds > 0).astype(np.int64)), owner="bob")
+    model = GradientBoostingClassifier(n_estimators=2, max_depth=2, max_bins=8, reveal_splits=["bob"])
+    model.fit(shared(x, 3, 2), y)
+
+    trees = revealed(model)
+    seen = {(s.tree, s.node): (s.column, s.threshold) for s in model.splits_of("bob") or []}
+    for (tree, node), column in np.ndenumerate(trees.columns):
+        expected = (column, pytest.approx(trees.thresholds[tree, node])) if column >= 3 else None
+        assert seen.get((tree, node)) == expected
+    with pytest.raises(TacitError, match="was not given"):
+        model.splits_of("alice")
+    with pytest.raises(ConfigError, match="none of the parties"):
+        model.splits_of("carol")
+
+
 MISUSES: dict[str, tuple[Callable[[Any, Any], Any], type[Exception], str]] = {
     "plain columns": (lambda x, y: ([torch.zeros(6, 2)], y), DataError, r"X\[0\] is no secret"),
     "joined columns": (lambda x, y: (torch.cat(x, 1), y), DataError, "no single owner knows"),

@@ -1,7 +1,8 @@
 """Trees on columns that several owners hold, with scikit-learn's names: see docs/trees.md."""
 
-from tacit.ensemble.boosting import GradientBoostingClassifier, GradientBoostingRegressor
+from tacit.ensemble.boosting import GradientBoostingClassifier
 from tacit.ensemble.forest import RandomForestClassifier
 from tacit.ensemble.outside import from_model
+from tacit.ensemble.regression import GradientBoostingRegressor
 
 __all__ = ["GradientBoostingClassifier", "GradientBoostingRegressor", "RandomForestClassifier", "from_model"]

@@ -9,50 +9,58 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from tacit.api import reveal
 from tacit.data.batches import leads, progress_bar
+from tacit.data.read import named_columns
 from tacit.ensemble import targets
 from tacit.ensemble.columns import Columns, binned, parts_of
 from tacit.ensemble.estimator import Estimator, barred_columns, check_fraction, check_whole
 from tacit.ensemble.grow import Barred, grow
-from tacit.ensemble.losses import Logistic, Loss, Multinomial, Squared
+from tacit.ensemble.losses import Logistic, Loss, Multinomial
 from tacit.ensemble.splits import Scoring
 from tacit.ensemble.trees import Trees
+from tacit.ensemble.watching import EvalSet, Watch, check_metric, eval_parts
 from tacit.errors import ConfigError, DataError
-from tacit.functions.labels import by_owner
-from tacit.functions.linear import fractional
 from tacit.functions.maximum import Maximum
 from tacit.functions.sigmoid import sigmoid
 from tacit.functions.softmax import Softmax
 from tacit.protocols.number import Number
 from tacit.protocols.remembered import owned
-from tacit.ring.fixed_point import encode
 from tacit.session.ledger import where
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import arithmetic, secret
 
-__all__ = ["GradientBoostingClassifier", "GradientBoostingRegressor"]
+__all__ = ["LEAST_LAMBDA", "Boosting", "GradientBoostingClassifier", "Watched"]
 
 LEAST_LAMBDA = 2.0**-6
 """The smallest `reg_lambda` of a loss whose curvature may vanish: below, a leaf's value might be as large as 64 n."""
 
 
-class _Boosting(Estimator):
+class Watched(NamedTuple):
+    """Rows that no tree is grown on, behind those that some are: the columns of all, and their own targets."""
+
+    parts: list[SecretTensor]
+    y: Number
+
+
+class Boosting(Estimator):
     """What classifiers and regressors have in common."""
 
     learning_rate: float
     subsample: float
     colsample_bytree: float
     early_stopping_rounds: int | None
+    eval_metric: str | None
     validation_fraction: float
-    reveal_splits: bool
+    reveal_splits: bool | Sequence[str]
     progress: bool
+    predicts: ClassVar[str]
+    """Whether "classes" or "numbers"."""
 
     def _check(self) -> None:
         self._check_common()
@@ -62,6 +70,7 @@ class _Boosting(Estimator):
         check_fraction("validation_fraction", self.validation_fraction)
         if self.early_stopping_rounds is not None:
             check_whole("early_stopping_rounds", self.early_stopping_rounds, 1, 100_000)
+        check_metric(self.eval_metric, self.predicts)
 
     def _boost(
         self,
@@ -70,18 +79,30 @@ class _Boosting(Estimator):
         start: Number,
         loss: Loss,
         weights: tuple[Number | None, float],
+        watched: Watched | None = None,
+        spread: Number | None = None,
     ) -> None:
-        """Grow trees for targets [rows, outputs], from the scores [1, outputs]."""
-        rows, outputs = y.shape
+        """Grow trees for targets [rows, outputs], from the scores [1, outputs]; rows to watch have their own targets.
+
+        `spread` is what one of the loss is in units of y.
+        """
+        (w, most), (rows, outputs) = weights, y.shape
+        names = [named_columns(p) for p in parts]
         described = f"{type(self).__name__}.fit({rows} rows, {outputs} outputs, {self.get_params()})"
         y.protocol.session.transcript.record(described, b"", where())
-        columns = binned(parts, self.max_bins, chosen=2 * outputs << self.max_depth)
-        scores = start.move(lambda t: t.expand(rows, outputs).contiguous(), view=False)
+        if watched is not None:
+            parts, y = watched.parts, y.joined(watched.y)
+            if w is not None:
+                none = torch.zeros(y.shape[0] - rows, 1, dtype=torch.int64)
+                w = w.joined(w.protocol.public(none, w.frac_bits))
+        every = y.shape[0]
+        self._check_receivers(parts)
+        columns = binned(parts, self.max_bins, first=rows, chosen=2 * outputs << self.max_depth)
+        scores = start.move(lambda t: t.expand(every, outputs).contiguous(), view=False)
         drawn = self._drawn()
-        held = self._held_out(rows, drawn)
-        watch = _Watch(loss, y, held, self.early_stopping_rounds)
+        held = self._held_out(rows, drawn) if watched is None else torch.arange(rows, every)
+        watch = Watch(loss, y, held, self.early_stopping_rounds, self.eval_metric, spread)
         grown = []
-        w, most = weights
         with progress_bar(self.n_estimators, shown=self.progress and leads(parts)) as advance:
             for k in range(self.n_estimators):
                 g, h = loss.gradients(scores, y)
@@ -107,14 +128,25 @@ class _Boosting(Estimator):
                 advance(f"tree {k + 1}/{self.n_estimators}")
                 if watch.stops(scores):
                     break
-        self.validation_scores_ = watch.losses
+        self.validation_scores_ = watch.scores
         grown = grown[: watch.best or len(grown)]
         self.n_estimators_ = len(grown)
         self.trees_ = Trees.of(columns, grown)
         self._start = start
         self.n_features_in_ = self.trees_.columns
+        self.feature_names_in_ = [name for part in names for name in part or ()] if all(names) else None
         if self.reveal_splits:
-            self.trees_.give_splits(columns)
+            self.trees_.give_splits(columns, None if self.reveal_splits is True else self.reveal_splits)
+
+    def _check_receivers(self, parts: Sequence[SecretTensor]) -> None:
+        """Raise for a name of `reveal_splits` that has no columns here."""
+        if isinstance(self.reveal_splits, bool):
+            return
+        session = parts[0].share.protocol.session
+        known = [owned(p.share.facts) for p in parts]
+        owners = {session.parties[k.party] for k in known if k is not None}
+        if isinstance(self.reveal_splits, str) or set(self.reveal_splits) - owners:
+            raise ConfigError(f"reveal_splits is True, False or a list of owners of columns, {sorted(owners)}")
 
     def _held_out(self, rows: int, drawn: torch.Generator | None) -> Tensor | None:
         """The rows that no tree is grown on, if early stopping needs some; public."""
@@ -170,29 +202,7 @@ def _of_rows(sums: Number, share: float, held: Tensor | None, drawn: torch.Gener
     return sums.linear(lambda t: t * chosen.to(t.device))
 
 
-class _Watch:
-    """The loss on rows that were held out, revealed to all after each tree, and when it has stopped falling."""
-
-    def __init__(self, loss: Loss, y: Number, held: Tensor | None, patience: int | None) -> None:
-        self._loss, self._y, self._held, self._patience = loss, y, held, patience
-        self.losses: list[float] = []
-
-    @property
-    def best(self) -> int | None:
-        """How many trees have the lowest loss, the first of them."""
-        return 1 + self.losses.index(min(self.losses)) if self.losses else None
-
-    def stops(self, scores: Number) -> bool:
-        """Whether the loss is no lower than so many trees before."""
-        if self._held is None or self._patience is None:
-            return False
-        held = self._held
-        f, y = (secret(x.move(lambda t: t[held.to(t.device)], view=False)) for x in (scores, self._y))
-        self.losses.append(float(reveal(self._loss.mean(f, y), to="all", name="validation loss")))
-        return len(self.losses) - (self.best or 0) >= self._patience
-
-
-class GradientBoostingClassifier(_Boosting):
+class GradientBoostingClassifier(Boosting):
     """Boosted trees for classes, grown on columns of several owners.
 
     ::
@@ -214,11 +224,15 @@ class GradientBoostingClassifier(_Boosting):
         n_classes: how many classes there are, if not two or what `tacit.share(…, classes=…)` was told.
         random_state: seed of the public choices; the session's generator if not given.
         base_score: the probability to start from, for two classes; the share of ones, if their owner knows it.
-        early_stopping_rounds: stop after so many trees that did not lower the loss on rows that are held out, and keep
-            the best number of trees. Reveals that loss to all after each tree, named "validation loss".
-        validation_fraction: the share of rows that are held out for that, drawn in public.
-        reveal_splits: give every owner the splits on its own columns, named "splits of" and the owner. Predictions for
-            rows whose columns their owners have need neither products nor comparisons then.
+        early_stopping_rounds: stop after so many trees that made the measure on rows that are held out no better, and
+            keep the best number of trees. Reveals that measure to all after each tree, named "validation loss", or
+            "validation" and `eval_metric`.
+        eval_metric: "logloss", "error" or "auc"; the loss if not given. Of numbers "rmse" or "mae", in units of y; the
+            loss is (y - F)² in deviations.
+        validation_fraction: the share of rows that are held out for that, drawn in public, if `fit` gets no eval_set.
+        reveal_splits: give owners the splits on their own columns, named "splits of" and the owner: all of them if
+            True, or those that are named. `splits_of` shows them to their owner. Predictions for rows whose columns
+            their owners have need neither products nor comparisons if all were given theirs.
         progress: whether to show a progress bar where there is a terminal.
     """
 
@@ -238,8 +252,9 @@ class GradientBoostingClassifier(_Boosting):
         random_state: int | None = None,
         base_score: float | None = None,
         early_stopping_rounds: int | None = None,
+        eval_metric: str | None = None,
         validation_fraction: float = 0.1,
-        reveal_splits: bool = False,
+        reveal_splits: bool | Sequence[str] = False,
         progress: bool = True,
     ) -> None:
         self.n_estimators = n_estimators
@@ -255,18 +270,29 @@ class GradientBoostingClassifier(_Boosting):
         self.random_state = random_state
         self.base_score = base_score
         self.early_stopping_rounds = early_stopping_rounds
+        self.eval_metric = eval_metric
         self.validation_fraction = validation_fraction
         self.reveal_splits = reveal_splits
         self.progress = progress
 
+    predicts = "classes"
+
     @override
-    def fit(self, X: Tensor | Sequence[Tensor], y: Tensor, sample_weight: Tensor | None = None) -> Self:
+    def fit(
+        self,
+        X: Tensor | Sequence[Tensor],
+        y: Tensor,
+        sample_weight: Tensor | None = None,
+        *,
+        eval_set: EvalSet | Sequence[EvalSet] | None = None,
+    ) -> Self:
         """Boost trees on the owners' columns.
 
         Args:
             X: the owners' secret tensors [rows, columns], each as its owner shared it.
             y: secret labels 0 to classes - 1, of shape [rows] or [rows, 1].
             sample_weight: secret weights of the rows, from 0 to 64.
+            eval_set: columns and labels of rows to watch, ([xa, xb], y); reveals `eval_metric` of them after each tree.
 
         Raises:
             DataError: at the owner, for labels or weights that are none; at all, for shapes that do not fit.
@@ -281,7 +307,14 @@ class GradientBoostingClassifier(_Boosting):
         weights = self._weights(label, classes, sample_weight, len(parts[0]))
         start = self._begin(label, classes, weights[0])
         loss: Loss = Logistic() if classes == 2 else Multinomial()
-        self._boost(parts, targets.spread(label, classes), start, loss, weights)
+        watched = None
+        if eval_set is not None:
+            if self.eval_metric == "auc" and classes > 2:
+                raise ConfigError('eval_metric="auc" is for two classes')
+            found = eval_parts(parts, eval_set)
+            of_eval, _ = targets.labels(targets.column(found.y, found.rows, "y of eval_set"), classes, "y of eval_set")
+            watched = Watched(found.parts, targets.spread(of_eval, classes))
+        self._boost(parts, targets.spread(label, classes), start, loss, weights, watched)
         self._name(classes)
         return self
 
@@ -347,112 +380,3 @@ class GradientBoostingClassifier(_Boosting):
     def _refit(self, fitted: dict[str, Any]) -> None:
         self._start = arithmetic(fitted["start"])
         self._name(fitted["classes"])
-
-
-class GradientBoostingRegressor(_Boosting):
-    """Boosted trees for numbers, by their squared error, grown on columns of several owners.
-
-    Their owner takes their mean off and divides by their deviation, both of which are kept, as secrets; predictions are
-    in the units of y. Targets that no single party knows are taken as they are.
-    For `Args` see `GradientBoostingClassifier`.
-    """
-
-    def __init__(
-        self,
-        *,
-        n_estimators: int = 100,
-        learning_rate: float = 0.1,
-        max_depth: int = 3,
-        max_bins: int = 32,
-        reg_lambda: float = 1.0,
-        min_child_weight: float = 1.0,
-        subsample: float = 1.0,
-        colsample_bytree: float = 1.0,
-        random_state: int | None = None,
-        early_stopping_rounds: int | None = None,
-        validation_fraction: float = 0.1,
-        reveal_splits: bool = False,
-        progress: bool = True,
-    ) -> None:
-        self.n_estimators = n_estimators
-        self.learning_rate = learning_rate
-        self.max_depth = max_depth
-        self.max_bins = max_bins
-        self.reg_lambda = reg_lambda
-        self.min_child_weight = min_child_weight
-        self.subsample = subsample
-        self.colsample_bytree = colsample_bytree
-        self.random_state = random_state
-        self.early_stopping_rounds = early_stopping_rounds
-        self.validation_fraction = validation_fraction
-        self.reveal_splits = reveal_splits
-        self.progress = progress
-
-    @override
-    def fit(self, X: Tensor | Sequence[Tensor], y: Tensor, sample_weight: Tensor | None = None) -> Self:
-        """Boost trees on the owners' columns.
-
-        Args:
-            X: the owners' secret tensors [rows, columns], each as its owner shared it.
-            y: secret numbers, of shape [rows] or [rows, 1]. Domain: those that no single party knows have a deviation
-                of at most 8 from zero.
-            sample_weight: secret weights of the rows, from 0 to 64.
-        """
-        self._check()
-        parts = parts_of(X)
-        weights = targets.sample_weights(sample_weight, len(parts[0]))
-        if weights[0] is not None and self.reg_lambda < LEAST_LAMBDA:
-            raise ConfigError(f"reg_lambda of weighted rows is at least {LEAST_LAMBDA}, not {self.reg_lambda!r}")
-        y_ = fractional(targets.column(y, len(parts[0])))
-        scaled, self._mean, self._spread = _standardized(y_)
-        start = y_.protocol.public(torch.zeros(1, 1, dtype=torch.int64), y_.protocol.frac_bits)
-        self._boost(parts, scaled, start, Squared(), weights)
-        return self
-
-    def predict(self, X: Tensor | Sequence[Tensor]) -> SecretTensor:
-        """The number for each row, [rows]."""
-        scores = self._scores(X)
-        product = scores.protocol.multiply(scores, self._spread).settle()
-        return secret((product + self._mean).move(lambda t: t.squeeze(1), view=False))
-
-    @override
-    def _fitted(self) -> dict[str, Any]:
-        return {"mean": secret(self._mean.fork()), "spread": secret(self._spread.fork())}
-
-    @override
-    def take_over(self, start: Number, classes: int) -> None:
-        one = torch.full((1, 1), 1 << start.frac_bits)
-        self._mean, self._spread = start, start.protocol.public(one, start.frac_bits)
-        self._start, self.n_estimators_ = (
-            start.protocol.public(torch.zeros_like(one), start.frac_bits),
-            self.n_estimators,
-        )
-
-    @override
-    def _refit(self, fitted: dict[str, Any]) -> None:
-        self._mean, self._spread = arithmetic(fitted["mean"]), arithmetic(fitted["spread"])
-        self._start = self._mean.protocol.public(torch.zeros(1, 1, dtype=torch.int64), self._mean.frac_bits)
-
-
-def _standardized(y: Number) -> tuple[Number, Number, Number]:
-    """(y - mean) / deviation, mean and deviation, by the owner of y; y, 0 and 1 if it has none."""
-    protocol = y.protocol
-    bits = protocol.frac_bits
-    one = torch.full((1, 1), 1 << bits)
-    if owned(y.facts) is None:
-        return y, protocol.public(torch.zeros_like(one), bits), protocol.public(one, bits)
-
-    def moments(t: Tensor) -> Tensor:
-        real = t.to(torch.float64)
-        deviation = float(real.std(correction=0))
-        return torch.tensor([[round(float(real.mean())), max(round(deviation), 1)]])
-
-    def scaled(t: Tensor) -> Tensor:
-        mean, deviation = moments(t)[0].tolist()
-        return encode((t - mean).to(torch.float64) / deviation, bits, name="y")
-
-    both, out = by_owner(y, moments, (1, 2), bits), by_owner(y, scaled, y.shape, bits)
-    assert both is not None
-    assert out is not None
-    mean, deviation = (both.move(lambda t, k=k: t[:, k : k + 1], view=False) for k in range(2))  # type: ignore[misc]
-    return out, mean, deviation

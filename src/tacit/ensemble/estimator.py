@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tacit.ensemble.columns import parts_of
-from tacit.ensemble.trees import Trees
+from tacit.ensemble.trees import Split, Trees
 from tacit.errors import ConfigError, DataError, TacitError
 from tacit.protocols.number import Number
 from tacit.tensor import SecretTensor
@@ -95,6 +95,15 @@ class Estimator(ABC):
         if not hasattr(self, "trees_"):
             raise TacitError(f"this {type(self).__name__} has not been fitted yet: call fit first")
         return secret(_importances(self.trees_).settle())
+
+    def splits_of(self, owner: str) -> list[Split] | None:
+        """The splits on an owner's columns, where it was given them by `reveal_splits`; None at the other roles."""
+        if not hasattr(self, "trees_"):
+            raise TacitError(f"this {type(self).__name__} has not been fitted yet: call fit first")
+        parties = self.trees_.leaves.protocol.session.parties
+        if owner not in parties:
+            raise ConfigError(f"{owner!r} is none of the parties, which are {', '.join(parties)}")
+        return self.trees_.splits_of(parties.index(owner))
 
     # --- checkpoints -----------------------------------------------------------------------------------------------
 

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 
 from tacit.api import current_session, share
-from tacit.ensemble.boosting import GradientBoostingClassifier, GradientBoostingRegressor
+from tacit.ensemble.boosting import GradientBoostingClassifier
 from tacit.ensemble.estimator import DEEPEST
 from tacit.ensemble.forest import RandomForestClassifier
 from tacit.ensemble.readers import Read, read
+from tacit.ensemble.regression import GradientBoostingRegressor
 from tacit.ensemble.trees import Trees
 from tacit.errors import DataError
 from tacit.tensor.operands import arithmetic

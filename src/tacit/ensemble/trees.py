@@ -16,7 +16,7 @@ from torch import Tensor
 from tacit.api import reveal
 from tacit.ensemble.columns import Columns, coarse
 from tacit.ensemble.grow import Grown, children, leaf_values
-from tacit.errors import DataError
+from tacit.errors import DataError, TacitError
 from tacit.protocols.number import Number
 from tacit.protocols.remembered import owned
 from tacit.protocols.values import Bits
@@ -25,7 +25,7 @@ from tacit.ring.kernels import matmul
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import arithmetic, secret
 
-__all__ = ["Trees"]
+__all__ = ["Split", "Trees"]
 
 CHUNK = 1 << 20
 """Rows times nodes that are compared at a time. More: fewer rounds for many rows; fewer: less memory, some 400 bytes
@@ -34,10 +34,20 @@ for each."""
 Reduce = Callable[[Tensor], Tensor]
 
 
+class Split(NamedTuple):
+    """A node of a tree that sends rows left where x[column] <= threshold; node i has the children 2 i + 1, 2 i + 2."""
+
+    tree: int
+    node: int
+    column: int
+    threshold: float
+
+
 class Given(NamedTuple):
     """The splits on one owner's columns, which it has."""
 
     party: int
+    first: int
     columns: int
     features: Tensor | None
     """[columns, trees, inner nodes], at the owner."""
@@ -95,8 +105,8 @@ class Trees:
         """Of each tree."""
         return self.leaves.shape[2].bit_length() - 1
 
-    def give_splits(self, columns: Sequence[Columns]) -> None:
-        """Reveal to every owner which nodes look at which of its columns, and their thresholds."""
+    def give_splits(self, columns: Sequence[Columns], owners: Sequence[str] | None = None) -> None:
+        """Reveal to every owner, or to these, which nodes look at which of its columns, and their thresholds."""
         protocol = self.leaves.protocol
         parties = protocol.session.parties
         bits = protocol.frac_bits
@@ -104,6 +114,9 @@ class Trees:
         start = 0
         for c in columns:
             owner, stop = parties[c.owner], start + c.columns
+            if owners is not None and owner not in owners:
+                start = stop
+                continue
             mine = self.features.move(lambda t, a=start, b=stop: t[a:b], view=False)  # type: ignore[misc]
             hot = reveal(secret(mine, torch.int64), to=owner, name=f"splits of {owner}")
             here = mine.sum([0])
@@ -111,9 +124,29 @@ class Trees:
                 secret(protocol.multiply(here, self.thresholds), torch.float64), to=owner, name=f"splits of {owner}"
             )
             edges = None if edges is None else encode(edges, bits)
-            given.append(Given(c.owner, c.columns, hot, edges))
+            given.append(Given(c.owner, start, c.columns, hot, edges))
             start = stop
         self.given = given
+
+    def splits_of(self, party: int) -> list[Split] | None:
+        """What a party was given; None in the processes of others.
+
+        Raises:
+            TacitError: if it was given nothing.
+        """
+        mine = [g for g in self.given or () if g.party == party]
+        if not mine:
+            raise TacitError("this owner was not given its splits: fit with reveal_splits=True, or a list of owners")
+        if any(g.features is None or g.thresholds is None for g in mine):
+            return None
+        unit = 2.0**-self.leaves.protocol.frac_bits
+        found = []
+        for g in mine:
+            assert g.features is not None
+            assert g.thresholds is not None
+            for column, tree, node in g.features.nonzero().tolist():
+                found.append(Split(tree, node, g.first + column, float(g.thresholds[tree, node]) * unit))
+        return sorted(found)
 
     def values(self, parts: Sequence[SecretTensor], reduce: Reduce) -> Number:
         """A linear function of the leaves' values of each row, which `reduce` makes of [rows, trees, outputs].
