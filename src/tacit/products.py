@@ -15,11 +15,11 @@ from typing_extensions import override
 from tacit.errors import ConfigError
 from tacit.session.addresses import Address, no_duplicates, read_address
 from tacit.session.literals import SETTINGS, read_path, show
-from tacit.session.registered import Block, Outsider, register_block, register_outsider
+from tacit.session.registered import GUEST, Block, Outsider, register_block, register_outsider
 
 __all__ = ["CLIENTS", "FEDERATION", "ClientLimits", "Serving"]
 
-CLIENTS = register_outsider(Outsider(word="clients", one="client", who="whoever asks a service", many=True))
+CLIENTS = register_outsider(Outsider(word="clients", one=GUEST, who="whoever asks a service", many=True))
 """Whoever asks a prediction service."""
 
 FEDERATION = register_outsider(Outsider(word="federation", one="federation", who="Flower's server"))
@@ -48,6 +48,12 @@ class ClientLimits:
     trickles hold on for less time."""
     idle: float = 300.0
     """Seconds that a client may be connected and silent. Longer saves it handshakes."""
+    daily_rows: int = 1 << 20
+    """Rows that one client may have predicted in a day by a server that [computes with it](serving.md#one-server).
+    Fewer: less of the model is told by predictions."""
+    computing: float = 600.0
+    """Seconds that one request may take there. Longer suits slower lines; shorter: a client that stops halfway holds a
+    place for less."""
     reserved: float = 60.0
     """Seconds for which the first submission of a data set keeps others, of other tensors, out, before all servers are
     known to hold it. Longer: time for slower clients; shorter: a client that submits to one server only, and so for
@@ -77,6 +83,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "daily_bytes": (1 << 20, 1 << 50),
     "slowest": (1, 1 << 30),
     "idle": (0.1, 1e6),
+    "daily_rows": (1, 1 << 40),
+    "computing": (0.1, 1e6),
     "reserved": (0.1, 1e6),
 }
 
@@ -119,7 +127,7 @@ class Serving(Block):
     @override
     @classmethod
     def trial(cls, parties: Sequence[str], address: Callable[[], str]) -> dict[str, object]:
-        return {"clients": {party: address() for party in parties}}
+        return {"clients": {party: address() for party in parties}} if len(parties) > 1 else {}
 
 
 register_block(Serving)

@@ -20,6 +20,7 @@ from tacit.net.in_process import InProcess
 from tacit.net.rehearsal import Rehearsal
 from tacit.net.transcript import Transcript
 from tacit.net.transport import Transport
+from tacit.protocols.protocol import Protocol
 from tacit.protocols.schemes import protocol_of
 from tacit.session.config import Config, read_range
 from tacit.session.launch import Launch, connect, current, launched
@@ -30,7 +31,7 @@ from tacit.session.store import Shelf
 from tacit.watch.precision import Precision, stop, warn
 from tacit.watch.range import Range
 
-__all__ = ["embedded", "session"]
+__all__ = ["beside", "embedded", "session"]
 
 NAMES = ("alice", "bob")
 """Who computes in a program that does not say."""
@@ -164,6 +165,21 @@ def embedded(config: Config, *, check: bool | str = False, resume: bool = False)
     if check:
         opened.watcher = Precision(warn if check == "warn" else stop)
     return opened
+
+
+def beside(transport: Transport, config: Config) -> Protocol:
+    """Start a session that is not the innermost one, for what works beside a program, and return its protocol.
+
+    PyTorch's generator stays where the program has left it.
+    """
+    opened = Session(transport, config)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            opened.agree_seed()
+        return protocol_of(opened)
+    except BaseException as error:
+        opened.end(error)
+        raise
 
 
 def _share_cores(config: Config) -> None:

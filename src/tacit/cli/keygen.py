@@ -51,14 +51,19 @@ def keygen(
         _publish(config, public)
         return
     folder = out or (config_path.parent / "certs" if config.plaintext else Path(config.tls))
-    roles = config.roles if role is None else (config.check_role(role),)
+    roles = config.settled if role is None else (config.check_role(role),)
     there = [] if rotate else [str(path) for name in roles if (path := folder / f"{name}.key").exists()]
     if there:
         raise ConfigError(f"{' and '.join(there)} exist already: --rotate makes new keys for old")
     for name in roles:
         certificate = make_certificate(folder, name, rotate=rotate, encrypt=encrypt)
         click.echo(f"{name}: {certificate}\n    SHA-256 {fingerprint(certificate)}")
-    if role is None:
+    if config.awaits_clients:
+        click.echo(
+            f"{folder / roles[0]}.key stays here. `tacit keygen --config {config_path} --public public.json` writes "
+            "what clients need to know."
+        )
+    elif role is None:
         click.echo(f"{folder} holds the private keys of all roles: for trying out on one machine only.")
     else:
         others = " and ".join(name for name in config.roles if name != role)

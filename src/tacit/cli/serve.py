@@ -17,6 +17,7 @@ import tacit
 from tacit.datasets.store import Limits
 from tacit.errors import ConfigError
 from tacit.outside.plan import KeyPlan
+from tacit.predictions.host import Host
 from tacit.predictions.service import MOST_ROWS
 from tacit.products import Serving
 from tacit.serve import Service
@@ -29,14 +30,22 @@ __all__ = ["serve"]
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--config", "config_path", required=True, type=click.Path(path_type=Path), help="The config of the run.")
-@click.option("--as", "role", required=True, metavar="ROLE", help="The role that this machine plays.")
+@click.option("--as", "role", metavar="ROLE", help="The role that this machine plays, where there are several.")
 @click.option("--batch", type=click.IntRange(1, MOST_ROWS), default=8, show_default=True, help="Inputs at once.")
-@click.option("--wait", type=click.FloatRange(0, 10_000), default=2.0, show_default=True, help="ms to fill a batch.")
-@click.option("--places", type=click.IntRange(min=1), default=64, show_default=True, help="Requests that may wait.")
-@click.option("--largest", type=click.IntRange(min=1), default=4096, show_default=True, help="Largest share, in MiB.")
+@click.option("--wait", type=click.FloatRange(0, 10_000), help="ms to fill a batch.  [default: 2]")
+@click.option(
+    "--places", type=click.IntRange(min=1), help="Requests that may wait, or clients of one server.  [default: 64, 16]"
+)
+@click.option("--largest", type=click.IntRange(min=1), help="Largest share, in MiB.  [default: 4096]")
 def serve(
-    model: Path, config_path: Path, role: str, batch: int, wait: float, places: int, largest: int
-) -> None:  # fmt: skip
+    model: Path,
+    config_path: Path,
+    role: str | None,
+    batch: int,
+    wait: float | None,
+    places: int | None,
+    largest: int | None,
+) -> None:
     """Answer clients' requests with the model in MODEL, until interrupted; all roles run this, with the same options.
 
     MODEL is a Python file with INPUT, the shape of one input, and load(), which every role calls in the session and
@@ -45,9 +54,22 @@ def serve(
     about, and each owner puts in its columns. Clients may submit data as well, as to `tacit receive`. An interrupt at
     the first party lets it answer what it has accepted; one at another role ends the
     service at once.
+
+    With a config of one role, {"server": "host:port"}, each client is the other party: it computes with this server and
+    keeps its rows, and load() returns a plain model, whose weights stay here.
     """
     config = Config.load(config_path)
+    if config.awaits_clients:
+        if wait is not None or largest is not None:
+            raise ConfigError("one server fills no batches and takes no shares: leave --wait and --largest out")
+        if role is not None:
+            config.check_role(role)
+        serve_alone(model, config, batch, places or 16)
+        return
+    if role is None:
+        raise ConfigError(f"say which role this machine plays: --as, with one of {', '.join(config.roles)}")
     config.check_role(role)
+    wait, places, largest = 2.0 if wait is None else wait, places or 64, largest or 4096
     launch = launched(config, role, model)
     load, tables, shape, dtype = _read_model(model)
     start(launch)
@@ -63,6 +85,29 @@ def serve(
     if role in config.parties:
         done = f"{service.answered} requests in {service.batches} batches"
         click.echo(f"{role} answered {done}, and refused {service.refused}")
+
+
+def serve_alone(path: Path, config: Config, batch: int, places: int) -> None:
+    """Serve a model to clients who are each the other party."""
+    role = config.parties[0]
+    launched(config, role, path)
+    torch.set_num_threads(1)
+    load, tables, shape, dtype = _read_model(path)
+    if tables is not None or shape is None:
+        raise ConfigError(f"{path} has tables() of several owners: with one server it has INPUT, which clients give")
+    host = Host(load(), config, shape, dtype=dtype, batch=batch, places=places, log=click.echo)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: host.stop())
+    host.run(lambda: click.echo(_invitation(config, host)))
+    click.echo(f"{role} answered {host.answered} requests, and turned {host.refused} clients away")
+
+
+def _invitation(config: Config, host: Host) -> str:
+    terms = host.terms
+    return (
+        f"{terms.role} computes with clients at {config.addresses[0]}: up to {terms.plan.batch} inputs of shape "
+        f"{terms.plan.shape} at once, by the model {terms.model}"
+    )
 
 
 Loaded = tuple[Callable[[], Any], Callable[[], Any] | None, Sequence[int] | None, torch.dtype]

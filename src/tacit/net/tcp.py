@@ -171,6 +171,11 @@ class Tcp(Transport):
         return self._links[other if one == self._role else one].pair_key
 
     @property
+    def troubled(self) -> bool:
+        """Whether a peer has gone, or has said why it stops: the next use of this would raise."""
+        return self._courier.trouble is not None
+
+    @property
     def wire_bytes(self) -> dict[tuple[str, str], int]:
         """Bytes of this role's links in both directions, framing included, encryption excluded."""
         sent = {(self._role, peer): link.sent_bytes for peer, link in self._links.items()}

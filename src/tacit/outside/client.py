@@ -1,4 +1,7 @@
-"""The client's side: somebody who is no computing party, gives the servers shares, and alone knows what they hold."""
+"""The client's side: somebody who is no computing party, gives the servers shares, and alone knows what they hold.
+
+Where there is one server there is nobody to give a share to: the client computes with it, see `partner`.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from tacit.errors import ConfigError, DataError, NetworkError, Refused
 from tacit.outside.connecting import common, connect, hang_up
 from tacit.outside.deployment import Deployment, client_identity
 from tacit.outside.loop import Loop
+from tacit.outside.partner import Partner
 from tacit.outside.people import NOTHING, Said, pushed, said
 from tacit.outside.plan import INPUT, KeyPlan, Plan
 from tacit.outside.schema import NAME, PURPOSE, Schema, bytes_of, encoded, from_bytes
@@ -57,13 +61,17 @@ class Client:
     """A client of a deployment's servers. Connections are made when needed and kept until `close`.
 
     No server learns anything of what is sent but its size and time: each gets a share, uniform on its own. They learn
-    it if they all pool their shares.
+    it if they all pool their shares. Of one server the client is the other party of a computation, and keeps its data.
 
     Args:
-        config: the public file that `tacit keygen --public` wrote, or a config with the servers' certificates.
+        config: the public file that `tacit keygen --public` wrote, or a config with the servers' certificates; or the
+            address of one server, "host:port".
         identity: this client's key and certificate (`clinic.key` and `clinic.crt` by the path `clinic`), where the
             servers ask for one; without, it is anonymous.
         timeout: seconds to wait for a server's answer.
+        certificate: with an address, the file of the server's certificate; on this machine it may do without one.
+        model: with one server, the digest of the only model that this client asks; it refuses another.
+        ledger: with one server, a folder in which this client writes down what it is told.
 
     Raises:
         ConfigError: for a file that cannot be used.
@@ -75,13 +83,21 @@ class Client:
         *,
         identity: str | Path | None = None,
         timeout: float = 30.0,
+        certificate: str | Path | None = None,
+        model: str | None = None,
+        ledger: str | Path | None = None,
     ) -> None:
-        self.deployment = Deployment.load(config)
+        self.deployment = Deployment.load(config) if certificate is None else Deployment.at(str(config), certificate)
         self._identity = None if identity is None else client_identity(identity)
         self._timeout = timeout
         self._lock = threading.Lock()
         self._loop: Loop | None = None
         self._connections: list[Connection] = []
+        self._partner: Partner | None = None
+        if len(self.deployment.servers) == 1:
+            self._partner = Partner(self.deployment.servers[0], self._identity, timeout, model, ledger)
+        elif model is not None or ledger is not None:
+            raise ConfigError("only where there is one server has a client a model to compare, and a ledger")
 
     def __repr__(self) -> str:
         return f"Client({', '.join(self.deployment.names)})"
@@ -94,6 +110,8 @@ class Client:
 
     def close(self) -> None:
         """Hang up. The client connects again if it is used again."""
+        if self._partner is not None:
+            self._partner.close()
         with self._lock:
             if self._loop is not None:
                 self._loop.close()
@@ -117,6 +135,8 @@ class Client:
             Refused: by a server, with its reason; nothing has changed then.
             ConnectError, AuthenticationError, PeerLost, PeerStalled: if a server does not take part to the end.
         """
+        if self._partner is not None:
+            raise ConfigError("data are submitted to two servers or more: one alone would see them")
         if not NAME.fullmatch(dataset):
             raise ConfigError(f"{dataset!r} cannot name a data set: use up to 63 letters, digits, '-', '_' and '.'")
         schema, shares = self._cut(data)
@@ -195,7 +215,7 @@ class Client:
         Returns the results of shape […] or [n, …].
 
         Cost: two round trips to the servers beside what they compute; 8 bytes an element of inputs to one of them, and
-        of results from each.
+        of results from each. With one server what the two-party protocol takes, and the weights, encrypted, once.
 
         Raises:
             DataError: for inputs of another shape, and for what are no numbers.
@@ -203,7 +223,8 @@ class Client:
             Refused: for another reason that the message gives.
             ConnectError, AuthenticationError, PeerLost, PeerStalled: if a server does not answer.
         """
-        return self._run(lambda: self._predict(real_tensor(inputs, "what is asked about")))
+        rows = real_tensor(inputs, "what is asked about")
+        return self._run(lambda: self._predict(rows)) if self._partner is None else self._partner.predict(rows)
 
     def score(self, about: Any = None, *, case: str | None = None) -> Tensor:
         """Ask the service for its model's results on people whose columns the servers themselves have.
@@ -224,6 +245,8 @@ class Client:
             DataError: for what is no key or row; and for a single key, if not all owners have it.
             Refused: for columns that an owner cannot prepare, and why; and what `predict` raises.
         """
+        if self._partner is not None:
+            raise ConfigError("owners who put in columns of their own are two or more, and this is one server")
         return self._run(lambda: self._score(about, case))
 
     def push(self, row: Mapping[str, Any], owner: str, case: str) -> None:
@@ -237,6 +260,8 @@ class Client:
         """
         if owner not in self.deployment.names:
             raise ConfigError(f"{owner!r} is none of the servers, {', '.join(self.deployment.names)}")
+        if self._partner is not None:
+            raise ConfigError("owners who put in columns of their own are two or more, and this is one server")
         self._run(lambda: self._push(pushed(row), owner, case))
 
     @staticmethod
@@ -247,7 +272,19 @@ class Client:
     @property
     def plan(self) -> Plan:
         """What the servers serve: the shape and dtype of inputs, and how many they compute at once."""
-        return self._run(self._ask_plan)
+        return self._run(self._ask_plan) if self._partner is None else self._partner.plan
+
+    @property
+    def model(self) -> str:
+        """The digest of the model that one server serves: of its operators, shapes and public numbers."""
+        if self._partner is None:
+            raise ConfigError("only where there is one server has a client a model to compare")
+        return self._partner.model
+
+    @property
+    def wire_bytes(self) -> int | None:
+        """Bytes sent to one server, and received from it, so far; None where there are several."""
+        return None if self._partner is None else self._partner.wire_bytes
 
     async def _ask_plan(self) -> Plan:
         return common(await self._connected(), "serves", Plan.parse)

@@ -12,6 +12,7 @@ over a channel that nobody can tamper with; `fingerprints` are there to be compa
 from __future__ import annotations
 
 import json
+import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,8 @@ class Deployment:
         if isinstance(source, Config):
             return Deployment.of(source)
         path = Path(source)
+        if not path.exists() and re.fullmatch(r"[^/]*:[0-9]+", str(source)):
+            return Deployment.at(str(source), None)
         literal = _literal(path)
         if literal is None:
             return Deployment.of(Config.load(path))
@@ -93,9 +96,22 @@ class Deployment:
             raise ConfigError(f"{path} is not a public file as `tacit keygen --public` writes it: {error}") from None
 
     @staticmethod
+    def at(text: str, certificate: str | Path | None) -> Deployment:
+        """One server by its address and the file of its certificate."""
+        address, pem = read_address("the address of a server", text), None
+        if certificate is not None:
+            pem = read_certificate(Path(certificate)).public_bytes(Encoding.PEM).decode()
+        elif not is_loopback(address.host):
+            raise ConfigError(
+                f"who answers at {address} is known by its certificate only: write tacit.Client({text!r}, "
+                'certificate="server.crt"), or give the public file that `tacit keygen --public` wrote'
+            )
+        return Deployment((Endpoint("the server", address, pem),), 16)
+
+    @staticmethod
     def of(config: Config) -> Deployment:
         """Gather addresses and certificates of a config."""
-        clients = config.of(Serving).clients
+        clients = config.addresses if config.awaits_clients else config.of(Serving).clients
         if not clients:
             raise ConfigError(
                 'the config names no addresses for clients: add "clients": {'
@@ -103,7 +119,8 @@ class Deployment:
                 + '} under "tacit"'
             )
         servers = []
-        for party, address in zip(config.parties, clients, strict=True):
+        parties = [party for party in config.parties if party in config.settled]
+        for party, address in zip(parties, clients, strict=True):
             pem = None
             if not config.plaintext:
                 certificate = read_certificate(Path(config.tls) / f"{party}.crt")
@@ -139,8 +156,8 @@ def _parse(literal: dict[str, Any]) -> Deployment:
         if pem is not None:
             x509.load_pem_x509_certificate(pem.encode())
         servers.append(Endpoint(name, address, pem))
-    if len(servers) < 2:
-        raise ConfigError("there must be at least two servers")
+    if not servers:
+        raise ConfigError("there must be a server")
     return Deployment(tuple(servers), frac_bits)
 
 

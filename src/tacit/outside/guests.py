@@ -77,6 +77,7 @@ class Guest:
         self.arrivals = Allowance(arrivals, max(1.0, arrivals * BURST_SECONDS), clock)
         self.requests = Allowance(limits.requests, max(1.0, limits.requests * BURST_SECONDS), clock)
         self.bytes = Allowance(limits.daily_bytes / DAY, limits.daily_bytes, clock)
+        self.rows = Allowance(limits.daily_rows / DAY, limits.daily_rows, clock)
         self._at_disk = asyncio.Semaphore(AT_DISK)
 
     async def at_disk(self, act: Callable[..., T], *arguments: Any) -> T:
@@ -97,7 +98,7 @@ class Guest:
     def forgettable(self) -> bool:
         """Whether it is as if this client had never come."""
         idle = not self.visits and not self.submissions
-        return idle and self.requests.full and self.bytes.full and self.arrivals.full
+        return idle and all(each.full for each in (self.requests, self.bytes, self.rows, self.arrivals))
 
 
 @dataclass(eq=False, repr=False, slots=True)

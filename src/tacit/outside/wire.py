@@ -20,7 +20,7 @@ from typing import Any
 
 from tacit.errors import NetworkError, Overloaded, PeerLost, PeerStalled, Refused, TacitError
 
-__all__ = ["BUFFER_BYTES", "PROTOCOL", "REFUSALS", "Connection", "refusal"]
+__all__ = ["BUFFER_BYTES", "HEAD_BYTES", "PROTOCOL", "REFUSALS", "Connection", "head_of", "refusal"]
 
 PROTOCOL = 2
 """Version of what client and server say to each other."""
@@ -76,17 +76,7 @@ class Connection:
             if size > HEAD_BYTES:
                 raise NetworkError(f"{self.peer} sent something that is not a message of Tacit")
             text = await self._exactly(size)
-        try:
-            head = json.loads(text)
-        except (ValueError, RecursionError):
-            head = None
-        if not isinstance(head, dict):
-            raise NetworkError(f"{self.peer} sent something that is not a message of Tacit")
-        if "refused" in head:
-            raise REFUSALS.get(str(head["refused"]), Refused)(
-                f"{self.peer}: {_printable(head.get('why'))}", _seconds(head.get("after"))
-            )
-        return head
+        return head_of(text, self.peer)
 
     async def body(self, count: int) -> AsyncGenerator[bytes, None]:
         """The next `count` bytes, in pieces as they come."""
@@ -136,6 +126,21 @@ class Connection:
             raise PeerStalled(f"{self.peer} has not answered within {self.timeout:g} s") from None
         except (OSError, EOFError):
             raise PeerLost(f"{self.peer} closed the connection") from None
+
+
+def head_of(text: bytes, peer: str) -> dict[str, Any]:
+    """The head that a peer has sent; a refusal is raised as the error that it stands for."""
+    try:
+        head = json.loads(text)
+    except (ValueError, RecursionError):
+        head = None
+    if not isinstance(head, dict):
+        raise NetworkError(f"{peer} sent something that is not a message of Tacit")
+    if "refused" in head:
+        raise REFUSALS.get(str(head["refused"]), Refused)(
+            f"{peer}: {_printable(head.get('why'))}", _seconds(head.get("after"))
+        )
+    return head
 
 
 def refusal(error: TacitError) -> dict[str, Any]:

@@ -6,6 +6,7 @@ A config is a JSON object of roles and addresses, with everything else under the
      "tacit": {"frac_bits": 16, "tls": "certs", "reveal": [{"name": "weight*", "to": ["alice"]}]}}
 
 Two roles and no crypto-producer are a complete config, too: these two then compute alone, by the two-party protocol.
+So is one role: a server that computes with each of its clients by that protocol.
 
 Roles, addresses, the protocol, `frac_bits` and `seed` are *shared*: all roles must have the same, which they check when
 they connect. The other settings are *local*: each role has its own. Relative paths start at the folder of the config
@@ -26,8 +27,8 @@ from tacit.errors import ConfigError
 from tacit.session.addresses import Address, is_loopback, no_duplicates, read_address
 from tacit.session.literals import SETTINGS, no_constant, read_integer, read_path, read_seconds, show, unique_keys
 from tacit.session.program import read_digest
-from tacit.session.registered import Block, block_kinds, outsiders
-from tacit.session.roles import DEFAULT, Scheme, default, scheme_named, scheme_names
+from tacit.session.registered import GUEST, Block, block_kinds, outsiders
+from tacit.session.roles import ALONE, DEFAULT, Scheme, default, scheme_named, scheme_names
 
 __all__ = ["FRAC_BITS", "PARTIES", "ROLE_NAME", "SETTINGS", "Config", "RevealRule", "read_range"]
 
@@ -62,7 +63,7 @@ class Config:
     helpers: tuple[str, ...]
     """The roles that help them and hold no data."""
     addresses: tuple[Address, ...] = ()
-    """One for each of `roles`; none when all roles live in one process."""
+    """One for each of `roles`, but for a client; none when all roles live in one process."""
 
     protocol: str = DEFAULT
     """Shared. The [protocol](protocols.md) by which the parties compute; it says which other roles there are. Without
@@ -120,18 +121,28 @@ class Config:
         """All roles: the computing parties, then those that help them."""
         return (*self.parties, *self.helpers)
 
+    @property
+    def settled(self) -> tuple[str, ...]:
+        """The roles that have an address and keys: all but a client."""
+        return tuple(role for role in self.roles if role != GUEST)
+
+    @property
+    def awaits_clients(self) -> bool:
+        """Whether the other party is whoever comes: one role stands in the file."""
+        return GUEST in self.parties
+
     def of(self, product: type[BlockT]) -> BlockT:
         """The settings of a product."""
         return next(block for block in self.blocks if isinstance(block, product))
 
     def address(self, role: str) -> Address:
         """Where a role listens."""
-        return dict(zip(self.roles, self.addresses, strict=True))[self.check_role(role)]
+        return dict(zip(self.settled, self.addresses, strict=True))[self.check_role(role)]
 
     def check_role(self, role: str) -> str:
         """Return the role, or raise if the config does not have it."""
-        if role not in self.roles:
-            raise ConfigError(f"there is no role {role!r} in this config: its roles are {', '.join(self.roles)}")
+        if role not in self.settled:
+            raise ConfigError(f"there is no role {role!r} in this config: its roles are {', '.join(self.settled)}")
         return role
 
     @property
@@ -148,7 +159,7 @@ class Config:
     def shared(self) -> dict[str, str]:
         """The part that all roles must have alike, as text by key. It holds nothing secret."""
         shared = {"the list of roles": ", ".join(self.roles)}
-        shared |= {role: str(address) for role, address in zip(self.roles, self.addresses, strict=False)}
+        shared |= {role: str(address) for role, address in zip(self.settled, self.addresses, strict=False)}
         keys = ("protocol", "frac_bits", "seed", "range_check")
         return shared | {f"{SETTINGS}.{key}": json.dumps(getattr(self, key)) for key in keys}
 
@@ -180,15 +191,17 @@ class Config:
             raise ConfigError('must be an object such as {"alice": "host:port", …}')
         settings = literal.pop(SETTINGS, {})
         scheme = _scheme(settings, literal)
-        parties, helpers = _roles(literal, scheme)
-        addresses = tuple(read_address(role, literal[role]) for role in (*parties, *helpers))
-        no_duplicates((*parties, *helpers), addresses)
+        parties, helpers = _alone(literal) if scheme.name == ALONE and len(literal) == 1 else _roles(literal, scheme)
+        addresses = tuple(read_address(role, literal[role]) for role in (*parties, *helpers) if role != GUEST)
+        no_duplicates(tuple(role for role in (*parties, *helpers) if role != GUEST), addresses)
         if not scheme.networked:
             raise ConfigError(
                 f"'{SETTINGS}.protocol' is {scheme.name!r}, which hides nothing and runs in one process only: leave it "
                 f"out of a config with addresses"
             )
         checked = _settings(settings, scheme, parties, helpers, folder)
+        if GUEST in parties:
+            _check_alone(settings)
         config = Config(parties=parties, helpers=helpers, addresses=addresses, **checked)
         _check_plaintext(config)
         return config
@@ -228,16 +241,36 @@ def _scheme(settings: object, roles: Iterable[str] | None = None) -> Scheme:
     return scheme_named(name)
 
 
+def _alone(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """One role, and whoever comes."""
+    names = tuple(names)
+    _check_names(names)
+    return (*names, GUEST), ()
+
+
+def _check_alone(settings: Mapping[str, object]) -> None:
+    """What only several roles can be told to do."""
+    if settings.get("range_check"):
+        raise ConfigError(f"'{SETTINGS}.range_check' tells a bit to all roles, and clients are told predictions only")
+    if settings.get("clients"):
+        raise ConfigError(f"'{SETTINGS}.clients' is for two servers: to one alone clients come at its own address")
+
+
 def _roles(names: Iterable[str], scheme: Scheme) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The parties among the roles, and the helpers that the scheme asks for, if it can do with these roles."""
-    names, reserved = tuple(names), _reserved()
+    names = tuple(names)
+    _check_names(names)
+    return scheme.parties(names), scheme.helping
+
+
+def _check_names(names: tuple[str, ...]) -> None:
+    reserved = _reserved()
     for role in names:
         if not ROLE_NAME.fullmatch(role) or role in reserved:
             raise ConfigError(
                 f"{role!r} cannot be the name of a role: use up to 63 letters, digits, '-', '_' and '.', "
                 f"and none of {', '.join(map(repr, reserved))}"
             )
-    return scheme.parties(names), scheme.helping
 
 
 def _reserved() -> tuple[str, ...]:
@@ -249,7 +282,7 @@ def _reserved() -> tuple[str, ...]:
 def _check_plaintext(config: Config) -> None:
     if config.tls != PLAINTEXT_LOOPBACK:
         return
-    there = list(zip(config.roles, config.addresses, strict=True))
+    there = list(zip(config.settled, config.addresses, strict=True))
     if config.listen is not None:
         there.append((f"{SETTINGS}.listen", config.listen))
     there += [bound for block in config.blocks for bound in block.listening(config.parties)]

@@ -96,6 +96,11 @@ def connect(launch: Launch, transcript: Transcript, store: str = "") -> Tcp:
     """
     config, role = launch.config, launch.role
     config.check_role(role)
+    if config.awaits_clients:
+        raise ConfigError(
+            f"this config names {role} alone, whose other party is whoever comes: serve a model with `tacit serve`, or "
+            "name the other role"
+        )
     if not config.addresses:
         raise ConfigError("a config without addresses is for programs that run in one process")
     if role in config.helpers:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 from tacit.session.addresses import Address
 
 __all__ = [
+    "GUEST",
     "Block",
     "Outsider",
     "block_kinds",
@@ -25,6 +26,10 @@ __all__ = [
     "register_block",
     "register_outsider",
 ]
+
+
+GUEST = "client"
+"""Whoever comes to a server that computes with its clients: the other role of a config that names one alone."""
 
 
 @dataclass(frozen=True, slots=True)

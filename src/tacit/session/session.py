@@ -21,6 +21,7 @@ from tacit.session.kept import newest_seed
 from tacit.session.ledger import Ledger
 from tacit.session.meter import Meter
 from tacit.session.preparation import Preparation
+from tacit.session.registered import GUEST
 from tacit.session.store import Shelf
 from tacit.session.watcher import Guard, Watcher
 
@@ -137,7 +138,8 @@ class Session:
         """What a ledger says of a run: who takes part, by which certificates, in which versions."""
         config, certified = self.config, {}
         if not (self.embedded or self.preparing or config.plaintext):
-            certified = {role: fingerprint(Path(config.tls) / f"{role}.crt") for role in self.transport.roles}
+            known = (role for role in self.transport.roles if role != GUEST)
+            certified = {role: fingerprint(Path(config.tls) / f"{role}.crt") for role in known}
         return {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "tacit": version("tacit"),

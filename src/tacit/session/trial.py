@@ -29,12 +29,12 @@ def write_trial(
 
     Args:
         folder: where `config.json` and `certs/` go.
-        parties: the computing parties; the roles that help them come with them.
+        parties: the computing parties; the roles that help them come with them. One alone computes with its clients.
         settings: what the config holds under the key "tacit", beside the addresses that products want.
     """
     folder = Path(folder)
     protocol = (settings or {}).get("protocol")
-    roles = Config.embedded(parties, protocol=protocol).roles
+    roles = tuple(parties) if len(parties) == 1 else Config.embedded(parties, protocol=protocol).roles
     for role in roles:
         make_certificate(folder / "certs", role)
     ports = _free_ports()

@@ -1,0 +1,244 @@
+"""Models as data: what is traced is what PyTorch computes, and what a stranger sends is a graph or nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import tacit
+from tacit.api import active_protocol
+from tacit.errors import ConfigError, DataError, RevealError, UnsupportedOperator
+from tacit.outside.graph.form import Graph
+from tacit.outside.graph.run import check, run
+from tacit.outside.graph.trace import Traced, sizes, traced
+from tacit.outside.pairing import secrets_of
+
+MIXED = torch.tensor([[1.0, -2.0], [0.5, 0.25], [3.0, 1.0]])
+
+
+def perceptron() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def convolutional() -> nn.Module:
+    features = nn.Sequential(nn.Conv2d(1, 3, 3, stride=2), nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(2))
+    return nn.Sequential(features, nn.Flatten(), nn.Linear(3 * 9, 4), nn.Softmax(-1))
+
+
+def tied() -> nn.Module:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(3, 3, bias=False)
+            self.register_buffer("positions", torch.tensor([2, 0, 1]))
+            self.register_buffer("mask", torch.tensor([0.0, -torch.inf, 0.0]))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = F.linear(self.inner(x).relu(), self.inner.weight.t())
+            return (y[:, self.positions] + self.mask).softmax(-1).add_(1.0)
+
+    return Tied()
+
+
+def function(x: Tensor) -> Tensor:
+    """No module: its weights are the tensors that it finds."""
+    first, second = (x @ MIXED).split(1, dim=1)
+    return torch.cat([first.relu(), second * 2.5, torch.arange(len(x))[:, None] * first], 1)
+
+
+CASES: list[tuple[Callable[[], Any], tuple[int, ...], float]] = [
+    (lambda: nn.Sequential(nn.Linear(6, 1), nn.Sigmoid()), (6,), 2.0**-12),
+    (perceptron, (3, 4), 2.0**-10),
+    (convolutional, (1, 14, 14), 2.0**-10),
+    (tied, (3,), 2.0**-9),
+    (lambda: function, (3,), 2.0**-10),
+]
+
+
+def answers(found: Traced, rows: Tensor, roles: tuple[str, str] = ("server", "guest")) -> Tensor:
+    """What both compute in one process, by the graph that has travelled."""
+    graph = Graph.parse(found.graph.text)
+    with tacit.session(roles=roles):
+        weights = secrets_of(active_protocol(), graph, found.weights)
+        out: Tensor = tacit.reveal(run(graph, tacit.share(rows, owner=roles[1]), weights), to=roles[1])
+    return out
+
+
+@pytest.mark.parametrize(("make", "shape", "error"), CASES, ids=["logistic", "perceptron", "cnn", "tied", "function"])
+def test_a_graph_computes_what_the_model_does(make: Any, shape: tuple[int, ...], error: float) -> None:
+    model = make()
+    if isinstance(model, nn.Module):
+        model.eval()
+    rows = torch.randn(2, *shape)
+
+    found = traced(model, shape, "float32", 2)
+
+    with torch.no_grad():
+        expected = model(rows)
+    assert (answers(found, rows) - expected).abs().max() < error
+    assert check(found.graph) == {n: ((n, *expected.shape[1:]), torch.float32) for n in (1, 2)}
+
+
+@pytest.mark.slow
+def test_a_layer_of_a_transformer_as_a_graph() -> None:
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
+    rows = torch.randn(2, 5, 16)
+
+    found = traced(layer, (5, 16), "float32", 2)
+
+    with torch.no_grad():
+        assert (answers(found, rows) - layer(rows)).abs().max() < 2.0**-8
+
+
+def test_numbers_of_rows_are_powers_of_two() -> None:
+    assert [sizes(n) for n in (1, 2, 8, 12)] == [[1], [1, 2], [1, 2, 4, 8], [1, 2, 4, 8, 12]]
+
+
+def test_no_weight_is_in_the_graph() -> None:
+    model = perceptron()
+
+    found = traced(model, (3, 4), "float32", 1)
+
+    changed = perceptron()
+    assert traced(changed, (3, 4), "float32", 1).graph.text == found.graph.text  # whatever the weights hold
+    assert [w.name for w in found.graph.weights] == ["1.weight", "1.bias", "3.weight", "3.bias"]
+    assert not found.graph.constants
+    assert not traced(function, (3,), "float32", 1).graph.constants[0].dtype.is_floating_point
+    assert "hidden" in repr(found)
+    assert "tensor" not in repr(found)
+
+
+def test_masks_and_positions_are_public_and_each_weight_is_there_once() -> None:
+    graph = traced(tied(), (3,), "float32", 2).graph
+
+    assert [w.name for w in graph.weights] == ["inner.weight"]
+    assert [c.tolist() for c in graph.constants] == [[2, 0, 1], [0.0, -torch.inf, 0.0]]
+
+
+class Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.weight.add_(1.0)
+        return x * self.weight
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "why"),
+    [
+        (lambda x: x * 2 if x.sum() > 0 else x, RevealError, "plain value"),
+        (lambda x: x * x.mean().item(), RevealError, "plain value"),
+        (lambda x: F.dropout(x), DataError, r"random numbers.*call .eval\(\)"),
+        (lambda x: x + torch.randn(3), DataError, "random numbers"),
+        (lambda x: torch.ones(len(x), 2), DataError, "rows"),
+        (lambda x: x.sum(), DataError, "rows"),
+        (lambda x: (x, x), DataError, "rows"),
+        (lambda x: torch.lgamma(x), UnsupportedOperator, "lgamma"),
+        (Counting(), DataError, "overwrites a weight"),
+    ],
+    ids=["branch", "item", "dropout", "noise", "public", "scalar", "tuple", "unsupported", "counting"],
+)
+def test_what_no_graph_can_say_is_refused_where_the_server_starts(model: Any, error: type[Exception], why: str) -> None:
+    with pytest.raises(error, match=why):
+        traced(model, (3,), "float32", 2)
+
+
+def test_a_secret_model_is_refused() -> None:
+    with tacit.session():
+        secret = tacit.share(perceptron(), owner="alice")
+
+        with pytest.raises(ConfigError, match=r"leave tacit\.share out"):
+            traced(secret, (3, 4), "float32", 1)
+
+
+def test_the_program_s_own_random_numbers_go_on() -> None:
+    model = perceptron()
+    torch.manual_seed(5)
+    expected = torch.rand(2)
+    torch.manual_seed(5)
+    first = torch.rand(1)
+
+    traced(model, (3, 4), "float32", 1)
+
+    assert torch.equal(torch.cat([first, torch.rand(1)]), expected)
+
+
+# --- what a hostile server could send ---------------------------------------------------------------------------------
+
+
+def literal() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(traced(function, (3,), "float32", 1).graph.text)
+    return found
+
+
+def changed(path: list[Any], value: Any) -> bytes:
+    whole = literal()
+    at: Any = whole
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = value
+    return json.dumps(whole).encode()
+
+
+NODES = ["rows", "1", "nodes"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"[]",
+        b"\xff",
+        b"[" * 100_000,
+        changed(["format"], 2),
+        changed(["input"], [[-1], "float32"]),
+        changed(["input"], [[3], "complex64"]),
+        changed(["weights"], [["w", [3, 2], "float32", 99]]),
+        changed(["weights"], []),
+        changed(["constants", 0, 2], "AAAA"),
+        changed(["constants", 0, 0], "qint8"),
+        changed(["rows"], {}),
+        changed(["rows"], {"1": {"nodes": [], "result": {"c": 0}}}),
+        changed([*NODES, 0, 0], "os.system"),
+        changed([*NODES, 0, 0], "aten.from_file.default"),
+        changed([*NODES, 0, 0], "aten.mm.out.more"),
+        changed([*NODES, 0, 0], "aten.__class__.default"),
+        changed([*NODES, 0, 0], "prims.add.default"),
+        changed([*NODES, 0, 0], 7),
+        changed([*NODES, 0, 1], [{"v": 99}, {"w": 0}]),
+        changed([*NODES, 0, 1], [{"v": -1}, {"w": 0}]),
+        changed([*NODES, 0, 1], [{"c": 0}, {"c": 0}]),
+        changed([*NODES, 0, 1], [{"d": "Tensor"}, {"w": 0}]),
+        changed([*NODES, 0, 1], [{"v": 0, "w": 0}]),
+        changed([*NODES, 0, 1], [[[[[[[[{"v": 0}]]]]]]]]),
+        changed([*NODES, 0, 3], 1 << 40),
+        changed(["rows", "1", "result"], {"v": 99}),
+        changed(["rows", "1", "result"], {"w": 0}),
+    ],
+)
+def test_what_is_no_graph_is_refused(text: bytes) -> None:
+    with pytest.raises(DataError):
+        Graph.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "why"),
+    [
+        ([*NODES, 0, 1], [{"v": 0}, {"v": 0}], "cannot be computed"),
+        ([*NODES, 0, 1], [{"v": 0}, "x"], "cannot be computed"),
+        ([*NODES, 0, 3], 2, "results"),
+        (["rows", "1", "result"], {"w": 0}, "no graph"),
+        ([*NODES, 0], ["aten.expand.default", [{"v": 0}, [1 << 20, 1 << 20, 3]], {}, 1], "memory"),
+    ],
+)
+def test_what_cannot_be_computed_is_refused_before_anything_is(path: list[Any], value: Any, why: str) -> None:
+    with pytest.raises(DataError, match=why):
+        check(Graph.parse(changed(path, value)))
