@@ -184,6 +184,25 @@ def test_weights_are_sent_once(server: Attending) -> None:
     assert abs((third - second) - (second - first)) < 0.8 * (second - first)
 
 
+def test_what_no_input_changes_is_made_ahead(server: Attending, model: nn.Module) -> None:
+    rows, sent = torch.randn(3, 3, 4), []
+
+    with client_of(server) as client:
+        for ahead in (False, False, True):
+            if ahead:
+                client.prepare(times=2)
+            before = client.wire_bytes or 0
+            found = client.predict(rows)
+            sent.append((client.wire_bytes or 0) - before)
+        with pytest.raises(DataError, match="1 to 64 times"):
+            client.prepare(times=0)
+    server.wait()
+
+    assert (found - model(rows)).abs().max() < 2.0**-10
+    assert sent[2] < 0.9 * sent[1]
+    assert server.line.rows == [4, 4, 0, 4]
+
+
 def test_what_is_wrong_with_rows_is_said_and_the_session_goes_on(server: Attending, model: nn.Module) -> None:
     with client_of(server) as client:
         good = client.predict(torch.ones(3, 4))
@@ -422,11 +441,13 @@ def test_strange_greetings_end_that_connection_only(plain: Served, said: bytes) 
     assert isinstance(server.ended[0], NetworkError)
 
 
-@pytest.mark.parametrize("rows", ["{}", "[]", '{"rows": 3}', '{"rows": -1}', '{"rows": true}', '{"rows": 1e9}', "\0"])
+@pytest.mark.parametrize(
+    "rows", ["{}", "[]", '{"rows": 3}', '{"rows": -1}', '{"rows": true}', '{"rows": 1e9}', '{"prepare": 99}', "\0"]
+)
 def test_strange_requests_end_that_session_only(plain: Served, rows: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from tacit.outside import partner
 
-    def announce(meeting: Any, count: int) -> None:
+    def announce(meeting: Any, **_: int) -> None:
         meeting.protocol.session.announce("client", rows.encode())
 
     with attending(plain) as server:
@@ -436,7 +457,7 @@ def test_strange_requests_end_that_session_only(plain: Served, rows: str, monkey
                 client.predict(torch.ones(3, 4))
         server.wait()
 
-    assert isinstance(server.ended[0], NetworkError)
+    assert isinstance(server.ended[0], (NetworkError, DataError))
 
 
 def greeting(**changes: Any) -> dict[str, Any]:

@@ -274,6 +274,16 @@ class Client:
         """What the servers serve: the shape and dtype of inputs, and how many they compute at once."""
         return self._run(self._ask_plan) if self._partner is None else self._partner.plan
 
+    def prepare(self, times: int = 1) -> None:
+        """With one server: while there is time, make ahead what requests need that depends on no input.
+
+        So much is made as requests have needed since the last call, so many times, as memory allows. It counts as a
+        request, and both wait until it is done.
+        """
+        if self._partner is None:
+            raise ConfigError("several servers make ahead by themselves what requests need")
+        self._partner.prepare(times)
+
     @property
     def model(self) -> str:
         """The digest of the model that one server serves: of its operators, shapes and public numbers."""

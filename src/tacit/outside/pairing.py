@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from torch import Tensor
 
 from tacit.api import adopted, reveal
-from tacit.errors import ConfigError, NetworkError, PeerLost, PeerStalled, TacitError
+from tacit.errors import ConfigError, DataError, NetworkError, PeerLost, PeerStalled, TacitError
 from tacit.net.handshake import WIRE_VERSION
 from tacit.net.link import Link
 from tacit.net.tcp import Tcp
@@ -42,8 +42,10 @@ __all__ = [
     "Terms",
     "answered",
     "called",
+    "check_times",
     "client_config",
     "linked",
+    "prepared",
     "read_head",
     "secrets_of",
     "send_head",
@@ -52,6 +54,9 @@ __all__ = [
 
 NAME = "prediction"
 """What the ledgers of both call a result."""
+
+MOST_TIMES = 64
+"""That one call makes ahead what requests needed. More: longer pauses, and more memory at both ends."""
 
 NONCE_BYTES = 32
 CONTEXT = b"tacit client and server\0"
@@ -186,6 +191,18 @@ def secrets_of(protocol: Protocol, graph: Graph, rings: Sequence[Tensor] | None)
         shared = protocol.share(None if rings is None else rings[place], server, weight.shape, weight.frac_bits)
         found.append(adopted(shared, getattr(torch, weight.dtype)))
     return found
+
+
+def prepared(protocol: Protocol, times: int) -> None:
+    """Make what no input changes for requests to come: of as many as since the last time, so many times."""
+    protocol.session.prepare_ahead(check_times(times))
+
+
+def check_times(times: int) -> int:
+    """Return how often something is made ahead, if it may be so often."""
+    if type(times) is not int or not 1 <= times <= MOST_TIMES:
+        raise DataError(f"what no input changes is made ahead 1 to {MOST_TIMES} times, not {times!r}")
+    return times
 
 
 def answered(

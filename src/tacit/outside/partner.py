@@ -31,7 +31,7 @@ from tacit.net.tls import Tls, Wire
 from tacit.outside.deployment import Endpoint
 from tacit.outside.graph.form import MOST_BYTES, Graph
 from tacit.outside.graph.run import check
-from tacit.outside.pairing import Terms, answered, called, client_config, linked, secrets_of
+from tacit.outside.pairing import Terms, answered, called, check_times, client_config, linked, prepared, secrets_of
 from tacit.outside.plan import Plan
 from tacit.protocols.protocol import Protocol
 from tacit.ring.fixed_point import encode
@@ -101,6 +101,21 @@ class Partner:
             results = [self._asked(chunk) for chunk in rows.split(meeting.graph.rows[-1])]
             return results[0][0] if single else torch.cat(results)
 
+    def prepare(self, times: int) -> None:
+        """Make ahead, with the server, what no input changes."""
+        check_times(times)
+        with self._lock:
+            meeting, _ = self._met()
+            try:
+                self._wait_to_ask(meeting)
+                _announce(meeting, prepare=times)
+                prepared(meeting.protocol, times)
+            except Overloaded:
+                raise
+            except BaseException as error:
+                self._leave(error)
+                raise
+
     def close(self) -> None:
         """End the session in agreement with the server."""
         with self._lock:
@@ -109,7 +124,7 @@ class Partner:
                 return
             try:
                 if self._may_ask(meeting):
-                    _announce(meeting, 0)
+                    _announce(meeting, rows=0)
                     meeting.protocol.session.end(None)
             except (TacitError, Overloaded):
                 pass
@@ -138,18 +153,21 @@ class Partner:
                 raise
 
     def _ask(self, meeting: _Meeting, rows: Tensor) -> Tensor:
-        if not self._may_ask(meeting):
-            wait = meeting.until - time.monotonic()
-            raise Overloaded(f"{self._where}: too many requests of one client: ask more slowly", max(wait, 0.0))
+        self._wait_to_ask(meeting)
         count = next(size for size in meeting.graph.rows if size >= len(rows))
         filled = torch.zeros(count, *rows.shape[1:], dtype=rows.dtype)
         filled[: len(rows)] = rows
-        _announce(meeting, count)
+        _announce(meeting, rows=count)
         result = answered(meeting.protocol, meeting.graph, meeting.weights, count, filled)
         assert result is not None
         meeting.asked += 1
         del meeting.protocol.session.ledger.entries[:-LEDGER_ENTRIES]
         return result[: len(rows)]
+
+    def _wait_to_ask(self, meeting: _Meeting) -> None:
+        if not self._may_ask(meeting):
+            wait = meeting.until - time.monotonic()
+            raise Overloaded(f"{self._where}: too many requests of one client: ask more slowly", max(wait, 0.0))
 
     def _may_ask(self, meeting: _Meeting) -> bool:
         """Whether the server allows a request, which it says ahead: mostly it has said so already."""
@@ -266,8 +284,8 @@ def _rows(rows: Tensor, given: Tensor, graph: Graph, terms: Terms) -> Tensor:
     return encode(rows, 0, name="what is asked about").contiguous()
 
 
-def _announce(meeting: _Meeting, rows: int) -> None:
-    meeting.protocol.session.announce(GUEST, json.dumps({"rows": rows}).encode())
+def _announce(meeting: _Meeting, **asked: int) -> None:
+    meeting.protocol.session.announce(GUEST, json.dumps(asked).encode())
 
 
 def _heard(meeting: _Meeting, where: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from tacit.net.tls import Tls, Wire
 from tacit.outside.deployment import server_context
 from tacit.outside.graph.trace import Traced, traced
 from tacit.outside.guests import ANONYMOUS, PATIENCE
-from tacit.outside.pairing import NAME, Terms, answered, linked, secrets_of, send_head, welcomed
+from tacit.outside.pairing import NAME, Terms, answered, linked, prepared, secrets_of, send_head, welcomed
 from tacit.outside.plan import Plan
 from tacit.outside.wire import refusal
 from tacit.protocols.protocol import Protocol
@@ -94,7 +94,7 @@ class Line(ABC):
 
     @abstractmethod
     def begins(self, rows: int) -> None:
-        """Say that a request about so many rows is being computed."""
+        """Say that a request about so many rows is being computed, or about none that work is done ahead."""
 
 
 def turn_away(sock: socket.socket, served: Served, why: Refused) -> None:
@@ -136,23 +136,27 @@ def _answer(transport: Tcp, protocol: Protocol, served: Served, line: Line, weig
         _pause(transport, wait)
     _pause(transport, wait)
     session.announce(role, b"{}")
-    rows = _asked_about(session.announce(GUEST, None))
-    if rows and rows not in graph.steps:
-        raise NetworkError(f"the client asks about {rows} rows at once, where there may be {graph.rows}")
-    if rows:
-        line.begins(rows)
-        answered(protocol, graph, weights, rows, None)
-    return rows > 0
+    what, count = _asked(session.announce(GUEST, None))
+    if what == "prepare":
+        line.begins(0)
+        prepared(protocol, count)
+    elif count:
+        if count not in graph.steps:
+            raise NetworkError(f"the client asks about {count} rows at once, where there may be {graph.rows}")
+        line.begins(count)
+        answered(protocol, graph, weights, count, None)
+    return what == "prepare" or count > 0
 
 
-def _asked_about(message: bytes) -> int:
+def _asked(message: bytes) -> tuple[str, int]:
+    """What the client wants: rows to be predicted, none of them when it leaves, or work ahead."""
     try:
-        rows = json.loads(message)["rows"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        rows = None
-    if type(rows) is not int or rows < 0:
+        ((what, count),) = json.loads(message).items()
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        what, count = "", 0
+    if what not in ("rows", "prepare") or type(count) is not int or count < 0:
         raise NetworkError("the client sent something that is not a message of Tacit")
-    return rows
+    return what, count
 
 
 def _pause(transport: Tcp, seconds: float) -> None:

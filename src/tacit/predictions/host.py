@@ -65,6 +65,7 @@ class _Guest:
     since: float = field(default_factory=time.monotonic)
     rows: int = 0
     requests: int = 0
+    answered: int = 0
     rest: bytes = b""
 
     def enter(self, phase: str) -> None:
@@ -195,12 +196,12 @@ class Host:
             visit.guest = self._crowd.guest(visit.account)
             visit.guest.visits += 1
         elif "asks" in said:
-            guest.rows, guest.requests = guest.rows + said["asks"], guest.requests + 1
+            guest.rows, guest.requests = guest.rows + said["asks"], guest.requests + (said["asks"] > 0)
             visit.guest.rows.take(said["asks"], patience=float("inf"))
             self._begin(guest, "asks")
         else:
-            if guest.phase == "asks":
-                self.answered += 1
+            self.answered += guest.requests - guest.answered
+            guest.answered = guest.requests
             self._begin(guest, "idle")
             wait = visit.guest.rows.take(0.0)
             wait = max(wait, visit.guest.requests.take(patience=PATIENCE if wait <= PATIENCE else -1.0))
