@@ -3,6 +3,14 @@
 from tacit.ensemble.boosting import GradientBoostingClassifier
 from tacit.ensemble.forest import RandomForestClassifier
 from tacit.ensemble.outside import from_model
+from tacit.ensemble.plain import PlainTrees, to_plain
 from tacit.ensemble.regression import GradientBoostingRegressor
 
-__all__ = ["GradientBoostingClassifier", "GradientBoostingRegressor", "RandomForestClassifier", "from_model"]
+__all__ = [
+    "GradientBoostingClassifier",
+    "GradientBoostingRegressor",
+    "PlainTrees",
+    "RandomForestClassifier",
+    "from_model",
+    "to_plain",
+]

@@ -1,9 +1,10 @@
-"""XGBoost and LightGBM models, predicting on ciphertexts.
+"""XGBoost's and LightGBM's models, and those that were trained on secrets, predicting on ciphertexts.
 
 ::
 
     model = from_xgboost_model(trained, X_calibration)      # an XGBClassifier or XGBRegressor
     model = from_lightgbm_model(trained, X_calibration)     # an LGBMClassifier or LGBMRegressor
+    model = from_tacit_model(trained, X_calibration)        # what tacit.ensemble.to_plain reveals to a server
     model.predict(X, fhe="execute")
 """
 
@@ -17,13 +18,13 @@ from sklearn.base import BaseEstimator
 
 from tacit.errors import FheError
 from tacit.fhe.compile.assemble import Compiled
-from tacit.fhe.compile.foreign_trees import lightgbm_forest, xgboost_forest
+from tacit.fhe.compile.foreign_trees import lightgbm_forest, tacit_forest, xgboost_forest
 from tacit.fhe.compile.forest import Forest, Hiding, compile_forest
 from tacit.fhe.encode import Affine, Float
 from tacit.fhe.estimator import FheModel, Mode
 from tacit.fhe.read import Labels
 
-__all__ = ["BoostedModel", "from_lightgbm_model", "from_xgboost_model"]
+__all__ = ["BoostedModel", "from_lightgbm_model", "from_tacit_model", "from_xgboost_model"]
 
 
 class BoostedModel(FheModel, BaseEstimator):
@@ -78,3 +79,10 @@ def from_lightgbm_model(
 ) -> BoostedModel:
     """Return a trained LightGBM model that predicts on ciphertexts, compiled with the representative rows x."""
     return BoostedModel(trained, lightgbm_forest, n_bits, hide_thresholds, hide_structure).compile(x)
+
+
+def from_tacit_model(
+    trained: Any, x: Any, n_bits: int = 8, hide_thresholds: bool = False, hide_structure: bool = True
+) -> BoostedModel:
+    """Return a model that `tacit.ensemble.to_plain` revealed, for ciphertexts, compiled with the rows x."""
+    return BoostedModel(trained, tacit_forest, n_bits, hide_thresholds, hide_structure).compile(x)

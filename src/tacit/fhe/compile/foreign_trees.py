@@ -1,4 +1,7 @@
-"""XGBoost's and LightGBM's trees as `Forest`s, read from the models' own JSON. Neither library is imported here."""
+"""XGBoost's and LightGBM's trees as `Forest`s, read from the models' own JSON, and those of `tacit.ensemble`.
+
+Neither library is imported here.
+"""
 
 from __future__ import annotations
 
@@ -119,3 +122,47 @@ def _lightgbm_tree(tree: dict[str, Any], channel: int) -> Tree:
         stack += [(node["left_child"], here, 0), (node["right_child"], here, 1)]
     left, right = np.array(children, dtype=np.int64).T
     return Tree(np.array(feature), np.array(threshold), left, right, np.array(value)[:, None], channel)
+
+
+def tacit_forest(model: Any, x: Float) -> Forest:
+    """Return the forest of a `tacit.ensemble.PlainTrees`. A node that splits nothing is left out."""
+    if not hasattr(model, "leaves") or not hasattr(model, "kind"):
+        raise FheError("from_tacit_model takes what tacit.ensemble.to_plain gave, not another model")
+    outputs, count = len(model.start), len(model.leaves)
+    averaged = model.kind == "forest of classes"
+    values = model.leaves
+    if averaged:  # of two classes the share of the second is there, and the last is what the others leave
+        values = 1 - values if values.shape[1] == 1 else values[:, :-1]
+    trees = [
+        _full_tree(model.columns[k], model.thresholds[k], values[k].T, 0 if averaged else k % outputs)
+        for k in range(count)
+    ]
+    if not averaged:
+        return Forest(trees, False, _head(model.classes_ or None, np.asarray(model.start), False))
+    classes = Classes.of(np.array(model.classes_))
+    return Forest(trees, False, lambda s, c: ClassificationHead(s / count, c / count, classes, "fractions"))
+
+
+def _full_tree(column: Any, threshold: Any, leaves: Any, channel: int) -> Tree:
+    """A tree of full depth, without the nodes that send all rows left."""
+    feature: list[int] = []
+    bound: list[float] = []
+    value: list[Any] = []
+    children: list[list[int]] = []
+
+    def add(at: int) -> int:
+        while at < len(column) and column[at] < 0:
+            at = 2 * at + 1
+        here = len(feature)
+        inner = at < len(column)
+        feature.append(int(column[at]) if inner else -1)
+        bound.append(float(threshold[at]) if inner else 0.0)
+        value.append(np.zeros(leaves.shape[1]) if inner else leaves[at - len(column)])
+        children.append([-1, -1])
+        if inner:
+            children[here] = [add(2 * at + 1), add(2 * at + 2)]
+        return here
+
+    add(0)
+    left, right = np.array(children, dtype=np.int64).T
+    return Tree(np.array(feature, dtype=np.int64), np.array(bound), left, right, np.stack(value), channel)
