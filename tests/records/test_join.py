@@ -29,18 +29,27 @@ def table(owner, keys, **options):
     )
 
 
-def seen(people):
+def revealed(people):
     """All rows, as every role could reveal them."""
-    return {tuple(row) for row in tacit.reveal(people.x).tolist()}
+    return [tuple(row) for row in tacit.reveal(people.x).tolist()]
 
 
-@settings(deadline=None, max_examples=12)
-@given(KEYS, KEYS, st.sampled_from(["members", "size"]), st.sampled_from(["inner", "left"]))
-def test_a_join_is_the_intersection_of_sets(mine, theirs, reveal, how):
-    with tacit.session():
+def seen(people):
+    """The rows that are no zeros."""
+    return {row for row in revealed(people) if any(row)}
+
+
+FORMS = [("additive", "members"), ("additive", "size"), ("additive", "nothing"), ("two-party", "members")]
+
+
+@settings(deadline=None, max_examples=16)
+@given(KEYS, KEYS, st.sampled_from(FORMS), st.sampled_from(["inner", "left"]))
+def test_a_join_is_the_intersection_of_sets(mine, theirs, form, how):
+    protocol, reveal = form
+    with tacit.session(protocol=protocol):
         a, b = table("alice", mine), table("bob", theirs)
         common = mine & theirs
-        if how == "inner" and not common:
+        if how == "inner" and not common and reveal != "nothing":
             with pytest.raises(DataError, match="no key of alice is one of bob"):
                 tacit.join(a, b, reveal=reveal)
             return
@@ -48,14 +57,19 @@ def test_a_join_is_the_intersection_of_sets(mine, theirs, reveal, how):
         people = tacit.join(a, b, reveal=reveal, how=how)
 
         kept = mine if how == "left" else common
-        assert len(people) == len(kept)
-        assert seen(people) == {(10.0 * key, 10.0 * key if key in common else 0.0) for key in kept}
+        hidden = reveal == "nothing" and how == "inner"
+        assert len(people) == (min(len(mine), len(theirs)) if hidden else len(kept))
+        assert people.common == (None if hidden else len(kept))
+        rows = [(w, *row) for w, row in zip(tacit.reveal(people.weight).tolist(), revealed(people), strict=True)]
+        assert sorted(tuple(row) for w, *row in rows if w == 1) == sorted(
+            (10.0 * key, 10.0 * key if key in common else 0.0) for key in kept
+        )
+        assert all((w, *row) == (0.0, 0.0, 0.0) for w, *row in rows if w != 1)
         assert int(tacit.reveal(people.matched["bob"]).sum()) == len(common)
-        assert tacit.reveal(people.weight).tolist() == [1.0] * len(kept)
 
 
 @settings(deadline=None, max_examples=6)
-@given(KEYS, KEYS, KEYS, st.sampled_from(["members", "size"]))
+@given(KEYS, KEYS, KEYS, st.sampled_from(["members", "size", "nothing"]))
 def test_three_owners_join_whom_all_of_them_have(first, second, third, reveal):
     everybody = {61, 62}
     with tacit.session(parties=("alice", "bob", "carol")):
@@ -67,7 +81,7 @@ def test_three_owners_join_whom_all_of_them_have(first, second, third, reveal):
         people = tacit.join(*tables, reveal=reveal)
 
         assert people.columns == ("bob", "carol", "alice")
-        assert seen(people) == {(10.0 * k,) * 3 for k in (first & second & third) | everybody}
+        assert seen(people) == {(10.0 * k,) * 3 for k in ((first & second & third) | everybody) - {0}}
 
 
 @settings(deadline=None)
@@ -241,7 +255,7 @@ def test_a_policy_is_asked_before_anything_leaves():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"reveal": "nothing"}, r'reveal=…\) takes "members" or "size"'),
+        ({"reveal": "all"}, r'reveal=…\) takes "members" or "size" or "nothing", not .all.'),
         ({"how": "outer"}, r'how=…\) takes "inner" or "left"'),
         ({"duplicates": "last"}, r'duplicates=…\) takes "error" or "first"'),
     ],
@@ -254,10 +268,12 @@ def test_what_a_join_does_not_do_is_said(arguments, message):
             tacit.join(a, b, **arguments)
 
 
-def test_parties_alone_have_no_way_to_join_yet():
-    message = "the protocol 'two-party' has no way to match keys: choose 'additive'"
-    with tacit.session(protocol="two-party"), pytest.raises(ConfigError, match=message):
-        tacit.join(table("alice", [1]), table("bob", [1]))
+def test_parties_alone_do_not_pick_rows_that_nobody_knows():
+    with tacit.session(protocol="two-party"):
+        a, b = table("alice", [1]), table("bob", [1])
+        for reveal in ("size", "nothing"):
+            with pytest.raises(ConfigError, match='has reveal="members" only'):
+                tacit.join(a, b, reveal=reveal)
 
 
 def test_tables_that_cannot_be_joined():

@@ -17,7 +17,18 @@ from torch import Tensor
 from tacit.protocols.number import Number
 from tacit.ring.prg import Stream
 
-__all__ = ["DIGEST_WORDS", "Match", "Matcher", "ascending", "partners", "permutation", "places"]
+__all__ = [
+    "DIGEST_WORDS",
+    "Match",
+    "Matcher",
+    "ascending",
+    "hidden_among",
+    "ordered_at_random",
+    "paired",
+    "partners",
+    "permutation",
+    "places",
+]
 
 DIGEST_WORDS = 2
 
@@ -26,7 +37,9 @@ class Match(ABC):
     """Rows of some tables that belong together, in an order that was drawn at random."""
 
     rows: int
-    """How many they are."""
+    """How many they are, those that are only there to hide their number among them."""
+    common: int | None
+    """How many belong together; None if nobody is to know."""
 
     @abstractmethod
     def told(self) -> dict[str, Tensor]:
@@ -42,17 +55,31 @@ class Match(ABC):
         Reveals: nothing.
         """
 
+    def weight(self, frac_bits: int) -> Number | None:
+        """1 for rows that belong together and 0 for others, [rows, 1]; None if all do. Reveals: nothing."""
+        return None
+
 
 class Matcher(ABC):
     """How a scheme finds matches."""
 
     @abstractmethod
     def match(
-        self, owners: Sequence[str], sizes: Sequence[int], digests: Mapping[str, Tensor], *, left: bool = False
+        self,
+        owners: Sequence[str],
+        sizes: Sequence[int],
+        digests: Mapping[str, Tensor],
+        *,
+        left: bool = False,
+        reveal: str = "members",
+        alternatives: int = 1,
     ) -> Match:
         """Match tables of so many rows, whose digests (int64 [rows, 2]) are given at their owners, without repetitions.
 
-        Inner: the people of all tables. With `left`, those of the first one. Reveals: how many, to all roles.
+        With k alternatives a row has k digests [rows, 2 k], those of one place being comparable; rows that an earlier
+        one brings together are taken. Inner: the people of all tables. With `left`, those of the first one. Only what
+        `told` says is kept from the result if `reveal` is "size", and how many they are as well if it is "nothing".
+        Reveals: how many, to all roles, unless it is "nothing".
         """
 
 
@@ -69,17 +96,51 @@ def ascending(digests: Tensor) -> Tensor:
 def partners(tables: Sequence[Tensor], *, left: bool = False) -> Tensor:
     """The places that belong together, a row for each person and a column for each table, in an order drawn here.
 
-    The digests of each table are ascending and without repetitions. -1 stands where a table has nobody.
+    Tables are int64 [rows, 2 k], for k alternatives. -1 stands where a table has nobody.
     """
     base = tables[0]
-    found = torch.stack([torch.arange(len(base)), *(places(other, base) for other in tables[1:])], dim=1)
+    columns = [torch.arange(len(base))]
+    for other in tables[1:]:
+        pairs = zip(other.split(DIGEST_WORDS, 1), base.split(DIGEST_WORDS, 1), strict=True)
+        columns.append(paired([places(theirs, ours) for theirs, ours in pairs], len(other)))
+    found = torch.stack(columns, dim=1)
     if not left:
         found = found[(found >= 0).all(dim=1)]
-    return found[permutation(Stream(os.urandom(16)), len(found))]
+    return ordered_at_random(found)
+
+
+def paired(candidates: Sequence[Tensor], count: int) -> Tensor:
+    """For each row, its partner among `count`, -1 for none: the first candidate that no row has by an earlier one."""
+    out = candidates[0]
+    for later in candidates[1:]:
+        taken = torch.zeros(count + 1, dtype=torch.bool)
+        taken[out] = True
+        out = torch.where((out < 0) & ~taken[later], later, out)
+    return out
+
+
+def hidden_among(table: Tensor, count: int) -> Tensor:
+    """`partners` among so many rows, the others of which are of nobody, in an order drawn here."""
+    nobody = torch.full((count - len(table), table.shape[1]), -1)
+    return ordered_at_random(torch.cat([table, nobody]))
+
+
+def ordered_at_random(rows: Tensor) -> Tensor:
+    """Rows in an order drawn here."""
+    return rows[permutation(Stream(os.urandom(16)), len(rows))]
 
 
 def places(table: Tensor, wanted: Tensor) -> Tensor:
     """Where the wanted digests stand in a table, -1 for those that do not."""
+    if bool((table[1:, 0] > table[:-1, 0]).all()):
+        return _places_in_order(table, wanted)
+    order = ascending(table)
+    at = _places_in_order(table[order], wanted)
+    return torch.cat([order, torch.tensor([-1])])[at]
+
+
+def _places_in_order(table: Tensor, wanted: Tensor) -> Tensor:
+    """Where the wanted digests stand in a table that is ascending, -1 for those that do not."""
     found = torch.full((len(wanted),), -1)
     if not len(table) or not len(wanted):
         return found

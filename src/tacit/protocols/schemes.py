@@ -12,6 +12,7 @@ from tacit.protocols.matching import Matcher
 from tacit.protocols.plain.matching import InTheOpen
 from tacit.protocols.plain.protocol import Plain
 from tacit.protocols.protocol import Protocol
+from tacit.protocols.two_party.matching import Alone
 from tacit.protocols.two_party.protocol import TwoParty
 from tacit.session.roles import register
 from tacit.session.session import Session
@@ -20,7 +21,11 @@ __all__ = ["MATCHERS", "PROTOCOLS", "matcher_of", "protocol_of"]
 
 PROTOCOLS: dict[str, type[Protocol]] = {kind.scheme.name: kind for kind in (Additive, Plain, TwoParty)}
 
-MATCHERS: dict[str, Callable[[Any], Matcher]] = {Additive.scheme.name: Helped, Plain.scheme.name: InTheOpen}
+MATCHERS: dict[str, Callable[[Any], Matcher]] = {
+    Additive.scheme.name: Helped,
+    Plain.scheme.name: InTheOpen,
+    TwoParty.scheme.name: Alone,
+}
 """How those that can find the rows that belong together do it."""
 
 for _kind in PROTOCOLS.values():

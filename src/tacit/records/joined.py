@@ -22,7 +22,8 @@ __all__ = ["Joined"]
 class Joined:
     """Rows that belong together, of several owners' tables. `len()` is how many they are.
 
-    All roles ask for its tensors at the same point of the program, for then they are shared.
+    All roles ask for its tensors at the same point of the program, for then they are shared. Rows of weight 0 are
+    zeros.
     """
 
     def __init__(
@@ -82,8 +83,25 @@ class Joined:
 
     @cached_property
     def weight(self) -> SecretTensor:
-        """1 for every row that counts, float32 [rows]. All of them do: rows of nobody are left out, not weighted 0."""
-        return share(torch.ones(len(self)), name="weights of rows")
+        """1 for every row that counts and 0 for those of nobody, float32 [rows].
+
+        The latter are there with reveal="nothing", and with "size" if there is no crypto-producer.
+        """
+        protocol = active_protocol()
+        if self._match is None:
+            return share(torch.ones(len(self)), name="weights of rows")
+        protocol.session.transcript.record("tacit.join: weights of rows")
+        weight = self._match.weight(protocol.frac_bits)
+        if weight is None:
+            return share(torch.ones(len(self)), name="weights of rows")
+        out = adopted(weight, torch.float32).squeeze(1)
+        assert isinstance(out, SecretTensor)
+        return out
+
+    @property
+    def common(self) -> int | None:
+        """How many rows belong together; None if nobody knows, with reveal="nothing"."""
+        return len(self) if self._match is None else self._match.common
 
     @cached_property
     def matched(self) -> dict[str, SecretTensor]:

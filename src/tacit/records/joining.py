@@ -39,7 +39,8 @@ def join(
     Args:
         first, others: tables as `tacit.read_table` returns them, with `key=…`, each of another owner.
         reveal: "members": each owner learns which of its own rows matched, and nothing about any other. "size": nobody
-            learns a member; the rows are picked blindly, and all that becomes known is how many they are.
+            learns a member; the rows are picked blindly, and all that becomes known is how many they are. "nothing":
+            not even that; there are as many rows as there could be, and `weight` is 0, secretly, for those of nobody.
         how: "inner": the people whom all tables have. "left": all rows of the first one; where another table does not
             have somebody, its columns are zero, and `matched` says so, secretly.
         duplicates: what becomes of several rows of one table with the same key: an "error", which its owner is told
@@ -48,17 +49,18 @@ def join(
             digests of all keys that are compared in secret; one bit is revealed.
 
     Returns:
-        The rows that belong together: `x`, `y` and `weight` are secret tensors.
+        The rows that belong together: `x`, `y` and `weight` are secret tensors, `common` is how many they are.
 
     Keys are brought to one form at their owners: see docs/records.md. The order of rows is drawn anew in each join.
 
-    Reveals: to all roles, how many rows belong together, "rows in common"; with reveal="members", to each owner which
-    of its rows do, "members of …": ledgers and policies have all of this. A helper that compares keys learns how many
-    each two tables have in common, and none of them.
+    Reveals: to all roles, how many rows belong together, "rows in common", unless reveal="nothing"; with
+    reveal="members", to each owner which of its rows do, "members of …": ledgers and policies have all of this. A
+    helper that compares keys learns how many each two tables have in common, and none of them.
 
     Raises:
         ConfigError: for tables that cannot be joined, at every role.
-        DataError: if no row belongs to another; and at the other roles if an owner cannot use its table.
+        DataError: if no row belongs to another, where that is known; and at the other roles if an owner cannot use
+            its table.
         UnusableTable: at an owner whose table has duplicates.
     """
     tables = (first, *others)
@@ -71,18 +73,19 @@ def join(
         return _aligned(session, tables)
     if session.supply is not None:
         raise ConfigError("tacit.join matches keys while the program runs, and this run was prepared ahead of it")
-    return _matched(protocol, tables, blind=reveal == "size", left=how == "left", first=duplicates == "first")
+    return _matched(protocol, tables, reveal, left=how == "left", first=duplicates == "first")
 
 
 def _check(session: Session, tables: tuple[Records, ...], reveal: str, how: str, duplicates: str) -> None:
     session.check_open()
     for name, given, choices in (
-        ("reveal", reveal, ("members", "size")),
+        ("reveal", reveal, ("members", "size", "nothing")),
         ("how", how, ("inner", "left")),
         ("duplicates", duplicates, ("error", "first")),
     ):
         if given not in choices:
-            raise ConfigError(f'tacit.join({name}=…) takes "{choices[0]}" or "{choices[1]}", not {given!r}')
+            listed = " or ".join(f'"{choice}"' for choice in choices)
+            raise ConfigError(f"tacit.join({name}=…) takes {listed}, not {given!r}")
     if any(not isinstance(table, Records) for table in tables):
         raise ConfigError("tacit.join takes tables as tacit.read_table returns them")
     if len(tables) < 2:
@@ -97,11 +100,13 @@ def _check(session: Session, tables: tuple[Records, ...], reveal: str, how: str,
         raise ConfigError(f"keys of {' and '.join(str(t.parts) for t in tables)} columns can never be the same")
 
 
-def _matched(protocol: Protocol, tables: tuple[Records, ...], *, blind: bool, left: bool, first: bool) -> Joined:
+def _matched(protocol: Protocol, tables: tuple[Records, ...], reveal: str, *, left: bool, first: bool) -> Joined:
     session, owners = protocol.session, [table.owner for table in tables]
     matcher = matcher_of(protocol)
-    lines: list[tuple[str, tuple[int, ...], tuple[str, ...]]] = [(NUMBER, (), session.transport.roles)]
-    if not blind:
+    lines: list[tuple[str, tuple[int, ...], tuple[str, ...]]] = []
+    if reveal != "nothing":
+        lines.append((NUMBER, (), session.transport.roles))
+    if reveal == "members":
         lines += [(f"{MEMBERS} of {table.owner}", (len(table),), (table.owner,)) for table in tables]
     for name, _, receivers in lines:
         session.ledger.check(name, receivers)
@@ -109,11 +114,12 @@ def _matched(protocol: Protocol, tables: tuple[Records, ...], *, blind: bool, le
         session.ledger.write(name, shape, receivers)
     tables = tuple(single(table, first=first) for table in tables)
     digests = {t.owner: t.held.digests for t in tables if t.held is not None and t.held.digests is not None}
-    match = matcher.match(owners, [len(table) for table in tables], digests, left=left)
-    if not match.rows:
+    sizes = [len(table) for table in tables]
+    match = matcher.match(owners, sizes, digests, left=left, reveal=reveal, alternatives=tables[0].alternatives)
+    if match.common == 0:
         others = " and ".join(owners[1:])
         raise DataError(f"no key of {owners[0]} is one of {others}: keys are compared as text, in which 007 is not 7")
-    if blind:
+    if reveal != "members":
         return Joined(tables, match.rows, match, {}, left=left)
     return Joined(tables, match.rows, None, match.told(), left=left)
 

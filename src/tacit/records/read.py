@@ -166,6 +166,7 @@ def _taken(connection: Any, called: str, title: str, wanted: Wanted, reading: Re
         "label": wanted.label,
         "classes": None if label is None else label.classes,
         "parts": len(wanted.keys),
+        "alternatives": 1,
     }
 
 

@@ -45,7 +45,7 @@ class Held:
     """The columns but key and label: numbers (NaN for none), truth values, dates (NaT), or objects (None)."""
     label: Label | None
     digests: Tensor | None
-    """Of the rows' keys, int64 [rows, 2]; random where a row has none."""
+    """Of the rows' keys, int64 [rows, 2 k] for k alternatives; random where a row has none."""
     origin: Tensor
     """The number of each row in the source, from 0."""
     limit: float
@@ -104,6 +104,8 @@ class Records:
         """How many classes the label has; None for a label of numbers, and without one."""
         self.parts: int = public["parts"]
         """Of how many columns its key is made."""
+        self.alternatives: int = public["alternatives"]
+        """How many keys are tried, one after the other; see `tacit.either`."""
         self.held = held
         """What its owner has of it; None at every other role."""
         self.preparation: Preparation | None = None

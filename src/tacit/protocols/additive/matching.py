@@ -28,7 +28,7 @@ from typing_extensions import override
 from tacit.net.transport import Parcel
 from tacit.protocols.additive.protocol import Additive
 from tacit.protocols.additive.scheme import PRODUCER
-from tacit.protocols.matching import DIGEST_WORDS, Match, Matcher, ascending, partners, permutation
+from tacit.protocols.matching import DIGEST_WORDS, Match, Matcher, ascending, hidden_among, partners, permutation
 from tacit.protocols.number import Number
 from tacit.ring.ring import RING
 from tacit.session.session import Session
@@ -49,21 +49,35 @@ class Helped(Matcher):
 
     @override
     def match(
-        self, owners: Sequence[str], sizes: Sequence[int], digests: Mapping[str, Tensor], *, left: bool = False
+        self,
+        owners: Sequence[str],
+        sizes: Sequence[int],
+        digests: Mapping[str, Tensor],
+        *,
+        left: bool = False,
+        reveal: str = "members",
+        alternatives: int = 1,
     ) -> Match:
-        """The producer learns how many keys each two tables, or more, have in common. 16 bytes a row, one round."""
+        """The producer learns how many keys each two tables, or more, have in common. 16 bytes a key, one round."""
         session = self._protocol.session
         session.check_open()
         blocks, orders = {}, {}
         for owner, key in agreed_keys(session, owners).items():
             mine = encrypted(digests[owner], key)
-            orders[owner] = ascending(mine)
+            orders[owner] = ascending(mine[:, :DIGEST_WORDS])
             blocks[owner] = mine[orders[owner]]
-        received = _collected(session, owners, sizes, blocks)
+        received = _collected(session, owners, sizes, blocks, alternatives)
         table = None if received is None else partners(received, left=left)
-        count = None if table is None else len(table).to_bytes(COUNT_BYTES, "little")
-        rows = int.from_bytes(session.announce(PRODUCER, count), "little")
-        return _Found(self._protocol, dict(zip(owners, sizes, strict=True)), orders, rows, table, left=left)
+        padded = reveal == "nothing" and not left
+        if padded:
+            rows = min(sizes)
+            table = None if table is None else hidden_among(table, rows)
+        else:
+            count = None if table is None else len(table).to_bytes(COUNT_BYTES, "little")
+            rows = int.from_bytes(session.announce(PRODUCER, count), "little")
+        return _Found(
+            self._protocol, dict(zip(owners, sizes, strict=True)), orders, rows, table, left=left, padded=padded
+        )
 
 
 class _Found(Match):
@@ -76,10 +90,11 @@ class _Found(Match):
         table: Tensor | None,
         *,
         left: bool,
+        padded: bool,
     ) -> None:
-        self.rows = rows
+        self.rows, self.common = rows, None if padded else rows
         self._protocol, self._sizes, self._orders, self._table = protocol, sizes, orders, table
-        self._left = left
+        self._left, self._padded = left, padded
 
     @override
     def told(self) -> dict[str, Tensor]:
@@ -97,12 +112,21 @@ class _Found(Match):
     @override
     def picked(self, owner: str, x: Tensor | None, width: int, frac_bits: int) -> Number:
         """As `picked_rows`."""
-        nobody = self.rows if self._left and owner != next(iter(self._sizes)) else 0
+        nobody = self.rows if self._padded or (self._left and owner != next(iter(self._sizes))) else 0
         size = (self._sizes[owner] + nobody, width)
         if x is not None:
             x = torch.cat([x[self._orders[owner]], torch.zeros((nobody, width), dtype=x.dtype)])
         shares = picked_rows(self._protocol.session, owner, x, size, self.rows, self._column(owner))
         return self._protocol.adopt(shares, (self.rows, width), frac_bits, lasting=True, name=f"rows of {owner}")
+
+    @override
+    def weight(self, frac_bits: int) -> Number | None:
+        """As `picked_rows` of a column of ones."""
+        if not self._padded:
+            return None
+        owner, rows = next(iter(self._sizes.items()))
+        ones = torch.full((rows, 1), 1 << frac_bits) if self._protocol.session.hosts(owner) else None
+        return self.picked(owner, ones, 1, frac_bits)
 
     def _column(self, owner: str) -> Tensor | None:
         if self._table is None:
@@ -133,19 +157,19 @@ def encrypted(digests: Tensor, key: bytes) -> Tensor:
     """Digests under AES-256, a block each: without the key, nobody can tell those of different rows from random."""
     cipher = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305 - a block is for itself, and none is there twice
     data = cipher.encryptor().update(digests.contiguous().numpy().tobytes())
-    return torch.frombuffer(bytearray(data), dtype=torch.int64).view(-1, DIGEST_WORDS)
+    return torch.frombuffer(bytearray(data), dtype=torch.int64).view(digests.shape)
 
 
 def _collected(
-    session: Session, owners: Sequence[str], sizes: Sequence[int], blocks: Mapping[str, Tensor]
+    session: Session, owners: Sequence[str], sizes: Sequence[int], blocks: Mapping[str, Tensor], alternatives: int
 ) -> list[Tensor] | None:
     """The blocks of all owners, at the producer, to whom they are sent."""
     received = []
-    counts = [size * DIGEST_WORDS * RING.bytes for size in sizes]
+    counts = [size * alternatives * DIGEST_WORDS * RING.bytes for size in sizes]
     for owner, count in zip(owners, counts, strict=True):
         arrived = passed(session, owner, PRODUCER, blocks.get(owner), count)
         if arrived is not None:
-            received.append(arrived.view(RING.dtype).view(-1, DIGEST_WORDS))
+            received.append(arrived.view(RING.dtype).view(-1, alternatives * DIGEST_WORDS))
     session.meter.round(dict.fromkeys(session.parties, 0) | dict(zip(owners, counts, strict=True)))
     return received if session.hosts(PRODUCER) else None
 

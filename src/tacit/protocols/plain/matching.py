@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from tacit.protocols.matching import Match, Matcher, ascending, partners
+from tacit.protocols.matching import Match, Matcher, hidden_among, partners
 from tacit.protocols.number import Number
 from tacit.protocols.plain.protocol import Plain
 
@@ -23,17 +23,27 @@ class InTheOpen(Matcher):
 
     @override
     def match(
-        self, owners: Sequence[str], sizes: Sequence[int], digests: Mapping[str, Tensor], *, left: bool = False
+        self,
+        owners: Sequence[str],
+        sizes: Sequence[int],
+        digests: Mapping[str, Tensor],
+        *,
+        left: bool = False,
+        reveal: str = "members",
+        alternatives: int = 1,
     ) -> Match:
-        orders = {owner: ascending(digests[owner]) for owner in owners}
-        table = partners([digests[owner][orders[owner]] for owner in owners], left=left)
-        columns = zip(owners, table.unbind(1), strict=True)
-        return _Seen(self._protocol, len(table), {o: _own(orders[o], column) for o, column in columns})
+        table = partners([digests[owner] for owner in owners], left=left)
+        padded = reveal == "nothing" and not left
+        if padded:
+            table = hidden_among(table, min(sizes))
+        places = dict(zip(owners, table.unbind(1), strict=True))
+        return _Seen(self._protocol, places, padded=padded)
 
 
 class _Seen(Match):
-    def __init__(self, protocol: Plain, rows: int, places: dict[str, Tensor]) -> None:
-        self.rows = rows
+    def __init__(self, protocol: Plain, places: dict[str, Tensor], *, padded: bool) -> None:
+        self.rows = len(next(iter(places.values())))
+        self.common = None if padded else self.rows
         self._protocol, self._places = protocol, places
 
     @override
@@ -47,7 +57,10 @@ class _Seen(Match):
         rows = torch.cat([x, torch.zeros(1, width, dtype=x.dtype)])[place]  # -1 is the last one
         return self._protocol.share(rows, owner, rows.shape, frac_bits)
 
-
-def _own(order: Tensor, places: Tensor) -> Tensor:
-    """Places in a table, of places in ascending order."""
-    return torch.cat([order, torch.tensor([-1])])[places]
+    @override
+    def weight(self, frac_bits: int) -> Number | None:
+        if self.common is not None:
+            return None
+        owner, place = next(iter(self._places.items()))
+        ones = (place >= 0).long()[:, None] << frac_bits
+        return self._protocol.share(ones, owner, ones.shape, frac_bits)

@@ -76,6 +76,11 @@ class TwoParty(Protocol):
         self._here = session.party_indices
         self._coins = Stream(derive_key(os.urandom(32), "rounding of what one party knows"))
 
+    @property
+    def transfers(self) -> Transfers:
+        """The session's, for what is built of them beside the primitives."""
+        return self._transfers
+
     def _bit_product(self, a: Tensor | None, b: Tensor | None) -> list[Tensor]:
         count = next(t.numel() for t in (a, b) if t is not None)
         return ole.bit_products(self.session, self._transfers, [ole.BitProduct(a, b, count)])[0]

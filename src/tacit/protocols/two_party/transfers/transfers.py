@@ -29,7 +29,7 @@ from tacit.protocols.two_party.transfers.order import (
     of_words,
 )
 from tacit.protocols.two_party.transfers.stored import Reader, Writer
-from tacit.protocols.two_party.transfers.ways import GROUP, NO_DELTA, Fresh, Raw, Ways
+from tacit.protocols.two_party.transfers.ways import GROUP, LARGEST, NO_DELTA, Fresh, Raw, Ways
 from tacit.ring.kernels import on
 from tacit.ring.prg import derive_key
 from tacit.session.preparation import Preparation
@@ -104,6 +104,19 @@ class Transfers:
         Cost: four transfers each.
         """
         return self._made(self.order_digits(sender, count, tables))
+
+    def correlated(self, sender: int, count: int) -> list[Raw]:
+        """Transfers as they are, for what hashes them later: q and Δ at the sender, t and the choices at the receiver.
+
+        q = t + choice Δ. The caller hashes whatever leaves its party of them. Cost: a transfer each.
+        """
+        self._check(sender, count)
+        if self._reader is not None or self._writer is not None:
+            raise ConfigError("transfers that are hashed later are not stored: make them while the program runs")
+        self._broken_off = True
+        pieces = [self._ways.take(sender, min(LARGEST, count - at)) for at in range(0, max(count, 1), LARGEST)]
+        self._broken_off = False
+        return [_whole(raws) for raws in zip(*pieces, strict=True)]
 
     def make(self, orders: Sequence[Order[Any]]) -> None:
         """Fill the entries of orders: what they take travels both ways at once, if they have senders of both sides.
@@ -286,6 +299,13 @@ class Transfers:
             pair = self._session.links.pair_key(names[here], names[1 - here])
             self._keys[sender] = derive_key(pair, f"transfers from party {sender}")
         return self._keys[sender]
+
+
+def _whole(raws: Sequence[Raw]) -> Raw:
+    if len(raws) == 1:
+        return raws[0]
+    choices = [raw.choice for raw in raws if raw.choice is not None]
+    return Raw(torch.cat([raw.blocks for raw in raws]), raws[0].delta, torch.cat(choices) if choices else None)
 
 
 def _chosen(raw: Raw) -> Tensor:

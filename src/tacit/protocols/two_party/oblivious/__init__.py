@@ -1,0 +1,8 @@
+"""Functions that one party evaluates and the other has the key of, without either seeing what the other has."""
+
+from __future__ import annotations
+
+from tacit.protocols.two_party.oblivious.evaluation import Evaluated, Functions
+from tacit.protocols.two_party.oblivious.tables import Shape, keys_of
+
+__all__ = ["Evaluated", "Functions", "Shape", "keys_of"]

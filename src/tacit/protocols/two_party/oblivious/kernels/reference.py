@@ -1,0 +1,254 @@
+"""The portable kernels of oblivious functions, in NumPy and the AES of `cryptography`: what native ones must equal.
+
+A key is four uniform words, int64 [n, 4]: a value, and where it is found in a table: bits that choose among the 64
+cells at its end, a segment, and three places of 21 bits, in that segment and in the two that follow.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from torch import Tensor
+
+__all__ = ["CORE", "DENSE", "TERMS", "Reference"]
+
+DENSE = 64
+"""Cells at the end of a table. More: keys that peeling leaves can depend on one another more; fewer: each look-up takes
+less. All fail to find their values with probability 2^(d - 64), if d more of them are left than cells that they
+have."""
+
+CORE = 4096
+"""Keys that elimination solves at most. Peeling leaves none or a few of large tables; of small ones perhaps all."""
+
+TERMS = 10
+"""Seeds in a sum of the code. More: the code is harder to see through; fewer: each sum takes less. As in [YWLZW20]."""
+
+MODULUS = np.uint64(0x1B)
+"""X^64 = X^4 + X^3 + X + 1."""
+
+Words = npt.NDArray[np.uint64]
+
+
+class Reference:
+    """The kernels of tables and of vectors."""
+
+    def encode(self, keys: Tensor, values: Tensor, length: int, starts: int, out: Tensor) -> bool:
+        """Fill the cells of `out`, int64 [cells, width], so that each key finds its value [width]: [RR22] section 3.
+
+        Cells that no key decides stay as they are. False, with probability below 2^-40, if it cannot be.
+        """
+        table, wanted = out.numpy().view(np.uint64), values.numpy().view(np.uint64)
+        places, dense = _places(keys, length, starts), keys.numpy().view(np.uint64)[:, 1]
+        order = _peeled(places, len(table) - DENSE)
+        left = np.setdiff1d(np.arange(len(places)), [key for key, _ in order])
+        if not _solved(places[left], dense[left], wanted[left], table):
+            return False
+        sums = _chosen(dense, table[-DENSE:])
+        for key, cell in reversed(order):
+            others = [table[c] for c in places[key] if c != cell]
+            table[cell] = wanted[key] ^ sums[key] ^ others[0] ^ others[1]
+        return True
+
+    def decode(self, keys: Tensor, length: int, starts: int, cells: Tensor) -> Tensor:
+        """The value of each key in a table [cells, width]: int64 [n, width]."""
+        table = cells.numpy().view(np.uint64)
+        _checked(len(table), length, starts)
+        x, y, z = (table[column] for column in _places(keys, length, starts).T)
+        found = x ^ y ^ z ^ _chosen(keys.numpy().view(np.uint64)[:, 1], table[-DENSE:])
+        return torch.from_numpy(found.view(np.int64))
+
+    def matches(self, low: Tensor, high: Tensor, their_low: Tensor, their_high: Tensor) -> Tensor | None:
+        """Where each pair of a word and 16 bits stands among others, -1 if it does not: int64 [n].
+
+        None if theirs are no uniform words, among which the search would take too long.
+        """
+        theirs: dict[tuple[int, int], int] = {}
+        for place, pair in enumerate(zip(their_low.tolist(), their_high.tolist(), strict=True)):
+            theirs.setdefault(pair, place)
+        pairs = zip(low.tolist(), high.tolist(), strict=True)
+        return torch.tensor([theirs.get(pair, -1) for pair in pairs], dtype=torch.int64)
+
+    def add_scaled(self, x: Tensor, delta: bytes, out: Tensor) -> None:
+        """Add x Δ to `out`, int64 [n, 2], x being in GF(2^64) and Δ a pair of such."""
+        words, table = x.numpy().view(np.uint64), out.numpy().view(np.uint64)
+        power = np.frombuffer(delta, np.uint64)
+        for bit in range(64):
+            table ^= ((words >> np.uint64(bit)) & np.uint64(1))[:, None] * power
+            power = _twice(power)
+
+    def packed(self, x: Tensor) -> Tensor:
+        """The sums of X^j x_j over 64 blocks each: int64 [64 n, 2] -> [n, 2]."""
+        parts = x.numpy().view(np.uint64).reshape(-1, 64, 2)
+        total = np.zeros((len(parts), 2), np.uint64)
+        for j in reversed(range(64)):
+            total = _twice(total) ^ parts[:, j]
+        return torch.from_numpy(total.view(np.int64))
+
+    def mixed(self, key: bytes, number: int, x: Tensor, tweaks: Tensor, width: int = 2) -> Tensor:
+        """The hashes of blocks int64 [n, 2] under tweaks t, the first two words of rows: int64 [n, width].
+
+        Block j of a hash is AES(u + t + (0, number + j)) + u, with u = AES(x), the number being added to the second
+        word of t by XOR. [GKWY20] section 7.4
+        """
+        t = tweaks.numpy().view(np.uint64)[:, :2]
+        u = _encrypted(key, x.numpy().view(np.uint64))
+        out = []
+        for j in range((width + 1) // 2):
+            at = t ^ np.array([0, number + j], np.uint64)
+            out.append(_encrypted(key, u ^ at) ^ u)
+        joined = np.ascontiguousarray(np.concatenate(out, axis=1)[:, :width]) if out else np.empty((len(u), 0))
+        return torch.from_numpy(joined.view(np.int64))
+
+    def grown(self, key: bytes, roots: Tensor, levels: int, leaves: Tensor) -> Tensor:
+        """Write the leaves of trees, int64 [trees * 2^levels, 2], and return the sums of both sides of each level.
+
+        The children of x are AES(key of the side, x) + x. Sums are int64 [trees, levels, 2, 2], the left side first.
+        """
+        nodes, sums = roots.numpy().view(np.uint64)[:, None], []
+        for _ in range(levels):
+            nodes = _children(key, nodes)
+            sums.append(np.stack([_sum(nodes[:, 0::2]), _sum(nodes[:, 1::2])], axis=1))
+        leaves.numpy().view(np.uint64)[:] = nodes.reshape(-1, 2)
+        return torch.from_numpy(np.stack(sums, axis=1).view(np.int64))
+
+    def regrown(self, key: bytes, paths: Tensor, away: Tensor, levels: int, leaves: Tensor) -> Tensor:
+        """Write all leaves but that at the end of each path, which is zero, and return their sums, int64 [trees, 2].
+
+        `away` has the sum of the side of each level that the path does not go: int64 [trees, levels, 2].
+        """
+        path, known = paths.numpy(), away.numpy().view(np.uint64)
+        rows, nodes = np.arange(len(path)), np.zeros((len(path), 1, 2), np.uint64)
+        for level in range(levels):
+            nodes = _children(key, nodes)
+            own = path >> (levels - 1 - level)
+            nodes[rows, own] = nodes[rows, own ^ 1] = 0
+            sides = np.stack([_sum(nodes[:, 0::2]), _sum(nodes[:, 1::2])], axis=1)
+            nodes[rows, own ^ 1] = sides[rows, (own ^ 1) & 1] ^ known[:, level]
+        leaves.numpy().view(np.uint64)[:] = nodes.reshape(-1, 2)
+        return torch.from_numpy(_sum(nodes).view(np.int64))
+
+    def add_coded(
+        self, key: bytes, seeds: Tensor, out: Tensor, words: Tensor | None = None, words_out: Tensor | None = None
+    ) -> None:
+        """Add to each row of `out`, int64 [n, 2], ten of the seeds [k, 2]; and the same of `words` to `words_out`.
+
+        The place of term j of row i is word 10 i + j, of 32 bits, of the key stream, times k, over 2^32.
+        """
+        k, n = len(seeds), len(out)
+        stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor().update(bytes(4 * TERMS * n))
+        places = (np.frombuffer(stream, np.uint32).astype(np.uint64) * np.uint64(k) >> np.uint64(32)).reshape(n, TERMS)
+        for source, target in ((seeds, out), (words, words_out)):
+            if source is None or target is None:
+                continue
+            for j in range(TERMS):
+                target.numpy()[:] ^= source.numpy()[places[:, j].astype(np.int64)]
+
+
+def _checked(cells: int, length: int, starts: int) -> None:
+    if cells != (starts + 2) * length + DENSE:
+        raise ValueError(f"a table of {cells} cells has not {starts} + 2 segments of {length}")
+
+
+def _places(keys: Tensor, length: int, starts: int) -> npt.NDArray[np.int64]:
+    """The three cells of each key."""
+    words = keys.numpy().view(np.uint64)
+    segment, offsets = words[:, 2], words[:, 3]
+    low, many = segment & np.uint64(0xFFFFFFFF), np.uint64(starts)
+    start = ((segment >> np.uint64(32)) * many + (low * many >> np.uint64(32))) >> np.uint64(32)
+    columns = [
+        (start + np.uint64(k)) * np.uint64(length) + (offsets >> np.uint64(21 * k) & np.uint64(length - 1))
+        for k in range(3)
+    ]
+    return np.stack(columns, axis=1).astype(np.int64)
+
+
+def _peeled(places: npt.NDArray[np.int64], sparse: int) -> list[tuple[int, int]]:
+    """Keys, each with a cell that none of those after it has."""
+    degree, total = np.zeros(sparse, np.int64), np.zeros(sparse, np.int64)
+    for column in places.T:
+        np.add.at(degree, column, 1)
+        np.bitwise_xor.at(total, column, np.arange(len(places)))
+    order, waiting = [], np.flatnonzero(degree == 1).tolist()
+    while waiting:
+        at = waiting.pop()
+        if degree[at] != 1:
+            continue
+        key = int(total[at])
+        order.append((key, at))
+        for cell in places[key].tolist():
+            total[cell] ^= key
+            degree[cell] -= 1
+            if degree[cell] == 1:
+                waiting.append(cell)
+    return order
+
+
+def _solved(places: npt.NDArray[np.int64], dense: Words, values: Words, table: Words) -> bool:
+    """Change cells so that the keys that are left find their values, by elimination. False if they cannot."""
+    if not len(places):
+        return True
+    if len(places) > CORE:
+        return False
+    columns, at = np.unique(places, return_inverse=True)
+    matrix = np.zeros((len(places), len(columns) + DENSE), bool)
+    np.put_along_axis(matrix, at.reshape(places.shape), True, axis=1)
+    matrix[:, len(columns) :] = _bits(dense)
+    cells = np.concatenate([columns, np.arange(len(table) - DENSE, len(table))])
+    rest = values ^ _chosen(dense, table[-DENSE:]) ^ np.bitwise_xor.reduce(table[places], axis=1)
+    rank, pivots = 0, []
+    for column in range(matrix.shape[1]):
+        rows = np.flatnonzero(matrix[rank:, column]) + rank
+        if not len(rows):
+            continue
+        for part in (matrix, rest):
+            part[[rank, rows[0]]] = part[[rows[0], rank]]
+        others = np.flatnonzero(matrix[:, column])
+        others = others[others != rank]
+        matrix[others] ^= matrix[rank]
+        rest[others] ^= rest[rank]
+        pivots.append(column)
+        rank += 1
+        if rank == len(matrix):
+            break
+    if rest[rank:].any():
+        return False
+    table[cells[pivots]] ^= rest[:rank]
+    return True
+
+
+def _bits(words: Words) -> npt.NDArray[Any]:
+    return (words[:, None] >> np.arange(DENSE, dtype=np.uint64) & np.uint64(1)).astype(bool)
+
+
+def _chosen(dense: Words, cells: Words) -> Words:
+    """The sums of the cells at the end that the bits of words choose: [n], [64, width] -> [n, width]."""
+    total = np.zeros((len(dense), cells.shape[1]), np.uint64)
+    for bit, cell in enumerate(cells):
+        total ^= (dense >> np.uint64(bit) & np.uint64(1))[:, None] * cell
+    return total
+
+
+def _twice(x: Words) -> Words:
+    doubled: Words = x << np.uint64(1) ^ (x >> np.uint64(63)) * MODULUS
+    return doubled
+
+
+def _sum(nodes: Words) -> Words:
+    total: Words = np.bitwise_xor.reduce(nodes, axis=1)
+    return total
+
+
+def _children(key: bytes, nodes: Words) -> Words:
+    """[trees, n, 2] -> [trees, 2 n, 2]."""
+    sides = [_encrypted(key[16 * side : 16 * side + 16], nodes) ^ nodes for side in (0, 1)]
+    return np.stack(sides, axis=2).reshape(len(nodes), -1, 2)
+
+
+def _encrypted(key: bytes, blocks: Words) -> Words:
+    aes = Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305 - a permutation, not a mode
+    data = aes.update(np.ascontiguousarray(blocks).tobytes())
+    return np.frombuffer(data, np.uint64).reshape(blocks.shape)
