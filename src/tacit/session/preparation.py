@@ -115,8 +115,15 @@ class Preparation:
         """Put a party's file into the folder, where that of another party may be, and no file of its own."""
         self.out.mkdir(mode=0o700, exist_ok=True)
         for file in self._folder.iterdir():
-            (self.out / file.name).hardlink_to(file)
-            file.unlink()
+            place = self.out / file.name
+            try:
+                place.hardlink_to(file)  # which overwrites nothing
+            except FileExistsError:
+                raise
+            except OSError:  # a file system without links
+                file.rename(place)
+            else:
+                file.unlink()
         sync_folder(self.out)
         self._folder.rmdir()
 

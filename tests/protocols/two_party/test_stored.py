@@ -13,6 +13,7 @@ from torch import Tensor
 import tacit
 from tacit.errors import ConfigError, DataError, DivergenceError, TacitError
 from tacit.net.rehearsal import Rehearsal
+from tacit.net.transcript import Transcript
 from tacit.protocols.two_party.transfers import Pair, Tables, Transfers
 from tacit.session.config import Config
 from tacit.session.launch import Launch, start
@@ -198,6 +199,36 @@ def test_no_data_is_in_a_preparation_even_if_an_owner_gives_some() -> None:
 
     assert len(seen) == 2
     assert not any(t.any() for t in seen)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_party_puts_its_file_beside_the_others_and_overwrites_nothing(
+    links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, transcript = Config.embedded(roles=ROLES), Transcript()
+
+    def no_links(*arguments: object) -> None:
+        raise PermissionError
+
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", no_links)
+    for name in ROLES:
+        preparation = Preparation(Path("store"), "", name)
+        preparation.begin(3, config, "5" * 32)
+        preparation.finish(transcript)
+        preparation.abandon()
+
+    assert sorted(path.name for path in Path("store").iterdir()) == ["alice.store", "bob.store"]
+    assert [path.name for path in Path().iterdir()] == ["store"]
+    if links:
+        first, second = (Preparation(Path("other"), "", "alice") for _ in range(2))
+        for preparation in (first, second):
+            preparation.begin(3, config, "5" * 32)
+        first.finish(transcript)
+        with pytest.raises(DataError, match="cannot be written"):
+            second.finish(transcript)
+        second.abandon()
+        assert sorted(path.name for path in Path().iterdir()) == ["other", "store"]
 
 
 # --- apart ------------------------------------------------------------------------------------------------------------
