@@ -250,11 +250,37 @@ def test_softmax_keeps_its_promise(count, random):
         rounds = (after - before).rounds, (session.meter.cost - after).rounds
 
         bound = (count + 2) * 2**-16
+        sums = _reveal_all_bits(SecretTensor(value.fork(), torch.float64)).sum(1)
+        assert (sums - 1).abs().max() <= 2**-14
         assert (tacit.reveal(SecretTensor(value, torch.float64)) - x.softmax(1)).abs().max() <= bound
         assert (tacit.reveal(SecretTensor(logarithm, torch.float64)) - x.log_softmax(1)).abs().max() <= bound
     assert rounds == (2 if count <= 128 else 6, 7 if count > 3 else 2)
     assert "Cost: 2 rounds for n <= 128, else 6" in Softmax.value.__doc__
     assert "(n + 2) 2^-f" in Softmax.value.__doc__
+
+
+@pytest.mark.parametrize("count", [1, 10, 100, 257])
+def test_sums_by_softmax_are_divided_once(count, random):
+    x = torch.randn(60, count, generator=random, dtype=torch.float64) * 3
+    x[:10], x[10:20], x[20:30, 0] = 0, x[10:20] * 100, 10_000
+    v = torch.randn(count, 5, generator=random, dtype=torch.float64)
+    v[:, 3], v[:, 4] = 2.0**22 * 0.999 * v[:, 3].sign(), 0
+    if count > 128:
+        v[:, 3] /= 16
+    x, v = ((t * 2**16).round() / 2**16 for t in (x, v))
+
+    with tacit.session(seed=1) as session:
+        parts = Softmax.of(tacit.share(x).share, 1)
+        before = session.meter.cost.rounds
+        sums = parts.weighted(tacit.share(v).share, torch.matmul)
+        rounds = session.meter.cost.rounds - before
+        got = _reveal_all_bits(SecretTensor(sums, torch.float64))
+
+    error = (got - x.softmax(1) @ v).abs() - 2**-16
+    assert (error <= (count + 2) * 2**-16 * v.abs().amax(0)).all()
+    assert rounds == (2 if count <= 128 else 7)
+    assert "Error: <= (n + 2) 2^-f |v| + 2^-f." in Softmax.weighted.__doc__
+    assert "Σ e |v| < 2^30, |result| < 2^22, and |v| < 2^18 for n > 128." in Softmax.weighted.__doc__
 
 
 @pytest.mark.parametrize("frac_bits", [16, 24])

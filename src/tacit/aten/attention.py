@@ -7,16 +7,19 @@ it as the value behind its second result, and are not computed again.
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tacit.aten.softmax import softmax_of
 from tacit.protocols.values import Value
+from tacit.ring import kernels
 from tacit.tensor import SecretTensor
 from tacit.tensor.above_autograd import above_autograd
-from tacit.tensor.operands import arithmetic, as_secret, zeros
+from tacit.tensor.operands import arithmetic, as_secret, plain, secret, zeros
 from tacit.tensor.refusals import unsupported
 from tacit.tensor.registry import implements
 
@@ -29,24 +32,56 @@ class Weights:
     """softmax(scale q kᵀ + mask), one row for each query, and their logarithmic sums when somebody asks for them."""
 
     def __init__(
-        self, query: Tensor, key: Tensor, mask: Tensor | None, *, causal: bool = False, scale: float | None = None
+        self,
+        query: Tensor,
+        key: Tensor,
+        mask: Tensor | None,
+        value: Tensor | None = None,
+        *,
+        causal: bool = False,
+        scale: float | None = None,
     ) -> None:
+        """`value` is what they are for, if that is known: it is truncated beside the others."""
         scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-        scores = (query * scale) @ key.transpose(-2, -1)
+        query = query * scale
+        _truncated_together(query, key, value)
+        scores = query @ key.transpose(-2, -1)
         if causal:
             mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
         if mask is not None:
             scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
         self.scores, self.scale = scores, scale
-        self.value = scores.softmax(-1)
+        self._some: Tensor | None = None
+        """Of queries that may attend to no key at all, and attend to nothing, zero."""
         if mask is not None and not isinstance(mask, SecretTensor):
             some = mask.any(-1, keepdim=True) if mask.dtype == torch.bool else (mask != -math.inf).any(-1, keepdim=True)
-            if not bool(some.all()):  # a query that may attend to no key at all attends to nothing
-                self.value = self.value * some.to(torch.int64)
+            self._some = None if bool(some.all()) else some.to(torch.int64)
+
+    @cached_property
+    def value(self) -> Tensor:
+        """The weights themselves."""
+        weights = self.scores.softmax(-1)
+        return weights if self._some is None else weights * self._some
+
+    def of(self, value: Tensor) -> Tensor:
+        """Sums of values by these weights, which are divided after they were added up: no weight is opened for them."""
+        if not value.numel() or not all(isinstance(t, SecretTensor) and plain(t) is None for t in (self.scores, value)):
+            return self.value @ value
+        parts = softmax_of(as_secret(self.scores), -1)
+        sums = secret(parts.weighted(arithmetic(as_secret(value)).without_headroom(), kernels.matmul), value.dtype)
+        return sums if self._some is None else sums * self._some
 
     def __call__(self) -> Value:
         """The value of PyTorch's second result."""
         return arithmetic(as_secret(self.scores.logsumexp(-1)))
+
+
+def _truncated_together(*tensors: Tensor | None) -> None:
+    """Open products that are going to be truncated, in one round."""
+    secrets = [t for t in tensors if isinstance(t, SecretTensor) and plain(t) is None]
+    shares = [s for s in map(arithmetic, secrets) if s.frac_bits > s.settled_bits]
+    if shares:
+        shares[0].protocol.together(*shares)
 
 
 @above_autograd(aten.scaled_dot_product_attention.default)
@@ -98,7 +133,7 @@ def attention(
     attn_mask: Tensor | None = None,
     scale: float | None = None,
 ) -> tuple[Tensor, SecretTensor]:
-    """softmax(scale q kᵀ + mask) v. Two products, their truncations, and a softmax of rows."""
+    """softmax(scale q kᵀ + mask) v, see `functions.softmax.Softmax.weighted`: where |v| < 2^22 and Σ exp |v| < 2^30."""
     if dropout_p:
         raise unsupported(
             "dropout inside of attention", "PyTorch's other form of attention has it: leave out need_weights"
@@ -106,9 +141,9 @@ def attention(
     secrets = (query, key, value, attn_mask)
     query = as_secret(query, *secrets)
     key, value = (_for_every_head(t, query.shape[1]) for t in (key, value))
-    weights = Weights(query, key, attn_mask, causal=is_causal, scale=scale)
+    weights = Weights(query, key, attn_mask, value, causal=is_causal, scale=scale)
     sums = SecretTensor(weights, query.dtype, protocol=query._protocol, shape=query.shape[:-1])
-    return weights.value @ value, sums
+    return weights.of(value), sums
 
 
 def _for_every_head(x: Tensor, heads: int) -> Tensor:
@@ -169,8 +204,8 @@ def multi_head_attention(
     """`nn.MultiheadAttention` in evaluation: projections, attention of every head, and one more projection."""
     inputs = zip((query, key, value), qkv_weight.chunk(3), qkv_bias.chunk(3), strict=True)
     q, k, v = (F.linear(x, w, b).unflatten(-1, (num_head, -1)).transpose(1, 2) for x, w, b in inputs)
-    weights = Weights(q, k, _allowed(mask, mask_type))
-    out = F.linear((weights.value @ v).transpose(1, 2).flatten(2), proj_weight, proj_bias)
+    weights = Weights(q, k, _allowed(mask, mask_type), v)
+    out = F.linear(weights.of(v).transpose(1, 2).flatten(2), proj_weight, proj_bias)
     if not need_weights:
         return out, zeros(as_secret(out)._protocol, (0,), out.dtype)
     return out, weights.value.mean(1) if average_attn_weights else weights.value

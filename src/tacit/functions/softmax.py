@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -21,12 +22,14 @@ FEW = 16
 """Sums of more columns than any series is for are scaled below this, in four rounds, by powers of it."""
 
 
-class Softmax(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Softmax:
     """x - max x and exp(x - max x), each computed once, and what follows from them."""
 
     difference: Number
     power: Number
     dim: int
+    _parts: tuple[Number, Number] | None = None
 
     @classmethod
     def of(cls, x: Number, dim: int) -> Softmax:
@@ -51,24 +54,45 @@ class Softmax(NamedTuple):
         Shape: any.   Domain: differences below 2^45.   Error: <= (n + 2) 2^-f; √n 2^-f as a rule.
         Cost: 2 rounds for n <= 128, else 6, in 4 of which S is scaled; the result is not truncated.   Reveals: nothing.
         """
+        power, y = self._factors()
+        return power.protocol.multiply(power.settle(WORKING_BITS), y.settle(WORKING_BITS))
+
+    def weighted(self, v: Number, op: Callable[[Tensor, Tensor], Tensor]) -> Number:
+        """Return op(e / S, v) = op(e, v) / S for sums op over the last dimension of e: no weight is opened for them.
+
+        Shape: e [.., k, n], v [.., n, m] -> [.., k, m].
+        Domain: that of `value`; Σ e |v| < 2^30, |result| < 2^22, and |v| < 2^18 for n > 128.
+        Error: <= (n + 2) 2^-f |v| + 2^-f.   Cost: 2 rounds for n <= 128, else 7; not truncated.   Reveals: nothing.
+        """
+        power, y = self._factors(v.settle())
+        protocol = v.protocol
+        total = protocol.bilinear(power, v.settle(), op)
+        protocol.together(total, y)
+        return protocol.multiply(total.settle(), y.settle(WORKING_BITS))
+
+    def _factors(self, *beside: Number) -> tuple[Number, Number]:
+        """e, or that scaled like S, which are masked, others beside them, and 1/S, which is not. Found once."""
+        if self._parts is None:
+            self._parts = self._divided(*beside)
+        return self._parts
+
+    def _divided(self, *beside: Number) -> tuple[Number, Number]:
         power, total = self.power, self._total()
         protocol, count = total.protocol, power.shape[self.dim]
         series = next((s for most, s in INVERSES.items() if count <= most), None)
-        if series is None:  # S of [16^(j-1), 16^j) times 16^(1-j)
-            series, steps = INVERSES[FEW], math.ceil(math.log(count, FEW))
-            tiers = Steps(total, [FEW**j << total.frac_bits for j in range(1, steps)])
-            scales = [float(FEW) ** -j for j in range(steps)]
-            bits = (steps - 1) * int(math.log2(FEW))
-            total = tiers.times(total, scales, bits)
-            scale = tiers.function(scales, bits)
-            protocol.together(total, scale, power)
-            power = protocol.multiply(power, scale)
-            y = protocol.harmonics(total, series)
-            protocol.together(y, power)
-        else:
-            protocol.together(total, power)
-            y = protocol.harmonics(total, series)
-        return protocol.multiply(power.settle(WORKING_BITS), y.settle(WORKING_BITS))
+        if series is not None:
+            protocol.together(total, power, *beside)
+            return power, protocol.harmonics(total, series)
+        steps = math.ceil(math.log(count, FEW))  # S of [16^(j-1), 16^j) times 16^(1-j)
+        tiers = Steps(total, [FEW**j << total.frac_bits for j in range(1, steps)])
+        scales = [float(FEW) ** -j for j in range(steps)]
+        bits = (steps - 1) * int(math.log2(FEW))
+        total = tiers.times(total, scales, bits)
+        scale = tiers.function(scales, bits)
+        protocol.together(total, scale, power, *beside)
+        power, y = protocol.multiply(power, scale), protocol.harmonics(total, INVERSES[FEW])
+        protocol.together(power, y)
+        return power, y
 
     def log_value(self) -> Number:
         """Return x - max x - log Σ exp(x - max x).
