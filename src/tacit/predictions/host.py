@@ -49,7 +49,7 @@ LINE_BYTES = 1 << 12
 STOPPED = "the service has been stopped"
 
 
-class _Leave(Refused):
+class Dismissed(Refused):
     """Raised in the process of a client whose session is to end."""
 
 
@@ -359,7 +359,7 @@ class _Told(Line):
         with contextlib.suppress(OSError):
             for said in self._hear():
                 why = said.get("leave", why)
-        raise _Leave(why)
+        raise Dismissed(why)
 
     def _say(self, **said: Any) -> None:
         self._sock.sendall(json.dumps(said).encode() + b"\n")
