@@ -23,6 +23,7 @@ PUBLIC = {
     "checkpoint",
     "current_session",
     "describe",
+    "either",
     "is_role",
     "join",
     "load",

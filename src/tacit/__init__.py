@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tacit.errors import TacitError
     from tacit.outside.client import Client
     from tacit.profile import profile
-    from tacit.records import join, read_table
+    from tacit.records import either, join, read_table
     from tacit.resume import checkpoint
     from tacit.statistics.description import describe
     from tacit.tensor import SecretTensor
@@ -36,6 +36,7 @@ __all__ = [
     "checkpoint",
     "current_session",
     "describe",
+    "either",
     "is_role",
     "join",
     "load",
@@ -63,7 +64,7 @@ _HOMES = {
     "tacit.outside.client": ("Client",),
     "tacit.profile": ("profile",),
     "tacit.resume": ("checkpoint",),
-    "tacit.records": ("join", "read_table"),
+    "tacit.records": ("either", "join", "read_table"),
     "tacit.statistics.description": ("describe",),
     "tacit.tensor": ("SecretTensor",),
 }

@@ -224,6 +224,44 @@ def test_duplicates_are_counted_or_the_first_of_them_stays():
         assert len(tacit.join(a, b, duplicates="first", how="left")) == 3
 
 
+PHONES = {"phone": ["1", "2", None, "4", "5"], "email": ["a", "b", "c", None, "z"], "x": [1.0, 2.0, 3.0, 4.0, 5.0]}
+OTHERS = {"tel": ["2", None, "9", "4", "1"], "mail": ["z", "c", "q", "a", "w"], "y": [20.0, 30.0, 90.0, 40.0, 10.0]}
+
+
+@pytest.mark.parametrize(("protocol", "reveal"), [*FORMS, ("plain", "members")])
+def test_keys_are_tried_one_after_the_other(protocol, reveal):
+    with tacit.session(protocol=protocol):
+        a = tacit.read_table(PHONES, "alice", key=tacit.either("phone", "email"))
+        b = tacit.read_table(OTHERS, "bob", key=tacit.either("tel", "mail"))
+
+        people = tacit.join(a, b, reveal=reveal)
+
+        assert people.columns == ("x", "y")
+        assert seen(people) == {(1.0, 10.0), (2.0, 20.0), (3.0, 30.0), (4.0, 40.0)}  # "z" and "a" are of people found
+        left = tacit.join(a, b, reveal=reveal, how="left")
+        assert seen(left) == seen(people) | {(5.0, 0.0)}
+
+
+def test_alternative_keys_that_cannot_be_used():
+    with tacit.session():
+        a = tacit.read_table(PHONES, "alice", key=tacit.either("phone", "email"))
+        one = tacit.read_table(OTHERS, "bob", key="tel", columns=["y"])
+        both = tacit.read_table(OTHERS, "bob", key=tacit.either(["tel", "mail"], "mail"))
+        again = {"tel": ["1", "2", "1"], "mail": ["c", "c", "d"], "y": [1.0, 2.0, 3.0]}
+        twice = tacit.read_table(again, "bob", key=tacit.either("tel", "mail"))
+
+        with pytest.raises(ConfigError, match="as many keys of each"):
+            tacit.join(a, one)
+        with pytest.raises(ConfigError, match="can never be the same"):
+            tacit.join(a, both)
+        with pytest.raises(UnusableTable, match="has 2 rows whose key an earlier one has"):
+            tacit.join(a, twice)
+        assert seen(tacit.join(a, twice, duplicates="first")) == {(1.0, 1.0)}
+        for keys in (["phone"], ["phone", "phone"], ["phone", ["x", "x"]], ["phone", []], ["phone", 3]):
+            with pytest.raises((ConfigError, TypeError), match=r"tacit\.either|not iterable"):
+                tacit.either(*keys)
+
+
 def test_aligned_tables_are_checked_to_be_so():
     with tacit.session() as session:
         a, b = table("alice", [5, 1, 7]), table("bob", [5, 1, 7])

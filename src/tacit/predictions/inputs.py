@@ -90,6 +90,8 @@ class ByOwners(Inputs):
             raise ConfigError("a service takes tables as tacit.read_table returns them, one of each owner")
         if len(set(owners)) < len(owners):
             raise ConfigError("a service takes one table of each owner: join those of one owner by a query=… there")
+        if any(len(table.alternatives) > 1 for table in tables):
+            raise ConfigError("clients name people by one key: read tables for a service without tacit.either")
         empty = [table.owner for table in tables if not table.columns]
         if empty:
             raise ConfigError(f"the table of {' and '.join(empty)} has no columns but keys and labels")

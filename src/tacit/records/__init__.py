@@ -2,7 +2,8 @@
 
 from tacit.records.joined import Joined
 from tacit.records.joining import join
+from tacit.records.keys import either
 from tacit.records.read import read_table
 from tacit.records.table import Records
 
-__all__ = ["Joined", "Records", "join", "read_table"]
+__all__ = ["Joined", "Records", "either", "join", "read_table"]

@@ -6,11 +6,12 @@ from hashlib import sha256
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tacit.api import active_protocol, share
 from tacit.api import reveal as tacit_reveal
 from tacit.errors import ConfigError, DataError, UnusableTable
-from tacit.protocols.matching import ascending
+from tacit.protocols.matching import DIGEST_WORDS, ascending
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.schemes import matcher_of
 from tacit.records.joined import Joined
@@ -44,7 +45,7 @@ def join(
         how: "inner": the people whom all tables have. "left": all rows of the first one; where another table does not
             have somebody, its columns are zero, and `matched` says so, secretly.
         duplicates: what becomes of several rows of one table with the same key: an "error", which its owner is told
-            with their number, or the "first" of them stays.
+            with their number, or the "first" of them stays. Of alternative keys, one of them the same is enough.
         aligned: the tables are in the same order already, and nothing is matched. That it is so is checked, by
             digests of all keys that are compared in secret; one bit is revealed.
 
@@ -96,7 +97,9 @@ def _check(session: Session, tables: tuple[Records, ...], reveal: str, how: str,
     for table in tables:
         if not table.parts:
             raise ConfigError(f"{table.name} has no key: say which column it is, tacit.read_table(…, key=…)")
-    if len({table.parts for table in tables}) > 1:
+    if len({len(table.alternatives) for table in tables}) > 1:
+        raise ConfigError("tables are joined by as many keys of each, in the same order: see tacit.either")
+    if len({table.alternatives for table in tables}) > 1:
         raise ConfigError(f"keys of {' and '.join(str(t.parts) for t in tables)} columns can never be the same")
 
 
@@ -115,7 +118,7 @@ def _matched(protocol: Protocol, tables: tuple[Records, ...], reveal: str, *, le
     tables = tuple(single(table, first=first) for table in tables)
     digests = {t.owner: t.held.digests for t in tables if t.held is not None and t.held.digests is not None}
     sizes = [len(table) for table in tables]
-    match = matcher.match(owners, sizes, digests, left=left, reveal=reveal, alternatives=tables[0].alternatives)
+    match = matcher.match(owners, sizes, digests, left=left, reveal=reveal, alternatives=len(tables[0].alternatives))
     if match.common == 0:
         others = " and ".join(owners[1:])
         raise DataError(f"no key of {owners[0]} is one of {others}: keys are compared as text, in which 007 is not 7")
@@ -135,13 +138,9 @@ def _without_duplicates(table: Records, *, first: bool) -> tuple[Held, int]:
     held = table.held
     assert held is not None
     assert held.digests is not None
-    heads = np.sort(held.digests[:, 0].contiguous().numpy())
-    if not (heads[1:] == heads[:-1]).any():
-        return held, len(table)
-    order = ascending(held.digests)
-    sorted_digests = held.digests[order]
-    repeated = torch.zeros(len(order), dtype=torch.bool)
-    repeated[1:] = (sorted_digests[1:] == sorted_digests[:-1]).all(dim=1)
+    repeated = torch.zeros(len(table), dtype=torch.bool)
+    for digests in held.digests.split(DIGEST_WORDS, dim=1):
+        repeated |= _repeated(digests)
     count = int(repeated.sum())
     if not count:
         return held, len(table)
@@ -150,8 +149,19 @@ def _without_duplicates(table: Records, *, first: bool) -> tuple[Held, int]:
             f"{held.source} has {count} {'row' if count == 1 else 'rows'} whose key an earlier one has: mend it, or "
             f'write tacit.join(…, duplicates="first") to leave them out'
         )
-    kept = order[~repeated].sort().values
+    kept = torch.nonzero(~repeated).squeeze(1)
     return held.subset(kept), len(kept)
+
+
+def _repeated(digests: Tensor) -> Tensor:
+    """Which rows have a digest that an earlier one has."""
+    out = torch.zeros(len(digests), dtype=torch.bool)
+    heads = np.sort(digests[:, 0].contiguous().numpy())
+    if (heads[1:] == heads[:-1]).any():
+        order = ascending(digests)
+        there = digests[order]
+        out[order[1:]] = (there[1:] == there[:-1]).all(dim=1)
+    return out
 
 
 def _aligned(session: Session, tables: tuple[Records, ...]) -> Joined:

@@ -17,18 +17,52 @@ import datetime
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from tacit.errors import DataError
+from tacit.errors import ConfigError, DataError
 from tacit.protocols.matching import DIGEST_WORDS
 
-__all__ = ["digest_of", "key_query", "normal_text"]
+__all__ = ["Either", "alternatives_of", "digest_of", "either", "key_query", "normal_text"]
 
 BLANKS = "' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13) || chr(28) || chr(29) || chr(30) || chr(31)"
 """What `str.strip` takes off ASCII, in SQL."""
 
 FRACTION = re.compile(r"(-?[0-9]+)\.0+")
+
+
+@dataclass(frozen=True, slots=True)
+class Either:
+    """Keys that are tried one after the other; `either` makes it."""
+
+    keys: tuple[tuple[str, ...], ...]
+
+
+def either(*keys: str | Sequence[str]) -> Either:
+    """Several keys that `tacit.join` tries one after the other, each a column or more: `key=either("phone", "email")`.
+
+    Rows that have the first one in common belong together; of the others, those that have the second one, and so on.
+    All tables of a join have as many, and they mean the same in the same order.
+    """
+    if len(keys) < 2:
+        raise ConfigError(
+            "tacit.either takes two keys or more, tried one after the other; for a single one write key=…"
+        )
+    listed = tuple((key,) if isinstance(key, str) else tuple(key) for key in keys)
+    if any(not key or any(not isinstance(name, str) for name in key) for key in listed):
+        raise ConfigError("tacit.either takes names of columns, or lists of such")
+    if any(len(set(key)) < len(key) for key in listed) or len(set(listed)) < len(listed):
+        raise ConfigError("tacit.either names a key, or a column of one, twice")
+    return Either(listed)
+
+
+def alternatives_of(key: str | Sequence[str] | Either | None) -> tuple[tuple[str, ...], ...]:
+    """The keys that a table is read with, each of one column or more; none without a key."""
+    if isinstance(key, Either):
+        return key.keys
+    names = (key,) if isinstance(key, str) else tuple(key or ())
+    return (names,) if names else ()
 
 
 def normal_text(text: str) -> str:

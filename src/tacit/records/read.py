@@ -16,7 +16,7 @@ from tacit.api import current_session
 from tacit.errors import ConfigError, DataError
 from tacit.protocols.matching import DIGEST_WORDS
 from tacit.records.csv_files import sql_type
-from tacit.records.keys import key_query, normal_text
+from tacit.records.keys import Either, alternatives_of, key_query, normal_text
 from tacit.records.labels import Classes, as_label, check_classes
 from tacit.records.sources import TABLE, Reading, described, loaded, quoted, told
 from tacit.records.table import Held, Records, announced, check, limit_of_numbers
@@ -36,7 +36,7 @@ def read_table(
     source: Any,
     owner: str,
     *,
-    key: str | Sequence[str] | None = None,
+    key: str | Sequence[str] | Either | None = None,
     label: str | None = None,
     classes: Classes | None = None,
     columns: Sequence[str] | None = None,
@@ -57,7 +57,8 @@ def read_table(
             SQLite file; the address of a PostgreSQL database; or a data frame of pandas or polars, an Arrow table, or a
             dict of columns.
         owner: the party that has it.
-        key: the column, or columns, by which `tacit.join` finds rows of others. They become no features.
+        key: the column, or columns, by which `tacit.join` finds rows of others, or several keys that it tries one
+            after the other, `tacit.either("phone", "email")`. They become no features.
         label: the column that is to be predicted. Words and truth values become classes, int64; numbers other than 0
             and 1 stay numbers, float32.
         classes: of the label, how many classes there are, their values in order, or {value: number}. Without it words
@@ -80,7 +81,9 @@ def read_table(
         DataError: at the other roles then; they are not told why.
     """
     session = current_session()
-    keys, asked = _listed("key", key), None if columns is None else _listed("columns", columns)
+    alternatives = alternatives_of(key if isinstance(key, Either) else _listed("key", key))
+    keys = tuple(dict.fromkeys(name for each in alternatives for name in each))
+    asked = None if columns is None else _listed("columns", columns)
     check_classes(classes)
     if classes is not None and label is None:
         raise ConfigError("classes are those of the label: say which column it is, label=…")
@@ -95,7 +98,7 @@ def read_table(
             "tacit.read_table asks its owner for names and rows, and nobody is there while a run is prepared"
         )
     session.transcript.record(f"tacit.read_table(of {owner})")
-    wanted = Wanted(keys, label, classes, asked)
+    wanted = Wanted(keys, alternatives, label, classes, asked)
     reading = Reading(
         query=query,
         na=None if na is None else _listed("na", na),
@@ -117,6 +120,9 @@ class Wanted(NamedTuple):
     """What is to become of the columns."""
 
     keys: tuple[str, ...]
+    """All columns of keys."""
+    alternatives: tuple[tuple[str, ...], ...]
+    """Keys that are tried one after the other."""
     label: str | None
     classes: Classes | None
     columns: tuple[str, ...] | None
@@ -154,11 +160,13 @@ def _taken(connection: Any, called: str, title: str, wanted: Wanted, reading: Re
         column = _fetched(connection, {wanted.label: types[wanted.label]}, problems).get(wanted.label)
         if column is not None:
             label = as_label(wanted.label, column, wanted.classes, limit_of_numbers(), problems)
-    digests = _digests(connection, [(n, types[n]) for n in wanted.keys], problems) if wanted.keys else None
+    found = [_digests(connection, [(n, types[n]) for n in key], problems) for key in wanted.alternatives]
     check(called, problems)
     if not wanted.keys:
         _warn_of_keys(connection, title, {n: types[n] for n in names}, rows)
-    held = Held(called, frame, label, digests, torch.arange(rows), limit_of_numbers())
+    digests = [_apart(place, part) for place, part in enumerate(found) if part is not None]
+    every = torch.cat(digests, dim=1) if digests else None
+    held = Held(called, frame, label, every, torch.arange(rows), limit_of_numbers())
     return held, {
         "name": title,
         "rows": rows,
@@ -166,7 +174,7 @@ def _taken(connection: Any, called: str, title: str, wanted: Wanted, reading: Re
         "label": wanted.label,
         "classes": None if label is None else label.classes,
         "parts": len(wanted.keys),
-        "alternatives": 1,
+        "alternatives": [len(key) for key in wanted.alternatives],
     }
 
 
@@ -277,6 +285,12 @@ def _digests(connection: Any, columns: Sequence[tuple[str, str]], problems: list
         random = np.frombuffer(os.urandom(8 * DIGEST_WORDS * int(keyless.sum())), dtype=np.int64)
         digests[keyless] = random.reshape(-1, DIGEST_WORDS)
     return torch.from_numpy(digests)
+
+
+def _apart(place: int, digests: Tensor) -> Tensor:
+    """Digests that those of another alternative never equal, even of the same text."""
+    digests[:, 0] ^= place
+    return digests
 
 
 def _warn_of_keys(connection: Any, title: str, types: Mapping[str, str], rows: int) -> None:

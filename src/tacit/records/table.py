@@ -104,8 +104,8 @@ class Records:
         """How many classes the label has; None for a label of numbers, and without one."""
         self.parts: int = public["parts"]
         """Of how many columns its key is made."""
-        self.alternatives: int = public["alternatives"]
-        """How many keys are tried, one after the other; see `tacit.either`."""
+        self.alternatives: tuple[int, ...] = tuple(public["alternatives"])
+        """Of how many columns each key is made that is tried, one after the other; see `tacit.either`."""
         self.held = held
         """What its owner has of it; None at every other role."""
         self.preparation: Preparation | None = None
