@@ -252,6 +252,7 @@ def benchmarks() -> str:
         "wan-table": "Over an emulated wide-area link",
         "growth-table": "How cost grows",
         "small-table": "One small operator",
+        "trees-table": "Boosted trees",
     }
     parts = []
     for name, title in titles.items():

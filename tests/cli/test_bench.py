@@ -123,6 +123,17 @@ def test_one_small_operator_is_measured_beside_its_floor(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_growth_of_trees_is_measured(tmp_path: Path) -> None:
+    printed = bench(tmp_path, "--trees", seconds=500)
+
+    rows = rows_of(tmp_path / "trees.jsonl")
+    assert [row["study"] for row in rows[:4]] == ["rows", "columns", "depth", "bins"]
+    assert all(row["rounds"] > 0 and row["online_bytes"] > 0 for row in rows)
+    assert "| two parties alone |" in printed
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_every_task_and_every_growth_study_runs(tmp_path: Path) -> None:
     bench(tmp_path, seconds=1700)

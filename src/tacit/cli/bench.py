@@ -26,6 +26,7 @@ __all__ = ["bench"]
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of each process.")
 @click.option("--wan", metavar="LINK", help="Emulate a wide-area link, say 40ms,350mbit (round trip, each direction).")
 @click.option("--growth", is_flag=True, help="How cost grows: with batch, width, depth and parties, a figure each.")
+@click.option("--trees", is_flag=True, help="How a boosted tree grows: with rows, columns, depth and bins.")
 @click.option("--small", is_flag=True, help="What one small operator costs, beside the floor of its rounds.")
 @click.option("--tiny", is_flag=True, help="Tiny sizes, for trying the benchmark out.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where results go.  [default: benchmarks/results]")
@@ -40,6 +41,7 @@ def bench(
     threads: int,
     wan: str | None,
     growth: bool,
+    trees: bool,
     small: bool,
     tiny: bool,
     folder: Path | None,
@@ -48,7 +50,7 @@ def bench(
 
     Writes rows.jsonl, table.md and plot.svg. With `--peers` other frameworks do the same tasks in turn. With `--wan`
     the files are wan.jsonl, wan-table.md and wan-plot.svg; with `--growth`, growth.jsonl and four plots; with
-    `--small`, small.jsonl and small-table.md.
+    `--small`, small.jsonl and small-table.md; with `--trees`, trees.jsonl and trees-table.md.
     """
     if context.invoked_subcommand is not None:
         return
@@ -61,10 +63,10 @@ def bench(
     sys.path.insert(0, str(scripts))
     os.environ["TACIT_BENCH_TINY"] = "1" if tiny else "0"
     target = folder or scripts / "results"
-    for study, chosen in (("growth", growth), ("small", small)):
+    for study, chosen in (("growth", growth), ("trees", trees), ("small", small)):
         if chosen:
             click.echo(importlib.import_module(study).run(folder=target, threads=threads, tiny=tiny))
-    if growth or small:
+    if growth or small or trees:
         return
     side_by_side = importlib.import_module("side_by_side")
     try:
