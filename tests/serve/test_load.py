@@ -57,6 +57,16 @@ def test_the_command_shows_a_table(deploy: Deploy, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_command_measures_one_server() -> None:
+    shown = CliRunner().invoke(cli, ["bench", "serve", "--one-server", "--clients", "1,2", "--requests", "2"])
+
+    assert shown.exit_code == 0, shown.output
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.output.splitlines() if "│" in line]
+    assert [row[:2] for row in rows] == [["1", "2"], ["2", "4"]]
+    assert all(float(row[-2]) > 0 and float(row[-1]) > 0 for row in rows)
+
+
+@pytest.mark.slow
 def test_the_command_starts_a_service_of_its_own() -> None:
     shown = CliRunner().invoke(cli, ["bench", "serve", "--clients", "1,3", "--requests", "3", "--batch", "2"])
 

@@ -37,9 +37,10 @@ ENDING_SECONDS = 10.0
 @click.option("--wait", type=click.FloatRange(0, 10_000), default=2.0, show_default=True, help="ms to fill a batch.")
 @click.option("--places", type=click.IntRange(min=1), default=64, show_default=True, help="Requests that may wait.")
 @click.option("--without-producer", is_flag=True, help="Two servers alone, by the two-party protocol.")
+@click.option("--one-server", is_flag=True, help="One server, which computes with each client.")
 def bench_serve(
     model: Path | None, config: Path | None, clients: str, requests: int, batch: int, wait: float, places: int,
-    without_producer: bool,
+    without_producer: bool, one_server: bool,
 ) -> None:  # fmt: skip
     """Measure latency and throughput of a prediction service, with several clients at once.
 
@@ -55,6 +56,12 @@ def bench_serve(
     if config is not None:
         _show([measure(config, count, requests) for count in counts])
         return
+    if one_server:
+        with _service(
+            model or find("benchmarks") / "served_alone.py", ["--batch", str(batch)], {}, ("server",)
+        ) as alone:
+            _show([measure(alone, count, requests) for count in counts])
+        return
     options = ["--batch", str(batch), "--wait", str(wait), "--places", str(places)]
     settings = {"protocol": ALONE} if without_producer else {}
     with _service(model or find("benchmarks") / "served.py", options, settings) as deployed:
@@ -62,16 +69,21 @@ def bench_serve(
 
 
 @contextmanager
-def _service(model: Path, options: Sequence[str], settings: Mapping[str, object]) -> Iterator[Config]:
+def _service(
+    model: Path,
+    options: Sequence[str],
+    settings: Mapping[str, object],
+    servers: Sequence[str] = ("server0", "server1"),
+) -> Iterator[Config]:
     """All roles of a service on this machine, until the block ends."""
     with tempfile.TemporaryDirectory(prefix="tacit-") as folder:
-        path = write_trial(folder, settings=settings)
+        path = write_trial(folder, servers, settings)
         config = Config.load(path)
         command = [sys.executable, "-m", "tacit", "serve", str(model), "--config", str(path), *options, "--as"]
         environment = {"OMP_NUM_THREADS": "1", **os.environ}
         roles = [
             subprocess.Popen([*command, role], stdout=subprocess.PIPE, text=True, env=environment)  # noqa: S603
-            for role in config.roles
+            for role in config.settled
         ]
         try:
             for role in roles:
@@ -94,10 +106,13 @@ def _end(roles: Sequence[subprocess.Popen[str]]) -> None:
 
 
 def _show(loads: Sequence[Load]) -> None:
-    table = Table("clients", "requests", "answers a second", *(f"p{p} ms" for p in PERCENTILES), "refused")
+    alone = any(load.kilobytes for load in loads)
+    first = ("first ms", "kB each") if alone else ()
+    table = Table("clients", "requests", "answers a second", *(f"p{p} ms" for p in PERCENTILES), "refused", *first)
     for load in loads:
         percentiles = [f"{1000 * load.latency(p):.1f}" for p in PERCENTILES]
         answered = str(len(load.latencies))
-        table.add_row(str(load.clients), answered, f"{load.throughput:.1f}", *percentiles, str(load.refused))
+        more = (f"{1000 * load.first:.0f}", f"{load.kilobytes:.0f}") if alone else ()
+        table.add_row(str(load.clients), answered, f"{load.throughput:.1f}", *percentiles, str(load.refused), *more)
     Console().print(table)
     click.echo(f"Clients run on this machine, which has {os.cpu_count()} cores for everything.")

@@ -33,6 +33,10 @@ class Load:
     """Requests that were refused because all places were taken, and asked again."""
     seconds: float
     """From the first question to the last answer."""
+    first: float = 0.0
+    """Seconds until the first answer of a client, in the mean: it connects, and gets the weights if it computes."""
+    kilobytes: float = 0.0
+    """Sent and received by clients for a request, where they compute with one server."""
 
     @property
     def throughput(self) -> float:
@@ -53,21 +57,28 @@ def measure(source: str | Path | Config | Deployment, clients: int, requests: in
     deployment = Deployment.load(source)
     latencies: list[float] = []
     refused: list[int] = []
+    firsts: list[float] = []
+    sizes: list[int] = []
     errors: list[BaseException] = []
     begin = threading.Barrier(clients + 1)
 
     def ask() -> None:
         try:
             with Client(deployment) as client:
+                start = time.perf_counter()
                 plan = client.plan
                 inputs = torch.randn(plan.shape).to(plan.torch_dtype)
-                for _ in range(warm):
+                _ask(client, inputs)
+                firsts.append(time.perf_counter() - start)
+                for _ in range(warm - 1):
                     _ask(client, inputs)
+                before = client.wire_bytes or 0
                 begin.wait()
                 for _ in range(requests):
                     seconds, times = _ask(client, inputs)
                     latencies.append(seconds)
                     refused.append(times)
+                sizes.append((client.wire_bytes or 0) - before)
         except BaseException as error:
             errors.append(error)
             begin.abort()
@@ -84,7 +95,8 @@ def measure(source: str | Path | Config | Deployment, clients: int, requests: in
     for error in errors:
         if not isinstance(error, threading.BrokenBarrierError):
             raise error
-    return Load(clients, latencies, sum(refused), seconds)
+    kilobytes = sum(sizes) / 1000 / max(1, clients * requests)
+    return Load(clients, latencies, sum(refused), seconds, sum(firsts) / max(1, len(firsts)), kilobytes)
 
 
 def _ask(client: Client, inputs: torch.Tensor) -> tuple[float, int]:
