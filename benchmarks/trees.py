@@ -23,6 +23,8 @@ STUDIES: dict[str, tuple[int, ...]] = {
 BASE = {"rows": 10_000, "columns": 32, "depth": 4, "bins": 16}
 TINY = {"rows": 200, "columns": 4, "depth": 2, "bins": 4}
 WIDE = "40ms,350mbit"
+CALM = 0.5
+"""CPUs that others may use before seconds mean little."""
 
 
 def launches(tiny: bool) -> list[tuple[list[str], list[dict[str, Any]]]]:
@@ -65,10 +67,13 @@ def describe(rows: list[dict[str, Any]], busy: float, tiny: bool) -> str:
     """Say what was measured, and how calm the machine was."""
     base = ", ".join(f"{value:,} {name}" for name, value in (TINY if tiny else BASE).items())
     others = max([busy, *(row["foreign_cpus"] for row in rows)])
+    said = f"Others used {others:.2f} CPUs at most"
+    if others > CALM:
+        said += ", so the seconds say little; rounds and bytes are those of any machine"
     return (
         "A tree of logistic boosting after the first: two owners with half of the columns each, three processes with "
         f"TLS 1.3 on one machine of {os.cpu_count()} cores. One thing changes at a time; the rest is {base}. CPU is "
-        f"that of a party. The first tree sends the owners' masked bins once. Others used {others:.2f} CPUs at most."
+        f"that of a party. The first tree sends the owners' masked bins once. {said}."
     )
 
 
