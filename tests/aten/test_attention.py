@@ -115,7 +115,7 @@ def test_the_weights_are_computed_once(session, random):
     out.sum().backward()
 
     backward = session.meter.cost - start - forward
-    assert backward.rounds < forward.rounds / 2  # products and truncations only, no softmax
+    assert backward.rounds <= 5 < forward.rounds  # products and truncations only, no softmax
 
 
 def test_the_second_result_is_there_for_those_who_ask(session, random):

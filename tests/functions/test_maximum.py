@@ -96,3 +96,25 @@ def test_no_plan_needs_more_rounds_than_pairs_of_neighbours(players: int, rows: 
         assert max(sizes) <= maximum.LARGEST
     assert left == 1
     assert sum(4 if max(sizes) == 2 else 5 for sizes in plan) <= 4 * (players - 1).bit_length()
+
+
+@pytest.mark.parametrize("rows", [50, MANY])
+@pytest.mark.parametrize("count", [1, 2, 5, 11, 23])
+def test_what_is_near_is_so_to_a_gap_on_each_level(
+    count: int, rows: int, session_of_all: Session, random: torch.Generator
+) -> None:
+    ring = torch.randint(-(2**22), 2**22, (count, rows), generator=random)
+    ring[:, :9] = torch.randint(0, 2, (count, 9), generator=random) << 61
+    ring[0, 9:20], ring[-1, 9:20] = 2**20, 0
+    x = tacit.share(ring, owner="alice").share
+    assert isinstance(x, Number)
+
+    found = Maximum(x, gap=2.0**20)
+    near = revealed(found.near).bool()
+
+    below = ring.amax(0) - ring
+    levels = maximum.levels(count, rows, PRICES)
+    assert bool((below[near] <= levels * 2**20).all())
+    assert bool((below[~near] > 2**20).all())
+    assert bool(near[below == 0].all())
+    assert torch.equal(revealed(found.values), ring.amax(0))

@@ -259,6 +259,23 @@ def test_softmax_keeps_its_promise(count, random):
     assert "(n + 2) 2^-f" in Softmax.value.__doc__
 
 
+@pytest.mark.parametrize(("count", "rounds"), [(2, 8), (10, 9), (33, 14), (128, 18)])
+def test_softmax_of_few_rows_drops_only_what_is_nothing(count, rounds, random):
+    x = torch.randn(16, count, generator=random, dtype=torch.float64) * 3
+    x[0], x[1], x[2, 0], x[3], x[4, -1] = 0, x[1] * 1000, 10_000, x[3] / 1000, -1e8
+    x[5:10] = torch.rand(5, count, generator=random, dtype=torch.float64) * 90
+    x[10:14] = -torch.linspace(0, 50, count, dtype=torch.float64)[torch.randperm(count, generator=random)]
+    x = (x * 2**16).round() / 2**16
+
+    with tacit.session(seed=1) as session:
+        value = Softmax.of(tacit.share(x).share, 1).value()
+        cost = session.meter.cost.rounds
+        got = _reveal_all_bits(SecretTensor(value, torch.float64))
+
+    assert (got - x.softmax(1)).abs().max() <= (count + 2) * 2**-16
+    assert cost == rounds
+
+
 @pytest.mark.parametrize("count", [1, 10, 100, 257])
 def test_sums_by_softmax_are_divided_once(count, random):
     x = torch.randn(60, count, generator=random, dtype=torch.float64) * 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from itertools import groupby
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from tacit.protocols.number import Number
 from tacit.protocols.protocol import Prices
 from tacit.protocols.values import Bits
 
-__all__ = ["Maximum", "Plan", "even_plan"]
+__all__ = ["ROUND", "Maximum", "Plan", "even_plan", "extra_of_near", "levels"]
 
 ROUND = 200_000
 """Bytes that a round is worth. More: larger groups, fewer rounds, more bytes. Measured with maxima of ten: with a round
@@ -38,6 +38,8 @@ class Level(NamedTuple):
     """Of the players in groups; those after them meet nobody and go on."""
     advance: Callable[[], Number]
     """The values of those who go on: one more round."""
+    near: Bits | None
+    """Of the same players, whether nobody of its group is ahead by more than the gap, if one was asked for."""
 
     @property
     def following(self) -> Tensor:
@@ -60,15 +62,15 @@ class Maximum:
     Reveals: nothing.
     """
 
-    def __init__(self, x: Number, *, largest: bool = True, plan: Plan | None = None) -> None:
-        """`plan` has the sizes of the groups of each level, for a caller who knows better ones."""
+    def __init__(self, x: Number, *, largest: bool = True, plan: Plan | None = None, gap: float | None = None) -> None:
+        """`plan` has the sizes of the groups of each level, for a caller who knows better ones; `gap` see `near`."""
         self._like = x
         self._largest = largest
         x = x if largest else -x
         self._levels: list[Level] = []
         for sizes in plan or _plan(x.shape[0], x.shape[1:].numel(), x.protocol.prices):
             x = self._levels[-1].advance() if self._levels else x
-            self._levels.append(_matches(x, sizes) if _alone(x, sizes) else _groups(x, sizes))
+            self._levels.append(_matches(x, sizes, gap) if _alone(x, sizes) else _groups(x, sizes, gap))
         self._first = x
 
     @cached_property
@@ -86,13 +88,31 @@ class Maximum:
         """
         if not self._levels:
             return self._like.protocol.public_bits(torch.ones(self._like.shape, dtype=torch.uint8))
+        return self._like.protocol.all_of(self._through([level.won for level in self._levels]))
+
+    @cached_property
+    def near(self) -> Bits:
+        """[on no level whoever an element, or its winner, met was ahead by more than `gap`], of the shape of x.
+
+        So what is near is below the largest by at most the gap of each level, and what is not by more than one gap.
+        Cost: none after `values` of a single level; of several, the round of these bits is that of `values`, before it.
+        """
+        if not self._levels:
+            return self._like.protocol.public_bits(torch.ones(self._like.shape, dtype=torch.uint8))
+        found = self._through([level.near for level in self._levels if level.near is not None])
+        if len(found) > 1:
+            self._like.protocol.together(self._levels[-1].won, *found)
+        return self._like.protocol.all_of(found)
+
+    def _through(self, bits: Sequence[Bits]) -> list[Bits]:
+        """For each level, the bit of every element of x, or of whoever has won over it there; set for who rested."""
         places = torch.arange(self._like.shape[0])
-        won = []
-        for level in self._levels:
+        found = []
+        for level, bit in zip(self._levels, bits, strict=True):
             resting = places >= sum(level.sizes)
-            won.append(_picked(level.won, torch.where(resting, sum(level.sizes), places), resting))
+            found.append(_picked(bit, torch.where(resting, sum(level.sizes), places), resting))
             places = level.following[places]
-        return self._like.protocol.all_of(won)
+        return found
 
     @cached_property
     def indices(self) -> Number:
@@ -108,54 +128,75 @@ def _alone(x: Number, sizes: Sizes) -> bool:
     return max(sizes) == 2 and x.frac_bits <= x.protocol.frac_bits
 
 
-def _matches(x: Number, sizes: Sizes) -> Level:
+def _matches(x: Number, sizes: Sizes, gap: float | None) -> Level:
     """Neighbours, with d = right - left: left + [d > 0] d goes on."""
     half = len(sizes)
     left, right, rest = (
         x.move(_slice(*s), view=False) for s in ((0, 2 * half, 2), (1, 2 * half, 2), (2 * half, None, 1))
     )
     d = right - left
-    right_wins = d.protocol.less(d, [1])[0].invert()
+    right_wins, close = _compared(d, gap)
     players = torch.arange(2 * half)
+    first = players % 2 == 0
 
     def advance() -> Number:
         (step,) = d.protocol.select([(right_wins, d)])
         return (left + step).joined(rest)
 
-    return Level(x.shape[0], sizes, _picked(right_wins, players // 2, players % 2 == 0), advance)
+    near = None if close is None else _picked(close, players // 2 + half * first, ~first)
+    return Level(x.shape[0], sizes, _picked(right_wins, players // 2, first), advance, near)
 
 
-def _groups(x: Number, sizes: Sizes) -> Level:
+def _groups(x: Number, sizes: Sizes, gap: float | None) -> Level:
     """All pairs of a group, by one opening of its elements: E_j - E_i is x_j - x_i under the mask a_j - a_i."""
     active = sum(sizes)
     settled = x.settle()
     x.protocol.together(x)  # an untruncated product was opened to truncate it
     pairs, winners = _pairs(sizes)
-    ahead = _differences(x, *pairs)  # [the later one is larger]
-    won = None
-    for opponents, earlier in winners:
-        bits = [_picked(ahead, k, first) for k, first in zip(opponents, earlier, strict=True)]
-        group = x.protocol.all_of(bits)
-        won = group if won is None else won.joined(group)
-    assert won is not None
+    ahead, close = _compared(_differences(x, *pairs), gap)  # [the later one is larger]
+    met = len(pairs[0])
+    ranks = [[_picked(ahead, k, f) for k, f in zip(*of, strict=True)] for of in winners]
+    nears = []
+    if close is not None:
+        nears = [[_picked(close, k + met * f, ~f) for k, f in zip(*of, strict=True)] for of in winners]
+    every = [bits for bits in (*ranks, *nears) if len(bits) > 1]
+    x.protocol.together(*(b for bits in every for b in bits))
+    won, near = _of_all(ranks), _of_all(nears) if nears else None
 
     def advance() -> Number:
         playing, rest = (settled.move(_slice(*s), view=False) for s in ((0, active, 1), (active, None, 1)))
         (chosen,) = x.protocol.select([(won, playing)])
         return chosen.linear(lambda t: torch.stack([g.sum(0) for g in t.split(sizes)])).joined(rest)
 
-    return Level(x.shape[0], sizes, won, advance)
+    return Level(x.shape[0], sizes, won, advance, near)
 
 
-def _differences(x: Number, first: Tensor, second: Tensor) -> Bits:
-    """[x_j > x_i] for pairs of elements i < j."""
+def _of_all(groups: Sequence[Sequence[Bits]]) -> Bits:
+    """The conjunctions over the opponents of each player, of groups of one size after those of another."""
+    first, *rest = (bits[0].protocol.all_of(bits) for bits in groups)
+    for group in rest:
+        first = first.joined(group)
+    return first
+
+
+def _compared(d: Number, gap: float | None) -> tuple[Bits, Bits | None]:
+    """[d > 0]; and [d < -gap], one after the other with [d <= gap], if there is a gap."""
+    if gap is None:
+        return d.protocol.less(d, [1])[0].invert(), None
+    edge = round(gap * 2.0**d.frac_bits)
+    below, far_below, not_above = d.protocol.less(d, [1, -edge, edge + 1])
+    return below.invert(), far_below.joined(not_above)
+
+
+def _differences(x: Number, first: Tensor, second: Tensor) -> Number:
+    """x_j - x_i for pairs of elements i < j."""
 
     def op(t: Tensor) -> Tensor:
         return t[second.to(t.device)] - t[first.to(t.device)]
 
     d = _taken(x, second).added(-_taken(x, first))
     d.descend(x, lambda known: known.map(op))
-    return x.protocol.less(d, [1])[0].invert()
+    return d
 
 
 def _pairs(sizes: Sizes) -> tuple[tuple[Tensor, Tensor], list[tuple[Tensor, Tensor]]]:
@@ -195,6 +236,22 @@ def _taken(x: Number, places: Tensor) -> Number:
 
 def _slice(start: int, stop: int | None, step: int) -> Callable[[Tensor], Tensor]:
     return lambda t: t[start:stop:step]
+
+
+def extra_of_near(players: int, rows: int, prices: Prices) -> int:
+    """The bytes that `near` takes more than comparing each element once.
+
+    A pair is compared with two more thresholds, at a part of the price of its first one.
+    """
+    plan = _plan(players, rows, prices)
+    pairs = sum(s * (s - 1) // 2 for sizes in plan for s in sizes)
+    tables = sum(s * _table(s - 1) for sizes in plan for s in sizes) // 8
+    return rows * (2 * prices.again * pairs + tables - prices.compared * players)
+
+
+def levels(players: int, rows: int, prices: Prices) -> int:
+    """How many levels the cheapest plan has."""
+    return len(_plan(players, rows, prices))
 
 
 @cache

@@ -8,15 +8,19 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from tacit.functions.exponential import exp_nonpositive
+from tacit.functions.exponential import exp_down, exp_nonpositive
 from tacit.functions.inverses import INVERSES
 from tacit.functions.logarithm import log
-from tacit.functions.maximum import Maximum
+from tacit.functions.maximum import ROUND, Maximum, extra_of_near, levels
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.step import Steps
 from tacit.protocols.number import Number
 
 __all__ = ["Softmax"]
+
+REACH, DEEPEST = 40.0, 3
+"""How far below the largest an exponential is looked up, in e-folds, and the levels of a maximum that share this. More
+levels: each drops smaller differences, for three those of 13.3, whose exponential is 1.6e-6."""
 
 FEW = 16
 """Sums of more columns than any series is for are scaled below this, in four rounds, by powers of it."""
@@ -33,9 +37,15 @@ class Softmax:
 
     @classmethod
     def of(cls, x: Number, dim: int) -> Softmax:
-        """Find the maximum (4 rounds for each of log2 n levels), subtract it, and exponentiate (4 rounds)."""
-        count = x.shape[dim]
-        largest = Maximum(x.move(lambda t: t.movedim(dim, 0), view=False)).values
+        """Find the maximum, subtract it, and exponentiate: 4 rounds, 2 if few bytes tell what counts as zero."""
+        count, protocol = x.shape[dim], x.protocol
+        rows = x.numel // max(count, 1)
+        deep = levels(count, rows, protocol.prices)
+        extra = extra_of_near(count, rows, protocol.prices)
+        gap = REACH / deep if 0 < deep <= DEEPEST and extra <= 2 * ROUND else None
+        found = Maximum(x.move(lambda t: t.movedim(dim, 0), view=False), gap=gap)
+        near = None if gap is None else found.near.move(lambda t: t.movedim(0, dim), view=False)
+        largest = found.values
 
         def spread(t: Tensor) -> Tensor:
             t = t.unsqueeze(dim)
@@ -43,10 +53,11 @@ class Softmax:
 
         level = x.settle(largest.frac_bits) if x.frac_bits > largest.frac_bits else x
         difference = level - largest.move(spread, view=False)
-        return cls(difference, exp_nonpositive(difference), dim)
-
-    def _total(self) -> Number:
-        return self.power.sum([self.dim], keepdim=True)
+        if near is None:
+            return cls(difference, exp_nonpositive(difference), dim)
+        protocol.together(difference, near)
+        (power,) = protocol.select([(near, exp_down(difference))])
+        return cls(difference, power, dim)
 
     def value(self) -> Number:
         """Return e / S with e = exp(x - max x) and S = Σ e in [1, n], by a series for 1/S.
@@ -69,6 +80,9 @@ class Softmax:
         total = protocol.bilinear(power, v.settle(), op)
         protocol.together(total, y)
         return protocol.multiply(total.settle(), y.settle(WORKING_BITS))
+
+    def _total(self) -> Number:
+        return self.power.sum([self.dim], keepdim=True)
 
     def _factors(self, *beside: Number) -> tuple[Number, Number]:
         """e, or that scaled like S, which are masked, others beside them, and 1/S, which is not. Found once."""

@@ -41,6 +41,8 @@ class Prices(NamedTuple):
 
     compared: int
     """Bytes of one comparison of what is prepared, of all roles together, with two parties."""
+    again: int
+    """Bytes of comparing the same with another threshold, likewise."""
     chosen: int
     """Bytes of a number chosen by a bit, likewise."""
     few: int
