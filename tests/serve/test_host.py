@@ -21,6 +21,7 @@ import tacit
 from tacit.errors import ConfigError, Overloaded
 from tacit.outside.deployment import Deployment
 from tacit.predictions.host import Host
+from tacit.serve import Doors
 from tacit.session.config import Config
 from tacit.session.evidence import read_account
 from tacit.session.trial import write_trial
@@ -256,6 +257,8 @@ def test_what_a_host_cannot_do_is_said(tmp_path: Path) -> None:
     one = Config.load(write_trial(tmp_path / "one", ["server"]))
     double = torch.nn.Identity()
 
+    with pytest.raises(ConfigError, match="one alone would see them"), Doors(one, "server"):
+        pass
     with pytest.raises(ConfigError, match="a config of one role"):
         Host(double, two, (2,))
     with pytest.raises(ConfigError, match="at least one client"):

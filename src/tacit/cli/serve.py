@@ -15,7 +15,7 @@ import torch
 
 import tacit
 from tacit.datasets.store import Limits
-from tacit.errors import ConfigError
+from tacit.errors import ConfigError, TacitError
 from tacit.outside.plan import KeyPlan
 from tacit.predictions.host import Host
 from tacit.predictions.service import MOST_ROWS
@@ -95,7 +95,13 @@ def serve_alone(path: Path, config: Config, batch: int, places: int) -> None:
     load, tables, shape, dtype = _read_model(path)
     if tables is not None or shape is None:
         raise ConfigError(f"{path} has tables() of several owners: with one server it has INPUT, which clients give")
-    host = Host(load(), config, shape, dtype=dtype, batch=batch, places=places, log=click.echo)
+    try:
+        model = load()
+    except TacitError as error:
+        raise ConfigError(
+            f"{path}: with one server load() returns a plain model, without tacit.share or tacit.load ({error})"
+        ) from None
+    host = Host(model, config, shape, dtype=dtype, batch=batch, places=places, log=click.echo)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: host.stop())
     host.run(lambda: click.echo(_invitation(config, host)))

@@ -68,6 +68,8 @@ class Door:
     def __init__(self, config: Config, role: str, handlers: Sequence[Handler]) -> None:
         if role not in config.parties:
             raise ConfigError(f"clients come to the computing parties, {', '.join(config.parties)}, not to {role}")
+        if config.awaits_clients:
+            raise ConfigError("data of clients are taken in by two servers or more: one alone would see them")
         if not config.of(Serving).clients:
             raise ConfigError('the config names no addresses for clients: set "clients" under "tacit"')
         self.role, self.handlers = role, handlers
