@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from tacit.errors import DataError
 from tacit.protocols.binned import Binned
+from tacit.protocols.in_step import in_step
 from tacit.protocols.number import Number
 from tacit.protocols.scale import FINEST_PRODUCT, PARAMETER_BITS, SLACK_BITS
 from tacit.protocols.series import Harmonics, Polynomial
@@ -21,6 +22,14 @@ from tacit.session.roles import Scheme
 from tacit.session.session import Session
 
 __all__ = ["DeclaredCost", "Prices", "Protocol"]
+
+
+INTERACTIVE = {
+    *("share", "share_bits", "reveal", "refresh", "together", "multiply", "bilinear", "scale", "settle", "settle_all"),
+    *("harmonics", "polynomials", "powers_of_two", "less", "select", "conjunction", "all_of", "to_arithmetic"),
+    *("parity_of_product", "shuffled", "arranged"),
+}
+"""The primitives in which parties draw from key streams that they share, or send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,11 @@ class Protocol(ABC):
     costs: ClassVar[Mapping[str, DeclaredCost]]
     """The cost of each primitive when nothing about its operands is known yet."""
     prices: ClassVar[Prices]
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        for name in INTERACTIVE & cls.__dict__.keys():
+            setattr(cls, name, in_step(cls.__dict__[name]))
 
     def __init__(self, session: Session) -> None:
         self.session = session

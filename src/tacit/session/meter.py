@@ -102,6 +102,11 @@ class Meter:
         self._helped[helper] += count
 
     @property
+    def rounds(self) -> int:
+        """Those until now."""
+        return self._rounds
+
+    @property
     def cost(self) -> Cost:
         """The total since the session began."""
         seconds = time.perf_counter() - self._start

@@ -73,6 +73,8 @@ class Session:
         self.guard: Guard | None = None
         self.closed = False
         self.left_behind = False
+        self._out_of_step = False
+        self._requests = 0
         self._streams: dict[tuple[str, str, str], Stream] = {}
         changes.begin()
 
@@ -91,6 +93,7 @@ class Session:
 
         Both ends draw from streams of their own with one key, so they must draw the same amounts in the same order.
         """
+        self._requests += 1
         stream = self._streams.get((here, peer, purpose))
         if stream is None:
             stream = Stream(derive_key(self.transport.pair_key(here, peer), purpose))
@@ -207,6 +210,11 @@ class Session:
     def check_open(self) -> None:
         """Raise if the session has ended: a secret does not outlive the session that shared it."""
         if not self.closed:
+            if self._out_of_step:
+                raise TacitError(
+                    "an operation on secrets broke off in the middle, by an error or Ctrl-C, so what its parties have "
+                    "may not fit together any more: begin a new session"
+                )
             return
         if self.left_behind:
             raise TacitError(
@@ -214,6 +222,15 @@ class Session:
                 "DataLoader(…, num_workers=0), and let no other process that this program forks touch a secret"
             )
         raise TacitError("this session has ended: use its secrets inside of `with tacit.session():`")
+
+    @property
+    def steps(self) -> int:
+        """Grows with whatever both ends of a link have to do alike: requests to key streams, and rounds."""
+        return self._requests + self.meter.rounds
+
+    def fall_out_of_step(self) -> None:
+        """Say that something broke off in the middle of such steps: what comes after would not fit together."""
+        self._out_of_step = True
 
     def leave_behind(self) -> None:
         """In a process that was forked from this session's: a stream of keys is never used twice, so it has none."""

@@ -211,6 +211,7 @@ class Additive(Protocol):
 
     @override
     def harmonics(self, x: Number, series: Harmonics) -> Number:
+        series.period_bits(min(x.frac_bits, x.settled_bits))  # refused before anything is opened
         mask, frac_bits = self._opened_form(x, series.period)
         parts = harmonics.waves(self._source, mask, frac_bits, series, self._indices)
         out = self._arithmetic(parts, x.shape, Scale(series.frac_bits))
@@ -219,11 +220,10 @@ class Additive(Protocol):
     @override
     def polynomials(self, x: Number, polynomials: Sequence[Polynomial]) -> list[Number]:
         window, degree = common_window(polynomials), max(len(p.coefficients) - 1 for p in polynomials)
+        scales = [Scale(p.frac_bits) for p in polynomials]
         known = self._powers(x, window, max(degree, 1))
-        out = []
-        for p in polynomials:
-            out.append(self._arithmetic(powers.evaluated(known, p, self._indices), x.shape, Scale(p.frac_bits)))
-        return out
+        rows = [powers.evaluated(known, p, self._indices) for p in polynomials]
+        return [self._arithmetic(parts, x.shape, scale) for parts, scale in zip(rows, scales, strict=True)]
 
     def _powers(self, x: Number, window: int, degree: int) -> powers.Powers:
         found = POWERS.of(x, window)

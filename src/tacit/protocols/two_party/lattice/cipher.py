@@ -62,16 +62,17 @@ class Ciphers:
         kernels.require()
         hop, arrivals = Hop(self._session), {}
         size = SEED_BYTES + 6 * _MOST_PRIMES * DEGREE
-        self._parties = {index: _Party() for index in self._session.party_indices}
+        parties = {index: _Party() for index in self._session.party_indices}
         for source in (0, 1):
-            key = self._parties.get(source)
-            data = None if key is None else self._sealed(source, _MOST_PRIMES, None, 0, 1)
+            key = parties.get(source)
+            data = None if key is None else _sealed(key, _MOST_PRIMES, None, 0, 1)
             arrivals[1 - source] = hop.move(source, size, data)
         hop.done(ahead=True)
-        for index, party in self._parties.items():
+        for index, party in parties.items():
             arrival = arrivals[index]
             assert arrival is not None
             party.zero = self.received(1 - index, _MOST_PRIMES, arrival)[0]
+        self._parties = parties  # now that all of them are whole
 
     def hosts(self, index: int) -> bool:
         """Whether a party is hosted here."""
@@ -85,14 +86,7 @@ class Ciphers:
 
     def encrypted(self, owner: int, parameters: Parameters, messages: Tensor, t: int = 0) -> Tensor:
         """Messages [count, N] of a party, encrypted under its secret: what is sent."""
-        return self._sealed(owner, parameters.primes, messages, t, len(messages))
-
-    def _sealed(self, owner: int, primes: int, messages: Tensor | None, t: int, count: int) -> Tensor:
-        party = self._parties[owner]
-        seed = os.urandom(SEED_BYTES)
-        uniform = _uniform(seed, primes, count)
-        packed = kernels.encrypt(party.secret[:primes], uniform, party.words(count), messages, t)
-        return torch.cat([torch.frombuffer(bytearray(seed), dtype=torch.uint8), packed.view(-1)])
+        return _sealed(self._parties[owner], parameters.primes, messages, t, len(messages))
 
     def received(self, owner: int, primes: int, data: Tensor) -> Tensor:
         """What has arrived as ciphertexts [count, 2, primes, N]; what are none is refused."""
@@ -152,6 +146,13 @@ class Ciphers:
         names = self._session.parties
         purpose = f"lattice answers to {names[owner]}"
         return self._session.stream(names[here], names[peer], purpose).ring((*shape, 2))
+
+
+def _sealed(party: _Party, primes: int, messages: Tensor | None, t: int, count: int) -> Tensor:
+    seed = os.urandom(SEED_BYTES)
+    uniform = _uniform(seed, primes, count)
+    packed = kernels.encrypt(party.secret[:primes], uniform, party.words(count), messages, t)
+    return torch.cat([torch.frombuffer(bytearray(seed), dtype=torch.uint8), packed.view(-1)])
 
 
 def _uniform(seed: bytes, primes: int, count: int) -> Tensor:

@@ -42,9 +42,9 @@ class Hop:
         if not any(self._sent.values()):
             return
         self._session.check_open()
-        if self._sends or self._receives:
-            self._session.transport.exchange(self._sends, self._receives)
         if ahead:
             self._session.meter.ahead(self._sent)
         else:
             self._session.meter.round(self._sent)
+        if self._sends or self._receives:
+            self._session.transport.exchange(self._sends, self._receives)
