@@ -22,7 +22,8 @@ from tacit.errors import DivergenceError
 from tacit.protocols.two_party.lattice import kernels
 from tacit.protocols.two_party.lattice.hops import Hop
 from tacit.protocols.two_party.lattice.parameters import DEGREE, Parameters
-from tacit.ring.prg import Stream, derive_key
+from tacit.ring.memory import space
+from tacit.ring.prg import Stream
 from tacit.session.session import Session
 
 __all__ = ["SEED_BYTES", "Ciphers"]
@@ -150,10 +151,13 @@ class Ciphers:
 
 def _sealed(party: _Party, primes: int, messages: Tensor | None, t: int, count: int) -> Tensor:
     seed = os.urandom(SEED_BYTES)
+    out = space((SEED_BYTES + count * 6 * primes * DEGREE,), torch.uint8)
+    out[:SEED_BYTES] = torch.frombuffer(bytearray(seed), dtype=torch.uint8)
     uniform = _uniform(seed, primes, count)
-    packed = kernels.encrypt(party.secret[:primes], uniform, party.words(count), messages, t)
-    return torch.cat([torch.frombuffer(bytearray(seed), dtype=torch.uint8), packed.view(-1)])
+    kernels.encrypt(party.secret[:primes], uniform, party.words(count), messages, t, out[SEED_BYTES:])
+    return out
 
 
 def _uniform(seed: bytes, primes: int, count: int) -> Tensor:
-    return Stream(derive_key(seed, "lattice ciphertexts")).bytes(kernels.stream_bytes(primes, count))
+    """What is drawn from a seed: its key stream, for a seed is used for nothing else."""
+    return Stream(seed).bytes(kernels.stream_bytes(primes, count))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tacit.net.transport import Parcel
+from tacit.ring.memory import space
 from tacit.session.session import Session
 
 __all__ = ["Hop"]
@@ -32,7 +33,7 @@ class Hop:
                 self._sends.append(Parcel(here, there, data))
         if 1 - source not in self._session.party_indices:
             return None
-        arrival = torch.empty(size, dtype=torch.uint8)
+        arrival = space((size,), torch.uint8)
         if size:
             self._receives.append(Parcel(here, there, arrival))
         return arrival

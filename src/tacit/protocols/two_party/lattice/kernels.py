@@ -77,13 +77,15 @@ def transform(primes: Sequence[int], polynomials: Tensor, *, back: bool = False)
     _native.lattice_transform(basis(tuple(primes)), memory(polynomials), back, torch.get_num_threads())
 
 
-def encrypt(secret: Tensor, uniform: Tensor, noise: Tensor, message: Tensor | None, t: int = 0) -> Tensor:
-    """First halves of encryptions of messages modulo t (2^64 if 0), or of zeros: uint8 [count, bytes].
+def encrypt(
+    secret: Tensor, uniform: Tensor, noise: Tensor, message: Tensor | None, t: int = 0, out: Tensor | None = None
+) -> Tensor:
+    """First halves of encryptions of messages modulo t (2^64 if 0), or of zeros: uint8 [count, bytes], or into `out`.
 
     `uniform` are `stream_bytes` of a seed that is public, `noise` N random words for each, of nobody else's.
     """
     primes, count = len(secret), noise.numel() // DEGREE
-    out = space((count, 6 * primes * DEGREE), torch.uint8)
+    out = space((count, 6 * primes * DEGREE), torch.uint8) if out is None else out
     places = memory(secret), memory(uniform, torch.uint8), memory(noise), NONE if message is None else memory(message)
     if not _native.lattice_encrypt(modulus(primes), *places, t, memory(out, torch.uint8), torch.get_num_threads()):
         raise RuntimeError("a key stream has no uniform residues")

@@ -20,6 +20,7 @@ from tacit.protocols.two_party.lattice.hops import Hop
 from tacit.protocols.two_party.lattice.keeper import LARGEST_BYTES, Keeper
 from tacit.protocols.two_party.lattice.packing import Plan, plan
 from tacit.protocols.two_party.lattice.parameters import DEGREE, Parameters
+from tacit.ring.memory import space
 from tacit.ring.ring import RING
 
 __all__ = ["Job", "Operand", "choose", "run"]
@@ -201,7 +202,7 @@ class Job:
         a, b, _ = plan.grid
         keep = a * b <= EXPANDED and (self._keeps or self._kept is not None or len(plan.spans(band)) > 1)
         shape = (len(band), len(span)) if plan.strided else (len(span), len(band))
-        sums = torch.zeros(*shape, 2, primes, DEGREE, dtype=torch.int64)
+        sums = space((*shape, 2, primes, DEGREE), torch.int64).zero_()
         for chunk, held in zip(plan.chunks(band), row, strict=True):
             some = held.ciphertexts(ciphers, self.owner, primes, keep=keep)
             factors = y[chunk.start : chunk.stop, :, span.start : span.stop]

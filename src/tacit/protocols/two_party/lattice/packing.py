@@ -35,7 +35,7 @@ BYTE_NS = 10.0
 ENCRYPTED, ANSWERED, TRANSFORMED, SUMMED, SUMMED_STRIDED = 1.5e5, 4e5, 5e4, 2.5e4, 8e3
 """Nanoseconds of both parties for a ciphertext, an answer, a plaintext, and a product, measured on one core."""
 
-AT_A_TIME = 256
+AT_A_TIME = 64
 """Ciphertexts and sums in memory at a time, 400 kB each. Larger: fewer passes; smaller: less memory."""
 
 WIDEST = 8
@@ -118,9 +118,10 @@ class Plan(NamedTuple):
 
     def filled(self, y: Tensor, places: Tensor) -> Tensor:
         """Some blocks [b, kw, nw, places] of one column -> plaintexts [b, N], to be transformed as a whole."""
-        out = y.new_zeros(len(y), self.nw, self.run)
-        out[..., : self.kw * self.area] = self._spread(y.transpose(1, 2), places).flatten(2)
-        return _filled(out.view(len(y), -1))
+        out = y.new_zeros(len(y), DEGREE)
+        rows = out[:, : self.nw * self.run].unflatten(1, (self.nw, self.run))
+        rows[..., : self.kw * self.area] = self._spread(y.transpose(1, 2), places).flatten(2)
+        return out
 
     def joined(self, shares: Sequence[Tensor]) -> Tensor:
         """Shares [blocks, across mw places] of each band and span, in their order -> [rows, columns, places]."""
@@ -154,7 +155,8 @@ def _firsts(columns: int, run: int, rows: int, kw: int, area: int) -> Tensor:
 
 
 def _padded(x: Tensor, rows: int, columns: int) -> Tensor:
-    return pad(x, (0, 0, 0, columns - x.shape[1], 0, rows - x.shape[0])).contiguous()
+    short = columns - x.shape[1], rows - x.shape[0]
+    return (pad(x, (0, 0, 0, short[0], 0, short[1])) if any(short) else x).contiguous()
 
 
 def _filled(blocks: Tensor) -> Tensor:

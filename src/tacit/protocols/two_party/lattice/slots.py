@@ -23,6 +23,7 @@ from tacit.protocols.two_party.lattice import kernels
 from tacit.protocols.two_party.lattice.cipher import Ciphers
 from tacit.protocols.two_party.lattice.hops import Hop
 from tacit.protocols.two_party.lattice.parameters import DEGREE, SLOTS, slot_primes
+from tacit.ring.memory import space
 from tacit.ring.ring import RING
 from tacit.session.session import Session
 
@@ -57,7 +58,7 @@ class _Part:
             assert self._arrival is not None
             some = ciphers.received(self.owner, SLOTS.primes, self._arrival)
             some = some.view(len(self.blocks), 1, self.terms, 2, SLOTS.primes, DEGREE)
-            sums = torch.zeros(len(self.blocks), 1, 2, SLOTS.primes, DEGREE, dtype=torch.int64)
+            sums = space((len(self.blocks), 1, 2, SLOTS.primes, DEGREE), torch.int64).zero_()
             for one, factors, into in zip(some, self._coefficients(own), sums, strict=True):
                 kernels.dot(one, kernels.plain(SLOTS.primes, factors), into)
             margin = SLOTS.margin(self.terms * DEGREE, self.prime.bit_length(), self.prime)
@@ -80,8 +81,9 @@ class _Part:
     def _coefficients(self, rows: Tensor) -> Tensor:
         """[terms, n] -> [blocks, terms, N], with the rows in the slots."""
         some = rows[:, self.blocks.start * DEGREE : self.blocks.stop * DEGREE]
-        some = pad(some, (0, len(self.blocks) * DEGREE - some.shape[1]))
-        values = some.view(self.terms, len(self.blocks), DEGREE).transpose(0, 1).contiguous()
+        short = len(self.blocks) * DEGREE - some.shape[1]
+        some = pad(some, (0, short)) if short else some
+        values = some.unflatten(1, (len(self.blocks), DEGREE)).transpose(0, 1).contiguous()
         return kernels.into_slots(self.prime, values)
 
 
