@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
+from tacit.functions.sigmoid import SIGMOID
 from tacit.protocols.series import Harmonics
-from tacit.protocols.two_party import comparison
+from tacit.protocols.two_party import comparison, harmonics
 from tacit.protocols.two_party.content import halves_of
+from tacit.protocols.two_party.harmonics import Precision
+from tacit.protocols.two_party.lattice.parameters import slot_primes
 
 from ..world import World
 
@@ -49,6 +54,24 @@ def test_what_one_party_does_with_its_own_costs_nothing(owner: int, world: World
     series = 0.75 + 0.5 * angle.sin() - 0.25 * (2 * angle).sin() + 0.125 * angle.cos() + (3 * angle).cos()
     for got, want in zip(values, [3 * x, x * x, 0.3 * x, x.clamp(max=0), (x < 0).double(), series], strict=True):
         assert (got - want).abs().max() < 2e-3
+
+
+def test_sums_of_a_series_are_within_the_bound_that_its_slots_are_chosen_by() -> None:
+    for rounding in (2.0**-12, 2.0**-17, 2.0**-24, 2.0**-40):
+        p, q = torch.randn(2, 5, dtype=torch.float64) * torch.tensor([3.0, 1.0, 0.3, 0.1, 0.1], dtype=torch.float64)
+        for series in (
+            Harmonics(32, tuple(p.tolist()), tuple(q.tolist()), rounding=rounding),
+            Harmonics(32, cosine=(1.0,), rounding=rounding),
+            Harmonics(32, cosine=(1.0,) * 8, rounding=rounding),
+        ):
+            precision = Precision(series)
+            r = torch.cat([torch.zeros(1).long(), torch.randint(-(2**63), 2**63 - 1, (2000,))])
+            x = torch.cat([torch.zeros(1001).long(), torch.randint(-(2**40), 2**40, (1000,))])
+            left, right = (f(16, series, precision, t) for f, t in ((harmonics.left, x - r), (harmonics.right, r)))
+            assert int((left * right).sum(0).abs().max()) <= precision.bound
+            assert math.prod(slot_primes(precision.bound)) > 4 * precision.bound
+
+    assert len(slot_primes(Precision(SIGMOID).bound)) == 1
 
 
 def test_a_value_into_which_another_owner_writes_is_nobodys_alone(world: World) -> None:

@@ -24,11 +24,12 @@ class Precision:
 
     def __init__(self, series: Harmonics) -> None:
         total = sum(math.hypot(p, q) for p, q in series.amplitudes)
-        count = 2 * max(len(series.amplitudes), 1)
-        # a left factor is off by 2^-(l + 1) beside a right one of at most hypot(p, q), a right one by 2^-(r + 1)
-        fine = math.ceil(math.log2((math.sqrt(2) * total + count) / series.rounding))
+        terms = max(len(series.amplitudes), 1)
         self._reach = max(math.ceil(math.log2(max(math.hypot(p, q) for p, q in series.amplitudes))), 0)
-        self.left = self.right = min(max(fine, 8), series.frac_bits // 2)
+        self.left, self.right = _fractions(total, terms, series.rounding, series.frac_bits)
+        off = math.sqrt(2) * (total * 2.0 ** -(self.left + 1) + terms * 2.0 ** -(self.right + 1))
+        self.bound = math.ceil((total + off) * 2.0**self.frac_bits) + 2 * terms
+        """How large a sum of rounded products may get: one of exact ones is no larger than the series."""
 
     @property
     def frac_bits(self) -> int:
@@ -44,6 +45,24 @@ class Precision:
     def right_bits(self) -> int:
         """Of a right factor of at most the largest hypot(p, q), with its sign."""
         return self.right + self._reach + 2
+
+
+def _fractions(total: float, terms: int, rounding: float, most: int) -> tuple[int, int]:
+    """The fewest fractional bits l of left factors and r of right ones by which a sum is off by `rounding` at most.
+
+    A left factor is off by 2^-(l + 1), and |p cos a - q sin a| + |p sin a + q cos a| is up to √2 hypot(p, q); a right
+    one by 2^-(r + 1), and |sin a| + |cos a| is up to √2.
+    """
+    found: tuple[int, int] | None = None
+    for left in range(8, most - 7):
+        rest = rounding - math.sqrt(2) * total * 2.0 ** -(left + 1)
+        if rest <= 0:
+            continue
+        each = math.sqrt(2) * terms + terms * 2.0**-left
+        right = max(math.ceil(math.log2(each / rest)) - 1, 8)
+        if left + right <= most and (found is None or left + right < sum(found)):
+            found = left, right
+    return found or (most // 2, most // 2)
 
 
 def _angles(x: Tensor, frac_bits: int, series: Harmonics) -> Tensor:

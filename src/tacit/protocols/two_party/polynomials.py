@@ -53,6 +53,10 @@ class Expansion:
         self._reach = max(math.ceil(math.log2(max(float(most.max()), 1))), 0)
 
     @property
+    def bound(self) -> None:
+        """What sums may be is left to how many terms there are: beyond a window, they are large."""
+
+    @property
     def frac_bits(self) -> int:
         """Of the inner product."""
         return self.left + self.right

@@ -303,7 +303,8 @@ class TwoParty(Protocol):
         terms, *shape = next(t.shape for t in (left, right) if t is not None)
         count = math.prod(shape)
         if terms * count > FEW:
-            return self._lattice.inner(left, right, shape, terms, precision.left_bits, precision.right_bits)
+            bits = precision.left_bits, precision.right_bits
+            return self._lattice.inner(left, right, shape, terms, *bits, precision.bound)
         a, v = (None if t is None else t.reshape(-1) for t in (left, right))
         cross = product.Cross(1, terms * count, a, v, precision.left_bits)
         (products,) = product.crossed(self.session, self._transfers, [cross])

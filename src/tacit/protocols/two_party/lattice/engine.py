@@ -14,7 +14,7 @@ from tacit.protocols.two_party.lattice.forms import Grouped, checked
 from tacit.protocols.two_party.lattice.hops import Hop
 from tacit.protocols.two_party.lattice.keeper import Keeper
 from tacit.protocols.two_party.lattice.matrices import Operand, choose, run
-from tacit.protocols.two_party.lattice.parameters import MATRIX, MATRIX_EXACT
+from tacit.protocols.two_party.lattice.parameters import MATRIX, MATRIX_EXACT, slot_primes
 from tacit.protocols.two_party.lattice.sliding import way
 from tacit.protocols.two_party.lattice.slots import modular, primes_for, ring_parts
 from tacit.ring.ring import RING
@@ -89,10 +89,12 @@ class Lattice:
         terms: int,
         left_bits: int,
         right_bits: int,
+        bound: int | None = None,
     ) -> list[Tensor]:
         """Shares of Σ_k left[k] right[k], for each hosted party: left [terms, *shape] of party 0, right of party 1.
 
-        Shape: any, and as many terms.   Domain: signed integers of so many bits.   Error: exact.
+        Shape: any, and as many terms.   Domain: signed integers of so many bits, of which no sum is beyond the bound.
+        Error: exact.
         Cost: 2 rounds and the one of `bit_product`; for each prime of 44 bits, 18 bytes a term and 12 an element,
         of as many elements and terms as fill ciphertexts.
         Reveals: nothing.
@@ -102,7 +104,8 @@ class Lattice:
                 raise ValueError(f"integers on the {side} have 2 to {RING.bits} bits, not {bits}")
         if terms < 1:
             raise ValueError("an inner product has one term or more")
-        primes, count = primes_for(terms, left_bits, right_bits), math.prod(shape)
+        primes = primes_for(terms, left_bits, right_bits) if bound is None else slot_primes(bound)
+        count = math.prod(shape)
         given = [left, right]
         for index in self._session.party_indices:
             one = given[index]
