@@ -27,7 +27,7 @@ __all__ = ["DeclaredCost", "Prices", "Protocol"]
 INTERACTIVE = {
     *("share", "share_bits", "reveal", "refresh", "together", "multiply", "bilinear", "scale", "settle", "settle_all"),
     *("harmonics", "polynomials", "powers_of_two", "less", "select", "conjunction", "all_of", "to_arithmetic"),
-    *("parity_of_product", "shuffled", "arranged"),
+    *("parity_of_product", "sums_below", "rows_below", "shuffled", "arranged"),
 }
 """The primitives in which parties draw from key streams that they share, or send."""
 
