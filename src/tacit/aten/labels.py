@@ -16,13 +16,14 @@ import math
 import torch
 from torch import Tensor
 
+from tacit.aten.rows import weighed_loss
 from tacit.functions.labels import by_owner, check_within, hot, inverse_count, known_within
 from tacit.protocols.number import Number
 from tacit.protocols.remembered import Remembered
 from tacit.protocols.scale import SLACK_BITS
 from tacit.ring.fixed_point import encode
 from tacit.tensor import SecretTensor
-from tacit.tensor.above_autograd import above_autograd
+from tacit.tensor.above_autograd import Unlike, above_autograd
 from tacit.tensor.operands import arithmetic, plain, secret
 
 __all__ = ["MEAN", "NONE", "mean_factor", "weights_of_labels"]
@@ -160,8 +161,11 @@ def cross_entropy(
     reduction: int = MEAN,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
-) -> Tensor | None:
+) -> Tensor | Unlike | None:
     """Secret labels with smoothing, which PyTorch would pick one by one; all else is taken apart as ever."""
+    found = weighed_loss(aten.cross_entropy_loss.default, x, target, weight, reduction, ignore_index, label_smoothing)
+    if found is not None:
+        return found
     if not isinstance(target, SecretTensor) or target.dtype.is_floating_point or not label_smoothing:
         return None
     if not 0 <= label_smoothing <= 1:

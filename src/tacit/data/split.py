@@ -12,6 +12,7 @@ from torch import Tensor
 from tacit.data.batches import common_length
 from tacit.errors import DataError
 from tacit.functions.arrangement import by_class, shuffled
+from tacit.functions.rows import row_weight, weigh
 from tacit.protocols.number import Number
 from tacit.protocols.remembered import within
 from tacit.protocols.values import Bits, Value
@@ -217,9 +218,15 @@ def _stratified(
     assert isinstance(labels, SecretTensor)
     hots = _hots(labels[order], _classes(labels, classes), name)  # type: ignore[arg-type]
     values: list[Value] = [_share(t, labels, order) for t in tensors]
-    moved = by_class(hots, values)
+    weights = {
+        k: mark for k, v in enumerate(values) if (mark := row_weight(v)) is not None
+    }  # which go with their labels
+    moved = by_class(hots, [*values, *weights.values()])
     split = [[v.move(lambda t, p=p: t[p.to(t.device)], view=False) for v in moved] for p in parts]  # type: ignore[misc]
     hidden = [shuffled(values) for values in split]
+    for part in hidden:
+        for k, moved_mark in zip(weights, part[len(tensors) :], strict=True):
+            weigh(part[k], moved_mark)  # type: ignore[arg-type]
     return [[secret(part[k], t.dtype) for part in hidden] for k, t in enumerate(tensors)]
 
 

@@ -304,7 +304,7 @@ class GradientBoostingClassifier(Boosting):
             raise ConfigError(f"reg_lambda of a classifier is at least {LEAST_LAMBDA}, not {self.reg_lambda!r}")
         parts = parts_of(X)
         label, classes = targets.labels(targets.column(y, len(parts[0])), self.n_classes)
-        weights = self._weights(label, classes, sample_weight, len(parts[0]))
+        weights = self._weights(label, classes, targets.counted(y, sample_weight), len(parts[0]))
         start = self._begin(label, classes, weights[0])
         loss: Loss = Logistic() if classes == 2 else Multinomial()
         watched = None

@@ -20,7 +20,7 @@ from tacit.ensemble.estimator import Estimator, barred_columns, check_fraction, 
 from tacit.ensemble.grow import grow
 from tacit.ensemble.splits import Scoring
 from tacit.ensemble.trees import Trees
-from tacit.errors import ConfigError
+from tacit.errors import ConfigError, DataError
 from tacit.functions.linear import times_public
 from tacit.functions.maximum import Maximum
 from tacit.protocols.number import Number
@@ -91,6 +91,8 @@ class RandomForestClassifier(Estimator):
         check_fraction("max_samples", self.max_samples)
         if self.n_classes is not None:
             check_whole("n_classes", self.n_classes, 2, 1000)
+        if targets.counted(y, None) is not None:
+            raise DataError("of these rows some are nobody's, and a forest counts all: boost trees, which take weights")
         parts = parts_of(X)
         rows = len(parts[0])
         keep = self._kept(sum(p.shape[1] for p in parts))

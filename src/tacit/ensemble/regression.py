@@ -90,7 +90,7 @@ class GradientBoostingRegressor(Boosting):
         """
         self._check()
         parts = parts_of(X)
-        weights = targets.sample_weights(sample_weight, len(parts[0]))
+        weights = targets.sample_weights(targets.counted(y, sample_weight), len(parts[0]))
         if weights[0] is not None and self.reg_lambda < LEAST_LAMBDA:
             raise ConfigError(f"reg_lambda of weighted rows is at least {LEAST_LAMBDA}, not {self.reg_lambda!r}")
         y_ = fractional(targets.column(y, len(parts[0])))

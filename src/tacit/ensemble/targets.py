@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from tacit.aten.rows import weight_of
 from tacit.errors import ConfigError, DataError
 from tacit.functions.labels import by_owner, check_within, hot
 from tacit.functions.linear import fractional
@@ -22,7 +23,7 @@ from tacit.ring.fixed_point import encode
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import arithmetic
 
-__all__ = ["MOST_WEIGHT", "class_weights", "column", "labels", "log_odds", "sample_weights", "spread"]
+__all__ = ["MOST_WEIGHT", "class_weights", "column", "counted", "labels", "log_odds", "sample_weights", "spread"]
 
 MOST_WEIGHT = 64
 """The largest weight of a row. More: larger ones; but sums have to have room for as many rows of it."""
@@ -37,6 +38,15 @@ def column(y: Tensor, rows: int, what: str = "y") -> Number:
     if isinstance(y.share, Bits):
         return y.share.arithmetic().move(lambda t: t.reshape(rows, 1), view=False)
     return arithmetic(y).move(lambda t: t.reshape(rows, 1), view=False)
+
+
+def counted(y: Tensor, sample_weight: Tensor | None) -> Tensor | None:
+    """Weights of rows: those given, and none for rows of nobody, which a join has filled up with."""
+    counts = weight_of(y)
+    if counts is None:
+        return sample_weight
+    counts = counts.reshape(-1)
+    return counts if sample_weight is None else counts * sample_weight.reshape(-1)
 
 
 def labels(y: Number, classes: int | None, what: str = "y") -> tuple[Number, int]:

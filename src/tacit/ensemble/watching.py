@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tacit.api import reveal
+from tacit.aten.rows import weight_of
 from tacit.ensemble.columns import parts_of
 from tacit.ensemble.losses import Loss
 from tacit.errors import ConfigError, DataError
@@ -53,6 +54,8 @@ def eval_parts(parts: Sequence[SecretTensor], given: EvalSet | Sequence[EvalSet]
     x, y = one
     if not isinstance(y, Tensor):
         raise DataError("the second part of eval_set is the targets, a secret tensor")
+    if weight_of(y) is not None:
+        raise DataError("of the rows of eval_set some are nobody's, and it counts all: take one whose rows all count")
     others = parts_of(x, "eval_set")
     if [p.shape[1] for p in others] != [p.shape[1] for p in parts]:
         raise DataError("eval_set has other columns than X, or other owners of them")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import tacit.aten  # noqa: F401 - registers the operators
+from tacit.aten.rows import weight_of
 from tacit.errors import DataError
 from tacit.functions.labels import by_owner, known_within
 from tacit.functions.linear import fractional
@@ -55,6 +56,9 @@ def given(name: str, y_true: Any, other: Any, what: str, sample_weight: Any, *, 
         raise DataError(f"nothing that {name} was given is secret: sklearn.metrics has it for plain values")
     if weight is not None:
         weight = _weights(weight, name)
+    counts = weight_of(true)
+    if counts is not None:  # rows of nobody
+        weight = counts if weight is None else counts * weight
     return Given(true, second, weight)
 
 

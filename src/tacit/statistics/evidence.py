@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import tacit.aten  # noqa: F401 - registers the operators
+from tacit.aten.rows import weight_of
 from tacit.errors import DataError
 from tacit.functions.linear import fractional
 from tacit.functions.logarithm import log
@@ -76,6 +77,10 @@ def weight_of_evidence(
     y = indicator(column(label, "weight_of_evidence", "label"), pos_label, "weight_of_evidence")
     if len(y) != x.shape[0]:
         raise DataError(f"weight_of_evidence needs columns of one length, and they have {x.shape[0]} and {len(y)}")
+    if weight_of(label) is not None:
+        raise DataError(
+            "of the rows of this label some are nobody's: weight_of_evidence takes one whose rows all count"
+        )
     if type(least_in_bin) is not int or least_in_bin < 1:
         raise DataError(f"least_in_bin is a number of rows from 1 on, not {least_in_bin!r}")
     one = number_of(y, x).rescaled(0)

@@ -7,7 +7,7 @@ so a kernel that is registered there sees secrets. It is there while a session i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from tacit.tensor import SecretTensor
 from tacit.tensor.dispatch import ask_once
 from tacit.tensor.signatures import leaves
 
-__all__ = ["above_autograd", "before_autograd", "first", "go_on"]
+__all__ = ["Unlike", "above_autograd", "before_autograd", "first", "go_on"]
 
 KEY = DispatchKey.PythonTLSSnapshot
 """The key that only tensors with a dispatch in Python have."""
@@ -52,14 +52,25 @@ def _first_of_all() -> Iterator[None]:
     _library = None
 
 
-def above_autograd(overload: Any) -> Callable[[Callable[..., Tensor | None]], Callable[..., Tensor | None]]:
+class Unlike(NamedTuple):
+    """A result that is not PyTorch's, and is not meant to be: a session that checks itself does not compare it."""
+
+    result: Tensor
+
+
+Function = Callable[..., Tensor | Unlike | None]
+
+
+def above_autograd(overload: Any) -> Callable[[Function], Function]:
     """Register a function that computes an operator of secrets, or returns None and leaves it to PyTorch."""
 
-    def register(function: Callable[..., Tensor | None]) -> Callable[..., Tensor | None]:
+    def register(function: Function) -> Function:
         def kernel(keys: Any, *args: Any, **kwargs: Any) -> Any:
             if any(isinstance(x, SecretTensor) for x in leaves(args, kwargs)):
                 ask_once(SecretTensor, overload, args, kwargs)
             found = function(*args, **kwargs)
+            if isinstance(found, Unlike):
+                return found.result
             if found is None:
                 return go_on(overload, keys, *args, **kwargs)
             watcher = found._protocol.session.watcher if isinstance(found, SecretTensor) else None
