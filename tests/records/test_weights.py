@@ -155,3 +155,23 @@ def test_a_session_that_checks_itself_takes_such_losses_for_what_they_are():
 
         assert float(tacit.reveal(loss)) >= 0
         assert float(tacit.reveal(found)) > 0
+
+
+@pytest.mark.parametrize("protocol", ["additive", "plain"])
+def test_labels_of_a_join_say_which_rows_are_nobodys(protocol):
+    with tacit.session(protocol=protocol):
+        a = tacit.read_table({"k": [1, 2, 3, 4], "x": [1.0, 2.0, 3.0, 4.0]}, "alice", key="k")
+        b = tacit.read_table({"k": [3, 2, 8, 9], "fraud": ["no", "yes", "no", "no"]}, "bob", key="k", label="fraud")
+        people = tacit.join(a, b, reveal="nothing")
+        train, test = tacit.train_test_split(torch.arange(len(people)), test_size=2)
+
+        loss = functional.mse_loss(people.x.squeeze(1), people.y.float())
+        right = metrics.accuracy_score(people.y, people.x.squeeze(1) < 2.5)
+
+        assert people.padded
+        assert torch.equal(tacit.reveal(weight_of(people.y)).float(), tacit.reveal(people.weight))
+        assert tacit.reveal(weight_of(people.y[train])).sum() + tacit.reveal(weight_of(people.y[test])).sum() == 2
+        assert abs(float(tacit.reveal(loss)) - (1 + 9) / 2) < 1e-2
+        assert float(tacit.reveal(right)) == 1
+        with pytest.raises(DataError, match="nobody's"):
+            tacit.describe(people, least_rows=2)

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from tacit.api import active_protocol, adopted, share
+from tacit.aten.rows import weighted
 from tacit.errors import ConfigError, DataError
 from tacit.protocols.matching import Match
 from tacit.records.table import Held, Preparation, Records, check_names, places_of, said_by_owner
 from tacit.ring.fixed_point import encode
 from tacit.tensor import SecretTensor
+from tacit.tensor.operands import secret
 
 __all__ = ["Joined"]
 
@@ -79,11 +81,15 @@ class Joined:
                 f'a join with how="left" keeps rows that {labelled[0].owner} has no label for: make the table with the '
                 f"label the first one"
             )
-        return self._label(labelled[0])
+        label, match = self._label(labelled[0]), self._match
+        marks = None if match is None else match.weight(0)
+        if marks is None:
+            return label
+        return weighted(label, secret(marks.move(lambda t: t.reshape(label.shape), view=False), torch.int64))
 
     @cached_property
     def weight(self) -> SecretTensor:
-        """1 for every row that counts and 0 for those of nobody, float32 [rows].
+        """1 for every row that counts and 0 for those of nobody, float32 [rows]; `y` takes it along by itself.
 
         The latter are there with reveal="nothing", and with "size" if there is no crypto-producer.
         """
@@ -97,6 +103,11 @@ class Joined:
         out = adopted(weight, torch.float32).squeeze(1)
         assert isinstance(out, SecretTensor)
         return out
+
+    @property
+    def padded(self) -> bool:
+        """Whether some rows may be nobody's, and `weight` says which."""
+        return self._match is not None and self._match.common != self._match.rows
 
     @property
     def common(self) -> int | None:

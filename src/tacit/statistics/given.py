@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tacit.aten.rows import weight_of
 from tacit.data.read import named_columns
 from tacit.errors import DataError
 from tacit.records.joined import Joined
@@ -19,7 +18,7 @@ def table_of(
     table: Any, columns: Sequence[str] | None, least_rows: int, what: str
 ) -> tuple[SecretTensor, tuple[str, ...]]:
     """The secret [rows, columns] and the names of its columns; too few rows are refused."""
-    if isinstance(table, Joined) and weight_of(table.weight) is not None:
+    if isinstance(table, Joined) and table.padded:
         raise DataError(f"of the rows of this join some are nobody's: {what} takes one whose rows all count")
     if isinstance(table, Records | Joined):
         columns = table.columns if columns is None else columns

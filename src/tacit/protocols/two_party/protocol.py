@@ -296,7 +296,7 @@ class TwoParty(Protocol):
         else:
             factors = [of(parts[i]) if i in parts else None for i, of in enumerate((left, right))]
             sums = self._inner(factors[0], factors[1], precision)
-        return [s.view(*s.shape[:-1], *x.shape) for s in sums]
+        return [s.view((*s.shape[:-1], *x.shape)) for s in sums]
 
     def _inner(self, left: Tensor | None, right: Tensor | None, precision: Precision | Expansion) -> list[Tensor]:
         """Σ left right over the first dimension: of few numbers on transfers, in one hop, else on ciphertexts."""
