@@ -16,8 +16,10 @@ __all__ = ["KEY_BYTES", "Shape", "keys_of"]
 KEY_BYTES = 32
 """Of what makes keys of digests."""
 
-ROOM = 1.2
-"""Cells a key of a large table. Fewer: less is sent; more: peeling leaves nothing, as it does from 1.13 on [GL22]."""
+ROOM, MORE = 1.23, 0.1
+"""Cells a key of a large table, and those of a key beyond what [GL22] gives it. Fewer: less is sent; more: peeling
+leaves nothing. Without them it left more than elimination takes of 7 of 600 tables of 20,000 keys; with 0.08, of none.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +31,10 @@ class Shape:
 
     @classmethod
     def of(cls, count: int) -> Shape:
-        """The shape for so many keys: [GL22] section 4, with more room."""
+        """The shape for so many keys, [GL22] section 4 with more room."""
         log = math.log(max(count, 2))
         length = 1 << min(max(int(log / math.log(3.33) + 2.25), 2), 18)
-        room = max(ROOM, 0.875 + 0.25 * math.log(1e6) / log)
+        room = max(ROOM, 0.875 + MORE + 0.25 * math.log(1e6) / log)
         return cls(length, max(math.ceil(count * room / length) - 2, 1))
 
     @property
