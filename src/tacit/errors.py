@@ -16,6 +16,7 @@
     │   ├── LinkDown                 a connection that has ended; never leaves `tacit.net`, which says what it means
     │   └── Stray                    somebody who is no role of this run; never leaves `tacit.net`
     ├── DivergenceError              two roles that do not run the same program
+    │   └── UnequalOpenings          parties that were told two things by one of them
     ├── Refused                      a submission or a request that a server does not take, and its reason
     │   └── Overloaded               a server without room for this client now: ask again later
     ├── FederatedError               a round of a federation, a roster or an update that cannot be used
@@ -76,6 +77,7 @@ __all__ = [
     "Stray",
     "TacitError",
     "ThresholdError",
+    "UnequalOpenings",
     "UnsupportedOperator",
     "UnusableTable",
     "UpdateError",
@@ -152,6 +154,10 @@ class Stray(NetworkError):
 
 class DivergenceError(TacitError):
     """Two roles do not run the same program on the same public values."""
+
+
+class UnequalOpenings(DivergenceError):
+    """Parties hold different numbers where all of them open the same: one has told two others two things."""
 
 
 class Refused(TacitError):

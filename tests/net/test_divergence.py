@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tacit.net.divergence import explain
-from tacit.net.transcript import Transcript
+from tacit.net.divergence import explain, unequal
+from tacit.net.transcript import Entry, Transcript
 
 
-def history(*operators: str, keep: int | None = None) -> list[tuple[int, bytes, str]]:
+def history(*operators: str, keep: int | None = None) -> list[Entry]:
     transcript = Transcript()
     if keep is not None:
         transcript.keep(keep)
@@ -16,7 +16,7 @@ def history(*operators: str, keep: int | None = None) -> list[tuple[int, bytes, 
     return Transcript.from_bytes(transcript.to_bytes())
 
 
-def say(mine: list[tuple[int, bytes, str]], theirs: list[tuple[int, bytes, str]] | None) -> str:
+def say(mine: list[Entry], theirs: list[Entry] | None) -> str:
     return explain("alice", mine, "bob", theirs, "they have done different operators", same_script=True)
 
 
@@ -37,7 +37,7 @@ def test_the_line_of_the_program_is_named() -> None:
     transcript.record("a", b"", (code, lines[2]))
     transcript.record("b")  # of the same line
 
-    assert [operator for _, _, operator in transcript.told()] == ["a at program.py:2", "b at program.py:2"]
+    assert [entry.operator for entry in transcript.told()] == ["a at program.py:2", "b at program.py:2"]
 
 
 def test_a_difference_older_than_memory_is_said_to_be_older() -> None:
@@ -50,6 +50,31 @@ def test_histories_that_agree_say_where_both_are() -> None:
     text = say(history("a", "b"), history("a", "b", "c"))
 
     assert "they have done different operators; alice is at operator 2, `b` and bob at operator 3, `c`" in text
+
+
+def opening(*steps: str) -> list[Entry]:
+    """A history whose steps are operators, or `=words` that were opened in the one before."""
+    transcript = Transcript()
+    for step in steps:
+        if step.startswith("="):
+            transcript.witness(memoryview(step.encode()))
+        else:
+            transcript.record(step)
+    return Transcript.from_bytes(transcript.to_bytes())
+
+
+def test_the_operator_is_named_in_which_two_parties_were_told_two_things() -> None:
+    mine = opening("a", "=1", "b", "=2", "=3", "c", "=4", "d")
+
+    for theirs in (["a", "=1", "b", "=2", "=9", "c", "=4", "d"], ["a", "=1", "b", "=2", "=9"]):
+        text = unequal("alice", mine, "bob", opening(*theirs))
+        assert text is not None
+        assert "alice and bob hold different numbers after operator 2, `b`" in text
+    assert "after operator 4, `d`" in str(
+        unequal("alice", [*mine], "bob", opening("a", "=1", "b", "=2", "=3", "c", "=4", "d", "=5"))
+    )
+    assert unequal("alice", mine, "bob", mine) is None
+    assert unequal("alice", mine, "bob", opening("a", "=1", "x", "=9")) is None
 
 
 def test_a_peer_that_has_not_answered() -> None:
@@ -65,6 +90,6 @@ def test_a_history_too_long_for_a_frame_keeps_its_newest_part() -> None:
     for at in range(100):
         transcript.record(f"operator {at:02}")
 
-    entries = Transcript.from_bytes(transcript.to_bytes(limit=300))
+    entries = Transcript.from_bytes(transcript.to_bytes(limit=370))
 
-    assert [operator for _, _, operator in entries] == [f"operator {at}" for at in range(90, 100)]
+    assert [entry.operator for entry in entries] == [f"operator {at}" for at in range(90, 100)]

@@ -57,6 +57,10 @@ class Alone(Transport):
         return ConfigError(f"{self.hosted[0]} is alone while it prepares, in {self.transcript.operator}")
 
     @override
+    def compare_openings(self, parties: Sequence[str]) -> None:
+        """Nothing is opened."""
+
+    @override
     def abort(self, reason: str) -> None:
         """Nobody has to be told."""
 

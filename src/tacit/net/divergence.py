@@ -1,10 +1,12 @@
-"""What to tell the user when two roles do not run the same program: the first operator in which they differ."""
+"""What to tell the user when two roles do not run the same program, or were told two things: in which operator."""
 
 from __future__ import annotations
 
-__all__ = ["explain"]
+from tacit.net.transcript import Entry
 
-History = list[tuple[int, bytes, str]]
+__all__ = ["explain", "unequal"]
+
+History = list[Entry]
 
 
 def explain(here: str, mine: History, peer: str, theirs: History | None, detail: str, *, same_script: bool) -> str:
@@ -15,11 +17,27 @@ def explain(here: str, mine: History, peer: str, theirs: History | None, detail:
     return message
 
 
+def unequal(here: str, mine: History, peer: str, theirs: History) -> str | None:
+    """What two parties say who did the same operators and hold different openings; None if it is not that."""
+    left, right = {e.number: e for e in mine}, {e.number: e for e in theirs}
+    common = sorted(left.keys() & right.keys())
+    if any(left[count].digest != right[count].digest for count in common):
+        return None
+    first = next((count for count in common if left[count].opened != right[count].opened), None)
+    if first is None:
+        return None
+    return (
+        f"{here} and {peer} hold different numbers after operator {first}, `{left[first].operator}`, where all parties "
+        f"open the same: one of the parties has told two others two things. Nothing is revealed; find out whose copy "
+        f"of Tacit was changed"
+    )
+
+
 def _difference(here: str, mine: History, peer: str, theirs: History | None, detail: str) -> str:
     if theirs is None:
         return f"{detail}; {here} is at {_last(mine)}, and {peer} has not said where it is"
-    left = {count: (digest, operator) for count, digest, operator in mine}
-    right = {count: (digest, operator) for count, digest, operator in theirs}
+    left = {e.number: (e.digest, e.operator) for e in mine}
+    right = {e.number: (e.digest, e.operator) for e in theirs}
     common = sorted(left.keys() & right.keys())
     first = next((count for count in common if left[count][0] != right[count][0]), None)
     if first is None:
@@ -35,5 +53,4 @@ def _difference(here: str, mine: History, peer: str, theirs: History | None, det
 def _last(history: History) -> str:
     if not history:
         return "the start of the session"
-    count, _, operator = history[-1]
-    return f"operator {count}, `{operator}`"
+    return f"operator {history[-1].number}, `{history[-1].operator}`"

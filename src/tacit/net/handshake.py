@@ -27,7 +27,7 @@ from tacit.net.tls import Tls, Wire
 
 __all__ = ["WIRE_VERSION", "Endpoint", "Secured", "agree", "authenticate", "greet"]
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 """Of preamble, hello and frames. Two versions do not talk to each other, so there is nothing to negotiate."""
 
 MAGIC = b"TACIT"

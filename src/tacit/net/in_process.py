@@ -93,6 +93,9 @@ class InProcess(Transport):
             key = self._keys[pair] = os.urandom(32)
         return key
 
+    def compare_openings(self, parties: Sequence[str]) -> None:
+        """All that is opened is the same object here."""
+
     def abort(self, reason: str) -> None:
         """Forget what is under way."""
         for queue in self._queues.values():

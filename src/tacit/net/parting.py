@@ -8,7 +8,16 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tacit.errors import DivergenceError, LinkDown, NetworkError, PeerAborted, PeerLost, PeerStalled, TacitError
+from tacit.errors import (
+    DivergenceError,
+    LinkDown,
+    NetworkError,
+    PeerAborted,
+    PeerLost,
+    PeerStalled,
+    TacitError,
+    UnequalOpenings,
+)
 from tacit.net.framing import Kind, printable
 from tacit.net.link import Link, Wait
 
@@ -26,6 +35,7 @@ ERRORS: dict[str, type[TacitError]] = {
     "lost": PeerLost,
     "stalled": PeerStalled,
     "diverged": DivergenceError,
+    "unequal": UnequalOpenings,
     "network": NetworkError,
 }
 """What an abort frame may say, and the error that it becomes at the other end."""

@@ -10,16 +10,17 @@ import sys
 import time
 import weakref
 from collections.abc import Sequence
+from hashlib import blake2b
 
 import torch
 
 from tacit.errors import LinkDown, NetworkError, TacitError
 from tacit.net.courier import Courier
-from tacit.net.divergence import explain
+from tacit.net.divergence import explain, unequal
 from tacit.net.framing import LIMITS, SEQUENCE_MASK, Header, Kind, pack_header
 from tacit.net.link import Link
 from tacit.net.parting import PARTING, Cause, farewell, hang_up, hearsay, search, write_out
-from tacit.net.transcript import Transcript
+from tacit.net.transcript import DIGEST_BYTES, Transcript
 from tacit.net.transport import Parcel, Transport
 from tacit.ring.memory import space
 
@@ -90,6 +91,7 @@ class Tcp(Transport):
         self._all = tuple(links.values())
         self._waiting: tuple[Link, int] | None = None
         self._cause: Cause | None = None
+        self._comparing: frozenset[str] = frozenset()
         self._open = True
         self._courier = Courier(self._all, min(timeout / 4, 2.0), self._sign_of_life)
         self._courier.start()
@@ -99,10 +101,11 @@ class Tcp(Transport):
 
     def exchange(self, sends: Sequence[Parcel], receives: Sequence[Parcel]) -> None:
         """Queue all that is sent, then receive; whenever something is not ready, whatever else can move moves."""
-        links, digest = self._links, self.transcript.digest
+        links = self._links
         try:
             for _, destination, tensor in sends:
-                links[destination].push(Kind.DATA, _bytes_of(tensor), digest)
+                link = links[destination]
+                link.push(Kind.DATA, _bytes_of(tensor), self._digest(link))
             for link in self._all:
                 if link.queued:
                     link.flush()
@@ -122,7 +125,7 @@ class Tcp(Transport):
                 raise self._last_words(self._courier.trouble)
             if link.queued > self._outbox_bytes:
                 self._settle(link, self._outbox_bytes)
-            link.push(Kind.DATA, _bytes_of(parcel.tensor), self.transcript.digest)
+            link.push(Kind.DATA, _bytes_of(parcel.tensor), self._digest(link))
             self._courier.wake()
         except (LinkDown, TacitError) as error:
             raise self._failed(error) from None
@@ -157,7 +160,7 @@ class Tcp(Transport):
                     f"an announcement of {len(message)} bytes is too long: {LIMITS[Kind.ANNOUNCE]} at most"
                 )
             for link in self._all:
-                link.push(Kind.ANNOUNCE, message, self.transcript.digest)
+                link.push(Kind.ANNOUNCE, message, self._digest(link))
                 link.flush()
             self._courier.wake()
             return message
@@ -181,11 +184,22 @@ class Tcp(Transport):
         sent = {(self._role, peer): link.sent_bytes for peer, link in self._links.items()}
         return sent | {(peer, self._role): link.received_bytes for peer, link in self._links.items()}
 
+    def compare_openings(self, parties: Sequence[str]) -> None:
+        """Two digests of 8 bytes become one, keyed with the pair's key."""
+        self._comparing = frozenset(parties) - {self._role}
+
+    def _digest(self, link: Link) -> bytes:
+        """What the next frame on a link says of all that was before it."""
+        if link.peer not in self._comparing:
+            return self.transcript.digest
+        both = self.transcript.digest + self.transcript.opened
+        return blake2b(both, key=link.pair_key, digest_size=DIGEST_BYTES).digest()
+
     # --- reading frames --------------------------------------------------------------------------------------------
 
     def _receive(self, link: Link, target: memoryview) -> None:
         length = len(target)
-        header = pack_header(Kind.DATA, link.received, length, self.transcript.digest)
+        header = pack_header(Kind.DATA, link.received, length, self._digest(link))
         with link.reading:
             if not link.take(header, length):
                 self._expect(link, Kind.DATA, length)
@@ -201,7 +215,7 @@ class Tcp(Transport):
             elif header.kind is Kind.ABORT or header.kind is Kind.DIVERGED:
                 raise self._news(link, header.kind, link.take_payload(self._wait))
             elif (
-                header.digest == self.transcript.digest
+                header.digest == self._digest(link)
                 and header.kind is kind
                 and header.sequence == link.received & SEQUENCE_MASK
                 and (length is None or header.length == length)
@@ -361,6 +375,9 @@ class Tcp(Transport):
         except ValueError:
             theirs = None
         mine = self.transcript.told()
+        told_apart = None if theirs is None else unequal(self._role, mine, link.peer, theirs)
+        if told_apart is not None:
+            return self._blame("unequal", link.peer, told_apart)
         text = explain(self._role, mine, link.peer, theirs, detail, same_script=link.same_script)
         return self._blame("diverged", link.peer, text)
 
@@ -386,7 +403,7 @@ class Tcp(Transport):
         self._courier.closing = True
         try:
             for link in self._all:
-                link.push(Kind.BYE, b"", self.transcript.digest)
+                link.push(Kind.BYE, b"", self._digest(link))
             for link in self._all:
                 self._settle(link, 0)
             for link in self._all:

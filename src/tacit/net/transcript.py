@@ -1,14 +1,19 @@
-"""The running hash of what a role did, by which two roles notice that they run different programs."""
+"""The running hash of what a role did, by which two roles notice that they run different programs.
+
+Where there are three parties or more it has a second part, of what they opened: by that they notice that one of them
+has told two others two things.
+"""
 
 from __future__ import annotations
 
 import struct
 from collections import deque
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from os.path import basename
 from types import CodeType
+from typing import NamedTuple
 
-__all__ = ["DIGEST_BYTES", "FAR_HISTORY", "Transcript"]
+__all__ = ["DIGEST_BYTES", "FAR_HISTORY", "Entry", "Transcript"]
 
 DIGEST_BYTES = 8
 """Eight bytes: roles are semi-honest, so this guards against mistakes, where a chance collision of 2^-64 is enough."""
@@ -24,16 +29,31 @@ Place = tuple[CodeType, int] | None
 """An instruction of the program."""
 
 
+ENTRY = struct.Struct("<Q8s8sH")
+
+
+class Entry(NamedTuple):
+    """One operator, as a role remembers it and tells it."""
+
+    number: int
+    digest: bytes
+    operator: str
+    opened: bytes
+    """Of all that was opened until the next operator began, or until now."""
+
+
 class Transcript:
     """A hash over every operator so far: its name, its shapes and the fingerprints of its public operands."""
 
-    __slots__ = ("_place", "count", "digest", "history", "operator")
+    __slots__ = ("_place", "count", "digest", "history", "opened", "operator")
 
     def __init__(self) -> None:
         self.count = 0
         self.operator = "start of the session"
         self.digest = bytes(DIGEST_BYTES)
-        self.history: deque[tuple[int, bytes, str, Place]] = deque(maxlen=HISTORY)
+        self.opened = bytes(32)
+        """A hash of all that parties opened, one after the other; zeros where nobody asks for one."""
+        self.history: deque[tuple[int, bytes, str, Place, bytes]] = deque(maxlen=HISTORY)
         self._place: Place = None
 
     def record(self, operator: str, fingerprint: bytes = b"", place: Place = None) -> None:
@@ -46,11 +66,20 @@ class Transcript:
         self.digest = blake2b(self.digest + operator.encode() + b"\0" + fingerprint, digest_size=DIGEST_BYTES).digest()
         if place is not None:
             self._place = place
-        self.history.append((self.count, self.digest, operator, self._place))
+        self.history.append((self.count, self.digest, operator, self._place, self.opened[:DIGEST_BYTES]))
 
-    def told(self) -> list[tuple[int, bytes, str]]:
-        """The history, oldest first: number, digest, and the operator with its place."""
-        return [(count, digest, operator + _line(place)) for count, digest, operator, place in tuple(self.history)]
+    def witness(self, opened: memoryview) -> None:
+        """Add something that all parties hold alike, if nobody has told two of them two things."""
+        self.opened = sha256(self.opened + sha256(opened).digest()).digest()
+
+    def told(self) -> list[Entry]:
+        """The history, oldest first, operators with their places."""
+        rows = tuple(self.history)
+        after = [*(row[4] for row in rows[1:]), self.opened[:DIGEST_BYTES]]
+        return [
+            Entry(count, digest, operator + _line(place), opened)
+            for (count, digest, operator, place, _), opened in zip(rows, after, strict=False)
+        ]
 
     def keep(self, operators: int) -> None:
         """Remember this many operators from now on."""
@@ -60,26 +89,26 @@ class Transcript:
         """The history, oldest first, in a form that goes into a frame; the oldest are left out beyond the limit."""
         entries: list[bytes] = []
         size = 0
-        for count, digest, operator in reversed(self.told()):
+        for count, digest, operator, opened in reversed(self.told()):
             text = operator.encode()[:65535]
-            size += 18 + len(text)
+            size += ENTRY.size + len(text)
             if size > limit:
                 break
-            entries.append(struct.pack("<Q8sH", count, digest, len(text)) + text)
+            entries.append(ENTRY.pack(count, digest, opened, len(text)) + text)
         return b"".join(reversed(entries))
 
     @staticmethod
-    def from_bytes(data: bytes) -> list[tuple[int, bytes, str]]:
+    def from_bytes(data: bytes) -> list[Entry]:
         """Read what `to_bytes` wrote; malformed input raises `ValueError`."""
         history, at = [], 0
         while at < len(data):
-            if at + 18 > len(data):
+            if at + ENTRY.size > len(data):
                 raise ValueError("truncated history")
-            count, digest, length = struct.unpack_from("<Q8sH", data, at)
-            at += 18
+            count, digest, opened, length = ENTRY.unpack_from(data, at)
+            at += ENTRY.size
             if at + length > len(data):
                 raise ValueError("truncated history")
-            history.append((count, digest, data[at : at + length].decode(errors="replace")))
+            history.append(Entry(count, digest, data[at : at + length].decode(errors="replace"), opened))
             at += length
         return history
 

@@ -73,6 +73,14 @@ class Transport(ABC):
         """32 secret bytes that the two roles, and nobody else, agreed on for this run; one of them is hosted here."""
 
     @abstractmethod
+    def compare_openings(self, parties: Sequence[str]) -> None:
+        """Let every frame between these parties carry, beside the transcript's digest, that of what they opened.
+
+        The hash of what was opened is keyed with a key of the pair, so that nobody else can find another opening of the
+        same digest; and where the two differ, the frame is refused as one of another operator is.
+        """
+
+    @abstractmethod
     def abort(self, reason: str) -> None:
         """Tell every peer that this role stops because of `reason`, then drop the connections. Never raises."""
 
