@@ -12,7 +12,7 @@ NATIVE := $(wildcard src/tacit/ring/cpp/*.[ch]pp src/tacit/protocols/*/kernels/c
 export PIP_CONSTRAINT := $(abspath constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow reliability lint format bench docs clean
+.PHONY: help venv demo test test-slow fuzz reliability lint format bench docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ test: lint  ## everything CI runs: lint, types, layers, tests, documentation
 test-slow: $(DEV)  ## the tests that take minutes, models of transformers and other libraries among them
 	$(PIP) --editable '.[dev,libraries]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist loadfile --timeout 3600
+
+fuzz: $(DEV)  ## feed hostile bytes to all that reads any, and look for masks used twice; FUZZ_SECONDS for each way in
+	OMP_NUM_THREADS=1 TACIT_FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) $(BIN)/python -m pytest -m slow --timeout 7200 \
+		tests/hostile tests/protocols/test_mask_fuzz.py tests/ring/test_sanitizers.py
 
 reliability: $(DEV)  ## kill, stop and cut off roles in every phase; results go to docs/reliability.md
 	OMP_NUM_THREADS=1 $(BIN)/python reliability/inject.py

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from tokenize import TokenError
 from zipfile import BadZipFile
 
 import numpy as np
@@ -38,7 +40,7 @@ def read_tensors(path: str | Path, label: str | None = None) -> Tensors:
         raise DataError(f"there is no file {path}") from None
     except DataError:
         raise
-    except (OSError, ValueError, TypeError, EOFError, BadZipFile, SafetensorError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path} cannot be read: {error}") from None
 
 
@@ -62,6 +64,12 @@ def _read_csv(path: Path, label: str | None = None) -> Tensors:
 def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape))
 
+
+UNREADABLE = (
+    OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, OverflowError, NotImplementedError, RuntimeError,
+    SyntaxError, TokenError, BadZipFile, zlib.error, SafetensorError,
+)  # fmt: skip
+"""What NumPy, `zipfile` and safetensors raise at files that are damaged, or made by somebody hostile."""
 
 READERS: dict[str, Callable[[Path], Tensors]] = {
     ".npz": _read_npz,

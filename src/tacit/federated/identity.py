@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -51,7 +51,7 @@ class Identity:
             if not private_files.is_private(place):
                 raise RosterError(f"{place} can be read by other users of this machine: run `chmod 600 {place}`")
             key = load_pem_private_key(place.read_bytes(), password=None)
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise RosterError(f"{place}: no identity can be read there ({type(error).__name__})") from None
         if not isinstance(key, Ed25519PrivateKey):
             raise RosterError(f"{place}: the key is not an Ed25519 key")
@@ -99,7 +99,7 @@ class Roster:
         try:
             table = json.loads(Path(path).read_text())
             return cls({str(name): bytes.fromhex(key) for name, key in table.items()})
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise RosterError(f"{path}: no roster can be read there ({type(error).__name__})") from None
 
     def save(self, path: str | Path) -> None:

@@ -64,7 +64,7 @@ class Layout:
             metrics, arrays = json.loads(text)
             shapes = tuple((str(name), tuple(int(n) for n in shape)) for name, shape in arrays)
             return cls(tuple(str(name) for name in metrics), shapes)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError, RecursionError):
             raise UpdateError("the layout of an update is damaged") from None
 
 

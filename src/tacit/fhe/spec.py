@@ -85,6 +85,12 @@ KINDS: dict[str, type] = {
 
 Spec = TypeVar("Spec", ClientSpec, ServerSpec)
 
+_DAMAGE = (
+    SafetensorError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, ZeroDivisionError,
+    RecursionError,
+)  # fmt: skip
+"""What reading raises where a file holds something else than it should."""
+
 
 def to_bytes(spec: ClientSpec | ServerSpec) -> bytes:
     """Return the file of one half."""
@@ -99,19 +105,21 @@ def from_bytes(raw: bytes, kind: type[Spec]) -> Spec:
     try:
         size = int.from_bytes(raw[:8], "little")
         header = json.loads(raw[8 : 8 + size])
-        record = json.loads(header["__metadata__"]["tacit.fhe"])
+        record = dict(json.loads(header["__metadata__"]["tacit.fhe"]))
         tensors = load_tensors(raw)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except _DAMAGE as error:
         raise MessageError("this is not a tacit.fhe model file, or it is damaged") from error
     if record.get("format") != FORMAT:
         raise MessageError(f"this model file is of format {record.get('format')}; this program reads format {FORMAT}")
     try:
         spec = _rebuild(record["spec"], tensors)
-    except (KeyError, TypeError, ValueError) as error:
+        fits = isinstance(spec, kind) and _consistent(spec)
+    except _DAMAGE as error:
         raise MessageError("this tacit.fhe model file is damaged: a field is missing or of the wrong kind") from error
     if not isinstance(spec, kind):
         raise MessageError(f"expected a {kind.__name__} file, got a {type(spec).__name__} one")
-    _consistent(spec)
+    if not fits:
+        raise MessageError("this tacit.fhe model file is damaged: its parts do not belong together")
     return spec
 
 
@@ -161,10 +169,9 @@ def _rebuild(tree: Any, tensors: dict[str, Any]) -> Any:
     return kind(**{key: _rebuild(value, tensors) for key, value in tree.items() if key != "kind"})
 
 
-def _consistent(spec: ClientSpec | ServerSpec) -> None:
+def _consistent(spec: ClientSpec | ServerSpec) -> bool:
     layout = spec.parameters.layout
     length = spec.encoder.length if isinstance(spec, ClientSpec) else spec.program.length
     packed = len(spec.parameters.moduli)
     outputs = layout.outputs if isinstance(spec, ClientSpec) else -(-spec.program.outputs // packed)
-    if len(bytes.fromhex(spec.model)) != 16 or layout.length != length or layout.outputs != outputs:
-        raise MessageError("this tacit.fhe model file is damaged: its parts do not belong together")
+    return len(bytes.fromhex(spec.model)) == 16 and layout.length == length and layout.outputs == outputs

@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
@@ -164,7 +165,7 @@ def signing_key(folder: Path, role: str) -> ec.EllipticCurvePrivateKey:
     try:
         raw = path.read_bytes()
         key = serialization.load_pem_private_key(raw, key_password() if b"ENCRYPTED" in raw else None)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ConfigError(f"{path} is not a private key that can be used: {error}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ConfigError(f"{path} is not a key on an elliptic curve, as `tacit keygen` makes it")

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tacit.errors import Refused
+from tacit.errors import DataError, Refused
 from tacit.outside.schema import DTYPES, Field, Schema
 
 __all__ = ["DIGEST_BYTES", "INPUT", "OUTPUT", "ROW_BYTES", "KeyPlan", "Plan"]
@@ -48,8 +48,11 @@ class Plan:
 
     @staticmethod
     def parse(literal: dict[str, Any]) -> Plan:
-        """Read what a server has sent."""
-        plan = Plan(tuple(map(int, literal["shape"])), str(literal["dtype"]), int(literal["batch"]))
+        """Read what a server has sent; raise `DataError` with the first thing that is wrong."""
+        try:
+            plan = Plan(tuple(map(int, literal["shape"])), str(literal["dtype"]), int(literal["batch"]))
+        except (TypeError, KeyError, ValueError, OverflowError):
+            raise DataError("a service's plan needs a shape, a dtype and a batch") from None
         Schema.parse({"rows": plan.batch, "fields": [[INPUT, plan.dtype, list(plan.shape)]]})
         return plan
 

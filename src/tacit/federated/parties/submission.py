@@ -85,7 +85,7 @@ class Submission:
             signature = bytes.fromhex(literal["signature"])
             view, agreed = bytes.fromhex(literal["view"]), bytes.fromhex(literal["agreed"])
             return cls(int(literal["client"]), Layout.unpack(literal["layout"]), view, agreed, digests, signature)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise ForgeryError("a client's signed submission is damaged") from None
 
 
