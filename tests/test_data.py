@@ -138,9 +138,9 @@ def test_batches_can_keep_the_order_and_drop_the_last():
 
 
 def test_all_epochs_open_each_row_under_a_mask_once(session):
+    before = session.meter.cost
     x = tacit.share(torch.randn(60, 8), owner="alice")
     w = tacit.share(torch.randn(8, 1), owner="bob")
-    before = session.meter.cost
 
     for (batch,) in batches(x, size=20, epochs=5):
         batch @ w

@@ -128,9 +128,10 @@ def test_parameters_keep_their_scale_whatever_is_written_to_them(session):
 def test_a_revealed_module_has_the_parameters_it_was_shared_with(session):
     plain = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
     plain[1].running_var.copy_(torch.tensor([1e-6, 1e-5, 1e-4]))
+    shared = tacit.share(plain, owner="bob")
     before = session.meter.cost.rounds
 
-    back = tacit.reveal(tacit.share(plain, owner="bob"))
+    back = tacit.reveal(shared)
 
     assert session.meter.cost.rounds - before == 6
     assert (back[0].weight - plain[0].weight).abs().max() < 2.0**-20

@@ -206,13 +206,16 @@ def cost_of(session: Session, work: Callable[[], Any]) -> Cost:
 def test_a_linear_layer_opens_input_and_weight_once_for_forward_and_both_gradients(session):
     rows, inputs, outputs = 10, 5, 3
     layer = tacit.share(nn.Linear(inputs, outputs))
+    before = session.meter.cost
     x = tacit.share(torch.randn(rows, inputs), owner="alice").requires_grad_()
+    given = session.meter.cost - before
 
     forward = cost_of(session, lambda: layer(x))
     out = layer(x)
     backward = cost_of(session, lambda: out.backward(torch.ones(rows, outputs)))
 
-    assert (forward.rounds, forward.online["alice"]) == (1, 8 * (rows * inputs + inputs * outputs))
+    assert (given.rounds, given.online) == (1, {"alice": 8 * rows * inputs, "bob": 0})
+    assert (forward.rounds, forward.online["alice"]) == (1, 8 * inputs * outputs)
     assert (backward.rounds, backward.online["alice"]) == (0, 0)  # the gradient that comes in is public here
 
 
@@ -221,10 +224,9 @@ def test_a_secret_gradient_is_opened_once_for_both_gradients_of_a_layer(session)
     rows, inputs, outputs = 10, 5, 3
     layer = tacit.share(nn.Linear(inputs, outputs))
     x = tacit.share(torch.randn(rows, inputs), owner="alice").requires_grad_()
-    gradient = tacit.share(torch.randn(rows, outputs), owner="alice")
     out = layer(x)
 
-    backward = cost_of(session, lambda: out.backward(gradient))
+    backward = cost_of(session, lambda: out.backward(tacit.share(torch.randn(rows, outputs), owner="alice")))
 
     assert (backward.rounds, backward.online["alice"]) == (1, 8 * rows * outputs)
 
@@ -260,8 +262,9 @@ def test_a_loss_that_is_only_differentiated_costs_nothing(loss, session):
 def test_every_epoch_but_the_first_finds_the_data_open(session):
     x, y = people()
     model = tacit.share(linear())
-    data = tacit.share(x, owner="alice")
-    target = tacit.share(y, owner="bob")
+    before = session.meter.cost
+    data, target = tacit.share(x, owner="alice"), tacit.share(y, owner="bob")
+    given = (session.meter.cost - before).online
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
     def epoch() -> None:
@@ -272,8 +275,8 @@ def test_every_epoch_but_the_first_finds_the_data_open(session):
 
     costs = [cost_of(session, epoch).online["alice"] for _ in range(3)]
 
-    assert costs[0] - costs[1] >= 8 * ROWS * FEATURES
-    assert costs[1] == costs[2]
+    assert given == {"alice": 8 * ROWS * FEATURES, "bob": 8 * ROWS}
+    assert costs[0] == costs[1] == costs[2]
     assert costs[1] < 8 * ROWS * FEATURES
 
 

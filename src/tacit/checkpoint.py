@@ -34,6 +34,8 @@ __all__ = ["load", "load_files", "save", "save_files"]
 
 FORMAT = "tacit-checkpoint-1"
 Description = dict[str, Any]
+Leaves = dict[str, Tensor | list[Tensor]]
+"""The tensors of a structure by place: of a secret the fresh shares of the parties hosted here."""
 
 
 def save(obj: Any, folder: str | Path) -> None:
@@ -59,7 +61,7 @@ def save(obj: Any, folder: str | Path) -> None:
 def save_files(protocol: Protocol, obj: Any, folder: Path, identity: str, told: dict[str, str]) -> None:
     """Write the files of the roles of this process, with what else is to be told of them; see `save`."""
     session = protocol.session
-    leaves: dict[str, Tensor] = {}
+    leaves: Leaves = {}
     structure = _flatten(obj, "", leaves)
     session.transcript.record(f"tacit.save({len(leaves)} tensors)", json.dumps(structure).encode())
     _make_folder(folder)
@@ -127,12 +129,11 @@ def _files(protocol: Protocol) -> list[tuple[int, str]]:
 # --- structure --------------------------------------------------------------------------------------------------------
 
 
-def _flatten(obj: Any, place: str, leaves: dict[str, Tensor]) -> Description:
+def _flatten(obj: Any, place: str, leaves: Leaves) -> Description:
     """Describe a structure in JSON and collect its tensors by place."""
     if isinstance(obj, SecretTensor):
-        leaves[place] = obj
         share = obj.share
-        share.content.parts()  # at every role, the helpers too, which keep none: this may take a message
+        leaves[place] = obj._protocol.refresh(share)  # at every role, the helpers too, which keep none
         entry = {"kind": "bits" if isinstance(share, Bits) else "secret", "place": place, "dtype": _name(obj.dtype)}
         known = share.scale
         scale = {"scale": known.frac_bits, "headroom": known.headroom, "precise": known.precise}
@@ -174,13 +175,11 @@ def _name(dtype: torch.dtype) -> str:
 # --- tensors ----------------------------------------------------------------------------------------------------------
 
 
-def _stored(leaf: Tensor, place: int) -> Tensor:
-    """What a role's file holds for a tensor: its share, or nothing at a helper; public tensors everywhere."""
-    if not isinstance(leaf, SecretTensor):
+def _stored(leaf: Tensor | list[Tensor], place: int) -> Tensor:
+    """What a role's file holds for a tensor: its fresh share, or nothing at a helper; public tensors everywhere."""
+    if isinstance(leaf, Tensor):
         return leaf.detach().contiguous()
-    if place < 0:
-        return torch.empty(0, dtype=torch.int64)
-    return leaf.share.content.parts()[place].contiguous().clone()
+    return torch.empty(0, dtype=torch.int64) if place < 0 else leaf[place].contiguous()
 
 
 def _restored(protocol: Protocol, entry: Description, files: list[dict[str, Tensor]]) -> Tensor:

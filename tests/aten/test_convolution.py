@@ -69,12 +69,12 @@ def test_a_public_operand_costs_no_opening(secret: str, session: Session, random
     x, w, grad = (torch.randn(s, generator=random) for s in ((2, 3, 5, 5), (4, 3, 3, 3), (2, 4, 3, 3)))
     dx, dw, _ = backward(grad, x, w)
 
+    shared = tacit.share({"input": x, "weight": w, "gradient": grad}[secret], owner="alice")
     rounds = session.meter.cost.rounds
     if secret == "gradient":
-        found = backward(tacit.share(grad, owner="bob"), x, w)
+        found = backward(shared, x, w)
         pairs = [(found[0], dx), (found[1], dw)]
     else:
-        shared = tacit.share(x if secret == "input" else w, owner="alice")
         pairs = [
             (
                 nn.functional.conv2d(*((shared, w) if secret == "input" else (x, shared))),

@@ -67,11 +67,11 @@ def test_gradients_are_scaled_by_public_frequencies_only(session: Session, rando
 def test_one_hot_rows_are_made_and_opened_once(session: Session, random: torch.Generator) -> None:
     module = tacit.share(nn.Embedding(ROWS, WIDTH), owner="alice")
     indices = tacit.share(torch.randint(0, ROWS, (6,), generator=random))
-    grad = tacit.share(torch.randn(6, WIDTH, generator=random), owner="bob")
     start = session.meter.cost
 
     y = module(indices)
     middle = session.meter.cost
+    grad = tacit.share(torch.randn(6, WIDTH, generator=random), owner="bob")
     y.backward(grad)
 
     assert (middle - start).rounds == 5

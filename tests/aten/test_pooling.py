@@ -94,10 +94,10 @@ def test_the_backward_pass_selects_by_the_bits_of_the_forward_pass(
     parties: tuple[str, ...], random: torch.Generator
 ) -> None:
     with tacit.session(parties=parties) as session:
-        x = tacit.share(torch.randn(2, 3, 8, 8, generator=random), owner="alice").requires_grad_()
         grad = sum(tacit.share(torch.randn(2, 3, 4, 4, generator=random), owner=p) for p in ("alice", "bob"))
         start = session.meter.cost
 
+        x = tacit.share(torch.randn(2, 3, 8, 8, generator=random), owner="alice").requires_grad_()
         y = F.max_pool2d(x, 2)
         middle = session.meter.cost
         y.backward(grad)

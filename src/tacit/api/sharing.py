@@ -68,8 +68,10 @@ def share(
     """Make a secret of a tensor, or of all the floating-point parameters and buffers of a module (a copy of it).
 
     With `owner`, only that party's value counts, and nobody else learns it; the others pass None, or anything of the
-    same shape (for a module: one of the same architecture). Sharing sends no bytes but, unless `shape` is given, a
-    public message with shape and dtype. Without `owner`, every role must pass the same public value.
+    same shape (for a module: one of the same architecture). Sharing with a crypto-producer sends 8 bytes an element, a
+    bit for a bool, to each other party, which saves them later; between two parties alone it sends nothing. Unless
+    `shape` is given, a public message with shape and dtype goes before. Without `owner`, every role must pass the same
+    public value.
 
     Args:
         value: a tensor, an array, nested lists of numbers, or a module.

@@ -26,7 +26,7 @@ each, one for every row."""
 def by_owner(x: Number, compute: Callable[[Tensor], Tensor], shape: Sequence[int], frac_bits: int = 0) -> Number | None:
     """What the party that shared x computes of it, and shares in its turn; None if no single party knows x.
 
-    Cost: none.   Reveals: nothing, but that `compute` did not raise.
+    Cost: that of sharing the result.   Reveals: nothing, but that `compute` did not raise.
     """
     known = owned(x.facts)
     if known is None:

@@ -61,6 +61,10 @@ class Rehearsal(Transport):
         return self._links.pair_key(one, other)
 
     @override
+    def compare_openings(self, parties: Sequence[str]) -> None:
+        self._links.compare_openings(parties)
+
+    @override
     def abort(self, reason: str) -> None:
         self._links.abort(reason)
 

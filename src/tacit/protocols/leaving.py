@@ -14,7 +14,10 @@ from tacit.ring import kernels
 from tacit.ring.ring import RING
 from tacit.session.session import Session
 
-__all__ = ["refreshed", "revealed"]
+__all__ = ["ZERO", "refreshed", "revealed"]
+
+ZERO = "zero"
+"""The purpose of the key streams of pairs that sharings of zero come from."""
 
 
 def refreshed(session: Session, shares: Sequence[Tensor], *, binary: bool = False) -> list[Tensor]:
@@ -28,7 +31,7 @@ def _fresh(session: Session, index: int, part: Tensor, binary: bool) -> Tensor:
     for other, peer in enumerate(session.parties):
         if other == index:
             continue
-        stream = session.stream(session.parties[index], peer, "zero")
+        stream = session.stream(session.parties[index], peer, ZERO)
         if binary:
             part = part ^ stream.bits(part.numel()).view(part.shape)
         else:

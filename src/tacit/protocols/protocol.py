@@ -104,11 +104,14 @@ class Protocol(ABC):
 
     @abstractmethod
     def share(self, value: Tensor | None, owner: str, shape: Sequence[int], frac_bits: int) -> Number:
-        """Share ring elements that `owner` knows; `value` is None at every other role. No bytes."""
+        """Share ring elements that `owner` knows; `value` is None at every other role.
+
+        Of the roles, the owner alone may send: what it says binds it. So all that is shared in a row is one round.
+        """
 
     @abstractmethod
     def share_bits(self, value: Tensor | None, owner: str, shape: Sequence[int]) -> Bits:
-        """Share bits (bytes of value 0 or 1) that `owner` knows. No bytes."""
+        """Share bits (bytes of value 0 or 1) that `owner` knows; as `share`."""
 
     @abstractmethod
     def public(self, ring: Tensor, frac_bits: int) -> Number:
@@ -126,10 +129,10 @@ class Protocol(ABC):
         """
 
     @abstractmethod
-    def refresh(self, x: Number) -> list[Tensor]:
-        """Fresh shares of x of the hosted parties, which say nothing beyond their sum: to be handed out. Local.
+    def refresh(self, x: Value) -> list[Tensor]:
+        """Fresh shares of x of the hosted parties, which say nothing beyond their sum. May take a message.
 
-        Call it through `tacit.api.release` only, which asks the ledger first.
+        To be kept; or handed out, through `tacit.api.release` only, which asks the ledger first.
         """
 
     @abstractmethod
@@ -170,6 +173,10 @@ class Protocol(ABC):
             raise DataError(f"the share of {name} does not have the shape {tuple(shape)} and dtype that it should have")
         if dtype == torch.uint8 and any(t.numel() and t.max() > 1 for t in shares):
             raise DataError(f"the share of {name} holds other bytes than 0 and 1, which are what bits are kept in")
+
+    @abstractmethod
+    def follow(self, out: Value, op: Callable[..., Tensor], operands: Sequence[Value]) -> None:
+        """Note of out = op(operands), linear in all of them jointly, what is known of it by what is known of these."""
 
     # --- numbers ---------------------------------------------------------------------------------------------------
 

@@ -108,7 +108,9 @@ class Value:
 
     def combined(self, op: Callable[..., Tensor], *others: Self) -> Self:
         """op(this, *others), linear in all of them jointly, which have one scale. Local."""
-        return self._of(self.content.combined(op, *(x.content for x in others)), self.scale.linear())
+        out = self._of(self.content.combined(op, *(x.content for x in others)), self.scale.linear())
+        self.protocol.follow(out, op, [self, *others])
+        return out
 
     def descend(self, parent: Value, step: Callable[[Known], Known], move: TensorOp | None = None) -> None:
         """Say that this content came from a parent's by a step; `move` is the operation, if it only moves elements."""

@@ -63,10 +63,11 @@ class Cost:
 class Meter:
     """Counts what a session does. `cost` is the total so far; subtract two of them for a part."""
 
-    __slots__ = ("_ahead", "_ahead_seconds", "_helped", "_helpers", "_online", "_rounds", "_start")
+    __slots__ = ("_ahead", "_ahead_seconds", "_giving", "_helped", "_helpers", "_online", "_rounds", "_start")
 
     def __init__(self, parties: Sequence[str], helpers: Sequence[Helper] = ()) -> None:
         self._rounds = 0
+        self._giving = False
         self._online = dict.fromkeys(parties, 0)
         self._ahead: dict[str, int] = {}
         self._ahead_seconds = 0.0
@@ -77,14 +78,26 @@ class Meter:
     def round(self, sent: dict[str, int]) -> None:
         """Count one round in which each party sends this many bytes, to all its peers together."""
         self._rounds += 1
+        self._giving = False
         for role, count in sent.items():
             self._online[role] += count
 
     def opening(self, count: int) -> None:
         """Count one round in which every party sends `count` bytes to every other party."""
         self._rounds += 1
+        self._giving = False
         for role in self._online:
             self._online[role] += count * (len(self._online) - 1)
+
+    def given(self, owner: str, count: int, *, beside: bool = False) -> None:
+        """Count bytes that an owner sends when it shares something, to all its peers together.
+
+        None of it waits for an answer, so all that is given in a row is one round; and none, `beside` an opening.
+        """
+        if count and not beside:
+            self._rounds += not self._giving
+            self._giving = True
+        self._online[owner] += count
 
     def ahead(self, sent: dict[str, int]) -> None:
         """Count bytes that parties send whatever the inputs are: sent ahead of the run, nobody waits for them."""

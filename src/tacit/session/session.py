@@ -76,6 +76,7 @@ class Session:
         self._out_of_step = False
         self._requests = 0
         self._streams: dict[tuple[str, str, str], Stream] = {}
+        self._compared = False
         changes.begin()
 
     def __repr__(self) -> str:
@@ -99,6 +100,10 @@ class Session:
             stream = Stream(derive_key(self.transport.pair_key(here, peer), purpose))
             self._streams[here, peer, purpose] = stream
         return stream
+
+    def agreed(self, here: str, peer: str, purpose: str, key: bytes) -> None:
+        """Take the stream that `here` shares with `peer` for a purpose from a key that they were given."""
+        self._streams[here, peer, purpose] = Stream(derive_key(key, purpose))
 
     # --- public messages -------------------------------------------------------------------------------------------
 
@@ -204,6 +209,22 @@ class Session:
         if parcels or arrivals:
             self.transport.exchange(parcels, arrivals)
         return received
+
+    def compare_openings(self) -> None:
+        """Let three parties or more find out if one of them tells two others two things; see `witness`.
+
+        Two parties alone open what each of them has told the other, and have nobody to compare with.
+        """
+        self._compared = len(self.parties) > 2 and len(self.party_indices) == 1
+        if self._compared:
+            self.transport.compare_openings(self.parties)
+
+    def witness(self, *opened: torch.Tensor | None) -> None:
+        """Note what all parties now hold alike. From the next frame on they compare it, and refuse the frame."""
+        if self._compared:
+            for value in opened:
+                if value is not None:
+                    self.transcript.witness(value.contiguous().view(-1).view(torch.uint8).numpy().data)
 
     # --- the end --------------------------------------------------------------------------------------------------
 

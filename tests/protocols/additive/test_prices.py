@@ -126,11 +126,12 @@ def test_polynomials_of_what_was_opened_before_cost_nothing_but_their_powers(two
 @pytest.mark.parametrize("owners", [(0, 1), (1, 0), (0, 0), (1, 1)])
 def test_products_of_what_parties_know(world: World, ends: torch.Tensor, owners: tuple[int, int]) -> None:
     plain = ends[:1000].view(25, 40), ends.flip(0)[:1000].view(40, 25)
-    x, y = (world.share(v, 0, owner=owner, known=True) for v, owner in zip(plain, owners, strict=True))
     before = world.session.meter.cost
+    x, y = (world.share(v, 0, owner=owner, known=True) for v, owner in zip(plain, owners, strict=True))
 
     product = world.protocol.bilinear(x, y, torch.matmul)
 
+    assert (world.session.meter.cost - before).rounds == 1
     sent = (world.session.meter.cost - before).online
     each = 8 * 1000 * (len(world.parties) - 1)
     assert sent == {p: each * owners.count(i) for i, p in enumerate(world.parties)}
@@ -245,7 +246,8 @@ def test_large_and_small_secrets_are_opened_in_one_round(world: World) -> None:
 def test_a_conjunction_of_up_to_ten_bits_takes_one_round(world: World, count: int) -> None:
     value = torch.randint(0, 2, (count, 9), dtype=torch.uint8)
     shared = world.protocol.share_bits(value, world.parties[1], value.shape)
-    bits = [shared.move(lambda t, k=k: t[k], view=True) for k in range(count)]
+    closed = shared ^ world.protocol.share_bits(torch.zeros_like(value), world.parties[0], value.shape)
+    bits = [closed.move(lambda t, k=k: t[k], view=True) for k in range(count)]
     before = world.session.meter.cost
 
     world.protocol.all_of(bits)

@@ -25,9 +25,6 @@ class Watched(Masking):
         values = super().open(openings)
         for opening, value in zip(openings, values, strict=True):
             assert value is not None
-            if opening.sender is not None:  # its owner knows the content anyway
-                self.opened.setdefault("opened by an owner", []).append(value.contiguous().view(-1).view(torch.uint8))
-                continue
             rests = [value - t if value.dtype == torch.int64 else value ^ t for t in opening.tensors]
             for kind, seen in enumerate([value, *rests]):
                 label = "opened" if kind == 0 else f"opened, without the share of party {kind - 1}"

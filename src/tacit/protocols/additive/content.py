@@ -23,7 +23,7 @@ from tacit.protocols.remembered import Facts
 if TYPE_CHECKING:
     from tacit.protocols.additive.protocol import Additive
 
-__all__ = ["Opened", "Shares", "Unsettled", "bit_mask", "masked_form", "opened", "simple_mask"]
+__all__ = ["Opened", "Shares", "Unsettled", "bit_mask", "is_given", "masked_form", "opened", "simple_mask"]
 
 
 class Shares(Content):
@@ -248,7 +248,7 @@ class Unsettled(NamedTuple):
 class Opened:
     """What is open of one version of a content. Every role knows the same at the same time."""
 
-    __slots__ = ("form", "mask", "parts", "unsettled")
+    __slots__ = ("form", "given", "mask", "parts", "unsettled")
 
     def __init__(self) -> None:
         self.mask: Mask | BitMask | None = None
@@ -258,6 +258,8 @@ class Opened:
         self.unsettled: Unsettled | None = None
         self.parts: OpenedParts | None = None
         """Of lasting data: what has been opened of it, element by element."""
+        self.given = False
+        """Whether it came in masked: what an owner has shared, or what was made of such by moving and joining."""
 
 
 def opened(facts: Facts) -> Opened:
@@ -280,6 +282,15 @@ def _mask(facts: Facts) -> Mask | BitMask | None:
     assert isinstance(mask, Mask | BitMask)
     opened(facts).mask = mask
     return mask
+
+
+def is_given(facts: Facts) -> bool:
+    """Whether numbers are what owners have shared, moved or joined."""
+    known: Opened | None = facts.scheme
+    if known is not None and known.given:
+        return True
+    lineage = facts.lineage
+    return lineage is not None and lineage.move is not None and is_given(lineage.facts)
 
 
 def simple_mask(facts: Facts) -> Mask | None:

@@ -6,7 +6,7 @@ fresh uniform mask a gives the simple form x = E + a; truncation derives from it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -172,6 +172,17 @@ class Mask(Known):
     def simple(cls, opened: Tensor | None, secret: MaskValue) -> Mask:
         """x = E + a."""
         return cls(opened, (Term(None, secret),))
+
+    @classmethod
+    def combined(cls, op: Callable[..., Tensor], masks: Sequence[Mask]) -> Mask:
+        """The simple form of op(x, y, …), linear in all jointly, from those of x, y, …"""
+        opened, secrets = [m.opened for m in masks if m.opened is not None], [m.secret for m in masks]
+        plain = [s.plain for s in secrets if s.plain is not None]
+        holders = {s.holder for s in secrets}
+        parts = [op(*row) for row in zip(*(s.parts for s in secrets), strict=True)]
+        holder = holders.pop() if len(holders) == 1 else None
+        secret = MaskValue(Dealt(parts, op(*plain) if plain else None), holder)
+        return cls.simple(op(*opened) if opened else None, secret)
 
     @property
     def secret(self) -> MaskValue:

@@ -13,13 +13,13 @@ from tacit.net.transport import Parcel
 from tacit.protocols.additive import selection
 from tacit.protocols.additive.binned import OpenBins
 from tacit.protocols.additive.content import Shares, bit_mask, opened, simple_mask
+from tacit.protocols.additive.io import LARGE_BYTES, given
 from tacit.protocols.additive.masks import BitMask, Mask, MaskValue, Premask
-from tacit.protocols.additive.parts import OpenedParts, draw_mask
+from tacit.protocols.additive.parts import OpenedParts
 from tacit.protocols.additive.scheme import PRODUCER
 from tacit.protocols.additive.source.base import Source
 from tacit.protocols.binned import Binned
 from tacit.protocols.number import Number
-from tacit.protocols.remembered import Owned, owned
 from tacit.protocols.values import Bits, Value
 from tacit.ring import kernels
 from tacit.ring.memory import space, xor, xor_into
@@ -30,10 +30,6 @@ __all__ = ["Masking", "Opening"]
 
 Combine = Callable[[Tensor, Tensor], Tensor]
 
-LARGE_BYTES = 1 << 16
-"""A party's bytes in a round from which on tensors travel one by one. Fewer: more frames, of 21 bytes and some 20 µs
-each; more: larger tensors are copied together at one end and apart at the other."""
-
 
 class Opening(NamedTuple):
     """Something to open: a tensor for each hosted party, their shape and bytes, and how shares combine."""
@@ -42,8 +38,6 @@ class Opening(NamedTuple):
     shape: torch.Size
     size: int
     combine: Combine
-    sender: int | None = None
-    """The only party that sends, where it alone knows what is opened; `tensors` is then empty elsewhere."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -99,13 +93,10 @@ class Masking:
         premask = shares_of(share).keep_premask()
         if premask is not None:
             return self._begin_premasked(share, premask)
-        known = owned(share.facts)
-        holder = None if known is None else known.party
-        secret = MaskValue(draw_mask(self._source, share.shape, holder), holder)
-        tensors = self._masked(shares_of(share).true_shares(), known, secret.parts)
-        return Pending(
-            Opening(tensors, share.shape, 8 * share.numel, add, holder), lambda opened: Mask.simple(opened, secret)
-        )
+        secret = MaskValue(self._source.random_ring(share.shape))
+        tensors = [t - a for t, a in zip(shares_of(share).true_shares(), secret.parts, strict=False)]
+        opening = Opening(tensors, share.shape, 8 * share.numel, add)
+        return Pending(opening, lambda opened: Mask.simple(opened, secret))
 
     def _begin_premasked(self, share: Value, premask: Premask) -> Pending:
         """Open shares under the mask that is in them, or that and another draw, if it would not be fresh."""
@@ -132,33 +123,24 @@ class Masking:
         if mask is None or mask.secret.shares is None:
             root = root if mask is None else w
             secret = MaskValue(self._source.parted_ring(root.shape))
-            tensors = self._masked(shares_of(root).true_shares(), None, secret.parts)
+            tensors = [t - b for t, b in zip(shares_of(root).true_shares(), secret.parts, strict=False)]
             openings.append(Opening(tensors, root.shape, 8 * root.numel, add))
         for table in closed:
             shape = torch.Size((table.rows, table.edges))
-            sent = [table.scheme.masked()] if table.owner in indices else []
-            openings.append(Opening(sent, shape, 8 * shape.numel(), add, table.owner))
-        values = self.open(openings) if openings else []
-        for table, value in zip(closed, values[len(values) - len(closed) :], strict=True):
+            sent = table.scheme.masked() if table.owner in indices else None
+            value = given(self._session, sent, table.owner, shape, RING.dtype, beside=bool(openings))
             table.scheme.take(value, indices)
-        if len(values) == len(closed):
+        if not openings:
             assert mask is not None
             return mask
-        fresh = Mask.simple(values[0], secret)
+        (value,) = self.open(openings)
+        fresh = Mask.simple(value, secret)
         if mask is not None:
             return fresh
         opened(root.facts).mask = fresh
         found = simple_mask(w.facts)
         assert found is not None
         return found
-
-    def _masked(self, tensors: Sequence[Tensor], known: Owned | None, masks: Sequence[Tensor]) -> list[Tensor]:
-        """What is opened of x under a mask a: every party's share of x - a, or its owner's x - a."""
-        if known is None:
-            return [t - a for t, a in zip(tensors, masks, strict=False)]
-        if known.value is None:
-            return []
-        return [known.value - masks[self._session.party_indices.index(known.party)]]
 
     def _begin_bits(self, share: Bits) -> Pending:
         plane, mask = selection.draw_bit_mask(self._source, share.shape)
@@ -174,49 +156,49 @@ class Masking:
 
     def _begin_part(self, share: Value, whole: Value, move: Callable[[Tensor], Tensor]) -> Pending:
         """Open those elements of a part of lasting data that no part before it has opened."""
-        known = owned(whole.facts)
-        holder = None if known is None else known.party
         kept = opened(whole.facts)
         if kept.parts is None:
             hosted = len(self._session.party_indices)
-            kept.parts = OpenedParts(whole.shape, hosted, holder, producer=self._session.hosts(PRODUCER))
+            kept.parts = OpenedParts(whole.shape, hosted, producer=self._session.hosts(PRODUCER))
         books = kept.parts
         places = books.places(move)
         closed = books.closed(places)
         masks = books.draw(self._source, closed)
-        if known is not None and known.value is not None:
-            known = Owned(known.party, known.value.reshape(-1)[closed.at])
         held = shares_of(whole).true_shares()
-        tensors = self._masked([t.reshape(-1)[closed.at] for t in held] if masks else [], known, masks)
+        tensors = [t.reshape(-1)[closed.at] - a for t, a in zip(held, masks, strict=False)]
 
         def finish(opened: Tensor | None) -> Mask:
             books.store(closed, opened)
             return books.mask(places)
 
-        return Pending(Opening(tensors, closed.shape, 8 * closed.shape.numel(), add, holder), finish)
+        return Pending(Opening(tensors, closed.shape, 8 * closed.shape.numel(), add), finish)
 
     def open(self, openings: Sequence[Opening]) -> list[Tensor | None]:
-        """One round: send our shares of everything, receive everybody else's, combine. None where no party is hosted.
+        """One round: open everything, and let the parties compare what they hold; see `Session.witness`.
 
         Only for values that are masked by fresh randomness of full width; results leave by `Protocol.reveal`.
         """
-        parties = range(len(self._session.parties))
-        sizes = [sum(o.size for o in openings if o.sender in (None, party)) for party in parties]
-        if not any(sizes):
-            return [o.tensors[0] if o.tensors else self._nothing(o) for o in openings]
-        peers = len(parties) - 1
-        self._session.meter.round({self._session.parties[p]: peers * sizes[p] for p in parties})
+        values = self._opened(openings)
+        self._session.witness(*values)
+        return values
+
+    def _opened(self, openings: Sequence[Opening]) -> list[Tensor | None]:
+        """Send our shares of everything, receive everybody else's, combine. None where no party is hosted."""
+        size = sum(o.size for o in openings)
+        if not size:
+            return [o.tensors[0] if o.tensors else None for o in openings]
+        self._session.meter.opening(size)
         indices = self._session.party_indices
         if not indices:
             self._session.check_open()
             return [None] * len(openings)
-        if max(sizes) >= LARGE_BYTES:
+        if size >= LARGE_BYTES:
             return self._open_apart(openings)
-        if len(openings) == 1 and openings[0].sender is None:
+        if len(openings) == 1:
             sent = [t.contiguous() for t in openings[0].tensors]
             return [fold(openings[0].combine, self._session.gather(sent)[indices[0]])]
-        rows = self._session.gather([self._payload(openings, k) for k in range(len(indices))], sizes)[indices[0]]
-        return self._combined(openings, rows)
+        rows = self._session.gather([_payload(openings, k) for k in range(len(indices))])[indices[0]]
+        return _combined(openings, rows)
 
     def _open_apart(self, openings: Sequence[Opening]) -> list[Tensor | None]:
         """A round of large tensors: each leaves from where it is, and is added up where it arrives."""
@@ -229,40 +211,15 @@ class Masking:
             for opening in openings:
                 row: list[Tensor] = []
                 for other, peer in enumerate(names):
-                    if other != here and opening.sender in (None, other):
+                    if other != here:
                         row.append(space(opening.shape, opening.dtype))
                         arrivals.append(Parcel(peer, names[here], row[-1]))
-                if opening.sender in (None, here):
-                    mine = opening.tensors[place if opening.sender is None else 0].contiguous()
-                    row.append(mine)
-                    sends += [Parcel(names[here], peer, mine) for peer in names if peer != names[here]]
+                mine = opening.tensors[place].contiguous()
+                row.append(mine)
+                sends += [Parcel(names[here], peer, mine) for peer in names if peer != names[here]]
                 rows.append(row)
         session.transport.exchange(sends, arrivals)
         return [_gathered(o.combine, row) for o, row in zip(openings, rows[: len(openings)], strict=True)]
-
-    def _nothing(self, opening: Opening) -> Tensor | None:
-        """An opened value of no elements, at a party that has no share of it."""
-        return torch.empty(opening.shape, dtype=RING.dtype) if self._session.party_indices else None
-
-    def _payload(self, openings: Sequence[Opening], place: int) -> Tensor:
-        """All that one hosted party sends in a round, as bytes."""
-        index = self._session.party_indices[place]
-        pieces = [o.tensors[place if o.sender is None else 0] for o in openings if o.sender in (None, index)]
-        flat = [t.contiguous().view(-1).view(torch.uint8) for t in pieces]
-        return torch.cat(flat) if flat else torch.empty(0, dtype=torch.uint8)
-
-    def _combined(self, openings: Sequence[Opening], rows: Sequence[Tensor]) -> list[Tensor | None]:
-        """The opened values, from the bytes of all parties."""
-        at = [0] * len(rows)
-        result: list[Tensor | None] = []
-        for opening in openings:
-            pieces = []
-            for party, row in enumerate(rows):
-                if opening.sender in (None, party):
-                    pieces.append(_typed(row[at[party] : at[party] + opening.size], opening))
-                    at[party] += opening.size
-            result.append(fold(opening.combine, pieces))
-        return result
 
     def open_bits(self, tensors: Sequence[Tensor], size: int, *beside: Value) -> Tensor | None:
         """Open bytes of masked bits, so many for each party, and mask shares in the same round."""
@@ -287,6 +244,21 @@ def _root(value: Value) -> Value:
 def is_open(value: Value) -> bool:
     """Whether its simple mask is known, if only from what it was moved from."""
     return (bit_mask if isinstance(value, Bits) else simple_mask)(value.facts) is not None
+
+
+def _payload(openings: Sequence[Opening], place: int) -> Tensor:
+    """All that one hosted party sends in a round, as bytes."""
+    return torch.cat([o.tensors[place].contiguous().view(-1).view(torch.uint8) for o in openings])
+
+
+def _combined(openings: Sequence[Opening], rows: Sequence[Tensor]) -> list[Tensor | None]:
+    """The opened values, from the bytes of all parties."""
+    at = 0
+    result: list[Tensor | None] = []
+    for opening in openings:
+        result.append(fold(opening.combine, [_typed(row[at : at + opening.size], opening) for row in rows]))
+        at += opening.size
+    return result
 
 
 def fold(combine: Combine, rows: Sequence[Tensor]) -> Tensor:

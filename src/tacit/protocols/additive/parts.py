@@ -12,12 +12,7 @@ from tacit.protocols.additive.masks import Mask, MaskValue
 from tacit.protocols.additive.source.base import Dealt, Source
 from tacit.ring.ring import RING
 
-__all__ = ["OpenedParts", "Places", "draw_mask"]
-
-
-def draw_mask(source: Source, shape: torch.Size, holder: int | None) -> Dealt:
-    """A fresh mask, known to the producer and, where one party owns what it masks, to that party."""
-    return source.random_ring(shape) if holder is None else source.private_ring(shape, holder)
+__all__ = ["OpenedParts", "Places"]
 
 
 class Places(NamedTuple):
@@ -33,11 +28,10 @@ class OpenedParts:
     E and a are kept flat, with room for all elements; `places` are the flat positions that a part is made of.
     """
 
-    __slots__ = ("_masks", "_opened", "_plain", "_positions", "_public", "holder")
+    __slots__ = ("_masks", "_opened", "_plain", "_positions", "_public")
 
-    def __init__(self, shape: torch.Size, hosted: int, holder: int | None, *, producer: bool) -> None:
+    def __init__(self, shape: torch.Size, hosted: int, *, producer: bool) -> None:
         count = shape.numel()
-        self.holder = holder
         self._positions = torch.arange(count).view(shape)
         self._opened = torch.zeros(count, dtype=torch.bool)
         self._public = torch.zeros(count, dtype=RING.dtype) if hosted else None
@@ -66,7 +60,7 @@ class OpenedParts:
     def draw(self, source: Source, places: Places) -> list[Tensor]:
         """Fresh masks for these positions: the hosted parties' shares of them."""
         index, shape = places
-        dealt = draw_mask(source, shape, self.holder)
+        dealt = source.random_ring(shape)
         for kept, part in zip(self._masks, dealt.parts, strict=True):
             kept[index] = part
         if self._plain is not None and dealt.plain is not None:
@@ -86,4 +80,4 @@ class OpenedParts:
             return kept[places.at].view(places.shape)
 
         dealt = Dealt([at(m) for m in self._masks], None if self._plain is None else at(self._plain))
-        return Mask.simple(None if self._public is None else at(self._public), MaskValue(dealt, self.holder))
+        return Mask.simple(None if self._public is None else at(self._public), MaskValue(dealt))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import islice
-from operator import add, sub, xor
+from operator import add
 from typing import ClassVar
 
 import torch
@@ -30,12 +30,12 @@ from tacit.protocols.additive import (
     shuffle,
     truncation,
 )
-from tacit.protocols.additive.content import Shares, Unsettled, bit_mask, masked_form, opened, simple_mask
+from tacit.protocols.additive.content import Shares, Unsettled, bit_mask, is_given, masked_form, opened, simple_mask
 from tacit.protocols.additive.cost import COSTS, PRICES
-from tacit.protocols.additive.masks import BitMask, Form, Mask, Premask
+from tacit.protocols.additive.masks import BitMask, Form, Mask, MaskValue, Premask
 from tacit.protocols.additive.opening import Masking, Opening, shares_of
 from tacit.protocols.additive.scheme import SCHEME
-from tacit.protocols.additive.source.base import Source
+from tacit.protocols.additive.source.base import Dealt, Source
 from tacit.protocols.additive.source.produced import Produced
 from tacit.protocols.additive.source.stored import delivery
 from tacit.protocols.binned import Binned
@@ -73,23 +73,50 @@ class Additive(Protocol):
         self._source: Source = Produced(session, delivery(session))
         self._masking = Masking(session, self._source)
         self._indices = session.party_indices
+        session.compare_openings()
+        for (i, j), key in self._source.pair_keys().items():  # of fresh sharings of zero, which the producer knows
+            session.agreed(session.parties[i], session.parties[j], leaving.ZERO, key)
 
     # --- in and out ------------------------------------------------------------------------------------------------
 
     @override
     def share(self, value: Tensor | None, owner: str, shape: Sequence[int], frac_bits: int) -> Number:
-        parts = io.from_owner(self.session, value, owner, lambda stream: stream.ring(shape), sub)
-        out = self._arithmetic(parts, torch.Size(shape), Scale(frac_bits))
-        index = self.session.parties.index(owner)
+        """E = x - a; the owner sends E, and is bound to x by it.   Cost: 8 bytes, to each other party."""
+        index, size = io.owner_index(self.session, owner), torch.Size(shape)
+        a = MaskValue(self._source.private_ring(size, index), index)
+        masked = None
+        if value is not None and index in self._indices:
+            masked = (value - a.parts[self._indices.index(index)]).contiguous()
+        e = io.given(self.session, masked, index, size, RING.dtype)
+        out = self._arithmetic(self._split(value, e, a, index), size, Scale(frac_bits))
         out.facts.owned = Owned(index, value if index in self._indices else None)
+        known = opened(out.facts)
+        known.mask, known.given = Mask.simple(e, a), True
         return out
 
     @override
     def share_bits(self, value: Tensor | None, owner: str, shape: Sequence[int]) -> Bits:
-        size = torch.Size(shape)
-        count = size.numel()
-        parts = io.from_owner(self.session, value, owner, lambda s: s.bits(count).view(size), xor)
-        return self._binary(parts, size)
+        """c = b ^ β likewise.   Cost: 1 bit, to each other party."""
+        index, size = io.owner_index(self.session, owner), torch.Size(shape)
+        plane, mask = selection.draw_bit_mask(self._source, size, index)
+        masked = None
+        if value is not None and index in self._indices:
+            masked = kernels.on(value).pack_bits(value.contiguous()) ^ plane.parts[self._indices.index(index)]
+        c = io.given(self.session, masked, index, torch.Size(((size.numel() + 7) // 8,)), torch.uint8)
+        if c is not None:
+            mask.opened = kernels.on(c).unpack_bits(c, size.numel()).view(size)
+        out = self._binary(self._split(value, mask.opened, mask.beta, index), size)
+        opened(out.facts).mask = mask
+        return out
+
+    def _split(self, x: Tensor | None, masked: Tensor | None, mask: Dealt, owner: int) -> list[Tensor]:
+        """Shares of a masked x: what is masked at the first party, the mask at the owner, zero elsewhere."""
+        parts = []
+        for i, own in zip(self._indices, mask.parts, strict=True):
+            whole = x if i == owner == 0 else own if i == owner else masked if i == 0 else None
+            part = torch.zeros(own.shape, dtype=own.dtype) if whole is None else torch.empty(own.shape, dtype=own.dtype)
+            parts.append(part if whole is None else part.copy_(whole))
+        return parts
 
     @override
     def public(self, ring: Tensor, frac_bits: int) -> Number:
@@ -104,14 +131,16 @@ class Additive(Protocol):
     @override
     def reveal(self, x: Value, receivers: Sequence[str]) -> Tensor | None:
         """Each party adds a fresh sharing of zero before its share leaves, so shares say nothing beyond their sum."""
-        return leaving.revealed(
-            self.session, shares_of(x).true_shares(), x.shape, receivers, binary=isinstance(x, Bits)
-        )
+        shares = shares_of(x).true_shares()
+        value = leaving.revealed(self.session, shares, x.shape, receivers, binary=isinstance(x, Bits))
+        if set(self.session.parties) <= set(receivers):
+            self.session.witness(value)
+        return value
 
     @override
-    def refresh(self, x: Number) -> list[Tensor]:
+    def refresh(self, x: Value) -> list[Tensor]:
         """Each party adds a fresh sharing of zero."""
-        return leaving.refreshed(self.session, shares_of(x).true_shares())
+        return leaving.refreshed(self.session, shares_of(x).true_shares(), binary=isinstance(x, Bits))
 
     @override
     def adopt(
@@ -138,6 +167,14 @@ class Additive(Protocol):
         out = self._binary(list(shares), torch.Size(shape))
         out.storage.lasting = lasting
         return out
+
+    @override
+    def follow(self, out: Value, op: Callable[..., Tensor], operands: Sequence[Value]) -> None:
+        """What is made of inputs, of one owner or several, is open as they are."""
+        if isinstance(out, Number) and all(is_given(x.facts) for x in operands):
+            masks = [simple_mask(x.facts) for x in operands]
+            known = opened(out.facts)
+            known.mask, known.given = Mask.combined(op, [m for m in masks if m is not None]), True
 
     # --- numbers ---------------------------------------------------------------------------------------------------
 

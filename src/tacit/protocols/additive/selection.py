@@ -18,10 +18,14 @@ from tacit.ring.ring import RING
 __all__ = ["draw_bit_mask", "selected", "to_ring"]
 
 
-def draw_bit_mask(source: Source, shape: torch.Size) -> tuple[Dealt, BitMask]:
-    """A fresh random bit for each element: its XOR shares as a plane, and the mask without its opened part."""
+def draw_bit_mask(source: Source, shape: torch.Size, holder: int | None = None) -> tuple[Dealt, BitMask]:
+    """A fresh random bit for each element: its XOR shares as a plane, and the mask without its opened part.
+
+    The holder, if there is one, is a party that knows it.
+    """
     count = shape.numel()
-    plane = source.random_bits(((count + 7) // 8,))
+    size = ((count + 7) // 8,)
+    plane = source.random_bits(size) if holder is None else source.private_bits(size, holder)
     beta = plane.map(lambda p: kernels.on(p).unpack_bits(p, count).view(shape))
     return plane, BitMask(None, beta)
 

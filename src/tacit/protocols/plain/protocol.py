@@ -91,7 +91,7 @@ class Plain(Protocol):
         return x.content.assembled() if receivers else None
 
     @override
-    def refresh(self, x: Number) -> list[Tensor]:
+    def refresh(self, x: Value) -> list[Tensor]:
         """Nothing is fresh about them: all of x, and zeros."""
         self.session.check_open()
         return [t.clone() for t in x.content.parts()]
@@ -122,6 +122,10 @@ class Plain(Protocol):
         out = self._bits(reduce(xor, shares[1:], shares[0].clone()))
         out.storage.lasting = lasting
         return out
+
+    @override
+    def follow(self, out: Value, op: Callable[..., Tensor], operands: Sequence[Value]) -> None:
+        """Everything is known."""
 
     # --- numbers ---------------------------------------------------------------------------------------------------
 

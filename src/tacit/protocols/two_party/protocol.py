@@ -132,9 +132,9 @@ class TwoParty(Protocol):
         return leaving.revealed(self.session, halves_of(x).parts_here, x.shape, receivers, binary=isinstance(x, Bits))
 
     @override
-    def refresh(self, x: Number) -> list[Tensor]:
+    def refresh(self, x: Value) -> list[Tensor]:
         """Each party adds a fresh sharing of zero."""
-        return leaving.refreshed(self.session, halves_of(x).parts_here)
+        return leaving.refreshed(self.session, halves_of(x).parts_here, binary=isinstance(x, Bits))
 
     @override
     def adopt(
@@ -161,6 +161,10 @@ class TwoParty(Protocol):
         out = self._bits(list(shares))
         out.storage.lasting = lasting
         return out
+
+    @override
+    def follow(self, out: Value, op: Callable[..., Tensor], operands: Sequence[Value]) -> None:
+        """What is known is in the halves themselves: whether one of them is zero."""
 
     # --- numbers ---------------------------------------------------------------------------------------------------
 

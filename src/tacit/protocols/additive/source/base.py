@@ -124,6 +124,14 @@ class Source(ABC):
         """[b]₂ for uniform bytes of bits that no party knows."""
 
     @abstractmethod
+    def private_bits(self, shape: Shape, holder: int) -> Dealt:
+        """[b]₂ for uniform bytes of bits that one party knows, by its index; the other parties' shares are zero."""
+
+    @abstractmethod
+    def pair_keys(self) -> dict[tuple[int, int], bytes]:
+        """A key that parties i and j have, and no other party, for each (i, j) of which i is hosted here."""
+
+    @abstractmethod
     def withheld(self, a: Dealt, shape: Shape) -> list[Tensor]:
         """[a] for a mask that has been withheld until now; see `product`."""
 

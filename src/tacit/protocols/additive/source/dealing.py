@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from itertools import groupby
+from itertools import combinations, groupby
 from typing import NamedTuple
 
 import torch
@@ -32,6 +32,10 @@ __all__ = ["Dealing", "Delivery", "Links", "packed", "unpacked", "wire_bytes"]
 
 KEY_BYTES = 16
 """Of a stream."""
+
+
+PAIR_BYTES = 32
+"""Of the key of a pair of parties, from which those of its streams are derived: as long as what a handshake makes."""
 
 Shape = Sequence[int]
 Run = tuple[int, int]
@@ -121,6 +125,32 @@ class Dealing:
         ends += self._at_producer[holder : holder + 1]
         keys = [bytes(end.bytes(KEY_BYTES).numpy()) for end in ends]
         return Redrawn(keys[0] if keys else None, columns, plain=bool(self._at_producer))
+
+    def private_bits(self, shape: Shape, holder: int) -> Dealt:
+        """Uniform bytes of bits that one party and the producer know; the other parties' shares are zero. No bytes."""
+
+        def draw(stream: Stream) -> Tensor:
+            return stream.bytes(math.prod(shape)).view(tuple(shape))
+
+        parts = [
+            draw(self._ends[i]) if i == holder else torch.zeros(tuple(shape), dtype=torch.uint8) for i in self._hosted
+        ]
+        return Dealt(parts, draw(self._at_producer[holder]) if self._at_producer else None)
+
+    def pair_keys(self, name: str) -> dict[tuple[int, int], bytes]:
+        """A key for each two parties, that they and the producer know. 32 bytes a pair, which no meter counts.
+
+        It is the next piece of the first one's stream, and is sent to the second.
+        """
+        keys: dict[tuple[int, int], bytes] = {}
+        for i, j in combinations(range(len(self._session.parties)), 2):
+            if self._at_producer:
+                self._delivery.send(j, name, self._at_producer[i].bytes(PAIR_BYTES).clone())
+            if i in self._ends:
+                keys[i, j] = self._ends[i].bytes(PAIR_BYTES).numpy().tobytes()
+            if j in self._ends:
+                keys[j, i] = self._delivery.take(j, name, PAIR_BYTES).numpy().tobytes()
+        return keys
 
     def add_random(
         self, parts: Sequence[Tensor | None], value: Tensor | None, shape: Shape

@@ -55,6 +55,15 @@ class Produced(Source):
         return self._dealing.random_bits(shape)
 
     @override
+    def private_bits(self, shape: Shape, holder: int) -> Dealt:
+        return self._dealing.private_bits(shape, holder)
+
+    @override
+    def pair_keys(self) -> dict[tuple[int, int], bytes]:
+        """32 bytes a pair, once, at the start of the session."""
+        return self._dealing.pair_keys("key of a pair")
+
+    @override
     def withheld(self, a: Dealt, shape: Shape) -> list[Tensor]:
         """8 bytes."""
 
