@@ -319,7 +319,7 @@ def checkpoints(folder: Path, data: bytes) -> None:
 def _store(folder: Path) -> list[bytes]:
     config = Config.embedded()
     preparation = Preparation(folder / "store")
-    preparation.agree(3, config)
+    preparation.begin(3, config, "5" * 32)
     transcript = Transcript()
     preparation.add(0, "truncation", torch.zeros(40, dtype=torch.uint8), transcript)
     preparation.finish(transcript)
