@@ -25,7 +25,7 @@ from tacit.tensor import SecretTensor
 
 __all__ = ["Columns", "binned", "coarse", "edges_of", "parts_of"]
 
-MASKED, CHOSEN = 1 << 25, 1 << 24
+MASKED, SELECTED = 1 << 25, 1 << 24
 """Rows times edges of an owner, and rows times numbers that are chosen for the last level, of a block of rows. More:
 fewer rounds; fewer: less memory, some 16 bytes for each of the first, and some 50 for each of the second."""
 
@@ -91,7 +91,7 @@ def binned(parts: Sequence[SecretTensor], bins: int, *, first: int | None = None
         numbers.append(coarse(x))
     rows = len(parts[0])
     widths = [x.shape[1] * (bins - 1) for x in numbers]
-    step = max(1, min(MASKED // max(widths), CHOSEN // chosen))
+    step = max(1, min(MASKED // max(widths), SELECTED // chosen))
     spilled = 8 * rows * sum(widths) > IN_MEMORY
     return [_binned(x, bins, first or rows, step, spilled=spilled) for x in numbers]
 

@@ -22,7 +22,7 @@ REACH, DEEPEST = 40.0, 3
 """How far below the largest an exponential is looked up, in e-folds, and the levels of a maximum that share this. More
 levels: each drops smaller differences, for three those of 13.3, whose exponential is 1.6e-6."""
 
-FEW = 16
+TIER = 16
 """Sums of more columns than any series is for are scaled below this, in four rounds, by powers of it."""
 
 
@@ -97,14 +97,14 @@ class Softmax:
         if series is not None:
             protocol.together(total, power, *beside)
             return power, protocol.harmonics(total, series)
-        steps = math.ceil(math.log(count, FEW))  # S of [16^(j-1), 16^j) times 16^(1-j)
-        tiers = Steps(total, [FEW**j << total.frac_bits for j in range(1, steps)])
-        scales = [float(FEW) ** -j for j in range(steps)]
-        bits = (steps - 1) * int(math.log2(FEW))
+        steps = math.ceil(math.log(count, TIER))  # S of [16^(j-1), 16^j) times 16^(1-j)
+        tiers = Steps(total, [TIER**j << total.frac_bits for j in range(1, steps)])
+        scales = [float(TIER) ** -j for j in range(steps)]
+        bits = (steps - 1) * int(math.log2(TIER))
         total = tiers.times(total, scales, bits)
         scale = tiers.function(scales, bits)
         protocol.together(total, scale, power, *beside)
-        power, y = protocol.multiply(power, scale), protocol.harmonics(total, INVERSES[FEW])
+        power, y = protocol.multiply(power, scale), protocol.harmonics(total, INVERSES[TIER])
         protocol.together(power, y)
         return power, y
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 
 from tacit.functions.linear import fractional, times_public
+from tacit.functions.maximum import ROUND
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.roots import rsqrt_factors
 from tacit.protocols.number import Number
@@ -35,11 +36,6 @@ ROOT_BITS = 40
 """Fractional bits of what the root is taken of, at most. More: smaller variances; fewer: larger ones than 2^22."""
 
 
-FEW = 8192
-"""Elements that meet both factors of the deviation one by one, which saves a round and opens them once more. More:
-fewer rounds; fewer: fewer bytes. A round is worth some 200,000, as for a maximum, and an element takes 26."""
-
-
 class Standardized(NamedTuple):
     """A tensor over some dimensions, which the sums and the deviation keep with one element each."""
 
@@ -64,7 +60,8 @@ def standardized(x: Number, dims: Sequence[int], eps: float, *, centre: bool = T
     Shape: any.   Domain: variance < 2^20, Σ c² < 2^30 and n |x| < 2^30 at 16 fractional bits; with more, also
     variance < 2^14 and n |x| < 2^20.
     Error: <= 2^-14 / √variance + 2^-15 |result|; constant rows give 0.
-    Cost: 8 rounds, with 24 bytes an element and party; of more than 8192 elements 9, with 16; and some 600 a row.
+    Cost: 8 rounds, with 24 bytes an element and party; where those bytes are worth the round, 9, with 16; and some
+    600 a row.
     Reveals: nothing.
     """
     protocol = x.protocol
@@ -92,7 +89,7 @@ def standardized(x: Number, dims: Sequence[int], eps: float, *, centre: bool = T
     fine, ratio = squares.frac_bits + up, count / 2**up
     mean_square = squares.rescaled(fine).plus(torch.tensor(round(ratio * eps * 2.0**fine)))
     y, scale = rsqrt_factors(mean_square.settle(min(2 * bits, ROOT_BITS)), math.sqrt(ratio))
-    if x.numel <= FEW:
+    if x.numel * protocol.prices.again_factor <= ROUND:  # x meets both factors one by one, opened once more
         spread = protocol.multiply(centred, scale)
         y, spread = protocol.settle_all([y, spread], WORKING_BITS)
         product, inverse = protocol.multiply(spread, y), protocol.multiply(y, scale)

@@ -56,6 +56,8 @@ class Prices(NamedTuple):
     """Bytes of a number chosen by a bit, likewise."""
     few: int
     """Up to so many elements are sorted by comparing all pairs. More: fewer rounds; fewer: fewer bytes."""
+    again_factor: int
+    """Bytes of a number that meets a second factor before the first product is truncated, likewise."""
 
 
 class Protocol(ABC):

@@ -31,6 +31,6 @@ COSTS: Mapping[str, DeclaredCost] = {
     "to_arithmetic": _cost(1, lambda n: 1 * (n - 1), 64),
 }
 
-PRICES = Prices(compared=50, again=22, chosen=26, few=48)
+PRICES = Prices(compared=50, again=22, chosen=26, few=48, again_factor=26)
 """Comparing all pairs of 48 elements takes 8 rounds and six times the comparisons of a network, whose 21 layers take
 four rounds each."""

@@ -32,5 +32,5 @@ COSTS: Mapping[str, DeclaredCost] = {
     "to_arithmetic": _cost(1, 32.5),
 }
 
-PRICES = Prices(compared=300, again=300, chosen=34, few=16)
+PRICES = Prices(compared=300, again=300, chosen=34, few=16, again_factor=154)
 """A comparison takes 83 bytes online and some 230 of transfers, six hops of little; so sorting compares fewer pairs."""
