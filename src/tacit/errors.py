@@ -18,7 +18,8 @@
     ├── DivergenceError              two roles that do not run the same program
     │   └── UnequalOpenings          parties that were told two things by one of them
     ├── Refused                      a submission or a request that a server does not take, and its reason
-    │   └── Overloaded               a server without room for this client now: ask again later
+    │   ├── Overloaded               a server without room for this client now: ask again later
+    │   └── Dismissed                a session with a client that its server ends; never leaves `tacit.predictions`
     ├── FederatedError               a round of a federation, a roster or an update that cannot be used
     │   ├── RosterError              an identity file or a roster that cannot be used
     │   ├── ForgeryError             a key, ciphertext or share that is not from whom it says
@@ -52,6 +53,7 @@ __all__ = [
     "ConfigError",
     "ConnectError",
     "DataError",
+    "Dismissed",
     "DivergenceError",
     "EncodingError",
     "FederatedError",
@@ -167,6 +169,10 @@ class Refused(TacitError):
         super().__init__(message)
         self.after = after
         """Seconds after which it is worth to ask again, if it is and that is known."""
+
+
+class Dismissed(Refused):
+    """The server ends its session with a client. Raised where that client is served."""
 
 
 class Overloaded(Refused):

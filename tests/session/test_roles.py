@@ -90,7 +90,7 @@ def test_the_roles_say_by_which_scheme_they_compute_where_no_setting_does() -> N
     ("roles", "settings", "message"),
     [
         (["a", "b", "c"], {}, f"three parties compute with the help of '{PRODUCER}', and that role is missing: add it"),
-        (["a"], {}, "at least two parties must compute, not 1"),
+        (["a"], {"protocol": "additive"}, f"the role '{PRODUCER}' is missing"),
         ([], {}, "at least two parties must compute, not 0"),
         (["a", PRODUCER], {}, f"at least two parties must compute beside '{PRODUCER}', not 1"),
         (

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from tacit.errors import ConfigError, ConnectError, NetworkError, Overloaded, Refused, TacitError
+from tacit.errors import ConfigError, ConnectError, Dismissed, NetworkError, Overloaded, TacitError
 from tacit.outside.guests import PATIENCE, Crowd, Visit, place_of
 from tacit.outside.pairing import Terms
 from tacit.predictions.attendant import Line, attend, served, turn_away
@@ -47,10 +47,6 @@ BACKLOG = 256
 LINE_BYTES = 1 << 12
 
 STOPPED = "the service has been stopped"
-
-
-class Dismissed(Refused):
-    """Raised in the process of a client whose session is to end."""
 
 
 @dataclass(eq=False)
