@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -242,3 +243,107 @@ def test_what_is_no_graph_is_refused(text: bytes) -> None:
 def test_what_cannot_be_computed_is_refused_before_anything_is(path: list[Any], value: Any, why: str) -> None:
     with pytest.raises(DataError, match=why):
         check(Graph.parse(changed(path, value)))
+
+
+# --- what is public of a model ----------------------------------------------------------------------------------------
+
+LAYER = np.array([[0.11, 0.22], [0.33, 0.44], [0.55, 0.66]], dtype=np.float32)
+QUANTISED = torch.tensor([[3, 5], [7, 9], [2, 4]], dtype=torch.int8)
+HIDES = torch.tensor([False, True, False])
+FAR = torch.tensor([0.0, -torch.inf, 0.0])
+
+
+def written(x: Tensor) -> Tensor:
+    kept = torch.zeros(3)
+    kept[:2].copy_(QUANTISED[:2, 0])
+    return x * kept
+
+
+def one_by_one(x: Tensor) -> Tensor:
+    kept = torch.zeros(3)
+    for k, w in enumerate(LAYER[:, 0].tolist()):
+        kept[k] = w
+    return x * kept
+
+
+def stored(x: Tensor) -> Tensor:
+    return x @ torch.empty(0).set_(torch.from_numpy(LAYER).untyped_storage(), 0, (3, 2), (2, 1))
+
+
+WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "from numpy": lambda x: x @ torch.from_numpy(LAYER),
+    "as tensor": lambda x: x @ torch.as_tensor(LAYER),
+    "asarray": lambda x: x @ torch.asarray(LAYER),
+    "tensor of numpy": lambda x: x @ torch.tensor(LAYER),
+    "list": lambda x: x @ torch.tensor(LAYER.tolist()),
+    "one element": lambda x: x * torch.tensor([0.11]),
+    "twice": lambda x: x @ (torch.from_numpy(LAYER) * 2),
+    "turned": lambda x: x @ torch.from_numpy(LAYER.T.copy()).T,
+    "stacked": lambda x: x[:, :2] * torch.stack([torch.from_numpy(row) for row in LAYER])[1],
+    "stacked numbers": lambda x: x * torch.stack([torch.tensor(w) for w in LAYER[:, 0].tolist()]),
+    "joined numbers": lambda x: x * torch.cat([torch.full((1,), w) for w in LAYER[:, 0].tolist()]),
+    "quantised": lambda x: x @ (QUANTISED.float() * 0.01),
+    "whole numbers of a list": lambda x: x * torch.tensor([3, 5, 7]).float(),
+    "written": written,
+    "storage": stored,
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_a_layer_is_a_weight_however_the_model_makes_it(name: str) -> None:
+    model, rows = WEIGHTS[name], torch.rand(1, 3)
+
+    found = traced(model, (3,), "float32", 1)
+
+    assert not any(c.dtype.is_floating_point for c in found.graph.constants)
+    assert found.graph.told[1] == 0
+    assert found.graph.weights
+    assert (answers(found, rows) - model(rows)).abs().max() < 1e-2
+
+
+MASKS: dict[str, Callable[[Tensor], Tensor]] = {
+    "buffer": lambda x: (x + FAR).softmax(-1),
+    "list": lambda x: (x + torch.tensor([0.0, -torch.inf, 0.0])).softmax(-1),
+    "filled": lambda x: (x + torch.zeros(3).masked_fill(HIDES, -1e9)).softmax(-1),
+    "chosen": lambda x: (x + torch.where(HIDES, torch.tensor(-torch.inf), torch.tensor(0.0))).softmax(-1),
+    "least": lambda x: (x + torch.full((3, 3), torch.finfo(torch.float32).min).triu(1)[1]).softmax(-1),
+    "truth values": lambda x: x * HIDES.float(),
+    "positions": lambda x: x + torch.arange(3).float(),
+    "a number": lambda x: x * torch.tensor(0.5),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_masks_positions_and_single_numbers_stay_public(name: str) -> None:
+    assert not traced(MASKS[name], (3,), "float32", 1).graph.weights
+
+
+@pytest.mark.parametrize("kept", [[0.731, -torch.inf, 0.42], [0.731, 1e30, 0.42], [0.0, 1e30, -torch.inf, 1e31]])
+def test_a_weight_that_is_a_mask_too_is_refused_and_not_told(kept: list[float]) -> None:
+    bias = torch.tensor(kept)
+
+    for model in (lambda x: x + bias, lambda x: x + torch.tensor(kept)):
+        with pytest.raises(DataError, match=r"keep them apart") as refusal:
+            traced(model, (len(kept),), "float32", 1)
+        assert "731" not in str(refusal.value)
+
+
+def test_a_layer_that_is_written_number_by_number_is_refused() -> None:
+    with pytest.raises(DataError, match="overwrites a weight"):
+        traced(one_by_one, (3,), "float32", 1)
+
+
+def test_a_server_knows_how_many_numbers_it_tells() -> None:
+    def model(x: Tensor) -> Tensor:
+        return (x * 0.37 + 0.37 + 1.0)[:, torch.tensor([2, 0, 1])] + FAR
+
+    assert traced(model, (3,), "float32", 2).graph.told == (1, 1)
+
+
+def test_values_that_are_there_together_have_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = traced(lambda x: torch.cat([x.exp() for _ in range(20)], 1).sum(1, keepdim=True), (3,), "float32", 1).graph
+    monkeypatch.setattr("tacit.outside.graph.run.memory_bytes", lambda: 70 * 16)
+
+    with pytest.raises(DataError, match="all in all"):
+        check(many)
+    assert check(traced(lambda x: x.exp().exp().exp(), (20,), "float32", 1).graph)

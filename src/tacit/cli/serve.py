@@ -109,10 +109,12 @@ def serve_alone(path: Path, config: Config, batch: int, places: int) -> None:
 
 
 def _invitation(config: Config, host: Host) -> str:
-    terms = host.terms
+    terms, (single, constant) = host.terms, host.told
     return (
         f"{terms.role} computes with clients at {config.addresses[0]}: up to {terms.plan.batch} inputs of shape "
-        f"{terms.plan.shape} at once, by the model {terms.model}"
+        f"{terms.plan.shape} at once, by the model {terms.model}\n"
+        f"clients are told of the model: its operators and shapes, {single} numbers of its code, and {constant} in "
+        f"constant tensors"
     )
 
 

@@ -113,6 +113,11 @@ class Host:
         """What clients are told."""
         return self._served.terms
 
+    @property
+    def told(self) -> tuple[int, int]:
+        """How many numbers of the model all clients are told: single ones of its code, and elements of constants."""
+        return self._served.traced.graph.told
+
     def stop(self) -> None:
         """Answer what is being computed, then end; called again, end at once. A handler of signals may call it."""
         self._stopping = 0.0 if self._stopping is not None else time.monotonic() + PARTING_SECONDS

@@ -105,6 +105,15 @@ class Graph:
         return tuple(sorted(self.steps))
 
     @property
+    def told(self) -> tuple[int, int]:
+        """How many numbers of the model clients are told: different ones that stand with an operator, but for whole
+        ones up to 2, and elements of constant tensors, but for truth values and masks' 0, 1 and infinities.
+        """
+        lists = (x for steps in self.steps.values() for node in steps.nodes for x in _floats((node.args, node.kwargs)))
+        single = {abs(x) for x in lists if math.isfinite(x)} - {0.0, 1.0, 2.0}
+        return len(single), sum(map(_telling, self.constants))
+
+    @property
     def text(self) -> bytes:
         """What travels."""
         literal = {
@@ -170,6 +179,24 @@ def checked_operator(name: str) -> Any:
         except UnsupportedOperator as error:
             raise DataError(str(error)) from None
     return operator
+
+
+def _telling(constant: Tensor) -> int:
+    if constant.dtype == torch.bool:
+        return 0
+    x = constant.abs().double()
+    return int(((x != 0) & (x != 1) & x.isfinite()).sum())
+
+
+def _floats(x: Any) -> Iterator[float]:
+    if isinstance(x, float):
+        yield x
+    elif isinstance(x, Mapping):
+        for value in x.values():
+            yield from _floats(value)
+    elif isinstance(x, (list, tuple)):
+        for value in x:
+            yield from _floats(value)
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------

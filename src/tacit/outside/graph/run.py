@@ -62,7 +62,7 @@ def _check(graph: Graph, rows: int) -> tuple[tuple[int, ...], torch.dtype]:
         x = meta((rows, *graph.shape), DTYPES[graph.dtype])
         weights = [meta(w.shape, getattr(torch, w.dtype)) for w in graph.weights]
         constants = [meta(c.shape, c.dtype) for c in graph.constants]
-        result = _follow(graph.steps[rows], x, weights, constants, call, on="meta")
+        result = _follow(graph.steps[rows], x, weights, constants, call, on="meta", most=most)
     if not isinstance(result, Tensor) or not result.dim() or len(result) != rows:
         raise DataError(f"a served model gives a row for each input: of {rows} rows it makes something else")
     return tuple(result.shape), result.dtype
@@ -75,9 +75,15 @@ def _follow(
     constants: Sequence[Tensor],
     call: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any],
     on: str = "cpu",
+    most: int | None = None,
 ) -> Any:
-    """Call one operator after the other; a value is let go when nothing more is made of it."""
+    """Call one operator after the other; a value is let go when nothing more is made of it.
+
+    Raises:
+        DataError: if values that are there at one time have more than `most` elements.
+    """
     values: dict[int, Any] = {0: x}
+    live = _elements(x)
     last = _last_uses(steps)
     known = 1
 
@@ -98,9 +104,16 @@ def _follow(
             raise DataError(f"{node.operator} of this model gives {len(results)} results, not {node.results}")
         values.update(enumerate(results, known))
         known += node.results
+        live += sum(map(_elements, results))
+        if most is not None and live > most:
+            raise DataError("the values of this model, all in all, need more than the memory of this machine")
         for index in last.get(at, ()):
-            del values[index]
+            live -= _elements(values.pop(index))
     return values[steps.result.at]
+
+
+def _elements(value: Any) -> int:
+    return value.numel() if isinstance(value, Tensor) else 0
 
 
 def _flat(result: Any) -> list[Any]:

@@ -1,13 +1,15 @@
 """From a model to its graph: it is run once for each number of rows, on secrets that hide nothing, and what it does is
 written down.
 
-Floating-point tensors of the model are its weights, wherever it keeps them, and stay the server's. What is public of
-it is what is public of every program: operators, shapes, numbers in its code, and tensors of whole numbers, of bools
-and of infinities, which are positions and masks.
+Floating-point tensors of the model are its weights, wherever it keeps them and whatever it makes them of (a list, an
+array of NumPy, whole numbers with a scale), and stay the server's. What is public of it is what is public of every
+program: operators, shapes, names of weights, single numbers in its code and what is made of them alone, tensors of
+whole numbers and of bools, and masks, which hold 0, 1 and infinities.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -34,6 +36,7 @@ from tacit.outside.graph.form import (
 from tacit.outside.graph.run import check
 from tacit.outside.schema import DTYPES
 from tacit.protocols.number import Number
+from tacit.protocols.protocol import Protocol
 from tacit.session.config import Config
 from tacit.tensor import SecretTensor
 from tacit.tensor.nested import secrets_in
@@ -42,6 +45,12 @@ from tacit.tensor.refusals import public_name
 __all__ = ["Traced", "sizes", "traced"]
 
 aten = torch.ops.aten
+
+LIFTS = (aten.lift_fresh.default, aten.lift_fresh_copy.default, aten.lift.default)
+"""By which torch.tensor, as_tensor and from_numpy bring in what they were given: single numbers, or a whole layer."""
+FILLS = (aten.full.default, aten.scalar_tensor.default, aten.full_like.default, aten.new_full.default)
+FOREIGN = (*LIFTS, aten.from_file.default)
+STORAGES = (torch.UntypedStorage, torch.TypedStorage)
 
 OWNER = "alice"
 """Of weights, while a model is traced: any of the two names that an embedded session has."""
@@ -105,7 +114,11 @@ class _Recorder(TorchDispatchMode):
         self._hidden: dict[int, tuple[Tensor, SecretTensor]] = {}
         """Plain tensors that were found to be weights, and the secrets that stand for them."""
         self._public: dict[int, Tensor] = {}
-        """What was made in this run of public numbers alone."""
+        """What was made in this run of public numbers alone, or is a mask."""
+        self._numbers: set[int] = set()
+        """Those of them that are one number, from a tensor; several of them together are a weight."""
+        self._lost: list[Tensor] = []
+        """What was public and was written to. It is kept, so identities stay theirs."""
         if isinstance(model, nn.Module):
             for name, secret in secrets_in(model):
                 if id(secret) not in self._lasting:
@@ -114,7 +127,8 @@ class _Recorder(TorchDispatchMode):
     def steps(self, rows: int, shape: tuple[int, ...], dtype: torch.dtype) -> Steps:
         """Run the model on so many rows."""
         x = share(torch.zeros(rows, *shape, dtype=dtype), owner=OWNER, name="a request")
-        self._nodes, self._known, self._public = [], 1, {}
+        self._nodes, self._known = [], 1
+        self._public, self._numbers = {}, set()
         self._values = {id(x): (x, Place(VALUE, 0))}
         with torch.no_grad(), self:
             y = self._model(x)
@@ -137,8 +151,9 @@ class _Recorder(TorchDispatchMode):
             raise DataError(f"{public_name(func)} draws random numbers, which a served model does not: call .eval()")
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         if not any(isinstance(t, SecretTensor) or self._is_weight(t, func) for t in tensors):
+            public = self._of_code(func, (args, kwargs), tensors)
             out = func(*args, **kwargs)
-            self._public.update((id(t), t) for t in tree_leaves(out) if isinstance(t, Tensor))
+            self._note(func, out, tensors, public=public, brought=_brings(func, (args, kwargs)))
             return out
         args, kwargs = tree_map(lambda x: self._as_secret(x, func), (args, kwargs))
         operator = checked_operator(str(func))
@@ -152,13 +167,52 @@ class _Recorder(TorchDispatchMode):
         self._known += len(results)
         return out
 
+    def _told(self, x: Tensor) -> bool:
+        """Whether a tensor that is no weight is told as it is. Whole numbers of the model are positions, and may be
+        weights without their scale: what is made of them is looked at.
+        """
+        return id(x) in self._public or x.dtype == torch.bool or x.dtype.is_floating_point
+
+    def _of_code(self, func: Any, arguments: Any, tensors: Sequence[Tensor]) -> bool:
+        """Whether an operator on no secret makes its result of masks and a single number in the model's code alone."""
+        if func in FOREIGN or any(isinstance(x, STORAGES) for x in tree_leaves(arguments)):
+            return False
+        numbers = {id(t) for t in tensors if id(t) in self._numbers}
+        return len(numbers) + _brings(func, arguments) < 2 and all(map(self._told, tensors))
+
+    def _note(self, func: Any, out: Any, tensors: Sequence[Tensor], *, public: bool, brought: bool) -> None:
+        """Keep which results are public: those of code, masks, and single numbers."""
+        single = func in LIFTS or (func not in FOREIGN and all(map(self._told, tensors)))
+        number = any(id(t) in self._numbers for t in tensors)
+        for t in tree_leaves(out):
+            if not isinstance(t, Tensor):
+                continue
+            mask = t.dtype.is_floating_point and t.numel() > 0 and _is_mask(t, self._protocol)
+            memory = t.untyped_storage().data_ptr()
+            same = [t]
+            if func._schema.is_mutable:  # there may be views of what was written to
+                same += [each for each in self._public.values() if each.untyped_storage().data_ptr() == memory]
+            if public or mask or (single and not t.dim() and not func._schema.is_mutable):
+                self._public[id(t)] = t
+                if number or (not mask and (brought or func in LIFTS)):
+                    self._numbers.update(map(id, same))
+            else:
+                self._lost += [self._public.pop(id(each), each) for each in same]
+
     def _is_weight(self, x: Any, func: Any) -> bool:
         """Whether a plain tensor is the model's own, and not a mask."""
         if not isinstance(x, Tensor) or isinstance(x, SecretTensor) or not x.dtype.is_floating_point:
             return False
-        if id(x) in self._public or func is aten.lift_fresh.default:  # a number in the model's code
+        if id(x) in self._public or func in LIFTS:  # of what is lifted, the result decides
             return False
-        return unreachable(x, self._protocol) is None
+        if unreachable(x, self._protocol) is None:
+            return True
+        if not _is_mask(x, self._protocol):
+            raise DataError(
+                f"a tensor of shape {tuple(x.shape)} of this model holds infinities, or numbers as large, and other "
+                "numbers: a mask is told to clients and a weight is not, so keep them apart, as x + bias + mask"
+            )
+        return False
 
     def _as_secret(self, x: Any, func: Any) -> Any:
         if not self._is_weight(x, func):
@@ -198,6 +252,21 @@ class _Recorder(TorchDispatchMode):
                 return Place(CONSTANT, index)
         self.constants.append(x.clone().contiguous())
         return Place(CONSTANT, len(self.constants) - 1)
+
+
+def _brings(func: Any, arguments: Any) -> bool:
+    """Whether an operator writes a number of the model's code, of which many would be a weight."""
+    if not (func in FILLS or func._schema.is_mutable):
+        return False
+    return any(isinstance(x, float) and abs(x) not in (0.0, 1.0, math.inf) for x in tree_leaves(arguments))
+
+
+def _is_mask(x: Tensor, protocol: Protocol) -> bool:
+    """Whether all numbers are 0, 1 or infinite, or one and the same that fixed point does not hold."""
+    far = unreachable(x, protocol)
+    near = x if far is None else x[~far]
+    large = x.new_empty(0) if far is None else x[far & x.isfinite()].abs().unique()
+    return bool(((near == 0) | (near == 1)).all()) and large.numel() <= (far is not None)
 
 
 def _ring(secret: SecretTensor) -> Tensor:
