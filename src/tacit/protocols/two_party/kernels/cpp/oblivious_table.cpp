@@ -252,6 +252,7 @@ bool matches(Memory low_at, Memory high_at, Memory their_low_at, Memory their_hi
     u64 slots = 64;
     while (slots < 2 * m) slots *= 2;
     std::vector<u32> table(slots);  // numbers from 1 on
+    u64 longest = 0;                // steps from where a word belongs to where one stands
     for (u64 i = 0; i < m; ++i) {
         if (i + GROUP < m) __builtin_prefetch(&table[their_low[i + GROUP] & (slots - 1)], 1);
         u64 at = their_low[i] & (slots - 1), probes = 0;
@@ -260,11 +261,13 @@ bool matches(Memory low_at, Memory high_at, Memory their_low_at, Memory their_hi
             at = (at + 1) & (slots - 1);
         }
         table[at] = static_cast<u32>(i + 1);
+        longest = std::max(longest, probes);
     }
     for (u64 i = 0; i < n; ++i) {
         if (i + GROUP < n) __builtin_prefetch(&table[low[i + GROUP] & (slots - 1)]);
         out[i] = -1;
-        for (u64 at = low[i] & (slots - 1); table[at]; at = (at + 1) & (slots - 1)) {
+        u64 at = low[i] & (slots - 1);
+        for (u64 steps = 0; table[at] && steps <= longest; ++steps, at = (at + 1) & (slots - 1)) {
             const u64 j = table[at] - 1;
             if (their_low[j] == low[i] && their_high[j] == high[i]) {
                 out[i] = i64(j);

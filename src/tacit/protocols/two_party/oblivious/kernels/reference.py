@@ -27,6 +27,8 @@ CORE = 4096
 TERMS = 10
 """Seeds in a sum of the code. More: the code is harder to see through; fewer: each sum takes less. As in [YWLZW20]."""
 
+RECORD = np.dtype([("low", "<i8"), ("high", "<i2")])
+
 MODULUS = np.uint64(0x1B)
 """X^64 = X^4 + X^3 + X + 1."""
 
@@ -66,11 +68,13 @@ class Reference:
 
         None if theirs are no uniform words, among which the search would take too long.
         """
-        theirs: dict[tuple[int, int], int] = {}
-        for place, pair in enumerate(zip(their_low.tolist(), their_high.tolist(), strict=True)):
-            theirs.setdefault(pair, place)
-        pairs = zip(low.tolist(), high.tolist(), strict=True)
-        return torch.tensor([theirs.get(pair, -1) for pair in pairs], dtype=torch.int64)
+        if not len(their_low):
+            return torch.full((len(low),), -1)
+        mine, theirs = _records(low, high), _records(their_low, their_high)
+        order = np.argsort(theirs, kind="stable")  # bytes that are no hashes take no longer: nothing is hashed here
+        at = np.searchsorted(theirs, mine, sorter=order)
+        places = order[np.minimum(at, len(order) - 1)]
+        return torch.from_numpy(np.where(theirs[places] == mine, places, -1))
 
     def add_scaled(self, x: Tensor, delta: bytes, out: Tensor) -> None:
         """Add x Δ to `out`, int64 [n, 2], x being in GF(2^64) and Δ a pair of such."""
@@ -146,6 +150,12 @@ class Reference:
                 continue
             for j in range(TERMS):
                 target.numpy()[:] ^= source.numpy()[places[:, j].astype(np.int64)]
+
+
+def _records(low: Tensor, high: Tensor) -> npt.NDArray[Any]:
+    out = np.empty(len(low), RECORD)
+    out["low"], out["high"] = low.numpy(), high.numpy()
+    return out
 
 
 def _checked(cells: int, length: int, starts: int) -> None:
