@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor
 
 from tacit.errors import TacitError
-from tacit.protocols.two_party.oblivious.codes import BETWEEN, CODES, LAST, Code, strength
+from tacit.protocols.two_party.oblivious.codes import BETWEEN, CODES, LAST, Code, densest, strength
 from tacit.protocols.two_party.oblivious.evaluation import filled
 from tacit.protocols.two_party.oblivious.kernels import DENSE, Reference, at_hand
+from tacit.protocols.two_party.oblivious.kernels.reference import TERMS
 from tacit.protocols.two_party.oblivious.tables import Shape, keys_of
 from tacit.protocols.two_party.oblivious.vectors import Vector, Vectors
 
@@ -178,6 +180,23 @@ def test_words_that_are_no_hashes_are_refused_instead_of_searched_for_ever() -> 
     assert native.matches(words(5), same[:5].to(torch.int16), same, same.to(torch.int16)) is None
 
 
+@pytest.mark.parametrize("kernels", [native, reference])
+def test_words_in_a_row_which_are_no_hashes_are_looked_up_as_fast_as_others(kernels: Reference) -> None:
+    """They fill one long part of a table of hashes, which no look-up may walk along."""
+    low, high = torch.arange(200_000), torch.zeros(200_000, dtype=torch.int16)
+    late = torch.cat([torch.zeros(300, dtype=torch.int64), low])  # and are not where they belong
+
+    start = time.process_time()
+    assert kernels.matches(low, high, low, high).equal(low)  # type: ignore[union-attr]
+    assert kernels.matches(low, high + 1, low, high).equal(torch.full_like(low, -1))  # type: ignore[union-attr]
+    at = kernels.matches(low[:999], high[:999], late[:900], torch.zeros(900, dtype=torch.int16))
+
+    assert at is not None
+    assert at[1:600].equal(torch.arange(301, 900))
+    assert at[600:].eq(-1).all()
+    assert time.process_time() - start < 5  # some 0.3 s; 16 s along the whole of it
+
+
 def test_kernels_look_at_the_sizes_of_what_they_get() -> None:
     x, keys = words(8), words(8, 4)
     calls = [
@@ -207,16 +226,38 @@ def test_kernels_look_at_the_sizes_of_what_they_get() -> None:
 # --- vectors ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("bits", "size", "needs"), [(140, BETWEEN.size, BETWEEN.needs), (136, LAST.size, BETWEEN.size - 1536)]
-)
-def test_codes_are_as_strong_as_they_are_said_to_be(bits: int, size: int, needs: int) -> None:
-    (code,) = (code for code in CODES if code.size == size)
-
+@pytest.mark.parametrize(("bits", "code", "needs"), [(140, BETWEEN, 9984), (140, LAST, 70_656)])
+def test_codes_are_as_strong_as_they_are_said_to_be(bits: int, code: Code, needs: int) -> None:
+    assert code in CODES
     assert int(strength(code)) == bits
     assert bits >= 128
     assert code.needs == needs
     assert strength(Code(code.seeds // 2, code.trees, code.levels)) < 128
+
+
+def test_one_code_makes_what_the_next_one_takes() -> None:
+    assert BETWEEN.size >= LAST.needs
+    assert BETWEEN.needs < BETWEEN.size
+    assert 2 * LAST.needs < LAST.size
+
+
+@pytest.mark.parametrize("code", [Code(5120, 2176, 5), Code(1 << 16, 2560, 9)])
+def test_few_terms_in_a_row_count_against_a_code(code: Code) -> None:
+    assert strength(code) < 100  # and 136 for one who takes on all seeds at once
+
+
+@pytest.mark.parametrize("code", [Code(4096, 1228, 5), Code(4096, 320, 8)])
+def test_no_seeds_that_hold_many_rows_are_fewer_than_counted_with(code: Code) -> None:
+    """Whoever drops the seed of the fewest rows again and again is left with more, if not with many more."""
+    rows = torch.randint(code.seeds, (code.size, TERMS))
+    kept = torch.ones(code.seeds, dtype=torch.bool)
+    while len(rows) >= (left := int(kept.sum())):
+        degrees = torch.bincount(rows.flatten(), minlength=code.seeds)
+        degrees[~kept] = len(rows) * TERMS
+        kept[degrees.topk(max(left // 100, 1), largest=False).indices] = False
+        rows = rows[kept[rows].all(1)]
+
+    assert 1.0 < left / densest(code) < 1.15
 
 
 def holds(sender: Vector, receiver: Vector) -> bool:

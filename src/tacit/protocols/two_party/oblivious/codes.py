@@ -3,9 +3,15 @@
 A vector of n words is A s + e: A is public, each of its rows the sum of ten of the k words of s, and e has one word
 that is not zero in each of t blocks. That this looks uniform is the assumption of learning parity with noise, of
 regular noise, over GF(2^64). As A has entries of 0 and 1 alone, a linear map to bits takes noise away from half of the
-blocks, so whoever attacks sees t / 2 [LWYY22]; `strength` counts with that. It estimates two kinds of attack: guesses
-of k positions without noise, and equations of the second and higher degrees that regular noise fulfils, after guesses
-in each block [BO23]. A better attack is a reason to change this table, and nothing else.
+blocks, so whoever attacks sees t / 2 [LWYY22]; `strength` counts with that. It estimates three kinds of attack:
+guesses of positions without noise, sums of words in which A cancels, and equations of the second and higher degrees
+that regular noise fulfils, after guesses in each block [BO23]. A better attack is a reason to change this table, and
+nothing else.
+
+As rows have ten terms, the first two need not take on all k words of s. Some s words are chosen that hold as many rows
+whole: a random choice does with s / k = (k / n)^(1/9), and one that drops, again and again, the word of the fewest rows
+left with 0.86 of it. `strength` counts with the fewest words for which such a choice is likely to exist at all, about
+0.8 of it, and takes that to be found for nothing.
 """
 
 from __future__ import annotations
@@ -15,10 +21,15 @@ from fractions import Fraction
 from math import comb, log2
 from typing import NamedTuple
 
-__all__ = ["BETWEEN", "CODES", "LAST", "Code", "strength"]
+from tacit.protocols.two_party.oblivious.kernels.reference import TERMS
+
+__all__ = ["BETWEEN", "CODES", "LAST", "Code", "densest", "strength"]
 
 OMEGA = 2.8
 """The exponent of elimination, as estimates have it. [LWYY22]"""
+
+WORD = 64
+"""Bits of a word."""
 
 
 class Code(NamedTuple):
@@ -42,23 +53,55 @@ class Code(NamedTuple):
         return self.trees << self.levels
 
 
-BETWEEN = Code(seeds=5120, trees=2176, levels=5)
-"""What `LAST` takes, from 7,296 words that transfers make, 248 bytes each."""
+BETWEEN = Code(seeds=7680, trees=2304, levels=5)
+"""What `LAST` takes, from 9,984 words that transfers make, 248 bytes each."""
 
-LAST = Code(seeds=1 << 16, trees=2560, levels=9)
-"""1.3 million words, of which the next ones take 68,096."""
+LAST = Code(seeds=1 << 16, trees=5120, levels=8)
+"""1.3 million words, of which the next ones take 70,656."""
 
 CODES = (BETWEEN, LAST)
 
 
 def strength(code: Code) -> float:
     """The binary logarithm of the operations that the best of these attacks takes."""
-    return min(_guessing(code), *_algebraic(code))
+    words = densest(code)
+    return min(_guessing(code, words), _cancelling(code, words), *_algebraic(code))
 
 
-def _guessing(code: Code) -> float:
-    """k positions without noise, and k equations in s."""
-    return _of_no_noise(code, code.seeds) + OMEGA * log2(code.seeds)
+def densest(code: Code) -> int:
+    """The fewest words of s that are likely to hold as many rows of A whole, however long one searches for them.
+
+    Of C(k, s) choices each holds Bin(n, (s/k)^TERMS) rows: below this s, fewer than one of all holds s of them.
+    """
+    few, many = 1, code.seeds
+    while many - few > 1:
+        words = (few + many) // 2
+        part, rows = words / code.seeds, words / code.size
+        choices = code.seeds * _divergence(part, 0.5)
+        likely = code.seeds - choices >= code.size * _divergence(rows, part**TERMS) or rows < part**TERMS
+        few, many = (few, words) if likely else (words, many)
+    return many
+
+
+def _divergence(p: float, q: float) -> float:
+    """Bits: Bin(n, q) is n p with probability 2^(-n D(p || q))."""
+    return p * log2(p / q) + (1 - p) * log2((1 - p) / (1 - q))
+
+
+def _guessing(code: Code, words: int) -> float:
+    """So many positions without noise, and as many sparse equations, which two products with their matrix for each
+    unknown solve."""
+    return _of_no_noise(code, words) + log2(2 * TERMS * words**2)
+
+
+def _cancelling(code: Code, words: int) -> float:
+    """Sums of some s / 2 positions out of s in which A cancels.
+
+    Each is zero where none of them has noise, more often than the 2^-64 of a uniform word by 2^-g: it shows after
+    2^(2 g - 64) of them, and 2^g at least, each counted as one operation.
+    """
+    bits = _of_no_noise(code, words)
+    return max(bits, 2 * bits - WORD)
 
 
 def _of_no_noise(code: Code, positions: float) -> float:
