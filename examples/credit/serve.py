@@ -13,6 +13,7 @@ from torch import nn
 
 import tacit
 
+GIVEN = ("alice",)  # to whom clients may give columns
 FOLDER = Path(os.environ.get("CREDIT", "credit-run"))
 QUERY = """SELECT no, late, used_cents / 100.0 AS used, 1.0 * used_cents / lines_cents AS part_used, inquiries, region
            FROM persons"""

@@ -89,7 +89,7 @@ def test_the_bank_scores_its_people_and_clients_ask_about_one(trained, folder, t
 
     def serve():
         with embedded(config):
-            found.append(Service(model["load"](), tables=model["tables"](), batch=4))
+            found.append(Service(model["load"](), tables=model["tables"](), given=model["GIVEN"], batch=4))
             found[0].run(started.set)
 
     thread = threading.Thread(target=serve)

@@ -83,7 +83,7 @@ class Serving:
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     settings = {"timeout": 20, "connect_timeout": 20}
     config = Config.load(write_trial(tmp_path_factory.mktemp("scores"), ["server0", "server1"], settings))
-    with Serving(config, batch=2, places=4) as serving:
+    with Serving(config, batch=2, places=4, given=["server0", "server1"]) as serving:
         yield serving
 
 
@@ -274,16 +274,29 @@ def test_tables_that_cannot_be_served_are_told_before_anybody_asks() -> None:
         ):
             with pytest.raises(error, match=message):
                 Service(MODEL, tables=tables)
+        named = tacit.read_table({"k": [1, 2], "x": [1.0, 2.0]}, "server0", key="k")
+        for given in (["server1"], "server0", [""]):
+            with pytest.raises(ConfigError, match="given= lists owners of tables, who are server0"):
+                Service(MODEL, tables=[named], given=given)
+        with pytest.raises(ConfigError, match="goes with tables"):
+            Service(MODEL, (4,), given=["server0"])
         with pytest.raises(ConfigError, match="one of the two"):
             Service(MODEL)
 
 
 def test_owners_alone_serve_without_a_producer(deploy: Deploy) -> None:
-    with Serving(deploy(protocol="two-party"), batch=2) as serving, Client(serving.config) as client:
+    settings = {"batch": 2, "given": ["server0"]}
+    with Serving(deploy(protocol="two-party"), **settings) as serving, Client(serving.config) as client:
         found = client.score({"server0": ["DE-1", "DE-9"], "server1": [ANN, BEN]})
+        with pytest.raises(Refused, match="takes no columns from clients"):
+            client.score({"server0": "DE-1", "server1": {"late": 2}})
+        with pytest.raises(Refused, match="takes no columns from clients"):
+            client.push({"late": 2}, "server1", client.case())
+        new = client.score({"server0": {"income": 2.5, "job": "smith"}, "server1": ANN})
 
     assert (found[0] - expected(1, "clerk", 0)).abs().max() < 1e-3
     assert bool(found[1].isnan())
+    assert (new - expected(2.5, "smith", 0)).abs().max() < 1e-3
 
 
 def test_a_server_without_columns_takes_part(deploy: Deploy) -> None:

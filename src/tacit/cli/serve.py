@@ -51,9 +51,9 @@ def serve(
     MODEL is a Python file with INPUT, the shape of one input, and load(), which every role calls in the session and
     which returns the model; DTYPE, if it is there, is the dtype of inputs. If the columns are the parties' own, it has
     tables() in the place of INPUT, which returns their tables, prepared as for training: clients say whom they ask
-    about, and each owner puts in its columns. Clients may submit data as well, as to `tacit receive`. An interrupt at
-    the first party lets it answer what it has accepted; one at another role ends the
-    service at once.
+    about, and each owner puts in its columns. Only owners that GIVEN names take columns from clients. Clients may
+    submit data as well, as to `tacit receive`. An interrupt at the first party lets it answer what it has accepted; one
+    at another role ends the service at once.
 
     With a config of one role, {"server": "host:port"}, each client is the other party: it computes with this server and
     keeps its rows, and load() returns a plain model, whose weights stay here.
@@ -71,13 +71,13 @@ def serve(
     config.check_role(role)
     wait, places, largest = 2.0 if wait is None else wait, places or 64, largest or 4096
     launch = launched(config, role, model)
-    load, tables, shape, dtype = _read_model(model)
+    load, tables, given, shape, dtype = _read_model(model)
     start(launch)
     signal.signal(signal.SIGTERM, _interrupt)
     with tacit.session() as session:
         service = Service(
-            load(), shape, tables=tables and tables(), dtype=dtype, batch=batch, wait=wait / 1000, places=places,
-            limits=Limits(submission_bytes=largest << 20), log=click.echo,
+            load(), shape, tables=tables and tables(), given=given, dtype=dtype, batch=batch, wait=wait / 1000,
+            places=places, limits=Limits(submission_bytes=largest << 20), log=click.echo,
         )  # fmt: skip
         if role == session.parties[0]:
             _stop_gently(service)
@@ -92,7 +92,7 @@ def serve_alone(path: Path, config: Config, batch: int, places: int) -> None:
     role = config.parties[0]
     launched(config, role, path)
     torch.set_num_threads(1)
-    load, tables, shape, dtype = _read_model(path)
+    load, tables, _, shape, dtype = _read_model(path)
     if tables is not None or shape is None:
         raise ConfigError(f"{path} has tables() of several owners: with one server it has INPUT, which clients give")
     try:
@@ -118,8 +118,9 @@ def _invitation(config: Config, host: Host) -> str:
     )
 
 
-Loaded = tuple[Callable[[], Any], Callable[[], Any] | None, Sequence[int] | None, torch.dtype]
-"""What makes the model, what reads the tables of owners, if it does, and shape and dtype of what clients send."""
+Loaded = tuple[Callable[[], Any], Callable[[], Any] | None, Sequence[str], Sequence[int] | None, torch.dtype]
+"""What makes the model, what reads the tables of owners, if it does, which of them take columns of clients, and shape
+and dtype of what clients send."""
 
 
 def _read_model(path: Path) -> Loaded:
@@ -133,7 +134,8 @@ def _read_model(path: Path) -> Loaded:
             f"{path} must define INPUT, the shape of one input, or tables(), which returns the tables of owners, "
             f"and load(), which returns the model"
         )
-    return names["load"], tables if callable(tables) else None, shape, names.get("DTYPE", torch.float32)
+    given = names.get("GIVEN", ())
+    return names["load"], tables if callable(tables) else None, given, shape, names.get("DTYPE", torch.float32)
 
 
 def _stop_gently(service: Service) -> None:

@@ -233,17 +233,18 @@ class Client:
             about: a key, which all owners look up in their tables: a text, a whole number, a date, or a tuple of these
                 where it is made of several columns; or a list of keys. Or a dict that says by the names of owners what
                 each is told: a key, or the columns of a new row, {"alice": {"income": 2400}, "bob": "DE-1"}, which only
-                that owner sees, and prepares as it did for training.
+                that owner sees, and prepares as it did for training; a service says which owners take such columns.
             case: of owners of whom `about` says nothing, the name under which they have been pushed columns.
 
         Returns float32 of shape […], or [n, …] for a list. Of those whom not all owners have in their tables it is NaN;
-        which of the owners that is, nobody learns.
+        which of the owners that is, nobody learns, unless the client gives the columns of all owners but one: then it
+        is told whether this one has the person, and what the model makes of its columns beside chosen ones.
 
         Reveals: to each owner, that this client asks about the keys that it has; of others it sees a digest.
 
         Raises:
             DataError: for what is no key or row; and for a single key, if not all owners have it.
-            Refused: for columns that an owner cannot prepare, and why; and what `predict` raises.
+            Refused: for columns that an owner does not take, or cannot prepare, and why; and what `predict` raises.
         """
         if self._partner is not None:
             raise ConfigError("owners who put in columns of their own are two or more, and this is one server")
@@ -256,7 +257,7 @@ class Client:
         told to anybody so.
 
         Raises:
-            Refused: for columns that the owner cannot prepare, and why.
+            Refused: for columns that the owner does not take, or cannot prepare, and why.
         """
         if owner not in self.deployment.names:
             raise ConfigError(f"{owner!r} is none of the servers, {', '.join(self.deployment.names)}")

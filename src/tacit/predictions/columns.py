@@ -159,9 +159,10 @@ class Asked(Request):
 class Named(Handler):
     """Puts requests about people into a queue, and sends their answers; takes what is pushed for cases."""
 
-    def __init__(self, plan: Callable[[], KeyPlan], queue: Queue, shelf: Shelf | None) -> None:
+    def __init__(self, plan: Callable[[], KeyPlan], queue: Queue, shelf: Shelf | None, *, given: bool) -> None:
         super().__init__("score", "push")
         self._plan, self._queue, self._shelf, self.cases = plan, queue, shelf, Cases()
+        self._given = given
 
     @override
     def greeting(self) -> dict[str, Any]:
@@ -184,6 +185,7 @@ class Named(Handler):
         case = checked_identity(head.get("case"))
         if self._shelf is None:
             raise Refused("this server owns no columns")
+        self._check_given()
         rows = await _rows(visit, head, most=1)
         row = await asyncio.to_thread(self._shelf.of_rows, rows)
         self.cases.put(case, row, visit.account)
@@ -205,10 +207,19 @@ class Named(Handler):
                 raise Refused("a case is about one person")
             return self.cases.take(checked_identity(head.get("case")))
         if by == "row":
+            self._check_given()
             rows = await _rows(visit, head, most=count)
             if len(rows) == count:
                 return await asyncio.to_thread(self._shelf.of_rows, rows)
         raise Refused("a request is about people by keys, by their columns, or by a case")
+
+    def _check_given(self) -> None:
+        """Refuse columns where none are taken: whoever gives one owner's may probe what another one has."""
+        if not self._given:
+            raise Refused(
+                "this owner takes no columns from clients, but looks people up by their keys: a service that shall "
+                "take some names the owner in GIVEN, or given=[…]"
+            )
 
 
 async def _rows(visit: Visit, head: dict[str, Any], most: int) -> list[Row]:

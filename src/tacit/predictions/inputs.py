@@ -83,8 +83,8 @@ class ByClients(Inputs):
 class ByOwners(Inputs):
     """Clients name people, and owners put in their columns: those of the first table, then those of the others."""
 
-    def __init__(self, protocol: Protocol, tables: Sequence[Records], batch: int) -> None:
-        self._protocol, self._batch = protocol, batch
+    def __init__(self, protocol: Protocol, tables: Sequence[Records], batch: int, given: Sequence[str] = ()) -> None:
+        self._protocol, self._batch, self._given = protocol, batch, frozenset(given)
         owners = [table.owner for table in tables]
         if not tables or any(not isinstance(table, Records) for table in tables):
             raise ConfigError("a service takes tables as tacit.read_table returns them, one of each owner")
@@ -92,6 +92,8 @@ class ByOwners(Inputs):
             raise ConfigError("a service takes one table of each owner: join those of one owner by a query=… there")
         if any(len(table.alternatives) > 1 for table in tables):
             raise ConfigError("clients name people by one key: read tables for a service without tacit.either")
+        if isinstance(given, str) or not self._given <= set(owners):
+            raise ConfigError(f"given= lists owners of tables, who are {', '.join(owners)}, and not {given!r}")
         empty = [table.owner for table in tables if not table.columns]
         if empty:
             raise ConfigError(f"the table of {' and '.join(empty)} has no columns but keys and labels")
@@ -110,7 +112,7 @@ class ByOwners(Inputs):
 
     @override
     def handler(self, queue: Queue, party: str) -> Handler:
-        return Named(lambda: self.plan, queue, self._shelves.get(party))
+        return Named(lambda: self.plan, queue, self._shelves.get(party), given=party in self._given)
 
     @override
     def blank(self, party: str) -> Tensor:

@@ -66,6 +66,8 @@ class Service:
         shape: of one input that clients send.
         tables: in its place, the tables of owners who put in their columns of whom clients name, as
             `tacit.read_table` returns them, prepared as they were for training, and in the same order.
+        given: the owners to whom clients may give columns, of a new row or for a case. Whoever may can try out columns
+            of this owner beside another one's true ones, and learn whether the other one knows a person. Nobody's else.
         dtype: of inputs, torch.float32 or torch.int64.
         batch: rows computed at once; each batch costs as much as a full one, whoever asks.
         wait: seconds that the first request of a batch waits for others.
@@ -81,6 +83,7 @@ class Service:
         shape: Sequence[int] | None = None,
         *,
         tables: Sequence[Records] | None = None,
+        given: Sequence[str] = (),
         dtype: torch.dtype = torch.float32,
         batch: int = 8,
         wait: float = 0.002,
@@ -95,6 +98,8 @@ class Service:
             raise ConfigError(f"inputs are torch.float32 or torch.int64, not {dtype}")
         if (shape is None) == (tables is None):
             raise ConfigError("a service has the shape of what clients send, or the tables of owners, one of the two")
+        if given and tables is None:
+            raise ConfigError("given= names owners of tables: it goes with tables=[…]")
         self.answered = self.batches = 0
         """Requests answered and batches computed so far."""
         self._model = model.eval() if isinstance(model, nn.Module) else model
@@ -102,7 +107,7 @@ class Service:
         self._protocol = active_protocol()
         self._session = self._protocol.session
         self._indices = self._session.party_indices
-        self._inputs: Inputs = _inputs(self._protocol, shape, tables, dtype, batch)
+        self._inputs: Inputs = _inputs(self._protocol, shape, tables, given, dtype, batch)
         self._parties = [self._session.parties[index] for index in self._indices]
         self._queues = [Queue(self.plan, places) for _ in self._indices]
         config = self._session.config
@@ -252,9 +257,10 @@ def _inputs(
     protocol: Protocol,
     shape: Sequence[int] | None,
     tables: Sequence[Records] | None,
+    given: Sequence[str],
     dtype: torch.dtype,
     batch: int,
 ) -> Inputs:
     if tables is not None:
-        return ByOwners(protocol, tables, batch)
+        return ByOwners(protocol, tables, batch, given)
     return ByClients(protocol, Plan(tuple(shape or ()), str(dtype).removeprefix("torch."), batch))
