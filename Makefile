@@ -23,7 +23,8 @@ demo: $(RUN)  ## train a fraud model on two owners' columns, in three processes 
 	$(BIN)/tacit demo fraud
 
 test: lint  ## everything CI runs: lint, types, layers, tests, documentation
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not timed'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'timed and not slow' tests/net tests/cli
 
 test-slow: $(DEV)  ## the tests that take minutes, models of transformers and other libraries among them
 	$(PIP) --editable '.[dev,libraries]'

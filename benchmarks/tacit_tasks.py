@@ -81,14 +81,21 @@ PREPARED = "--prepared" in sys.argv
 
 
 def share(value: object, owner: str) -> Tensor:
-    """Share an array as its owner; the others know only its shape."""
-    return scattered(tacit.share(torch.as_tensor(value), owner=owner, shape=torch.as_tensor(value).shape))
+    """Share an array as its owner; the others know only its shape. Two parties alone do not keep whose it is."""
+    x = owned(value, owner)
+    return x if active_protocol().scheme.helpers else scattered(x)
+
+
+def owned(value: object, owner: str) -> Tensor:
+    """Share an array as its owner."""
+    return tacit.share(torch.as_tensor(value), owner=owner, shape=torch.as_tensor(value).shape)
 
 
 def scattered(x: Tensor) -> Tensor:
-    """The same secret, known to no party: two parties alone would else compute with what its owner knows."""
+    """The same secret, known to no party: two parties alone would else compute with what its owner knows, and with a
+    crypto-producer an operator would find open what its owner has sent before the clock started."""
     protocol = active_protocol()
-    if protocol.scheme.helpers or OWNED or not isinstance(x.share, Number):
+    if OWNED or not isinstance(x.share, Number):
         return x
     parts = protocol.refresh(x.share)
     again = protocol.adopt(parts, x.shape, x.share.frac_bits, precise=x.share.scale.precise, lasting=True)
@@ -98,6 +105,8 @@ def scattered(x: Tensor) -> Tensor:
 def shared_model(model: nn.Module) -> nn.Module:
     """Share a model's parameters."""
     secret = tacit.share(model, owner="alice")
+    if active_protocol().scheme.helpers:
+        return secret
     secret.load_state_dict({name: scattered(value) for name, value in secret.state_dict().items()}, assign=True)
     return secret
 
@@ -231,7 +240,8 @@ def operate(session: Session, task: str) -> tuple[dict, dict[str, float]]:
     }[task]
 
     def prepare() -> Sequence[Tensor]:
-        return [share(value, owner) for value, owner in zip(tasks.operands(task), ("alice", "bob"), strict=False)]
+        owners = ("alice", "bob")
+        return [scattered(owned(value, owner)) for value, owner in zip(tasks.operands(task), owners, strict=False)]
 
     row, (result,) = time_task(session, prepare, lambda *operands: [operator(*operands)])
     return row, tasks.judge_operator(task, tacit.reveal(result, to="all").numpy())

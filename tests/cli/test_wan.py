@@ -27,6 +27,7 @@ def permitted() -> None:
         pytest.skip(done.stderr.strip())
 
 
+@pytest.mark.timed
 def test_links_are_as_long_and_as_wide_as_asked_for() -> None:
     for _ in range(3):  # other programs on this machine can only make it slower
         found = json.loads(run(sys.executable, "links.py").stdout)

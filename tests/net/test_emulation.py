@@ -34,6 +34,7 @@ def connection(text: str) -> Iterator[tuple[socket.socket, socket.socket]]:
             yield near, far
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("milliseconds", [10, 40])
 def test_a_round_trip_takes_what_was_asked_for(milliseconds: int) -> None:
     times = []
@@ -50,6 +51,7 @@ def test_a_round_trip_takes_what_was_asked_for(milliseconds: int) -> None:
     assert 1.0 <= least / (milliseconds / 1e3) <= 1.1
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(("megabits", "megabytes"), [(350, 12), (50, 3)])
 def test_bytes_pass_at_the_rate_in_both_directions_at_once(megabits: int, megabytes: int) -> None:
     sent = os.urandom(megabytes * 1_000_000)

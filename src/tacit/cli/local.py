@@ -145,6 +145,8 @@ def launch_local(
         here = {key: str(Path.cwd() / key.replace("_", "-")) for key in ("data", "used_stores", "checkpoints")}
         config = write_trial(folder, parties, {**here, "threads": threads, **(settings or {})})
         checked = Config.load(config)
+        if checked.awaits_clients:
+            raise ConfigError("at least two parties must compute, not 1: a server alone is for `tacit serve`")
         if prepared is not None:
             check_prepares(checked)
         roles = checked.roles if prepared is None else checked.parties
