@@ -15,36 +15,22 @@ import torch
 from torch import Tensor
 
 from tacit.protocols.series import Harmonics
+from tacit.protocols.two_party.factors import Factors
 
 __all__ = ["Precision", "alone", "left", "right"]
 
 
-class Precision:
-    """How finely the factors of a series are rounded: fractional bits of both, and bits of the left ones."""
+class Precision(Factors):
+    """How finely the factors of a series are rounded; a right one is at most the largest hypot(p, q)."""
 
     def __init__(self, series: Harmonics) -> None:
         total = sum(math.hypot(p, q) for p, q in series.amplitudes)
         terms = max(len(series.amplitudes), 1)
-        self._reach = max(math.ceil(math.log2(max(math.hypot(p, q) for p, q in series.amplitudes))), 0)
+        self.reach = max(math.ceil(math.log2(max(math.hypot(p, q) for p, q in series.amplitudes))), 0)
         self.left, self.right = _fractions(total, terms, series.rounding, series.frac_bits)
         off = math.sqrt(2) * (total * 2.0 ** -(self.left + 1) + terms * 2.0 ** -(self.right + 1))
         self.bound = math.ceil((total + off) * 2.0**self.frac_bits) + 2 * terms
-        """How large a sum of rounded products may get: one of exact ones is no larger than the series."""
-
-    @property
-    def frac_bits(self) -> int:
-        """Of the inner product."""
-        return self.left + self.right
-
-    @property
-    def left_bits(self) -> int:
-        """Of a left factor of at most 1, with its sign."""
-        return self.left + 2
-
-    @property
-    def right_bits(self) -> int:
-        """Of a right factor of at most the largest hypot(p, q), with its sign."""
-        return self.right + self._reach + 2
+        """A sum of exact products is no larger than the series."""
 
 
 def _fractions(total: float, terms: int, rounding: float, most: int) -> tuple[int, int]:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from tacit.protocols.series import Polynomial, common_window
+from tacit.protocols.two_party.factors import Factors
 from tacit.ring.ring import RING
 
 __all__ = ["Expansion"]
@@ -28,8 +29,11 @@ PROMISED = 9
 """The highest degree that `functions.powers` states an error for."""
 
 
-class Expansion:
-    """Polynomials of one window, of numbers with so many fractional bits, and how finely their factors are rounded."""
+class Expansion(Factors):
+    """Polynomials of one window, of numbers with so many fractional bits, and how finely their factors are rounded.
+
+    Sums have no bound of their own: beyond the window they are large.
+    """
 
     def __init__(self, polynomials: Sequence[Polynomial], frac_bits: int) -> None:
         whole = common_window(polynomials).bit_length() - 1 + frac_bits
@@ -50,26 +54,7 @@ class Expansion:
         self.right = room - self.left
         self.error = total * 2.0 ** -(self.left + 1) + count * 2.0 ** -(self.right + 1)
         """What roundings may add to a result."""
-        self._reach = max(math.ceil(math.log2(max(float(most.max()), 1))), 0)
-
-    @property
-    def bound(self) -> None:
-        """What sums may be is left to how many terms there are: beyond a window, they are large."""
-
-    @property
-    def frac_bits(self) -> int:
-        """Of the inner product."""
-        return self.left + self.right
-
-    @property
-    def left_bits(self) -> int:
-        """Of a left factor of at most 1, with its sign."""
-        return self.left + 2
-
-    @property
-    def right_bits(self) -> int:
-        """Of a right factor, with its sign."""
-        return self.right + self._reach + 2
+        self.reach = max(math.ceil(math.log2(max(float(most.max()), 1))), 0)
 
     @property
     def fine(self) -> bool:

@@ -27,6 +27,7 @@ from tacit.protocols.two_party import bits as planes
 from tacit.protocols.two_party import comparison, harmonics, kernels, ole, powers, product, selection, truncation
 from tacit.protocols.two_party.content import Halves, halves_of
 from tacit.protocols.two_party.cost import COSTS, PRICES
+from tacit.protocols.two_party.factors import Factors
 from tacit.protocols.two_party.harmonics import Precision
 from tacit.protocols.two_party.lattice import Held, Lattice
 from tacit.protocols.two_party.polynomials import Expansion
@@ -289,28 +290,26 @@ class TwoParty(Protocol):
             for row, bits in zip(rows, expansion.scales, strict=True)
         ]
 
-    def _summed(
-        self, x: Number, precision: Precision | Expansion, left: Local, right: Local, alone: Local
-    ) -> list[Tensor]:
+    def _summed(self, x: Number, factors: Factors, left: Local, right: Local, alone: Local) -> list[Tensor]:
         """Σ left(x₀) right(x₁) over the first dimension, or alone(x) of what one party knows: [n] or more of them."""
         half = halves_of(x)
         parts = dict(zip(self._here, (t.reshape(-1) for t in half.parts_here), strict=True))
         if half.alone is not None:
             sums = [alone(t) * (i == half.alone) for i, t in parts.items()]
         else:
-            factors = [of(parts[i]) if i in parts else None for i, of in enumerate((left, right))]
-            sums = self._inner(factors[0], factors[1], precision)
+            zero, one = (of(parts[i]) if i in parts else None for i, of in enumerate((left, right)))
+            sums = self._inner(zero, one, factors)
         return [s.view((*s.shape[:-1], *x.shape)) for s in sums]
 
-    def _inner(self, left: Tensor | None, right: Tensor | None, precision: Precision | Expansion) -> list[Tensor]:
+    def _inner(self, left: Tensor | None, right: Tensor | None, factors: Factors) -> list[Tensor]:
         """Σ left right over the first dimension: of few numbers on transfers, in one hop, else on ciphertexts."""
         terms, *shape = next(t.shape for t in (left, right) if t is not None)
         count = math.prod(shape)
         if terms * count > FEW:
-            bits = precision.left_bits, precision.right_bits
-            return self._lattice.inner(left, right, shape, terms, *bits, precision.bound)
+            bits = factors.left_bits, factors.right_bits
+            return self._lattice.inner(left, right, shape, terms, *bits, factors.bound)
         a, v = (None if t is None else t.reshape(-1) for t in (left, right))
-        cross = product.Cross(1, terms * count, a, v, precision.left_bits)
+        cross = product.Cross(1, terms * count, a, v, factors.left_bits)
         (products,) = product.crossed(self.session, self._transfers, [cross])
         return [p.view(terms, *shape).sum(0) for p in products]
 
