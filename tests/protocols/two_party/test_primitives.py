@@ -56,6 +56,25 @@ def test_what_one_party_does_with_its_own_costs_nothing(owner: int, world: World
         assert (got - want).abs().max() < 2e-3
 
 
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "joined"])
+def test_numbers_whose_memory_is_in_another_order(alone: bool, world: World) -> None:
+    x = torch.randn(4, 3, 2, dtype=torch.float64)
+    fine = world.share(x, 32, owner=0, known=True) if alone else joined(world, x, 32)
+    y, z = (v.move(lambda t: t.permute(1, 0, 2), view=view) for v, view in ((fine, False), (fine, True)))
+    want = x.permute(1, 0, 2)
+
+    for moved in (y, z):
+        for factor in (0.3, -0.7):
+            assert (world.value(world.protocol.scale(moved, factor, 20)) - factor * want).abs().max() < 2e-3
+        settled = moved.settle(16)
+        assert (world.value(settled) - want).abs().max() < 2e-4
+        assert (world.value(world.protocol.multiply(settled, settled)) - want**2).abs().max() < 2e-3
+        (negative,) = world.protocol.less(settled, [0])
+        (chosen,) = world.protocol.select([(negative, settled)])
+        assert (world.value(chosen) - want.clamp(max=0)).abs().max() < 2e-3
+        assert torch.equal(world.value(negative.arithmetic()), (want < 0).double())
+
+
 def test_sums_of_a_series_are_within_the_bound_that_its_slots_are_chosen_by() -> None:
     for rounding in (2.0**-12, 2.0**-17, 2.0**-24, 2.0**-40):
         p, q = torch.randn(2, 5, dtype=torch.float64) * torch.tensor([3.0, 1.0, 0.3, 0.1, 0.1], dtype=torch.float64)

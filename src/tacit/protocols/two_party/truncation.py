@@ -56,7 +56,7 @@ def rounded(x: Tensor, m: int, stream: Stream) -> Tensor:
 
     It is cut in two by the party's own stream, and put together again.
     """
-    s = stream.ring(x.shape)
+    x, s = x.contiguous(), stream.ring(x.shape)
     first, second = x + (s + OFFSET), -s
     on = kernels.on(x)
     wrapped = (on.top_clear(first) & on.top_clear(second)).to(RING.dtype)
