@@ -21,7 +21,7 @@ from tacit.aten.arithmetic import gradients
 from tacit.functions.linear import fractional
 from tacit.functions.squares import EXTRA_BITS, Squares
 from tacit.protocols.number import Number
-from tacit.protocols.remembered import Facts, Remembered
+from tacit.protocols.remembered import Remembered
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import arithmetic, is_precise, keep_precise, plain, protocol_of, public_secret, secret, write
 from tacit.tensor.refusals import no_place_for_a_secret
@@ -42,7 +42,7 @@ CLAMPS = {
 KEEPS_PRECISE = {*CLAMPS, "lerp"}
 """What leaves a result as precise as the second list, in place as well."""
 
-END_TO_END: Remembered[tuple[list[Facts], Number]] = Remembered("a list end to end, by its first")
+END_TO_END: Remembered[tuple[list[object], Number]] = Remembered("a list end to end, by its first")
 """The first of a list keeps all of them end to end, with what becomes known of that: what momentum was opened for in
 one step serves the next."""
 
@@ -94,17 +94,17 @@ def flat(column: List) -> Tensor:
     shares = [t.share for t in column]  # type: ignore[attr-defined]
     if not all(isinstance(share, Number) for share in shares):
         return torch.cat([t.reshape(-1) for t in column])
-    facts = [share.facts for share in shares]
+    names = [share.facts.name for share in shares]
     kept = END_TO_END.of(shares[0])
-    if kept is None or len(kept[0]) != len(facts) or any(a is not b for a, b in zip(kept[0], facts, strict=True)):
-        kept = END_TO_END.keep(shares[0], (facts, Number.end_to_end(shares)))
+    if kept is None or kept[0] != names:
+        kept = END_TO_END.keep(shares[0], (names, Number.end_to_end(shares)))
     return SecretTensor(kept[1], first.dtype)
 
 
 def keep_end_to_end(pieces: List, whole: SecretTensor) -> None:
     """Remember what pieces are cut from: end to end they are that again, with all that is known of it."""
     shares = [piece.share for piece in pieces]  # type: ignore[attr-defined]
-    END_TO_END.keep(shares[0], ([share.facts for share in shares], arithmetic(whole)))
+    END_TO_END.keep(shares[0], ([share.facts.name for share in shares], arithmetic(whole)))
 
 
 def cut(whole: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:

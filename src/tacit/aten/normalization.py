@@ -15,7 +15,7 @@ from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.roots import rsqrt
 from tacit.functions.standardize import VARIANCE_BITS, Standardized, standardized, standardized_backward
 from tacit.protocols.number import Number
-from tacit.protocols.remembered import Facts, Remembered
+from tacit.protocols.remembered import Remembered
 from tacit.tensor import SecretTensor
 from tacit.tensor.above_autograd import above_autograd
 from tacit.tensor.compositions import in_terms_of_others
@@ -32,7 +32,7 @@ SUMMABLE_BITS = 42
 
 STANDARDIZED: Remembered[Standardized] = Remembered("the rest, by the 1 / √(variance + ε) that PyTorch keeps")
 INVERSE: Remembered[Number] = Remembered("1 / √(variance + ε), by ε")
-SCALE: Remembered[tuple[Facts, Number]] = Remembered("weight / √(variance + ε), and what is known of that weight")
+SCALE: Remembered[tuple[object, Number]] = Remembered("weight / √(variance + ε), and the name of that weight's facts")
 
 
 def _affine(normalized: SecretTensor, weight: Operand, bias: Operand, shape: Sequence[int]) -> SecretTensor:
@@ -339,11 +339,11 @@ def _scale(weight: Operand, var: Tensor, eps: float) -> Tensor:
         return SecretTensor(inverse, var.dtype)
     if not isinstance(weight, SecretTensor):
         return SecretTensor(times_public(inverse, weight).settle(WORKING_BITS), var.dtype)
-    facts, kept = weight.share.facts, SCALE.of(inverse)
-    if kept is None or kept[0] is not facts:
+    name, kept = weight.share.facts.name, SCALE.of(inverse)
+    if kept is None or kept[0] is not name:
         product = multiply(SecretTensor(inverse, var.dtype), weight)
         assert isinstance(product, Number)
-        kept = SCALE.keep(inverse, (facts, product.settle(WORKING_BITS)))
+        kept = SCALE.keep(inverse, (name, product.settle(WORKING_BITS)))
     return SecretTensor(kept[1], var.dtype)
 
 

@@ -15,11 +15,12 @@ from tacit.protocols.number import Number
 from tacit.protocols.remembered import Remembered
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.tensor import SecretTensor
+from tacit.tensor.deferred import Once
 from tacit.tensor.operands import arithmetic, as_secret, secret
 from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
-MAXIMA: Remembered[Maximum] = Remembered("the maxima of all windows, by the windows")
+WON: Remembered[Maximum] = Remembered("the maxima of all windows, by their places")
 Operand = Any
 Sizes = Sequence[int]
 
@@ -129,33 +130,48 @@ def adaptive_maximum(func: Any, x: SecretTensor, outputs: Sizes) -> Chosen:
     return _chosen(func, x, adaptive(x.shape[-len(outputs) :], outputs))
 
 
+class Places(Once):
+    """The places of maxima, which nobody but the gradient asks for: to it they stand for the comparisons."""
+
+    __slots__ = ("found",)
+
+    def __init__(self, found: Maximum, windows: Windows) -> None:
+        def indices() -> Number:
+            """Σ [window element k won] (place of k)."""
+            lead = len(found.values.shape) - windows.dims
+            places = windows.places.view(windows.places.shape[0], *[1] * lead, *windows.places.shape[1:])
+            out = found.winner.arithmetic().linear(lambda t: (t * places.to(t.device)).sum(0))
+            WON.keep(out, found)
+            return out
+
+        super().__init__(indices)
+        self.found = found
+
+    @staticmethod
+    def behind(indices: Tensor) -> Maximum | None:
+        """The comparisons that places came from, if they came from any."""
+        if not isinstance(indices, SecretTensor):
+            return None
+        held = indices._share
+        return held.found if isinstance(held, Places) else WON.of(indices.share)
+
+
 def _chosen(func: Any, x: SecretTensor, windows: Windows) -> Chosen:
     found = _maximum(x, windows)
     values = secret(found.values.fork(), x.dtype)
-
-    def indices() -> Number:
-        """Σ [window element k won] (place of k)."""
-        lead = len(values.shape) - windows.dims
-        places = windows.places.view(windows.places.shape[0], *[1] * lead, *windows.places.shape[1:])
-        return found.winner.arithmetic().linear(lambda t: (t * places.to(t.device)).sum(0))
-
-    return Chosen(values, SecretTensor(indices, torch.int64, protocol=x._protocol, shape=values.shape))
+    indices = SecretTensor(Places(found, windows), torch.int64, protocol=x._protocol, shape=values.shape)
+    return Chosen(values, indices)
 
 
 def _maximum(x: SecretTensor, windows: Windows) -> Maximum:
-    """The maxima of all windows, found once for the present content of x."""
-    share = arithmetic(x)
-
-    def found() -> Maximum:
-        whole = bool(windows.inside.all())
-        players = gathered(share if whole else share.settle(), windows)
-        if not whole:
-            lead = len(x.shape) - windows.dims
-            outside = (~windows.inside).long() * LOWEST
-            players = players.plus(outside.view(outside.shape[0], *[1] * lead, *outside.shape[1:]))
-        return Maximum(players)
-
-    return MAXIMA.once(share, found, windows)
+    """The maxima of all windows."""
+    share, whole = arithmetic(x), bool(windows.inside.all())
+    players = gathered(share if whole else share.settle(), windows)
+    if not whole:
+        lead = len(x.shape) - windows.dims
+        outside = (~windows.inside).long() * LOWEST
+        players = players.plus(outside.view(outside.shape[0], *[1] * lead, *outside.shape[1:]))
+    return Maximum(players)
 
 
 @implements(aten.max_pool2d_with_indices_backward.default, aten.max_pool3d_with_indices_backward.default)
@@ -188,7 +204,7 @@ def _returned(grad: Tensor, x: Tensor, indices: Tensor, windows: Windows) -> Sec
     if not isinstance(x, SecretTensor):
         hot = (windows.places == indices.unsqueeze(-windows.dims - 1)).long().movedim(-windows.dims - 1, 0)
         return secret(scattered(share.linear(lambda t: t * hot.to(t.device)), windows), grad.dtype)
-    winner = _maximum(x, windows).winner
+    winner = (Places.behind(indices) or _maximum(x, windows)).winner
     spread = share.move(lambda t: t.expand(count, *t.shape), view=False)
     (routed,) = share.protocol.select([(winner, spread)])
     return secret(scattered(routed, windows), grad.dtype)

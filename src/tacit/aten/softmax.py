@@ -24,7 +24,7 @@ from tacit.tensor.registry import implements
 aten = torch.ops.aten
 Operand = Any
 SOFTMAX: Remembered[Softmax] = Remembered("the parts of a softmax, by its dimension")
-BEHIND: Remembered[LogSoftmax] = Remembered("what a logarithm is that of")
+BEHIND: Remembered[Logits] = Remembered("what a logarithm is that of")
 
 
 def softmax_of(x: SecretTensor, dim: int) -> Softmax:
@@ -64,27 +64,36 @@ def logarithm_of_sum(func: Any, x: SecretTensor, dim: int | Sequence[int], keepd
     return out.reshape([1 if d in dims else n for d, n in enumerate(x.shape) if keepdim or d not in dims])
 
 
+class Logits:
+    """What a logarithm is that of: x as it was, and its softmax once somebody asks for it."""
+
+    __slots__ = ("_softmax", "dim", "x")
+
+    def __init__(self, x: SecretTensor, dim: int) -> None:
+        self.dim = dim % max(x.dim(), 1)
+        self.x: Any = x.detach().clone()
+        self._softmax: Number | None = None
+
+    def softmax(self) -> Number:
+        """exp(x) / Σ exp(x)."""
+        if self._softmax is None:
+            self._softmax = softmax_of(self.x, self.dim).value()
+        return self._softmax
+
+
 class LogSoftmax(Once):
     """A log-softmax whose logarithm waits until it is needed; its gradient needs only the softmax."""
 
-    __slots__ = ("_softmax", "_x", "dim")
+    __slots__ = ("logits",)
 
-    def __init__(self, x: SecretTensor, dim: int) -> None:
-        super().__init__(self._logarithm)
-        self.dim = dim % max(x.dim(), 1)
-        self._x: Any = x.detach().clone()
-        self._softmax: Number | None = None
+    def __init__(self, logits: Logits) -> None:
+        def logarithm() -> Value:
+            out = softmax_of(logits.x, logits.dim).log_value()
+            BEHIND.keep(out, logits)
+            return out
 
-    def _logarithm(self) -> Value:
-        out = softmax_of(self._x, self.dim).log_value()
-        BEHIND.keep(out, self)
-        return out
-
-    def softmax(self) -> Number:
-        """exp of the value."""
-        if self._softmax is None:
-            self._softmax = softmax_of(self._x, self.dim).value()
-        return self._softmax
+        super().__init__(logarithm)
+        self.logits = logits
 
 
 @implements(aten._log_softmax.default)
@@ -92,13 +101,13 @@ def log_softmax(func: Any, x: SecretTensor, dim: int, half_to_float: bool) -> Se
     """x - log Σ exp(x), computed when its value is needed."""
     if not x.dim() or not x.numel():
         return public_secret(x._protocol, torch.zeros(tuple(x.shape), dtype=x.dtype))
-    return SecretTensor(LogSoftmax(x, dim), x.dtype, protocol=x._protocol, shape=x.shape)
+    return SecretTensor(LogSoftmax(Logits(x, dim)), x.dtype, protocol=x._protocol, shape=x.shape)
 
 
 def softmax_behind(y: SecretTensor) -> Number:
     """The softmax of which y is the logarithm."""
     if isinstance(y._share, LogSoftmax):
-        return y._share.softmax()
+        return y._share.logits.softmax()
     found = BEHIND.of(y.share)
     return exp_nonpositive(arithmetic(y)) if found is None else found.softmax()
 

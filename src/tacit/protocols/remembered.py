@@ -58,7 +58,7 @@ class Owned(NamedTuple):
 class Facts:
     """What is known of one version of a value's content. Every role knows the same facts at the same time."""
 
-    __slots__ = ("lineage", "memo", "owned", "public", "scheme", "within")
+    __slots__ = ("_name", "lineage", "memo", "owned", "public", "scheme", "within")
 
     def __init__(self) -> None:
         self.owned: Owned | None = None
@@ -72,6 +72,17 @@ class Facts:
         self.lineage: Lineage | None = None
         self.within: range | None = None
         """Where integers are publicly known to lie: class labels that their owner has checked."""
+        self._name: object = None
+
+    @property
+    def name(self) -> object:
+        """What tells these facts from all others, for whoever asks later whether a content is still the one it was.
+
+        To keep the facts themselves for that would keep all that is remembered, and often in a circle.
+        """
+        if self._name is None:
+            self._name = object()
+        return self._name
 
 
 class Remembered(Generic[T]):
@@ -79,6 +90,10 @@ class Remembered(Generic[T]):
 
     Whoever works it out has one of these at the top of its file: it is the key that nobody else can use by accident,
     and says of what type the thing is.
+
+    A thing must not lead back to the value that it is remembered of, by lineage or otherwise: such a circle holds
+    memory until Python looks for circles, which it does seldom, and by the number of objects, however large these are.
+    So what a backward pass wants of a forward pass is remembered of its result, not of its operand.
     """
 
     __slots__ = ("what",)
