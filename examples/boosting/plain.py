@@ -47,7 +47,7 @@ def main() -> None:
         n_estimators=options.trees,
         max_depth=options.depth,
         learning_rate=options.learning_rate,
-        tree_method="exact",
+        tree_method="hist",
         base_score=0.5,
         n_jobs=1,
     )

@@ -41,6 +41,11 @@ GAIN_BITS = 58
 """Bits of the largest gain in the ring. What no split may be is 2^59 less, up to three times, so that differences stay
 below 2^62."""
 
+TIE, TIES = 2.0**-16, 2.0**-7
+"""What a candidate's gain is lowered by for each one before it, and at most by in all: so of two that part the rows
+of a node alike, the first wins, as in XGBoost, whatever the roundings. More: also where gains are large, whose rounding
+is some 2^-20 of them; fewer: splits that are better by less than this do not lose to earlier ones."""
+
 INVERSE_BITS, FINE = 20, 24
 """Fractional bits of 1/z, which is at most 4, and at most of a scaled gradient."""
 
@@ -170,7 +175,10 @@ class _Reduced:
 
 
 def _without(gain: Number, light: Bits | None, barred: Tensor | None) -> Number:
-    """Gains of which those of no splits are far below zero, but that of the first, which is what no split gains."""
+    """Gains of which those of no splits are far below zero, but that of the first, which is what no split gains.
+
+    Those of later candidates are a little lower.
+    """
     candidates = gain.shape[0]
     bar = 1 << GAIN_BITS + 1
     others = torch.full((candidates, 1, 1), bar)
@@ -180,6 +188,8 @@ def _without(gain: Number, light: Bits | None, barred: Tensor | None) -> Number:
         gain = gain.added(heavy.declare(frac_bits=gain.frac_bits, positive=False))
     public = torch.zeros(gain.shape, dtype=torch.int64)
     public[0] = 4 << max(gain.frac_bits - 16, 0)  # what roundings may make of nothing
+    step = round(min(TIE, TIES / candidates) * 2.0**gain.frac_bits)
+    public[1:] -= (torch.arange(candidates - 1) * step).view(-1, 1, 1)
     if barred is not None:
         public -= torch.where(barred, others, 0)
     return gain.plus(public)
