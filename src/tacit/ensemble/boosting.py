@@ -18,10 +18,11 @@ from typing_extensions import override
 from tacit.data.batches import leads, progress_bar
 from tacit.data.read import named_columns
 from tacit.ensemble import targets
-from tacit.ensemble.columns import Columns, binned, parts_of
+from tacit.ensemble.columns import binned, parts_of
 from tacit.ensemble.estimator import Estimator, barred_columns, check_fraction, check_whole
 from tacit.ensemble.grow import Barred, grow
 from tacit.ensemble.losses import Logistic, Loss, Multinomial
+from tacit.ensemble.missing import Flags, flagged
 from tacit.ensemble.splits import Scoring
 from tacit.ensemble.trees import Trees
 from tacit.ensemble.watching import EvalSet, Watch, check_metric, eval_parts
@@ -97,7 +98,8 @@ class Boosting(Estimator):
                 w = w.joined(w.protocol.public(none, w.frac_bits))
         every = y.shape[0]
         self._check_receivers(parts)
-        columns = binned(parts, self.max_bins, first=rows, chosen=2 * outputs << self.max_depth)
+        flags = flagged(self.missing, sum(p.shape[1] for p in parts))
+        columns = binned(parts, self.max_bins, flags, first=rows, chosen=2 * outputs << self.max_depth)
         scores = start.move(lambda t: t.expand(every, outputs).contiguous(), view=False)
         drawn = self._drawn()
         held = self._held_out(rows, drawn) if watched is None else torch.arange(rows, every)
@@ -120,7 +122,7 @@ class Boosting(Estimator):
                 sums = _sums(g, h)
                 if self.subsample < 1 or held is not None:
                     sums = _of_rows(sums, self.subsample, held, drawn)
-                barred = self._barred(columns, outputs, drawn)
+                barred = self._barred(flags, outputs, drawn)
                 tree = grow(columns, sums, self.max_depth, scoring, barred)
                 grown.append(tree)
                 assert tree.update is not None
@@ -131,9 +133,8 @@ class Boosting(Estimator):
         self.validation_scores_ = watch.scores
         grown = grown[: watch.best or len(grown)]
         self.n_estimators_ = len(grown)
-        self.trees_ = Trees.of(columns, grown)
+        self._grown(Trees.of(columns, grown), len(flags))
         self._start = start
-        self.n_features_in_ = self.trees_.columns
         self.feature_names_in_ = [name for part in names for name in part or ()] if all(names) else None
         if self.reveal_splits:
             self.trees_.give_splits(columns, None if self.reveal_splits is True else self.reveal_splits)
@@ -157,13 +158,12 @@ class Boosting(Estimator):
             raise DataError(f"early stopping holds {count} of {rows} rows out, and none is left to grow trees on")
         return torch.randperm(rows, generator=drawn)[:count]
 
-    def _barred(self, columns: Sequence[Columns], trees: int, drawn: torch.Generator | None) -> Barred | None:
+    def _barred(self, flags: Flags, trees: int, drawn: torch.Generator | None) -> Barred | None:
         """The candidates of columns that a tree may not look at."""
-        count = sum(c.columns for c in columns)
-        keep = max(1, round(count * self.colsample_bytree))
-        if keep == count:
+        keep = max(1, round(len(flags) * self.colsample_bytree))
+        if keep == len(flags):
             return None
-        barred = barred_columns(count, keep, self.max_bins, (trees, 1), drawn)
+        barred = barred_columns(flags, keep, self._edges(flags), (trees, 1), drawn)
         return lambda nodes: barred
 
     def _scores(self, x: Tensor | Sequence[Tensor]) -> Number:
@@ -222,6 +222,8 @@ class GradientBoostingClassifier(Boosting):
         colsample_bytree: the share of columns that each tree may look at, drawn in public.
         class_weight: a dict of weights by class, or "balanced", for which the labels' owner counts.
         n_classes: how many classes there are, if not two or what `tacit.share(…, classes=…)` was told.
+        missing: whether numbers may be missing, as `tacit.ensemble.MISSING`: in all columns if True, or in those that
+            are named by their places. Each split learns where such rows go. Such a column counts twice in the cost.
         random_state: seed of the public choices; the session's generator if not given.
         base_score: the probability to start from, for two classes; the share of ones, if their owner knows it.
         early_stopping_rounds: stop after so many trees that made the measure on rows that are held out no better, and
@@ -249,6 +251,7 @@ class GradientBoostingClassifier(Boosting):
         colsample_bytree: float = 1.0,
         class_weight: Mapping[int, float] | str | None = None,
         n_classes: int | None = None,
+        missing: bool | Sequence[int] = False,
         random_state: int | None = None,
         base_score: float | None = None,
         early_stopping_rounds: int | None = None,
@@ -267,6 +270,7 @@ class GradientBoostingClassifier(Boosting):
         self.colsample_bytree = colsample_bytree
         self.class_weight = class_weight
         self.n_classes = n_classes
+        self.missing = missing
         self.random_state = random_state
         self.base_score = base_score
         self.early_stopping_rounds = early_stopping_rounds

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tacit.ensemble.missing import ABOVE, EDGE, MISSING, Flags, check_cells, sided, sides
 from tacit.errors import DataError
 from tacit.functions.labels import by_owner
 from tacit.functions.linear import fractional
@@ -41,6 +42,7 @@ class Columns(NamedTuple):
     blocks: list[Binned]
     """Which bins the rows are in, some neighbours after the other; the same rows for every owner."""
     columns: int
+    """Of these, each of which numbers may be missing in is two; see `missing`."""
     owner: int
 
     @property
@@ -70,9 +72,12 @@ def parts_of(x: Tensor | Sequence[Tensor], what: str = "X") -> list[SecretTensor
     return parts  # type: ignore[return-value]
 
 
-def binned(parts: Sequence[SecretTensor], bins: int, *, first: int | None = None, chosen: int = 1) -> list[Columns]:
+def binned(
+    parts: Sequence[SecretTensor], bins: int, flags: Flags, *, first: int | None = None, chosen: int = 1
+) -> list[Columns]:
     """Have every owner bin its columns, by the edges of all rows or of the first so many.
 
+    What is missing in the columns with a flag has a bin more, which all columns get then.
     `chosen` is how many numbers a row will have on the last level of trees.
 
     Raises:
@@ -90,10 +95,16 @@ def binned(parts: Sequence[SecretTensor], bins: int, *, first: int | None = None
             )
         numbers.append(coarse(x))
     rows = len(parts[0])
-    widths = [x.shape[1] * (bins - 1) for x in numbers]
+    starts = [sum(x.shape[1] for x in numbers[:k]) for k in range(len(numbers))]
+    mine = [flags[start : start + x.shape[1]] for start, x in zip(starts, numbers, strict=True)]
+    bins += any(flags)
+    widths = [len(sides(f)) * (bins - 1) for f in mine]
     step = max(1, min(MASKED // max(widths), SELECTED // chosen))
     spilled = 8 * rows * sum(widths) > IN_MEMORY
-    return [_binned(x, bins, first or rows, step, spilled=spilled) for x in numbers]
+    return [
+        _binned(x, bins, f, first or rows, step, spare=any(flags), spilled=spilled)
+        for x, f in zip(numbers, mine, strict=True)
+    ]
 
 
 def coarse(x: Number) -> Number:
@@ -105,15 +116,20 @@ def coarse(x: Number) -> Number:
     return x.settle(x.protocol.frac_bits) if owned is None else owned
 
 
-def _binned(x: Number, bins: int, first: int, step: int, *, spilled: bool) -> Columns:
+def _binned(x: Number, bins: int, flags: Flags, first: int, step: int, *, spare: bool, spilled: bool) -> Columns:
     known = owned(x.facts)
     assert known is not None
-    rows, columns = x.shape
+    rows, columns = x.shape[0], len(sides(flags))
 
     found = codes = None
     if known.value is not None:
-        turned = known.value.t().contiguous()
-        found = torch.stack([edges_of(column, bins) for column in turned[:, :first]])
+        turned = known.value.t()
+        check_cells(turned, flags, x.frac_bits)
+        given = [(turned[k, :first], side) for k, side in sides(flags)]
+        found = torch.stack(
+            [_edges(column, side, bins - 1, x.frac_bits) if spare else edges_of(column, bins) for column, side in given]
+        )
+        turned = torch.stack([sided(turned[k], side, x.frac_bits) for k, side in sides(flags)])
         codes = torch.searchsorted(found, turned).to(torch.uint8)
     owner = x.protocol.session.parties[known.party]
     cuts = x.protocol.share(None if found is None else found.view(-1), owner, (columns * (bins - 1),), x.frac_bits)
@@ -124,6 +140,16 @@ def _binned(x: Number, bins: int, first: int, step: int, *, spilled: bool) -> Co
         shape = {"columns": columns, "rows": stop - start, "bins": bins}
         blocks.append(Binned(known.party, mine, **shape, spilled=spilled))
     return Columns(cuts, blocks, columns, known.party)
+
+
+def _edges(x: Tensor, side: int, bins: int, frac_bits: int) -> Tensor:
+    """B - 1 edges of a column, and one between the numbers that it has and what is missing, if any may be anywhere."""
+    if not side:
+        return torch.cat([edges_of(x, bins), x.max().view(1)])
+    x = x[x != round(MISSING * 2.0**frac_bits)]
+    between = torch.full((1,), round(side * EDGE * 2.0**frac_bits), dtype=x.dtype)
+    inner = edges_of(x, bins) if len(x) else between.expand(bins - 1)
+    return torch.cat([inner, between] if side == ABOVE else [between, inner])
 
 
 def edges_of(x: Tensor, bins: int) -> Tensor:

@@ -11,12 +11,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from tacit.ensemble.columns import parts_of
+from tacit.ensemble.columns import coarse, parts_of
+from tacit.ensemble.missing import BELOW, Flags, doubled, flagged, sides
 from tacit.ensemble.trees import Split, Trees
 from tacit.errors import ConfigError, DataError, TacitError
 from tacit.protocols.number import Number
 from tacit.tensor import SecretTensor
-from tacit.tensor.operands import secret
+from tacit.tensor.operands import arithmetic, secret
 
 __all__ = ["DEEPEST", "Estimator", "barred_columns", "check_fraction", "check_whole"]
 
@@ -34,6 +35,7 @@ class Estimator(ABC):
     max_bins: int
     min_child_weight: float
     reg_lambda: float
+    missing: bool | Sequence[int]
     random_state: int | None
     trees_: Trees
     n_features_in_: int
@@ -68,7 +70,7 @@ class Estimator(ABC):
     def _check_common(self) -> None:
         check_whole("n_estimators", self.n_estimators, 1, 100_000)
         check_whole("max_depth", self.max_depth, 1, DEEPEST)
-        check_whole("max_bins", self.max_bins, 2, MOST_BINS)
+        check_whole("max_bins", self.max_bins, 2, MOST_BINS - bool(self.missing))
         for name in ("min_child_weight", "reg_lambda"):
             _check_finite(name, getattr(self, name), 0.0, 2.0**20)
         if self.random_state is not None:
@@ -84,7 +86,26 @@ class Estimator(ABC):
         """The columns that a prediction is asked for."""
         if not hasattr(self, "trees_"):
             raise TacitError(f"this {type(self).__name__} has not been fitted yet: call fit first")
-        return parts_of(x)
+        parts, found = parts_of(x), self.n_features_in_
+        if sum(p.shape[1] for p in parts) != found:
+            widths = " + ".join(str(p.shape[1]) for p in parts)
+            raise DataError(f"X has {widths} columns, but the model was fitted to {found}")
+        bits = parts[0].share.protocol.frac_bits
+        fine = [isinstance(p.share, Number) and p.share.frac_bits > bits for p in parts]
+        parts = [secret(coarse(arithmetic(p)), p.dtype) if f else p for p, f in zip(parts, fine, strict=True)]
+        return doubled(parts, self._flags())
+
+    def _flags(self) -> Flags:
+        """In which columns numbers may be missing."""
+        return flagged(self.missing, self.n_features_in_)
+
+    def _edges(self, flags: Flags) -> int:
+        """Of each column."""
+        return self.max_bins - 1 + any(flags)
+
+    def _grown(self, trees: Trees, columns: int) -> None:
+        """Take trees that were grown on so many columns."""
+        self.trees_, self.n_features_in_ = trees, columns
 
     @property
     def feature_importances_(self) -> SecretTensor:
@@ -94,7 +115,10 @@ class Estimator(ABC):
         """
         if not hasattr(self, "trees_"):
             raise TacitError(f"this {type(self).__name__} has not been fitted yet: call fit first")
-        return secret(_importances(self.trees_).settle())
+        origin = torch.tensor([k for k, _ in sides(self._flags())])
+        each = _importances(self.trees_).settle()
+        zeros = torch.zeros(self.n_features_in_, dtype=torch.int64)
+        return secret(each.linear(lambda t: zeros.to(t.device).index_add(0, origin.to(t.device), t)))
 
     def splits_of(self, owner: str) -> list[Split] | None:
         """The splits on an owner's columns, where it was given them by `reveal_splits`; None at the other roles."""
@@ -103,7 +127,9 @@ class Estimator(ABC):
         parties = self.trees_.leaves.protocol.session.parties
         if owner not in parties:
             raise ConfigError(f"{owner!r} is none of the parties, which are {', '.join(parties)}")
-        return self.trees_.splits_of(parties.index(owner))
+        found = self.trees_.splits_of(parties.index(owner))
+        seen = sides(self._flags())
+        return found and [s._replace(column=seen[s.column][0], missing_left=seen[s.column][1] == BELOW) for s in found]
 
     # --- checkpoints -----------------------------------------------------------------------------------------------
 
@@ -124,8 +150,9 @@ class Estimator(ABC):
             found = state.get("estimator") if isinstance(state, dict) else type(state).__name__
             raise DataError(f"this is the state of {found}, not of {type(self).__name__}")
         self.set_params(**state["parameters"])
-        self.trees_ = Trees.restored(state["trees"])
-        self.n_features_in_ = self.trees_.columns
+        trees = Trees.restored(state["trees"])
+        twice = self.missing if isinstance(self.missing, bool) else len(set(self.missing))
+        self._grown(trees, trees.columns // 2 if twice is True else trees.columns - twice)
         self._refit(state["fitted"])
         return self
 
@@ -150,11 +177,14 @@ def _importances(trees: Trees) -> Number:
     return protocol.bilinear(flat, gains, torch.matmul).move(lambda t: t.squeeze(1), view=False)
 
 
-def barred_columns(count: int, keep: int, bins: int, nodes: tuple[int, int], drawn: torch.Generator | None) -> Tensor:
+def barred_columns(
+    flags: Flags, keep: int, edges: int, nodes: tuple[int, int], drawn: torch.Generator | None
+) -> Tensor:
     """The candidates, of shape [candidates, *nodes], of all columns but so many, which are drawn for each node."""
-    order = torch.rand(count, *nodes, generator=drawn, dtype=torch.float64).argsort(0)
-    barred = torch.ones(count, *nodes, dtype=torch.bool).scatter(0, order[:keep], False)
-    return torch.cat([torch.zeros(1, *nodes, dtype=torch.bool), barred.repeat_interleave(bins - 1, 0)])
+    order = torch.rand(len(flags), *nodes, generator=drawn, dtype=torch.float64).argsort(0)
+    barred = torch.ones(len(flags), *nodes, dtype=torch.bool).scatter(0, order[:keep], False)
+    every = barred[[k for k, _ in sides(flags)]].repeat_interleave(edges, 0)
+    return torch.cat([torch.zeros(1, *nodes, dtype=torch.bool), every])
 
 
 def check_whole(name: str, value: Any, low: int, high: int) -> None:

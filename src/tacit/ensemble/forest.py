@@ -18,6 +18,7 @@ from tacit.ensemble import targets
 from tacit.ensemble.columns import binned, parts_of
 from tacit.ensemble.estimator import Estimator, barred_columns, check_fraction, check_whole
 from tacit.ensemble.grow import grow
+from tacit.ensemble.missing import flagged
 from tacit.ensemble.splits import Scoring
 from tacit.ensemble.trees import Trees
 from tacit.errors import ConfigError, DataError
@@ -47,6 +48,8 @@ class RandomForestClassifier(Estimator):
         min_samples_leaf: the least number of rows on either side of a split.
         max_bins: of each column, which its owner makes.
         n_classes: how many classes there are, if not two or what `tacit.share(…, classes=…)` was told.
+        missing: whether numbers may be missing, as `tacit.ensemble.MISSING`: in all columns if True, or in those that
+            are named by their places. Each split learns where such rows go. Such a column counts twice in the cost.
         random_state: seed of the public choices; the session's generator if not given.
         progress: whether to show a progress bar where there is a terminal.
     """
@@ -64,6 +67,7 @@ class RandomForestClassifier(Estimator):
         min_samples_leaf: int = 1,
         max_bins: int = 32,
         n_classes: int | None = None,
+        missing: bool | Sequence[int] = False,
         random_state: int | None = None,
         progress: bool = True,
     ) -> None:
@@ -75,6 +79,7 @@ class RandomForestClassifier(Estimator):
         self.min_samples_leaf = min_samples_leaf
         self.max_bins = max_bins
         self.n_classes = n_classes
+        self.missing = missing
         self.random_state = random_state
         self.progress = progress
 
@@ -95,11 +100,12 @@ class RandomForestClassifier(Estimator):
             raise DataError("of these rows some are nobody's, and a forest counts all: boost trees, which take weights")
         parts = parts_of(X)
         rows = len(parts[0])
-        keep = self._kept(sum(p.shape[1] for p in parts))
+        flags = flagged(self.missing, sum(p.shape[1] for p in parts))
+        keep = self._kept(len(flags))
         label, classes = targets.labels(targets.column(y, rows), self.n_classes)
         described = f"{type(self).__name__}.fit({rows} rows, {classes} classes, {self.get_params()})"
         label.protocol.session.transcript.record(described, b"", where())
-        columns = binned(parts, self.max_bins)
+        columns = binned(parts, self.max_bins, flags)
         of_class = targets.spread(label, classes)
         drawn = self._drawn()
         bits = label.protocol.frac_bits
@@ -115,13 +121,12 @@ class RandomForestClassifier(Estimator):
                 sums = _sums(of_class, self._counts(rows, trees, drawn))
 
                 def barred(nodes: int, trees: int = trees) -> Tensor:
-                    return barred_columns(sum(c.columns for c in columns), keep, self.max_bins, (trees, nodes), drawn)
+                    return barred_columns(flags, keep, self._edges(flags), (trees, nodes), drawn)
 
                 grown.append(grow(columns, sums, self.max_depth, scoring, barred, update=False))
                 for k in range(trees):
                     advance(f"tree {start + k + 1}/{self.n_estimators}")
-        self.trees_ = Trees.of(columns, grown)
-        self.n_features_in_ = self.trees_.columns
+        self._grown(Trees.of(columns, grown), len(flags))
         self._name(classes)
         return self
 

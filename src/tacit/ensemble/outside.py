@@ -16,10 +16,12 @@ from tacit.api import current_session, share
 from tacit.ensemble.boosting import GradientBoostingClassifier
 from tacit.ensemble.estimator import DEEPEST
 from tacit.ensemble.forest import RandomForestClassifier
+from tacit.ensemble.missing import EDGE
 from tacit.ensemble.readers import Read, read
 from tacit.ensemble.regression import GradientBoostingRegressor
 from tacit.ensemble.trees import Trees
 from tacit.errors import DataError
+from tacit.ring.fixed_point import VALUE_BITS
 from tacit.tensor.operands import arithmetic
 
 __all__ = ["from_model"]
@@ -32,7 +34,7 @@ KINDS: dict[str, Callable[[], Model]] = {
 }
 
 
-def from_model(model: Any, owner: str | None = None) -> Model:
+def from_model(model: Any, owner: str | None = None, *, missing: bool = False) -> Model:
     """Make a secret model of a fitted plain one.
 
     Args:
@@ -40,6 +42,7 @@ def from_model(model: Any, owner: str | None = None) -> Model:
             classes or numbers; XGBoost's XGBClassifier, XGBRegressor and their forests; LightGBM's LGBMClassifier or
             LGBMRegressor. All columns numeric, and one output.
         owner: the party that has the model; the others pass None. Without one, all roles have it.
+        missing: whether rows to predict may have `MISSING` in the place of a number; they go where the model sends NaN.
 
     Reveals: the kind of model, and the numbers of its trees, levels, columns and classes, to all roles.
 
@@ -62,18 +65,18 @@ def from_model(model: Any, owner: str | None = None) -> Model:
     kind, columns, classes, count, depth, outputs = facts
     inner = (1 << depth) - 1
     width = classes if kind == "forest of classes" and classes > 2 else 1
-    shapes = ((columns, count, inner), (count, inner), (count, width, inner + 1), (1, outputs))
-    tensors = [None] * 4 if found is None else _filled(found, depth, width)
+    looked = columns * (1 + missing)
+    shapes = ((looked, count, inner), (count, inner), (count, width, inner + 1), (1, outputs))
+    tensors = [None] * 4 if found is None else _filled(found, depth, width, missing=missing)
     secrets = [
         arithmetic(share(t, owner, shape=s, dtype=d) if owner else share(t))
         for t, s, d in zip(tensors, shapes, (torch.int64, torch.float64, torch.float64, torch.float64), strict=True)
     ]
     features, thresholds, leaves, start = secrets
     out = KINDS[kind]()
-    out.n_estimators, out.max_depth = count // max(1, outputs), depth
+    out.missing, out.n_estimators, out.max_depth = missing, count // max(1, outputs), depth
     zeros = leaves.protocol.public(torch.zeros(count, inner, dtype=torch.int64), leaves.frac_bits)
-    out.trees_ = Trees(features, thresholds, zeros, leaves)
-    out.n_features_in_ = columns
+    out._grown(Trees(features, thresholds, zeros, leaves), columns)
     out.take_over(start, classes)
     return out
 
@@ -90,13 +93,17 @@ def _announced(owner: str, message: bytes) -> list[Any]:
     return [kind, *numbers]
 
 
-def _filled(read: Read, depth: int, width: int) -> list[Any]:
-    """One-hot columns, thresholds, leaves and where to start from, of trees that are full."""
+def _filled(read: Read, depth: int, width: int, *, missing: bool) -> list[Any]:
+    """One-hot columns, thresholds, leaves and where to start from, of trees that are full.
+
+    With two columns for each where numbers may be missing, see `missing.sides`.
+    """
     inner, count = (1 << depth) - 1, len(read.trees)
-    features = torch.zeros(read.columns, count, inner, dtype=torch.int64)
+    features = torch.zeros(read.columns * (1 + missing), count, inner, dtype=torch.int64)
     thresholds = torch.ones(count, inner, dtype=torch.float64)
     leaves = torch.zeros(count, width, inner + 1, dtype=torch.float64)
     unit = 2.0 ** -current_session().config.frac_bits
+    far = EDGE if missing else 2.0**VALUE_BITS * unit
     for k, tree in enumerate(read.trees):
         level = [tree]
         for d in range(depth):
@@ -106,10 +113,14 @@ def _filled(read: Read, depth: int, width: int) -> list[Any]:
                     following += [node, node]
                     continue
                 at = (1 << d) - 1 + place
-                features[node.column, k, at] = 1
-                steps = math.ceil(node.threshold / unit) - 1 if node.strict else math.floor(node.threshold / unit)
-                thresholds[k, at] = steps * unit
                 following += [node.left, node.right]
+                if abs(node.threshold) >= far:  # beyond all numbers, as histogram-based models write "any number"
+                    thresholds[k, at] = math.copysign(EDGE if missing else 1.0, node.threshold)
+                else:
+                    steps = math.ceil(node.threshold / unit) - 1 if node.strict else math.floor(node.threshold / unit)
+                    thresholds[k, at] = steps * unit
+                if missing or abs(node.threshold) < far:
+                    features[2 * node.column + node.missing_left if missing else node.column, k, at] = 1
             level = following
         leaves[k] = torch.tensor([node.values for node in level], dtype=torch.float64).t()
     return [features, thresholds, leaves, torch.tensor([read.start], dtype=torch.float64)]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tacit.api import reveal
 from tacit.ensemble.boosting import GradientBoostingClassifier
 from tacit.ensemble.forest import RandomForestClassifier
+from tacit.ensemble.missing import BELOW, MISSING, flagged, sides
 from tacit.ensemble.regression import GradientBoostingRegressor
 from tacit.errors import DataError, TacitError
 from tacit.protocols.number import Number
@@ -45,12 +46,17 @@ class PlainTrees:
     n_features_in_: int
     classes_: tuple[int, ...]
     """Empty for numbers."""
+    missing_left: NDArray[np.bool_] | None = None
+    """[trees, inner nodes]: whether rows go left whose number is missing, as NaN or `MISSING`; None if none may be."""
 
     def decision_function(self, X: Any) -> Float:
         """The scores F of each row, [rows] or [rows, classes]; of a forest the mean over its trees."""
         x = np.asarray(X, dtype=np.float64)
         if x.ndim != 2 or x.shape[1] != self.n_features_in_:
             raise DataError(f"X has shape {x.shape}, but the model was fitted to {self.n_features_in_} columns")
+        gone = np.isnan(x) | (x == MISSING)
+        if self.missing_left is None and gone.any():
+            raise DataError("a number of X is missing, and the model was not fitted with missing=True")
         outputs = len(self.start)
         trees, _, leaves = self.leaves.shape
         total = np.zeros((len(x), max(outputs, self.leaves.shape[1]))) + self.start
@@ -59,6 +65,8 @@ class PlainTrees:
             while node[0] < leaves - 1:
                 column = self.columns[k, node]
                 left = (column < 0) | (x[np.arange(len(x)), column] <= self.thresholds[k, node])
+                if self.missing_left is not None:
+                    left = np.where((column >= 0) & gone[np.arange(len(x)), column], self.missing_left[k, node], left)
                 node = 2 * node + np.where(left, 1, 2)
             value = self.leaves[k][:, node - (leaves - 1)].T
             if self.kind == "forest of classes":
@@ -104,12 +112,12 @@ def to_plain(
         raise TacitError(f"this {type(model).__name__} has not been fitted yet: call fit first")
     trees = model.trees_
     order = torch.arange(1, trees.columns + 1).view(-1, 1, 1)
-    places = trees.features.linear(lambda t: (t * order.to(t.device)).sum(0)).plus(torch.tensor(-1))
+    numbered = trees.features.linear(lambda t: (t * order.to(t.device)).sum(0)).plus(torch.tensor(-1))
     bits = trees.leaves.protocol.frac_bits
     fitted = model.state_dict()["fitted"]
     numbers: list[Number] = [trees.thresholds, trees.leaves]
     numbers += [arithmetic(fitted[name]) for name in ("start", "mean", "spread") if name in fitted]
-    columns = reveal(secret(places, torch.int64), to=to, name=NAME)
+    columns = reveal(secret(numbered, torch.int64), to=to, name=NAME)
     found = [reveal(secret(x.fork(), torch.float64), to=to, name=NAME) for x in numbers]
     if columns is None:
         return None
@@ -122,4 +130,8 @@ def to_plain(
         leaves = leaves * float(rest[1].reshape(()))
     classes = () if isinstance(model, GradientBoostingRegressor) else tuple(model.classes_)
     half = 2.0 ** -(bits + 1)
-    return PlainTrees(kind, columns.numpy(), thresholds + half, leaves, start, trees.columns, classes)
+    flags = flagged(model.missing, model.n_features_in_)
+    origin, side = np.array([*sides(flags), (-1, 0)]).T  # the last is that of no split, -1
+    places = columns.numpy()
+    left = side[places] == BELOW if any(flags) else None
+    return PlainTrees(kind, origin[places], thresholds + half, leaves, start, len(flags), classes, left)

@@ -30,6 +30,8 @@ class Node:
     threshold: float = 1.0
     strict: bool = False
     """Whether only x < threshold goes left."""
+    missing_left: bool = False
+    """Whether rows go left whose number is missing."""
     left: Node | None = None
     right: Node | None = None
     values: list[float] = field(default_factory=list)
@@ -101,7 +103,8 @@ def _sk_tree(tree: Any, values: Callable[[Any], list[float]], at: int = 0) -> No
     if left < 0:
         return Node(values=values(tree.value[at]))
     sides = (_sk_tree(tree, values, left), _sk_tree(tree, values, right))
-    return Node(int(tree.feature[at]), float(tree.threshold[at]), False, *sides)
+    missing = bool(tree.missing_go_to_left[at])
+    return Node(int(tree.feature[at]), float(tree.threshold[at]), False, missing, *sides)
 
 
 def _sk_forest(model: Any) -> Read:
@@ -154,7 +157,8 @@ def _sk_histogram(model: Any) -> Read:
         if row["is_leaf"]:
             return Node(values=[float(row["value"])])
         sides = (node(rows, int(row["left"])), node(rows, int(row["right"])))
-        return Node(int(row["feature_idx"]), float(row["num_threshold"]), False, *sides)
+        missing = bool(row["missing_go_to_left"])
+        return Node(int(row["feature_idx"]), float(row["num_threshold"]), False, missing, *sides)
 
     trees = [node(member.nodes) for stage in model._predictors for member in stage]
     start = [float(v) for v in model._baseline_prediction.ravel()]
@@ -200,7 +204,8 @@ def _xgboost_tree(tree: dict[str, Any], at: int = 0) -> Node:
     left, right = tree["left_children"][at], tree["right_children"][at]
     if left < 0:
         return Node(values=[number])
-    return Node(int(tree["split_indices"][at]), number, True, _xgboost_tree(tree, left), _xgboost_tree(tree, right))
+    sides = (_xgboost_tree(tree, left), _xgboost_tree(tree, right))
+    return Node(int(tree["split_indices"][at]), number, True, bool(tree["default_left"][at]), *sides)
 
 
 def _lightgbm(model: Any) -> Read:
@@ -225,8 +230,9 @@ def _lightgbm(model: Any) -> Read:
         _numeric(d["decision_type"] == "<=")
         if d.get("missing_type") == "Zero":
             raise DataError("LightGBM takes 0 for no number in this model (zero_as_missing), and a secret one cannot")
-        sides = (node(d["left_child"]), node(d["right_child"]))
-        return Node(int(d["split_feature"]), float(d["threshold"]), False, *sides)
+        sides, threshold = (node(d["left_child"]), node(d["right_child"])), float(d["threshold"])
+        missing = bool(d["default_left"]) if d.get("missing_type") == "NaN" else threshold >= 0  # it takes NaN for 0
+        return Node(int(d["split_feature"]), threshold, False, missing, *sides)
 
     trees = [node(tree["tree_structure"]) for tree in dumped["tree_info"]]
     start = [0.0] * (classes if classes > 2 else 1)

@@ -45,6 +45,7 @@ class GradientBoostingRegressor(Boosting):
         min_child_weight: float = 1.0,
         subsample: float = 1.0,
         colsample_bytree: float = 1.0,
+        missing: bool | Sequence[int] = False,
         random_state: int | None = None,
         early_stopping_rounds: int | None = None,
         eval_metric: str | None = None,
@@ -60,6 +61,7 @@ class GradientBoostingRegressor(Boosting):
         self.min_child_weight = min_child_weight
         self.subsample = subsample
         self.colsample_bytree = colsample_bytree
+        self.missing = missing
         self.random_state = random_state
         self.early_stopping_rounds = early_stopping_rounds
         self.eval_metric = eval_metric

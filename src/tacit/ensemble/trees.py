@@ -16,7 +16,7 @@ from torch import Tensor
 from tacit.api import reveal
 from tacit.ensemble.columns import Columns, coarse
 from tacit.ensemble.grow import Grown, children, leaf_values
-from tacit.errors import DataError, TacitError
+from tacit.errors import TacitError
 from tacit.protocols.number import Number
 from tacit.protocols.remembered import owned
 from tacit.protocols.values import Bits
@@ -41,6 +41,8 @@ class Split(NamedTuple):
     node: int
     column: int
     threshold: float
+    missing_left: bool = False
+    """Where rows go whose number is missing, if any may be."""
 
 
 class Given(NamedTuple):
@@ -92,7 +94,7 @@ class Trees:
 
     @property
     def columns(self) -> int:
-        """How many columns a row has."""
+        """How many columns a row has, of which numbers may be missing in counted twice."""
         return self.features.shape[0]
 
     @property
@@ -155,9 +157,6 @@ class Trees:
         Domain: |x - threshold| < 2^(62 - f).   Error: none but that of the leaves.
         Cost: 4 rounds, and 1 for each level of a tree, for every `CHUNK`.   Reveals: nothing.
         """
-        if sum(p.shape[1] for p in parts) != self.columns:
-            found = " + ".join(str(p.shape[1]) for p in parts)
-            raise DataError(f"X has {found} columns, but the model was fitted to {self.columns}")
         chunks = [self._values(rows, reduce) for rows in self._chunks(parts)]
         return chunks[0] if len(chunks) == 1 else _joined(chunks)
 

@@ -128,6 +128,8 @@ def tacit_forest(model: Any, x: Float) -> Forest:
     """Return the forest of a `tacit.ensemble.PlainTrees`. A node that splits nothing is left out."""
     if not hasattr(model, "leaves") or not hasattr(model, "kind"):
         raise FheError("from_tacit_model takes what tacit.ensemble.to_plain gave, not another model")
+    if model.missing_left is not None:
+        raise FheError("numbers are never missing among ciphertexts: fit with missing=False, on filled columns")
     outputs, count = len(model.start), len(model.leaves)
     averaged = model.kind == "forest of classes"
     values = model.leaves
