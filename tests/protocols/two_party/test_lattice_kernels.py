@@ -13,6 +13,7 @@ from torch import Tensor
 from tacit.protocols.two_party.lattice import kernels
 from tacit.protocols.two_party.lattice.parameters import PRIMES, SLOT_PRIMES
 from tacit.ring.kernels.native import use_isa
+from tacit.ring.prg import Stream
 
 from .lattice import N, centred, composed, integers, residues, ring, small_times, times, unsigned
 
@@ -316,6 +317,81 @@ def test_slots_hold_what_is_put_into_them(t: int) -> None:
     assert (integers(back.view(2, N)) == integers(values) % t).all()
 
 
+def stepwise(rows: list[Tensor], others: list[Tensor], seed: Tensor, given: dict[str, Tensor], t: int) -> list[Tensor]:
+    """Products in slots by one kernel after the other, with all that lies between them in memory."""
+    terms, blocks = len(rows), -(-rows[0].numel() // N)
+
+    def messages(some: list[Tensor]) -> Tensor:
+        values = torch.zeros(terms, blocks * N, dtype=torch.int64)
+        values[:, : some[0].numel()] = torch.stack(some)
+        return kernels.into_slots(t, values.view(terms, blocks, N).transpose(0, 1).reshape(-1, N).contiguous())
+
+    uniform = Stream(bytes(seed.tolist())).bytes(kernels.stream_bytes(3, terms * blocks))
+    packed = kernels.encrypt(given["secret"][:3], uniform, given["noise"], messages(rows), t)
+    ciphertexts, _ = kernels.expand(3, packed, uniform)
+    sums = torch.zeros(blocks, 1, 2, 3, N, dtype=torch.int64)
+    for b, factors in enumerate(messages(others).view(blocks, terms, N)):
+        kernels.dot(ciphertexts.view(blocks, 1, terms, 2, 3, N)[b], kernels.plain(3, factors), sums[b])
+    where = torch.arange(N), t, 96
+    zero, words, mask = (given[name] for name in ("zero", "words", "mask"))
+    data, share, doubtful = kernels.answer(zero, sums.flatten(0, 1), words, mask, *where, 1 << 20)
+    finished = kernels.finish(given["secret"][:3].contiguous(), data, mask, *where)
+    for one in (share, finished):
+        kernels.transform((t,), one.view(-1, 1, N))
+    return [packed, data, share, doubtful, finished]
+
+
+@pytest.mark.parametrize(("count", "terms"), [(3 * N - 5, 2), (70, 6), (N, 1)])
+@pytest.mark.parametrize("isa", ["best", "portable"])
+def test_products_in_slots_are_those_of_their_steps(count: int, terms: int, isa: str) -> None:
+    use_isa(isa)
+    blocks, t = -(-count // N), SLOT_PRIMES[1]
+    rows, others = ([ring(count) for _ in range(terms)] for _ in range(2))
+    seed = torch.randint(0, 256, (16,), dtype=torch.uint8)
+    given = {"secret": kernels.secret(4, ring(N)), "noise": ring(terms * blocks * N), "zero": residues(3, 2)}
+    given |= {"words": ring(blocks * N), "mask": ring(blocks, N, 2)}
+    want = stepwise(rows, others, seed, given, t)
+
+    uniform = seed
+    if not kernels.draws_itself():
+        uniform = Stream(bytes(seed.tolist())).bytes(kernels.stream_bytes(3, terms * blocks))
+    packed, share, finished = torch.empty_like(want[0]), torch.empty_like(want[2]), torch.empty_like(want[4])
+    kernels.slots_encrypt(given["secret"][:3], uniform, given["noise"], rows, t, 0, packed)
+    answered, keys = [], (given["zero"], packed, uniform)
+    for at in range(blocks):  # one by one, as what is in doubt is answered again
+        words, mask = given["words"][at * N : (at + 1) * N], given["mask"][at : at + 1]
+        answered.append(kernels.slots_answer(*keys, words, mask, share[at], others, t, 0, at, 96, 1 << 20))
+    data, doubtful, valid = kernels.slots_answer(
+        *keys, given["words"], given["mask"], share, others, t, 0, 0, 96, 1 << 20
+    )
+    kernels.slots_finish(given["secret"][:3], data, given["mask"], t, 96, finished)
+
+    assert valid
+    assert all(torch.equal(a, b) for a, b in zip((packed, data, share, doubtful, finished), want, strict=True))
+    assert torch.equal(torch.cat([out for out, _, _ in answered]), data)
+
+
+def test_blocks_that_are_not_there_are_refused() -> None:
+    secret, rows, t = kernels.secret(3, ring(N)), [ring(N + 1)], SLOT_PRIMES[0]
+    uniform = torch.zeros(kernels.stream_bytes(3, 1), dtype=torch.uint8)
+    packed, out = torch.zeros(1, 6 * 3 * N, dtype=torch.uint8), torch.zeros(N, dtype=torch.int64)
+
+    def answer(first: int, at: int, some: list[Tensor]) -> None:
+        kernels.slots_answer(residues(3, 2), packed, uniform, ring(N), ring(N, 2), out, some, t, first, at, 96, 0)
+
+    for first, at, some in ((0, 1, rows), (3, 0, rows), (0, 0, []), (0, 0, [*rows, rows[0]]), (0, 0, [*rows, ring(3)])):
+        with pytest.raises(ValueError, match="a kernel was called with"):
+            answer(first, at, some)
+    with pytest.raises(ValueError, match="a kernel was called with"):
+        kernels.slots_encrypt(secret, uniform, ring(N), rows, t, 2, packed)
+    with pytest.raises(ValueError, match="a kernel was called with"):
+        kernels.slots_encrypt(secret, uniform[:-8], ring(N), rows, t, 0, packed)
+    with pytest.raises(ValueError, match="a kernel was called with"):
+        kernels.slots_finish(secret, packed[:, :-1], ring(N, 2), t, 96, out)
+    packed[0, :6] = 255
+    assert not kernels.slots_answer(residues(3, 2), packed, uniform, ring(N), ring(N, 2), out, rows, t, 0, 0, 96, 0)[2]
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("shift", [False, True])
 def test_residues_are_combined(count: int, shift: bool) -> None:
@@ -330,6 +406,11 @@ def test_residues_are_combined(count: int, shift: bool) -> None:
     want = (numbers + (T // 4 if shift else 0)) % T
     assert (unsigned(out) == want % 2**64).all()
     assert (integers(upper) == (2 * want > T)).all()
+    few, bits = kernels.combine(primes, given, shift=shift, count=101)
+    assert torch.equal(few, out[:101])
+    assert torch.equal(bits, upper[:101])
+    with pytest.raises(ValueError, match="not below their prime"):
+        kernels.combine(primes, given + (torch.arange(given.shape[1]) == 77) * 2**45, shift=shift)
 
 
 def test_other_sizes_are_refused() -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from tacit.errors import ConfigError, DivergenceError
 from tacit.protocols.two_party.lattice import Held, kernels
@@ -153,17 +154,55 @@ def test_shares_are_uniform_on_their_own(pair: Pair) -> None:
             assert abs(float(unit.square().mean()) - 1 / 3) < 8 * 0.3 / math.sqrt(unit.numel())
 
 
-def test_doubtful_answers_are_answered_again(pair: Pair, answers: Tapped, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doubtful_answers_are_answered_again(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a margin that fails some of them, under an encryption of zero of their own, and the mask as it was."""
     monkeypatch.setattr(Parameters, "margin", lambda self, terms, bits, t: 1 << 51)
+    answers = Tapped(monkeypatch, "slots_answer")
     x, y = (Held([ring(3 * N), ring(3 * N)], None, {}) for _ in range(2))
 
     shares = pair.lattice.cross(x, y)
 
     assert torch.equal(shares[0] + shares[1], x.parts[0] * y.parts[1] + x.parts[1] * y.parts[0])
     assert len(answers.calls) > 6  # one for each prime and direction, were there no doubts
-    words = torch.cat([given[2].reshape(-1) for given, _ in answers.calls])
+    words = torch.cat([given[3].reshape(-1) for given, _ in answers.calls])
     assert words.unique().numel() == words.numel()
+
+
+def hides_slots(answers: Tapped) -> bool:
+    """The same of products in slots: what came times what it was multiplied by, which its owner could compute."""
+    q, t = math.prod(PRIMES[:3]), SLOT_PRIMES[0]
+    for (_, packed, uniform, _, _, _, rows, prime, *_), (data, *_) in answers.calls:
+        if prime != t:
+            continue
+        ciphertexts, _ = kernels.expand(3, packed, uniform)
+        factors = kernels.into_slots(t, torch.stack([pad(row[:N], (0, N - row[:N].numel())) for row in rows]))
+        sums = torch.zeros(1, 2, 3, N, dtype=torch.int64)
+        kernels.dot(ciphertexts[None, : len(rows)].contiguous(), kernels.plain(3, factors), sums)
+        kernels.transform(PRIMES[:3], sums, back=True)
+        bare = [int(v) * 2**64 // q for v in composed(sums[0, 1], PRIMES[:3])[:64]]
+        above = data[0, 8 * N : 8 * N + 256].view(torch.int32).tolist()
+        low = data[0, : 8 * 64].view(torch.int64).tolist()
+        sent = [(a % 2**32 << 32) + (b % 2**64 >> 32) for a, b in zip(above, low, strict=True)]
+        near = sum(min((a - b) % 2**64, (b - a) % 2**64) < 2**60 for a, b in zip(bare, sent, strict=True))
+        if near > 40:  # of 64: by chance, 8
+            return False
+    return True
+
+
+def test_answers_in_slots_hide_what_they_were_multiplied_by(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = Tapped(monkeypatch, "slots_answer")
+    x, y = (Held([ring(99), ring(99)], None, {}) for _ in range(2))
+    for _ in range(2):
+        pair.lattice.cross(x, y)
+
+    assert len(answers.calls) == 6
+    assert hides_slots(answers)
+    for place in (3, 4):  # randomness of encryptions of zero, and masks
+        drawn = torch.cat([given[place].reshape(-1) for given, _ in answers.calls])
+        assert drawn.unique().numel() == drawn.numel()
+    monkeypatch.setattr(ciphers.Ciphers, "_zero", lambda self, evaluator, primes: torch.zeros(2, primes, N).long())
+    pair.lattice.cross(x, y)
+    assert not hides_slots(answers)
 
 
 @pytest.fixture

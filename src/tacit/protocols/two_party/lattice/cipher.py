@@ -14,6 +14,7 @@ between two roundings that noise decides, and answers again if so. That is how l
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from torch import Tensor
 from tacit.errors import DivergenceError
 from tacit.protocols.two_party.lattice import kernels
 from tacit.protocols.two_party.lattice.hops import Hop
-from tacit.protocols.two_party.lattice.parameters import DEGREE, Parameters
+from tacit.protocols.two_party.lattice.parameters import DEGREE, SLOTS, Parameters
 from tacit.ring.memory import space
 from tacit.ring.prg import Stream
 from tacit.session.session import Session
@@ -91,18 +92,25 @@ class Ciphers:
 
     def received(self, owner: int, primes: int, data: Tensor) -> Tensor:
         """What has arrived as ciphertexts [count, 2, primes, N]; what are none is refused."""
+        count = self._count(owner, primes, data)
+        out, valid = kernels.expand(primes, data[SEED_BYTES:], _uniform(data, primes, count))
+        self._check(owner, valid=valid)
+        return out
+
+    def _count(self, owner: int, primes: int, data: Tensor) -> int:
+        """How many ciphertexts have arrived, which is a whole number."""
         count = (data.numel() - SEED_BYTES) // (6 * primes * DEGREE)
         if data.numel() != SEED_BYTES + count * 6 * primes * DEGREE:
             raise DivergenceError(
                 f"{self._session.parties[owner]} has sent {data.numel()} bytes, which are no ciphertexts"
             )
-        seed = bytes(data[:SEED_BYTES].numpy().tobytes())
-        out, valid = kernels.expand(primes, data[SEED_BYTES:], _uniform(seed, primes, count))
+        return count
+
+    def _check(self, owner: int, *, valid: bool) -> None:
         if not valid:
             raise DivergenceError(
                 f"{self._session.parties[owner]} has sent ciphertexts that are none: it runs another version"
             )
-        return out
 
     # --- answers ---------------------------------------------------------------------------------------------------
 
@@ -134,6 +142,45 @@ class Ciphers:
         secret = self._parties[owner].secret[: parameters.finishing]
         return kernels.finish(secret, answers, mask, positions, t, parameters.answer_bits)
 
+    # --- products in slots, from rows to shares: in one kernel what the above does step by step -----------------------
+
+    def encrypted_rows(self, owner: int, rows: Sequence[Tensor], blocks: range, prime: int) -> Tensor:
+        """Rows of a party, some blocks of them, in slots and encrypted under its secret: what is sent."""
+        party, count = self._parties[owner], len(blocks) * len(rows)
+        out, uniform = _begun(SLOTS.primes, count)
+        secret = party.secret[: SLOTS.primes]
+        kernels.slots_encrypt(secret, uniform, party.words(count), rows, prime, blocks.start, out[SEED_BYTES:])
+        return out
+
+    def answered_rows(
+        self, owner: int, data: Tensor, rows: Sequence[Tensor], blocks: range, prime: int, share: Tensor
+    ) -> Tensor:
+        """Answers to the owner for what it sent of these blocks, times rows of the evaluator's; fills its shares."""
+        evaluator, terms = 1 - owner, len(rows)
+        uniform = _uniform(data, SLOTS.primes, self._count(owner, SLOTS.primes, data))
+        party, zero = self._parties[evaluator], self._zero(evaluator, SLOTS.primes)
+        mask = self._mask(evaluator, owner, owner, (len(blocks), DEGREE))
+        margin = SLOTS.margin(terms * DEGREE, prime.bit_length(), prime)
+
+        def answers(at: int, count: int) -> tuple[Tensor, Tensor]:
+            u, into, words = mask[at : at + count], share[at * DEGREE : (at + count) * DEGREE], party.words(count)
+            sent, places = data[SEED_BYTES:], (prime, blocks.start, at, SLOTS.answer_bits, margin)
+            out, doubtful, valid = kernels.slots_answer(zero, sent, uniform, words, u, into, rows, *places)
+            self._check(owner, valid=valid)
+            return out, doubtful
+
+        out, doubtful = answers(0, len(blocks))
+        for at in doubtful.nonzero().view(-1).tolist():
+            while doubtful[at]:
+                out[at : at + 1], doubtful[at : at + 1] = answers(at, 1)
+        return out
+
+    def finished_rows(self, owner: int, answers: Tensor, prime: int, share: Tensor) -> None:
+        """Fill the owner's shares, from answers that have arrived, uint8 [blocks, bytes]."""
+        mask = self._mask(owner, 1 - owner, owner, (len(answers), DEGREE))
+        secret = self._parties[owner].secret[: SLOTS.finishing]
+        kernels.slots_finish(secret, answers, mask, prime, SLOTS.answer_bits, share)
+
     def _zero(self, evaluator: int, primes: int) -> Tensor:
         zero = self._zeros.get((evaluator, primes))
         if zero is None:
@@ -150,14 +197,21 @@ class Ciphers:
 
 
 def _sealed(party: _Party, primes: int, messages: Tensor | None, t: int, count: int) -> Tensor:
-    seed = os.urandom(SEED_BYTES)
-    out = space((SEED_BYTES + count * 6 * primes * DEGREE,), torch.uint8)
-    out[:SEED_BYTES] = torch.frombuffer(bytearray(seed), dtype=torch.uint8)
-    uniform = _uniform(seed, primes, count)
+    out, uniform = _begun(primes, count)
     kernels.encrypt(party.secret[:primes], uniform, party.words(count), messages, t, out[SEED_BYTES:])
     return out
 
 
-def _uniform(seed: bytes, primes: int, count: int) -> Tensor:
-    """What is drawn from a seed: its key stream, for a seed is used for nothing else."""
-    return Stream(seed).bytes(kernels.stream_bytes(primes, count))
+def _begun(primes: int, count: int) -> tuple[Tensor, Tensor]:
+    """Memory for ciphertexts on their way, which begins with a fresh seed, and what is drawn from that."""
+    out = space((SEED_BYTES + count * 6 * primes * DEGREE,), torch.uint8)
+    out[:SEED_BYTES] = torch.frombuffer(bytearray(os.urandom(SEED_BYTES)), dtype=torch.uint8)
+    return out, _uniform(out, primes, count)
+
+
+def _uniform(data: Tensor, primes: int, count: int) -> Tensor:
+    """What is drawn from the seed of ciphertexts: its key stream, for a seed is used for nothing else."""
+    seed = data[:SEED_BYTES]
+    if kernels.draws_itself():
+        return seed
+    return Stream(bytes(seed.numpy().tobytes())).bytes(kernels.stream_bytes(primes, count))

@@ -112,16 +112,16 @@ class Lattice:
             if one is None or tuple(one.shape) != (terms, *shape):
                 raise ValueError(f"party {index} is hosted here and gives {terms} terms of shape {tuple(shape)}")
         rows = tuple(
-            row.reshape(terms, -1) if row is not None and self._ciphers.hosts(index) else None
+            row.reshape(terms, -1).contiguous() if row is not None and self._ciphers.hosts(index) else None
             for index, row in enumerate(given)
         )
         if not count:
             return [torch.zeros(*shape, dtype=RING.dtype) for _ in self._session.party_indices]
         if self._session.preparing:
-            shares = [[torch.zeros(count, dtype=RING.dtype)] * len(primes) for _ in self._session.party_indices]
+            shares = [torch.zeros(len(primes), count, dtype=RING.dtype) for _ in self._session.party_indices]
         else:
             shares = modular(self._session, self._ciphers, (rows[0], rows[1]), count, terms, primes)
-        return [share.view(*shape) for share in self._in_ring(shares, primes)]
+        return [share.view(*shape) for share in self._in_ring(shares, count, primes)]
 
     def cross(self, x: Held, y: Held) -> list[Tensor]:
         """Shares of x0 y1 + x1 y0, elementwise with broadcasting, for each hosted party.
@@ -144,12 +144,12 @@ class Lattice:
         shares = self.inner(given[0], given[1], shape, len(pairs), RING.bits, RING.bits)
         return [share.mul_(2) for share in shares] if square else shares
 
-    def _in_ring(self, shares: Sequence[Sequence[Tensor]], primes: Sequence[int]) -> list[Tensor]:
-        """Shares modulo 2^64 from those modulo each prime."""
+    def _in_ring(self, shares: Sequence[Tensor], count: int, primes: Sequence[int]) -> list[Tensor]:
+        """Shares modulo 2^64 from those modulo each prime, the first `count` of [primes, n]."""
         bits: list[Tensor | None] = [None, None]
         parts = []
         for index, some in zip(self._session.party_indices, shares, strict=True):
-            part, bits[index] = ring_parts(index, some, primes)
+            part, bits[index] = ring_parts(index, some, count, primes)
             parts.append(part)
         modulus = RING.signed(math.prod(primes))
         both = self._bit_product(bits[0], bits[1])

@@ -16,7 +16,7 @@ from tacit.ring.memory import space
 
 if BACKEND == "native":
     from tacit.ring import _native
-    from tacit.ring.kernels.native import NONE, memory
+    from tacit.ring.kernels.native import NONE, has_aes, memory
 
 __all__ = [
     "STRIDED_TERMS",
@@ -24,6 +24,7 @@ __all__ = [
     "combine",
     "dot",
     "dot_strided",
+    "draws_itself",
     "encrypt",
     "expand",
     "finish",
@@ -31,6 +32,9 @@ __all__ = [
     "plain",
     "require",
     "secret",
+    "slots_answer",
+    "slots_encrypt",
+    "slots_finish",
     "stream_bytes",
     "transform",
 ]
@@ -65,6 +69,11 @@ def stream_bytes(primes: int, count: int) -> int:
     return count * each
 
 
+def draws_itself() -> bool:
+    """Whether a seed does for `stream_bytes` of it: the instruction set in use has AES."""
+    return bool(has_aes())
+
+
 def secret(primes: int, words: Tensor) -> Tensor:
     """A ternary secret from N random words."""
     out = torch.empty(primes, DEGREE, dtype=torch.int64)
@@ -82,7 +91,8 @@ def encrypt(
 ) -> Tensor:
     """First halves of encryptions of messages modulo t (2^64 if 0), or of zeros: uint8 [count, bytes], or into `out`.
 
-    `uniform` are `stream_bytes` of a seed that is public, `noise` N random words for each, of nobody else's.
+    `uniform` are `stream_bytes` of a seed that is public, or the seed itself, whose key stream is then made here;
+    `noise` are N random words for each, of nobody else's.
     """
     primes, count = len(secret), noise.numel() // DEGREE
     out = space((count, 6 * primes * DEGREE), torch.uint8) if out is None else out
@@ -160,10 +170,63 @@ def into_slots(prime: int, values: Tensor) -> Tensor:
     return out
 
 
-def combine(primes: Sequence[int], residues: Tensor, *, shift: bool) -> tuple[Tensor, Tensor]:
-    """Shares modulo T = Π primes, plus T / 4 if `shift`: what they are modulo 2^64, and whether they are over T / 2."""
-    out = space(residues.shape[1:], torch.int64)
-    upper = torch.empty(residues.shape[1:], dtype=torch.uint8)
+def slots_encrypt(
+    secret: Tensor, uniform: Tensor, noise: Tensor, rows: Sequence[Tensor], prime: int, first: int, out: Tensor
+) -> None:
+    """First halves of encryptions of rows [n] in slots, into uint8 [blocks, rows, bytes], from block `first` on.
+
+    A block is N numbers of each row, signed integers; behind the last of them stand zeros.
+    """
+    places = memory(secret), memory(uniform, torch.uint8), memory(noise), [memory(row) for row in rows], first
+    slots, threads = basis((prime,)), torch.get_num_threads()
+    if not _native.lattice_slots_encrypt(modulus(len(secret)), slots, *places, memory(out, torch.uint8), threads):
+        raise RuntimeError("a key stream has no uniform residues")
+
+
+def slots_answer(
+    zero: Tensor,
+    packed: Tensor,
+    uniform: Tensor,
+    words: Tensor,
+    mask: Tensor,
+    share: Tensor,
+    rows: Sequence[Tensor],
+    prime: int,
+    first: int,
+    at: int,
+    bits: int,
+    margin: int,
+) -> tuple[Tensor, Tensor, bool]:
+    """Answers to the sums over rows of ciphertexts, as `slots_encrypt` makes them, times rows [n] of the evaluator's.
+
+    What goes back, uint8 [blocks, bytes], which blocks to answer again, and whether what came are ciphertexts. The
+    evaluator's shares modulo the prime are written to `share` [blocks N]. So many blocks are answered, the first of
+    them number `at` of those that came, of which the first is number `first` of the rows.
+    """
+    count = share.numel() // DEGREE
+    out = space((count, DEGREE * bits // 8), torch.uint8)
+    doubtful = torch.empty(count, dtype=torch.uint8)
+    given = memory(zero), memory(packed, torch.uint8), memory(uniform, torch.uint8), [memory(row) for row in rows]
+    results = memory(out, torch.uint8), memory(share), memory(doubtful, torch.uint8), torch.get_num_threads()
+    numbers = first, at, memory(words), memory(mask), bits, margin
+    good = _native.lattice_slots_answer(modulus(zero.shape[1]), basis((prime,)), *given, *numbers, *results)
+    return out, doubtful, good
+
+
+def slots_finish(secret: Tensor, answers: Tensor, mask: Tensor, prime: int, bits: int, share: Tensor) -> None:
+    """The owner's shares modulo the prime, from uint8 [blocks, bytes] to `share` [blocks N]."""
+    given = memory(secret), memory(answers, torch.uint8), memory(mask), bits, memory(share)
+    _native.lattice_slots_finish(modulus(len(secret)), basis((prime,)), *given, torch.get_num_threads())
+
+
+def combine(primes: Sequence[int], residues: Tensor, *, shift: bool, count: int | None = None) -> tuple[Tensor, Tensor]:
+    """Shares modulo T = Π primes, plus T / 4 if `shift`: what they are modulo 2^64, and whether they are over T / 2.
+
+    Of [primes, n] the first `count`.
+    """
+    count = residues.shape[1] if count is None else count
+    out = space((count,), torch.int64)
+    upper = torch.empty(count, dtype=torch.uint8)
     places = memory(residues), shift, memory(out), memory(upper, torch.uint8)
-    _native.lattice_combine(basis(tuple(primes)), *places)
+    _native.lattice_combine(basis(tuple(primes)), *places, torch.get_num_threads())
     return out, upper

@@ -35,64 +35,48 @@ BLOCKS = 16
 Rows = tuple[Tensor | None, Tensor | None]
 """What each party multiplies, [terms, n] signed integers; None where it is not hosted."""
 
+Shares = dict[int, Tensor]
+"""Memory for what hosted parties get."""
+
 
 class _Part:
     """Some blocks in one slot prime, of which one party encrypts its rows."""
 
     def __init__(self, owner: int, blocks: range, prime: int, terms: int) -> None:
         self.owner, self.blocks, self.prime, self.terms = owner, blocks, prime, terms
-        self.positions = torch.arange(DEGREE)
         self._arrival: Tensor | None = None
         self._answer: Tensor | None = None
-        self._evaluated: Tensor | None = None
 
     def upload(self, ciphers: Ciphers, hop: Hop, rows: Rows) -> None:
-        data, own = None, rows[self.owner]
-        if own is not None:
-            data = ciphers.encrypted(self.owner, SLOTS, self._coefficients(own).flatten(0, 1), self.prime)
+        own = rows[self.owner]
+        data = None if own is None else ciphers.encrypted_rows(self.owner, own.unbind(), self.blocks, self.prime)
         self._arrival = hop.move(self.owner, ciphers.size(SLOTS, len(self.blocks) * self.terms), data)
 
-    def answer(self, ciphers: Ciphers, hop: Hop, rows: Rows) -> None:
+    def answer(self, ciphers: Ciphers, hop: Hop, rows: Rows, shares: Shares) -> None:
+        """Send answers, and have the evaluator's shares, [blocks N]."""
         data, own = None, rows[1 - self.owner]
         if own is not None:
             assert self._arrival is not None
-            some = ciphers.received(self.owner, SLOTS.primes, self._arrival)
-            some = some.view(len(self.blocks), 1, self.terms, 2, SLOTS.primes, DEGREE)
-            sums = space((len(self.blocks), 1, 2, SLOTS.primes, DEGREE), torch.int64).zero_()
-            for one, factors, into in zip(some, self._coefficients(own), sums, strict=True):
-                kernels.dot(one, kernels.plain(SLOTS.primes, factors), into)
-            margin = SLOTS.margin(self.terms * DEGREE, self.prime.bit_length(), self.prime)
-            answered = ciphers.answered(self.owner, SLOTS, sums.flatten(0, 1), self.positions, self.prime, margin)
-            data, self._evaluated = answered
+            given = self._arrival, own.unbind(), self.blocks, self.prime
+            data = ciphers.answered_rows(self.owner, *given, shares[1 - self.owner])
         self._arrival = None
         self._answer = hop.move(1 - self.owner, len(self.blocks) * SLOTS.answer_bytes, data)
 
-    def share(self, ciphers: Ciphers, index: int) -> Tensor:
-        """A party's shares modulo the prime, [blocks N]."""
-        share = self._evaluated
-        if index == self.owner:
-            assert self._answer is not None
+    def finish(self, ciphers: Ciphers, shares: Shares) -> None:
+        """Have the owner's shares modulo the prime, [blocks N]."""
+        if self._answer is not None:
             answers = self._answer.view(-1, SLOTS.answer_bytes)
-            share = ciphers.finished(self.owner, SLOTS, answers, self.positions, self.prime)
-        assert share is not None
-        kernels.transform((self.prime,), share)
-        return share.view(-1)
-
-    def _coefficients(self, rows: Tensor) -> Tensor:
-        """[terms, n] -> [blocks, terms, N], with the rows in the slots."""
-        some = rows[:, self.blocks.start * DEGREE : self.blocks.stop * DEGREE]
-        short = len(self.blocks) * DEGREE - some.shape[1]
-        some = pad(some, (0, short)) if short else some
-        values = some.unflatten(1, (len(self.blocks), DEGREE)).transpose(0, 1).contiguous()
-        return kernels.into_slots(self.prime, values)
+            ciphers.finished_rows(self.owner, answers, self.prime, shares[self.owner])
+        self._answer = None
 
 
 def modular(
     session: Session, ciphers: Ciphers, rows: Rows, count: int, terms: int, primes: Sequence[int]
-) -> list[list[Tensor]]:
-    """For each hosted party, its shares of `count` sums modulo each prime. Half of the blocks go each way.
+) -> list[Tensor]:
+    """For each hosted party, its shares of `count` sums modulo each prime, [primes, count] or longer.
 
-    Of few elements, terms lie side by side in the slots of one ciphertext, and their shares are added up at the end.
+    Half of the blocks go each way. Of few elements, terms lie side by side in the slots of one ciphertext, and their
+    shares are added up at the end.
     """
     beside = max(min(terms, DEGREE // max(count, 1)), 1)
     terms, rows, wanted = -(-terms // beside), _beside(rows, beside), count
@@ -101,22 +85,26 @@ def modular(
     half = -(-blocks // 2)
     runs = [(0, range(at, min(at + BLOCKS, half))) for at in range(0, half, BLOCKS)]
     runs += [(1, range(at, min(at + BLOCKS, blocks))) for at in range(half, blocks, BLOCKS)]
-    parts = [[_Part(owner, run, prime, terms) for owner, run in runs] for prime in primes]
+    shares = {index: space((len(primes), blocks * DEGREE), torch.int64) for index in session.party_indices}
+    parts = []
+    for k, prime in enumerate(primes):
+        for owner, run in runs:
+            at = slice(run.start * DEGREE, run.stop * DEGREE)
+            parts.append((_Part(owner, run, prime, terms), {index: share[k, at] for index, share in shares.items()}))
     ciphers.begin()
     upload, answer = Hop(session), Hop(session)
-    for part in (part for row in parts for part in row):
+    for part, _ in parts:
         part.upload(ciphers, upload, rows)
     upload.done()
-    for part in (part for row in parts for part in row):
-        part.answer(ciphers, answer, rows)
+    for part, into in parts:
+        part.answer(ciphers, answer, rows, into)
     answer.done()
-    shares = []
-    for index in session.party_indices:
-        some = [torch.cat([part.share(ciphers, index) for part in row])[:count] for row in parts]
-        if beside > 1:
-            some = [one.view(beside, wanted).sum(0) % prime for one, prime in zip(some, primes, strict=True)]
-        shares.append(some)
-    return shares
+    for part, into in parts:
+        part.finish(ciphers, into)
+    if beside == 1:
+        return list(shares.values())
+    moduli = torch.tensor(primes).view(-1, 1)
+    return [s[:, :count].reshape(len(primes), beside, wanted).sum(1) % moduli for s in shares.values()]
 
 
 def _beside(rows: Rows, beside: int) -> Rows:
@@ -130,9 +118,9 @@ def _beside(rows: Rows, beside: int) -> Rows:
     return out[0], out[1]
 
 
-def ring_parts(index: int, shares: Sequence[Tensor], primes: Sequence[int]) -> tuple[Tensor, Tensor]:
+def ring_parts(index: int, shares: Tensor, count: int, primes: Sequence[int]) -> tuple[Tensor, Tensor]:
     """A party's part of v + T / 4, less T w, in the ring, and its bit: that its share is below T / 2."""
-    share, upper = kernels.combine(primes, torch.stack(list(shares)), shift=index == 1)
+    share, upper = kernels.combine(primes, shares, shift=index == 1, count=count)
     modulus = math.prod(primes)
     if index == 0:
         share -= RING.signed(modulus // 4 + modulus)

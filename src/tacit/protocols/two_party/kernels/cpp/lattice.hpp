@@ -67,6 +67,15 @@ struct Basis {
     Fraction fraction;
 };
 
+// Numbers below T = Π t_l in mixed radix, d0 + t0 (d1 + t1 d2), from their residues: constants, those of floor(T / 4) and of
+// floor(T / 2) with them.
+struct Radix {
+    explicit Radix(const Basis& slots);
+    u64 size;
+    u64 t[3] = {1, 1, 1}, quarter[3] = {}, half[3] = {};
+    Factor first[3] = {}, second = {};  // 1 / t0 modulo each, 1 / t1 modulo the last
+};
+
 // What the inner loops of an instruction set are: one object for each.
 struct Loops {
     void (*forward)(u64* a, const Prime& prime);
@@ -80,6 +89,8 @@ struct Loops {
     void (*whole)(const Fraction& f, const u64* y, int bits, u64* high, u64* low);         // c mod 2^bits at their top
     void (*split)(u64* high, u64* low, int bits, u8* out);             // 128 bits rounded to the first ones, as sent
     void (*joined)(const u8* in, int bits, i64* high, u64* low);
+    void (*masked)(u64* high, u64* low, const u64* mask, u64 count, bool minus);  // numbers of 128 bits ± those of a mask
+    bool (*combined)(const Radix& r, const u64* residues, u64 step, u64 count, bool shift, u64* out, u8* upper);
     bool (*rounded)(const u64* high, const u64* low, u64 count, u64 t, u64 margin, u64* out);  // see `answer`
     void (*noise)(const u64* words, u64* out, const Prime& prime);     // out += centred noise, < 6p before a transform
     void (*ternary)(const u64* words, u64* out, const Prime& prime);

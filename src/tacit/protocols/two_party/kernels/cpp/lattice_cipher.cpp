@@ -2,24 +2,10 @@
 //
 // A polynomial modulo q = Π p_l is [primes, N] residues, transformed unless a name says otherwise. A ciphertext is two of
 // them, c0 + c1 s = Δ m + noise, for a plaintext m modulo t: 2^64 where t is 0, or a prime of slots.
-#include <cstring>
-
-#include "lattice.hpp"
-#include "threads.hpp"
+#include "lattice_parts.hpp"
 
 namespace tacit::lattice {
 namespace {
-
-void all_polynomials(u64 count, int threads, const auto& body) {
-    parallel(i64(count), 1, worth(double(count), 4, threads), [&](i64 begin, i64 end) {
-        for (i64 k = begin; k < end; ++k) body(u64(k));
-    });
-}
-
-u64 count_of(const Memory& memory, u64 each) {
-    if (size(memory) % each) refuse("part of a polynomial");
-    return size(memory) / each;
-}
 
 void transform(const Basis& basis, Memory data_at, bool back, int threads) {
     const u64 L = basis.size(), count = count_of(data_at, L * N);
@@ -28,7 +14,7 @@ void transform(const Basis& basis, Memory data_at, bool back, int threads) {
     for (u64 k = 0; k < count * L; ++k)
         for (u64 i = 0; i < N; ++i)
             if (data[k * N + i] >= basis.primes[k % L].p) refuse("residues that are not below their prime");
-    all_polynomials(count * L, threads, [&](u64 k) {
+    all_polynomials(count * L, 4, threads, [&](u64 k) {
         const Prime& prime = basis.primes[k % L];
         if (back) f.inverse(data + k * N, prime, prime.one);
         else f.forward(data + k * N, prime);
@@ -46,83 +32,22 @@ void secret(const Basis& basis, Memory words_at, Memory out_at) {
     }
 }
 
-constexpr u64 RESERVE = 512;  // bytes for each polynomial, in the place of draws that are not below their prime
-
-// Uniform residues from a stream. Of 47 bits, one in 2^27 is not below its prime, and is drawn again.
-bool draw(const Basis& basis, const u8* bytes, u64* out, u64 step) {
-    const u64 L = basis.size();
-    const Loops& f = loops();
-    const u8 *spare = bytes + PACKED * L * N, *end = spare + RESERVE;
-    for (u64 l = 0; l < L; ++l) {
-        const u64 p = basis.primes[l].p;
-        u64* row = out + l * step;
-        if (!f.uniform(bytes + PACKED * l * N, row, p)) continue;
-        for (u64 i = 0; i < N; ++i)
-            while (row[i] >= p) {
-                if (spare + 8 > end) return false;
-                std::memcpy(&row[i], spare, 8);
-                row[i] &= (u64(1) << PRIME_BITS) - 1;
-                spare += 8;
-            }
-    }
-    return true;
-}
-
-// round(q m / t) mod p = (h - ((q mod t) m + h mod t)) / t, h = floor(t / 2).
-class Encoding {
-public:
-    Encoding(const Basis& basis, u64 t) : t_(t) {
-        u64 q = 1;
-        for (const Prime& prime : basis.primes) q = t ? times_mod(q, prime.p % t, t) : q * prime.p;
-        scale_ = q;
-        half_ = t ? t / 2 : u64(1) << 63;
-        for (const Prime& prime : basis.primes) {
-            const u64 p = prime.p, inverse = t ? inverse_mod(t, p) : inverse_mod(times_mod(prime.half.w, prime.half.w, p), p);
-            lower_.push_back(factor(inverse, p));
-            upper_.push_back(factor(times_mod(inverse, prime.half.w, p), p));
-            add_.push_back(times_mod(prime.offset, inverse, p));
-        }
-    }
-    // h - ((q mod t) m + h mod t), a signed number
-    void rests(const Loops& f, const i64* m, i64* out) const { f.scaled(m, out, t_, scale_, half_); }
-    void residues(const Loops& f, const i64* rests, u64* out, const Basis& basis, u64 l) const {
-        f.residues(rests, out, basis.primes[l], lower_[l], upper_[l], add_[l]);
-    }
-
-private:
-    u64 t_, scale_, half_;
-    std::vector<Factor> lower_, upper_;
-    std::vector<u64> add_;
-};
-
-// Encrypt under a secret: c0 = Δ m + e - a s, six bytes a residue; a is drawn from bytes. No message is zeros.
+// Encrypt messages, or zeros if there are none: first halves, six bytes a residue; the others are drawn.
 bool encrypt(const Basis& basis, Memory secret_at, Memory uniform_at, Memory noise_at, Memory message_at, u64 t, Memory out_at,
              int threads) {
     const u64 L = basis.size(), count = count_of(noise_at, N), each = PACKED * L * N;
     const u64* s = elements<u64>(secret_at, L * N);
-    const u8* uniform = elements<u8>(uniform_at, count * (each + RESERVE));
+    const Uniform uniform(basis, uniform_at, count);
     const u64* noise = elements<u64>(noise_at, count * N);
     const i64* message = elements_or_none<i64>(message_at, count * N);
     u8* out = elements<u8>(out_at, count * each);
-    const Loops& f = loops();
-    const Encoding encoding(basis, t);
     std::vector<u8> failed(count);
     if (message && t)
         for (u64 i = 0; i < count * N; ++i)
             if (message[i] >= static_cast<i64>(t) || -message[i] >= static_cast<i64>(t)) refuse("a message beyond its modulus");
-    all_polynomials(count, threads, [&](u64 k) {
-        const auto a = scratch(L * N), c = scratch(N), rests_at = scratch(N);
-        i64* rests = reinterpret_cast<i64*>(rests_at.get());
-        failed[k] = !draw(basis, uniform + k * (each + RESERVE), a.get(), N);
-        if (message) encoding.rests(f, message + k * N, rests);
-        for (u64 l = 0; l < L; ++l) {
-            if (message) encoding.residues(f, rests, c.get(), basis, l);
-            else std::fill_n(c.get(), N, 0);
-            f.noise(noise + k * N, c.get(), basis.primes[l]);
-            f.forward(c.get(), basis.primes[l]);
-            f.product(a.get() + l * N, s + l * N, c.get(), c.get(), basis.primes[l], true);
-            f.pack(c.get(), out + k * each + PACKED * l * N);
-        }
+    all_polynomials(count, 4, threads, [&](u64 k) {
+        Encrypting encrypting(basis, s, t);
+        failed[k] = !encrypting.one(message ? message + k * N : nullptr, noise + k * N, Draws(uniform, k, basis), out + k * each);
     });
     return std::find(failed.begin(), failed.end(), 1) == failed.end();
 }
@@ -131,14 +56,17 @@ bool encrypt(const Basis& basis, Memory secret_at, Memory uniform_at, Memory noi
 bool expand(const Basis& basis, Memory packed_at, Memory uniform_at, Memory out_at, int threads) {
     const u64 L = basis.size(), each = PACKED * L * N, count = count_of(packed_at, each);
     const u8* packed = elements<u8>(packed_at, count * each);
-    const u8* uniform = elements<u8>(uniform_at, count * (each + RESERVE));
+    const Uniform uniform(basis, uniform_at, count);
     u64* out = elements<u64>(out_at, count * 2 * L * N);
     const Loops& f = loops();
     std::vector<u8> failed(count);
-    all_polynomials(count, threads, [&](u64 k) {
+    all_polynomials(count, 4, threads, [&](u64 k) {
         u64* c = out + k * 2 * L * N;
-        for (u64 l = 0; l < L; ++l) failed[k] |= !f.unpack(packed + k * each + PACKED * l * N, c + l * N, basis.primes[l].p);
-        failed[k] |= !draw(basis, uniform + k * (each + RESERVE), c + L * N, N);
+        Draws draws(uniform, k, basis);
+        for (u64 l = 0; l < L; ++l) {
+            failed[k] |= !f.unpack(packed + k * each + PACKED * l * N, c + l * N, basis.primes[l].p);
+            failed[k] |= !draws.row(f, c + (L + l) * N);
+        }
     });
     return std::find(failed.begin(), failed.end(), 1) == failed.end();
 }
@@ -149,7 +77,7 @@ void plain(const Basis& basis, Memory values_at, Memory out_at, int threads) {
     const i64* values = elements<i64>(values_at, count * N);
     u64* out = elements<u64>(out_at, count * L * N);
     const Loops& f = loops();
-    all_polynomials(count, threads, [&](u64 k) {
+    all_polynomials(count, 4, threads, [&](u64 k) {
         for (u64 l = 0; l < L; ++l) {
             const Prime& prime = basis.primes[l];
             u64* to = out + (k * L + l) * N;
@@ -166,7 +94,7 @@ void dot(const Basis& basis, Memory ciphertexts_at, Memory plaintexts_at, Memory
     const u64* w = elements<u64>(plaintexts_at, terms * L * N);
     u64* sums = elements<u64>(sums_at, rows * each);
     const Loops& f = loops();
-    all_polynomials(rows * L, threads, [&](u64 k) {
+    all_polynomials(rows * L, 4, threads, [&](u64 k) {
         const u64 r = k / L, l = k % L;
         for (u64 at = 0; at < terms; at += LONGEST) {
             const u64 *from = ct + (r * terms + at) * each + l * N, *by = w + (at * L + l) * N;
@@ -254,4 +182,37 @@ const Adds names([](nb::module_& m) {
 });
 
 }  // namespace
+
+Encoding::Encoding(const Basis& basis, u64 t) : t_(t) {
+    u64 q = 1;
+    for (const Prime& prime : basis.primes) q = t ? times_mod(q, prime.p % t, t) : q * prime.p;
+    scale_ = q;
+    half_ = t ? t / 2 : u64(1) << 63;
+    for (const Prime& prime : basis.primes) {
+        const u64 p = prime.p, inverse = t ? inverse_mod(t, p) : inverse_mod(times_mod(prime.half.w, prime.half.w, p), p);
+        lower_.push_back(factor(inverse, p));
+        upper_.push_back(factor(times_mod(inverse, prime.half.w, p), p));
+        add_.push_back(times_mod(prime.offset, inverse, p));
+    }
+}
+
+bool Encrypting::one(const i64* message, const u64* noise, Draws draws, u8* out) {
+    const Loops& f = loops();
+    u64 *a = a_.get(), *c = c_.get();
+    i64* rests = reinterpret_cast<i64*>(rests_.get());
+    bool good = true;
+    if (message) encoding_.rests(f, message, rests);
+    for (u64 l = 0; l < basis_.size(); ++l) {
+        const Prime& prime = basis_.primes[l];
+        good &= draws.row(f, a);
+        if (message) encoding_.residues(f, rests, c, basis_, l);
+        else std::fill_n(c, N, 0);
+        f.noise(noise, c, prime);
+        f.forward(c, prime);
+        f.product(a, secret_ + l * N, c, c, prime, true);
+        f.pack(c, out + PACKED * l * N);
+    }
+    return good;
+}
+
 }  // namespace tacit::lattice

@@ -382,6 +382,64 @@ void joined(const u8* in, int bits, i64* high, u64* low) {
     for (u64 i = 0; i < N; ++i) high[i] = static_cast<i64>(static_cast<u64>(high[i]) << sign) >> sign;
 }
 
+void masked(u64* high, u64* low, const u64* mask, u64 count, bool minus) {
+    const auto one = [minus](Vec& hi, Vec& lo, Vec more, Vec below) {
+        const Vec sum = minus ? sub(lo, below) : add(lo, below), carry = minus ? less(lo, below) : less(sum, lo);
+        hi = minus ? sub(sub(hi, more), carry) : add(add(hi, more), carry), lo = sum;
+    };
+    u64 i = 0;
+    for (; i + WIDTH <= count; i += WIDTH) {
+        Vec hi = load(high + i), lo = load(low + i), more, below;
+        load_pairs(mask + 2 * i, below, more);
+        one(hi, lo, more, below);
+        store(high + i, hi), store(low + i, lo);
+    }
+    for (; i < count; ++i) {
+        const u64 below = mask[2 * i], lo = low[i], sum = minus ? lo - below : lo + below;
+        const u64 carry = minus ? lo < below : sum < lo;
+        high[i] = minus ? high[i] - mask[2 * i + 1] - carry : high[i] + mask[2 * i + 1] + carry, low[i] = sum;
+    }
+}
+
+// Numbers s below T from residues: (s + shift T / 4 mod T) mod 2^64, and whether that is over T / 2. False if a residue is
+// not below its prime. `count` is a multiple of eight.
+bool combined(const Radix& r, const u64* residues, u64 step, u64 count, bool shift, u64* out, u8* upper) {
+    const Mod mods[3] = {Mod(r.t[0], Factor{}, Factor{}), Mod(r.t[1], Factor{}, Factor{}), Mod(r.t[2], Factor{}, Factor{})};
+    const auto digit = [](Vec residue, Vec before, const Factor& by, const Mod& m) {  // what is below 2 t before
+        return canonical(times(sub(add(residue, m.twice), before), all(by.w), all(quotient(by)), m), m);
+    };
+    u64 wrong = 0;
+    for (u64 i = 0; i < count; i += WIDTH) {
+        Vec d[3] = {load(residues + i), all(0), all(0)};
+        wrong += not_below(d[0], mods[0].p);
+        for (u64 l = 1; l < r.size; ++l) {
+            const Vec residue = load(residues + l * step + i);
+            wrong += not_below(residue, mods[l].p);
+            d[l] = digit(residue, d[0], r.first[l], mods[l]);
+            if (l == 2) d[2] = digit(d[2], d[1], r.second, mods[2]);
+        }
+        if (shift) {
+            Vec carry = all(0);
+            for (u64 l = 0; l < r.size; ++l) {
+                const Vec sum = add(add(d[l], all(r.quarter[l])), carry);
+                carry = sub(all(1), less(sum, mods[l].p));
+                d[l] = canonical(sum, mods[l]);
+            }
+        }
+        Vec above = all(1);  // s >= floor(T / 2) + 1, for T is odd
+        for (u64 l = 0; l < r.size; ++l) {
+            const Vec half = all(r.half[l]), less_here = less(d[l], half), more = less(half, d[l]);
+            const Vec equal = sub(all(1), add(less_here, more));
+            above = l ? add(more, both(equal, above)) : more;
+        }
+        store_bits(upper + i, above);
+        Vec value = d[r.size - 1];
+        for (u64 l = r.size - 1; l-- > 0;) value = add(d[l], low_product(all(r.t[l]), value));
+        store(out + i, value);
+    }
+    return wrong == 0;
+}
+
 // round(v t / 2^128) modulo t, and whether one of them was within margin / 2^64 of a half; t of 44 bits, or 2^64 if 0.
 bool rounded(const u64* high, const u64* low, u64 count, u64 t, u64 margin, u64* out) {
     const Vec by = all(t), mask = all(LOW52), near = all(margin), nearer = all(2 * margin), top = all(u64(1) << 63);
@@ -402,4 +460,4 @@ bool rounded(const u64* high, const u64* low, u64 count, u64 t, u64 margin, u64*
 }
 
 const Loops LOOPS = {forward, inverse, residues, sum, scaled, centre, add_noise, fraction, whole, split, joined,
-                     rounded, noise, ternary, product, pack, unpack, uniform, dot, panel, shifted};
+                     masked, combined, rounded, noise, ternary, product, pack, unpack, uniform, dot, panel, shifted};

@@ -36,6 +36,9 @@ inline Vec ones(Vec x) { return static_cast<u64>(__builtin_popcountll(x)); }
 inline u64 not_below(Vec x, Vec bound) { return x >= bound; }
 inline u64 quotient(const Factor& f) { return f.q64; }
 inline const u64* quotients(const Factors& f) { return f.q64.data(); }
+inline Vec low_product(Vec x, Vec y) { return x * y; }
+inline void load_pairs(const u64* at, Vec& first, Vec& second) { first = at[0], second = at[1]; }
+inline void store_bits(u8* at, Vec v) { *at = static_cast<u8>(v); }
 inline Vec load_packed(const u8* at) {
     u64 v = 0;
     std::memcpy(&v, at, PACKED);
@@ -108,6 +111,13 @@ inline Vec ones(Vec x) { return _mm512_popcnt_epi64(x); }
 inline u64 not_below(Vec x, Vec bound) { return _mm512_cmpge_epu64_mask(x, bound) != 0; }
 inline u64 quotient(const Factor& f) { return f.q52; }
 inline const u64* quotients(const Factors& f) { return f.q52.data(); }
+inline Vec low_product(Vec x, Vec y) { return _mm512_mullo_epi64(x, y); }
+inline void load_pairs(const u64* at, Vec& first, Vec& second) {
+    const Vec one = load(at), two = load(at + 8), even = _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0);
+    first = _mm512_permutex2var_epi64(one, even, two);
+    second = _mm512_permutex2var_epi64(one, _mm512_add_epi64(even, all(1)), two);
+}
+inline void store_bits(u8* at, Vec v) { _mm_storel_epi64(reinterpret_cast<__m128i*>(at), _mm512_cvtepi64_epi8(v)); }
 constexpr __mmask32 THREE_QUARTERS = 0xFFFFFF;  // 24 words of 16 bits: eight residues of 48
 inline Vec load_packed(const u8* at) {
     const __m512i from = _mm512_set_epi16(0, 23, 22, 21, 0, 20, 19, 18, 0, 17, 16, 15, 0, 14, 13, 12, 0, 11, 10, 9, 0, 8, 7, 6,
