@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +20,7 @@ from tacit.prepare import foreign
 from tacit.prepare.fitted import Array, Fitted, Settings, fitted
 from tacit.prepare.given import PLURAL, Column, columns_of, is_column, refuse
 from tacit.private_files import write
+from tacit.records.stored import Stored
 from tacit.records.table import announced, check_names
 from tacit.tensor import SecretTensor
 
@@ -109,18 +110,18 @@ class Table:
         Raises:
             DataError: with all that is wrong with the table at once, without a value.
         """
-        columns, problems = self._chosen(table)
-        if len({len(c.values) for c in columns} - {0}) != 1:
-            refuse(problems)
-        part = _rows(rows, len(columns[0].values))
         if self._transform is not None:
+            columns, problems = self._chosen(table)
             refuse(problems)
+            training = _rows(rows, len(columns[0].values))
             seen = [Fitted(c.name, c.kind) for c in columns]
-            names = foreign.fit(self._transform, _taken(table, [c.name for c in columns], part))
+            names = foreign.fit(self._transform, _taken(table, [c.name for c in columns], training))
             self._fitted, self._names = seen, names
             return self
-        found = []
-        for column in columns:
+        found, problems = [], list[str]()
+        part: Array | slice | None = None
+        for column in self._one_by_one(table, problems):
+            part = _rows(rows, len(column.values)) if part is None else part
             try:
                 found.append(fitted(column, part, self.settings))
             except DataError as error:
@@ -177,6 +178,26 @@ class Table:
         if not found:
             refuse([*problems, "no column is left of it"])
         return found, problems
+
+    def _one_by_one(self, table: Any, problems: list[str]) -> Iterator[Column]:
+        """The same columns; those of a dict one after the other, so that one at a time is in memory."""
+        wanted, drop = self.settings.columns, self.settings.drop
+        lengths = {len(v) for v in table.values() if is_column(v)} if isinstance(table, Mapping) else set()
+        if len(lengths) != 1:
+            columns, found = self._chosen(table)
+            problems += found
+            if len({len(c.values) for c in columns} - {0}) != 1:
+                refuse(problems)
+            yield from columns
+            return
+        names = [n for n in (table if wanted is None else wanted) if n in table and n not in drop]
+        problems += [f"column {n!r} is missing" for n in wanted or () if n not in names]
+        if not names or lengths == {0}:
+            refuse([*problems, "it has no rows" if names else "no column is left of it"])
+        for name in names:
+            columns, found = columns_of({name: table[name]}, lambda _: True)
+            problems += found
+            yield from columns
 
     # --- to secrets --------------------------------------------------------------------------------------------------
 
@@ -352,6 +373,8 @@ def _taken(table: Any, names: Sequence[str], rows: Array | slice) -> Any:
     if hasattr(table, "to_pandas"):
         table = table.to_pandas()
     if isinstance(table, Mapping):
+        if all(isinstance(table[name], np.ndarray | Stored) for name in names):  # what is in files stays there
+            return pandas.DataFrame({name: table[name][rows] for name in names})
         cells = {name: v if is_column(v) else [v] for name, v in table.items()}
         table = pandas.DataFrame({name: v.numpy() if isinstance(v, torch.Tensor) else v for name, v in cells.items()})
     frame = table if isinstance(table, pandas.DataFrame) else pandas.DataFrame(list(table))

@@ -88,7 +88,7 @@ def load_csv(connection: Any, path: str, table: str, reading: Reading) -> None:
     types = _types(names, {c["name"]: c["type"] for c in columns}, [c["name"] for c in columns], reading)
     spelled = ", ".join(f"{_text(name)}: {_text(kind)}" for name, kind in types.items())
     connection.execute(
-        f"CREATE TEMP TABLE {table} AS SELECT * FROM read_csv({_text(path)}, header = false, skip = {skip + 1}, "
+        f"CREATE TABLE {table} AS SELECT * FROM read_csv({_text(path)}, header = false, skip = {skip + 1}, "
         f"columns = {{{spelled}}}, auto_detect = false, store_rejects = true, rejects_limit = 0{dialect}{given})"
     )
     problems = _rejected(connection)

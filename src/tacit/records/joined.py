@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,8 @@ from tacit.api import active_protocol, adopted, share
 from tacit.aten.rows import weighted
 from tacit.errors import ConfigError, DataError
 from tacit.protocols.matching import Match
-from tacit.records.table import Held, Preparation, Records, check_names, places_of, said_by_owner
+from tacit.records.parts import Part, in_batches
+from tacit.records.table import FITTED, Held, Preparation, Records, check_names, places_of, said_by_owner
 from tacit.ring.fixed_point import encode
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import secret
@@ -69,9 +70,49 @@ class Joined:
             self._parts[owner] = self._part(self._table(owner))
         return self._parts[owner]
 
-    @cached_property
-    def y(self) -> SecretTensor:
-        """The label: int64 [rows] for classes, float32 [rows, 1] for numbers."""
+    def __getitem__(self, rows: Any) -> Part:
+        """Some rows, by places, a mask or a slice: (x, y), or (x,) where no table has a label.
+
+        Only they are shared, unless `x` has been asked for before, or nobody knows who is here.
+        """
+        return self._part_of(places_of(rows, len(self)))
+
+    def batches(
+        self,
+        size: int,
+        epochs: int = 1,
+        *,
+        rows: Any = None,
+        shuffle: bool = True,
+        progress: bool = True,
+        drop_last: bool = False,
+    ) -> Iterator[Part]:
+        """`tacit.batches` of (x, y), of all rows or of some, of which each is shared when its batch comes.
+
+        So nobody holds all of them as shares, nor, of tables that were read with on_disk=…, in memory.
+        Each epoch sends what sharing sends, which `tacit.batches(people.x, people.y, …)` sends once.
+        """
+        chosen = torch.arange(len(self)) if rows is None else places_of(rows, len(self))
+        how = {"size": size, "epochs": epochs, "shuffle": shuffle, "progress": progress, "drop_last": drop_last}
+        return in_batches(self._part_of, chosen, **how)  # type: ignore[arg-type]
+
+    def _part_of(self, rows: Tensor) -> Part:
+        labelled = any(table.label is not None for table in self.tables)
+        if self._match is not None or "x" in self.__dict__:
+            x, label = self.x[rows], self.y[rows] if labelled else None
+            return (x,) if label is None else (x, label)  # type: ignore[return-value]
+        places = {owner: found[rows] for owner, found in self._places.items()}
+        parts = [t.numbers_of(len(rows), places.get(t.owner)) for t in self.tables if t.columns]
+        if not parts:
+            raise DataError("these tables have no columns but keys and labels")
+        x = torch.cat(parts, dim=1)  # type: ignore[arg-type]
+        if not labelled:
+            return (x,)  # type: ignore[return-value]
+        table = self._labelled()
+        return x, table.labels_of(len(rows), places.get(table.owner))  # type: ignore[return-value]
+
+    def _labelled(self) -> Records:
+        """The table with the label."""
         labelled = [table for table in self.tables if table.label is not None]
         if len(labelled) != 1:
             owners = " and ".join(table.owner for table in labelled) or "nobody"
@@ -81,7 +122,12 @@ class Joined:
                 f'a join with how="left" keeps rows that {labelled[0].owner} has no label for: make the table with the '
                 f"label the first one"
             )
-        label, match = self._label(labelled[0]), self._match
+        return labelled[0]
+
+    @cached_property
+    def y(self) -> SecretTensor:
+        """The label: int64 [rows] for classes, float32 [rows, 1] for numbers."""
+        label, match = self._label(self._labelled()), self._match
         marks = None if match is None else match.weight(0)
         if marks is None:
             return label
@@ -135,7 +181,7 @@ class Joined:
         own = isinstance(train, str) and train == "own"
         if blind and not (own or train is None):
             raise ConfigError('with reveal="size" nobody knows which of its rows are held out: write train="own"')
-        fitted_on = None if own or train is None else places_of(train, len(self))
+        fitted_on = None if own or train is None else places_of(train, len(self), FITTED)
         tables, places = [], dict(self._places)
         for table in self.tables:
             preparation, held, rows = preparations.get(table.owner), table.held, None

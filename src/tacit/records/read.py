@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,12 +16,13 @@ import torch
 from torch import Tensor
 
 from tacit.api import current_session
-from tacit.errors import ConfigError, DataError
+from tacit.errors import ConfigError, DataError, UnusableTable
 from tacit.protocols.matching import DIGEST_WORDS
 from tacit.records.csv_files import sql_type
 from tacit.records.keys import Either, alternatives_of, key_query, normal_text
 from tacit.records.labels import Classes, as_label, check_classes
 from tacit.records.sources import TABLE, Reading, described, loaded, quoted, told
+from tacit.records.stored import CHUNK, TEXT, Column, written
 from tacit.records.table import Held, Records, announced, check, limit_of_numbers
 
 __all__ = ["read_table"]
@@ -48,6 +52,7 @@ def read_table(
     encoding: str | None = None,
     skip: int = 0,
     sheet: str | None = None,
+    on_disk: str | Path | None = None,
     name: str | None = None,
 ) -> Records:
     """Read a table that only `owner` has; at every other role `source` means nothing, and may be None.
@@ -71,6 +76,8 @@ def read_table(
         delimiter, decimal, encoding: of CSV files, where they are not found out: ";", ",", "latin-1".
         skip: of CSV files, how many lines stand above the names of the columns.
         sheet: of an Excel file, where it has several.
+        on_disk: for a table that is larger than memory, a folder of the owner's with room for it. Its columns stay
+            there, in files without names, which are gone with the process; `batches` shares rows when they are used.
         name: what all roles call the table, "the table of alice" at first.
 
     Reveals: to all roles, that name, the number of rows, the names of the columns but those of the key, of how many
@@ -112,7 +119,7 @@ def read_table(
         sheet=sheet,
     )
     title = name or f"the table of {owner}"
-    held, public = announced(owner, title, lambda: _read(source, title, wanted, reading))
+    held, public = announced(owner, title, lambda: _read(source, title, wanted, reading, on_disk))
     return Records(owner, public, held)
 
 
@@ -128,10 +135,22 @@ class Wanted(NamedTuple):
     columns: tuple[str, ...] | None
 
 
-def _read(source: Any, title: str, wanted: Wanted, reading: Reading) -> tuple[Held, dict[str, Any]]:
+def _read(
+    source: Any, title: str, wanted: Wanted, reading: Reading, on_disk: str | Path | None
+) -> tuple[Held, dict[str, Any]]:
     """At the owner: what it keeps, and what all roles learn."""
     if source is None:
         raise DataError("the owner of a table must give it: a path, a data frame, an Arrow table or a dict of columns")
+    if on_disk is None:
+        return _opened(source, title, wanted, reading)
+    try:
+        with tempfile.TemporaryDirectory(dir=on_disk, prefix=".tacit-") as private:
+            return _opened(source, title, wanted, replace(reading, folder=Path(private)))
+    except OSError as error:
+        raise UnusableTable(f"no table can be kept in {on_disk}: {error.strerror}") from None
+
+
+def _opened(source: Any, title: str, wanted: Wanted, reading: Reading) -> tuple[Held, dict[str, Any]]:
     called = described(source)
     connection = loaded(source, reading)
     try:
@@ -150,11 +169,16 @@ def _taken(connection: Any, called: str, title: str, wanted: Wanted, reading: Re
     names = wanted.columns
     if names is None:
         names = tuple(n for n in types if n not in wanted.keys and n != wanted.label)
-    rows = connection.execute(f"SELECT count(*) FROM {TABLE}").fetchone()[0]
+    rows = connection.execute(f"SELECT count(*) FROM {TABLE}").fetchall()[0][0]
     check(called, [] if rows else ["it has no rows"])
     _na(connection, types, reading)
     types = _typed(connection, types, reading, problems)
-    frame = _fetched(connection, {n: types[n] for n in names}, problems)
+    kept = {n: types[n] for n in names}
+    frame: dict[str, Column]
+    if reading.folder is None:
+        frame = _fetched(connection, kept, problems)
+    else:
+        frame = written(reading.folder, rows, *_streamed(connection, kept, problems), problems)
     label = None
     if wanted.label is not None:
         column = _fetched(connection, {wanted.label: types[wanted.label]}, problems).get(wanted.label)
@@ -166,7 +190,8 @@ def _taken(connection: Any, called: str, title: str, wanted: Wanted, reading: Re
         _warn_of_keys(connection, title, {n: types[n] for n in names}, rows)
     digests = [_apart(place, part) for place, part in enumerate(found) if part is not None]
     every = torch.cat(digests, dim=1) if digests else None
-    held = Held(called, frame, label, every, torch.arange(rows), limit_of_numbers())
+    folder = None if reading.folder is None else reading.folder.parent
+    held = Held(called, frame, label, every, torch.arange(rows), limit_of_numbers(), folder)
     return held, {
         "name": title,
         "rows": rows,
@@ -211,7 +236,7 @@ def _typed(connection: Any, types: dict[str, str], reading: Reading, problems: l
             continue
         column, cast = quoted(name), f"TRY_CAST({quoted(name)} AS {kind})"
         torn = f"{column} IS NOT NULL AND {cast} IS NULL"
-        count = connection.execute(f"SELECT count(*) FROM {TABLE} WHERE {torn}").fetchone()[0]
+        count = connection.execute(f"SELECT count(*) FROM {TABLE} WHERE {torn}").fetchall()[0][0]
         if count:
             problems.append(f"column {name!r} is not what dtype says in {count} rows")
             continue
@@ -230,14 +255,48 @@ REAL = frozenset({"FLOAT", "DOUBLE", "HUGEINT", "UHUGEINT", "UBIGINT"})
 
 def _fetched(connection: Any, types: Mapping[str, str], problems: list[str]) -> dict[str, np.ndarray]:
     """Columns as arrays: numbers (NaN for none), truth values, dates (NaT), or texts (None)."""
+    casts = _casts(types, problems)
+    if not casts:
+        return {}
+    arrays = connection.execute(_query(casts)).fetchnumpy()
+    return {name: _filled(arrays[name]) for name in casts}
+
+
+def _casts(types: Mapping[str, str], problems: list[str]) -> dict[str, str]:
+    """The types in which columns are fetched, of those that are something."""
     casts = {name: cast for name, kind in types.items() if (cast := _cast(kind)) is not None}
     others = [name for name in types if name not in casts]
     problems += [f"column {name!r} holds {types[name]}, which is no number, text or date" for name in others]
-    if not casts:
-        return {}
+    return casts
+
+
+def _query(casts: Mapping[str, str]) -> str:
     listed = ", ".join(f"CAST({quoted(name)} AS {cast}) AS {quoted(name)}" for name, cast in casts.items())
-    arrays = connection.execute(f"SELECT {listed} FROM {TABLE}").fetchnumpy()
-    return {name: _filled(arrays[name]) for name in casts}
+    return f"SELECT {listed} FROM {TABLE}"
+
+
+def _streamed(connection: Any, types: Mapping[str, str], problems: list[str]) -> tuple[dict[str, Any], Any]:
+    """The same in pieces: what NumPy calls the columns' types, and batches. Whole numbers with gaps are real."""
+    casts = _casts(types, problems)
+    if not casts:
+        return {}, ()
+    counts = ", ".join(f"count({quoted(name)}) = count(*)" for name in casts)
+    (full,) = connection.execute(f"SELECT {counts} FROM {TABLE}").fetchall()
+    for (name, cast), whole in zip(casts.items(), full, strict=True):
+        if cast in ("BIGINT", "BOOLEAN") and not whole:
+            casts[name] = "DOUBLE"
+    kinds = {name: STORED[cast] for name, cast in casts.items()}
+    return kinds, _batches(connection, _query(casts), CHUNK)
+
+
+def _batches(connection: Any, query: str, rows: int) -> Iterator[Any]:
+    """What a query finds, so many rows at a time."""
+    with connection.sql(query).to_arrow_reader(rows) as reader:
+        yield from reader
+
+
+STORED = {"BIGINT": np.int64, "DOUBLE": np.float64, "BOOLEAN": np.bool_, "TIMESTAMP": "M8[us]", "VARCHAR": TEXT}
+"""What NumPy calls the types in which columns are fetched."""
 
 
 def _cast(kind: str) -> str | None:
@@ -275,16 +334,21 @@ def _digests(connection: Any, columns: Sequence[tuple[str, str]], problems: list
         return None
     keys = key_query([(quoted(name), kind) for name, kind in columns], TABLE)
     hexadecimal = f"substr(sha256(key), 1, {16 * DIGEST_WORDS})"
-    found = connection.execute(f"SELECT {hexadecimal} AS digest FROM ({keys})").fetchnumpy()["digest"]
-    keyless = np.ma.getmaskarray(found)
-    texts = np.ma.getdata(found)
+    found = _batches(connection, f"SELECT {hexadecimal} AS digest FROM ({keys})", 16 * CHUNK)
+    pieces = [_bytes_of(batch.column("digest")) for batch in found]
+    return torch.from_numpy(np.concatenate(pieces))
+
+
+def _bytes_of(column: Any) -> np.ndarray:
+    """Digests of their hexadecimal texts; random ones where there is none."""
+    texts, keyless = (each.to_numpy(zero_copy_only=False) for each in (column, column.is_null()))
     if keyless.any():
         texts = np.where(keyless, "0" * 16 * DIGEST_WORDS, texts)
     digests = np.frombuffer(bytearray.fromhex("".join(texts.tolist())), dtype=np.int64).reshape(-1, DIGEST_WORDS)
     if keyless.any():
         random = np.frombuffer(os.urandom(8 * DIGEST_WORDS * int(keyless.sum())), dtype=np.int64)
         digests[keyless] = random.reshape(-1, DIGEST_WORDS)
-    return torch.from_numpy(digests)
+    return digests
 
 
 def _apart(place: int, digests: Tensor) -> Tensor:
@@ -299,7 +363,7 @@ def _warn_of_keys(connection: Any, title: str, types: Mapping[str, str], rows: i
     texts = [name for name, kind in types.items() if kind in ("VARCHAR", "UUID") and name not in named]
     if texts and rows >= SMALL:
         counts = ", ".join(f"count(DISTINCT {quoted(name)})" for name in texts)
-        found = connection.execute(f"SELECT {counts} FROM {TABLE}").fetchone()
+        (found,) = connection.execute(f"SELECT {counts} FROM {TABLE}").fetchall()
         named += [name for name, count in zip(texts, found, strict=True) if count == rows]
     if named:
         columns = " and ".join(map(repr, named))

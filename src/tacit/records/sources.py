@@ -17,6 +17,8 @@ import torch
 
 from tacit.errors import ConfigError, UnusableTable
 from tacit.records.csv_files import load_csv, problems_of_names
+from tacit.records.postgres import ADDRESSES, queried
+from tacit.records.remote import REMOTE, fetched
 
 __all__ = ["SOURCE", "TABLE", "Reading", "described", "loaded", "quoted", "told"]
 
@@ -53,24 +55,42 @@ class Reading:
     encoding: str | None = None
     skip: int = 0
     sheet: str | None = None
+    folder: Path | None = None
+    """Where a table that is larger than memory may be."""
+
+
+LEAST_MEMORY = "512MB"
+"""That DuckDB takes of a table that is larger than memory. More: fewer pieces to write; fewer: less memory."""
 
 
 def loaded(source: Any, reading: Reading) -> Any:
     """A DuckDB connection in which `TABLE` is what was asked for; `UnusableTable` if there is no such thing."""
-    connection = _duckdb().connect()
+    connection = _connected(reading.folder)
     try:
+        connection.execute("SET TimeZone = 'UTC'")  # or times with a zone would be other ones at each owner
         with told(f"{described(source)} cannot be read"), _readable(f"{described(source)} cannot be read"):
             _load(connection, source, reading)
         connection.execute("SET enable_external_access = false")
         if reading.query is not None and not _is_database(source):
             with told(f"the query on {described(source)} does not run", show=_of_query):
-                connection.execute(f"CREATE TEMP TABLE {TABLE} AS SELECT * FROM ({reading.query.rstrip().rstrip(';')})")
+                connection.execute(f"CREATE TABLE {TABLE} AS SELECT * FROM ({reading.query.rstrip().rstrip(';')})")
         else:
             connection.execute(f"ALTER TABLE {SOURCE} RENAME TO {TABLE}")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _connected(folder: Path | None) -> Any:
+    """A database in memory, or in a file of this folder, a private one that is removed afterwards."""
+    if folder is None:
+        return _duckdb().connect()
+    settings = {"memory_limit": LEAST_MEMORY, "temp_directory": str(folder), "threads": "2"}
+    try:
+        return _duckdb().connect(str(folder / "table.duckdb"), config=settings)
+    except _duckdb().Error as error:
+        raise UnusableTable(f"there is no room for the table in {folder.parent} ({type(error).__name__})") from None
 
 
 def described(source: Any) -> str:
@@ -91,9 +111,18 @@ def _load(connection: Any, source: Any, reading: Reading) -> None:
         _take(connection, _arrow(source))
         return
     text = str(source)
-    if text.startswith(("postgres://", "postgresql://")):
-        _load_postgres(connection, text, reading)
-        return
+    if text.startswith(ADDRESSES):
+        with queried(text, reading.query) as (rows, numeric):
+            check_names(rows.schema.names)
+            _take(connection, rows, [name for name in numeric if name not in reading.keys])
+    elif text.startswith(REMOTE):
+        with fetched(text) as path:
+            _load_file(connection, str(path), reading)
+    else:
+        _load_file(connection, text, reading)
+
+
+def _load_file(connection: Any, text: str, reading: Reading) -> None:
     kind = _kind(text)
     if kind == SQLITE:
         _take(connection, _sqlite(text, reading))
@@ -105,12 +134,15 @@ def _load(connection: Any, source: Any, reading: Reading) -> None:
         load_csv(connection, text, SOURCE, reading)
     else:
         reader = "read_parquet" if kind == PARQUET else "read_json_auto"
-        connection.execute(f"CREATE TEMP TABLE {SOURCE} AS SELECT * FROM {reader}(?)", [text])
+        connection.execute(f"CREATE TABLE {SOURCE} AS SELECT * FROM {reader}(?)", [text])
 
 
-def _take(connection: Any, table: Any) -> None:
+def _take(connection: Any, table: Any, numeric: Sequence[str] = ()) -> None:
+    """Make the table of Arrow's; texts in columns that are `numeric` become numbers."""
     connection.register("taken", table)
-    connection.execute(f"CREATE TEMP TABLE {SOURCE} AS SELECT * FROM taken")
+    as_numbers = ", ".join(f"CAST({quoted(name)} AS DOUBLE) AS {quoted(name)}" for name in numeric)
+    chosen = f"* REPLACE ({as_numbers})" if numeric else "*"
+    connection.execute(f"CREATE TABLE {SOURCE} AS SELECT {chosen} FROM taken")
     connection.unregister("taken")
 
 
@@ -136,7 +168,8 @@ def _kind(text: str) -> str | None:
 def _is_database(source: Any) -> bool:
     if not isinstance(source, str | Path):
         return False
-    return str(source).startswith(("postgres://", "postgresql://")) or _kind(str(source)) == SQLITE
+    text = str(source)
+    return text.startswith(ADDRESSES) or (not text.startswith(REMOTE) and _kind(text) == SQLITE)
 
 
 # --- what DuckDB does not read by itself --------------------------------------------------------------------------
@@ -248,16 +281,6 @@ def check_names(names: Sequence[str]) -> None:
     problems = problems_of_names(names) if names else ["it has no columns"]
     if problems:
         raise UnusableTable(f"the table cannot be used: {'; '.join(problems)}")
-
-
-def _load_postgres(connection: Any, address: str, reading: Reading) -> None:
-    if reading.query is None:
-        raise ConfigError("a database has many tables: say which rows, tacit.read_table(…, query='select …')")
-    connection.execute("INSTALL postgres")
-    connection.execute("LOAD postgres")
-    connection.execute("ATTACH ? AS base (TYPE postgres, READ_ONLY)", [address])
-    connection.execute(f"CREATE TEMP TABLE {SOURCE} AS SELECT * FROM postgres_query('base', ?)", [reading.query])
-    connection.execute("DETACH base")
 
 
 # --- other packages, and their errors ------------------------------------------------------------------------------

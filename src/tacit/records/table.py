@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -17,10 +18,13 @@ from tacit.api import active_protocol, current_session, share
 from tacit.errors import ConfigError, DataError, UnusableTable
 from tacit.records.labels import Label
 from tacit.records.numbers import as_numbers
+from tacit.records.parts import Part, in_batches
+from tacit.records.stored import Column, Stored, prepared
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.tensor import SecretTensor
 
 __all__ = [
+    "FITTED",
     "Held",
     "Preparation",
     "Records",
@@ -41,7 +45,7 @@ class Held:
 
     source: str
     """What its owner calls it, a path for example."""
-    frame: dict[str, np.ndarray]
+    frame: dict[str, Column]
     """The columns but key and label: numbers (NaN for none), truth values, dates (NaT), or objects (None)."""
     label: Label | None
     digests: Tensor | None
@@ -50,20 +54,32 @@ class Held:
     """The number of each row in the source, from 0."""
     limit: float
     """What fixed point holds."""
+    folder: Path | None = None
+    """Where the columns are, of a table that is larger than memory."""
 
     def numbers(self) -> Tensor:
-        """All columns as float64 [rows, columns]; `UnusableTable` with all that is none."""
+        """All columns as float32 [rows, columns]; `UnusableTable` with all that is none."""
+        self.check_numbers()
+        return self.part(slice(None))
+
+    def check_numbers(self) -> None:
+        """Raise `UnusableTable` with all that is no number, a column at a time."""
         problems: list[str] = []
-        columns = [as_numbers(name, column, self.limit, problems) for name, column in self.frame.items()]
+        for name, column in self.frame.items():
+            as_numbers(name, column[:], self.limit, problems)
         check(self.source, problems)
-        return torch.from_numpy(np.stack([c for c in columns if c is not None], axis=1))
+
+    def part(self, rows: Any) -> Tensor:
+        """Some rows of columns that have been checked: float32 [rows, columns]."""
+        columns = [np.asarray(c[rows]).astype(np.float64).astype(np.float32) for c in self.frame.values()]
+        return torch.from_numpy(np.stack(columns, axis=1))
 
     def subset(self, rows: Tensor) -> Held:
         """Some of the rows."""
         places = rows.numpy()
         label = None if self.label is None else self.label._replace(values=self.label.values[rows])
         digests = None if self.digests is None else self.digests[rows]
-        frame = {name: column[places] for name, column in self.frame.items()}
+        frame = {n: c.picked(places) if isinstance(c, Stored) else c[places] for n, c in self.frame.items()}
         return replace(self, frame=frame, label=label, digests=digests, origin=self.origin[rows])
 
 
@@ -110,6 +126,8 @@ class Records:
         """What its owner has of it; None at every other role."""
         self.preparation: Preparation | None = None
         """At the owner, what has made its columns; other roles' are not used."""
+        self.checked = False
+        """Whether its owner has said that all of its columns are numbers."""
         self._rows: int = public["rows"]
 
     def __len__(self) -> int:
@@ -126,7 +144,7 @@ class Records:
         Reveals: the names of the columns that come out or, with names="hidden", how many they are.
         """
         check_names(names)
-        rows = None if train is None else places_of(train, len(self))
+        rows = None if train is None else places_of(train, len(self), FITTED)
         return self.made_of(preparation, self.held, rows, names)
 
     def made_of(self, preparation: Preparation, held: Held | None, rows: Tensor | None, names: str) -> Records:
@@ -137,11 +155,16 @@ class Records:
             try:
                 if rows is not None:
                     preparation.fit(held.frame, rows.numpy())
-                matrix, found = np.asarray(preparation.transform(held.frame)), list(preparation.columns)
+                if held.folder is None:
+                    matrix, found = np.asarray(preparation.transform(held.frame)), list(preparation.columns)
+                    frame: dict[str, Column] = dict(zip(found, matrix.T, strict=True))
+                else:
+                    frame = prepared(preparation, held.frame, held.folder)
+                    found = list(frame)
             except (DataError, ConfigError) as error:
                 raise UnusableTable(f"{held.source} cannot be prepared: {error}") from None
             public = found if names == "shown" else len(found)
-            return replace(held, frame=dict(zip(found, matrix.T, strict=True))), public
+            return replace(held, frame=frame), public
 
         kept, public = announced(self.owner, self.name, make)
         out = self.shortened(len(self), kept)
@@ -153,10 +176,65 @@ class Records:
     def shortened(self, rows: int, held: Held | None) -> Records:
         """Some of its rows, of which only the owner knows which."""
         out = copy(self)
-        out._rows, out.held = rows, held
+        out._rows, out.held, out.checked = rows, held, False
         for made in ("x", "y"):
             out.__dict__.pop(made, None)
         return out
+
+    def __getitem__(self, rows: Any) -> Part:
+        """Some rows, by places, a mask or a slice: (x, y), or (x,) without a label. Only they are shared."""
+        return self._part_of(places_of(rows, len(self)))
+
+    def batches(
+        self,
+        size: int,
+        epochs: int = 1,
+        *,
+        rows: Any = None,
+        shuffle: bool = True,
+        progress: bool = True,
+        drop_last: bool = False,
+    ) -> Iterator[Part]:
+        """`tacit.batches` of (x, y), of all rows or of some, of which each is shared when its batch comes.
+
+        So nobody holds all of them as shares, nor, of a table that was read with on_disk=…, in memory.
+        Each epoch sends what sharing sends, which `tacit.batches(table.x, table.y, …)` sends once.
+        """
+        chosen = torch.arange(len(self)) if rows is None else places_of(rows, len(self))
+        how = {"size": size, "epochs": epochs, "shuffle": shuffle, "progress": progress, "drop_last": drop_last}
+        return in_batches(self._part_of, chosen, **how)  # type: ignore[arg-type]
+
+    def _part_of(self, rows: Tensor) -> Part:
+        if "x" in self.__dict__:
+            return (self.x[rows], self.y[rows]) if self.label is not None else (self.x[rows],)  # type: ignore[return-value]
+        x = self.numbers_of(len(rows), rows)
+        return (x,) if self.label is None else (x, self.labels_of(len(rows), rows))
+
+    def numbers_of(self, count: int, places: Tensor | None) -> SecretTensor:
+        """The columns of some rows, which the owner has at these places, -1 for zeros; the other roles give none.
+
+        That all are numbers is checked once.
+        """
+        if not self.columns:
+            raise DataError(f"{self.name} has no columns but key and label")
+        if not self.checked:
+            said_by_owner(self, Held.check_numbers)
+            self.checked = True
+        mine = None
+        if self.held is not None and places is not None:
+            mine = self.held.part(places.clamp(min=0).numpy())
+            mine[places < 0] = 0
+        shape = (count, len(self.columns))
+        return share(mine, self.owner, shape=shape, dtype=torch.float32, name=f"rows of {self.owner}")
+
+    def labels_of(self, count: int, places: Tensor | None) -> SecretTensor:
+        """The labels of some rows."""
+        label, name = None if self.held is None else self.held.label, f"labels of {self.owner}"
+        values = None if label is None or places is None else label.values[places]
+        if self.classes is not None:
+            return share(values, self.owner, shape=(count,), name=name, classes=self.classes)
+        mine = None if values is None else values.to(torch.float32)
+        return share(mine, self.owner, shape=(count, 1), dtype=torch.float32, name=name)
 
     @property
     def types(self) -> dict[str, str] | None:
@@ -228,15 +306,18 @@ def announced(owner: str, name: str, make: Callable[[], tuple[Made, Any]]) -> tu
     return made, said["public"]
 
 
-def places_of(rows: Any, count: int) -> Tensor:
-    """Places of rows, for a mask of all rows, a slice, or places."""
+FITTED = "a preparation is fitted on one row at least"
+
+
+def places_of(rows: Any, count: int, empty: str = "there must be one row at least") -> Tensor:
+    """Places of rows, for a mask of all rows, a slice, or places; an error in these words where there are none."""
     try:
         wanted = rows if isinstance(rows, slice) else torch.as_tensor(rows)
         places = torch.arange(count)[wanted] if isinstance(wanted, slice) or len(wanted) else torch.arange(0)
     except (IndexError, TypeError, ValueError, RuntimeError):
         raise DataError(f"rows are a mask of {count} rows, a slice, or places of rows below {count}") from None
     if not places.numel():
-        raise DataError("a preparation is fitted on one row at least")
+        raise DataError(empty)
     return places
 
 
