@@ -195,7 +195,7 @@ def settings() -> str:
     shared = {"protocol", "frac_bits", "seed", "range_check"}
     rows = []
     for name, default, text in chain.from_iterable(map(_attributes, (config.Config, *block_kinds()))):
-        if name in ("parties", "helpers", "addresses", "blocks"):
+        if name in ("parties", "helpers", "addresses", "machines", "rank", "blocks"):
             continue
         kind = "shared" if name in shared else "local"
         rows.append([f"`{name}`", kind, f"`{json.dumps(default)}`", text.removeprefix("Shared. ")])

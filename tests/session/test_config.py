@@ -17,11 +17,13 @@ from tacit.products import ClientLimits, Serving
 from tacit.protocols.additive.scheme import PRODUCER
 from tacit.session.addresses import Address
 from tacit.session.config import Config, RevealRule
+from tacit.session.ranks import Rank, here
 
 ROLES = {"alice": "10.0.0.1:9000", "bob": "[::1]:9001", PRODUCER: "producer.example:9002"}
 
+OF_ROLES = ("parties", "helpers", "addresses", "machines", "rank", "blocks")
 KEYS = [
-    *(key.name for key in dataclasses.fields(Config) if key.name not in ("parties", "helpers", "addresses", "blocks")),
+    *(key.name for key in dataclasses.fields(Config) if key.name not in OF_ROLES),
     *(key.name for key in dataclasses.fields(Serving)),
 ]
 """All settings there are."""
@@ -66,7 +68,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         "clients": {"bob": "h:2", "alice": "h:1"}, "listen_clients": "0.0.0.0:1", "providers": "who", "data": "kept",
         "client_limits": {"requests": 7, "idle": 2.5},
         "checkpoints": "kept at times", "revoked": ["AB:" * 31 + "AB", "0" * 64],
-        "used_stores": "used", "program": f"sha256:{'a' * 64}", "environment": f"sha256:{'B' * 64}",
+        "port_stride": 100, "used_stores": "used", "program": f"sha256:{'a' * 64}", "environment": f"sha256:{'B' * 64}",
     }  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(with_settings(**settings)))
 
@@ -75,7 +77,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     assert (config.frac_bits, config.seed, config.threads, config.outbox_bytes) == (20, 7, 2, 1 << 20)
     assert (config.timeout, config.connect_timeout, config.range_check) == (5.0, 2.5, 1000.0)
     assert (config.tls, config.ledger) == (str(tmp_path / "keys"), str(tmp_path / "ledger"))
-    assert config.used_stores == str(tmp_path / "used")
+    assert (config.port_stride, config.used_stores) == (100, str(tmp_path / "used"))
     assert config.revoked == ("ab:" * 31 + "ab", "00:" * 31 + "00")
     assert config.checkpoints == str(tmp_path / "kept at times")
     assert (config.program, config.environment) == (f"sha256:{'a' * 64}", f"sha256:{'b' * 64}")
@@ -224,10 +226,7 @@ json_values = st.recursive(
 )
 
 
-@given(
-    st.dictionaries(st.sampled_from([*KEYS, "parties", "helpers", "addresses", "blocks"]), json_values, max_size=4)
-    | json_values
-)
+@given(st.dictionaries(st.sampled_from([*KEYS, *OF_ROLES]), json_values, max_size=4) | json_values)
 def test_any_settings_are_accepted_or_refused_with_a_config_error(settings: object) -> None:
     try:
         config = parse({**ROLES, "tacit": settings})
@@ -252,3 +251,40 @@ def test_any_settings_are_accepted_or_refused_with_a_config_error(settings: obje
 def test_limits_for_clients_are_checked(limits: object, why: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(why)):
         Config.embedded(client_limits=limits)
+
+
+def test_ranks_have_ports_of_their_own() -> None:
+    base = parse(on_loopback(port_stride=100, listen="127.0.0.1:8000"))
+
+    third = base.at(Rank(2, 3))
+
+    assert [address.port for address in third.addresses] == [9201, 9202, 9203]
+    assert third.listen == Address("127.0.0.1", 8200)
+    assert base.at(Rank(0, 1)) is base
+    assert third.shared != base.at(Rank(1, 3)).shared != base.at(Rank(1, 2)).shared
+    with pytest.raises(ConfigError, match=r"'alice\[1\]' and 'bob\[0\]' have the same address.*port_stride"):
+        parse(on_loopback(port_stride=1)).at(Rank(0, 2))
+    with pytest.raises(ConfigError, match="no port"):
+        parse(on_loopback(port_stride=60000)).at(Rank(0, 2))
+
+
+def test_ranks_may_have_addresses_of_their_own() -> None:
+    listed = parse({**ROLES, "alice": ["10.0.0.1:9000", "10.0.0.9:9000"]})
+
+    assert listed.at(Rank(1, 2)).address("alice") == Address("10.0.0.9", 9000)
+    assert listed.at(Rank(1, 2)).address("bob") == Address("::1", 9011)
+    for rank in (Rank(0, 1), Rank(0, 3)):
+        with pytest.raises(ConfigError, match="'alice' has 2 addresses, one for each of its ranks"):
+            listed.at(rank)
+    for wrong in ([], [["10.0.0.1:9000"]], ["10.0.0.1:9000", "10.0.0.1:9000"], ["10.0.0.1"]):
+        with pytest.raises(ConfigError, match="alice"):
+            parse({**ROLES, "alice": wrong})
+
+
+@pytest.mark.parametrize(("rank", "world"), [("2", "2"), ("-1", "2"), ("x", "2"), ("0", "0"), ("0", "5000"), ("", "2")])
+def test_a_rank_that_is_none_is_refused(rank: str, world: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", world)
+
+    with pytest.raises(ConfigError, match="RANK and WORLD_SIZE"):
+        here()

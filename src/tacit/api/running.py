@@ -25,6 +25,7 @@ from tacit.protocols.schemes import protocol_of
 from tacit.session.config import Config, read_range
 from tacit.session.launch import Launch, connect, current, launched
 from tacit.session.preparation import Preparation, check_prepares
+from tacit.session.ranks import here
 from tacit.session.roles import DEFAULT
 from tacit.session.session import Session
 from tacit.session.store import Shelf
@@ -105,13 +106,14 @@ def session(
         )
         if prepared is not None:
             return _from_store(settings, prepared, seed)
-        return embedded(settings, check=check, resume=resume)
+        return embedded(settings.at(here()), check=check, resume=resume)
     if check:
         raise ConfigError(
             f"tacit.session(check={check!r}) needs all shares in one process, and this one plays {launch.role!r}: run "
             f"the script by itself to check it, and leave `check` out here"
         )
-    checked = launch.config
+    checked = launch.config.at(here())
+    launch = replace(launch, config=checked)
     if range_check is not None:
         checked = replace(checked, range_check=read_range("range_check", range_check, checked.frac_bits))
         launch = replace(launch, config=checked)
@@ -187,7 +189,8 @@ def _share_cores(config: Config) -> None:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     elif config.on_one_machine and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // len(config.roles)))
+        processes = len(config.roles) * config.rank.count
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
 
 
 def _activate(opened: Session, seed: int | None = None) -> Session:

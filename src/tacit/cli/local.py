@@ -24,8 +24,9 @@ from tacit.errors import ConfigError
 from tacit.net.emulation import Conditions, Relay
 from tacit.session.config import SETTINGS, Config
 from tacit.session.preparation import check_prepares
+from tacit.session.ranks import Rank
 from tacit.session.roles import ALONE
-from tacit.session.trial import write_trial
+from tacit.session.trial import free_ports, write_trial
 
 __all__ = ["OnLine", "follow", "launch_local", "local"]
 
@@ -44,6 +45,9 @@ GRACE = 5.0
 @click.option("--without-producer", is_flag=True, help="Two parties alone, by the two-party protocol.")
 @click.option("--threads", type=click.IntRange(1, 4096), help="Threads of each role.  [default: cores / roles]")
 @click.option("--wan", metavar="LINK", help="Emulate a wide-area link, say 40ms,350mbit (round trip, each direction).")
+@click.option(
+    "--ranks", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes of each role, as by torchrun."
+)
 @click.option("--prepared", type=click.Path(path_type=Path), help="A store that `tacit prepare` has made of SCRIPT.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoints of a run that was ended.")
 @click.option(
@@ -61,6 +65,7 @@ def local(
     without_producer: bool,
     threads: int | None,
     wan: str | None,
+    ranks: int,
     prepared: Path | None,
     resume: bool,
     restart: int,
@@ -81,6 +86,7 @@ def local(
             settings={"protocol": ALONE} if without_producer else {},
             threads=threads,
             wan=wan,
+            ranks=ranks,
             prepared=prepared,
             resume=resume,
             restart=restart,
@@ -116,6 +122,7 @@ def launch_local(
     settings: Mapping[str, object] | None = None,
     threads: int | None = None,
     wan: str | None = None,
+    ranks: int = 1,
     prepared: str | Path | None = None,
     resume: bool = False,
     restart: int = 0,
@@ -132,6 +139,7 @@ def launch_local(
         settings: what the config holds under the key "tacit"; the protocol that it names says which roles help.
         threads: threads of each role; without it, roles share the cores evenly.
         wan: the link to emulate between each two roles, say "40ms,350mbit": a round trip, and a rate in each direction.
+        ranks: how many processes each role is, which find each other by `torch.distributed` as those of torchrun do.
         prepared: a store for this script and these parties; the roles that help are not started then.
         resume: whether loops go on from their checkpoints, in the working directory's `checkpoints`.
         restart: how often all roles are started again, to go on from there, after one has failed.
@@ -141,9 +149,13 @@ def launch_local(
     if not Path(script).is_file():
         raise ConfigError(f"there is no script {script}")
     conditions = None if wan is None else _conditions(wan)
+    if ranks > 1 and (conditions is not None or prepared is not None):
+        raise ConfigError(
+            f"{'--wan' if conditions else '--prepared'} is for roles of one process each, without --ranks"
+        )
     with tempfile.TemporaryDirectory(prefix="tacit-") as folder, contextlib.ExitStack() as relays:
         here = {key: str(Path.cwd() / key.replace("_", "-")) for key in ("data", "used_stores", "checkpoints")}
-        config = write_trial(folder, parties, {**here, "threads": threads, **(settings or {})})
+        config = write_trial(folder, parties, {**here, "threads": threads, **(settings or {})}, ranks=ranks)
         checked = Config.load(config)
         if checked.awaits_clients:
             raise ConfigError("at least two parties must compute, not 1: a server alone is for `tacit serve`")
@@ -151,10 +163,12 @@ def launch_local(
             check_prepares(checked)
         roles = checked.roles if prepared is None else checked.parties
         configs = dict.fromkeys(roles, config) if conditions is None else _relayed(config, conditions, relays)
-        environment = {**os.environ, **_threads(len(roles), threads), "PYTHONUNBUFFERED": "1", **(env or {})}
+        environment = {**os.environ, **_threads(len(roles) * ranks, threads), "PYTHONUNBUFFERED": "1", **(env or {})}
+        jobs = {role: _job(ranks) for role in roles} if ranks > 1 else {}
         run = [sys.executable, "-m", "tacit", "run", str(script), *["--traceback"] * show_traceback]
         run += [] if prepared is None else ["--prepared", str(prepared)]
-        tell = on_line or printer(roles)
+        tell = on_line or printer([Rank(rank, ranks).of(role) for role in roles for rank in range(ranks)])
+        own: dict[str, dict[str, str]] = {}
         for left in range(restart, -1, -1):
             again = [*run, "--resume"] if resume else run
             commands = {
@@ -162,17 +176,42 @@ def launch_local(
                 for role, path in configs.items()
                 if role in roles
             }
-            code = follow(commands, environment, tell)
+            if ranks > 1:
+                each = [(role, rank) for role in commands for rank in range(ranks)]
+                commands = {Rank(rank, ranks).of(role): commands[role] for role, rank in each}
+                own = {
+                    Rank(rank, ranks).of(role): {**jobs[role], "RANK": str(rank), "LOCAL_RANK": str(rank)}
+                    for role, rank in each
+                }
+            code = follow(commands, environment, tell, own)
             if not code or not left:
                 break
             resume = True
-            tell(roles[0], f"a role has failed: all start again from what was kept, {left - 1} times more at most")
+            tell(
+                next(iter(commands)),
+                f"a role has failed: all start again from what was kept, {left - 1} times more at most",
+            )
         return code
 
 
-def follow(commands: Mapping[str, Sequence[str]], environment: Mapping[str, str], on_line: OnLine) -> int:
-    """Run each role's command, pass on what they print, and return 0, or the exit code of the one that failed first."""
-    with _processes(commands, environment) as processes:
+def _job(ranks: int) -> dict[str, str]:
+    """What torchrun tells each process of a role, but for its rank."""
+    (port,) = free_ports(1)
+    here = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GROUP_RANK": "0"}
+    return here | {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+
+
+def follow(
+    commands: Mapping[str, Sequence[str]],
+    environment: Mapping[str, str],
+    on_line: OnLine,
+    own: Mapping[str, Mapping[str, str]] | None = None,
+) -> int:
+    """Run each role's command, pass on what they print, and return 0, or the exit code of the one that failed first.
+
+    `own` are variables that one role's process has and the others' have not.
+    """
+    with _processes(commands, environment, own or {}) as processes:
         return _follow(processes, on_line)
 
 
@@ -205,7 +244,7 @@ def _threads(roles: int, threads: int | None) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _processes(
-    commands: Mapping[str, Sequence[str]], environment: Mapping[str, str]
+    commands: Mapping[str, Sequence[str]], environment: Mapping[str, str], own: Mapping[str, Mapping[str, str]]
 ) -> Iterator[dict[str, subprocess.Popen[str]]]:
     """Start the processes; whatever happens, none is left when the block ends."""
     processes: dict[str, subprocess.Popen[str]] = {}
@@ -213,7 +252,7 @@ def _processes(
         for role, command in commands.items():
             processes[role] = subprocess.Popen(  # noqa: S603
                 command,
-                env=dict(environment),
+                env={**environment, **own.get(role, {})},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

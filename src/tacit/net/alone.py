@@ -61,6 +61,10 @@ class Alone(Transport):
         """Nothing is opened."""
 
     @override
+    def look(self) -> None:
+        """Nobody is there."""
+
+    @override
     def abort(self, reason: str) -> None:
         """Nobody has to be told."""
 

@@ -23,6 +23,7 @@ from tacit.errors import AuthenticationError, ConfigError, NetworkError, Stray, 
 from tacit.net.certificates import Identity
 from tacit.net.framing import printable
 from tacit.net.link import describe
+from tacit.net.names import plain
 from tacit.net.tls import Tls, Wire
 
 __all__ = ["WIRE_VERSION", "Endpoint", "Secured", "agree", "authenticate", "greet"]
@@ -42,6 +43,7 @@ class Endpoint:
 
     role: str
     roles: tuple[str, ...]
+    """With their ranks, if roles have several."""
     addresses: dict[str, tuple[str, int]]
     version: str
     shared: dict[str, str]
@@ -123,8 +125,9 @@ def authenticate(sock: socket.socket, me: Endpoint, peer: str, *, server: bool) 
     if me.identity is None:
         return sock
     try:
-        tls = Tls(sock, me.identity.context(peer, server=server), peer, server=server)
-        if not me.identity.is_pinned(peer, tls.shake_hands()):
+        role = plain(peer)
+        tls = Tls(sock, me.identity.context(role, server=server), role, server=server)
+        if not me.identity.is_pinned(role, tls.shake_hands()):
             raise ssl.SSLCertVerificationError("another certificate")
     except OSError as error:
         sock.close()
@@ -155,12 +158,12 @@ def _refused(me: Endpoint, peer: str, error: OSError) -> NetworkError:
     where = f"{peer} ({me.show(peer)})"
     if isinstance(error, ssl.SSLCertVerificationError):
         return AuthenticationError(
-            f"{where} presents a certificate that is not the {peer}.crt that {me.role} has: "
+            f"{where} presents a certificate that is not the {plain(peer)}.crt that {me.role} has: "
             f"have {peer} send its certificate again, and compare fingerprints"
         )
     if isinstance(error, ssl.SSLError) and "alert" in str(error).lower():
         return AuthenticationError(
-            f"{where} does not accept the certificate of {me.role}: send {me.role}.crt to {peer} again, "
+            f"{where} does not accept the certificate of {me.role}: send {plain(me.role)}.crt to {peer} again, "
             f"and compare fingerprints"
         )
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):

@@ -65,6 +65,10 @@ class Rehearsal(Transport):
         self._links.compare_openings(parties)
 
     @override
+    def look(self) -> None:
+        self._links.look()
+
+    @override
     def abort(self, reason: str) -> None:
         self._links.abort(reason)
 

@@ -19,6 +19,7 @@ from tacit.net.courier import Courier
 from tacit.net.divergence import explain, unequal
 from tacit.net.framing import LIMITS, SEQUENCE_MASK, Header, Kind, pack_header
 from tacit.net.link import Link
+from tacit.net.names import plain
 from tacit.net.parting import PARTING, Cause, farewell, hang_up, hearsay, search, write_out
 from tacit.net.transcript import DIGEST_BYTES, Transcript
 from tacit.net.transport import Parcel, Transport
@@ -83,10 +84,11 @@ class Tcp(Transport):
         outbox_bytes: int = 1 << 28,
         spin: float = SPIN,
     ) -> None:
-        self.roles = tuple(roles)
-        self.hosted = (role,)
+        self.roles = tuple(map(plain, roles))
+        self.hosted = (plain(role),)
         self.transcript = transcript
-        self._role, self._links, self._timeout = role, links, timeout
+        self._role, self._here, self._timeout = role, plain(role), timeout
+        self._links = {plain(peer): link for peer, link in links.items()}
         self._outbox_bytes, self._spin = outbox_bytes, spin
         self._all = tuple(links.values())
         self._waiting: tuple[Link, int] | None = None
@@ -146,7 +148,7 @@ class Tcp(Transport):
     def announce(self, source: str, message: bytes | None) -> bytes:
         """Send the message to every peer, or receive it from its source."""
         try:
-            if source != self._role:
+            if source != self._here:
                 link = self._links[source]
                 with link.reading:
                     self._expect(link, Kind.ANNOUNCE, None)
@@ -169,9 +171,17 @@ class Tcp(Transport):
 
     def pair_key(self, one: str, other: str) -> bytes:
         """The key that the handshake of the two roles has agreed on."""
-        if self._role not in (one, other) or one == other:
+        if self._here not in (one, other) or one == other:
             raise ValueError(f"{self._role} shares no key between {one!r} and {other!r}")
-        return self._links[other if one == self._role else one].pair_key
+        return self._links[other if one == self._here else one].pair_key
+
+    def look(self) -> None:
+        """Raise what the next use of a link would raise."""
+        try:
+            if self._courier.trouble is not None:
+                raise self._last_words(self._courier.trouble)
+        except (LinkDown, TacitError) as error:
+            raise self._failed(error) from None
 
     @property
     def troubled(self) -> bool:
@@ -181,12 +191,12 @@ class Tcp(Transport):
     @property
     def wire_bytes(self) -> dict[tuple[str, str], int]:
         """Bytes of this role's links in both directions, framing included, encryption excluded."""
-        sent = {(self._role, peer): link.sent_bytes for peer, link in self._links.items()}
-        return sent | {(peer, self._role): link.received_bytes for peer, link in self._links.items()}
+        sent = {(self._here, peer): link.sent_bytes for peer, link in self._links.items()}
+        return sent | {(peer, self._here): link.received_bytes for peer, link in self._links.items()}
 
     def compare_openings(self, parties: Sequence[str]) -> None:
         """Two digests of 8 bytes become one, keyed with the pair's key."""
-        self._comparing = frozenset(parties) - {self._role}
+        self._comparing = frozenset(self._links[role].peer for role in parties if role != self._here)
 
     def _digest(self, link: Link) -> bytes:
         """What the next frame on a link says of all that was before it."""

@@ -81,6 +81,10 @@ class Transport(ABC):
         """
 
     @abstractmethod
+    def look(self) -> None:
+        """Raise if a peer has gone or has said why it stops: for whoever waits for something else."""
+
+    @abstractmethod
     def abort(self, reason: str) -> None:
         """Tell every peer that this role stops because of `reason`, then drop the connections. Never raises."""
 

@@ -19,14 +19,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tacit.errors import ConfigError
-from tacit.session.addresses import Address, is_loopback, no_duplicates, read_address
+from tacit.session.addresses import Address, is_loopback, no_duplicates, read_address, read_addresses
 from tacit.session.literals import SETTINGS, no_constant, read_integer, read_path, read_seconds, show, unique_keys
 from tacit.session.program import read_digest
+from tacit.session.ranks import ONLY, Rank
 from tacit.session.registered import GUEST, Block, block_kinds, outsiders
 from tacit.session.roles import ALONE, DEFAULT, Scheme, default, scheme_named, scheme_names
 
@@ -63,7 +64,11 @@ class Config:
     helpers: tuple[str, ...]
     """The roles that help them and hold no data."""
     addresses: tuple[Address, ...] = ()
-    """One for each of `roles`, but for a client; none when all roles live in one process."""
+    """One for each of `roles`, but for a client; none when all roles live in one process. Those of this rank."""
+    machines: tuple[tuple[Address, ...], ...] = ()
+    """Of each of these roles the address, or one for each of its ranks, as the file has them."""
+    rank: Rank = ONLY
+    """Which of the processes that play the role this one is; see `at`."""
 
     protocol: str = DEFAULT
     """Shared. The [protocol](protocols.md) by which the parties compute; it says which other roles there are. Without
@@ -88,6 +93,9 @@ class Config:
     """Where this role binds its port if not at its address above, say behind a router or in a container."""
     timeout: float = 60.0
     """Seconds without a sign of life after which a peer counts as stalled. Long computations do give signs of life."""
+    port_stride: int = 10
+    """Shared. Between the ports of two [ranks](many-machines.md) of a role that has one address: rank i listens at its
+    port + i times this."""
     connect_timeout: float = 60.0
     """Seconds to wait for the other roles to start."""
     outbox_bytes: int = 1 << 28
@@ -139,6 +147,31 @@ class Config:
         """Where a role listens."""
         return dict(zip(self.settled, self.addresses, strict=True))[self.check_role(role)]
 
+    def at(self, rank: Rank) -> Config:
+        """The config of one rank of each role: with its addresses, and the port it binds.
+
+        A role has one address for all its ranks, from which their ports follow, or one for each of them.
+        """
+        listed = dict(zip(self.settled, self.machines, strict=False))
+        for role, places in listed.items():
+            if len(places) not in (1, rank.count):
+                raise ConfigError(
+                    f"{role!r} has {len(places)} addresses, one for each of its ranks, and this job has {rank.count}: "
+                    f"start it by torchrun with that many processes"
+                )
+        if rank.count == 1:
+            return self
+        stride, everybody = self.port_stride, [Rank(index, rank.count) for index in range(rank.count)]
+        names = tuple(each.of(role) for role in listed for each in everybody)
+        places = tuple(
+            places[0].shifted(each.index * stride) if len(places) == 1 else places[each.index]
+            for places in listed.values()
+            for each in everybody
+        )
+        no_duplicates(names, places, hint=f": choose other ports, or '{SETTINGS}.port_stride'")
+        listen = None if self.listen is None else self.listen.shifted(rank.index * stride)
+        return replace(self, rank=rank, addresses=places[rank.index :: rank.count], listen=listen)
+
     def check_role(self, role: str) -> str:
         """Return the role, or raise if the config does not have it."""
         if role not in self.settled:
@@ -160,6 +193,8 @@ class Config:
         """The part that all roles must have alike, as text by key. It holds nothing secret."""
         shared = {"the list of roles": ", ".join(self.roles)}
         shared |= {role: str(address) for role, address in zip(self.settled, self.addresses, strict=False)}
+        if self.rank.count > 1:
+            shared["the number of ranks"] = str(self.rank.count)
         keys = ("protocol", "frac_bits", "seed", "range_check")
         return shared | {f"{SETTINGS}.{key}": json.dumps(getattr(self, key)) for key in keys}
 
@@ -192,8 +227,10 @@ class Config:
         settings = literal.pop(SETTINGS, {})
         scheme = _scheme(settings, literal)
         parties, helpers = _alone(literal) if scheme.name == ALONE and len(literal) == 1 else _roles(literal, scheme)
-        addresses = tuple(read_address(role, literal[role]) for role in (*parties, *helpers) if role != GUEST)
-        no_duplicates(tuple(role for role in (*parties, *helpers) if role != GUEST), addresses)
+        settled = tuple(role for role in (*parties, *helpers) if role != GUEST)
+        machines = tuple(read_addresses(role, literal[role]) for role in settled)
+        addresses = tuple(places[0] for places in machines)
+        no_duplicates([role for role, places in zip(settled, machines, strict=True) for _ in places], sum(machines, ()))
         if not scheme.networked:
             raise ConfigError(
                 f"'{SETTINGS}.protocol' is {scheme.name!r}, which hides nothing and runs in one process only: leave it "
@@ -202,7 +239,7 @@ class Config:
         checked = _settings(settings, scheme, parties, helpers, folder)
         if GUEST in parties:
             _check_alone(settings)
-        config = Config(parties=parties, helpers=helpers, addresses=addresses, **checked)
+        config = Config(parties=parties, helpers=helpers, addresses=addresses, machines=machines, **checked)
         _check_plaintext(config)
         return config
 
@@ -282,7 +319,7 @@ def _reserved() -> tuple[str, ...]:
 def _check_plaintext(config: Config) -> None:
     if config.tls != PLAINTEXT_LOOPBACK:
         return
-    there = list(zip(config.settled, config.addresses, strict=True))
+    there = [(role, each) for role, row in zip(config.settled, config.machines, strict=True) for each in row]
     if config.listen is not None:
         there.append((f"{SETTINGS}.listen", config.listen))
     there += [bound for block in config.blocks for bound in block.listening(config.parties)]
@@ -303,7 +340,7 @@ def _settings(
     """Check everything under the key "tacit"; absent settings keep their defaults, and so do those that are null."""
     if not isinstance(literal, dict):
         raise ConfigError(f"{SETTINGS!r} must be an object of settings, not {show(literal)}")
-    known = {field.name for field in fields(Config)} - {"parties", "helpers", "addresses", "blocks"}
+    known = {field.name for field in fields(Config)} - {"parties", "helpers", "addresses", "machines", "rank", "blocks"}
     known |= {field.name for kind in block_kinds() for field in fields(kind)}
     for key in literal:
         if key not in known:
@@ -342,6 +379,7 @@ _INTEGERS = {
     "seed": (0, (1 << 63) - 1),
     "outbox_bytes": (1 << 16, 1 << 40),
     "threads": (1, 4096),
+    "port_stride": (1, 60000),
 }
 
 

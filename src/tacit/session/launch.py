@@ -105,15 +105,15 @@ def connect(launch: Launch, transcript: Transcript, store: str = "") -> Tcp:
         raise ConfigError("a config without addresses is for programs that run in one process")
     if role in config.helpers:
         transcript.keep(FAR_HISTORY)
-    roles = config.parties if store else config.roles
+    roles, rank = config.parties if store else config.roles, config.rank
     if role not in roles:
         raise ConfigError(f"{role} takes no part in a run from a store: it has done its work already")
     peers = tuple(peer for peer in roles if peer != role)
-    roles_here = len(roles) if config.on_one_machine else 1
+    roles_here = len(roles) * rank.count if config.on_one_machine else 1
     endpoint = Endpoint(
-        role=role,
-        roles=roles,
-        addresses={peer: config.address(peer) for peer in roles},
+        role=rank.of(role),
+        roles=tuple(map(rank.of, roles)),
+        addresses={rank.of(peer): config.address(peer) for peer in roles},
         version=version("tacit"),
         shared=config.shared | ({STORE: store} if store else {}),
         script=launch.script_digest,

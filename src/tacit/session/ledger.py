@@ -49,9 +49,13 @@ class Ledger:
         policy: Sequence[RevealRule] | None,
         path: Path | None,
         key: EllipticCurvePrivateKey | None = None,
+        *,
+        name: str = "",
     ) -> None:
         self.entries: list[Entry] = []
         self._role, self._policy = role, policy
+        self._name = name or role
+        """With its rank, if the role has several."""
         self._file = None if path is None else Chained(path, key)
         self._run = ""
         self._transcript: Transcript | None = None
@@ -102,7 +106,7 @@ class Ledger:
                 to = receiver if outsider is None else outsider.word
                 where = line or source_line()
                 raise RevealError(
-                    f"{self._role} refuses to reveal {name!r} to {receiver} ({where}): its reveal policy does not "
+                    f"{self._name} refuses to reveal {name!r} to {receiver} ({where}): its reveal policy does not "
                     f'allow it; add {{"name": {name!r}, "to": [{to!r}]}} to the policy if it should'
                 )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -25,10 +27,15 @@ from tacit.session.registered import GUEST
 from tacit.session.store import Shelf
 from tacit.session.watcher import Guard, Watcher
 
+if TYPE_CHECKING:
+    from tacit.session.among import Pulse
+
 __all__ = ["Session"]
 
 IDENTITY_BYTES = 16
 SEED_BYTES = 7
+
+_NUMBERS = itertools.count()
 
 NOBODY = "nobody"
 """The role of parties that prepare a run: they have no data."""
@@ -60,6 +67,12 @@ class Session:
         self.party_indices = tuple(i for i, role in enumerate(self.parties) if role in self.links.hosted)
         self.embedded = len(transport.hosted) == len(transport.roles)
         self.role = "embedded" if self.embedded else next(iter(transport.hosted), NOBODY)
+        self.rank = config.rank
+        """Which process of its role this is."""
+        self.number = next(_NUMBERS)
+        """How many sessions this process has had before, as all ranks of a role have."""
+        self.pulse: Pulse | None = None
+        """By which the other ranks of this role know that it is there, once it has told them something."""
         self.meter = Meter(self.parties, config.scheme.helpers)
         self.preparing = isinstance(supply, Preparation)
         """Whether nothing is computed now: a helper, or the parties, work for a run to come."""
@@ -155,6 +168,7 @@ class Session:
             "parties": list(self.parties),
             "roles": list(self.transport.roles),
             "certificates": certified,
+            **({"rank": config.rank.index, "ranks": config.rank.count} if config.rank.count > 1 else {}),
         }
 
     # --- what no input changes -------------------------------------------------------------------------------------
@@ -277,6 +291,8 @@ class Session:
             if beside is not None:
                 beside.close()
         self._streams.clear()
+        if self.pulse is not None:
+            self.pulse.end("has ended its session" if error is None else f"stopped: {_reason(error)}")
         try:
             self.ledger.end("in agreement" if error is None else f"by {type(error).__name__}")
             changes.end()
@@ -313,6 +329,7 @@ def _reason(error: BaseException) -> str:
 def _ledger(config: Config, role: str, *, embedded: bool, preparing: bool) -> Ledger:
     """The role's ledger: in memory and, where the config names a folder, in a file, signed with the role's key."""
     if config.ledger is None or preparing:
-        return Ledger(role, config.reveal, None)
+        return Ledger(role, config.reveal, None, name=config.rank.of(role))
     key = None if embedded or config.plaintext else signing_key(Path(config.tls), role)
-    return Ledger(role, config.reveal, Path(config.ledger) / f"{role}.jsonl", key)
+    name = config.rank.of(role)
+    return Ledger(role, config.reveal, Path(config.ledger) / f"{name}.jsonl", key, name=name)

@@ -21,7 +21,11 @@ PORTS = range(20000, 32768)
 
 
 def write_trial(
-    folder: str | Path, parties: Sequence[str] = ("server0", "server1"), settings: Mapping[str, object] | None = None
+    folder: str | Path,
+    parties: Sequence[str] = ("server0", "server1"),
+    settings: Mapping[str, object] | None = None,
+    *,
+    ranks: int = 1,
 ) -> Path:
     """Write certificates and a config with free ports of the loopback interface, and return the config's path.
 
@@ -31,6 +35,7 @@ def write_trial(
         folder: where `config.json` and `certs/` go.
         parties: the computing parties; the roles that help them come with them. One alone computes with its clients.
         settings: what the config holds under the key "tacit", beside the addresses that products want.
+        ranks: how many processes each role is; each has an address.
     """
     folder = Path(folder)
     protocol = (settings or {}).get("protocol")
@@ -42,7 +47,9 @@ def write_trial(
     def address() -> str:
         return f"127.0.0.1:{next(ports)}"
 
-    literal: dict[str, object] = {role: address() for role in roles}
+    literal: dict[str, object] = {
+        role: address() if ranks == 1 else [address() for _ in range(ranks)] for role in roles
+    }
     products = [kind.trial(parties, address) for kind in block_kinds()]
     literal[SETTINGS] = {**{key: value for product in products for key, value in product.items()}, **(settings or {})}
     text = json.dumps(literal, indent=1)

@@ -92,13 +92,15 @@ def _add(secret: Secret, key: list[Any], operands: Iterable[Any], protocol: Prot
                 protocol = _add(secret, key, x, protocol)
         elif isinstance(x, Tensor):
             key += ("public", x.shape, x.stride(), x.dtype)
-        elif kind is not torch.Generator:  # whose repr is an address, another one at each role
+        elif kind not in OPAQUE:
             key += (kind, x)
     return protocol
 
 
 SCALARS = frozenset({int, bool, type(None), str, torch.dtype, torch.layout, torch.device, torch.memory_format})
 SEQUENCES = frozenset({list, tuple, torch.Size})
+OPAQUE = frozenset({torch.Generator, torch.ScriptObject})
+"""Operands whose repr is an address, another one at each role: handlers say what matters of them."""
 WHOLE = frozenset({int, bool})
 
 
@@ -119,7 +121,7 @@ def _public(secret: Secret, args: Any, kwargs: Any) -> bytes:
         kind = type(x)
         if kind in SCALARS:  # asking whether something is a tensor takes as long as all the rest
             found.append(repr(x).encode())
-        elif kind is not secret and kind is not torch.Generator:
+        elif kind is not secret and kind not in OPAQUE:
             found.append(fingerprint(x) if isinstance(x, Tensor) else repr(x).encode())
     return b"|".join(found)
 

@@ -81,7 +81,7 @@ class Operator(NamedTuple):
     asked: bool
     """Whether PyTorch can say something that its handler does not hear anyway. What draws random numbers is not asked:
     that would move PyTorch's generator, and its handlers let PyTorch draw. Nor are views, which PyTorch makes of the
-    shares as well; programs take one row after another."""
+    shares as well; programs take one row after another. Nor what is done among processes."""
     writes: bool
     """Whether it writes to an operand."""
 
@@ -92,6 +92,7 @@ def _operator(func: Any) -> Operator:
     return Operator(
         not base.startswith("_foreach") and base.rstrip("_") not in VALUES_MATTER_NOT,
         func not in NOT_ASKED
+        and func.namespace == "aten"
         and torch.Tag.nondeterministic_seeded not in func.tags
         and "dropout" not in base
         and not any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns),

@@ -1,0 +1,63 @@
+"""Roles that are jobs of several processes, over sockets with TLS, as `tacit local --ranks` starts them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.cli.test_local import Lines, script
+
+from tacit.cli.local import launch_local
+
+ROOT = Path(__file__).parents[2]
+TOTALS = ROOT / "examples" / "many_machines" / "totals.py"
+
+
+def test_the_page_shows_the_example() -> None:
+    page = (ROOT / "docs" / "many-machines.md").read_text()
+
+    assert TOTALS.read_text().partition('"""\n\n')[2] in page
+
+
+@pytest.mark.slow
+def test_ranks_of_all_roles_compute_together(tmp_path: Path) -> None:
+    lines = Lines()
+
+    code = launch_local(TOTALS, ranks=2, settings={"ledger": str(tmp_path)}, on_line=lines)
+
+    assert code == 0, lines.of
+    names = {f"{role}[{rank}]" for role in ("alice", "bob", "crypto-producer") for rank in range(2)}
+    assert lines.of.keys() == names
+    assert all(printed[-1] == "tensor([10., 12., 14., 16.])" for printed in lines.of.values()), lines.of
+    assert {path.stem for path in tmp_path.glob("*.jsonl")} == names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [
+        ("os.kill(os.getpid(), 9)", "alice[1] has gone while alice[0] was at operator"),
+        ("raise tacit.TacitError('no more')", "alice[1] stopped: no more"),
+        ("session.close(); dist.destroy_process_group(); sys.exit()", "alice[1] "),
+        ("dist.all_reduce(total.sum())", "two ranks do different things: alice[0] does"),
+    ],
+)
+def test_a_rank_that_fails_ends_the_run_everywhere(act: str, said: str, tmp_path: Path) -> None:
+    lines = Lines()
+    failing = f"    if tacit.role() == 'alice' and dist.get_rank() == 1:\n        {act}\n    dist.all_reduce(total)\n"
+    text = (
+        TOTALS.read_text()
+        .replace("dist.destroy", f"{failing}dist.destroy")
+        .replace("import torch\n", "import os, sys, torch\n")
+    )
+    text = text.replace("session():", "session() as session:")
+
+    code = launch_local(script(tmp_path, text), ranks=2, settings={"timeout": 20}, on_line=lines)
+
+    assert code
+    ends = {name: printed[-1] for name, printed in lines.of.items()}
+    assert said in ends["alice[0]"], ends
+    for name in ("bob[0]", "crypto-producer[0]"):
+        assert "alice[0] stopped: " in ends[name], ends
+    for name in ("bob[1]", "crypto-producer[1]"):
+        assert "alice[1]" in ends[name], ends
