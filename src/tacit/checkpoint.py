@@ -22,11 +22,12 @@ from torch import Tensor
 
 from tacit import private_files
 from tacit.api import active_protocol
-from tacit.errors import DataError
+from tacit.errors import DataError, tellable
+from tacit.net.framing import printable
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.values import Bits, Value
 from tacit.session.roles import DEFAULT, scheme_named, scheme_names
-from tacit.session.store import sync_folder
+from tacit.session.store import IDENTITY, sync_folder
 from tacit.tensor import SecretTensor
 from tacit.tensor.dispatch import fingerprint
 
@@ -94,14 +95,38 @@ def load_files(protocol: Protocol, paths: dict[str, Path], identity: str | None 
     files = [_read(paths[role], role) for _, role in _files(protocol)]
     folder = next(iter(paths.values())).parent
     first = files[0][1]
+    structure = _structure(first, next(iter(paths.values())))
     if identity is not None and first["identity"] != identity:
         raise DataError(f"the files in {folder} belong to another checkpoint")
     _check_scheme(first, protocol, folder)
     if any(metadata["identity"] != first["identity"] for _, metadata in files):
         raise DataError(f"the files in {folder} belong to different checkpoints")
-    structure = json.loads(first["structure"])
     protocol.session.transcript.record(f"tacit.load(checkpoint {first['identity']})", first["structure"].encode())
-    return _rebuild(structure, lambda entry: _restored(protocol, entry, [data for data, _ in files]))
+    try:
+        return _rebuild(structure, lambda entry: _restored(protocol, entry, [data for data, _ in files]))
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
+        if tellable(error):
+            raise
+        raise DataError(f"the checkpoint in {folder} is damaged") from None
+
+
+def _structure(metadata: dict[str, str], path: Path) -> Any:
+    """What was saved, as a file describes it."""
+    try:
+        structure, identity = json.loads(metadata["structure"]), metadata["identity"]
+    except (ValueError, KeyError, RecursionError):
+        raise DataError(f"the checkpoint {path} is damaged") from None
+    if not IDENTITY.fullmatch(identity):
+        raise DataError(f"the checkpoint {path} is damaged")
+    return structure
+
+
+def _names(text: str) -> list[str]:
+    """The names that a file's list holds."""
+    try:
+        return [printable(str(name)) for name in json.loads(text)]
+    except (ValueError, TypeError, RecursionError):
+        return ["nobody"]
 
 
 def _check_scheme(metadata: dict[str, str], protocol: Protocol, folder: str | Path) -> None:
@@ -114,8 +139,8 @@ def _check_scheme(metadata: dict[str, str], protocol: Protocol, folder: str | Pa
     parties = metadata.get("parties", json.dumps(session.parties))
     if parties != json.dumps(session.parties):
         raise DataError(
-            f"the checkpoint in {folder} is of the parties {', '.join(json.loads(parties))}, and those of this session "
-            f"are {', '.join(session.parties)}"
+            f"the checkpoint in {folder} is of the parties {', '.join(_names(parties))}, and those of this session are "
+            f"{', '.join(session.parties)}"
         )
 
 

@@ -472,3 +472,177 @@ def transfers(folder: Path, data: bytes) -> None:
 def transfer_answers(folder: Path, data: bytes) -> None:
     size = len(answer(bytes(_chooser().keys), "bob")[0])
     _chooser().open(data[:size].ljust(size, b"\1"))
+
+
+# --- what a role announces to all -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def announcing(message: bytes) -> Iterator[None]:
+    """A session in which somebody says this, whatever was to be said, and in which nobody's data lives here."""
+    with tacit.session() as session:
+        transport: Any = session.transport
+        transport.announce = lambda source, own: message
+        transport.hosted = ("bob",)
+        try:
+            yield
+        finally:
+            session.end(TacitError("it is over"))
+
+
+@target("tables that owners announce", lambda folder: [_table(), b"null"])
+def announced_tables(folder: Path, data: bytes) -> None:
+    with announcing(data):
+        found = tacit.read_table(None, "alice", key="id", label="y")
+        repr(found), len(found)
+
+
+def _table() -> bytes:
+    public = {
+        "name": "t",
+        "rows": 3,
+        "columns": ["a", "b"],
+        "label": "y",
+        "classes": 2,
+        "parts": 1,
+        "alternatives": [1],
+    }
+    return json.dumps({"public": public}).encode()
+
+
+@target("columns that owners announce", lambda folder: [b'{"public": ["a", "b"]}', b'{"public": 3}'])
+def announced_columns(folder: Path, data: bytes) -> None:
+    with announcing(_table()):
+        table = tacit.read_table(None, "alice", key="id")
+    with announcing(data):
+        repr(table.prepared(tacit.prepare.Table()))
+
+
+@target("rows that owners announce", lambda folder: [b'{"public": 2}'])
+def announced_rows(folder: Path, data: bytes) -> None:
+    from tacit.records.joining import single
+
+    with announcing(_table()):
+        table = tacit.read_table(None, "alice", key="id")
+    with announcing(data):
+        len(single(table, first=True))
+
+
+@target("files that owners announce", lambda folder: [b'{"name": "x.csv", "rows": 3, "columns": [["a", "b"], ["y"]]}'])
+def announced_files(folder: Path, data: bytes) -> None:
+    from tacit.data.read import _public
+    from tacit.session.announced import said_by
+
+    said_by("alice", data, "a table", lambda said: _public("alice", said, 2))
+
+
+@target(
+    "data sets that parties announce",
+    lambda folder: [b'{"rows": [3, 4], "kinds": [0, 0], "known": [[[["x", "float32", [4]]], 16]]}'],
+)
+def announced_sets(folder: Path, data: bytes) -> None:
+    from tacit.datasets.open import _told
+    from tacit.session.announced import said_by
+
+    said_by("alice", data, "data set x", lambda said: _told(said, [bytes(32), b"\1" * 32]))
+
+
+@target("models that owners announce", lambda folder: [b'["boosted numbers", 5, 2, 20, 4, 1]'])
+def announced_models(folder: Path, data: bytes) -> None:
+    from tacit.ensemble.outside import _announced as announced
+
+    announced("alice", data)
+
+
+# --- one server and its clients ---------------------------------------------------------------------------------------
+
+
+@cache
+def _traced() -> Any:
+    from torch import nn
+
+    from tacit.outside.graph.trace import traced
+
+    features = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
+    return traced(nn.Sequential(features, nn.Linear(2 * 9, 3), nn.Softmax(-1)).eval(), (1, 8, 8), "float32", 2)
+
+
+@target("graphs of models", lambda folder: [_traced().graph.text, *GRAPHS], slow=True)
+def graphs(folder: Path, data: bytes) -> None:
+    from tacit.outside.graph.form import Graph
+    from tacit.outside.graph.run import check
+
+    check(Graph.parse(data))
+
+
+def _graph(*nodes: Any, shape: tuple[int, ...] = (4,), result: int = 1) -> bytes:
+    steps = {"nodes": list(nodes), "result": {"v": result}}
+    return json.dumps(
+        {
+            "format": 1, "input": [list(shape), "float32"], "weights": [["w", [4, 3], "float32", 20]],
+            "constants": [], "rows": {"2": steps},
+        }
+    ).encode()  # fmt: skip
+
+
+GRAPHS = [
+    _graph(["aten.mm.default", [{"v": 0}, {"w": 0}], {}, 1]),
+    _graph(["aten.split.Tensor", [{"v": 0}, 2, 1], {}, 2], ["aten.add.Tensor", [{"v": 1}, {"v": 2}], {}, 1], result=3),
+    _graph(["aten.repeat.default", [{"v": 0}, [1, 3]], {}, 1], ["aten.sum.dim_IntList", [{"v": 1}, [1]], {}, 1]),
+    _graph(["aten.unbind.int", [{"v": 0}, 1], {}, 4]),
+    _graph(["aten.expand.default", [{"v": 0}, [2, 4]], {}, 1], ["aten.cumsum.default", [{"v": 1}, 0], {}, 1], result=2),
+    _graph(["aten.constant_pad_nd.default", [{"v": 0}, [1, 1], 0.0], {}, 1]),
+    _graph(["aten.index_select.default", [{"v": 0}, 1, {"c": 0}], {}, 1]),
+    _graph(["aten._to_copy.default", [{"v": 0}], {"dtype": {"d": "float64"}}, 1]),
+]
+
+
+@target("greetings of a server", lambda folder: [_called()])
+def called_by(folder: Path, data: bytes) -> None:
+    from tacit.outside.pairing import called
+
+    called(Bytes(data), "the server", "", None)
+
+
+def _called() -> bytes:
+    from importlib.metadata import version
+
+    serves = {"shape": [1, 8, 8], "dtype": "float32", "batch": 2}
+    pair = {"wire": WIRE_VERSION, "version": version("tacit"), "model": "sha256:" + "0" * 64, "nonce": "ab" * 32}
+    return _head(tacit=2, role="server", frac_bits=16, serves=serves, pair=pair)
+
+
+@target("greetings of a client", lambda folder: [_calls()])
+def calls(folder: Path, data: bytes) -> None:
+    from tacit.outside.pairing import Terms, welcomed
+
+    welcomed(Bytes(data), "the client", Terms("server", 16, Plan((4,)), "sha256:" + "0" * 64))
+
+
+def _calls() -> bytes:
+    from importlib.metadata import version
+
+    pair = {"wire": WIRE_VERSION, "version": version("tacit"), "nonce": "cd" * 32, "knows": ""}
+    return _head(pair=pair)
+
+
+@target("requests of a client", lambda folder: [b'{"rows": 2}', b'{"prepare": 4}'])
+def requests(folder: Path, data: bytes) -> None:
+    from tacit.predictions.attendant import _asked
+
+    _asked(data)
+
+
+@target("waits that a server asks for", lambda folder: [b'{"wait": 0.5}', b"{}"])
+def waits(folder: Path, data: bytes) -> None:
+    from types import SimpleNamespace
+
+    from tacit.outside.partner import _heard
+
+    _heard(_meeting(SimpleNamespace(parties=("server", "client"), announce=lambda source, own: data)), "the server")
+
+
+def _meeting(session: Any) -> Any:
+    from types import SimpleNamespace
+
+    return SimpleNamespace(protocol=SimpleNamespace(session=session))

@@ -347,3 +347,20 @@ def test_values_that_are_there_together_have_to_fit(monkeypatch: pytest.MonkeyPa
     with pytest.raises(DataError, match="all in all"):
         check(many)
     assert check(traced(lambda x: x.exp().exp().exp(), (20,), "float32", 1).graph)
+
+
+MANY = [
+    ["aten.unbind.int", [{"v": 0}, 1], {}, 4],
+    ["aten.split.Tensor", [{"v": 0}, 1, 1], {}, 4],
+    ["aten.chunk.default", [{"v": 0}, 1 << 24, 1], {}, 4],
+    ["aten.split_with_sizes.default", [{"v": 0}, [0] * (1 << 16) + [1 << 24], 1], {}, 4],
+]
+
+
+@pytest.mark.parametrize("node", MANY, ids=lambda node: str(node[0]))
+def test_a_graph_that_would_fill_memory_with_pieces_is_refused_at_once(node: list[Any]) -> None:
+    steps = {"nodes": [node], "result": {"v": 1}}
+    literal = {"format": 1, "input": [[1 << 24], "float32"], "weights": [], "constants": [], "rows": {"2": steps}}
+
+    with pytest.raises(DataError, match="gives more than 65536 results"):
+        check(Graph.parse(json.dumps(literal).encode()))

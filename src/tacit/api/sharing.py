@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any, TypeVar, overload
 
@@ -19,7 +18,7 @@ from tacit.protocols.protocol import Protocol
 from tacit.protocols.values import Value
 from tacit.ring.fixed_point import encode
 from tacit.ring.given import real_tensor
-from tacit.ring.memory import memory_bytes
+from tacit.session.announced import fitting
 from tacit.session.ledger import where
 from tacit.session.session import Session
 from tacit.session.unknown import Unknown, refuse
@@ -188,8 +187,7 @@ def _announced(owner: str, message: bytes) -> tuple[tuple[int, ...], torch.dtype
         raise DataError(f"{owner} announced a tensor of an impossible shape") from None
     if not isinstance(dtype, torch.dtype):
         raise DataError(f"{owner} announced a tensor of an unknown dtype")
-    if 8 * math.prod(sizes) > memory_bytes():
-        raise DataError(f"{owner} announced a tensor of shape {sizes}, which is more than the memory of this machine")
+    fitting(owner, sizes)
     return sizes, dtype
 
 

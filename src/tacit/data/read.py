@@ -14,7 +14,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 from tacit.api import current_session, share
 from tacit.data.table import Reading, Table, read_table
 from tacit.errors import DataError
+from tacit.net.framing import printable
 from tacit.ring.fixed_point import VALUE_BITS
+from tacit.session.announced import fitting, names, said_by, whole
 from tacit.session.session import Session
 from tacit.tensor import SecretTensor
 
@@ -99,19 +101,30 @@ def read_csv(
         tables = _load(session, path, label, dtype, standardize, reading)
         shapes = {"rows": len(tables[0].values), "columns": [table.columns for table in tables]}
         message = json.dumps({"name": name or Path(path).name, **shapes}).encode()
-    public = json.loads(session.announce(owner, message))
+    many = 1 if label is None else 2
+    public = said_by(owner, session.announce(owner, message), "a table", lambda said: _public(owner, said, many))
     secrets = []
-    for place, names in enumerate(public["columns"]):
+    for place, those in enumerate(public["columns"]):
         value = tables[place].values if tables else None
         if place and classes is not None:
             value = None if value is None else value.squeeze(1)
             secret = share(value, owner, shape=(public["rows"],), name=f"{public['name']}: {label}", classes=classes)
         else:
             value = None if value is None else value.to(dtype)
-            secret = share(value, owner, shape=(public["rows"], len(names)), dtype=dtype, name=public["name"])
-        _COLUMNS[secret] = tuple(names)
+            secret = share(value, owner, shape=(public["rows"], len(those)), dtype=dtype, name=public["name"])
+        _COLUMNS[secret] = tuple(those)
         secrets.append(secret)
     return (secrets[0], secrets[1]) if label is not None else secrets[0]
+
+
+def _public(owner: str, said: Any, many: int) -> dict[str, Any]:
+    """Check what an owner says of so many tables."""
+    rows, columns = whole(said["rows"]), [names(each) for each in said["columns"]]
+    if not isinstance(said["name"], str) or len(columns) != many:
+        raise ValueError
+    for each in columns:
+        fitting(owner, (rows, len(each)))
+    return {"name": printable(said["name"][:200]), "rows": rows, "columns": columns}
 
 
 def remember_columns(x: Tensor, names: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from tacit.errors import DataError
 from tacit.outside.schema import Field, Schema
 from tacit.products import Serving
 from tacit.protocols.protocol import Protocol
+from tacit.session.announced import fitting, said_by, whole
 from tacit.session.session import Session
 from tacit.tensor import SecretTensor
 
@@ -107,15 +108,15 @@ def _agree(
     """The submissions that count: those of the first party's list that all parties hold and that fit together."""
     lists = [_announced(session, place, held) for place in range(len(session.parties))]
     first = 0 in session.party_indices
-    described = json.loads(session.announce(session.parties[0], _described(held[0]) if first else None))
+    said = session.announce(session.parties[0], _described(held[0]) if first else None)
+    told, known = said_by(session.parties[0], said, f"data set {name}", lambda x: _told(x, lists[0]))
     common = set(lists[0]).intersection(*lists[1:])
-    told = zip(lists[0], described["rows"], described["kinds"], strict=True)
     fits = [(mark, rows, kind) for mark, rows, kind in told if mark in common]
     if not fits:
         counts = ", ".join(f"{len(marks)} at {party}" for party, marks in zip(session.parties, lists, strict=True))
         raise DataError(f"data set {name} has no submission that all parties hold ({counts})")
     chosen = fits[0][2]
-    fields, frac_bits = described["known"][chosen]
+    fields, frac_bits = known[chosen]
     others = sum(kind != chosen for _, _, kind in fits)
     if others:
         warnings.warn(
@@ -129,7 +130,9 @@ def _agree(
         )
     marks = [mark for mark, _, kind in fits if kind == chosen]
     rows = [rows for _, rows, kind in fits if kind == chosen]
-    return marks, rows, Schema.parse({"rows": 1, "fields": fields}).fields
+    for field in fields:
+        fitting(session.parties[0], (sum(rows), *field.shape))
+    return marks, rows, fields
 
 
 def _announced(session: Session, place: int, held: Sequence[Sequence[StoredSubmission]]) -> list[bytes]:
@@ -152,6 +155,18 @@ def _described(held: Sequence[StoredSubmission]) -> bytes:
     known = [kind for place, kind in enumerate(kinds) if kind not in kinds[:place]]
     rows = [each.schema.rows for each in held]
     return json.dumps({"rows": rows, "kinds": [known.index(kind) for kind in kinds], "known": known}).encode()
+
+
+Submissions = list[tuple[bytes, int, int]]
+Kinds = list[tuple[tuple[Field, ...], int]]
+
+
+def _told(said: Any, marks: Sequence[bytes]) -> tuple[Submissions, Kinds]:
+    """Check what the first party says: mark, rows and kind of each submission, and of each kind fields and scale."""
+    known = [(Schema.parse({"rows": 1, "fields": fields}).fields, whole(bits, 0, 64)) for fields, bits in said["known"]]
+    rows = [whole(rows, 1) for rows in said["rows"]]
+    kinds = [whole(kind, 0, len(known) - 1) for kind in said["kinds"]]
+    return list(zip(marks, rows, kinds, strict=True)), known
 
 
 def _chosen(entries: Sequence[StoredSubmission], agreed: Sequence[bytes]) -> list[StoredSubmission]:

@@ -245,15 +245,14 @@ def _stored_submission(folder: Path) -> StoredSubmission:
     literal = _read(folder / MANIFEST)
     if literal is None or literal.get("format") != FORMAT:
         raise DataError(f"{folder / MANIFEST} is not the manifest of a submission")
-    return StoredSubmission(
-        literal["id"],
-        Schema.parse(literal),
-        literal["frac_bits"],
-        literal["provider"],
-        literal["received"],
-        folder,
-        literal.get("form") == "seed",
-    )
+    try:
+        identity, provider, received = (str(literal[key]) for key in ("id", "provider", "received"))
+        if folder.name != checked_identity(identity) or type(literal["frac_bits"]) is not int:
+            raise ValueError
+    except (KeyError, ValueError, Refused):
+        raise DataError(f"{folder / MANIFEST} is not the manifest of a submission") from None
+    seeded = literal.get("form") == "seed"
+    return StoredSubmission(identity, Schema.parse(literal), literal["frac_bits"], provider, received, folder, seeded)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -261,7 +260,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         literal = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
     return literal if isinstance(literal, dict) else None
 

@@ -22,6 +22,8 @@ from tacit.prepare.given import PLURAL, Column, columns_of, is_column, refuse
 from tacit.private_files import write
 from tacit.records.stored import Stored
 from tacit.records.table import announced, check_names
+from tacit.session.announced import MOST_NAMES, fitting, whole
+from tacit.session.announced import names as names_in
 from tacit.tensor import SecretTensor
 
 __all__ = ["Table", "load"]
@@ -224,7 +226,7 @@ class Table:
             return matrix, {"rows": len(matrix), "columns": self._told(names)}
 
         check_names(names)
-        matrix, public = announced(owner, called, make)
+        matrix, public = announced(owner, called, make, lambda said: _public(owner, said))
         columns = _named(public["columns"])
         value = None if matrix is None else torch.from_numpy(matrix).to(torch.float32)
         out = share(value, owner, shape=(public["rows"], len(columns)), dtype=torch.float32, name=called)
@@ -312,6 +314,14 @@ def _seen(data: Mapping[str, Any]) -> Fitted:
     if not isinstance(data["name"], str) or not isinstance(data["kind"], str):
         raise ValueError
     return Fitted(data["name"], data["kind"])
+
+
+def _public(owner: str, said: Any) -> dict[str, Any]:
+    """Check what an owner says of a matrix: its rows, and the names of its columns, or how many they are."""
+    rows, columns = whole(said["rows"]), said["columns"]
+    columns = whole(columns, 0, MOST_NAMES) if isinstance(columns, int) else names_in(columns)
+    fitting(owner, (rows, columns if isinstance(columns, int) else len(columns)))
+    return {"rows": rows, "columns": columns}
 
 
 def _named(told: list[str] | int) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from tacit.protocols.protocol import Protocol
 from tacit.protocols.schemes import matcher_of
 from tacit.records.joined import Joined
 from tacit.records.table import Held, Records, announced
+from tacit.session.announced import whole
 from tacit.session.session import Session
 
 __all__ = ["join", "single"]
@@ -129,7 +130,12 @@ def _matched(protocol: Protocol, tables: tuple[Records, ...], reveal: str, *, le
 
 def single(table: Records, *, first: bool) -> Records:
     """A table in which each key is there once."""
-    held, public = announced(table.owner, table.name, lambda: _without_duplicates(table, first=first))
+    held, public = announced(
+        table.owner,
+        table.name,
+        lambda: _without_duplicates(table, first=first),
+        lambda rows: whole(rows, 1, len(table)),
+    )
     return table if public == len(table) else table.shortened(public, held)
 
 

@@ -24,6 +24,7 @@ from tacit.records.labels import Classes, as_label, check_classes
 from tacit.records.sources import TABLE, Reading, described, loaded, quoted, told
 from tacit.records.stored import CHUNK, TEXT, Column, written
 from tacit.records.table import Held, Records, announced, check, limit_of_numbers
+from tacit.session.announced import fitting, names, whole
 
 __all__ = ["read_table"]
 
@@ -119,7 +120,12 @@ def read_table(
         sheet=sheet,
     )
     title = name or f"the table of {owner}"
-    held, public = announced(owner, title, lambda: _read(source, title, wanted, reading, on_disk))
+    held, public = announced(
+        owner,
+        title,
+        lambda: _read(source, title, wanted, reading, on_disk),
+        lambda said: _public(owner, title, wanted, said),
+    )
     return Records(owner, public, held)
 
 
@@ -198,6 +204,23 @@ def _taken(connection: Any, called: str, title: str, wanted: Wanted, reading: Re
         "columns": list(names),
         "label": wanted.label,
         "classes": None if label is None else label.classes,
+        "parts": len(wanted.keys),
+        "alternatives": [len(key) for key in wanted.alternatives],
+    }
+
+
+def _public(owner: str, title: str, wanted: Wanted, said: Any) -> dict[str, Any]:
+    """Check what an owner says of its table, beside what the program says of it."""
+    rows, columns, classes = whole(said["rows"], 1), names(said["columns"]), said["classes"]
+    if classes is not None:
+        whole(classes, 1, 1 << 24)
+    fitting(owner, (rows,))
+    return {
+        "name": title,
+        "rows": rows,
+        "columns": columns,
+        "label": wanted.label,
+        "classes": classes if wanted.label is not None else None,
         "parts": len(wanted.keys),
         "alternatives": [len(key) for key in wanted.alternatives],
     }

@@ -21,6 +21,8 @@ from tacit.records.numbers import as_numbers
 from tacit.records.parts import Part, in_batches
 from tacit.records.stored import Column, Stored, prepared
 from tacit.ring.fixed_point import VALUE_BITS
+from tacit.session.announced import MOST_NAMES, fitting, said_by, whole
+from tacit.session.announced import names as names_in
 from tacit.tensor import SecretTensor
 
 __all__ = [
@@ -166,12 +168,16 @@ class Records:
             public = found if names == "shown" else len(found)
             return replace(held, frame=frame), public
 
-        kept, public = announced(self.owner, self.name, make)
+        kept, public = announced(self.owner, self.name, make, self._columns)
         out = self.shortened(len(self), kept)
         hidden = isinstance(public, int)
         out.columns = tuple(f"{self.owner}'s column {k + 1}" for k in range(public)) if hidden else tuple(public)
         out.preparation = None if held is None else preparation
         return out
+
+    def _columns(self, public: Any) -> list[str] | int:
+        """Check what the owner says of columns: their names, or how many they are."""
+        return whole(public, 0, MOST_NAMES) if isinstance(public, int) else names_in(public)
 
     def shortened(self, rows: int, held: Held | None) -> Records:
         """Some of its rows, of which only the owner knows which."""
@@ -253,8 +259,9 @@ class Records:
         """The columns but key and label, float32 [rows, columns]."""
         if not self.columns:
             raise DataError(f"{self.name} has no columns but key and label")
-        values = said_by_owner(self, Held.numbers)
         shape = (len(self), len(self.columns))
+        fitting(self.owner, shape)
+        values = said_by_owner(self, Held.numbers)
         mine = None if values is None else values.to(torch.float32)
         return share(mine, self.owner, shape=shape, dtype=torch.float32, name=f"the columns of {self.owner}")
 
@@ -285,10 +292,13 @@ def _of(table: Records) -> Held:
     return table.held
 
 
-def announced(owner: str, name: str, make: Callable[[], tuple[Made, Any]]) -> tuple[Made | None, Any]:
+def announced(
+    owner: str, name: str, make: Callable[[], tuple[Made, Any]], read: Callable[[Any], Any] = lambda public: public
+) -> tuple[Made | None, Any]:
     """What `make` returns: the first at the owner alone, the second, which is public, at all roles.
 
-    If it raises `UnusableTable` the owner has the error, and the others learn that there is one.
+    If it raises `UnusableTable` the owner has the error, and the others learn that there is one. What is public comes
+    from another role, so `read` checks it, and raises `ValueError` for what is none.
     """
     session = current_session()
     made, unusable, message = None, None, None
@@ -298,12 +308,13 @@ def announced(owner: str, name: str, make: Callable[[], tuple[Made, Any]]) -> tu
             message = json.dumps({"public": public}).encode()
         except UnusableTable as error:
             unusable, message = error, b"null"
-    said = json.loads(session.announce(owner, message))
+    said = session.announce(owner, message)
+    found = said_by(owner, said, f"what it has of {name}", lambda x: None if x is None else (read(x["public"]),))
     if unusable is not None:
         raise unusable
-    if said is None:
+    if found is None:
         raise DataError(f"{name} cannot be used as it is, and {owner} alone is told why")
-    return made, said["public"]
+    return made, found[0]
 
 
 FITTED = "a preparation is fitted on one row at least"

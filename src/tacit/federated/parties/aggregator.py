@@ -40,7 +40,9 @@ class Rounds:
         self._path = path
         try:
             self._last: dict[str, int] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        except ValueError:
+            if not isinstance(self._last, dict) or any(type(number) is not int for number in self._last.values()):
+                raise ValueError
+        except (OSError, ValueError, RecursionError):
             raise ConfigError(f"{path} does not hold the rounds that this role has taken part in") from None
 
     def enter(self, run: int, number: int) -> None:

@@ -93,7 +93,7 @@ def _outcome(replies: dict[str, list[bytes]], parties: tuple[str, ...]) -> Outco
             excluded.add(tuple(int(client) for client in json.loads(reply[0])["excluded"]))
             if role in parties:
                 shares[role] = np.frombuffer(reply[1], dtype=np.uint64)
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
         raise ForgeryError(f"the reply of {role} is damaged") from None
     if len(excluded) != 1 or len({share.size for share in shares.values()}) != 1:
         raise ForgeryError("the parties do not tell the same about the round")

@@ -86,7 +86,10 @@ def _unopened(session: Session, work: Work, opened: Mapping[str, Mapping[int, Ri
     for party in session.parties:
         own = opened.get(party)
         marks = None if own is None else bytes(client not in own for client in work.clients)
-        bad |= {c for c, mark in zip(work.clients, session.announce(party, marks), strict=True) if mark}
+        said = session.announce(party, marks)
+        if len(said) != len(work.clients):
+            raise ForgeryError(f"{party} does not say of each client whether its box has opened")
+        bad |= {c for c, mark in zip(work.clients, said, strict=True) if mark}
     return bad
 
 

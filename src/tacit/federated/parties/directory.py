@@ -60,7 +60,7 @@ class Aggregators:
             table = json.loads(Path(path).read_text(encoding="utf-8"))
             keys = {str(name): bytes.fromhex(key) for name, key in table["keys"].items()}
             return cls(keys, {str(k): str(v) for k, v in table["addresses"].items()}, str(table["server"]))
-        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             raise RosterError(f"{path}: no aggregators can be read there ({type(error).__name__})") from None
 
     def save(self, path: str | Path) -> None:

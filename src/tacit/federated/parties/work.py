@@ -57,7 +57,7 @@ class Work:
         try:
             submissions = tuple(Submission.parse(entry) for entry in literal["submissions"])
             return cls(int(literal["run"]), int(literal["number"]), submissions[0].layout, submissions)
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError):
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError, RecursionError):
             raise ForgeryError("the description of a round is damaged") from None
 
     @property

@@ -20,6 +20,9 @@ __all__ = ["check", "run"]
 SHARE_BYTES = 16
 """Of an element of a value, as long as an operator works on it."""
 
+MOST_PIECES = 1 << 16
+"""Results of one operator, as many as a graph may name."""
+
 
 def run(graph: Graph, x: SecretTensor, weights: Sequence[Tensor]) -> SecretTensor:
     """The model on as many rows as x has, by the session of x; all its parties call this alike."""
@@ -50,6 +53,8 @@ def _check(graph: Graph, rows: int) -> tuple[tuple[int, ...], torch.dtype]:
         return out
 
     def call(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if _pieces(operator, args, kwargs) > MOST_PIECES:
+            raise DataError(f"{operator} of this model gives more than {MOST_PIECES} results")
         try:
             found = operator(*args, **kwargs)
         except Exception as error:
@@ -110,6 +115,20 @@ def _follow(
         for index in last.get(at, ()):
             live -= _elements(values.pop(index))
     return values[steps.result.at]
+
+
+def _pieces(operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    """How many tensors an operator that gives a list of them may give, before it is asked: each takes a kilobyte."""
+    if not any(isinstance(each.type, torch.ListType) for each in operator._schema.returns):
+        return 0
+    given = tree_leaves((args, kwargs))
+    longest = max((size for x in given if isinstance(x, Tensor) for size in x.shape), default=0)
+    name, second = operator._schema.name.partition("::")[2], args[1] if len(args) > 1 else None
+    if type(second) is int and second > 0 and name in ("split", "unsafe_split"):
+        return -(-longest // second)
+    if name in ("chunk", "unsafe_chunk", "tensor_split") and type(second) is int:
+        return second
+    return len(given) if isinstance(second, list) else longest
 
 
 def _elements(value: Any) -> int:

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from torch import Tensor
 from typing_extensions import override
 
+from tacit.errors import DivergenceError
 from tacit.net.transport import Parcel
 from tacit.protocols.additive.protocol import Additive
 from tacit.protocols.additive.scheme import PRODUCER
@@ -75,6 +76,8 @@ class Helped(Matcher):
         else:
             count = None if table is None else len(table).to_bytes(COUNT_BYTES, "little")
             rows = int.from_bytes(session.announce(PRODUCER, count), "little")
+            if rows > (sizes[0] if left else min(sizes)):
+                raise DivergenceError(f"{PRODUCER} announced more rows in common than there are")
         return _Found(
             self._protocol, dict(zip(owners, sizes, strict=True)), orders, rows, table, left=left, padded=padded
         )
@@ -104,8 +107,10 @@ class _Found(Match):
         for owner in owners:
             arrived = passed(session, PRODUCER, owner, self._column(owner), 4 * self.rows)
             if arrived is not None:
-                order = torch.cat([self._orders[owner], torch.tensor([-1])])
-                columns[owner] = order[arrived.view(torch.int32).long()]
+                order, places = torch.cat([self._orders[owner], torch.tensor([-1])]), arrived.view(torch.int32).long()
+                if bool(((places < -1) | (places >= len(order) - 1)).any()):
+                    raise DivergenceError(f"{PRODUCER} names rows of {owner} that are none")
+                columns[owner] = order[places]
         session.meter.dealt(PRODUCER, 4 * self.rows * len(owners))
         return columns
 
@@ -207,8 +212,10 @@ def picked_rows(
         shares[owner] = rest.view(RING.dtype).view(result)
     if places is not None:
         assert travelling is not None
-        mask = session.stream(last, PRODUCER, PICKED).ring(result)
-        shares[last] = travelling[places.view(torch.int32).long()] + mask
+        mask, at = session.stream(last, PRODUCER, PICKED).ring(result), places.view(torch.int32).long()
+        if bool(((at < 0) | (at >= size[0])).any()):
+            raise DivergenceError(f"{PRODUCER} names rows of {owner} that are none")
+        shares[last] = travelling[at] + mask
     return [shares[session.parties[i]] for i in session.party_indices]
 
 
