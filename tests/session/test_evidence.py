@@ -243,6 +243,38 @@ def test_ledgers_of_one_run_agree_or_the_first_difference_is_named(tmp_path: Pat
     assert "are both of alice" in compare([alice, twice])[0]
 
 
+def test_a_run_that_one_ledger_lacks_is_missed_once_it_was_kept(tmp_path: Path) -> None:
+    for number in "123":
+        written(tmp_path / "alice.jsonl", run=number * 32)
+        if number == "2":
+            written(tmp_path / "bob.jsonl", role="bob", run=number * 32)
+    alice, bob = account(tmp_path / "alice.jsonl"), account(tmp_path / "bob.jsonl")
+
+    (missing,) = compare([alice, bob])  # the last run was cut off; of the first one bob kept no ledger yet
+
+    assert missing == "run 33333333: alice took part in it with bob, whose ledger lacks it"
+    assert compare([bob, alice]) == [missing]
+
+
+def test_roles_that_knew_each_other_by_other_certificates_or_had_other_roles_differ(tmp_path: Path) -> None:
+    accounts = []
+    for role, facts in (
+        ("alice", {**FACTS, "certificates": {"alice": "aa", "bob": "bb"}}),
+        ("bob", {**FACTS, "certificates": {"alice": "aa", "bob": "xx"}, "roles": [*ROLES, "carol"]}),
+    ):
+        ledger = Ledger(role, None, tmp_path / f"{role}.jsonl")
+        ledger.begin("ab" * 16, Transcript(), facts)
+        ledger.end("in agreement")
+        accounts.append(account(tmp_path / f"{role}.jsonl"))
+
+    roles, certificates = compare(accounts)
+
+    assert (
+        "its roles are alice, bob, crypto-producer for alice, and alice, bob, crypto-producer, carol for bob" in roles
+    )
+    assert certificates == "run abababab: alice knew bob by the certificate bb…, and bob by xx…"
+
+
 def test_a_run_that_did_not_end_may_be_a_line_ahead_at_one_role(tmp_path: Path) -> None:
     alice = account(written(tmp_path / "alice.jsonl", end=None))
     behind = account(written(tmp_path / "bob.jsonl", role="bob", reveals=REVEALS[:2], end="by ConnectError"))

@@ -8,7 +8,7 @@ receivers that are no roles: their names may differ from server to server, and a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -56,6 +56,10 @@ class Run:
     reveals: list[Revealed] = field(default_factory=list)
     ended: str = ""
     lines: int = 0
+    roles: tuple[str, ...] = ()
+    """Who took part."""
+    certificates: dict[str, str] = field(default_factory=dict)
+    """By which the role knew the others, and itself: fingerprints by names. None of a run without TLS."""
 
 
 @dataclass(slots=True)
@@ -124,8 +128,7 @@ def _take(account: Account, line: Linked, certificates: dict[str, tuple[Path, x5
         elif role != account.role:
             account.wrong.append(f"{where} is of {printable(role)}, and those before are of {account.role}")
         if kind == "run":
-            helper = role in line.record["roles"] and role not in line.record["parties"]
-            account.runs.append(Run(run, line.number, helper))
+            account.runs.append(_begun(line, run, role))
         current = next((known for known in reversed(account.runs) if known.identity == run), None)
         if run and current is None:
             account.wrong.append(f"{where} is of run {printable(run)[:8]}, whose beginning is not there")
@@ -135,11 +138,18 @@ def _take(account: Account, line: Linked, certificates: dict[str, tuple[Path, x5
                 current.reveals.append(_revealed(line.record))
             elif kind == "end":
                 current.ended = str(line.record["how"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         account.wrong.append(f"{where} is none that Tacit writes")
         return
     if certificates is not None:
         _check_signature(account, line, certificates)
+
+
+def _begun(line: Linked, run: str, role: str) -> Run:
+    roles, known = tuple(map(str, line.record["roles"])), line.record.get("certificates", {})
+    helper = role in roles and role not in line.record["parties"]
+    certificates = {str(name): str(mark) for name, mark in known.items()}
+    return Run(run, line.number, helper, roles=roles, certificates=certificates)
 
 
 def _revealed(record: dict[str, Any]) -> Revealed:
@@ -187,6 +197,7 @@ def compare(accounts: Sequence[Account]) -> list[str]:
             if account.role == first.role:
                 found.append(f"run {identity[:8]}: {first.path} and {account.path} are both of {account.role}")
                 continue
+            found += _unlike(first, its, account, run)
             difference = _difference(its, run)
             if difference is not None:
                 place, one, other = difference
@@ -194,7 +205,36 @@ def compare(accounts: Sequence[Account]) -> list[str]:
                     f"run {identity[:8]}, reveal {place}: {first.role} has {one or 'no more'}, "
                     f"and {account.role} has {other or 'no more'}"
                 )
-    return found
+    return found + [text for account in accounts for other in accounts for text in _missing(account, other)]
+
+
+def _unlike(first: Account, its: Run, account: Account, run: Run) -> Iterator[str]:
+    """What two roles say differently of how a run began."""
+    if its.roles != run.roles:
+        yield (
+            f"run {run.identity[:8]}: its roles are {', '.join(map(printable, its.roles))} for {first.role}, and "
+            f"{', '.join(map(printable, run.roles))} for {account.role}"
+        )
+    for role in its.certificates.keys() & run.certificates.keys():
+        one, other = (printable(each.certificates[role])[:23] for each in (its, run))
+        if its.certificates[role] != run.certificates[role]:
+            yield (
+                f"run {run.identity[:8]}: {first.role} knew {printable(role)} by the certificate {one}…, and "
+                f"{account.role} by {other}…"
+            )
+
+
+def _missing(account: Account, other: Account) -> Iterator[str]:
+    """Runs of one ledger that the other, whose role took part, has not, though it was kept already by then.
+
+    One that broke off before anything was revealed may not have begun at a role.
+    """
+    held, kept = {run.identity for run in other.runs}, False
+    for run in account.runs:
+        kept = kept or run.identity in held
+        told = run.reveals or run.ended == "in agreement"
+        if kept and told and run.identity not in held and other.role in run.roles and other.role != account.role:
+            yield f"run {run.identity[:8]}: {account.role} took part in it with {other.role}, whose ledger lacks it"
 
 
 def _difference(one: Run, other: Run) -> tuple[int, Revealed | None, Revealed | None] | None:
