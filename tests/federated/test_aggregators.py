@@ -38,6 +38,7 @@ from tacit.federated.parties.shares import seal_shares
 from tacit.federated.parties.submission import Submission, session_name
 from tacit.federated.parties.work import Work
 from tacit.federated.update import Layout
+from tacit.net.certificates import fingerprint
 from tacit.session.config import Config
 
 from .apps import CLIENTS, client_app, initial
@@ -280,6 +281,11 @@ def test_the_command_makes_keys_once_and_refuses_what_it_cannot_use(tmp_path):
     assert "cannot be written" in str(again.exception)
     assert "SETTINGS, --aggregators and --roster are needed" in bare.output
     assert "does not define FORM" in str(other.exception)
+    literal = json.loads((tmp_path / "config.json").read_text())
+    literal["tacit"]["program"] = "sha256:" + "0" * 64
+    (tmp_path / "config.json").write_text(json.dumps(literal))
+    unread = run(cli, [*config, str(tmp_path / "settings.py"), *files])
+    assert "the program is not the one that aggregator-1 approved" in str(unread.exception)
 
 
 def test_an_aggregator_fits_its_config(tmp_path):
@@ -293,6 +299,10 @@ def test_an_aggregator_fits_its_config(tmp_path):
 
     assert "_private" not in repr(aggregator(lambda c: c))
     assert not aggregator(lambda c: c, "crypto-producer").is_party
+    mark = fingerprint(tmp_path / "certs" / "federation.crt")
+    revoked = aggregator(lambda c: c | {"tacit": {**c["tacit"], "revoked": [mark]}})
+    with pytest.raises(ConfigError, match=r"federation\.crt is among the certificates that 'tacit\.revoked' names"):
+        revoked.start()
     with pytest.raises(ConfigError, match="16 fractional bits"):
         aggregator(lambda c: c | {"tacit": {**c["tacit"], "frac_bits": 20}})
     with pytest.raises(ConfigError, match="needs certificates"):

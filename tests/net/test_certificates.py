@@ -166,3 +166,37 @@ def test_an_encrypted_key_wants_its_passphrase(folder: Path, monkeypatch: pytest
     monkeypatch.setenv("TACIT_KEY_PASSPHRASE", "another")
     with pytest.raises(ConfigError, match="do not fit"):
         Identity.load(folder, "bob", ("alice",))
+
+
+def test_a_key_that_was_encrypted_is_not_followed_by_one_that_is_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TACIT_KEY_PASSPHRASE", "secret")
+    make_certificate(folder, "bob", rotate=True, encrypt=True)
+    before = (folder / "bob.key").read_bytes()
+
+    with pytest.raises(ConfigError, match="is encrypted, and its successor would not be: say --encrypt"):
+        make_certificate(folder, "bob", rotate=True)
+
+    assert (folder / "bob.key").read_bytes() == before
+
+
+@pytest.mark.parametrize("full", ["key", "certificate"])
+def test_a_key_is_replaced_once_its_successor_is_whole(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    write, marked = Path.write_bytes, "bob.key" if full == "key" else "bob.crt"
+
+    def refusing(self: Path, data: bytes) -> int:
+        if marked in self.name:
+            raise OSError(28, "No space left on device")
+        return write(self, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", refusing)
+        with pytest.raises(ConfigError, match=r"the key of bob cannot be written to .*: No space left on device"):
+            make_certificate(folder, "bob", rotate=True)
+
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    Identity.load(folder, "bob", ("alice",))

@@ -18,7 +18,7 @@ from tacit.cli.main import cli
 from tacit.errors import ConfigError
 from tacit.session.config import Config
 from tacit.session.launch import launched
-from tacit.session.program import SCHEME, Program, environment, environment_digest, only
+from tacit.session.program import SCHEME, Program, environment, environment_digest, executed, only
 
 FILES = {
     "train.py": "import json\nimport beside\nfrom inner import first\ndef late():\n    import lazily.deep\n",
@@ -112,6 +112,23 @@ def test_only_what_was_approved_is_imported_as_it_was_read(folder: Path) -> None
     for name in ("unused", "hidden"):
         with pytest.raises(ConfigError, match=f"the program imports .*{name}"):
             importlib.import_module(name)
+
+
+def test_a_script_that_was_approved_runs_as_it_was_read(folder: Path) -> None:
+    script = folder / "train.py"
+    script.write_text("import beside\nVALUE = beside.VALUE\nNAME = __name__\ndef late():\n    return VALUE\n")
+    before = executed(script, "__main__")
+    only(Program.read(script))
+    script.write_text("raise SystemExit('changed since')")
+
+    found = executed(script, "__main__")
+
+    assert (found["VALUE"], found["NAME"], found["late"]()) == ("as approved", "__main__", "as approved")
+    assert before["VALUE"] == found["VALUE"]
+    assert sys.modules["__main__"] is not None
+    assert found["__file__"] == str(script)
+    with pytest.raises(ConfigError, match="is not of the files that were approved"):
+        executed(folder / "unused.py", "__main__")
 
 
 def test_a_bill_of_materials_lists_what_is_installed() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import runpy
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -14,6 +14,8 @@ import click
 
 from tacit.errors import ConfigError
 from tacit.session.config import Config
+from tacit.session.launch import launched
+from tacit.session.program import executed
 
 if TYPE_CHECKING:
     from tacit.federated.parties.form import ComputingParties
@@ -57,6 +59,8 @@ def aggregate(
     if settings is None or aggregators is None or roster is None:
         raise click.UsageError("SETTINGS, --aggregators and --roster are needed")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    launched(config, role, settings)
+    config = replace(config, program=None, environment=None)  # what was approved has been compared
     party = Aggregator(
         _form(settings).terms, config, role, Aggregators.load(aggregators), Roster.load(roster),
         Rounds(rounds or certs / f"{role}.rounds.json"),
@@ -75,7 +79,7 @@ def _form(path: Path) -> ComputingParties:
     if not path.is_file():
         raise ConfigError(f"there is no file of settings {path}")
     sys.path.insert(0, str(path.resolve().parent))
-    form = runpy.run_path(str(path)).get(NAME)
+    form = executed(path, "settings").get(NAME)
     if not isinstance(form, ComputingParties):
         raise ConfigError(f"{path} does not define {NAME}, a tacit.federated.ComputingParties")
     return form

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import runpy
 import sys
 import traceback
 from pathlib import Path
@@ -16,7 +15,7 @@ from tacit.errors import ConfigError, TacitError, UnusableTable, tellable
 from tacit.session.config import Config
 from tacit.session.launch import launched, start
 from tacit.session.ledger import is_library
-from tacit.session.program import SCHEME, Program, environment, environment_digest
+from tacit.session.program import SCHEME, Program, environment, environment_digest, executed
 
 __all__ = ["execute", "run"]
 
@@ -73,7 +72,7 @@ def execute(script: Path, arguments: tuple[str, ...], show_traceback: bool) -> i
     sys.argv = [str(script), *arguments]
     sys.path.insert(0, str(script.resolve().parent))
     try:
-        runpy.run_path(str(script), run_name="__main__")
+        executed(script, "__main__")
     except KeyboardInterrupt as error:
         _remember(error)
         fail("interrupted")

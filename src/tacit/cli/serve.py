@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from tacit.products import Serving
 from tacit.serve import Service
 from tacit.session.config import Config
 from tacit.session.launch import launched, start
+from tacit.session.program import executed
 
 __all__ = ["serve"]
 
@@ -127,7 +127,7 @@ def _read_model(path: Path) -> Loaded:
     if not path.is_file():
         raise ConfigError(f"there is no file {path}")
     sys.path.insert(0, str(path.resolve().parent))
-    names = runpy.run_path(str(path), run_name="served_model")
+    names = executed(path, "served_model")
     tables, shape = names.get("tables"), names.get("INPUT")
     if not callable(names.get("load")) or callable(tables) == (shape is not None):
         raise ConfigError(

@@ -28,6 +28,7 @@ from tacit.errors import ConfigError
 
 __all__ = [
     "Identity",
+    "check_certificate",
     "check_date",
     "fingerprint",
     "key_password",
@@ -74,30 +75,40 @@ def make_certificate(folder: Path, role: str, *, encrypt: bool = False, rotate: 
     )
     folder.mkdir(parents=True, exist_ok=True)
     key_path, certificate_path = folder / f"{role}.key", folder / f"{role}.crt"
-    if rotate:
-        _retire(certificate_path, key_path)
-    try:
-        file = private_files.create(key_path)
-    except FileExistsError:
+    if rotate and not encrypt and _is_encrypted(key_path):
+        raise ConfigError(f"{key_path} is encrypted, and its successor would not be: say --encrypt, or delete it first")
+    if key_path.exists() and not rotate:
         raise ConfigError(
             f"{key_path} is there already: delete it if {role} is to have a new key, which its peers must then pin"
-        ) from None
-    with file:
-        file.write(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, kind))
-    certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        )
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, kind)
+    public = certificate.public_bytes(serialization.Encoding.PEM)
+    try:
+        with private_files.replacing(key_path) as new_key, private_files.replacing(certificate_path, 0o644) as new:
+            new_key.write_bytes(private)
+            new.write_bytes(public)
+            if rotate and certificate_path.exists():
+                _keep(certificate_path)
+    except OSError as error:
+        raise ConfigError(f"the key of {role} cannot be written to {folder}: {error.strerror or error}") from None
     return certificate_path
 
 
-def _retire(certificate: Path, key: Path) -> None:
-    """Keep a certificate under a name with the day from which it was valid, and let go of its key."""
-    if certificate.exists():
-        day = read_certificate(certificate).not_valid_before_utc.date()
-        kept = certificate.with_name(f"{certificate.stem}.{day}.crt")
-        number = 2
-        while kept.exists():
-            kept, number = certificate.with_name(f"{certificate.stem}.{day}.{number}.crt"), number + 1
-        certificate.rename(kept)
-    key.unlink(missing_ok=True)
+def _is_encrypted(key: Path) -> bool:
+    try:
+        return b"ENCRYPTED" in key.read_bytes()
+    except OSError:
+        return False
+
+
+def _keep(certificate: Path) -> None:
+    """Keep a certificate under a name with the day from which it was valid, too."""
+    day = read_certificate(certificate).not_valid_before_utc.date()
+    kept = certificate.with_name(f"{certificate.stem}.{day}.crt")
+    number = 2
+    while kept.exists():
+        kept, number = certificate.with_name(f"{certificate.stem}.{day}.{number}.crt"), number + 1
+    kept.write_bytes(certificate.read_bytes())
 
 
 @cache
@@ -140,6 +151,13 @@ def check_date(path: Path) -> None:
             f"{path} expires on {certificate.not_valid_after_utc.date()}: `tacit keygen --rotate` makes another",
             stacklevel=2,
         )
+
+
+def check_certificate(path: Path, name: str, revoked: Collection[str]) -> None:
+    """Raise `ConfigError` if a certificate is out of date, or revoked."""
+    check_date(path)
+    if fingerprint(path) in revoked:
+        raise ConfigError(f"{path} is among the certificates that 'tacit.revoked' names: get a new one of {name}")
 
 
 def fingerprint(path: Path) -> str:
@@ -190,12 +208,7 @@ class Identity:
         if not private_files.is_private(key):
             raise ConfigError(f"{key} can be read by other users of this machine: run `chmod 600 {key}`")
         for name in (role, *peers):
-            path = folder / f"{name}.crt"
-            check_date(path)
-            if fingerprint(path) in revoked:
-                raise ConfigError(
-                    f"{path} is among the certificates that 'tacit.revoked' names: get a new one of {name}"
-                )
+            check_certificate(folder / f"{name}.crt", name, revoked)
         pins = {
             peer: read_certificate(folder / f"{peer}.crt").public_bytes(serialization.Encoding.DER) for peer in peers
         }

@@ -11,6 +11,7 @@ import ast
 import hashlib
 import platform
 import re
+import runpy
 import sys
 import sysconfig
 import tempfile
@@ -26,7 +27,7 @@ from typing import Any
 
 from tacit.errors import ConfigError
 
-__all__ = ["SCHEME", "Program", "approve", "environment", "environment_digest", "only", "read_digest"]
+__all__ = ["SCHEME", "Program", "approve", "environment", "environment_digest", "executed", "only", "read_digest"]
 
 SCHEME = "sha256:"
 
@@ -158,11 +159,37 @@ def only(program: Program) -> None:
     sys.meta_path.insert(0, _Approved(program))
 
 
+def executed(script: Path, name: str) -> dict[str, Any]:
+    """Run a script under a name of a module, as `runpy.run_path` does, and return what it has defined.
+
+    One that was approved runs as it was when it was hashed, whatever has become of its file since.
+    """
+    approved = next((finder.program for finder in sys.meta_path if isinstance(finder, _Approved)), None)
+    if approved is None:
+        return runpy.run_path(str(script), run_name=name)
+    path = script.resolve()
+    place = path.relative_to(approved.root).as_posix() if path.is_relative_to(approved.root) else ""
+    if place not in approved.files:
+        raise ConfigError(f"{script} is not of the files that were approved")
+    module = ModuleType(name)
+    module.__file__ = str(script)
+    before = sys.modules.get(name)
+    sys.modules[name] = module
+    try:
+        exec(compile(approved.files[place], str(script), "exec"), module.__dict__)  # noqa: S102 - it was approved
+    finally:
+        if before is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before
+    return module.__dict__
+
+
 class _Approved(MetaPathFinder):
     """Finds the modules of a program in what was read of it, and refuses what was not."""
 
     def __init__(self, program: Program) -> None:
-        self._program = program
+        self.program = program
         paths = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
         self._installed = (*(Path(path).resolve() for path in paths), Path(__file__).resolve().parents[1])
 
@@ -172,10 +199,10 @@ class _Approved(MetaPathFinder):
         if spec is None or spec.origin is None or not spec.has_location:
             return None
         origin = Path(spec.origin).resolve()
-        root = self._program.root
+        root = self.program.root
         name = origin.relative_to(root).as_posix() if origin.is_relative_to(root) else ""
-        if name in self._program.files:
-            source = _Source(self._program.files[name], str(origin))
+        if name in self.program.files:
+            source = _Source(self.program.files[name], str(origin))
             return spec_from_loader(
                 fullname, source, origin=str(origin), is_package=spec.submodule_search_locations is not None
             )

@@ -26,6 +26,7 @@ from tacit.federated.parties.computation import Outcome, compute, open_boxes
 from tacit.federated.parties.directory import Aggregators, box_key
 from tacit.federated.parties.terms import FRAC_BITS, Terms
 from tacit.federated.parties.work import Work
+from tacit.net.certificates import check_certificate
 from tacit.session.config import Config
 
 __all__ = ["Aggregator", "Rounds"]
@@ -90,6 +91,7 @@ class Aggregator:
     def start(self) -> None:
         """Listen for Flower's server, and for nobody else."""
         certs = Path(self.config.tls)
+        check_certificate(certs / f"{self.aggregators.server}.crt", self.aggregators.server, self.config.revoked)
         own = pem(certs, f"{self.role}.key"), pem(certs, f"{self.role}.crt")
         trusted = pem(certs, f"{self.aggregators.server}.crt")
         credentials = grpc.ssl_server_credentials([own], trusted, require_client_auth=True)

@@ -13,13 +13,16 @@ from typing import Any
 
 import grpc
 import numpy as np
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tacit import private_files
 from tacit.errors import ConfigError
 from tacit.federated.errors import FederatedError, ForgeryError
 from tacit.federated.parties.computation import Outcome
 from tacit.federated.parties.directory import Aggregators
 from tacit.federated.parties.work import Work
 from tacit.federated.vectors import Ring
+from tacit.net.certificates import signing_key
 
 __all__ = ["METHOD", "OPTIONS", "call_roles", "pem"]
 
@@ -29,11 +32,17 @@ OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_leng
 
 
 def pem(folder: Path, name: str) -> bytes:
-    """Read a key or a certificate."""
+    """Read a key or a certificate; a key that is encrypted, by its passphrase."""
+    path = folder / name
     try:
-        return (folder / name).read_bytes()
+        content = path.read_bytes()
     except OSError:
-        raise ConfigError(f"there is no {folder / name}: make it with `tacit keygen` or get it from its role") from None
+        raise ConfigError(f"there is no {path}: make it with `tacit keygen` or get it from its role") from None
+    if path.suffix == ".key" and not private_files.is_private(path):
+        raise ConfigError(f"{path} can be read by other users of this machine: run `chmod 600 {path}`")
+    if path.suffix == ".key" and b"ENCRYPTED" in content:
+        return signing_key(folder, path.stem).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return content
 
 
 def call_roles(
