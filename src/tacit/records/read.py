@@ -305,8 +305,8 @@ def _streamed(connection: Any, types: Mapping[str, str], problems: list[str]) ->
         return {}, ()
     counts = ", ".join(f"count({quoted(name)}) = count(*)" for name in casts)
     (full,) = connection.execute(f"SELECT {counts} FROM {TABLE}").fetchall()
-    for (name, cast), whole in zip(casts.items(), full, strict=True):
-        if cast in ("BIGINT", "BOOLEAN") and not whole:
+    for (name, cast), filled in zip(casts.items(), full, strict=True):
+        if cast in ("BIGINT", "BOOLEAN") and not filled:
             casts[name] = "DOUBLE"
     kinds = {name: STORED[cast] for name, cast in casts.items()}
     return kinds, _batches(connection, _query(casts), CHUNK)
