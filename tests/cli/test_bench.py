@@ -131,6 +131,8 @@ def test_the_growth_of_trees_is_measured(tmp_path: Path) -> None:
     assert [row["study"] for row in rows[:4]] == ["rows", "columns", "depth", "bins"]
     assert all(row["rounds"] > 0 and row["online_bytes"] > 0 for row in rows)
     assert "| two parties alone |" in printed
+    assert [row["trees"] for row in rows if row["study"] == "aim"] == [2, 2]
+    assert "| 100 | 2 | 8 |" in printed
 
 
 @pytest.mark.slow

@@ -65,7 +65,8 @@ def bench(
     target = folder or scripts / "results"
     for study, chosen in (("growth", growth), ("trees", trees), ("small", small)):
         if chosen:
-            click.echo(importlib.import_module(study).run(folder=target, threads=threads, tiny=tiny))
+            chosen_of = {"only": only} if study == "trees" else {}
+            click.echo(importlib.import_module(study).run(folder=target, threads=threads, tiny=tiny, **chosen_of))
     if growth or small or trees:
         return
     side_by_side = importlib.import_module("side_by_side")
