@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from itertools import groupby
 from typing import NamedTuple
 
@@ -24,6 +24,10 @@ for up to some 50,000 to 100,000. This is between."""
 
 LARGEST = 10
 """Players of the largest group: a winner is the conjunction of so many bits less one, and tables double with each."""
+
+REMEMBERED = 64, 1 << 14
+"""So many levels of at most so many pairs, whose places are remembered, for maxima of one shape come again and again.
+More: memory, 34 MB at most as it is, some 32 bytes a pair; fewer: they are counted anew."""
 
 Sizes = tuple[int, ...]
 Plan = tuple[Sizes, ...]
@@ -200,6 +204,13 @@ def _differences(x: Number, first: Tensor, second: Tensor) -> Number:
 
 
 def _pairs(sizes: Sizes) -> tuple[tuple[Tensor, Tensor], list[tuple[Tensor, Tensor]]]:
+    """`_counted`, which is remembered where there are few."""
+    few = sum(s * (s - 1) // 2 for s in sizes) <= REMEMBERED[1]
+    return _counted(sizes) if few else _counted.__wrapped__(sizes)
+
+
+@lru_cache(REMEMBERED[0])
+def _counted(sizes: Sizes) -> tuple[tuple[Tensor, Tensor], list[tuple[Tensor, Tensor]]]:
     """The elements of all pairs; and for groups of one size, of each of their players, the pair in which it meets its
     k-th opponent, and whether it is the earlier one there, both as [opponents, players]."""
     firsts, seconds, winners = [], [], []
@@ -274,6 +285,7 @@ def _cheapest(players: int, rows: int, prices: Prices) -> tuple[int, Plan]:
     return min(options, key=lambda option: option[0])
 
 
+@cache
 def even_plan(players: int, rows: int, prices: Prices) -> tuple[int, Plan]:
     """Levels of groups of one size s, for so many players or more, which are s to the power of the levels.
 
