@@ -88,6 +88,12 @@ def calibrate() -> float:
     return best * 1e3
 
 
+def peak_bytes() -> int:
+    """Return the most memory that this process has had at a time, what it has loaded included."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+
 class Foreign:
     """How many CPUs others used, on average, since this was made."""
 

@@ -21,15 +21,16 @@ NAMES = {
     "tacit": "Tacit",
     "tacit-plain": "Tacit, plain TCP",
     "tacit-two-party": "Tacit, two parties alone",
-    "tacit-two-party-prepared": "transfers made ahead",
-    "tacit-two-party-owned": "each with what it knows",
+    "tacit-two-party-plain": "two parties alone, plain TCP",
+    "tacit-two-party-prepared": "transfers made ahead, plain TCP",
+    "tacit-two-party-owned": "each with what it knows, plain TCP",
     "crypten": "CrypTen",
     "spu-semi2k": "SPU SEMI2K",
     "spu-aby3": "SPU ABY3",
     "spu-cheetah": "SPU CHEETAH",
 }
 HELPED = ("tacit-plain", "tacit")
-ALONE = ("tacit-two-party",)
+ALONE = ("tacit-two-party-plain", "tacit-two-party")
 FIGURES = {
     "train.logreg.1epoch": 0.90,
     "train.netA.3steps": 3 * 0.196,
@@ -50,6 +51,11 @@ LIMITS = {
 """What is measured of the machine in each pass: others can only make it look slower."""
 
 
+def rows_of(path: Path) -> list[Row]:
+    """Return the rows of a file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def at_its_best(rows: list[Row]) -> Row:
     """Return what is known of the machine, its limits as the best pass found them."""
     machines = [row for row in rows if row["system"] == "machine"]
@@ -65,12 +71,12 @@ def at_its_best(rows: list[Row]) -> Row:
 def best(rows: list[Row]) -> dict[tuple[str, str], Row]:
     """Return for each task and system the row of the fastest calm pass: a machine drifts, but only ever to slower."""
     chosen: dict[tuple[str, str], Row] = {}
-    for row in sorted(rows, key=lambda row: (_disturbance(row) > DISTURBED, row["seconds"]), reverse=True):
+    for row in sorted(rows, key=lambda row: (disturbance(row) > DISTURBED, row["seconds"]), reverse=True):
         chosen[row["task"], row["system"]] = row
     return chosen
 
 
-def _disturbance(row: Row) -> float:
+def disturbance(row: Row) -> float:
     """CPUs that others used, just before or, as far as that can be told, during the measurement."""
     return max(row["foreign_cpus"], row.get("busy_cpus_before", 0.0))
 
@@ -139,7 +145,8 @@ def _own_cells(of: dict[str, Row], machine: Row) -> list[str]:
 
 def _alone_cells(of: dict[str, Row]) -> list[str]:
     """What two parties alone sent: for this input, and of what no input changes, and how long the latter took."""
-    row = of.get("tacit-two-party") or of.get("tacit-two-party-owned") or of.get("tacit-two-party-prepared")
+    names = *ALONE, "tacit-two-party-owned", "tacit-two-party-prepared"
+    row = next((of[name] for name in names if name in of), None)
     if row is None:
         return [""] * 5
     sent = [f"{row[key] / 1e6:.3g}" for key in ("online_bytes", "prepared_bytes")]
@@ -156,14 +163,14 @@ def describe(rows: list[Row]) -> str:
     versions = {row["system"].split("-")[0]: row["version"] for row in rows if "version" in row}
     here, last = at_its_best(rows), machines[-1]
     threads = {row["threads"] for row in rows if "threads" in row}
-    foreign = max(map(_disturbance, best([row for row in rows if "seconds" in row]).values()), default=0.0)
+    foreign = max(map(disturbance, best([row for row in rows if "seconds" in row]).values()), default=0.0)
     labels = {"tacit": "Tacit", "crypten": "CrypTen", "spu": "SPU"}
     systems = ", ".join(f"{labels[system]} {version}" for system, version in versions.items())
     own = next((row for row in rows if "frac_bits" in row), {})
     tiny = "**Tiny sizes: for trying the benchmark out, not for reading.** " if here.get("tiny") else ""
     return (
         f"{tiny}{systems}. {here['time'][:10]}, {here['processor']}, {here['cores']} cores, {here['memory_gb']} GB; "
-        f"all processes on this machine, threads per process: {', '.join(map(str, sorted(threads)))}. {_link(here)}"
+        f"all processes on this machine, threads per process: {', '.join(map(str, sorted(threads)))}. {link(here)}"
         f"Plain TCP over loopback: {here['rtt_us']} µs round trip{_looking(here)}, {here['bandwidth_gb_s']} GB/s; "
         f"64-bit matrix product: {here['gmac_s']} G multiply-adds/s a thread; copy in memory: {here['copy_gb_s']} GB/s "
         "read and written. Tacit: two parties and the crypto-producer, ring Z_2^64, "
@@ -189,7 +196,7 @@ def _passes(rows: list[Row]) -> str:
     return f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
 
 
-def _link(machine: Row) -> str:
+def link(machine: Row) -> str:
     """Describe the emulated link, if there is one."""
     if "wan" not in machine:
         return ""
@@ -231,7 +238,7 @@ def plot(rows: list[Row], path: Path) -> None:
 
 def page(path: Path) -> str:
     """Return what a file of rows says: the machine, the table, and how to read it."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = rows_of(path)
     return f"{describe(rows)}\n\n{table(rows)}\n\n{READING}"
 
 
@@ -243,7 +250,7 @@ those of Tacit over plain TCP; with TLS, rounds and bytes are the same."""
 
 def write(path: Path) -> Path:
     """Write a table and a plot beside the rows; return the path of the table."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = rows_of(path)
     stem = {"rows": ("table", "plot")}.get(path.stem, (f"{path.stem}-table", f"{path.stem}-plot"))
     target = path.with_name(f"{stem[0]}.md")
     target.write_text(f"# Benchmark results\n\n{page(path)}\n\n![seconds per task]({stem[1]}.svg)\n")

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import alone
 import floor
 import measure
 import report
@@ -33,14 +34,12 @@ def commands(peers: Path | None, threads: int, relayed: str | None = None) -> di
     script = [str(HERE / "tacit_tasks.py"), "--"]
     found = {"tacit": [*here, *script], "tacit-plain": [*here, "--plain", *script]}
     found["tacit-two-party"] = [*here, "--without-producer", *script]
-    found["tacit-two-party-prepared"] = [*found["tacit-two-party"], "--prepared"]
-    found["tacit-two-party-owned"] = [*found["tacit-two-party"], "--owned"]
+    alone = found["tacit-two-party-plain"] = [*here, "--plain", "--without-producer", *script]
+    found["tacit-two-party-prepared"] = [*alone, "--prepared"]
+    found["tacit-two-party-owned"] = [*alone, "--owned"]
     if peers is None:
         return found
     pythons = {name: peers / name / "bin" / "python" for name in ("crypten", "spu")}
-    for name, python in pythons.items():
-        if not python.exists():
-            raise FileNotFoundError(f"there is no {python}: benchmarks/README.md says how to set up {name}")
     own = ["--threads", str(threads)]
     found["crypten"] = [str(pythons["crypten"]), str(HERE / "peers" / "crypten_tasks.py"), *own]
     for protocol in ("SEMI2K", "ABY3", "CHEETAH"):
@@ -49,13 +48,31 @@ def commands(peers: Path | None, threads: int, relayed: str | None = None) -> di
     return found
 
 
-ALONE = ("tacit-two-party", "tacit-two-party-prepared", "tacit-two-party-owned", "spu-cheetah")
+ALONE = (
+    "tacit-two-party",
+    "tacit-two-party-plain",
+    "tacit-two-party-prepared",
+    "tacit-two-party-owned",
+    "spu-cheetah",
+)
 """Two parties and nobody who helps: they take longer, and run where they are named."""
 
 
 def asked_for(system: str, systems: str) -> bool:
     """Whether a system is measured; without a pattern, all that somebody helps."""
     return re.search(systems, system) is not None if systems else system not in ALONE
+
+
+def checked(found: dict[str, list[str]], systems: str) -> dict[str, list[str]]:
+    """Return those that are asked for; of a peer among them that is not there, say what is missing."""
+    chosen = {system: command for system, command in found.items() if asked_for(system, systems)}
+    for system, (python, *_) in chosen.items():
+        if not Path(python).exists():
+            name = system.split("-")[0]
+            raise FileNotFoundError(f"there is no {python}: benchmarks/README.md says how to set up {name}")
+    if not chosen:
+        raise ValueError(f"no system is called {systems!r}: there are {', '.join(found)}")
+    return chosen
 
 
 def isolation() -> list[str]:
@@ -173,10 +190,10 @@ def run(
     tiny: bool,
 ) -> Path:
     """Measure, write `folder`/rows.jsonl as it goes, then table.md and plot.svg; return the path of the table."""
+    checked(commands(peers, threads), systems)
     folder.mkdir(parents=True, exist_ok=True)
     prefix = isolation() if wan is None else emulation(wan)
-    found = commands(peers, threads) if wan is None or prefix else commands(None, threads, wan)
-    chosen = {system: command for system, command in found.items() if asked_for(system, systems)}
+    chosen = checked(commands(peers, threads) if wan is None or prefix else commands(None, threads, wan), systems)
     path = folder / ("rows.jsonl" if wan is None else "wan.jsonl")
     first = path.read_text().count('"system": "machine"') if add and path.exists() else 0
     with path.open("a" if first else "w") as file:
@@ -194,4 +211,5 @@ def run(
                     for row in measure_one([*prefix, *command], task, threads, folder, tiny):
                         keep({**row, "system": system, "pass": number})
                         print(f"{task:22} {system:12} {row.get('seconds', row.get('failed'))}", flush=True)
+    alone.write(folder)
     return report.write(path)

@@ -38,6 +38,11 @@ def tell(session: Session, source: str, message: bytes = b"") -> bytes:
     return session.announce(source, message if tacit.is_role(source) else None)
 
 
+def most(session: Session, mine: int) -> int:
+    """Return the largest of a number that each party has."""
+    return max(int(tell(session, party, str(mine).encode())) for party in session.parties)
+
+
 def time_task(session: Session, prepare: Callable[[], Sequence[Tensor]], program: Program) -> tuple[dict, list[Tensor]]:
     """Time a program on freshly prepared inputs; return the row and the last outputs."""
     outputs: list[Tensor] = []
@@ -65,7 +70,9 @@ def time_task(session: Session, prepare: Callable[[], Sequence[Tensor]], program
         ahead.append(whole.ahead_seconds)
         return max(float(tell(session, party, str(end).encode())) for party in session.parties) - start
 
+    base = most(session, measure.peak_bytes())
     row = measure.timed(once, lambda count: int(tell(session, "alice", str(count).encode())))
+    row |= {"base_bytes": base, "peak_bytes": most(session, measure.peak_bytes())}
     row |= {"rounds": cost.rounds, "party_bytes": max(cost.online.values()), "online_bytes": sum(cost.online.values())}
     row |= {"producer_bytes": cost.producer, "prepared_bytes": sum(prepared) // len(prepared)}
     row |= {"prepared_seconds": sum(ahead) / len(ahead), "late_bytes": sum(cost.prepared.values())}

@@ -264,6 +264,12 @@ def benchmarks() -> str:
     return "\n\n".join(parts)
 
 
+def alone() -> str:
+    """Return what two parties alone were measured to take, without the heading."""
+    path = PAGES.parent / "benchmarks" / "results" / "alone" / "alone-table.md"
+    return "\n".join(path.read_text(encoding="utf-8").splitlines()[2:]) if path.exists() else "Not measured yet."
+
+
 def differences() -> str:
     """Return what differs from PyTorch on purpose, in shape or dtype, or is not asked about, and why."""
     rows = [[f"`{func}`", f"results after the {count}. differ: {why}"] for func, (count, why) in DIFFERENCES.items()]
@@ -272,6 +278,7 @@ def differences() -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
+    "alone": alone,
     "benchmarks": benchmarks,
     "commands": commands,
     "costs": costs,

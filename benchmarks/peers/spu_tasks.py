@@ -84,6 +84,8 @@ def play(rank: int, ports: list[int], protocol: str, threads: int, driver: Conne
             start = measure.time.monotonic()
             runtime.run(program)
             driver.send((start, measure.time.monotonic()))
+        elif message[0] == "memory":
+            driver.send(measure.peak_bytes())
         else:
             driver.send([pack(runtime.get_var(name)) for name in program.output_names])
     os._exit(0)
@@ -151,6 +153,10 @@ class Cluster:
         """Run the program once and return its seconds."""
         times = self._tell("run")
         return max(end for _, end in times) - min(start for start, _ in times)
+
+    def peak_bytes(self) -> int:
+        """Return the most memory that a party has had at a time."""
+        return max(self._tell("memory"))
 
     def results(self) -> list[np.ndarray]:
         """Open the outputs."""
@@ -297,9 +303,11 @@ def main() -> None:
         function, arrays, judge = prepare(task)
         cluster = Cluster(options.protocol, options.threads)
         try:
+            base = cluster.peak_bytes()
             cluster.load(function, arrays)
             row = measure.timed(cluster.run)
-            rows.write(task=task, **row, **judge(cluster.results()))
+            memory = {"base_bytes": base, "peak_bytes": cluster.peak_bytes()}
+            rows.write(task=task, **row, **memory, **judge(cluster.results()))
         finally:
             cluster.stop()
 

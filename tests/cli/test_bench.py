@@ -70,8 +70,10 @@ def test_two_parties_train_and_predict_in_the_benchmark(tmp_path: Path) -> None:
     _, *rows = rows_of(tmp_path / "rows.jsonl")
     assert "| alone: rounds | alone: online, MB | alone: prepared, MB |" in printed
     found = {row["system"] for row in rows}
-    assert found == {"tacit-two-party", "tacit-two-party-prepared", "tacit-two-party-owned"}
+    assert found == {f"tacit-two-party{which}" for which in ("", "-plain", "-prepared", "-owned")}
+    assert "| transfers made ahead, s | each with what it knows, s |" in (tmp_path / "alone-table.md").read_text()
     for row in rows:
+        assert row["peak_bytes"] >= row["base_bytes"] > 0
         assert row.get("max_abs_err", 0) < 1e-2
         assert row.get("accuracy", 1) > 0.9
         assert (row["producer_bytes"], row["producer_cpu_seconds"]) == (0, 0)
@@ -196,8 +198,70 @@ def test_who_is_alone_is_measured_where_it_is_named(module: Any) -> None:
     assert [system for system in found if side.asked_for(system, "")] == ["tacit", "tacit-plain"]
     assert [system for system in found if side.asked_for(system, "two-party$")] == ["tacit-two-party"]
     assert "--without-producer" in found["tacit-two-party"]
-    assert found["tacit-two-party-prepared"] == [*found["tacit-two-party"], "--prepared"]
-    assert found["tacit-two-party-owned"] == [*found["tacit-two-party"], "--owned"]
+    plain = found["tacit-two-party-plain"]
+    assert sorted(plain) == sorted([*found["tacit-two-party"], "--plain"])
+    assert found["tacit-two-party-prepared"] == [*plain, "--prepared"]
+    assert found["tacit-two-party-owned"] == [*plain, "--owned"]
+
+
+def test_only_the_peers_that_are_asked_for_have_to_be_there(module: Any, tmp_path: Path) -> None:
+    side = module("side_by_side")
+    (tmp_path / "spu" / "bin").mkdir(parents=True)
+    (tmp_path / "spu" / "bin" / "python").touch()
+    found = side.commands(tmp_path, 1)
+
+    assert list(side.checked(found, "spu-cheetah")) == ["spu-cheetah"]
+    with pytest.raises(FileNotFoundError, match="says how to set up crypten"):
+        side.checked(found, "")
+    with pytest.raises(ValueError, match="no system is called 'spdz': there are tacit"):
+        side.checked(found, "spdz")
+
+
+SPENT = {
+    "rounds": 9, "online_bytes": 7_000_000, "prepared_bytes": 3_000_000, "prepared_seconds": 0.5,
+    "base_bytes": 200_000_000, "peak_bytes": 450_000_000,
+}  # fmt: skip
+
+
+def test_two_parties_alone_have_a_table_of_their_own(module: Any, tmp_path: Path) -> None:
+    near = {"tacit-plain": 0.5, "tacit-two-party-plain": 2.0, "tacit-two-party": 2.5, "tacit-two-party-prepared": 1.0}
+    near |= {"tacit-two-party-owned": 0.2, "spu-cheetah": 30.0}
+    far = {"tacit-two-party-plain": 4.0, "spu-cheetah": 60.0}
+    link = {
+        "wan": "40 ms, 350 Mbit/s", "wan_hosts": True, "wan_measured_ms": 40.5, "wan_one_way_mbit_s": 349.0,
+        "wan_both_ways_mbit_s": 348.0,
+    }  # fmt: skip
+    for name, seconds, machine in (("rows", near, MACHINE), ("wan", far, MACHINE | link)):
+        rows = [machine, *({**ROW, **SPENT, "system": system, "seconds": value} for system, value in seconds.items())]
+        rows.append({"task": "op.matmul.1024", "system": "spu-cheetah", "failed": "no memory"})
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    written = module("alone").write(tmp_path).read_text()
+
+    head, _, *lines = [line for line in written.splitlines() if line.startswith("|")]
+    (line,) = lines
+    cells = dict(zip(map(str.strip, head.split("|")), map(str.strip, line.split("|")), strict=True))
+    assert cells == {
+        "": "", "task": "`op.mul.1e6`", "with a producer, s": "0.5", "alone, s": "2", "with TLS, s": "2.5",
+        "transfers made ahead, s": "1", "each with what it knows, s": "0.2", "CHEETAH, s": "30",
+        "times its speed": "15", "hops": "9", "online, MB": "7", "prepared, MB": "3", "prepared, s": "0.5",
+        "memory a party, MB": "250", "CHEETAH's, MB": "250", "wide area, s": "4", "CHEETAH there, s": "60",
+        "times its speed there": "15",
+    }  # fmt: skip
+    assert "40 ms, 350 Mbit/s" in written
+    assert "Tiny sizes" in written
+
+
+def test_a_column_that_nothing_was_measured_for_is_left_out(module: Any, tmp_path: Path) -> None:
+    alone = module("alone")
+    rows = [MACHINE, {**ROW, **SPENT, "system": "tacit-two-party", "seconds": 2.0}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    written = alone.write(tmp_path).read_text()
+
+    assert "| task | with TLS, s | hops | online, MB | prepared, MB | prepared, s | memory a party, MB |" in written
+    (tmp_path / "rows.jsonl").write_text(json.dumps(MACHINE) + "\n")
+    assert alone.write(tmp_path) is None
 
 
 def test_limits_are_those_of_the_best_pass(module: Any) -> None:
