@@ -197,7 +197,11 @@ def test_rows_and_columns_are_drawn_in_public(session: Session, random: np.rando
     one = GradientBoostingClassifier(**settings, colsample_bytree=0.34, subsample=0.5).fit(shared(x, 3, 3), y)
     same = GradientBoostingClassifier(**settings, colsample_bytree=0.34, subsample=0.5).fit(shared(x, 3, 3), y)
 
+    nested = GradientBoostingClassifier(**settings, colsample_bytree=0.67, colsample_bylevel=0.5, colsample_bynode=0.5)
+    seen = revealed(nested.fit(shared(x, 3, 3), y)).columns  # 4 columns a tree, 2 a level, 1 a node
     trees = revealed(one)
+    assert max(len(set(row) - {-1}) for row in seen.tolist()) <= 3
+    assert len(set(seen.flatten().tolist()) - {-1}) > 2
     assert max(len(set(row) - {-1}) for row in trees.columns.tolist()) <= 2
     assert len(set(trees.columns.flatten().tolist()) - {-1}) > 2
     assert (abs(trees.gains - revealed(same).gains) < 0.2).mean() > 0.5
@@ -350,6 +354,8 @@ def test_what_cannot_be_fitted_is_refused(session: Session, name: str) -> None:
         {"min_child_weight": float("nan")},
         {"subsample": 1.5},
         {"colsample_bytree": 0},
+        {"colsample_bylevel": 2.0},
+        {"colsample_bynode": -0.5},
         {"n_classes": 1},
         {"base_score": 1.0},
         {"class_weight": {2: 1.0}},

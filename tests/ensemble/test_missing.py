@@ -18,7 +18,7 @@ from tacit.ensemble import (
     to_plain,
 )
 from tacit.ensemble.columns import edges_of
-from tacit.errors import ConfigError, DataError
+from tacit.errors import ConfigError, DataError, UnusableTable
 from tacit.session.session import Session
 
 from .conftest import Array, on_grid, shared
@@ -130,7 +130,7 @@ def test_what_may_not_be_missing_is_refused_at_its_owner(session: Session) -> No
     gone, far = x.copy(), x.copy()
     gone[2, 3], far[0, 1] = MISSING, -(2.0**29)
 
-    with pytest.raises(DataError, match=r"column 1 of these the number of row 2 is missing.*missing=True"):
+    with pytest.raises(UnusableTable, match=r"column 1 of these the number of row 2 is missing.*missing=True"):
         GradientBoostingClassifier(n_estimators=1).fit(shared(gone, 2, 2), y)
     with pytest.raises(DataError, match="column 1 of these may miss numbers"):
         GradientBoostingClassifier(n_estimators=1, missing=True).fit(shared(far, 2, 2), y)

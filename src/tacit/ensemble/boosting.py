@@ -19,7 +19,7 @@ from tacit.data.batches import leads, progress_bar
 from tacit.data.read import named_columns
 from tacit.ensemble import targets
 from tacit.ensemble.columns import binned, parts_of
-from tacit.ensemble.estimator import Estimator, barred_columns, check_fraction, check_whole
+from tacit.ensemble.estimator import Estimator, barred_columns, check_fraction, check_whole, drawn_columns
 from tacit.ensemble.grow import Barred, grow
 from tacit.ensemble.losses import Logistic, Loss, Multinomial
 from tacit.ensemble.missing import Flags, flagged
@@ -55,6 +55,8 @@ class Boosting(Estimator):
     learning_rate: float
     subsample: float
     colsample_bytree: float
+    colsample_bylevel: float
+    colsample_bynode: float
     early_stopping_rounds: int | None
     eval_metric: str | None
     validation_fraction: float
@@ -67,7 +69,8 @@ class Boosting(Estimator):
         self._check_common()
         check_fraction("learning_rate", self.learning_rate)
         check_fraction("subsample", self.subsample)
-        check_fraction("colsample_bytree", self.colsample_bytree)
+        for name in ("colsample_bytree", "colsample_bylevel", "colsample_bynode"):
+            check_fraction(name, getattr(self, name))
         check_fraction("validation_fraction", self.validation_fraction)
         if self.early_stopping_rounds is not None:
             check_whole("early_stopping_rounds", self.early_stopping_rounds, 1, 100_000)
@@ -160,11 +163,18 @@ class Boosting(Estimator):
 
     def _barred(self, flags: Flags, trees: int, drawn: torch.Generator | None) -> Barred | None:
         """The candidates of columns that a tree may not look at."""
-        keep = max(1, round(len(flags) * self.colsample_bytree))
-        if keep == len(flags):
+        keep = [len(flags)]
+        for share in (self.colsample_bytree, self.colsample_bylevel, self.colsample_bynode):
+            keep.append(max(1, round(keep[-1] * share)))
+        if keep[-1] == len(flags):
             return None
-        barred = barred_columns(flags, keep, self._edges(flags), (trees, 1), drawn)
-        return lambda nodes: barred
+        of_tree = drawn_columns(torch.ones(len(flags), trees, 1, dtype=torch.bool), keep[1], 1, drawn)
+
+        def barred(nodes: int) -> Tensor:
+            of_level = drawn_columns(of_tree, keep[2], 1, drawn)
+            return barred_columns(flags, self._edges(flags), drawn_columns(of_level, keep[3], nodes, drawn))
+
+        return barred
 
     def _scores(self, x: Tensor | Sequence[Tensor]) -> Number:
         """F of each row, [rows, outputs]."""
@@ -220,6 +230,8 @@ class GradientBoostingClassifier(Boosting):
         min_child_weight: the least sum of curvatures on either side of a split.
         subsample: the share of rows that each tree is grown on, drawn in public.
         colsample_bytree: the share of columns that each tree may look at, drawn in public.
+        colsample_bylevel: the share of these that each level of it may look at, likewise.
+        colsample_bynode: the share of those that each node may look at, likewise.
         class_weight: a dict of weights by class, or "balanced", for which the labels' owner counts.
         n_classes: how many classes there are, if not two or what `tacit.share(…, classes=…)` was told.
         missing: whether numbers may be missing, as `tacit.ensemble.MISSING`: in all columns if True, or in those that
@@ -249,6 +261,8 @@ class GradientBoostingClassifier(Boosting):
         min_child_weight: float = 1.0,
         subsample: float = 1.0,
         colsample_bytree: float = 1.0,
+        colsample_bylevel: float = 1.0,
+        colsample_bynode: float = 1.0,
         class_weight: Mapping[int, float] | str | None = None,
         n_classes: int | None = None,
         missing: bool | Sequence[int] = False,
@@ -268,6 +282,8 @@ class GradientBoostingClassifier(Boosting):
         self.min_child_weight = min_child_weight
         self.subsample = subsample
         self.colsample_bytree = colsample_bytree
+        self.colsample_bylevel = colsample_bylevel
+        self.colsample_bynode = colsample_bynode
         self.class_weight = class_weight
         self.n_classes = n_classes
         self.missing = missing

@@ -19,7 +19,7 @@ from tacit.protocols.number import Number
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import arithmetic, secret
 
-__all__ = ["DEEPEST", "Estimator", "barred_columns", "check_fraction", "check_whole"]
+__all__ = ["DEEPEST", "Estimator", "barred_columns", "check_fraction", "check_whole", "drawn_columns"]
 
 DEEPEST = 10
 """The most levels of a tree. Every tree has them all: 2^10 leaves, and as many sums for each edge on the last level."""
@@ -177,14 +177,22 @@ def _importances(trees: Trees) -> Number:
     return protocol.bilinear(flat, gains, torch.matmul).move(lambda t: t.squeeze(1), view=False)
 
 
-def barred_columns(
-    flags: Flags, keep: int, edges: int, nodes: tuple[int, int], drawn: torch.Generator | None
-) -> Tensor:
-    """The candidates, of shape [candidates, *nodes], of all columns but so many, which are drawn for each node."""
-    order = torch.rand(len(flags), *nodes, generator=drawn, dtype=torch.float64).argsort(0)
-    barred = torch.ones(len(flags), *nodes, dtype=torch.bool).scatter(0, order[:keep], False)
-    every = barred[[k for k, _ in sides(flags)]].repeat_interleave(edges, 0)
-    return torch.cat([torch.zeros(1, *nodes, dtype=torch.bool), every])
+def drawn_columns(among: Tensor, keep: int, nodes: int, drawn: torch.Generator | None) -> Tensor:
+    """So many of the columns that are there, [columns, trees, 1 or nodes], for each node; all, and no draw, if so few.
+
+    `among` has as many columns in each of its trees and nodes.
+    """
+    if keep >= int(among[:, 0, 0].sum()):
+        return among
+    order = torch.rand(len(among), among.shape[1], nodes, generator=drawn, dtype=torch.float64)
+    places = order.masked_fill(~among, 2.0).argsort(0)[:keep]
+    return torch.zeros(order.shape, dtype=torch.bool).scatter(0, places, True)
+
+
+def barred_columns(flags: Flags, edges: int, there: Tensor) -> Tensor:
+    """The candidates, [candidates, trees, nodes], of all columns but those that are there."""
+    every = ~there[[k for k, _ in sides(flags)]].repeat_interleave(edges, 0)
+    return torch.cat([torch.zeros(1, *every.shape[1:], dtype=torch.bool), every])
 
 
 def check_whole(name: str, value: Any, low: int, high: int) -> None:

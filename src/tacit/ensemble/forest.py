@@ -16,7 +16,7 @@ from typing_extensions import override
 from tacit.data.batches import leads, progress_bar
 from tacit.ensemble import targets
 from tacit.ensemble.columns import binned, parts_of
-from tacit.ensemble.estimator import Estimator, barred_columns, check_fraction, check_whole
+from tacit.ensemble.estimator import Estimator, barred_columns, check_fraction, check_whole, drawn_columns
 from tacit.ensemble.grow import grow
 from tacit.ensemble.missing import flagged
 from tacit.ensemble.splits import Scoring
@@ -121,7 +121,8 @@ class RandomForestClassifier(Estimator):
                 sums = _sums(of_class, self._counts(rows, trees, drawn))
 
                 def barred(nodes: int, trees: int = trees) -> Tensor:
-                    return barred_columns(flags, keep, self._edges(flags), (trees, nodes), drawn)
+                    every = torch.ones(len(flags), trees, 1, dtype=torch.bool)
+                    return barred_columns(flags, self._edges(flags), drawn_columns(every, keep, nodes, drawn))
 
                 grown.append(grow(columns, sums, self.max_depth, scoring, barred, update=False))
                 for k in range(trees):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tacit.errors import ConfigError, DataError
+from tacit.errors import ConfigError, UnusableTable
 from tacit.functions.labels import by_owner
 from tacit.protocols.number import Number
 from tacit.protocols.remembered import owned
@@ -53,17 +53,20 @@ def sides(flags: Flags) -> list[tuple[int, int]]:
 
 
 def check_cells(x: Tensor, flags: Flags, frac_bits: int) -> None:
-    """Raise, at the owner of columns [columns, rows], for a number missing where none may be, and for one too large."""
+    """Raise, at the owner of columns [columns, rows], for a number missing where none may be, and for one too large.
+
+    Which they are is told to nobody else.
+    """
     missing, edge = round(MISSING * 2.0**frac_bits), round(EDGE * 2.0**frac_bits)
     for k, (column, may) in enumerate(zip(x, flags, strict=True)):
         gone = column == missing
         if not may and bool(gone.any()):
-            raise DataError(
+            raise UnusableTable(
                 f"in column {k} of these the number of row {int(gone.nonzero()[0, 0])} is missing: make the estimator "
                 "with missing=True, or with a list of all columns where numbers may be missing"
             )
         if may and bool((~gone & ((column >= edge) | (column <= -edge))).any()):
-            raise DataError(f"column {k} of these may miss numbers, so those it has are below {EDGE:g}: scale them")
+            raise UnusableTable(f"column {k} of these may miss numbers, so those it has are below {EDGE:g}: scale them")
 
 
 def sided(column: Tensor, side: int, frac_bits: int) -> Tensor:

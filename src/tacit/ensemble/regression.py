@@ -45,6 +45,8 @@ class GradientBoostingRegressor(Boosting):
         min_child_weight: float = 1.0,
         subsample: float = 1.0,
         colsample_bytree: float = 1.0,
+        colsample_bylevel: float = 1.0,
+        colsample_bynode: float = 1.0,
         missing: bool | Sequence[int] = False,
         random_state: int | None = None,
         early_stopping_rounds: int | None = None,
@@ -61,6 +63,8 @@ class GradientBoostingRegressor(Boosting):
         self.min_child_weight = min_child_weight
         self.subsample = subsample
         self.colsample_bytree = colsample_bytree
+        self.colsample_bylevel = colsample_bylevel
+        self.colsample_bynode = colsample_bynode
         self.missing = missing
         self.random_state = random_state
         self.early_stopping_rounds = early_stopping_rounds
