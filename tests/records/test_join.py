@@ -39,7 +39,8 @@ def seen(people):
     return {row for row in revealed(people) if any(row)}
 
 
-FORMS = [("additive", "members"), ("additive", "size"), ("additive", "nothing"), ("two-party", "members")]
+HELPED = [("additive", "members"), ("additive", "size"), ("additive", "nothing"), ("two-party", "members")]
+FORMS = [*HELPED, ("two-party", "size"), ("two-party", "nothing")]
 
 
 @settings(deadline=None, max_examples=16)
@@ -131,8 +132,8 @@ def test_each_owner_learns_its_own_rows_and_in_the_other_form_nobody_does():
 
 
 def test_labels_of_every_kind_come_along_in_both_forms():
-    for reveal in ("members", "size"):
-        with tacit.session():
+    for protocol, reveal in (("additive", "members"), ("additive", "size"), ("two-party", "size")):
+        with tacit.session(protocol=protocol):
             columns = {"k": [1, 2, 3], "kind": ["b", "a", "c"], "x": [1.0, 2.0, 3.0]}
             a = tacit.read_table({"k": [3, 1, 4], "z": [30.0, 10.0, 40.0]}, "alice", key="k")
             words = tacit.join(a, tacit.read_table(columns, "bob", key="k", label="kind"), reveal=reveal)
@@ -228,7 +229,7 @@ PHONES = {"phone": ["1", "2", None, "4", "5"], "email": ["a", "b", "c", None, "z
 OTHERS = {"tel": ["2", None, "9", "4", "1"], "mail": ["z", "c", "q", "a", "w"], "y": [20.0, 30.0, 90.0, 40.0, 10.0]}
 
 
-@pytest.mark.parametrize(("protocol", "reveal"), [*FORMS, ("plain", "members")])
+@pytest.mark.parametrize(("protocol", "reveal"), [*HELPED, ("plain", "members")])
 def test_keys_are_tried_one_after_the_other(protocol, reveal):
     with tacit.session(protocol=protocol):
         a = tacit.read_table(PHONES, "alice", key=tacit.either("phone", "email"))
@@ -306,12 +307,26 @@ def test_what_a_join_does_not_do_is_said(arguments, message):
             tacit.join(a, b, **arguments)
 
 
-def test_parties_alone_do_not_pick_rows_that_nobody_knows():
-    with tacit.session(protocol="two-party"):
-        a, b = table("alice", [1]), table("bob", [1])
+def test_parties_alone_try_several_keys_only_where_they_are_told_who_matched():
+    with tacit.session(protocol="two-party") as session:
+        a = tacit.read_table(PHONES, "alice", key=tacit.either("phone", "email"))
+        b = tacit.read_table(OTHERS, "bob", key=tacit.either("tel", "mail"))
         for reveal in ("size", "nothing"):
-            with pytest.raises(ConfigError, match='has reveal="members" only'):
+            with pytest.raises(ConfigError, match="read the tables with one key"):
                 tacit.join(a, b, reveal=reveal)
+        assert session.ledger.entries == []
+
+
+@pytest.mark.parametrize("reveal", ["size", "nothing"])
+def test_parties_alone_leave_out_what_comes_twice(reveal):
+    with tacit.session(protocol="two-party"):
+        a = tacit.read_table({"k": ["a", "b", "A", "c", "a "], "x": [1.0, 2.0, 3.0, 4.0, 5.0]}, "alice", key="k")
+        b = tacit.read_table({"k": ["a", "c", "d"], "y": [10.0, 30.0, 40.0]}, "bob", key="k")
+
+        people = tacit.join(a, b, duplicates="first", reveal=reveal)
+
+        assert seen(people) == {(1.0, 10.0), (4.0, 30.0)}
+        assert len(people) == (2 if reveal == "size" else 3)
 
 
 def test_tables_that_cannot_be_joined():

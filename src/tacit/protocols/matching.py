@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -59,9 +60,19 @@ class Match(ABC):
         """1 for rows that belong together and 0 for others, [rows, 1]; None if all do. Reveals: nothing."""
         return None
 
+    def presence(self, owner: str, frac_bits: int) -> Number | None:
+        """1 for rows that an owner has and 0 for others, [rows, 1]; None where `picked` has to make it of ones.
+
+        Reveals: nothing.
+        """
+        return None
+
 
 class Matcher(ABC):
     """How a scheme finds matches."""
+
+    tries_several: ClassVar[Sequence[str]] = ("members", "size", "nothing")
+    """The forms of `reveal` in which several keys are tried, one after the other."""
 
     @abstractmethod
     def match(

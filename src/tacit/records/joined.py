@@ -137,7 +137,7 @@ class Joined:
     def weight(self) -> SecretTensor:
         """1 for every row that counts and 0 for those of nobody, float32 [rows]; `y` takes it along by itself.
 
-        The latter are there with reveal="nothing", and with "size" if there is no crypto-producer.
+        The latter are there with reveal="nothing".
         """
         protocol = active_protocol()
         if self._match is None:
@@ -240,6 +240,13 @@ class Joined:
         return out
 
     def _presence(self, table: Records) -> SecretTensor:
+        protocol = active_protocol()
+        marks = None if self._match is None else self._match.presence(table.owner, protocol.frac_bits)
+        if marks is not None:
+            protocol.session.transcript.record(f"tacit.join: who is at {table.owner} ({len(self)}, 1)")
+            there = adopted(marks, torch.float32).squeeze(1)
+            assert isinstance(there, SecretTensor)
+            return there
         ones = None if table.held is None else torch.ones(len(table.held.origin), 1)
         out = self._shared(table, ones, torch.float32, f"who is at {table.owner}", 1).squeeze(1)
         assert isinstance(out, SecretTensor)

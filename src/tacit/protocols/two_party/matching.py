@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from tacit.errors import ConfigError, DivergenceError
+from tacit.errors import DivergenceError
 from tacit.protocols.matching import DIGEST_WORDS, Match, Matcher, ordered_at_random, paired
 from tacit.protocols.number import Number
+from tacit.protocols.two_party.blind import Unseen
 from tacit.protocols.two_party.exchange import Note, hop
 from tacit.protocols.two_party.oblivious import Evaluated, Functions
 from tacit.protocols.two_party.oblivious.kernels import at_hand
@@ -30,6 +31,8 @@ COUNT_BYTES = 8
 
 class Alone(Matcher):
     """Has the two parties compare."""
+
+    tries_several = ("members",)
 
     def __init__(self, protocol: TwoParty) -> None:
         self._protocol = protocol
@@ -46,18 +49,22 @@ class Alone(Matcher):
         reveal: str = "members",
         alternatives: int = 1,
     ) -> Match:
-        """The receiver is the one with fewer rows; of a left join the second one, so that the first learns nothing."""
+        """The receiver is the one with fewer rows; of a left join the second one, so that the first learns nothing.
+
+        Where nobody is told who they are: see `blind`.
+        """
         session = self._protocol.session
         session.check_open()
-        if reveal != "members":
-            raise ConfigError(
-                f'without a crypto-producer tacit.join has reveal="members" only, not {reveal!r}: rows that nobody '
-                f"knows are picked with its help"
-            )
+        if alternatives > 1 and reveal not in self.tries_several:
+            raise ValueError(f"several keys are not tried with reveal={reveal!r}")
         places = [session.parties.index(owner) for owner in owners]
-        receiver = places[1] if left or sizes[1] <= sizes[0] else places[0]
         rows = dict(zip(places, sizes, strict=True))
         here = {session.parties.index(owner): t.view(-1, DIGEST_WORDS) for owner, t in digests.items()}
+        if reveal != "members":
+            holder = places[0] if left or sizes[0] <= sizes[1] else places[1]
+            told = reveal == "size"
+            return Unseen(self._protocol, self._functions, rows, here, holder, left=left, told=told)
+        receiver = places[1] if left or sizes[1] <= sizes[0] else places[0]
         found = self._functions.evaluate(receiver, alternatives * rows[receiver], here)
         order, at = _compared(session, receiver, rows, found, alternatives)
         table, common = None, 0

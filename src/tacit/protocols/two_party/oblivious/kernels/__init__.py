@@ -6,10 +6,10 @@ same bits, but that tables filled by one and the other may differ where no key d
 
 from __future__ import annotations
 
-from tacit.protocols.two_party.oblivious.kernels.reference import DENSE, Reference
+from tacit.protocols.two_party.oblivious.kernels.reference import CHOICES, DENSE, Reference
 from tacit.ring.kernels import by_device
 
-__all__ = ["DENSE", "Reference", "at_hand"]
+__all__ = ["CHOICES", "DENSE", "Reference", "at_hand"]
 
 
 def _native() -> Reference:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tacit.protocols.two_party.oblivious.kernels.reference import Reference
 from tacit.ring import _native
-from tacit.ring.kernels.native import has_aes, memory
+from tacit.ring.kernels.native import NONE, has_aes, memory
 
 __all__ = ["Native"]
 
@@ -77,3 +77,27 @@ class Native(Reference):
             return super().add_coded(key, seeds, out, words, words_out)
         beside = [(0, 0) if t is None else memory(t) for t in (words, words_out)]
         _native.oblivious_coded(key, memory(seeds), memory(out), *beside, torch.get_num_threads())
+
+    def placed(self, places: Tensor, bins: int) -> Tensor | None:
+        """Put keys into bins: see `Reference`."""
+        choice = torch.empty(len(places), dtype=torch.uint8)
+        return choice if _native.oblivious_placed(memory(places), bins, memory(choice, torch.uint8)) else None
+
+    def routed(self, order: Tensor, switches: int) -> Tensor:
+        """Set switches: see `Reference`."""
+        bits = torch.empty(switches, dtype=torch.uint8)
+        _native.oblivious_routed(memory(order), memory(bits, torch.uint8))
+        return bits
+
+    def gaps(self, x: Tensor, depth: int, count: int, *, behind: bool) -> Tensor:
+        """The differences at switches: see `Reference`."""
+        out = torch.empty((count, x.shape[1]), dtype=torch.int64)
+        _native.oblivious_gaps(memory(x), x.shape[0], depth, behind, memory(out))
+        return out
+
+    def switched(self, x: Tensor, depth: int, swaps: Tensor | None, t: Tensor, *, behind: bool) -> Tensor:
+        """Pass a stage: see `Reference`."""
+        out = torch.empty_like(x)
+        bits = NONE if swaps is None else memory(swaps, torch.uint8)
+        _native.oblivious_switched(memory(x), x.shape[0], depth, behind, bits, memory(t), memory(out))
+        return out

@@ -14,7 +14,7 @@ import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from torch import Tensor
 
-__all__ = ["CORE", "DENSE", "TERMS", "Reference"]
+__all__ = ["CHOICES", "CORE", "DENSE", "TERMS", "Reference"]
 
 DENSE = 64
 """Cells at the end of a table. More: keys that peeling leaves can depend on one another more; fewer: each look-up takes
@@ -26,6 +26,9 @@ CORE = 4096
 
 TERMS = 10
 """Seeds in a sum of the code. More: the code is harder to see through; fewer: each sum takes less. As in [YWLZW20]."""
+
+CHOICES = 3
+"""Bins that a key may be in. More: fewer bins; fewer: the keys of the other table are fewer."""
 
 RECORD = np.dtype([("low", "<i8"), ("high", "<i2")])
 
@@ -150,6 +153,104 @@ class Reference:
                 continue
             for j in range(TERMS):
                 target.numpy()[:] ^= source.numpy()[places[:, j].astype(np.int64)]
+
+    def placed(self, places: Tensor, bins: int) -> Tensor | None:
+        """Which of its bins [n, 3] each key gets, no two the same one, uint8 [n]; None if that cannot be."""
+        wanted = places.tolist()
+        owner, choice = [-1] * bins, [0] * len(wanted)
+        for key in range(len(wanted)):
+            steps, seen, at = [(key, j, -1) for j in range(CHOICES)], set(wanted[key]), 0
+            while at < len(steps) and owner[wanted[steps[at][0]][steps[at][1]]] >= 0:
+                there = owner[wanted[steps[at][0]][steps[at][1]]]
+                steps += [(there, j, at) for j, b in enumerate(wanted[there]) if b not in seen]
+                seen.update(wanted[there])
+                at += 1
+            if at == len(steps):
+                return None
+            while at >= 0:  # along the way that led here, each key makes room for the one before
+                k, j, at = steps[at]
+                owner[wanted[k][j]], choice[k] = k, j
+        return torch.tensor(choice, dtype=torch.uint8)
+
+    def routed(self, order: Tensor, switches: int) -> Tensor:
+        """The switches of a network by which output i gets input order[i], stage after stage: uint8 [switches].
+
+        A network of n wires is a row of n / 2 switches, a network of n / 2 wires for what leaves them above, one of
+        the rest for what leaves them below, and a row of n / 2 switches; the last of an odd number of wires goes past
+        them, below. Two wires are one switch. Blocks of one depth stand side by side. [BD02]
+        """
+        before: list[list[int]] = []
+        behind: list[list[int]] = []
+        blocks = [order.tolist()]
+        while any(len(block) > 1 for block in blocks):
+            parts = [_routed(block) for block in blocks]
+            before.append([bit for part in parts for bit in part[0]])
+            behind.append([bit for part in parts for bit in part[1]])
+            blocks = [inner for part in parts for inner in part[2:]]
+        return torch.tensor([bit for row in (*before, *reversed(behind)) for bit in row], dtype=torch.uint8)
+
+    def gaps(self, x: Tensor, depth: int, count: int, *, behind: bool) -> Tensor:
+        """The first less the second wire of each of `count` switches of a stage: [n, width] -> [count, width]."""
+        first, second, _, _ = _switches(len(x), depth, behind=behind)
+        return x[first] - x[second]
+
+    def switched(self, x: Tensor, depth: int, swaps: Tensor | None, t: Tensor, *, behind: bool) -> Tensor:
+        """A stage: the wires of each switch, exchanged where it says so, less t above, plus t below."""
+        first, second, above, below = _switches(len(x), depth, behind=behind)
+        out = x.clone()
+        swap = torch.zeros(len(first), dtype=torch.bool) if swaps is None else swaps.bool()
+        out[above] = torch.where(swap[:, None], x[second], x[first]) - t
+        out[below] = torch.where(swap[:, None], x[first], x[second]) + t
+        return out
+
+
+def _routed(order: list[int]) -> tuple[list[int], list[int], list[int], list[int]]:
+    """The switches of a block before and behind what is inside of it, and the orders of both parts inside."""
+    n, half = len(order), len(order) // 2
+    if n < 3:
+        return order[:half], [], [0] * half, [0] * (n - half)
+    inverse, before, behind = {x: i for i, x in enumerate(order)}, [0] * half, [-1] * half
+    above, below = [0] * half, [0] * (n - half)
+
+    def follow(output: int) -> None:
+        """This output comes from below: so what its input shares a switch with goes above."""
+        while True:
+            x = order[output]
+            below[output // 2] = x // 2
+            if n % 2 and x == n - 1:
+                return
+            before[x // 2] = 1 - x % 2
+            other = inverse[x ^ 1]
+            above[other // 2] = (x ^ 1) // 2
+            if behind[other // 2] >= 0:
+                return
+            behind[other // 2] = other % 2
+            output = other ^ 1
+
+    if n % 2:
+        follow(n - 1)
+    for i in range(half):
+        if behind[i] < 0:
+            behind[i] = 0
+            follow(2 * i + 1)
+    return before, behind, above, below
+
+
+def _switches(n: int, depth: int, *, behind: bool) -> tuple[list[int], list[int], list[int], list[int]]:
+    """The wires of each switch of a stage, and where they go."""
+    sizes = [n]
+    for _ in range(depth):
+        sizes = [part for size in sizes for part in (size // 2, size - size // 2)]
+    at = 0
+    pairs: tuple[list[int], list[int]] = ([], [])
+    halves: tuple[list[int], list[int]] = ([], [])
+    for size in sizes:
+        half = size // 2 if size > (2 if behind else 1) else 0
+        for wires, first, step in ((pairs, 0, 2), (halves, size // 2, 1)):
+            wires[0].extend(at + step * i for i in range(half))
+            wires[1].extend(at + (first if step == 1 else 1) + step * i for i in range(half))
+        at += size
+    return (*halves, *pairs) if behind else (*pairs, *halves)
 
 
 def _records(low: Tensor, high: Tensor) -> npt.NDArray[Any]:
