@@ -356,21 +356,25 @@ def _digests(connection: Any, columns: Sequence[tuple[str, str]], problems: list
         problems += wrong
         return None
     keys = key_query([(quoted(name), kind) for name, kind in columns], TABLE)
-    hexadecimal = f"substr(sha256(key), 1, {16 * DIGEST_WORDS})"
-    found = _batches(connection, f"SELECT {hexadecimal} AS digest FROM ({keys})", 16 * CHUNK)
-    pieces = [_bytes_of(batch.column("digest")) for batch in found]
-    return torch.from_numpy(np.concatenate(pieces))
+    found = f"coalesce(substr(sha256(key), 1, {TEXT_BYTES}), repeat('0', {TEXT_BYTES})) AS digest"
+    query = f"SELECT {found}, (key IS NULL)::UTINYINT AS keyless FROM ({keys})"
+    return torch.from_numpy(np.concatenate([_bytes_of(batch) for batch in _batches(connection, query, 16 * CHUNK)]))
 
 
-def _bytes_of(column: Any) -> np.ndarray:
-    """Digests of their hexadecimal texts; random ones where there is none."""
-    texts, keyless = (each.to_numpy(zero_copy_only=False) for each in (column, column.is_null()))
-    if keyless.any():
-        texts = np.where(keyless, "0" * 16 * DIGEST_WORDS, texts)
-    digests = np.frombuffer(bytearray.fromhex("".join(texts.tolist())), dtype=np.int64).reshape(-1, DIGEST_WORDS)
-    if keyless.any():
-        random = np.frombuffer(os.urandom(8 * DIGEST_WORDS * int(keyless.sum())), dtype=np.int64)
-        digests[keyless] = random.reshape(-1, DIGEST_WORDS)
+TEXT_BYTES = 16 * DIGEST_WORDS
+"""Of a digest in hexadecimal digits."""
+
+
+def _bytes_of(batch: Any) -> np.ndarray:
+    """Digests of their hexadecimal texts, which lie one behind the other; random ones where there is no key."""
+    texts, keyless = batch.column("digest"), batch.column("keyless")
+    first, end = TEXT_BYTES * texts.offset, TEXT_BYTES * (texts.offset + len(texts))
+    digests = np.frombuffer(bytearray.fromhex(str(texts.buffers()[2][first:end], "ascii")), dtype=np.int64)
+    digests = digests.reshape(len(texts), DIGEST_WORDS)
+    lacking = np.frombuffer(keyless.buffers()[1], dtype=np.bool_, count=len(keyless), offset=keyless.offset)
+    if lacking.any():
+        random = np.frombuffer(os.urandom(8 * DIGEST_WORDS * int(lacking.sum())), dtype=np.int64)
+        digests[lacking] = random.reshape(-1, DIGEST_WORDS)
     return digests
 
 
