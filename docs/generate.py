@@ -253,6 +253,7 @@ def benchmarks() -> str:
         "growth-table": "How cost grows",
         "small-table": "One small operator",
         "trees-table": "Boosted trees",
+        "join-table": "Joins",
     }
     parts = []
     for name, title in titles.items():

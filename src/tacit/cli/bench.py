@@ -28,6 +28,7 @@ __all__ = ["bench"]
 @click.option("--growth", is_flag=True, help="How cost grows: with batch, width, depth and parties, a figure each.")
 @click.option("--trees", is_flag=True, help="How a boosted tree grows: with rows, columns, depth and bins.")
 @click.option("--small", is_flag=True, help="What one small operator costs, beside the floor of its rounds.")
+@click.option("--join", is_flag=True, help="Two tables of 10^6 rows; with --peers, others beside it.")
 @click.option("--tiny", is_flag=True, help="Tiny sizes, for trying the benchmark out.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where results go.  [default: benchmarks/results]")
 @click.pass_context
@@ -43,6 +44,7 @@ def bench(
     growth: bool,
     trees: bool,
     small: bool,
+    join: bool,
     tiny: bool,
     folder: Path | None,
 ) -> None:
@@ -50,7 +52,8 @@ def bench(
 
     Writes rows.jsonl, table.md and plot.svg. With `--peers` other frameworks do the same tasks in turn. With `--wan`
     the files are wan.jsonl, wan-table.md and wan-plot.svg; with `--growth`, growth.jsonl and four plots; with
-    `--small`, small.jsonl and small-table.md; with `--trees`, trees.jsonl and trees-table.md.
+    `--small`, small.jsonl and small-table.md; with `--trees`, trees.jsonl and trees-table.md; with `--join`, join.jsonl
+    and join-table.md.
     """
     if context.invoked_subcommand is not None:
         return
@@ -67,7 +70,9 @@ def bench(
         if chosen:
             chosen_of = {"only": only} if study == "trees" else {}
             click.echo(importlib.import_module(study).run(folder=target, threads=threads, tiny=tiny, **chosen_of))
-    if growth or small or trees:
+    if join:
+        click.echo(importlib.import_module("join").run(folder=target, peers=peers, passes=passes, tiny=tiny))
+    if growth or small or trees or join:
         return
     side_by_side = importlib.import_module("side_by_side")
     try:
