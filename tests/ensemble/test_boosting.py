@@ -189,6 +189,21 @@ def test_weights_count_rows_as_often(session: Session, random: np.random.Generat
         check_tree(revealed(model), 0, x, weights * (0.5 - y), weights / 4, bins=6, rate=1.0)
 
 
+def test_whole_numbers_are_columns_as_others_are(session: Session, random: np.random.Generator) -> None:
+    x = random.integers(-5, 6, (80, 3))
+    y = tacit.share(torch.from_numpy((x[:, 0] > x[:, 2]).astype(np.int64)), owner="bob")
+    settings: dict[str, Any] = {"n_estimators": 2, "max_depth": 2, "max_bins": 12, "learning_rate": 1.0}
+    whole, others = shared(x, 2, 1), shared(x.astype(float), 2, 1)
+
+    model = GradientBoostingClassifier(**settings, reveal_splits=True).fit(whole, y)
+
+    expected = tacit.reveal(GradientBoostingClassifier(**settings).fit(others, y).decision_function(others))
+    for rows in (whole, others, [torch.cat(whole, 1)]):
+        assert tacit.reveal(model.decision_function(rows)).numpy() == pytest.approx(expected.numpy(), abs=1e-3)
+    with pytest.raises(DataError, match="below 2"):
+        model.fit(shared(x * 2**50, 2, 1), y)
+
+
 def test_rows_and_columns_are_drawn_in_public(session: Session, random: np.random.Generator) -> None:
     x, odds = drawn(random, 80, 6)
     y = tacit.share(torch.from_numpy((odds > 0).astype(np.int64)), owner="bob")

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from tacit.ensemble.missing import ABOVE, EDGE, MISSING, Flags, check_cells, sided, sides
-from tacit.errors import DataError
+from tacit.errors import DataError, UnusableTable
 from tacit.functions.labels import by_owner
 from tacit.functions.linear import fractional
 from tacit.protocols.binned import Binned
 from tacit.protocols.number import Number
-from tacit.protocols.remembered import owned
+from tacit.protocols.remembered import Owned, owned
 from tacit.protocols.values import Bits
+from tacit.ring.fixed_point import VALUE_BITS
 from tacit.tensor import SecretTensor
 
 __all__ = ["Columns", "binned", "coarse", "edges_of", "parts_of"]
@@ -108,12 +109,21 @@ def binned(
 
 
 def coarse(x: Number) -> Number:
-    """x with the session's fractional bits. No round for what one party owns."""
+    """x with the session's fractional bits. No round for what one party owns, who owns the result.
+
+    Domain: |x| < 2^(62 - f), which an owner of integers checks.
+    """
     bits = x.frac_bits - x.protocol.frac_bits
-    if bits <= 0:
-        return fractional(x)
-    owned = by_owner(x, lambda t: t >> bits, x.shape, x.protocol.frac_bits)
-    return x.settle(x.protocol.frac_bits) if owned is None else owned
+    if bits > 0:
+        found = by_owner(x, lambda t: t >> bits, x.shape, x.protocol.frac_bits)
+        return x.settle(x.protocol.frac_bits) if found is None else found
+    out, known = fractional(x), owned(x.facts)
+    if known is not None and bits:
+        value = known.value
+        if value is not None and value.numel() and int(value.abs().max()) >> VALUE_BITS + bits:
+            raise UnusableTable(f"whole numbers that trees look at are below 2^{VALUE_BITS + bits}: scale these")
+        out.facts.owned = Owned(known.party, None if value is None else value << -bits)
+    return out
 
 
 def _binned(x: Number, bins: int, flags: Flags, first: int, step: int, *, spare: bool, spilled: bool) -> Columns:
