@@ -22,7 +22,9 @@ with tacit.session():
     bureau = tacit.read_table(folder / "bureau.db", "bob", key="no", query=QUERY)
     people = tacit.join(bank, bureau)
     people = people.prepared({owner: tacit.prepare.load(folder / f"{owner}.prep", owner) for owner in ("alice", "bob")})
-    saved = tacit.load(folder / "model")
+    trained = tacit.load(folder / "model")
+    saved = trained["weights"]
+    assert trained["columns"] == list(people.columns), "the model was trained with other columns"
     hidden, columns = saved["0.weight"].shape
     model = nn.Sequential(nn.Linear(columns, hidden), nn.ReLU(), nn.Linear(hidden, 1))
     model.load_state_dict(saved, assign=True)

@@ -27,9 +27,14 @@ def tables():
     return [bank.prepared(prepared["alice"]), bureau.prepared(prepared["bob"])]
 
 
+def columns():
+    """Those that the model was trained with, which the tables must have."""
+    return tacit.load(FOLDER / "model")["columns"]
+
+
 def load():
     """The perceptron that nobody knows, and the probability that a loan is not repaid."""
-    saved = tacit.load(FOLDER / "model")
+    saved = tacit.load(FOLDER / "model")["weights"]
     hidden, columns = saved["0.weight"].shape
     model = nn.Sequential(nn.Linear(columns, hidden), nn.ReLU(), nn.Linear(hidden, 1))
     model.load_state_dict(saved, assign=True)

@@ -51,7 +51,7 @@ with tacit.session(seed=7):
         if tacit.is_role("alice"):
             print(f"{name}: AUC {both[0]:.3f}, average precision {both[1]:.3f}, on {len(test)} held-out people")
     weights = tacit.reveal(models["logistic regression"].weight[0], to="alice", name="weights")
-    tacit.save(models["perceptron"].state_dict(), folder / "model")
+    tacit.save({"weights": models["perceptron"].state_dict(), "columns": people.columns}, folder / "model")
     if tacit.is_role("alice"):
         preparations["alice"].save(folder / "alice.prep")
         for column, weight in zip(people.columns, weights.tolist(), strict=True):

@@ -1,7 +1,8 @@
-"""Make walk.ipynb of walk.py, whose cells begin with `# %%`.
+"""Make walk.ipynb of walk.py, whose cells begin with `# %%`; of this folder's, or of one that is named.
 
-python examples/private_images/notebook.py            # write it
-python examples/private_images/notebook.py --check    # only say whether it is up to date
+python examples/private_images/notebook.py                           # write it
+python examples/private_images/notebook.py --check                   # only say whether it is up to date
+python examples/private_images/notebook.py examples/credit/walk.py
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def notebook(source: str) -> str:
 
 def main() -> None:
     """Write the notebook, or check it."""
-    path, made = SOURCE.with_suffix(".ipynb"), notebook(SOURCE.read_text(encoding="utf-8"))
+    source = next((Path(given) for given in sys.argv[1:] if given != "--check"), SOURCE)
+    path, made = source.with_suffix(".ipynb"), notebook(source.read_text(encoding="utf-8"))
     if "--check" not in sys.argv:
         path.write_text(made, encoding="utf-8")
     elif path.read_text(encoding="utf-8") != made:

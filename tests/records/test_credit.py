@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import runpy
 import sqlite3
@@ -89,7 +90,8 @@ def test_the_bank_scores_its_people_and_clients_ask_about_one(trained, folder, t
 
     def serve():
         with embedded(config):
-            found.append(Service(model["load"](), tables=model["tables"](), given=model["GIVEN"], batch=4))
+            tables, names = model["tables"](), model["columns"]()
+            found.append(Service(model["load"](), tables=tables, given=model["GIVEN"], columns=names, batch=4))
             found[0].run(started.set)
 
     thread = threading.Thread(target=serve)
@@ -122,3 +124,30 @@ def test_the_demo_runs_it_in_three_processes(tmp_path):
     assert sorted(path.name for path in (tmp_path / "credit-run" / "model").iterdir()) == [
         f"{role}.safetensors" for role in ("alice", "bob", "crypto-producer")
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_notebook_is_that_of_its_script_and_runs(tmp_path):
+    cells = json.loads((FOLDER / "walk.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    (tmp_path / "cells.py").write_text(
+        code.replace('"walk.py"', repr(str(FOLDER / "walk.py"))).replace("__file__", "_")
+    )
+    maker = FOLDER.parent / "private_images" / "notebook.py"
+
+    check = [sys.executable, maker, "--check", FOLDER / "walk.py"]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-W", "ignore:FigureCanvasAgg", tmp_path / "cells.py"],
+        cwd=tmp_path,
+        env={**ONE_THREAD, "EPOCHS": "1", "MPLBACKEND": "Agg"},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+
+    assert subprocess.run(check, capture_output=True).returncode == 0
+    assert done.returncode == 0, done.stderr
+    quality = [float(line.split("AUC ")[1].split(",")[0]) for line in done.stdout.splitlines() if ": AUC " in line]
+    assert min(quality) > 0.75
+    assert {path.name for path in (tmp_path / "credit-run").iterdir()} >= {"model", "alice.prep", "bob.prep"}

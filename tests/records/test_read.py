@@ -357,3 +357,87 @@ def test_a_table_needs_an_owner_who_gives_it(session):
         tacit.read_table(None, "alice")
     with pytest.raises(ConfigError, match="not a int"):
         tacit.read_table(3, "alice")
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "column"),
+    [
+        ("a;b\n1.234,56;1\n2.000,00;2\n", {"decimal": ",", "thousands": "."}, [1234.56, 2000.0]),
+        ("sep=;\na;b\n1;2\n3;4\n", {"skip": 1}, [1, 3]),
+        ("a,b\n03/04/2020,1\n05/06/2021,2\n", {"date_format": "%m/%d/%Y"}, [date(2020, 3, 4), date(2021, 5, 6)]),
+        ("a,b\n03.04.2020,1\n05.06.2021,2\n", {}, [date(2020, 4, 3), date(2021, 6, 5)]),
+        ("a,b\n03/04/2020,1\n25/06/2021,2\n", {}, [date(2020, 4, 3), date(2021, 6, 25)]),
+        ("a,b\n“x”,1\n€,2\n", {"encoding": "cp1252"}, ["“x”", "€"]),
+        ("a,b\n1,1\n2,2\n", {"encoding": "utf-16"}, [1, 2]),
+    ],
+    ids=["thousands", "sep", "month first", "dots", "day first", "cp1252", "utf-16"],
+)
+def test_files_that_must_be_told_about(session, write, text, options, column):
+    table = tacit.read_table(write(text, encoding=options.get("encoding", "utf-8")), "alice", **options)
+
+    found = table.held.frame["a"]
+    assert [each.date() for each in found.tolist()] == column if found.dtype.kind == "M" else found.tolist() == column
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "problem"),
+    [
+        (
+            "a,b\n03/04/2020,1\n05/06/2021,2\n",
+            "a.csv",
+            "column 'a' holds dates whose day may be the month: say date",
+        ),
+        ("sep=;\na;b\n1;2\n", "a.csv", "its first line says what separates cells, and names no columns: say skip=1"),
+        ("# of 2020\na,b\n1,2\n", "a.csv", "lines above the names need skip="),
+        ("PK\3\4", "a.zip", "is an archive: unpack the file that is in it"),
+    ],
+)
+def test_files_that_say_too_little(session, write, text, name, problem):
+    with pytest.raises(UnusableTable, match=re.escape(problem)):
+        tacit.read_table(write(text, name), "alice")
+
+
+def test_encodings_that_are_none_and_text_in_another_one(session, write):
+    latin = write("a,b\nKöln,1\n", encoding="latin-1")
+
+    with pytest.raises(UnusableTable, match="UTF-8"):
+        tacit.read_table(latin, "alice")
+    with pytest.raises(UnusableTable, match="no text in the encoding cp932"):
+        tacit.read_table(write("a,b\n\x81\n", "b.csv", encoding="latin-1"), "alice", encoding="cp932")
+    with pytest.raises(ConfigError, match="encoding='klingon' is none that Python knows"):
+        tacit.read_table(latin, "alice", encoding="klingon")
+
+
+def test_the_index_of_a_data_frame_is_a_column_where_it_is_the_key(session):
+    frame = pd.DataFrame({"no": [1, 2], "x": [1.0, 2.0]}).set_index("no")
+
+    assert tacit.read_table(frame, "alice", key="no").parts == 1
+    assert tacit.read_table(frame, "alice").columns == ("x",)
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ({"a": [object(), object()]}, "a column holds objects that are no numbers, texts or dates"),
+        ("mysql://me:sesame@host/base", "the address is of no kind that is read; there are postgres://"),
+    ],
+)
+def test_what_is_no_source(session, source, problem):
+    with pytest.raises(UnusableTable, match=re.escape(problem)) as told:
+        tacit.read_table(source, "alice")
+
+    assert "sesame" not in str(told.value)
+
+
+def test_a_column_of_identities_becomes_a_feature_on_purpose_only(session):
+    people = {"no": [1, 2, 3], "account_id": [7, 9, 8], "x": [1.0, 2.0, 3.0]}
+
+    table = tacit.read_table(people, "alice", key="no")
+
+    for share in (lambda: table.x, lambda: table[[0]]):
+        with pytest.raises(UnusableTable, match="column 'account_id' looks like a key: say key='account_id'"):
+            share()
+    named = tacit.read_table(people, "alice", key="no", columns=["account_id", "x"])
+    assert tacit.reveal(named.x).tolist() == [[7, 1], [9, 2], [8, 3]]
+    kept = table.prepared(tacit.prepare.Table(keep=["account_id"]), train=[0, 1, 2])
+    assert tacit.reveal(kept.x).tolist() == [[7, 1], [9, 2], [8, 3]]

@@ -304,3 +304,28 @@ def test_a_server_without_columns_takes_part(deploy: Deploy) -> None:
         found = client.score({"server0": "DE-2", "server1": BEN})
 
     assert (found - expected(2, None, 3)).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("trained", "problem"),
+    [
+        (["income", "job=clerk", "job=smith", "late"], None),
+        (["late", "income", "job=clerk", "job=smith"], "in another order: the first ones were 'late', 'income'"),
+        (["income", "age", "late"], "lack 'age' and have 'job=clerk', 'job=smith', unlike those"),
+    ],
+)
+def test_a_model_is_served_with_the_columns_that_it_was_trained_with(
+    deploy: Deploy, trained: list[str], problem: str | None
+) -> None:
+    with embedded(deploy()):
+        tables = [
+            tacit.read_table(BANK, "server0", key="no").prepared(preparation()),
+            tacit.read_table(BUREAU, "server1", key=["last", "born"]),
+        ]
+        if problem is None:
+            Service(tacit.share(MODEL), tables=tables, columns=trained)
+        else:
+            with pytest.raises(ConfigError, match=problem):
+                Service(tacit.share(MODEL), tables=tables, columns=trained)
+        with pytest.raises(ConfigError, match=r"it goes with tables=\["):
+            Service(tacit.share(MODEL), (4,), columns=trained)

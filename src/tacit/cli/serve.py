@@ -51,7 +51,8 @@ def serve(
     MODEL is a Python file with INPUT, the shape of one input, and load(), which every role calls in the session and
     which returns the model; DTYPE, if it is there, is the dtype of inputs. If the columns are the parties' own, it has
     tables() in the place of INPUT, which returns their tables, prepared as for training: clients say whom they ask
-    about, and each owner puts in its columns. Only owners that GIVEN names take columns from clients. Clients may
+    about, and each owner puts in its columns. Only owners that GIVEN names take columns from clients; columns(), if
+    it is there, returns the names of those that the model was trained with, which the tables must have. Clients may
     submit data as well, as to `tacit receive`. An interrupt at the first party lets it answer what it has accepted; one
     at another role ends the service at once.
 
@@ -71,13 +72,13 @@ def serve(
     config.check_role(role)
     wait, places, largest = 2.0 if wait is None else wait, places or 64, largest or 4096
     launch = launched(config, role, model)
-    load, tables, given, shape, dtype = _read_model(model)
+    load, tables, given, columns, shape, dtype = _read_model(model)
     start(launch)
     signal.signal(signal.SIGTERM, _interrupt)
     with tacit.session() as session:
         service = Service(
-            load(), shape, tables=tables and tables(), given=given, dtype=dtype, batch=batch, wait=wait / 1000,
-            places=places, limits=Limits(submission_bytes=largest << 20), log=click.echo,
+            load(), shape, tables=tables and tables(), given=given, columns=columns and columns(), dtype=dtype,
+            batch=batch, wait=wait / 1000, places=places, limits=Limits(submission_bytes=largest << 20), log=click.echo,
         )  # fmt: skip
         if role == session.parties[0]:
             _stop_gently(service)
@@ -92,7 +93,7 @@ def serve_alone(path: Path, config: Config, batch: int, places: int) -> None:
     role = config.parties[0]
     launched(config, role, path)
     torch.set_num_threads(1)
-    load, tables, _, shape, dtype = _read_model(path)
+    load, tables, _, _, shape, dtype = _read_model(path)
     if tables is not None or shape is None:
         raise ConfigError(f"{path} has tables() of several owners: with one server it has INPUT, which clients give")
     try:
@@ -118,9 +119,10 @@ def _invitation(config: Config, host: Host) -> str:
     )
 
 
-Loaded = tuple[Callable[[], Any], Callable[[], Any] | None, Sequence[str], Sequence[int] | None, torch.dtype]
-"""What makes the model, what reads the tables of owners, if it does, which of them take columns of clients, and shape
-and dtype of what clients send."""
+Maker = Callable[[], Any]
+Loaded = tuple[Maker, Maker | None, Sequence[str], Maker | None, Sequence[int] | None, torch.dtype]
+"""What makes the model, what reads the tables of owners, if it does, which of them take columns of clients, what says
+with which columns it was trained, and shape and dtype of what clients send."""
 
 
 def _read_model(path: Path) -> Loaded:
@@ -134,8 +136,9 @@ def _read_model(path: Path) -> Loaded:
             f"{path} must define INPUT, the shape of one input, or tables(), which returns the tables of owners, "
             f"and load(), which returns the model"
         )
-    given = names.get("GIVEN", ())
-    return names["load"], tables if callable(tables) else None, given, shape, names.get("DTYPE", torch.float32)
+    given, dtype = names.get("GIVEN", ()), names.get("DTYPE", torch.float32)
+    tables, columns = (each if callable(each) else None for each in (tables, names.get("columns")))
+    return names["load"], tables, given, columns, shape, dtype
 
 
 def _stop_gently(service: Service) -> None:

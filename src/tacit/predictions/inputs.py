@@ -24,7 +24,7 @@ from tacit.records.joining import single
 from tacit.records.table import Held, Records, said_by_owner
 from tacit.tensor import SecretTensor
 
-__all__ = ["ByClients", "ByOwners", "Inputs"]
+__all__ = ["ByClients", "ByOwners", "Inputs", "check_columns"]
 
 Model = Callable[[Any], Any]
 
@@ -142,6 +142,22 @@ class ByOwners(Inputs):
         if not frac_bits:
             share.facts.within = range(2)
         return SecretTensor(share, torch.float32 if frac_bits else torch.int64)
+
+
+def check_columns(tables: Sequence[Records], trained: list[str]) -> None:
+    """Raise where tables do not have the columns that a model was trained with, in that order. Names are public."""
+    here = [name for table in tables for name in table.columns]
+    if here == trained:
+        return
+    lacking, new = [n for n in trained if n not in here], [n for n in here if n not in trained]
+    if lacking or new:
+        parts = [("lack", lacking), ("have", new)]
+        what = " and ".join(f"{verb} {', '.join(map(repr, names))}" for verb, names in parts if names)
+        raise ConfigError(f"the tables of this service {what}, unlike those that its model was trained with")
+    raise ConfigError(
+        f"the tables of this service have the columns of training in another order: the first ones were "
+        f"{', '.join(map(repr, trained[:3]))}; give tables in the order of the join"
+    )
 
 
 def results(model: Model, x: Tensor, batch: int) -> SecretTensor:

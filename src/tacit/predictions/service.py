@@ -27,7 +27,7 @@ from tacit.datasets.store import Limits
 from tacit.errors import ConfigError, PeerAborted, Refused, TacitError
 from tacit.outside.door import DoorThread
 from tacit.outside.plan import KeyPlan, Plan
-from tacit.predictions.inputs import ByClients, ByOwners, Inputs
+from tacit.predictions.inputs import ByClients, ByOwners, Inputs, check_columns
 from tacit.predictions.queue import Answer, Queue, Request
 from tacit.products import CLIENTS
 from tacit.protocols.protocol import Protocol
@@ -68,6 +68,8 @@ class Service:
             `tacit.read_table` returns them, prepared as they were for training, and in the same order.
         given: the owners to whom clients may give columns, of a new row or for a case. Whoever may can try out columns
             of this owner beside another one's true ones, and learn whether the other one knows a person. Nobody's else.
+        columns: the names of the columns that the model was trained with, `people.columns`. Tables that have others, or
+            have them in another order, are refused; without it nobody checks that.
         dtype: of inputs, torch.float32 or torch.int64.
         batch: rows computed at once; each batch costs as much as a full one, whoever asks.
         wait: seconds that the first request of a batch waits for others.
@@ -84,6 +86,7 @@ class Service:
         *,
         tables: Sequence[Records] | None = None,
         given: Sequence[str] = (),
+        columns: Sequence[str] | None = None,
         dtype: torch.dtype = torch.float32,
         batch: int = 8,
         wait: float = 0.002,
@@ -100,6 +103,8 @@ class Service:
             raise ConfigError("a service has the shape of what clients send, or the tables of owners, one of the two")
         if given and tables is None:
             raise ConfigError("given= names owners of tables: it goes with tables=[…]")
+        if columns is not None and tables is None:
+            raise ConfigError("columns= are those of tables: it goes with tables=[…]")
         self.answered = self.batches = 0
         """Requests answered and batches computed so far."""
         self._model = model.eval() if isinstance(model, nn.Module) else model
@@ -108,6 +113,8 @@ class Service:
         self._session = self._protocol.session
         self._indices = self._session.party_indices
         self._inputs: Inputs = _inputs(self._protocol, shape, tables, given, dtype, batch)
+        if columns is not None:
+            check_columns(tables or (), list(columns))
         self._parties = [self._session.parties[index] for index in self._indices]
         self._queues = [Queue(self.plan, places) for _ in self._indices]
         config = self._session.config

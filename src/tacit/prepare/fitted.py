@@ -11,6 +11,7 @@ import numpy as np
 
 from tacit.errors import DataError
 from tacit.prepare.given import CATEGORY, DATE, NOTHING, NUMBER, PLURAL, TRUTH, Column
+from tacit.records.numbers import looks_like_a_key
 
 __all__ = ["Fitted", "Settings", "fitted"]
 
@@ -130,7 +131,7 @@ def fitted(column: Column, rows: Array | slice, settings: Settings) -> Fitted:
     if kind == DATE and settings.dates is None:
         raise DataError(f"column {name!r} holds dates: say dates='days' or 'parts', or drop=[…]")
     present = part[~absent]
-    if name not in settings.keep and _looks_like_a_key(name, present):
+    if name not in settings.keep and looks_like_a_key(name, present):
         raise DataError(f"column {name!r} looks like a key: leave it out with drop=[…], or say keep=[{name!r}]")
     fill = _fill(present, settings.impute)
     if fill is None and absent.any():
@@ -171,17 +172,6 @@ def _scaled(values: Array, how: str) -> tuple[float, float]:
         return low, extent
     centre, spread = float(values.mean()), float(values.std())
     return centre, 0.0 if spread <= 1e-12 * size else spread
-
-
-ENDS = ("id", "key", "uuid", "guid")
-
-
-def _looks_like_a_key(name: str, present: Array) -> bool:
-    """Whole numbers, no two of them equal, under a name that says so."""
-    word = name.lower().replace("-", "_").replace(" ", "_").rpartition("_")[2]
-    if word not in ENDS and not name.endswith("Id") and not name.endswith("ID"):
-        return False
-    return bool((present == np.floor(present)).all()) and len(np.unique(present)) == len(present)
 
 
 def _as_kind(column: Column, kind: str) -> Array:

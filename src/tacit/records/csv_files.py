@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
 import gzip
-from collections.abc import Sequence
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +33,7 @@ SNIFFED = (
 )
 """The columns of DuckDB's `sniff_csv`, by the names of the options that they are."""
 
-__all__ = ["MISSING", "TYPES", "load_csv", "problems_of_names", "sql_type"]
+__all__ = ["MISSING", "TYPES", "in_utf8", "load_csv", "problems_of_names", "sql_type"]
 
 WORDS = ("na", "n/a", "nan", "null", "none", "?", "")
 MISSING = tuple(dict.fromkeys(form for word in WORDS for form in (word, word.upper(), word.title(), "NaN")))
@@ -47,6 +52,9 @@ TYPES = {
 }
 """What dtype={column: …} may say."""
 
+READ = ("utf-8", "utf-16", "iso8859-1")
+"""Encodings that DuckDB reads by itself, as Python calls them."""
+
 STRUCTURE = {
     "MISSING COLUMNS": "too few cells",
     "TOO MANY COLUMNS": "too many cells",
@@ -55,6 +63,30 @@ STRUCTURE = {
     "INVALID ENCODING": "no UTF-8 text (say what it is, encoding='latin-1')",
     "INVALID UNICODE": "no UTF-8 text (say what it is, encoding='latin-1')",
 }
+
+
+@contextlib.contextmanager
+def in_utf8(path: str, encoding: str | None) -> Iterator[tuple[str, str | None]]:
+    """A file that DuckDB reads, and its encoding: a copy, where that is one of those that only Python has."""
+    try:
+        known = encoding is None or codecs.lookup(encoding).name in READ
+    except LookupError:
+        raise ConfigError(f"encoding={encoding!r} is none that Python knows: utf-8, latin-1, cp1252, …") from None
+    if known or not Path(path).is_file():
+        yield path, encoding
+        return
+    opened = gzip.open if path.endswith(".gz") else open
+    with tempfile.TemporaryDirectory() as private:
+        copy = Path(private) / Path(path).name.removesuffix(".gz")
+        try:
+            with (
+                opened(path, "rt", encoding=encoding, newline="") as source,
+                copy.open("w", encoding="utf-8", newline="") as target,
+            ):
+                shutil.copyfileobj(source, target)
+        except UnicodeDecodeError:
+            raise UnusableTable(f"{path} is no text in the encoding {encoding}") from None
+        yield str(copy), None
 
 
 def load_csv(connection: Any, path: str, table: str, reading: Reading) -> None:
@@ -71,16 +103,20 @@ def load_csv(connection: Any, path: str, table: str, reading: Reading) -> None:
     dialect = "".join(
         f", {option} = {_text(found[option])}"
         for option in options
-        if found[option] and not (option == "delim" and reading.delimiter)
+        if found[option]
+        and not (option == "delim" and reading.delimiter)
+        and not (option == "dateformat" and reading.date_format)
     )
     names = _header(path, reading, found)
     problems = problems_of_names(names)
+    if names and names[0].casefold().startswith("sep="):
+        problems = ["its first line says what separates cells, and names no columns: say skip=1"]
     if names and all(name and _is_number(name) for name in names):
         problems = ["its first line holds numbers and must name the columns"]
     if not columns or not names:
         problems = ["it is empty: its first line must name the columns"]
     elif len(names) != len(columns):
-        problems.append("its first line does not have a name for each column")
+        problems.append("its first line does not have a name for each column; lines above the names need skip=…")
     if skip != reading.skip:
         problems = [f"its first {skip} lines are unlike the others; the first must name the columns, or say skip=…"]
     if problems:
@@ -91,9 +127,25 @@ def load_csv(connection: Any, path: str, table: str, reading: Reading) -> None:
         f"CREATE TABLE {table} AS SELECT * FROM read_csv({_text(path)}, header = false, skip = {skip + 1}, "
         f"columns = {{{spelled}}}, auto_detect = false, store_rejects = true, rejects_limit = 0{dialect}{given})"
     )
-    problems = _rejected(connection)
+    problems = _rejected(connection) or _ambiguous(connection, table, types, found["dateformat"] or "", reading)
     if problems:
         raise UnusableTable(f"{path} cannot be used: {'; '.join(problems)}")
+
+
+def _ambiguous(connection: Any, table: str, types: dict[str, str], found: str, reading: Reading) -> list[str]:
+    """Dates as 03/04/2020, all of which are dates in another order, too; with dots the day stands first."""
+    if reading.date_format is not None or not re.match(r"%[dm][/-]", found):
+        return []
+    problems = []
+    for name, kind in types.items():
+        if kind == "DATE":
+            day, month = (f'{part}("{name.replace(chr(34), 2 * chr(34))}")' for part in ("day", "month"))
+            query = f"SELECT bool_and({day} <= 12) AND bool_or({day} <> {month}) FROM {table}"
+            if connection.execute(query).fetchall()[0][0]:
+                problems.append(
+                    f"column {name!r} holds dates whose day may be the month: say date_format='%d/%m/%Y', or as it is"
+                )
+    return problems
 
 
 def _header(path: str, reading: Reading, found: dict[str, Any]) -> list[str]:
@@ -102,9 +154,13 @@ def _header(path: str, reading: Reading, found: dict[str, Any]) -> list[str]:
     if not Path(path).is_file() or path.endswith(".zst") or len(found["delim"]) != 1:
         return known
     opened = gzip.open if path.endswith(".gz") else open
-    with opened(path, "rt", encoding=reading.encoding or "utf-8-sig", newline="") as file:
-        lines = csv.reader(islice(file, reading.skip, None), delimiter=found["delim"], quotechar=found["quote"] or '"')
-        return [name.strip() for name in next(lines, [])]
+    try:
+        with opened(path, "rt", encoding=reading.encoding or "utf-8-sig", newline="") as file:
+            rows = islice(file, reading.skip, None)
+            lines = csv.reader(rows, delimiter=found["delim"], quotechar=found["quote"] or '"')
+            return [name.strip() for name in next(lines, [])]
+    except UnicodeDecodeError:
+        raise UnusableTable(f"{path} holds {STRUCTURE['INVALID ENCODING']}") from None
 
 
 def _options(reading: Reading) -> str:
@@ -114,6 +170,8 @@ def _options(reading: Reading) -> str:
         ("delim", reading.delimiter),
         ("decimal_separator", reading.decimal),
         ("encoding", reading.encoding),
+        ("thousands", reading.thousands),
+        ("dateformat", reading.date_format),
     ):
         if value is not None:
             options += f", {option} = {_text(value)}"

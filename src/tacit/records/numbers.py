@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["as_numbers", "missing", "rows_of"]
+__all__ = ["as_numbers", "looks_like_a_key", "missing", "rows_of"]
 
 
 def as_numbers(name: str, column: np.ndarray, limit: float, problems: list[str]) -> np.ndarray | None:
@@ -28,6 +28,17 @@ def as_numbers(name: str, column: np.ndarray, limit: float, problems: list[str])
         problems.append(f"{here} holds numbers that are infinite, or not below {limit:g}, in {rows_of(wrong)}")
         return None
     return numbers
+
+
+ENDS = ("id", "key", "uuid", "guid")
+
+
+def looks_like_a_key(name: str, present: np.ndarray) -> bool:
+    """Whether these are whole numbers, no two of them equal, under a name that says so."""
+    word = name.lower().replace("-", "_").replace(" ", "_").rpartition("_")[2]
+    if word not in ENDS and not name.endswith("Id") and not name.endswith("ID"):
+        return False
+    return bool((present == np.floor(present)).all()) and len(np.unique(present)) == len(present)
 
 
 def missing(column: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from torch import Tensor
 from tacit.api import current_session
 from tacit.errors import ConfigError, DataError, UnusableTable
 from tacit.protocols.matching import DIGEST_WORDS
-from tacit.records.csv_files import sql_type
+from tacit.records.csv_files import problems_of_names, sql_type
 from tacit.records.keys import Either, alternatives_of, key_query, normal_text
 from tacit.records.labels import Classes, as_label, check_classes
 from tacit.records.sources import TABLE, Reading, described, loaded, quoted, told
@@ -50,6 +50,8 @@ def read_table(
     dtype: Mapping[str, str] | None = None,
     delimiter: str | None = None,
     decimal: str | None = None,
+    thousands: str | None = None,
+    date_format: str | None = None,
     encoding: str | None = None,
     skip: int = 0,
     sheet: str | None = None,
@@ -74,8 +76,9 @@ def read_table(
         na: what stands in cells without a value, beside nothing at all; by default NA, NaN, NULL, None and ?.
         dtype: types of columns that the reader shall not find out by itself: {"zip": "str"}, of int, float, str, bool,
             date and datetime.
-        delimiter, decimal, encoding: of CSV files, where they are not found out: ";", ",", "latin-1".
-        skip: of CSV files, how many lines stand above the names of the columns.
+        delimiter, decimal, thousands, date_format, encoding: of CSV files, where they are not found out: ";", ",", ".",
+            "%d/%m/%Y", "latin-1".
+        skip: of CSV and Excel files, how many lines stand above the names of the columns.
         sheet: of an Excel file, where it has several.
         on_disk: for a table that is larger than memory, a folder of the owner's with room for it. Its columns stay
             there, in files without names, which are gone with the process; `batches` shares rows when they are used.
@@ -115,6 +118,8 @@ def read_table(
         label=label,
         delimiter=delimiter,
         decimal=decimal,
+        thousands=thousands,
+        date_format=date_format,
         encoding=encoding,
         skip=skip,
         sheet=sheet,
@@ -123,7 +128,7 @@ def read_table(
     held, public = announced(
         owner,
         title,
-        lambda: _read(source, title, wanted, reading, on_disk),
+        lambda: _read(source, wanted, reading, on_disk),
         lambda said: _public(owner, title, wanted, said),
     )
     return Records(owner, public, held)
@@ -141,36 +146,34 @@ class Wanted(NamedTuple):
     columns: tuple[str, ...] | None
 
 
-def _read(
-    source: Any, title: str, wanted: Wanted, reading: Reading, on_disk: str | Path | None
-) -> tuple[Held, dict[str, Any]]:
+def _read(source: Any, wanted: Wanted, reading: Reading, on_disk: str | Path | None) -> tuple[Held, dict[str, Any]]:
     """At the owner: what it keeps, and what all roles learn."""
     if source is None:
         raise DataError("the owner of a table must give it: a path, a data frame, an Arrow table or a dict of columns")
     if on_disk is None:
-        return _opened(source, title, wanted, reading)
+        return _opened(source, wanted, reading)
     try:
         with tempfile.TemporaryDirectory(dir=on_disk, prefix=".tacit-") as private:
-            return _opened(source, title, wanted, replace(reading, folder=Path(private)))
+            return _opened(source, wanted, replace(reading, folder=Path(private)))
     except OSError as error:
         raise UnusableTable(f"no table can be kept in {on_disk}: {error.strerror}") from None
 
 
-def _opened(source: Any, title: str, wanted: Wanted, reading: Reading) -> tuple[Held, dict[str, Any]]:
+def _opened(source: Any, wanted: Wanted, reading: Reading) -> tuple[Held, dict[str, Any]]:
     called = described(source)
     connection = loaded(source, reading)
     try:
         with told(f"{called} cannot be used"):
-            return _taken(connection, called, title, wanted, reading)
+            return _taken(connection, called, wanted, reading)
     finally:
         connection.close()
 
 
-def _taken(connection: Any, called: str, title: str, wanted: Wanted, reading: Reading) -> tuple[Held, dict[str, Any]]:
+def _taken(connection: Any, called: str, wanted: Wanted, reading: Reading) -> tuple[Held, dict[str, Any]]:
     """`_read`, of what a connection has loaded."""
     connection.create_function("normal_text", normal_text, ["VARCHAR"], "VARCHAR")
     types = {n: str(t) for n, t, *_ in connection.execute(f"DESCRIBE {TABLE}").fetchall()}
-    problems = _absent(types, wanted)
+    problems = problems_of_names(list(types)) or _absent(types, wanted)
     check(called, problems)
     names = wanted.columns
     if names is None:
@@ -193,20 +196,12 @@ def _taken(connection: Any, called: str, title: str, wanted: Wanted, reading: Re
     found = [_digests(connection, [(n, types[n]) for n in key], problems) for key in wanted.alternatives]
     check(called, problems)
     if not wanted.keys:
-        _warn_of_keys(connection, title, {n: types[n] for n in names}, rows)
+        _warn_of_keys(connection, called, {n: types[n] for n in names}, rows)
     digests = [_apart(place, part) for place, part in enumerate(found) if part is not None]
     every = torch.cat(digests, dim=1) if digests else None
     folder = None if reading.folder is None else reading.folder.parent
-    held = Held(called, frame, label, every, torch.arange(rows), limit_of_numbers(), folder)
-    return held, {
-        "name": title,
-        "rows": rows,
-        "columns": list(names),
-        "label": wanted.label,
-        "classes": None if label is None else label.classes,
-        "parts": len(wanted.keys),
-        "alternatives": [len(key) for key in wanted.alternatives],
-    }
+    held = Held(called, frame, label, every, torch.arange(rows), limit_of_numbers(), folder, wanted.columns is not None)
+    return held, {"rows": rows, "columns": list(names), "classes": None if label is None else label.classes}
 
 
 def _public(owner: str, title: str, wanted: Wanted, said: Any) -> dict[str, Any]:
@@ -214,6 +209,10 @@ def _public(owner: str, title: str, wanted: Wanted, said: Any) -> dict[str, Any]
     rows, columns, classes = whole(said["rows"], 1), names(said["columns"]), said["classes"]
     if classes is not None:
         whole(classes, 1, 1 << 24)
+    if wanted.columns is not None and tuple(columns) != wanted.columns:
+        raise ValueError
+    if len({*columns, *wanted.keys, wanted.label}) < len(columns) + len(wanted.keys) + 1:
+        raise ValueError
     fitting(owner, (rows,))
     return {
         "name": title,

@@ -9,14 +9,18 @@ import contextlib
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date, time
+from numbers import Number
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import numpy as np
 import torch
 
 from tacit.errors import ConfigError, UnusableTable
-from tacit.records.csv_files import load_csv, problems_of_names
+from tacit.records.csv_files import in_utf8, load_csv, problems_of_names
 from tacit.records.postgres import ADDRESSES, queried
 from tacit.records.remote import REMOTE, fetched
 
@@ -33,6 +37,8 @@ ENDINGS = {
     EXCEL: (".xlsx", ".xlsm"),
     SQLITE: (".db", ".sqlite", ".sqlite3"),
 }
+WEB = ("http://", "https://")
+"""Addresses that DuckDB fetches with an extension of its own."""
 MAGIC = {PARQUET: b"PAR1", ARROW: b"ARROW1", SQLITE: b"SQLite format 3\0", EXCEL: b"PK\3\4"}
 
 
@@ -53,6 +59,8 @@ class Reading:
     delimiter: str | None = None
     decimal: str | None = None
     encoding: str | None = None
+    thousands: str | None = None
+    date_format: str | None = None
     skip: int = 0
     sheet: str | None = None
     folder: Path | None = None
@@ -108,7 +116,7 @@ def quoted(name: str) -> str:
 def _load(connection: Any, source: Any, reading: Reading) -> None:
     """Make the table `SOURCE` of a source."""
     if not isinstance(source, str | Path):
-        _take(connection, _arrow(source))
+        _take(connection, _arrow(source, reading))
         return
     text = str(source)
     if text.startswith(ADDRESSES):
@@ -118,20 +126,26 @@ def _load(connection: Any, source: Any, reading: Reading) -> None:
     elif text.startswith(REMOTE):
         with fetched(text) as path:
             _load_file(connection, str(path), reading)
+    elif "://" in text and not text.startswith(WEB):
+        listed = ", ".join((*ADDRESSES, *REMOTE, *WEB))
+        raise UnusableTable(f"the address is of no kind that is read; there are {listed}")
     else:
         _load_file(connection, text, reading)
 
 
 def _load_file(connection: Any, text: str, reading: Reading) -> None:
     kind = _kind(text)
+    if text.lower().endswith(".zip"):
+        raise UnusableTable(f"{text} is an archive: unpack the file that is in it")
     if kind == SQLITE:
         _take(connection, _sqlite(text, reading))
     elif kind == EXCEL:
-        _take(connection, _excel(text, reading.sheet))
+        _take(connection, _excel(text, reading.sheet, reading.skip))
     elif kind == ARROW:
         _take(connection, _arrow_file(text))
     elif kind is None:
-        load_csv(connection, text, SOURCE, reading)
+        with in_utf8(text, reading.encoding) as (path, encoding):
+            load_csv(connection, path, SOURCE, replace(reading, encoding=encoding))
     else:
         reader = "read_parquet" if kind == PARQUET else "read_json_auto"
         connection.execute(f"CREATE TABLE {SOURCE} AS SELECT * FROM {reader}(?)", [text])
@@ -175,9 +189,12 @@ def _is_database(source: Any) -> bool:
 # --- what DuckDB does not read by itself --------------------------------------------------------------------------
 
 
-def _arrow(source: Any) -> Any:
-    """A data frame, an Arrow table or a dict of columns."""
+def _arrow(source: Any, reading: Reading) -> Any:
+    """A data frame, an Arrow table or a dict of columns. What names rows in pandas is a column where it is the key."""
     pyarrow = _pyarrow()
+    index = [name for name in getattr(getattr(source, "index", None), "names", ()) if name in reading.keys]
+    if index and not any(name in source for name in index):
+        source = source.reset_index(index)
     if isinstance(source, Mapping) or (type(source).__module__.split(".")[0] == "pandas" and source.ndim == 2):
         names, columns = list(source.keys()), source
         lengths = {len(columns[name]) for name in dict.fromkeys(names) if names.count(name) == 1}
@@ -195,6 +212,10 @@ def _arrow(source: Any) -> Any:
     )
 
 
+VALUES = (type(None), str, bytes, Number, np.generic, date, time, UUID)
+"""What a cell may be."""
+
+
 def _column(cells: Any) -> Any:
     """A column in Arrow's form; text, if it is of several kinds."""
     pyarrow = _pyarrow()
@@ -204,6 +225,8 @@ def _column(cells: Any) -> Any:
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError):
         if getattr(cells, "ndim", 1) != 1:
             raise UnusableTable("a column of a table has one dimension: name each of a matrix") from None
+        if not all(isinstance(cell, VALUES) or cell != cell for cell in cells):
+            raise UnusableTable("a column holds objects that are no numbers, texts or dates") from None
         return pyarrow.array([None if cell is None or cell != cell else str(cell) for cell in cells])
 
 
@@ -243,8 +266,8 @@ def _dated(table: Any) -> Any:
     return table
 
 
-def _excel(path: str, sheet: str | None) -> Any:
-    """A sheet, whose first row names the columns; the only one if none is named."""
+def _excel(path: str, sheet: str | None, skip: int) -> Any:
+    """A sheet, whose first row, below so many, names the columns; the only one if none is named."""
     try:
         from openpyxl import load_workbook
     except ImportError:
@@ -258,7 +281,8 @@ def _excel(path: str, sheet: str | None) -> Any:
             raise UnusableTable(f"{path} has the sheets {', '.join(book.sheetnames)}: say which, sheet=…")
         if sheet is not None and sheet not in book.sheetnames:
             raise UnusableTable(f"{path} has no sheet {sheet!r}; its sheets are {', '.join(book.sheetnames)}")
-        rows = [row for row in book[sheet or book.sheetnames[0]].iter_rows(values_only=True) if any_value(row)]
+        found = list(book[sheet or book.sheetnames[0]].iter_rows(values_only=True))[skip:]
+        rows = [row for row in found if any_value(row)]
     names = [str(name).strip() if name is not None else "" for name in (rows[0] if rows else ())]
     return _columns(names, rows[1:])
 
@@ -323,7 +347,7 @@ def told(sentence: str, show: Callable[[str], str] | None = None) -> Iterator[No
         if "extension" in message:
             detail = ": DuckDB has no extension for it, and cannot get one from the network"
         elif isinstance(error, duckdb.IOException):
-            detail = ": it is not there, or this process may not read it"
+            detail = ": it is not there, is damaged, or this process may not read it"
         elif show is not None and isinstance(error, of_form):
             detail = show(message)
         else:

@@ -17,7 +17,7 @@ from torch import Tensor
 from tacit.api import active_protocol, current_session, share
 from tacit.errors import ConfigError, DataError, UnusableTable
 from tacit.records.labels import Label
-from tacit.records.numbers import as_numbers
+from tacit.records.numbers import as_numbers, looks_like_a_key
 from tacit.records.parts import Part, in_batches
 from tacit.records.stored import Column, Stored, prepared
 from tacit.ring.fixed_point import VALUE_BITS
@@ -58,6 +58,8 @@ class Held:
     """What fixed point holds."""
     folder: Path | None = None
     """Where the columns are, of a table that is larger than memory."""
+    stated: bool = True
+    """Whether the owner has named its columns, or prepared them: otherwise one that looks like a key is no feature."""
 
     def numbers(self) -> Tensor:
         """All columns as float32 [rows, columns]; `UnusableTable` with all that is none."""
@@ -68,7 +70,11 @@ class Held:
         """Raise `UnusableTable` with all that is no number, a column at a time."""
         problems: list[str] = []
         for name, column in self.frame.items():
-            as_numbers(name, column[:], self.limit, problems)
+            found = as_numbers(name, column[:], self.limit, problems)
+            if found is not None and not self.stated and looks_like_a_key(name, found):
+                problems.append(
+                    f"column {name!r} looks like a key: say key={name!r}, or which ones are wanted, columns=[…]"
+                )
         check(self.source, problems)
 
     def part(self, rows: Any) -> Tensor:
@@ -166,7 +172,7 @@ class Records:
             except (DataError, ConfigError) as error:
                 raise UnusableTable(f"{held.source} cannot be prepared: {error}") from None
             public = found if names == "shown" else len(found)
-            return replace(held, frame=frame), public
+            return replace(held, frame=frame, stated=True), public
 
         kept, public = announced(self.owner, self.name, make, self._columns)
         out = self.shortened(len(self), kept)
