@@ -121,6 +121,7 @@ class Boosting(Estimator):
                     min_child_weight=self.min_child_weight,
                     learning_rate=self.learning_rate,
                     least=loss.least if w is None else None,
+                    lightest=True,
                 )
                 sums = _sums(g, h)
                 if self.subsample < 1 or held is not None:

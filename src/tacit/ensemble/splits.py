@@ -62,6 +62,8 @@ class Scoring(NamedTuple):
     reg_lambda: float
     min_child_weight: float
     learning_rate: float
+    lightest: bool
+    """Whether a leaf that weighs less than `min_child_weight` has the value 0, as in XGBoost: that of a root only."""
 
     @classmethod
     def of(
@@ -74,6 +76,7 @@ class Scoring(NamedTuple):
         min_child_weight: float,
         learning_rate: float,
         least: float | None = None,
+        lightest: bool = False,
     ) -> Self:
         """For rows whose weights add up to `weight`, of no more curvature each; `least` is H of one row, if that has
         a bound."""
@@ -82,7 +85,7 @@ class Scoring(NamedTuple):
         last = 2 * math.floor(math.log2(weight * curvature + reg_lambda + 1) / 2) + 2
         exponents = range(first, max(last, first + 2) + 1, 2)
         bits = max(1, math.ceil(math.log2(weight + 1)))
-        return cls(bits, curvature_bits, exponents, reg_lambda, min_child_weight, learning_rate)
+        return cls(bits, curvature_bits, exponents, reg_lambda, min_child_weight, learning_rate, lightest)
 
     @property
     def root_bits(self) -> int:
@@ -144,7 +147,7 @@ def best_splits(sides: Number, scoring: Scoring, barred: Tensor | None = None, *
     gain = gain.linear(lambda t: t.sum((0, 3)), onto=True)
     gain = _without(gain, reduced.light, barred)
     values = None if slope is None else protocol.multiply(slope.settle(scoring.slope_bits), inverse)
-    return _choose(gain, values, scoring)
+    return _choose(gain, values, scoring, reduced.light if scoring.lightest else None)
 
 
 class _Reduced:
@@ -195,8 +198,11 @@ def _without(gain: Number, light: Bits | None, barred: Tensor | None) -> Number:
     return gain.plus(public)
 
 
-def _choose(gain: Number, values: Number | None, scoring: Scoring) -> Best:
-    """The largest of all candidates, and what belongs to it."""
+def _choose(gain: Number, values: Number | None, scoring: Scoring, light: Bits | None) -> Best:
+    """The largest of all candidates, and what belongs to it.
+
+    Where a node is light all splits are, so no split wins, and its bit is flipped for the values: none is chosen.
+    """
     protocol = gain.protocol
     candidates, trees, nodes = gain.shape
     players, plan = even_plan(candidates, trees * nodes, protocol.prices)
@@ -208,14 +214,19 @@ def _choose(gain: Number, values: Number | None, scoring: Scoring) -> Best:
     winner = Maximum(flat, plan=plan).winner.move(lambda t: t[:candidates], view=False)
     coarse = flat.settle().move(lambda t: t[:candidates], view=False)
     odd = protocol.odd(winner)
-    protocol.together(winner, odd)
-    pairs = [(winner, coarse)]
     hot = winner.move(lambda t: t.view(candidates, trees, nodes), view=False)
+    with_value = hot
+    if values is not None and light is not None:
+        none = light.move(lambda t: t[0, :1, :, 0], view=False)
+        first, others = (hot.move(lambda t, a=a, b=b: t[a:b], view=False) for a, b in ((0, 1), (1, candidates)))  # type: ignore[misc]
+        with_value = (first ^ none).joined(others)
+    protocol.together(winner, odd, with_value)
+    pairs = [(winner, coarse)]
     if values is not None:
         leaf = protocol.scale(values, scoring.learning_rate, protocol.frac_bits)
         assert leaf is not None
         shape = leaf.shape
-        pairs.append((hot.move(lambda t: t.view(candidates, trees, 1, nodes).expand(shape), view=False), leaf))
+        pairs.append((with_value.move(lambda t: t.view(candidates, trees, 1, nodes).expand(shape), view=False), leaf))
     chosen = protocol.select(pairs)
     best = chosen[0].sum([0]) - coarse.move(lambda t: t[0], view=False)
     leaves = None if values is None else -chosen[1].sum([1])
