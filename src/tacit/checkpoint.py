@@ -26,6 +26,7 @@ from tacit.errors import DataError, tellable
 from tacit.net.framing import printable
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.values import Bits, Value
+from tacit.session.ranks import Rank
 from tacit.session.roles import DEFAULT, scheme_named, scheme_names
 from tacit.session.store import IDENTITY, sync_folder
 from tacit.tensor import SecretTensor
@@ -44,6 +45,8 @@ def save(obj: Any, folder: str | Path) -> None:
 
     Every role calls this with the same structure and writes `<role>.safetensors` into `folder` on its own machine; an
     embedded session writes all of them. A file is replaced only once it is complete, and only its owner may read it.
+    Where roles have several ranks, each rank that calls it writes a checkpoint of its own, `<role>[1].safetensors` and
+    so on, and rank 0 one that sessions without ranks load as well.
 
     Args:
         obj: secret tensors, plain tensors, numbers, strings, None, in dicts, lists and tuples of any depth: a
@@ -71,23 +74,34 @@ def save_files(protocol: Protocol, obj: Any, folder: Path, identity: str, told: 
         metadata |= {"protocol": session.config.protocol, "parties": json.dumps(session.parties), **told}
         data = {name: _stored(leaf, place) for name, leaf in leaves.items()}
         metadata["digest"] = _digest(data)
-        _write(folder / f"{role}.safetensors", data, metadata)
+        _write(folder / f"{session.rank.file(role)}.safetensors", data, metadata)
 
 
-def load(folder: str | Path) -> Any:
+def load(folder: str | Path, rank: int | None = None) -> Any:
     """Return what `save` was given, as secrets of this session.
 
     The parties must be those that saved it. Two parties alone load what they have saved with a crypto-producer, too.
 
     Args:
         folder: where this role keeps its file.
+        rank: whose checkpoint, where roles have several ranks; each loads its own without it. What one has saved, all
+            may load: `tacit.load(folder, rank=0)`.
 
     Raises:
         DataError: if the file is not there, is damaged, or belongs to another role.
         DivergenceError: if another role loads another checkpoint.
     """
     protocol = active_protocol()
-    return load_files(protocol, {role: Path(folder) / f"{role}.safetensors" for _, role in _files(protocol)})
+    if rank is not None and (type(rank) is not int or rank < 0):
+        raise DataError(f"tacit.load(folder, rank=…) takes the number of a rank, 0 or more, not {rank!r}")
+    own = protocol.session.rank if rank is None else Rank(rank)
+    paths = {role: Path(folder) / f"{own.file(role)}.safetensors" for _, role in _files(protocol)}
+    if rank is None and own.index and not any(path.exists() for path in paths.values()):
+        raise DataError(
+            f"there is no checkpoint of {own.of(next(iter(paths)))} in {folder}: "
+            "write tacit.load(folder, rank=0) for what rank 0 has saved"
+        )
+    return load_files(protocol, paths)
 
 
 def load_files(protocol: Protocol, paths: dict[str, Path], identity: str | None = None) -> Any:

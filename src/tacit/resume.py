@@ -76,6 +76,11 @@ class Checkpoint:
     def __init__(self, name: str, every: int, state: dict[str, Any]) -> None:
         self._protocol = active_protocol()
         self._session = session = self._protocol.session
+        if session.rank.count > 1:
+            raise ConfigError(
+                "tacit.checkpoint keeps the loops of roles of one process, and ranks would not go on from one step: "
+                "let rank 0 call tacit.save now and then, and tacit.load(folder, rank=0) at all of them"
+            )
         if session.supply is not None:
             raise ConfigError("tacit.checkpoint is for runs with all roles: a store serves one run, from its beginning")
         self.name, self.every = name, every

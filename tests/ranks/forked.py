@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import runpy
 import socket
@@ -13,13 +14,23 @@ from pathlib import Path
 PROGRAMS = Path(__file__).parent
 
 
-def run_ranks(count: int, program: str, *arguments: str, seconds: float = 120) -> list[str]:
+def run_ranks(
+    count: int, program: str, *arguments: str, seconds: float = 120, environment: dict[str, str] | None = None
+) -> list[str]:
     """Run a program of this folder as so many ranks with all roles in each, and return what each of them printed."""
     command = [sys.executable, __file__, str(count), str(PROGRAMS / program), *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=seconds, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.split("\0")[:count]
+    return done.stdout.split("\0")
+
+
+def run_roles(count: int, config: Path, program: str, *arguments: str, seconds: float = 120) -> dict[str, str]:
+    """As `run_ranks`, for each role of a config in processes of its own; what each of them printed, by its name."""
+    roles = json.loads(config.read_text()).keys() - {"tacit"}
+    environment = {"TACIT_CONFIG": str(config), "ROLES": " ".join(roles)}
+    printed = run_ranks(count, program, *arguments, seconds=seconds, environment=environment)
+    return dict(zip([f"{role}[{rank}]" for role in roles for rank in range(count)], printed, strict=True))
 
 
 def main(count: int, program: str, *arguments: str) -> int:
@@ -27,11 +38,15 @@ def main(count: int, program: str, *arguments: str) -> int:
 
     import tacit.api  # noqa: F401
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
-    children = [child(rank, program, arguments) for rank in range(count)]
+    children = []
+    for role in os.environ.pop("ROLES", "").split() or [""]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "TACIT_ROLE": role}
+        children += [
+            child(job | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, program, arguments) for rank in range(count)
+        ]
     outputs, failed = [], 0
     for number, reader in children:
         with os.fdopen(reader, errors="replace") as file:
@@ -41,14 +56,14 @@ def main(count: int, program: str, *arguments: str) -> int:
     return int(failed != 0)
 
 
-def child(rank: int, program: str, arguments: tuple[str, ...]) -> tuple[int, int]:
+def child(job: dict[str, str], program: str, arguments: tuple[str, ...]) -> tuple[int, int]:
     """Fork, and return the number of the process and where what it prints can be read."""
     reader, writer = os.pipe()
     number = os.fork()
     if number:
         os.close(writer)
         return number, reader
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    os.environ |= job
     os.dup2(writer, 1)
     os.dup2(writer, 2)
     sys.argv = [program, *arguments]

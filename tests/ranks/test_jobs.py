@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from tests.cli.test_local import Lines, script
+from tests.ranks.forked import run_roles
 
 from tacit.cli.local import launch_local
+from tacit.errors import ConfigError
+from tacit.session.evidence import compare, read_account, read_certificates
+from tacit.session.trial import write_trial
 
 ROOT = Path(__file__).parents[2]
 TOTALS = ROOT / "examples" / "many_machines" / "totals.py"
@@ -17,6 +22,37 @@ def test_the_page_shows_the_example() -> None:
     page = (ROOT / "docs" / "many-machines.md").read_text()
 
     assert TOTALS.read_text().partition('"""\n\n')[2] in page
+
+
+def test_ranks_are_roles_of_their_own(tmp_path: Path) -> None:
+    config = write_trial(tmp_path, ["alice", "bob"], {"ledger": str(tmp_path / "ledger")}, ranks=2)
+
+    found = {name: json.loads(text) for name, text in run_roles(2, config, "links.py", str(tmp_path)).items()}
+
+    assert {name: each["name"] for name, each in found.items()} == {name: name for name in found}
+    assert {path.stem for path in (tmp_path / "ledger").glob("*.jsonl")} == found.keys()
+    of = {(name, f"{peer}{name[-3:]}"): key for name, each in found.items() for peer, key in each["keys"].items()}
+    assert all(key == of[peer, name] for (name, peer), key in of.items())
+    assert len(set(of.values())) == 6, "two pairs of ranks have one key"
+    assert len({each["run"] for each in found.values()}) == 2
+    for name, each in found.items():
+        rank = int(name[-2])
+        assert each["total"] == [100.0, 122.0, 148.0, 178.0]
+        assert each["own"] == [10.0 * rank + k for k in range(4)]
+        assert each["first"] == [0.0, 1.0, 2.0, 3.0]
+        assert ("refused" in each) == (rank == 1)
+        assert "rank=0" in each.get("refused", "rank=0")
+        assert "roles of one process" in each["loop"]
+    certificates = read_certificates(tmp_path / "certs")
+    accounts = [read_account(path, certificates) for path in sorted((tmp_path / "ledger").glob("*.jsonl"))]
+    assert [account.wrong for account in accounts] == [[]] * 6
+    assert compare([account for account in accounts if "[1]" in account.path.name]) == []
+
+
+def test_what_ranks_cannot_do_is_refused(tmp_path: Path) -> None:
+    for option in ({"wan": "1ms"}, {"prepared": tmp_path}, {"resume": True}, {"restart": 1}):
+        with pytest.raises(ConfigError, match="without --ranks"):
+            launch_local(TOTALS, ranks=2, **option)
 
 
 @pytest.mark.slow

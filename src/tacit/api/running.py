@@ -25,7 +25,7 @@ from tacit.protocols.schemes import protocol_of
 from tacit.session.config import Config, read_range
 from tacit.session.launch import Launch, connect, current, launched
 from tacit.session.preparation import Preparation, check_prepares
-from tacit.session.ranks import here
+from tacit.session.ranks import Rank, here
 from tacit.session.roles import DEFAULT
 from tacit.session.session import Session
 from tacit.session.store import Shelf
@@ -105,6 +105,7 @@ def session(
             protocol=protocol or (DEFAULT if roles is None else None),
         )
         if prepared is not None:
+            _check_one_rank(here())
             return _from_store(settings, prepared, seed)
         return embedded(settings.at(here()), check=check, resume=resume)
     if check:
@@ -117,6 +118,8 @@ def session(
     if range_check is not None:
         checked = replace(checked, range_check=read_range("range_check", range_check, checked.frac_bits))
         launch = replace(launch, config=checked)
+    if launch.preparation or launch.prepared or prepared or launch.resume or resume:
+        _check_one_rank(checked.rank)
     _share_cores(checked)
     if launch.preparation is not None:
         return _preparing(launch, launch.preparation, seed)
@@ -124,6 +127,15 @@ def session(
     if prepared is not None:
         return _from_store(checked, prepared, seed, launch)
     return _activate(Session(connect(launch, Transcript()), checked, resume=launch.resume or resume), seed)
+
+
+def _check_one_rank(rank: Rank) -> None:
+    """Refuse what would have to be agreed on, or divided, among the ranks of a role."""
+    if rank.count > 1:
+        raise ConfigError(
+            f"this is rank {rank.index} of {rank.count}, and stores and --resume are for roles of one process: run "
+            "without them, or with one rank"
+        )
 
 
 def _preparing(launch: Launch, preparation: Preparation, seed: int | None) -> Session:

@@ -149,10 +149,9 @@ def launch_local(
     if not Path(script).is_file():
         raise ConfigError(f"there is no script {script}")
     conditions = None if wan is None else _conditions(wan)
-    if ranks > 1 and (conditions is not None or prepared is not None):
-        raise ConfigError(
-            f"{'--wan' if conditions else '--prepared'} is for roles of one process each, without --ranks"
-        )
+    for option, given in (("--wan", wan), ("--prepared", prepared), ("--resume", resume), ("--restart", restart)):
+        if given and ranks > 1:
+            raise ConfigError(f"{option} is for roles of one process each, without --ranks")
     with tempfile.TemporaryDirectory(prefix="tacit-") as folder, contextlib.ExitStack() as relays:
         here = {key: str(Path.cwd() / key.replace("_", "-")) for key in ("data", "used_stores", "checkpoints")}
         config = write_trial(folder, parties, {**here, "threads": threads, **(settings or {})}, ranks=ranks)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 import click
 
@@ -16,6 +18,7 @@ from tacit.session.config import Config
 from tacit.session.launch import launched, start
 from tacit.session.ledger import is_library
 from tacit.session.program import SCHEME, Program, environment, environment_digest, executed
+from tacit.session.ranks import here
 
 __all__ = ["execute", "run"]
 
@@ -53,8 +56,16 @@ def run(
     if dry_run:
         _show(script)
         return
+    rank = here()
+    if rank.count > 1:
+        signal.signal(signal.SIGTERM, partial(_ended, rank.of(role)))
     start(launched(config, role, script, prepared=prepared, resume=resume))
     sys.exit(execute(script, arguments, show_traceback))
+
+
+def _ended(name: str, number: int, frame: FrameType | None) -> None:
+    """Say to the peers what has become of the job, which they would take for a lost connection."""
+    raise KeyboardInterrupt(f"{name} was told to end, as torchrun tells the ranks that are left when one has failed")
 
 
 def _show(script: Path) -> None:
@@ -75,7 +86,7 @@ def execute(script: Path, arguments: tuple[str, ...], show_traceback: bool) -> i
         executed(script, "__main__")
     except KeyboardInterrupt as error:
         _remember(error)
-        fail("interrupted")
+        fail(str(error) or "interrupted")
         return INTERRUPTED
     except Exception as error:
         _remember(error)

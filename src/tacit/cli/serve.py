@@ -23,6 +23,7 @@ from tacit.serve import Service
 from tacit.session.config import Config
 from tacit.session.launch import launched, start
 from tacit.session.program import executed
+from tacit.session.ranks import here
 
 __all__ = ["serve"]
 
@@ -59,6 +60,8 @@ def serve(
     With a config of one role, {"server": "host:port"}, each client is the other party: it computes with this server and
     keeps its rows, and load() returns a plain model, whose weights stay here.
     """
+    if here().count > 1:
+        raise ConfigError("serving by several ranks of a role is not there yet: start one process for each role")
     config = Config.load(config_path)
     if config.awaits_clients:
         if wait is not None or largest is not None:

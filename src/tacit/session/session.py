@@ -322,7 +322,7 @@ def _reason(error: BaseException) -> str:
     if tellable(error):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted by its user"
+        return str(error) or "interrupted by its user"
     return f"{type(error).__name__} in its program (see its own log)"
 
 
