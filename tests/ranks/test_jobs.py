@@ -50,7 +50,7 @@ def test_ranks_are_roles_of_their_own(tmp_path: Path) -> None:
 
 
 def test_what_ranks_cannot_do_is_refused(tmp_path: Path) -> None:
-    for option in ({"wan": "1ms"}, {"prepared": tmp_path}, {"resume": True}, {"restart": 1}):
+    for option in ({"wan": "1ms,1mbit"}, {"prepared": tmp_path}, {"resume": True}, {"restart": 1}):
         with pytest.raises(ConfigError, match="without --ranks"):
             launch_local(TOTALS, ranks=2, **option)
 
