@@ -15,7 +15,7 @@ PROGRAMS = Path(__file__).parent
 
 
 def run_ranks(
-    count: int, program: str, *arguments: str, seconds: float = 120, environment: dict[str, str] | None = None
+    count: int, program: str, *arguments: str, seconds: float = 170, environment: dict[str, str] | None = None
 ) -> list[str]:
     """Run a program of this folder as so many ranks with all roles in each, and return what each of them printed."""
     command = [sys.executable, __file__, str(count), str(PROGRAMS / program), *arguments]
@@ -25,7 +25,7 @@ def run_ranks(
     return done.stdout.split("\0")
 
 
-def run_roles(count: int, config: Path, program: str, *arguments: str, seconds: float = 120) -> dict[str, str]:
+def run_roles(count: int, config: Path, program: str, *arguments: str, seconds: float = 170) -> dict[str, str]:
     """As `run_ranks`, for each role of a config in processes of its own; what each of them printed, by its name."""
     roles = json.loads(config.read_text()).keys() - {"tacit"}
     environment = {"TACIT_CONFIG": str(config), "ROLES": " ".join(roles)}

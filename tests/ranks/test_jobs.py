@@ -16,6 +16,8 @@ from tacit.session.trial import write_trial
 
 ROOT = Path(__file__).parents[2]
 TOTALS = ROOT / "examples" / "many_machines" / "totals.py"
+PATIENT = {"timeout": 100, "connect_timeout": 100}
+"""For a busy machine: nothing in these runs is to fail by time."""
 
 
 def test_the_page_shows_the_example() -> None:
@@ -25,7 +27,7 @@ def test_the_page_shows_the_example() -> None:
 
 
 def test_ranks_are_roles_of_their_own(tmp_path: Path) -> None:
-    config = write_trial(tmp_path, ["alice", "bob"], {"ledger": str(tmp_path / "ledger")}, ranks=2)
+    config = write_trial(tmp_path, ["alice", "bob"], {"ledger": str(tmp_path / "ledger"), **PATIENT}, ranks=2)
 
     found = {name: json.loads(text) for name, text in run_roles(2, config, "links.py", str(tmp_path)).items()}
 
@@ -59,7 +61,7 @@ def test_what_ranks_cannot_do_is_refused(tmp_path: Path) -> None:
 def test_ranks_of_all_roles_compute_together(tmp_path: Path) -> None:
     lines = Lines()
 
-    code = launch_local(TOTALS, ranks=2, settings={"ledger": str(tmp_path)}, on_line=lines)
+    code = launch_local(TOTALS, ranks=2, settings={"ledger": str(tmp_path), **PATIENT}, on_line=lines)
 
     assert code == 0, lines.of
     names = {f"{role}[{rank}]" for role in ("alice", "bob", "crypto-producer") for rank in range(2)}
