@@ -116,7 +116,8 @@ def test_only_what_was_approved_is_imported_as_it_was_read(folder: Path) -> None
 
 def test_a_script_that_was_approved_runs_as_it_was_read(folder: Path) -> None:
     script = folder / "train.py"
-    script.write_text("import beside\nVALUE = beside.VALUE\nNAME = __name__\ndef late():\n    return VALUE\n")
+    script.write_text("import beside\nVALUE = beside.VALUE\nNAME = __name__\ndef late(x: int = 0):\n    return VALUE\n")
+    (folder / "beside.py").write_text(FILES["beside.py"] + "def first(x: int): pass\n")
     before = executed(script, "__main__")
     only(Program.read(script))
     script.write_text("raise SystemExit('changed since')")
@@ -124,6 +125,8 @@ def test_a_script_that_was_approved_runs_as_it_was_read(folder: Path) -> None:
     found = executed(script, "__main__")
 
     assert (found["VALUE"], found["NAME"], found["late"]()) == ("as approved", "__main__", "as approved")
+    assert found["late"].__annotations__ == {"x": int}  # and no text: future statements are a file's own
+    assert importlib.import_module("beside").first.__annotations__ == {"x": int}
     assert before["VALUE"] == found["VALUE"]
     assert sys.modules["__main__"] is not None
     assert found["__file__"] == str(script)

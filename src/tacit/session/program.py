@@ -176,7 +176,7 @@ def executed(script: Path, name: str) -> dict[str, Any]:
     before = sys.modules.get(name)
     sys.modules[name] = module
     try:
-        exec(compile(approved.files[place], str(script), "exec"), module.__dict__)  # noqa: S102 - it was approved
+        exec(_code(approved.files[place], str(script)), module.__dict__)  # noqa: S102 - it was approved
     finally:
         if before is None:
             del sys.modules[name]
@@ -227,4 +227,9 @@ class _Source(Loader):
         module.__file__ = self._origin
         if module.__spec__ is not None and module.__spec__.submodule_search_locations is not None:
             module.__path__ = [str(Path(self._origin).parent)]
-        exec(compile(self._source, self._origin, "exec"), module.__dict__)  # noqa: S102 - that is how a module is run
+        exec(_code(self._source, self._origin), module.__dict__)  # noqa: S102 - that is how a module is run
+
+
+def _code(source: bytes, name: str) -> Any:
+    """What Python makes of a file: with the future statements that are in it, and not those of this one."""
+    return compile(source, name, "exec", dont_inherit=True)
