@@ -12,7 +12,7 @@ NATIVE := $(wildcard src/tacit/ring/cpp/*.[ch]pp src/tacit/protocols/*/kernels/c
 export PIP_CONSTRAINT := $(abspath constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow fuzz reliability lint format bench docs clean
+.PHONY: help venv demo test test-slow fuzz reliability lint audit hashes format bench docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,14 @@ lint: $(DEV)  ## style, format, types and layers
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python .ci/audit.py --tell
+
+audit: $(DEV)  ## fail for known weaknesses of the pinned packages, which `make lint` only tells of
+	$(BIN)/python .ci/audit.py
+
+hashes:  ## render hashes.txt: the digests of all files of the pinned packages, as the index has them
+	$(BIN)/uv pip compile --quiet --no-deps --generate-hashes --no-header --no-annotate --python-version 3.11.9 \
+		constraints.txt --output-file hashes.txt
 
 format: $(DEV)  ## put the code in form
 	$(BIN)/ruff check --fix
@@ -62,7 +70,11 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tacit needs Python 3.11 or newer: make PYTHON=/path/to/python")'
 	$(PYTHON) -m venv $(VENV)
 
+# `make venv HASHED=1` takes packages only whose files have the digests of hashes.txt.
+HASHED_ONLY = $(if $(HASHED),PIP_CONSTRAINT= $(PIP) --no-deps --require-hashes --requirement hashes.txt)
+
 $(RUN): pyproject.toml constraints.txt $(NATIVE) | $(BIN)/python
+	$(HASHED_ONLY)
 	$(PIP) --editable .
 	touch $@
 

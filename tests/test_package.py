@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import tacit
+
+ROOT = Path(__file__).parents[1]
 
 
 def python(program: str) -> str:
@@ -56,3 +60,15 @@ def test_a_client_that_masks_waits_for_no_large_library():
     )
 
     assert not printed.split()
+
+
+def test_every_pinned_package_has_digests_of_its_files():
+    def pins(name):
+        lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+        found = (line.removesuffix("\\").strip().split("==") for line in lines if "==" in line and line[0] != "#")
+        return {re.sub(r"[-_.]+", "-", package).lower(): version for package, version in found}
+
+    text = (ROOT / "hashes.txt").read_text(encoding="utf-8")
+
+    assert pins("hashes.txt") == pins("constraints.txt"), "run `make hashes`"
+    assert all("--hash=sha256:" in part for part in re.split(r"\n(?=\S)", text) if "==" in part)

@@ -21,6 +21,9 @@ TESTS = (
     "tests/protocols/two_party/test_transfer_kernels.py",
     "tests/protocols/two_party/test_lattice_kernels.py",
     "tests/protocols/two_party/test_lattice_apart.py",
+    "tests/protocols/two_party/test_kernels.py",
+    "tests/protocols/two_party/test_oblivious.py",
+    "tests/hostile/test_tampering.py",
 )
 
 RUN = """
