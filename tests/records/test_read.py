@@ -404,8 +404,9 @@ def test_encodings_that_are_none_and_text_in_another_one(session, write):
         tacit.read_table(latin, "alice")
     with pytest.raises(UnusableTable, match="no text in the encoding cp932"):
         tacit.read_table(write("a,b\n\x81\n", "b.csv", encoding="latin-1"), "alice", encoding="cp932")
-    with pytest.raises(ConfigError, match="encoding='klingon' is none that Python knows"):
-        tacit.read_table(latin, "alice", encoding="klingon")
+    for encoding in ("klingon", "hex"):
+        with pytest.raises(ConfigError, match=f"encoding='{encoding}' is none that Python knows"):
+            tacit.read_table(latin, "alice", encoding=encoding)
 
 
 def test_the_index_of_a_data_frame_is_a_column_where_it_is_the_key(session):

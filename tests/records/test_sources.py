@@ -11,11 +11,13 @@ import threading
 import traceback
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 import tacit
 from tacit.errors import ConfigError, UnusableTable
+from tacit.records import remote
 
 PASSWORD = "sesame-42"
 
@@ -217,3 +219,42 @@ def test_objects_that_cannot_be_read_are_told_of_without_the_address(session, bu
         tacit.read_table(address, "alice")
 
     assert PASSWORD not in "".join(traceback.format_exception(told.value))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"https://me:{PASSWORD}@127.0.0.1:1/people.csv?token={PASSWORD}",
+        f"HTTP://me:{PASSWORD}@127.0.0.1:1/people.csv",
+        f"PostgreSQL://me:{PASSWORD}@127.0.0.1:1/base?sslmode=disable",
+        f"hf://me:{PASSWORD}@host/people.csv?token={PASSWORD}",
+        Path(f"s3://me:{PASSWORD}@bucket/people.csv"),
+        Path(f"postgresql://me:{PASSWORD}@host/base"),
+    ],
+    ids=lambda address: f"{type(address).__name__} {str(address)[:8]}",
+)
+def test_no_address_of_any_kind_is_shown(session, address):
+    with pytest.raises((UnusableTable, ConfigError)) as told:
+        tacit.read_table(address, "alice", query="select 1 as a")
+
+    assert PASSWORD not in "".join(traceback.format_exception(told.value))
+
+
+def test_a_copy_goes_to_the_folder_of_a_table_that_is_larger_than_memory(session, bucket, tmp_path, monkeypatch):
+    seen = []
+    fetch = remote.shutil.copyfileobj
+    monkeypatch.setattr(remote.shutil, "copyfileobj", lambda *a: (seen.append(a[1].name), fetch(*a)))
+
+    address = f"s3://me:{PASSWORD}@bucket/some/people.csv?{bucket}"
+    table = tacit.read_table(address, "alice", key="no", decimal=",", on_disk=tmp_path)
+
+    assert tacit.reveal(table.x).tolist() == [[2.5], [3.5]]
+    assert seen[0].startswith(f"{tmp_path}/.tacit-")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(remote.shutil, "copyfileobj", full)
+    with pytest.raises(UnusableTable, match="there is no room for a copy of the object at the address"):
+        tacit.read_table(address, "alice", on_disk=tmp_path)
+
+
+def full(*_):
+    raise OSError(28, "No space left on device")

@@ -10,6 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from io import BytesIO, TextIOWrapper
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,17 +67,18 @@ STRUCTURE = {
 
 
 @contextlib.contextmanager
-def in_utf8(path: str, encoding: str | None) -> Iterator[tuple[str, str | None]]:
+def in_utf8(path: str, encoding: str | None, folder: Path | None) -> Iterator[tuple[str, str | None]]:
     """A file that DuckDB reads, and its encoding: a copy, where that is one of those that only Python has."""
     try:
         known = encoding is None or codecs.lookup(encoding).name in READ
+        TextIOWrapper(BytesIO(), encoding=encoding)  # refuses codecs that make no text
     except LookupError:
         raise ConfigError(f"encoding={encoding!r} is none that Python knows: utf-8, latin-1, cp1252, …") from None
     if known or not Path(path).is_file():
         yield path, encoding
         return
     opened = gzip.open if path.endswith(".gz") else open
-    with tempfile.TemporaryDirectory() as private:
+    with tempfile.TemporaryDirectory(dir=folder) as private:
         copy = Path(private) / Path(path).name.removesuffix(".gz")
         try:
             with (
@@ -89,10 +91,10 @@ def in_utf8(path: str, encoding: str | None) -> Iterator[tuple[str, str | None]]
         yield str(copy), None
 
 
-def load_csv(connection: Any, path: str, table: str, reading: Reading) -> None:
+def load_csv(connection: Any, path: str, table: str, reading: Reading, called: str) -> None:
     """Make a table of a CSV file; `UnusableTable` with all that is wrong with its lines and its header."""
-    if any(mark in path for mark in "*?["):
-        raise UnusableTable(f"{path} may be several files: give one")
+    if "://" not in path and any(mark in path for mark in "*?["):
+        raise UnusableTable(f"{called} may be several files: give one")
     given = _options(reading)
     above = f", skip = {reading.skip}" if reading.skip else ""
     how = f"sample_size = -1, ignore_errors = true{above}{given}"
@@ -107,7 +109,7 @@ def load_csv(connection: Any, path: str, table: str, reading: Reading) -> None:
         and not (option == "delim" and reading.delimiter)
         and not (option == "dateformat" and reading.date_format)
     )
-    names = _header(path, reading, found)
+    names = _header(path, reading, found, called)
     problems = problems_of_names(names)
     if names and names[0].casefold().startswith("sep="):
         problems = ["its first line says what separates cells, and names no columns: say skip=1"]
@@ -120,7 +122,7 @@ def load_csv(connection: Any, path: str, table: str, reading: Reading) -> None:
     if skip != reading.skip:
         problems = [f"its first {skip} lines are unlike the others; the first must name the columns, or say skip=…"]
     if problems:
-        raise UnusableTable(f"{path} cannot be used: {'; '.join(problems)}")
+        raise UnusableTable(f"{called} cannot be used: {'; '.join(problems)}")
     types = _types(names, {c["name"]: c["type"] for c in columns}, [c["name"] for c in columns], reading)
     spelled = ", ".join(f"{_text(name)}: {_text(kind)}" for name, kind in types.items())
     connection.execute(
@@ -129,7 +131,7 @@ def load_csv(connection: Any, path: str, table: str, reading: Reading) -> None:
     )
     problems = _rejected(connection) or _ambiguous(connection, table, types, found["dateformat"] or "", reading)
     if problems:
-        raise UnusableTable(f"{path} cannot be used: {'; '.join(problems)}")
+        raise UnusableTable(f"{called} cannot be used: {'; '.join(problems)}")
 
 
 def _ambiguous(connection: Any, table: str, types: dict[str, str], found: str, reading: Reading) -> list[str]:
@@ -148,7 +150,7 @@ def _ambiguous(connection: Any, table: str, types: dict[str, str], found: str, r
     return problems
 
 
-def _header(path: str, reading: Reading, found: dict[str, Any]) -> list[str]:
+def _header(path: str, reading: Reading, found: dict[str, Any], called: str) -> list[str]:
     """The names in the first line, as they stand there: DuckDB has renamed those that it found twice."""
     known = [column["name"] for column in found["columns"]]
     if not Path(path).is_file() or path.endswith(".zst") or len(found["delim"]) != 1:
@@ -160,7 +162,7 @@ def _header(path: str, reading: Reading, found: dict[str, Any]) -> list[str]:
             lines = csv.reader(rows, delimiter=found["delim"], quotechar=found["quote"] or '"')
             return [name.strip() for name in next(lines, [])]
     except UnicodeDecodeError:
-        raise UnusableTable(f"{path} holds {STRUCTURE['INVALID ENCODING']}") from None
+        raise UnusableTable(f"{called} holds {STRUCTURE['INVALID ENCODING']}") from None
 
 
 def _options(reading: Reading) -> str:

@@ -7,6 +7,7 @@ An address may hold a key, so it is never shown.
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -24,8 +25,8 @@ PIECE = 1 << 22
 
 
 @contextlib.contextmanager
-def fetched(address: str, folder: str | None = None) -> Iterator[Path]:
-    """The path of a copy, which is gone afterwards."""
+def fetched(address: str, folder: Path | None = None) -> Iterator[Path]:
+    """The path of a copy in this folder, or where temporary files are, which is gone afterwards."""
     try:
         from pyarrow import fs
     except ImportError:
@@ -41,9 +42,17 @@ def fetched(address: str, folder: str | None = None) -> Iterator[Path]:
                 shutil.copyfileobj(source, target, PIECE)
         except FileNotFoundError:
             raise UnusableTable("there is no such object at the address") from None
-        except (OSError, ValueError, TypeError, NotImplementedError) as error:
-            raise UnusableTable(
-                f"the object at the address cannot be fetched ({type(error).__name__}): see the address, its region "
-                f"and endpoint, and the keys in the environment"
-            ) from None
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise UnusableTable("there is no room for a copy of the object at the address") from None
+            raise _unfetched(error) from None
+        except (ValueError, TypeError, NotImplementedError) as error:
+            raise _unfetched(error) from None
         yield copy
+
+
+def _unfetched(error: Exception) -> UnusableTable:
+    return UnusableTable(
+        f"the object at the address cannot be fetched ({type(error).__name__}): see the address, its region "
+        f"and endpoint, and the keys in the environment"
+    )

@@ -118,22 +118,31 @@ def _load(connection: Any, source: Any, reading: Reading) -> None:
     if not isinstance(source, str | Path):
         _take(connection, _arrow(source, reading))
         return
-    text = str(source)
+    text = _address(source)
     if text.startswith(ADDRESSES):
         with queried(text, reading.query) as (rows, numeric):
             check_names(rows.schema.names)
             _take(connection, rows, [name for name in numeric if name not in reading.keys])
     elif text.startswith(REMOTE):
-        with fetched(text) as path:
-            _load_file(connection, str(path), reading)
+        with fetched(text, reading.folder) as path:
+            _load_file(connection, str(path), reading, described(source))
     elif "://" in text and not text.startswith(WEB):
         listed = ", ".join((*ADDRESSES, *REMOTE, *WEB))
         raise UnusableTable(f"the address is of no kind that is read; there are {listed}")
     else:
-        _load_file(connection, text, reading)
+        _load_file(connection, text, reading, described(source))
 
 
-def _load_file(connection: Any, text: str, reading: Reading) -> None:
+def _address(source: str | Path) -> str:
+    """The text of a path or an address, whose scheme is in small letters."""
+    text = str(source)
+    if isinstance(source, Path) and re.match(r"\w+:/", text):
+        raise ConfigError("an address is given as a text: a Path takes one of its slashes away")
+    scheme, mark, rest = text.partition("://")
+    return scheme.lower() + mark + rest if mark else text
+
+
+def _load_file(connection: Any, text: str, reading: Reading, called: str) -> None:
     kind = _kind(text)
     if text.lower().endswith(".zip"):
         raise UnusableTable(f"{text} is an archive: unpack the file that is in it")
@@ -144,8 +153,8 @@ def _load_file(connection: Any, text: str, reading: Reading) -> None:
     elif kind == ARROW:
         _take(connection, _arrow_file(text))
     elif kind is None:
-        with in_utf8(text, reading.encoding) as (path, encoding):
-            load_csv(connection, path, SOURCE, replace(reading, encoding=encoding))
+        with in_utf8(text, reading.encoding, reading.folder) as (path, encoding):
+            load_csv(connection, path, SOURCE, replace(reading, encoding=encoding), called)
     else:
         reader = "read_parquet" if kind == PARQUET else "read_json_auto"
         connection.execute(f"CREATE TABLE {SOURCE} AS SELECT * FROM {reader}(?)", [text])
@@ -182,7 +191,7 @@ def _kind(text: str) -> str | None:
 def _is_database(source: Any) -> bool:
     if not isinstance(source, str | Path):
         return False
-    text = str(source)
+    text = _address(source)
     return text.startswith(ADDRESSES) or (not text.startswith(REMOTE) and _kind(text) == SQLITE)
 
 

@@ -1,6 +1,7 @@
 """Columns of a table that is larger than memory: in files of the owner's own, of which rows come in when they are used.
 
-The files have no names: nobody else can open them, and they are gone with the process, however it ends.
+The files have no names: nobody else can open them, and they are gone with the process, however it ends. DuckDB's own,
+while a table is read, have: in a private folder that is removed afterwards, or stays if the process is killed then.
 """
 
 from __future__ import annotations
