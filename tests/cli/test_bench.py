@@ -126,6 +126,18 @@ def test_one_small_operator_is_measured_beside_its_floor(tmp_path: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+def test_joins_are_measured_with_and_without_a_producer(tmp_path: Path) -> None:
+    bench(tmp_path, "--join", seconds=500)
+
+    rows = rows_of(tmp_path / "join.jsonl")
+
+    assert [(row["system"], row["rows"]) for row in rows] == [("tacit", 500.0), ("tacit-two-party", 500.0)]
+    assert all(row["seconds"] > 0 and row["megabytes"] > 0 for row in rows)
+    assert (tmp_path / "join-table.md").read_text().startswith("# Joins\n\nTwo CSV files")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_growth_of_trees_is_measured(tmp_path: Path) -> None:
     printed = bench(tmp_path, "--trees", seconds=500)
 
@@ -262,6 +274,19 @@ def test_a_column_that_nothing_was_measured_for_is_left_out(module: Any, tmp_pat
     assert "| task | with TLS, s | hops | online, MB | prepared, MB | prepared, s | memory a party, MB |" in written
     (tmp_path / "rows.jsonl").write_text(json.dumps(MACHINE) + "\n")
     assert alone.write(tmp_path) is None
+
+
+def test_joins_that_fail_say_so_and_the_best_pass_of_others_counts(module: Any) -> None:
+    facts = {"rows": 5.0, "cpu_seconds": 1.0, "megabytes": 22.0, "memory_megabytes": 300.4, "of": 10_000}
+    rows = [
+        {"system": "tacit", "seconds": 3.0, **facts},
+        {"system": "tacit", "seconds": 2.0, **facts},
+        {"system": "spu-rr22", "error": "no such file"},
+    ]
+
+    lines = module("join").table(rows).splitlines()
+
+    assert lines[2:] == ["| tacit | 10,000 | 2 | 1 | 22 | 300 |", "| spu-rr22 | | failed | | | |"]
 
 
 def test_limits_are_those_of_the_best_pass(module: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from tacit.errors import DivergenceError
+from tacit.errors import ConfigError, DivergenceError
 from tacit.protocols.matching import Match
 from tacit.protocols.plain.matching import InTheOpen
 from tacit.protocols.two_party import exchange, matching
@@ -163,6 +163,19 @@ def test_what_is_broken_on_purpose_is_found(kind: str, monkeypatch: pytest.Monke
     broken(kind, monkeypatch)
 
     assert leaks("first", monkeypatch)
+
+
+@pytest.mark.parametrize(("reveal", "rows"), [("members", 400_000), ("size", 60_000)])
+def test_tables_that_no_memory_holds_are_refused_before_anything_is_sent(
+    reveal: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matching, "memory_bytes", lambda: 10**8)
+    world = World(2, "two-party")
+
+    with pytest.raises(ConfigError, match="join smaller tables, one part of the keys after the other"):
+        Alone(world.protocol).match(world.parties, [rows, rows], {}, reveal=reveal)  # type: ignore[arg-type]
+
+    assert not world.transport.received
 
 
 # --- apart ------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from tacit.errors import DivergenceError
+from tacit.errors import ConfigError, DivergenceError
 from tacit.protocols.matching import DIGEST_WORDS, Match, Matcher, ordered_at_random, paired
 from tacit.protocols.number import Number
 from tacit.protocols.two_party.blind import Unseen
@@ -22,11 +22,16 @@ from tacit.protocols.two_party.exchange import Note, hop
 from tacit.protocols.two_party.oblivious import Evaluated, Functions
 from tacit.protocols.two_party.oblivious.kernels import at_hand
 from tacit.protocols.two_party.protocol import TwoParty
+from tacit.ring.memory import memory_bytes
 from tacit.session.session import Session
 
 __all__ = ["Alone"]
 
 COUNT_BYTES = 8
+
+TOLD_BYTES, UNSEEN_BYTES = 150, 900
+"""Memory that a party takes for each row of both tables, where members are told and where they are not: half of what
+200,000 by 200,000 rows took of a process that was both parties."""
 
 
 class Alone(Matcher):
@@ -57,6 +62,7 @@ class Alone(Matcher):
         session.check_open()
         if alternatives > 1 and reveal not in self.tries_several:
             raise ValueError(f"several keys are not tried with reveal={reveal!r}")
+        _check_memory(sum(sizes) * alternatives, TOLD_BYTES if reveal == "members" else UNSEEN_BYTES)
         places = [session.parties.index(owner) for owner in owners]
         rows = dict(zip(places, sizes, strict=True))
         here = {session.parties.index(owner): t.view(-1, DIGEST_WORDS) for owner, t in digests.items()}
@@ -77,6 +83,16 @@ class Alone(Matcher):
             if common > min(sizes):
                 raise DivergenceError(f"{session.parties[receiver]} has more rows in common than there are")
         return _Told(session, receiver, rows, sizes[0] if left else common, order, table)
+
+
+def _check_memory(rows: int, each: int) -> None:
+    """Raise `ConfigError` before anything is sent, where the match would end for lack of memory."""
+    needed, there = rows * each, memory_bytes()
+    if needed > there:
+        raise ConfigError(
+            f"matching {rows:,} keys takes some {needed / 1e9:.0f} GB of memory, and this machine has "
+            f"{there / 1e9:.0f}: join smaller tables, one part of the keys after the other"
+        )
 
 
 def _compared(
