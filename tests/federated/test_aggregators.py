@@ -259,7 +259,10 @@ def test_a_work_that_does_not_add_up_is_refused():
     Work(1, 1, layout, signed).check(Terms(Median()), roster, 2)
     assert Work.parse(json.loads(json.dumps(Work(1, 1, layout, signed).literal()))) == Work(1, 1, layout, signed)
     assert math.isinf(Median().longest())
-    for bad in [None, {}, {"run": 1, "number": 1, "submissions": []}, {"run": 1, "number": 1, "submissions": [{}]}]:
+    beyond = Work(1, 1, layout, signed).literal()
+    beyond["submissions"][0]["client"] = 1 << 40
+    unlike = {"run": 1, "number": 1}
+    for bad in [None, {}, {**unlike, "submissions": []}, {**unlike, "submissions": [{}]}, beyond]:
         with pytest.raises(ForgeryError):
             Work.parse(bad)
 

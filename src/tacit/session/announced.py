@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -13,6 +14,9 @@ from tacit.ring.memory import memory_bytes
 __all__ = ["MOST_NAMES", "fitting", "names", "said_by", "whole"]
 
 T = TypeVar("T")
+
+COMMANDS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+"""Control characters, but for tabs and ends of lines, which names in tables may have."""
 
 MOST_NAMES = 1 << 20
 """Of columns, in one message."""
@@ -36,8 +40,10 @@ def whole(x: Any, least: int = 0, most: int = 1 << 40) -> int:
 
 
 def names(x: Any) -> list[str]:
-    """A list of texts; raise `ValueError` for anything else."""
+    """A list of texts without what would command a terminal; raise `ValueError` for anything else."""
     if not isinstance(x, list) or len(x) > MOST_NAMES or not all(isinstance(each, str) for each in x):
+        raise ValueError
+    if any(COMMANDS.search(each) for each in x):
         raise ValueError
     return x
 

@@ -84,7 +84,10 @@ class Submission:
             digests = tuple(bytes.fromhex(digest) for digest in literal["digests"])
             signature = bytes.fromhex(literal["signature"])
             view, agreed = bytes.fromhex(literal["view"]), bytes.fromhex(literal["agreed"])
-            return cls(int(literal["client"]), Layout.unpack(literal["layout"]), view, agreed, digests, signature)
+            client = int(literal["client"])
+            if not 0 <= client < 1 << 32:
+                raise ValueError
+            return cls(client, Layout.unpack(literal["layout"]), view, agreed, digests, signature)
         except (KeyError, TypeError, ValueError, OverflowError):
             raise ForgeryError("a client's signed submission is damaged") from None
 
