@@ -226,12 +226,13 @@ def test_objects_that_cannot_be_read_are_told_of_without_the_address(session, bu
     [
         f"https://me:{PASSWORD}@127.0.0.1:1/people.csv?token={PASSWORD}",
         f"HTTP://me:{PASSWORD}@127.0.0.1:1/people.csv",
+        *(f"https://me:{PASSWORD}@127.0.0.1:1/a.{end}" for end in ("zip", "xlsx", "db", "arrow", "parquet", "csv.gz")),
         f"PostgreSQL://me:{PASSWORD}@127.0.0.1:1/base?sslmode=disable",
         f"hf://me:{PASSWORD}@host/people.csv?token={PASSWORD}",
         Path(f"s3://me:{PASSWORD}@bucket/people.csv"),
         Path(f"postgresql://me:{PASSWORD}@host/base"),
     ],
-    ids=lambda address: f"{type(address).__name__} {str(address)[:8]}",
+    ids=lambda address: f"{type(address).__name__} {str(address)[:8]} {str(address)[-5:]}",
 )
 def test_no_address_of_any_kind_is_shown(session, address):
     with pytest.raises((UnusableTable, ConfigError)) as told:

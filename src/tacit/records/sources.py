@@ -145,7 +145,9 @@ def _address(source: str | Path) -> str:
 def _load_file(connection: Any, text: str, reading: Reading, called: str) -> None:
     kind = _kind(text)
     if text.lower().endswith(".zip"):
-        raise UnusableTable(f"{text} is an archive: unpack the file that is in it")
+        raise UnusableTable(f"{called} is an archive: unpack the file that is in it")
+    if "://" in text and kind in (SQLITE, EXCEL, ARROW):
+        raise UnusableTable(f"{called} is of a file that is read from a disk only: fetch it before")
     if kind == SQLITE:
         _take(connection, _sqlite(text, reading))
     elif kind == EXCEL:
