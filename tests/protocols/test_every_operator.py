@@ -63,7 +63,19 @@ def test_a_scheme_that_does_not_exist_is_named() -> None:
 @pytest.mark.parametrize("protocol", OTHERS)
 @pytest.mark.parametrize("suite", ["tests/aten", "tests/models", "tests/test_training.py", "tests/test_precision.py"])
 def test_the_suite_passes_by_every_scheme(suite: str, protocol: str) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--protocol", protocol, suite]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--timeout",
+        "1200",
+        "--protocol",
+        protocol,
+        suite,
+    ]
 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
