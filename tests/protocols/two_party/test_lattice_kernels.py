@@ -317,7 +317,9 @@ def test_slots_hold_what_is_put_into_them(t: int) -> None:
     assert (integers(back.view(2, N)) == integers(values) % t).all()
 
 
-def stepwise(rows: list[Tensor], others: list[Tensor], seed: Tensor, given: dict[str, Tensor], t: int) -> list[Tensor]:
+def stepwise(
+    rows: list[Tensor], others: list[Tensor], uniform: Tensor, given: dict[str, Tensor], t: int
+) -> list[Tensor]:
     """Products in slots by one kernel after the other, with all that lies between them in memory."""
     terms, blocks = len(rows), -(-rows[0].numel() // N)
 
@@ -326,7 +328,6 @@ def stepwise(rows: list[Tensor], others: list[Tensor], seed: Tensor, given: dict
         values[:, : some[0].numel()] = torch.stack(some)
         return kernels.into_slots(t, values.view(terms, blocks, N).transpose(0, 1).reshape(-1, N).contiguous())
 
-    uniform = Stream(bytes(seed.tolist())).bytes(kernels.stream_bytes(3, terms * blocks))
     packed = kernels.encrypt(given["secret"][:3], uniform, given["noise"], messages(rows), t)
     ciphertexts, _ = kernels.expand(3, packed, uniform)
     sums = torch.zeros(blocks, 1, 2, 3, N, dtype=torch.int64)
@@ -341,20 +342,26 @@ def stepwise(rows: list[Tensor], others: list[Tensor], seed: Tensor, given: dict
     return [packed, data, share, doubtful, finished]
 
 
-@pytest.mark.parametrize(("count", "terms"), [(3 * N - 5, 2), (70, 6), (N, 1)])
+@pytest.mark.parametrize(
+    ("count", "terms", "again"), [(3 * N - 5, 2, False), (70, 6, False), (N, 1, True), (N, 6, True)]
+)
 @pytest.mark.parametrize("isa", ["best", "portable"])
-def test_products_in_slots_are_those_of_their_steps(count: int, terms: int, isa: str) -> None:
+def test_products_in_slots_are_those_of_their_steps(count: int, terms: int, again: bool, isa: str) -> None:
+    """Of a seed, and of a stream of which some draws are no residues and are drawn again."""
     use_isa(isa)
     blocks, t = -(-count // N), SLOT_PRIMES[1]
     rows, others = ([ring(count) for _ in range(terms)] for _ in range(2))
     seed = torch.randint(0, 256, (16,), dtype=torch.uint8)
     given = {"secret": kernels.secret(4, ring(N)), "noise": ring(terms * blocks * N), "zero": residues(3, 2)}
     given |= {"words": ring(blocks * N), "mask": ring(blocks, N, 2)}
-    want = stepwise(rows, others, seed, given, t)
+    uniform = Stream(bytes(seed.tolist())).bytes(kernels.stream_bytes(3, terms * blocks))
+    if again:
+        each = kernels.stream_bytes(3, 1)
+        for place in (5, N + 6, 2 * N - 1, 2 * N):
+            uniform[(terms - 1) * each + 6 * place :][:6] = 255
+    want = stepwise(rows, others, uniform, given, t)
 
-    uniform = seed
-    if not kernels.draws_itself():
-        uniform = Stream(bytes(seed.tolist())).bytes(kernels.stream_bytes(3, terms * blocks))
+    uniform = seed if kernels.draws_itself() and not again else uniform
     packed, share, finished = torch.empty_like(want[0]), torch.empty_like(want[2]), torch.empty_like(want[4])
     kernels.slots_encrypt(given["secret"][:3], uniform, given["noise"], rows, t, 0, packed)
     answered, keys = [], (given["zero"], packed, uniform)
