@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -314,4 +315,6 @@ def _unsent(raw: socket.socket) -> bool:
 
 def describe(error: BaseException) -> str:
     """An operating system's error in its own words, without numbers and class names."""
-    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
+    if isinstance(error, ssl.SSLEOFError) or (isinstance(error, ConnectionError) and not error.strerror):
+        return "the connection has ended"
+    return (error.strerror or str(error) or type(error).__name__) if isinstance(error, OSError) else str(error)

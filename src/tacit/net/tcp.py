@@ -351,6 +351,8 @@ class Tcp(Transport):
         if isinstance(error, LinkDown):
             return self._last_words(error.link, error.why)
         if isinstance(error, NetworkError) and self._cause is None:
+            if type(error) is NetworkError:  # what was wrong with bytes that came says nothing of where we were
+                error = NetworkError(f"{error}, {self._place()}")
             self._cause = Cause("network", self._role, str(error))
         return error
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tacit.errors import AuthenticationError, ConfigError, ConnectError, PeerLost, Refused
+from tacit.net.link import describe
 from tacit.outside.deployment import Endpoint
 from tacit.outside.wire import BUFFER_BYTES, PROTOCOL, Connection
 
@@ -38,7 +39,7 @@ async def connect(server: Endpoint, identity: Path | None, timeout: float, frac_
     except TimeoutError:
         raise ConnectError(f"{where} has not answered within {timeout:g} s") from None
     except OSError as error:
-        raise ConnectError(f"{where} cannot be reached: {error.strerror or error}") from None
+        raise ConnectError(f"{where} cannot be reached: {describe(error)}") from None
     connection = Connection(reader, writer, where, timeout)
     try:
         tls = writer.get_extra_info("ssl_object")

@@ -26,6 +26,7 @@ from tacit.errors import (
     PeerLost,
     TacitError,
 )
+from tacit.net.link import describe
 from tacit.net.tcp import Tcp
 from tacit.net.tls import Tls, Wire
 from tacit.outside.deployment import Endpoint
@@ -233,7 +234,7 @@ class Partner:
         except TimeoutError:
             raise ConnectError(f"{self._where} has not answered within {self._timeout:g} s") from None
         except OSError as error:
-            raise ConnectError(f"{self._where} cannot be reached: {error.strerror or error}") from None
+            raise ConnectError(f"{self._where} cannot be reached: {describe(error)}") from None
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
@@ -252,7 +253,7 @@ class Partner:
         except TimeoutError:
             raise ConnectError(f"{self._where} has not answered within {self._timeout:g} s") from None
         except OSError as error:
-            raise PeerLost(f"{self._where} closed the connection: {error.strerror or error}") from None
+            raise PeerLost(f"{self._where} closed the connection: {describe(error)}") from None
         if not self._server.is_pinned(certificate):
             raise other
         return tls
