@@ -47,6 +47,7 @@ BACKLOG = 256
 LINE_BYTES = 1 << 12
 
 STOPPED = "the service has been stopped"
+ALONE = "the process that lets clients in has gone, or does not answer"
 
 
 @dataclass(eq=False)
@@ -311,7 +312,7 @@ def _become(host: Host, sock: socket.socket, ours: socket.socket, theirs: socket
         ours.close()
         for other in (*host._listeners, *(guest.line for guest in host._guests)):
             other.close()
-        line = _Told(theirs)
+        line = _Told(theirs, host._config.timeout)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal tells all processes: the first of them decides
         signal.signal(signal.SIGTERM, line.leave)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
@@ -334,8 +335,9 @@ def _become(host: Host, sock: socket.socket, ours: socket.socket, theirs: socket
 class _Told(Line):
     """The line of a client's process to the one that keeps the books."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, timeout: float) -> None:
         self._sock, self._rest = sock, b""
+        sock.settimeout(timeout)
 
     @override
     def came(self, client: str) -> None:
@@ -363,14 +365,20 @@ class _Told(Line):
         raise Dismissed(why)
 
     def _say(self, **said: Any) -> None:
-        self._sock.sendall(json.dumps(said).encode() + b"\n")
+        try:
+            self._sock.sendall(json.dumps(said).encode() + b"\n")
+        except OSError:
+            raise NetworkError(ALONE) from None
 
     def _hear(self) -> Iterator[dict[str, Any]]:
         while True:
             while b"\n" in self._rest:
                 line, self._rest = self._rest.split(b"\n", 1)
                 yield json.loads(line)
-            data = self._sock.recv(LINE_BYTES)
+            try:
+                data = self._sock.recv(LINE_BYTES)
+            except TimeoutError:
+                raise NetworkError(ALONE) from None
             if not data:
                 return
             self._rest += data
