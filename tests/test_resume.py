@@ -148,6 +148,28 @@ def test_shares_of_different_runs_are_never_put_together(tmp_path: Path) -> None
         one.run(resume=True)
 
 
+@pytest.mark.parametrize("lacking", ["alice", "bob"])
+def test_a_run_that_ended_while_it_wrote_its_first_checkpoint_begins_anew(
+    lacking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(tmp_path)
+    write = sys.modules["tacit.checkpoint"]._write
+
+    def ends(path: Path, data: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        if path.name == f"{lacking}.safetensors":
+            raise Killed
+        write(path, data, metadata)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["tacit.checkpoint"], "_write", ends)
+        with pytest.raises(Killed):
+            job.run(resume=False)
+    job.run(resume=True)
+
+    assert job.begun == [0, 0]
+    assert [each.step for each in kept(tmp_path / "kept" / "training", "alice")] == [STEPS]
+
+
 def test_a_damaged_file_is_none(tmp_path: Path) -> None:
     job = Job(tmp_path)
     with pytest.raises(Killed):

@@ -246,7 +246,7 @@ def _make_folder(folder: Path) -> None:
 def _write(path: Path, data: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a file that only its owner may read, and put it in place in one step."""
     try:
-        with private_files.replacing(path) as partial:
+        with private_files.replacing_by_folder(path) as partial:
             save_file(data, partial, metadata)
         sync_folder(path.parent)
     except (OSError, SafetensorError) as error:

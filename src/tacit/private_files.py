@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["OWNER_ONLY", "create", "is_private", "replacing", "write"]
+__all__ = [
+    "OWNER_ONLY",
+    "PUBLIC",
+    "create",
+    "fill",
+    "is_private",
+    "remove",
+    "replacing",
+    "replacing_by_folder",
+    "write",
+]
 
 OWNER_ONLY = 0o600
+PUBLIC = 0o644
 
 
 def create(path: Path, mode: int = OWNER_ONLY) -> BinaryIO:
@@ -43,10 +55,47 @@ def replacing(path: Path, mode: int = OWNER_ONLY) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_by_folder(path: Path) -> Iterator[Path]:
+    """As `replacing`, for what puts files of its own beside the one that it writes: in a folder of their own.
+
+    What a process that was killed has left of such a folder is cleared away first.
+    """
+    for left in path.parent.glob(f".{path.name}.*"):
+        remove(left)
+    folder = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    folder.mkdir(mode=0o700)
+    try:
+        partial = folder / path.name
+        yield partial
+        with partial.open("rb+") as file:
+            os.fchmod(file.fileno(), OWNER_ONLY)
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        remove(folder)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, whatever is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def write(path: Path, content: bytes, mode: int = OWNER_ONLY) -> None:
     """Write a whole file, as `replacing` does."""
     with replacing(path, mode) as partial:
-        partial.write_bytes(content)
+        fill(partial, content)
+
+
+def fill(path: Path, content: bytes) -> None:
+    """Write the content of a file that is there, down to the disk: after that, a full disk cannot take it away."""
+    with path.open("rb+") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def is_private(path: Path) -> bool:

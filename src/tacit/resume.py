@@ -16,12 +16,14 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from tacit import private_files
 from tacit.api import active_protocol
 from tacit.checkpoint import load_files, save_files
 from tacit.errors import ConfigError, DataError
@@ -169,7 +171,13 @@ class Checkpoint:
         for older in before.values():
             for each in older:
                 _forget(each)
+        for role in self._roles:
+            _mark(self._whole(role))
         session.ledger.note("checkpoint", {"loop": self.name, "step": self.step, "checkpoint": identity})
+
+    def _whole(self, role: str) -> Path:
+        """The file that says that all roles have had a checkpoint: until it is there, the first may lack some."""
+        return self._folder.with_name(f".{self.name}:{role}.whole")
 
     # --- going on --------------------------------------------------------------------------------------------------
 
@@ -177,15 +185,22 @@ class Checkpoint:
         """Agree on what is there, and go on from it if that is what all have been told to do."""
         session = self._session
         for role in self._roles:
-            for partial in self._folder.glob(f"*/.{role}.safetensors.*"):  # of a process that was killed while it wrote
-                partial.unlink(missing_ok=True)
+            for partial in list(
+                self._folder.glob(f"*/.{role}.safetensors.*")
+            ):  # of a process that was killed while it wrote
+                private_files.remove(partial)
+                with suppress(OSError):  # where there is something else
+                    partial.parent.rmdir()
         own = {role: kept(self._folder, role) for role in self._roles}
         told: dict[str, list[tuple[str, int, str]]] = {}
+        had = False
         for role in session.transport.roles:
             message = None
             if role in own:
-                message = json.dumps([session.resume, [[e.identity, e.step, e.job] for e in own[role]]]).encode()
-            resume, told[role] = _told(role, session.announce(role, message))
+                entries = [[e.identity, e.step, e.job] for e in own[role]]
+                message = json.dumps([session.resume, self._whole(role).exists(), entries]).encode()
+            resume, whole, told[role] = _told(role, session.announce(role, message))
+            had = had or whole
             if resume != session.resume:
                 raise ConfigError(
                     f"{role} was {'told' if resume else 'not told'} to --resume, and {self._roles[0]} was"
@@ -198,10 +213,17 @@ class Checkpoint:
                     f"{' and '.join(having)} {'has' if len(having) == 1 else 'have'} checkpoints of {self.name} from a "
                     f"run before: go on with `tacit run --resume`, or take the folder away that 'checkpoints' names"
                 )
+            for role in self._roles:
+                self._whole(role).unlink(missing_ok=True)
             return
         if not any(told.values()):
             return  # it ended before its first checkpoint
         common = set.intersection(*(set(those) for those in told.values()))
+        if not common and not had:  # it ended while its first checkpoint was written
+            for those in own.values():
+                for each in those:
+                    _forget(each)
+            return
         if not common:
             held = "; ".join(
                 f"{role}: {', '.join(str(n) for _, n, _ in those) or 'none'}" for role, those in told.items()
@@ -242,18 +264,26 @@ def _identity(source: str, drawn: bytes) -> str:
     return drawn.hex()
 
 
-def _told(role: str, message: bytes) -> tuple[bool, list[tuple[str, int, str]]]:
+def _told(role: str, message: bytes) -> tuple[bool, bool, list[tuple[str, int, str]]]:
     """What a role says that it has: it may be anything."""
     try:
-        resume, rows = json.loads(message)
+        resume, whole, rows = json.loads(message)
         entries = [(identity, step, job) for identity, step, job in rows]
-        if type(resume) is not bool or not all(
+        if not (type(resume) is type(whole) is bool) or not all(
             isinstance(i, str) and type(s) is int and isinstance(j, str) for i, s, j in entries
         ):
             raise ValueError
     except (ValueError, TypeError, RecursionError):
         raise DataError(f"{role} announced checkpoints in a form that is none") from None
-    return resume, entries
+    return resume, whole, entries
+
+
+def _mark(path: Path) -> None:
+    try:
+        if not path.exists():
+            private_files.write(path, b"")
+    except OSError as error:
+        raise DataError(f"the checkpoint is whole, which cannot be noted at {path}: {error.strerror}") from None
 
 
 def _forget(each: Kept) -> None:
