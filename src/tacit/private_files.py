@@ -8,6 +8,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 
@@ -61,7 +62,7 @@ def replacing_by_folder(path: Path) -> Iterator[Path]:
 
     What a process that was killed has left of such a folder is cleared away first.
     """
-    for left in path.parent.glob(f".{path.name}.*"):
+    for left in path.parent.glob(f".{escape(path.name)}.*"):
         remove(left)
     folder = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     folder.mkdir(mode=0o700)

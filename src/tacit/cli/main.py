@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from collections.abc import Sequence
@@ -31,6 +32,10 @@ COMMANDS = {
     "demo": ("tacit.cli.demo:demo", "See a worked example."),
     "bench": ("tacit.cli.bench:bench", "Measure how fast Tacit is on this machine."),
 }
+
+
+OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What no program is at fault for."""
 
 
 class LazyGroup(click.Group):
@@ -67,4 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cli(arguments)
     except TacitError as error:
         fail(error)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in OF_DISKS:
+            raise
+        fail(f"{error.filename or 'a file'} cannot be written: {error.strerror}")
         sys.exit(1)

@@ -18,6 +18,7 @@ is settled.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -110,7 +111,8 @@ class Staged:
 
     def discard(self) -> None:
         """Leave nothing behind."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # of a full disk: closing writes what is left
+            self._file.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

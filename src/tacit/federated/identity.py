@@ -104,7 +104,8 @@ class Roster:
 
     def save(self, path: str | Path) -> None:
         """Write the roster. It holds nothing secret."""
-        Path(path).write_text(json.dumps({name: key.hex() for name, key in self.keys.items()}, indent=1) + "\n")
+        text = json.dumps({name: key.hex() for name, key in self.keys.items()}, indent=1)
+        private_files.write(Path(path), f"{text}\n".encode(), private_files.PUBLIC)
 
     def __len__(self) -> int:
         return len(self.keys)

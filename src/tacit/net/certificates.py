@@ -73,7 +73,10 @@ def make_certificate(folder: Path, role: str, *, encrypt: bool = False, rotate: 
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"the folder {folder} cannot be made: {error.strerror or error}") from None
     key_path, certificate_path = folder / f"{role}.key", folder / f"{role}.crt"
     if rotate and not encrypt and _is_encrypted(key_path):
         raise ConfigError(f"{key_path} is encrypted, and its successor would not be: say --encrypt, or delete it first")
@@ -85,12 +88,15 @@ def make_certificate(folder: Path, role: str, *, encrypt: bool = False, rotate: 
     public = certificate.public_bytes(serialization.Encoding.PEM)
     try:
         with private_files.replacing(key_path) as new_key, private_files.replacing(certificate_path, 0o644) as new:
-            new_key.write_bytes(private)
-            new.write_bytes(public)
+            private_files.fill(new_key, private)  # both are on the disk before either gets its name
+            private_files.fill(new, public)
             if rotate and certificate_path.exists():
                 _keep(certificate_path)
     except OSError as error:
-        raise ConfigError(f"the key of {role} cannot be written to {folder}: {error.strerror or error}") from None
+        raise ConfigError(
+            f"the key of {role} cannot be written to {folder}, and what was there before is as it was: "
+            f"{error.strerror or error}"
+        ) from None
     return certificate_path
 
 
@@ -108,7 +114,7 @@ def _keep(certificate: Path) -> None:
     number = 2
     while kept.exists():
         kept, number = certificate.with_name(f"{certificate.stem}.{day}.{number}.crt"), number + 1
-    kept.write_bytes(certificate.read_bytes())
+    private_files.write(kept, certificate.read_bytes(), private_files.PUBLIC)
 
 
 @cache

@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from tacit import private_files
 from tacit.errors import ConfigError
 from tacit.net.certificates import Identity, fingerprint, key_password, read_certificate
 from tacit.products import Serving
@@ -132,7 +133,10 @@ class Deployment:
         """Write the public file."""
         servers = {s.name: {"address": str(s.address), "certificate": s.certificate} for s in self.servers}
         literal = {"format": FORMAT, "frac_bits": self.frac_bits, "servers": servers}
-        Path(path).write_text(json.dumps(literal, indent=1) + "\n", encoding="utf-8")
+        try:
+            private_files.write(Path(path), f"{json.dumps(literal, indent=1)}\n".encode(), private_files.PUBLIC)
+        except OSError as error:
+            raise ConfigError(f"the public file {path} cannot be written: {error.strerror or error}") from None
 
 
 def _literal(path: Path) -> dict[str, Any] | None:

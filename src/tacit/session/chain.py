@@ -58,7 +58,10 @@ class Chained:
     def __init__(self, path: Path, key: EllipticCurvePrivateKey | None) -> None:
         self._path, self._key = path, key
         self._seen, self._last = -1, START
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"the folder of the ledger {path} cannot be made: {error.strerror}") from None
 
     def append(self, record: dict[str, Any], *, durably: bool = False) -> None:
         """Write a record; `durably` it is on the disk when this returns.

@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from torch import Tensor
@@ -137,7 +137,8 @@ class Preparation:
     def abandon(self) -> None:
         """Leave nothing behind of a store that is not finished."""
         for file in self._files.values():
-            file.close()
+            with suppress(OSError):  # of a full disk: closing writes what is left
+                file.close()
         self._files = {}
         if not self.sizes:
             shutil.rmtree(self._folder, ignore_errors=True)

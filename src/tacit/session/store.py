@@ -137,20 +137,33 @@ class Store:
 
     def begin(self, records: Path) -> None:
         """Note, durably and in two places, that the store is begun; only then may anything of it be used."""
-        _make_folder(records)
         try:
-            with private_files.create(records / self.identity) as note:
+            self._note(records / self.identity)
+            descriptor = self._file.fileno()
+            os.pwrite(descriptor, bytes(KEY_BYTES), START.size + 8)
+            os.pwrite(descriptor, START.pack(MAGIC, VERSION, BEGUN), 0)
+            os.fsync(descriptor)
+            sync_folder(self.path.absolute().parent)
+        except OSError as error:
+            raise ConfigError(
+                f"it cannot be noted that {self.path} is begun, so nothing of it has been used: {error.strerror}"
+            ) from None
+
+    def _note(self, path: Path) -> None:
+        _make_folder(path.parent)
+        try:
+            note = private_files.create(path)
+        except FileExistsError:
+            raise self._used() from None
+        try:
+            with note:
                 note.write(f"{self.path.absolute()}\n".encode())
                 note.flush()
                 os.fsync(note.fileno())
-        except FileExistsError:
-            raise self._used() from None
-        sync_folder(records)
-        descriptor = self._file.fileno()
-        os.pwrite(descriptor, bytes(KEY_BYTES), START.size + 8)
-        os.pwrite(descriptor, START.pack(MAGIC, VERSION, BEGUN), 0)
-        os.fsync(descriptor)
-        sync_folder(self.path.absolute().parent)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
 
     def stream(self) -> Stream:
         """The party's key stream, which is handed out once: another one would begin anew and repeat all masks."""

@@ -67,7 +67,7 @@ class Aggregators:
         """Write the public file."""
         keys = {name: key.hex() for name, key in self.keys.items()}
         table = {"server": self.server, "addresses": dict(self.addresses), "keys": keys}
-        Path(path).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        private_files.write(Path(path), f"{json.dumps(table, indent=1)}\n".encode(), private_files.PUBLIC)
 
 
 def _helping() -> tuple[str, ...]:
