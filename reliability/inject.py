@@ -1,354 +1,484 @@
-"""Disturb the roles of a run, one way at a time, and write down what the others do: `make reliability`.
+"""Disturb the actors of a scene, one way at a time, and write down what the others do: `make reliability`.
 
-Roles are processes on this machine, over real sockets with TLS. Each is killed, stopped, cut off, slowed or has bytes
-changed on its way, in each phase of a program. What is asked of the others: they end within the time limit, say which
-role is missing, and leave nothing behind; and once all are started again with `--resume`, the run ends as if nothing
-had been. Where a link is slow only, the run ends by itself. The result is a table in docs/reliability.md; the exit code
-is 1 if anything was otherwise.
+Actors are processes on this machine, over real sockets with TLS. One is killed, stopped or slowed, or its connections
+are cut off, cut short, silenced, delayed or changed, in each phase of what goes on (`scenes`). What is asked of the
+others: they end within the time limit, by a sentence that names who is missing and where they were, or go on where
+they need not end, and leave nothing behind; and once all are started again, all ends as if nothing had been. The result
+is a table in docs/reliability.md; the exit code is 1 if anything was otherwise.
 
-    python reliability/inject.py [--write] [PART OF A CASE'S NAME …]
+    python reliability/inject.py [--write] [--jobs N] [PART OF A CASE'S NAME …]
 
-With a part of its name, only such cases run, and nothing is written without `--write`.
+With a part of its name, as "bob killed training", only such cases run, and with `--write` their rows alone are put into
+the table.
 """
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
 import json
 import os
 import re
 import signal
-import socket
 import sys
 import tempfile
-import threading
 import time
+import traceback
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from relay import FAULTS, Relay
+from scenes import PAUSE, SCENES, Play, Scene, ask
 from torch import nn
 
 import tacit
 from tacit.api.active import _close_all
-from tacit.cli.run import execute
 from tacit.session.config import SETTINGS, Config
-from tacit.session.launch import launched, start
 from tacit.session.trial import free_ports, write_trial
 
-ROOT = Path(__file__).parents[1]
-PROGRAM = Path(__file__).with_name("program.py")
-PAGE = ROOT / "docs" / "reliability.md"
+PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
 
 TIMEOUT = 6.0
 """Seconds of the setting `timeout`, and of `connect_timeout`: what is missing has to be noticed within it."""
 
-GRACE = 40.0
-"""Seconds more, for a machine that does other things, until a role counts as hanging."""
+GRACE = 60.0
+"""Seconds more, for a machine that does other things, until an actor counts as hanging."""
 
-PAUSE = 1.0
-"""Seconds that a role stays at the beginning of a phase."""
+TURN = 0.05
+"""Seconds: an actor that is slowed runs for a tenth of each."""
 
-ROLES = ("alice", "bob", "crypto-producer")
-PHASES = ("meeting", "sharing", "training", "keeping", "revealing")
+PASSING = ("delayed", "slowed")
+"""What nobody ends of."""
+
+TO_PROCESSES = ("killed", "stopped", "slowed")
+HANGS = 99
 
 
 class Case(NamedTuple):
     """One disturbance."""
 
+    scene: str
+    actor: str
     fault: str
-    role: str
     phase: str
 
     def __str__(self) -> str:
-        return f"{self.fault} {self.role} {self.phase}"
+        return f"{self.scene}: {self.actor} {self.fault} {self.phase}"
 
 
+def cases(scene: str, faults: str, actors: str, phases: str) -> list[Case]:
+    """All that these words, separated by commas, make together."""
+    words = (text.split(", ") for text in (actors, faults, phases))
+    return [Case(scene, *each) for each in product(*words)]
+
+
+STEPS = "sharing, training, keeping, revealing"
+SERVERS = "server0, server1, crypto-producer"
 CASES = [
-    *(Case("killed", role, phase) for role in ROLES for phase in PHASES),
-    *(Case("stopped", role, phase) for role in ROLES for phase in ("sharing", "training")),
-    *(
-        Case(fault, "alice", phase)
-        for fault in ("cut off", "silenced", "changed")
-        for phase in ("training", "revealing")
-    ),
-    *(Case("slowed", "alice", phase) for phase in ("meeting", "training")),
+    *cases("training", "killed, stopped", "alice, bob, crypto-producer", f"meeting, {STEPS}"),
+    *cases("training", "cut off, cut short", "alice, bob, crypto-producer", "training, revealing"),
+    *cases("training", "cut off", "alice", "meeting, sharing, keeping"),
+    *cases("training", "silenced, changed", "alice, bob, crypto-producer", "training"),
+    *cases("training", "silenced, changed", "alice", "sharing, keeping, revealing"),
+    *cases("training", "delayed", "alice", "meeting, sharing, training, revealing"),
+    *cases("training", "slowed", "alice, bob, crypto-producer", "training"),
+    *cases("training by two", "killed, stopped", "alice, bob", f"meeting, {STEPS}"),
+    *cases("training by two", "cut off, cut short, silenced, changed, delayed", "alice", "training"),
+    *cases("training by two", "slowed", "bob", "training"),
+    *cases("predictions", "killed, stopped", f"{SERVERS}, client", "answering"),
+    *cases("predictions", "killed", SERVERS, "waiting"),
+    *cases("predictions", "cut off, silenced, changed, delayed", "server0, server1, client", "answering"),
+    *cases("predictions", "slowed", SERVERS, "answering"),
+    *cases("one server", "killed, stopped", "server, client", "asking"),
+    *cases("one server", "cut off, cut short, silenced, changed, delayed", "client", "asking"),
+    *cases("submissions", "killed, stopped", "server0, server1, client", "sending, committing"),
+    *cases("submissions", "cut off, silenced, changed", "server0, client", "sending, committing"),
+    *cases("submissions", "delayed", "client", "sending"),
 ]
 
 
-class Relay:
-    """What stands before a role: passes on bytes, until it is told to disturb them."""
+class Stage:
+    """One run of a scene: its relays and its processes."""
 
-    def __init__(self, target: int) -> None:
-        self._target = target
-        self.way = "pass"
-        self._sockets: list[socket.socket] = []
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port = self._server.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+    def __init__(self, scene: Scene, here: Path, phase: str, *, resume: bool) -> None:
+        self.scene, self.here = scene, here
+        self._phase, self._resume = phase, resume
+        for old in here.glob("*.*"):
+            if old.is_file():
+                old.unlink()
+        settings = {
+            "timeout": TIMEOUT,
+            "connect_timeout": TIMEOUT,
+            "seed": 7,
+            "checkpoints": str(here / "kept"),
+            "threads": 1,
+            **({"data": str(here / "data")} if scene.name == "submissions" else {}),
+        }
+        config = write_trial(here / f"trial{time.monotonic_ns()}", scene.parties, {**settings, **scene.settings})
+        self.roles = (
+            scene.parties if scene.client not in (None, ask) or len(scene.parties) == 1 else Config.load(config).roles
+        )
+        self.relays, self._configs = _relayed(config, self.roles)
+        self.processes: dict[str, int] = {}
+        self.codes: dict[str, int] = {}
+        self._slow: list[str] = []
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                caller, _ = self._server.accept()
-                callee = socket.create_connection(("127.0.0.1", self._target), timeout=2)
-            except OSError:
-                if self._server.fileno() < 0:
-                    return
-                caller.close()
-                continue
-            callee.settimeout(None)
-            self._sockets += [caller, callee]
-            for one, other in ((caller, callee), (callee, caller)):
-                threading.Thread(target=self._pass, args=(one, other), daemon=True).start()
+    # --- processes -------------------------------------------------------------------------------------------------
 
-    def _pass(self, source: socket.socket, sink: socket.socket) -> None:
+    def start(self, actor: str, *, as_client: bool = False) -> None:
+        """Play an actor in a process of its own; PyTorch is imported already."""
+        child = os.fork()
+        if child:
+            self.processes[actor] = child
+            return
+        code = 1
         try:
-            while data := source.recv(1 << 16):
-                while self.way == "silenced":
-                    time.sleep(0.05)
-                if self.way == "slowed":
-                    time.sleep(0.05)
-                if self.way == "changed":
-                    data = data[:-1] + bytes([data[-1] ^ 1])
-                sink.sendall(data)
-        except OSError:
-            pass
-        for each in (source, sink):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+            out = os.open(self.here / f"said.{actor}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            os.dup2(out, 1)
+            os.dup2(out, 2)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            faulthandler.register(signal.SIGUSR1)
+            config = self._configs.get(actor, self._configs[""])
+            play = Play(actor, config, self.here, self._phase, self._resume, TIMEOUT)
+            code = (self.scene.client if as_client else self.scene.act)(play)  # type: ignore[misc]
+            _close_all()  # as the interpreter's end would
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
 
-    def disturb(self, fault: str) -> None:
-        """Do from now on what a fault says."""
-        self.way = fault
-        if fault == "cut off":
-            self.close()
+    def wait(self, *actors: str) -> None:
+        """Wait for the end of some, and end them if that takes too long."""
+        deadline = time.monotonic() + TIMEOUT + GRACE + PAUSE
+        while missing := [actor for actor in actors if not self.ended(actor)]:
+            if time.monotonic() > deadline:
+                for actor in missing:
+                    os.kill(self.processes[actor], signal.SIGUSR1)  # it writes down where it is
+                    time.sleep(0.5)
+                    self.kill(actor)
+                    self.codes[actor] = HANGS
+            self._take_turns()
+            time.sleep(0.01)
+
+    def ended(self, actor: str) -> bool:
+        """Whether a process has ended."""
+        if actor not in self.codes:
+            done, status = os.waitpid(self.processes[actor], os.WNOHANG)
+            if done:
+                self.codes[actor] = os.waitstatus_to_exitcode(status)
+        return actor in self.codes
+
+    def kill(self, actor: str) -> None:
+        """End a process that does not end by itself."""
+        if not self.ended(actor):
+            os.kill(self.processes[actor], signal.SIGKILL)
+            os.waitpid(self.processes[actor], 0)
+            self.codes[actor] = -signal.SIGKILL
+
+    def _take_turns(self) -> None:
+        for actor in self._slow:
+            if not self.ended(actor):
+                os.kill(self.processes[actor], signal.SIGSTOP)
+                time.sleep(0.9 * TURN)
+                os.kill(self.processes[actor], signal.SIGCONT)
+                time.sleep(0.1 * TURN)
+
+    # --- what happens ----------------------------------------------------------------------------------------------
+
+    def until(self, phase: str, *actors: str) -> None:
+        """Wait until all of some are in a phase, or one of them has ended."""
+        deadline = time.monotonic() + GRACE
+        while not all((self.here / f"{phase}.{actor}").exists() for actor in actors):
+            if time.monotonic() > deadline or any(actor in self.processes and self.ended(actor) for actor in actors):
+                return
+            time.sleep(0.01)
+
+    def disturb(self, case: Case) -> None:
+        """Do what a case says."""
+        if case.actor in self.processes and self.ended(case.actor):
+            raise RuntimeError(f"{case}: {case.actor} has ended before: {self.said(case.actor)}")
+        if case.fault in FAULTS:
+            for relay in self.relays:
+                relay.disturb(case.fault, case.actor)
+        elif case.fault == "slowed":
+            self._slow.append(case.actor)
+        else:
+            os.kill(self.processes[case.actor], signal.SIGKILL if case.fault == "killed" else signal.SIGSTOP)
+
+    def calm(self) -> None:
+        """Disturb nobody any more."""
+        self._slow.clear()
+        for relay in self.relays:
+            relay.leave()
+
+    def stop(self) -> None:
+        """Ask the roles of a service to end, if there is one, and wait for all."""
+        if self.scene.client is not None:
+            for role in self.roles if self.scene.name == "submissions" else self.roles[:1]:
+                if not self.ended(role):
+                    os.kill(self.processes[role], signal.SIGTERM)
+        self.wait(*self.processes)
+
+    def said(self, actor: str) -> str:
+        """What an actor has printed."""
+        path = self.here / f"said.{actor}"
+        return path.read_text(errors="replace").strip() if path.exists() else ""
 
     def close(self) -> None:
-        """Drop all connections."""
-        self.way = "closed"
-        self._server.close()
-        for each in self._sockets:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+        """End all that is left."""
+        for actor in self.processes:
+            self.kill(actor)
+        for relay in self.relays:
+            relay.close()
+
+
+def _relayed(config: Path, roles: Sequence[str]) -> tuple[list[Relay], dict[str, Path]]:
+    """Put a relay before each party, for other roles and for clients; return all configs by role, and a client's."""
+    literal, checked = json.loads(config.read_text()), Config.load(config)
+    relays, own = [], {role: dict[str, str]() for role in roles}
+    for role in (party for party in checked.parties if party in literal):
+        (port,) = free_ports(1)
+        relays.append(Relay(role, port, checked.roles))
+        literal[role], own[role]["listen"] = f"127.0.0.1:{relays[-1].port}", f"127.0.0.1:{port}"
+        if "clients" in literal[SETTINGS]:
+            (port,) = free_ports(1)
+            relays.append(Relay(role, port, ()))
+            literal[SETTINGS]["clients"][role] = f"127.0.0.1:{relays[-1].port}"
+            own[role]["listen_clients"] = f"127.0.0.1:{port}"
+    paths = {role: config.with_name(f"{role}.json") for role in (*roles, "")}
+    for role, path in paths.items():
+        path.write_text(json.dumps({**literal, SETTINGS: {**literal[SETTINGS], **own.get(role, {})}}))
+    return relays, paths
 
 
 class Outcome(NamedTuple):
-    """What became of a run."""
+    """What became of the actors."""
 
     codes: dict[str, int]
-    """By role; negative for a signal, and `HANGS` for a role that had to be killed in the end."""
+    """Negative for a signal, and `HANGS` for one that had to be ended."""
     said: dict[str, str]
     seconds: float
-    """From the disturbance to the end of the last role."""
+    """From the disturbance to the end of the last that it concerns."""
 
 
-HANGS = 99
-
-
-def fork(role: str, config: Path, here: Path, phase: str, *, resume: bool) -> int:
-    """Play a role in a process of its own; PyTorch is imported already."""
-    child = os.fork()
-    if child:
-        return child
-    code = 1
+def disturbed(case: Case, here: Path) -> Outcome:
+    """Play a scene, and disturb one actor where it should be."""
+    scene = SCENES[case.scene]
+    stage = Stage(scene, here, case.phase, resume=False)
     try:
-        out = os.open(here / f"said.{role}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
-        faulthandler.register(signal.SIGUSR1)
-        os.environ["RELIABILITY_ROLE"] = role
-        start(launched(Config.load(config), role, PROGRAM, resume=resume))
-        code = execute(PROGRAM, (str(here), str(PAUSE), phase), show_traceback=False)
-        _close_all()  # as the interpreter's end would
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        os._exit(code)
-
-
-def play(here: Path, case: Case | None, *, resume: bool) -> Outcome:
-    """Start all roles, disturb one when it is where it should be, and wait for all."""
-    for old in here.glob("*.*"):
-        if old.is_file() and old.name != "config.json":
-            old.unlink()
-    settings = {
-        "timeout": TIMEOUT,
-        "connect_timeout": TIMEOUT,
-        "seed": 7,
-        "checkpoints": str(here / "kept"),
-        "threads": 1,
-    }
-    config = write_trial(here / f"trial{time.monotonic_ns()}", ("alice", "bob"), settings)
-    relay, paths = _relayed(config)
-    phase = "" if case is None else case.phase
-    processes = {role: fork(role, paths[role], here, phase, resume=resume) for role in ROLES}
-    began = time.monotonic()
-    if case is not None:
-        marker = here / f"{case.phase}.{case.role}"
-        while not marker.exists() and time.monotonic() < began + 60:
-            time.sleep(0.02)
+        for role in stage.roles:
+            stage.start(role)
+        if scene.client is not None:
+            stage.until("waiting", *stage.roles)
+            if case.phase != "waiting":
+                stage.start("client", as_client=True)
+        stage.until(case.phase, case.actor)
         time.sleep(PAUSE / 4)
-        if case.fault in ("killed", "stopped"):
-            os.kill(processes[case.role], signal.SIGKILL if case.fault == "killed" else signal.SIGSTOP)
-        else:
-            relay.disturb(case.fault)
+        stage.disturb(case)
         began = time.monotonic()
-    codes = _wait(processes, victim=case.role if case is not None and case.fault == "stopped" else "")
-    relay.close()
-    said = {role: (here / f"said.{role}").read_text(errors="replace").strip() for role in ROLES}
-    return Outcome(codes, said, time.monotonic() - began)
+        if scene.client is not None and case.phase != "waiting":
+            if case.actor == "client" and case.fault == "stopped":
+                time.sleep(TIMEOUT)
+            else:
+                stage.wait("client")
+            seconds = time.monotonic() - began
+        if scene.client is not None and serves_on(case):
+            stage.calm()
+            stage.start("another client", as_client=True)
+            stage.wait("another client")
+            stage.kill("client")
+            stage.stop()
+        else:
+            if case.scene != "submissions":  # there a server needs no other
+                stage.wait(*(a for a in stage.processes if a != case.actor or case.fault not in TO_PROCESSES))
+            seconds = time.monotonic() - began
+            if case.fault == "stopped":
+                stage.kill(case.actor)
+            stage.stop()
+        said = {actor: stage.said(actor) for actor in stage.processes}
+        return Outcome(dict(stage.codes), said, seconds)
+    finally:
+        stage.close()
 
 
-def _relayed(config: Path) -> tuple[Relay, dict[str, Path]]:
-    """Put a relay before alice, whom all others call."""
-    literal, (port,) = json.loads(config.read_text()), free_ports(1)
-    relay = Relay(port)
-    literal["alice"] = f"127.0.0.1:{relay.port}"
-    paths = {}
-    for role in ROLES:
-        own = {**literal[SETTINGS], **({"listen": f"127.0.0.1:{port}"} if role == "alice" else {})}
-        paths[role] = config.with_name(f"{role}.json")
-        paths[role].write_text(json.dumps({**literal, SETTINGS: own}))
-    return relay, paths
+def serves_on(case: Case) -> bool:
+    """Whether a service that was so disturbed answers the next client."""
+    return case.fault in PASSING or case.actor == "client"
 
 
-def _wait(processes: dict[str, int], victim: str) -> dict[str, int]:
-    """Wait for all roles but one that is stopped, and kill what is left."""
-    codes: dict[str, int] = {}
-    deadline = time.monotonic() + TIMEOUT + GRACE + PAUSE
-    while len(codes) < len(processes):
-        late = time.monotonic() > deadline
-        for role, process in processes.items():
-            if role in codes:
-                continue
-            others = all(other in codes for other in processes if other != role)
-            if late or (role == victim and others):
-                if role != victim:
-                    os.kill(process, signal.SIGUSR1)  # it writes down where it is
-                    time.sleep(0.5)
-                os.kill(process, signal.SIGKILL)
-                os.waitpid(process, 0)
-                codes[role] = -signal.SIGKILL if role == victim else HANGS
-                continue
-            done, status = os.waitpid(process, os.WNOHANG)
-            if done:
-                codes[role] = os.waitstatus_to_exitcode(status)
-        time.sleep(0.02)
-    return codes
+def undisturbed(case: Case, here: Path) -> list[str]:
+    """Start all again, and say what is wrong then."""
+    scene = SCENES[case.scene]
+    stage = Stage(scene, here, "", resume=scene.client is None)
+    try:
+        for role in stage.roles:
+            stage.start(role)
+        if scene.client is not None:
+            stage.until("waiting", *stage.roles)
+            stage.start("client", as_client=True)
+            stage.wait("client")
+        stage.stop()
+        return [f"{actor} ended with {code}: {stage.said(actor)}" for actor, code in stage.codes.items() if code]
+    finally:
+        stage.close()
 
 
 def judge(case: Case, outcome: Outcome) -> list[str]:
     """What was otherwise than it should be."""
-    wrong = []
-    recovers = case.fault == "slowed"
-    for role in ROLES:
-        if role == case.role and case.fault in ("killed", "stopped"):
+    wrong, going = [], SCENES[case.scene].client is not None and serves_on(case)
+    for actor, code in outcome.codes.items():
+        said, victim = outcome.said[actor], actor == case.actor
+        if (victim and case.fault in ("killed", "stopped")) or (actor == "client" and case.actor == "client"):
+            if code == HANGS:
+                wrong.append(f"{actor} hangs")
             continue
-        code, said = outcome.codes[role], outcome.said[role]
         if code == HANGS:
-            wrong.append(f"{role} hangs")
-        elif recovers and code:
-            wrong.append(f"{role} ended with {code}: {said}")
-        elif not recovers and not code and role != case.role and case.phase != "revealing":
-            wrong.append(f"{role} ended as if nothing had been")
+            wrong.append(f"{actor} hangs: {said[-1500:]}")
+        elif (going or case.fault in PASSING) and code:
+            wrong.append(f"{actor} ended with {code}: {said}")
         elif code and "error: " not in said:
-            wrong.append(f"{role} ended without one sentence: {said[-200:]}")
-        elif code and case.fault in ("killed", "stopped") and case.role not in said:
-            wrong.append(f"{role} does not name {case.role}: {said}")
+            wrong.append(f"{actor} ended without one sentence: {said[-300:]}")
+        elif code and not victim and not names(case, actor, said):
+            wrong.append(f"{actor} does not say who is missing: {said}")
+        elif not code and not going and must_end(case, actor):
+            wrong.append(f"{actor} ended as if nothing had been")
     return wrong
 
 
-def expected() -> torch.Tensor:
-    """The weights that PyTorch alone comes to."""
-    generator = torch.Generator().manual_seed(4)
-    x, y = torch.randn(16, 3, generator=generator), torch.randn(16, 1, generator=generator)
-    torch.manual_seed(2)
-    model = nn.Linear(3, 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    for _ in range(6):
-        optimizer.zero_grad()
-        nn.functional.mse_loss(model(x), y).backward()
-        optimizer.step()
-    return model.weight.detach()
+def must_end(case: Case, actor: str) -> bool:
+    """Whether an actor cannot have done all that it had to do."""
+    if (case.scene, case.fault) == ("one server", "stopped"):
+        return False  # who has been let in may be answered
+    if case.scene == "submissions":
+        return actor == "client" and case.phase == "sending"
+    return case.fault not in PASSING and case.phase != "revealing" and actor != case.actor
 
 
-def warm_up() -> None:
-    """Import, before any role is forked, what the first step of a training imports."""
-    with tacit.session():
-        model, rows = tacit.share(nn.Linear(3, 1)), tacit.share(torch.ones(4, 3))
-        nn.functional.mse_loss(model(rows), tacit.share(torch.ones(4, 1))).backward()
-        torch.optim.SGD(model.parameters(), lr=0.1).step()
-        tacit.reveal(model.weight)
+def names(case: Case, actor: str, said: str) -> bool:
+    """Whether a sentence names who is missing and, of a role in a session, where it was.
+
+    A client knows the servers only. Of a connection each end thinks that the other one has gone.
+    """
+    roles = [*SCENES[case.scene].parties, "crypto-producer", "client"]
+    concerned = [case.actor] if case.fault in ("killed", "stopped") and actor != "client" else roles
+    where = actor == "client" or case.phase in ("meeting", "waiting") or "operator" in said or "stopped: " in said
+    return where and any(role in said for role in concerned)
 
 
-def run(case: Case) -> tuple[str, bool]:
-    """One row of the table, and whether all was as it should be."""
+def run(case: Case) -> tuple[list[str], bool]:
+    """The cells of a row of the table, and whether all was as it should be."""
     with tempfile.TemporaryDirectory(prefix="tacit-reliability-") as folder:
         here = Path(folder)
-        outcome = play(here, case, resume=False)
+        outcome = disturbed(case, here)
         wrong = judge(case, outcome)
-        sentence = _sentence(case, outcome)
-        again = "not needed"
-        if case.fault != "slowed":
-            second = play(here, None, resume=True)
-            again = "ends as undisturbed"
-            if any(second.codes.values()):
-                wrong.append(f"after --resume: {second.codes}, {second.said}")
-        weight = here / "weight.pt"
-        if not weight.exists() or not torch.allclose(torch.load(weight), expected(), atol=1e-3):
-            wrong.append("the weights are not those of an undisturbed run")
-        if list(here.glob("kept/*/*/.*")):
-            wrong.append("something is left beside the checkpoints")
+        scene, again = SCENES[case.scene], "not needed"
+        if scene.client is not None and serves_on(case):
+            again = "the next client is served" if case.actor == "client" else again
+            wrong += [f"another client: {outcome.said['another client']}"] * bool(outcome.codes["another client"])
+        elif case.fault not in PASSING:
+            again = "as undisturbed"
+            wrong += [f"started again: {text}" for text in undisturbed(case, here)]
+        right = scene.right(here)
+        wrong += [right] if right else []
     if wrong:
         again = "WRONG: " + "; ".join(wrong)
-    row = [case.role, case.fault, case.phase, f"{outcome.seconds:.1f}", sentence, again]
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |", not wrong
+    return [*case, f"{outcome.seconds:.0f}", _sentence(case, outcome), again], not wrong
 
 
 def _sentence(case: Case, outcome: Outcome) -> str:
-    """What one of the others said."""
-    for role in ROLES:
-        if role != case.role and outcome.codes[role] not in (0, HANGS):
-            lines = [line for line in outcome.said[role].splitlines() if line.startswith("error: ")]
-            if lines:
-                return f"{role}: {_plain(lines[-1].removeprefix('error: '))}"
-    return "all ended" if not any(outcome.codes.values()) else "nothing"
+    """What one of the others said, first a role in a session."""
+    others = [actor for actor in outcome.codes if actor != case.actor and outcome.codes[actor] not in (0, HANGS)]
+    for actor in sorted(others, key=lambda actor: "client" in actor):
+        lines = [line for line in outcome.said[actor].splitlines() if line.startswith("error: ")]
+        if lines:
+            return f"{actor}: {_plain(lines[-1].removeprefix('error: '))}"
+    return "nothing: they go on"
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"127\.0\.0\.1:\d+", "host:port", re.sub(r"operator \d+", "operator n", text))
+    text = re.sub(r"127\.0\.0\.1:\d+", "host:port", re.sub(r"operator \d+", "operator n", text))
+    return re.sub(r"/\S*/", "", text)
 
 
-def write(rows: Sequence[str]) -> None:
-    """Put the table into the page, between its marks."""
+# --- the table --------------------------------------------------------------------------------------------------------
+
+BEGIN, END = "<!-- reliability -->", "<!-- end of reliability -->"
+HEAD = ("scene", "actor", "is", "while", "seconds", "the others say", "started again")
+
+
+def as_row(cells: Sequence[str]) -> str:
+    """A row of the table."""
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def write(rows: Sequence[Sequence[str]]) -> None:
+    """Put rows into the page's table, in the place of those of the same cases."""
     page = PAGE.read_text(encoding="utf-8")
-    ran = f"{len(rows)} of {len(CASES)} cases, on {time.strftime('%Y-%m-%d')}."
-    begin, end = "<!-- reliability -->", "<!-- end of reliability -->"
-    head = (
-        "| role | is | while | seconds | the others say | started again with `--resume` |\n|---|---|---|---|---|---|\n"
-    )
-    before, after = page.split(begin)[0], page.split(end)[1]
-    PAGE.write_text(f"{before}{begin}\n\n{ran}\n\n{head}" + "\n".join(rows) + f"\n\n{end}{after}", encoding="utf-8")
+    before, rest = page.split(BEGIN)
+    table, after = rest.split(END)
+    found = [re.split(r"(?<!\\) ?\| ?", line)[1:-1] for line in table.splitlines() if line.startswith("| ")]
+    kept = {
+        Case(*cells[:4]): as_row([c.replace("\\|", "|") for c in cells]) for cells in found if len(cells) == len(HEAD)
+    }
+    kept |= {Case(*cells[:4]): as_row(cells) for cells in rows}
+    lines = [kept[case] for case in CASES if case in kept]
+    ran = f"{len(lines)} of {len(CASES)} cases, the last of them on {time.strftime('%Y-%m-%d')}."
+    head = f"{as_row(HEAD)}\n|{'---|' * len(HEAD)}\n"
+    PAGE.write_text(f"{before}{BEGIN}\n\n{ran}\n\n{head}" + "\n".join(lines) + f"\n\n{END}{after}", encoding="utf-8")
 
 
-def main(wanted: Sequence[str]) -> int:
+def warm_up() -> None:
+    """Import, before any actor is forked, what a first step of training and a first prediction import."""
+    for protocol in ("additive", "two-party"):
+        with tacit.session(protocol=protocol):
+            model, rows = tacit.share(nn.Linear(3, 1)), tacit.share(torch.ones(4, 3))
+            nn.functional.mse_loss(model(rows).relu(), tacit.share(torch.ones(4, 1))).backward()
+            torch.optim.SGD(model.parameters(), lr=0.1).step()
+            tacit.reveal(model.weight)
+
+
+def run_all(chosen: Sequence[Case], jobs: int) -> list[tuple[list[str], bool]]:
+    """Run cases, each in a process of its own, some of them at once: they mostly wait."""
+    results: dict[Case, tuple[list[str], bool]] = {}
+    left, running = list(chosen), dict[int, tuple[Case, Path]]()
+    with tempfile.TemporaryDirectory(prefix="tacit-reliability-") as folder:
+        while left or running:
+            while left and len(running) < jobs:
+                case = left.pop(0)
+                path = Path(folder) / str(len(left))
+                child = os.fork()
+                if not child:
+                    try:
+                        path.write_text(json.dumps(run(case)))
+                    finally:
+                        traceback.print_exc() if sys.exc_info()[0] else None
+                        os._exit(0)
+                running[child] = case, path
+            done, _ = os.wait()
+            case, path = running.pop(done)
+            cells, good = (
+                json.loads(path.read_text()) if path.exists() else ([*case, "", "", "WRONG: a fault here"], False)
+            )
+            print(as_row(cells), flush=True)
+            results[case] = cells, good
+    return [results[case] for case in chosen]
+
+
+def main(arguments: Sequence[str]) -> int:
     """Run all cases, or those whose names contain one of these texts."""
     torch.set_num_threads(1)
-    parts = [text for text in wanted if text != "--write"]
+    words = list(arguments)
+    jobs = int(words.pop(words.index("--jobs") + 1)) if "--jobs" in words else 3
+    parts = [text for text in words if not text.startswith("--")]
     chosen = [case for case in CASES if not parts or any(text in str(case) for text in parts)]
     warm_up()
-    rows, good = [], True
-    for case in chosen:
-        row, fine = run(case)
-        print(row, flush=True)
-        rows.append(row)
-        good = good and fine
-    if not parts or "--write" in wanted:
-        write(rows)
-    return 0 if good else 1
+    results = run_all(chosen, jobs)
+    if not parts or "--write" in words:
+        write([cells for cells, _ in results])
+    return 0 if all(good for _, good in results) else 1
 
 
 if __name__ == "__main__":
