@@ -93,9 +93,8 @@ def write(path: Path, content: bytes, mode: int = OWNER_ONLY) -> None:
 
 def fill(path: Path, content: bytes) -> None:
     """Write the content of a file that is there, down to the disk: after that, a full disk cannot take it away."""
+    path.write_bytes(content)
     with path.open("rb+") as file:
-        file.write(content)
-        file.flush()
         os.fsync(file.fileno())
 
 
