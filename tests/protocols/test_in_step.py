@@ -10,6 +10,8 @@ import torch
 
 import tacit
 from tacit.errors import TacitError
+from tacit.protocols.matching import Match
+from tacit.protocols.schemes import matcher_of
 from tacit.protocols.series import Harmonics, Polynomial
 
 from .world import World
@@ -67,6 +69,70 @@ def test_what_breaks_off_in_the_middle_ends_the_use_of_a_session(
     for what in (lambda: world.protocol.reveal(before, world.parties), lambda: primitive(world)):
         with pytest.raises(TacitError, match="begin a new session"):
             what()
+
+
+def matched(world: World, reveal: str, how: str) -> Match:
+    first, second = world.parties
+    digests = torch.arange(12).view(6, 2)
+    tables = {first: digests[:4], second: digests[2:]}
+    return matcher_of(world.protocol).match([first, second], [4, 4], tables, left=how == "left", reveal=reveal)
+
+
+STEPS: dict[str, Callable[[Match], object]] = {
+    "told": lambda match: match.told(),
+    "picked from the first": lambda match: match.picked("party0", torch.arange(8).view(4, 2), 2, 16),
+    "picked from the second": lambda match: match.picked("party1", torch.arange(8).view(4, 2), 2, 16),
+    "weight": lambda match: match.weight(16),
+    "presence": lambda match: match.presence("party1", 16),
+}
+MATCHES = [
+    *(("additive", *rest) for rest in (("members", "inner", ["told"]), ("size", "left", ["picked from the second"]))),
+    ("additive", "nothing", "inner", ["picked from the first", "picked from the second", "weight"]),
+    ("two-party", "members", "inner", ["told"]),
+    ("two-party", "nothing", "inner", ["picked from the first", "picked from the second", "weight"]),
+    ("two-party", "size", "left", ["presence"]),
+]
+
+
+@pytest.mark.parametrize(("scheme", "reveal", "how", "steps"), MATCHES, ids=str)
+def test_matches_that_break_off_end_the_use_of_a_session(
+    scheme: str, reveal: str, how: str, steps: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a producer at each message; without one at some, for a session of theirs takes long to begin."""
+    for name in ["match", *steps]:
+        broken, at = 0, 1
+        while True:
+            world = World(2, scheme)
+            before = _numbers(world)
+            match = None if name == "match" else matched(world, reveal, how)
+            with monkeypatch.context() as patch:
+                interrupted(world, patch, world.session.transport, "exchange", at)
+                try:
+                    matched(world, reveal, how) if match is None else STEPS[name](match)
+                    break
+                except KeyboardInterrupt:
+                    broken += 1
+            with pytest.raises(TacitError, match="begin a new session"):
+                world.protocol.reveal(before, world.parties)
+            if scheme == "two-party":
+                break
+            at += 1
+
+        assert broken, name
+
+
+def test_masks_that_are_dealt_for_what_lacks_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tacit.session() as session:
+        x, y = tacit.share(torch.randn(50), owner="alice"), tacit.share(torch.randn(50), owner="bob")
+        short, whole = x * y, tacit.share(torch.randn(50), owner="alice")
+        with monkeypatch.context() as patch:
+            interrupted(World(2, "plain"), patch, short._protocol._source, "withheld", 1)
+            with pytest.raises(KeyboardInterrupt):
+                short.share.content.parts()
+
+        with pytest.raises(TacitError, match="broke off in the middle"):
+            tacit.reveal(whole)
+        assert session.steps
 
 
 def test_the_lattice_broken_off_between_its_hops(monkeypatch: pytest.MonkeyPatch) -> None:

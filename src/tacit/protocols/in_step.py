@@ -15,17 +15,17 @@ __all__ = ["in_step"]
 
 
 def in_step(primitive: Callable[..., Any]) -> Callable[..., Any]:
-    """A primitive of a protocol that ends the use of its session if it breaks off.
+    """A primitive of a protocol, or of a match, that ends the use of its session if it breaks off.
 
     What is refused before anything has been drawn or sent leaves a session as it was.
     """
 
     @wraps(primitive)
-    def stepping(protocol: Any, *args: Any, **kwargs: Any) -> Any:
-        session = protocol.session
+    def stepping(owner: Any, *args: Any, **kwargs: Any) -> Any:
+        session = owner.session
         before = session.steps
         try:
-            return primitive(protocol, *args, **kwargs)
+            return primitive(owner, *args, **kwargs)
         except Exception:
             if session.steps != before:
                 session.fall_out_of_step()

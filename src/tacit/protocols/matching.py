@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tacit.protocols.in_step import in_step
 from tacit.protocols.number import Number
 from tacit.ring.prg import Stream
+from tacit.session.session import Session
 
 __all__ = [
     "DIGEST_WORDS",
@@ -37,10 +39,16 @@ DIGEST_WORDS = 2
 class Match(ABC):
     """Rows of some tables that belong together, in an order that was drawn at random."""
 
+    session: Session
     rows: int
     """How many they are, those that are only there to hide their number among them."""
     common: int | None
     """How many belong together; None if nobody is to know."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        for name in {"told", "picked", "weight", "presence"} & cls.__dict__.keys():
+            setattr(cls, name, in_step(cls.__dict__[name]))
 
     @abstractmethod
     def told(self) -> dict[str, Tensor]:
@@ -71,8 +79,14 @@ class Match(ABC):
 class Matcher(ABC):
     """How a scheme finds matches."""
 
+    session: Session
     tries_several: ClassVar[Sequence[str]] = ("members", "size", "nothing")
     """The forms of `reveal` in which several keys are tried, one after the other."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if "match" in cls.__dict__:
+            cls.match = in_step(cls.match)  # type: ignore[method-assign]
 
     @abstractmethod
     def match(

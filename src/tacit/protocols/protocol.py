@@ -27,9 +27,9 @@ __all__ = ["DeclaredCost", "Prices", "Protocol"]
 INTERACTIVE = {
     *("share", "share_bits", "reveal", "refresh", "together", "multiply", "bilinear", "scale", "settle", "settle_all"),
     *("harmonics", "polynomials", "powers_of_two", "less", "select", "conjunction", "all_of", "to_arithmetic"),
-    *("parity_of_product", "sums_below", "rows_below", "shuffled", "arranged"),
+    *("parity_of_product", "sums_below", "rows_below", "shuffled", "arranged", "deal_premask"),
 }
-"""The primitives in which parties draw from key streams that they share, or send."""
+"""The primitives in which parties draw from key streams that they share, or send; and what contents ask of a scheme."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class Helped(Matcher):
     """Has the crypto-producer compare."""
 
     def __init__(self, protocol: Additive) -> None:
-        self._protocol = protocol
+        self._protocol, self.session = protocol, protocol.session
 
     @override
     def match(
@@ -60,7 +60,7 @@ class Helped(Matcher):
         alternatives: int = 1,
     ) -> Match:
         """The producer learns how many keys each two tables, or more, have in common. 16 bytes a key, one round."""
-        session = self._protocol.session
+        session = self.session
         session.check_open()
         blocks, orders = {}, {}
         for owner, key in agreed_keys(session, owners).items():
@@ -96,13 +96,14 @@ class _Found(Match):
         padded: bool,
     ) -> None:
         self.rows, self.common = rows, None if padded else rows
-        self._protocol, self._sizes, self._orders, self._table = protocol, sizes, orders, table
+        self._protocol, self.session = protocol, protocol.session
+        self._sizes, self._orders, self._table = sizes, orders, table
         self._left, self._padded = left, padded
 
     @override
     def told(self) -> dict[str, Tensor]:
         """4 bytes a row and owner, from the producer."""
-        session, owners = self._protocol.session, list(self._sizes)
+        session, owners = self.session, list(self._sizes)
         columns = {}
         for owner in owners:
             arrived = passed(session, PRODUCER, owner, self._column(owner), 4 * self.rows)
@@ -121,7 +122,7 @@ class _Found(Match):
         size = (self._sizes[owner] + nobody, width)
         if x is not None:
             x = torch.cat([x[self._orders[owner]], torch.zeros((nobody, width), dtype=x.dtype)])
-        shares = picked_rows(self._protocol.session, owner, x, size, self.rows, self._column(owner))
+        shares = picked_rows(self.session, owner, x, size, self.rows, self._column(owner))
         return self._protocol.adopt(shares, (self.rows, width), frac_bits, lasting=True, name=f"rows of {owner}")
 
     @override
@@ -130,7 +131,7 @@ class _Found(Match):
         if not self._padded:
             return None
         owner, rows = next(iter(self._sizes.items()))
-        ones = torch.full((rows, 1), 1 << frac_bits) if self._protocol.session.hosts(owner) else None
+        ones = torch.full((rows, 1), 1 << frac_bits) if self.session.hosts(owner) else None
         return self.picked(owner, ones, 1, frac_bits)
 
     def _column(self, owner: str) -> Tensor | None:

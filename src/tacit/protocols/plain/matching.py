@@ -19,7 +19,7 @@ class InTheOpen(Matcher):
     """Compares the digests themselves."""
 
     def __init__(self, protocol: Plain) -> None:
-        self._protocol = protocol
+        self._protocol, self.session = protocol, protocol.session
 
     @override
     def match(
@@ -44,7 +44,7 @@ class _Seen(Match):
     def __init__(self, protocol: Plain, places: dict[str, Tensor], *, padded: bool) -> None:
         self.rows = len(next(iter(places.values())))
         self.common = None if padded else self.rows
-        self._protocol, self._places = protocol, places
+        self._protocol, self._places, self.session = protocol, places, protocol.session
 
     @override
     def told(self) -> dict[str, Tensor]:

@@ -58,11 +58,11 @@ class Unseen(Match):
         left: bool,
         told: bool,
     ) -> None:
-        self._protocol, self._session = protocol, protocol.session
+        self._protocol, self.session = protocol, protocol.session
         self._holder, self._programmer = holder, 1 - holder
         self._sizes, self._left = sizes, left
         self._bins = Bins.of(sizes[holder])
-        self._switches = Switches(self._session, protocol.transfers)
+        self._switches = Switches(self.session, protocol.transfers)
         self._choose(digests)
         self._evaluate(functions, digests)
         self._draw_orders()
@@ -86,7 +86,7 @@ class Unseen(Match):
         if holder in digests:
             drawn, choice = self._bins.filled(digests[holder])
             key = torch.frombuffer(bytearray(drawn), dtype=torch.uint8)
-        (arrived,) = hop(self._session, [Note(holder, (KEY_BYTES,), torch.uint8, key)])
+        (arrived,) = hop(self.session, [Note(holder, (KEY_BYTES,), torch.uint8, key)])
         self._at: dict[int, Tensor] = {}
         self._numbers: Tensor | None = None
         if choice is not None and key is not None:
@@ -107,7 +107,7 @@ class Unseen(Match):
             beside[self._programmer] = torch.cat([_numbered(mine, torch.tensor(j)) for j in range(CHOICES)])
         found = functions.evaluate(self._holder, self._sizes[self._holder], beside)
         count = CHOICES * self._sizes[self._programmer]
-        self._programs = Programs(self._session, self._programmer, count, beside, found)
+        self._programs = Programs(self.session, self._programmer, count, beside, found)
 
     def _draw_orders(self) -> None:
         """The holder's order of bins, of which those without a key come last, and the other's of rows."""
@@ -152,7 +152,7 @@ class Unseen(Match):
 
     def _matches(self, differences: Mapping[int, Tensor]) -> Tensor:
         """Which rows match, bool [rows]: the holder sees it, and tells the other. Two hops."""
-        session, holder, count = self._session, self._holder, self._sizes[self._holder]
+        session, holder, count = self.session, self._holder, self._sizes[self._holder]
         (arrived,) = hop(session, [Note(self._programmer, (count, 1), torch.int64, differences.get(self._programmer))])
         bits, kept = None, None
         if arrived is not None:
@@ -168,7 +168,7 @@ class Unseen(Match):
 
     def _zero(self, differences: Mapping[int, Tensor]) -> Bits:
         """Whether differences are zero: [x < 1] ^ [x < 0]; wrong for -2^63, which one in 2^64 is."""
-        x = self._protocol.adopt([differences[i] for i in self._session.party_indices], (self.rows, 1), 0)
+        x = self._protocol.adopt([differences[i] for i in self.session.party_indices], (self.rows, 1), 0)
         below, negative = self._protocol.less(x, [1, 0])
         return below ^ negative
 
@@ -181,13 +181,13 @@ class Unseen(Match):
     @override
     def picked(self, owner: str, x: Tensor | None, width: int, frac_bits: int) -> Number:
         """Words of an owner's rows: 8 bytes a switch and word, and of the programmer's rows 24 · 1.23 more each."""
-        index = self._session.parties.index(owner)
+        index = self.session.parties.index(owner)
         step = max(MOST // self._bins.count, 1)
         parts = [
             self._columns(index, None if x is None else x[:, at : at + step], min(step, width - at))
             for at in range(0, width, step)
         ]
-        shares = [torch.cat([part[i] for part in parts], dim=1) for i in self._session.party_indices]
+        shares = [torch.cat([part[i] for part in parts], dim=1) for i in self.session.party_indices]
         name = f"rows of {owner}"
         out = self._protocol.adopt(shares, (self.rows, width), frac_bits, lasting=True, name=name)
         if self._same is None or (self._left and index == self._holder):
@@ -199,7 +199,7 @@ class Unseen(Match):
 
     def _columns(self, index: int, x: Tensor | None, width: int) -> dict[int, Tensor]:
         """Shares of some columns of one party, where rows that do not match are anything."""
-        here = self._session.party_indices
+        here = self.session.party_indices
         if index == self._holder:
             shares = {i: torch.zeros(self._sizes[index], width, dtype=torch.int64) for i in here}
             if x is not None:
@@ -222,7 +222,7 @@ class Unseen(Match):
     @override
     def presence(self, owner: str, frac_bits: int) -> Number | None:
         """As `weight`; with `left` of the other owner. None where all rows are there."""
-        mine = self._left and self._session.parties.index(owner) == self._holder
+        mine = self._left and self.session.parties.index(owner) == self._holder
         return None if self._same is None or mine else self._matched(frac_bits)
 
     def _matched(self, frac_bits: int) -> Number:

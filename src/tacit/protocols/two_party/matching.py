@@ -40,7 +40,7 @@ class Alone(Matcher):
     tries_several = ("members",)
 
     def __init__(self, protocol: TwoParty) -> None:
-        self._protocol = protocol
+        self._protocol, self.session = protocol, protocol.session
         self._functions = Functions(protocol.session, protocol.transfers)
 
     @override
@@ -58,7 +58,7 @@ class Alone(Matcher):
 
         Where nobody is told who they are: see `blind`.
         """
-        session = self._protocol.session
+        session = self.session
         session.check_open()
         if alternatives > 1 and reveal not in self.tries_several:
             raise ValueError(f"several keys are not tried with reveal={reveal!r}")
@@ -155,13 +155,13 @@ class _Told(Match):
     ) -> None:
         self.rows = rows
         self.common = rows
-        self._session, self._receiver, self._sizes = session, receiver, sizes
+        self.session, self._receiver, self._sizes = session, receiver, sizes
         self._order, self._table = order, table
 
     @override
     def told(self) -> dict[str, Tensor]:
         """4 bytes a row, from the receiver. One hop."""
-        session, sender = self._session, 1 - self._receiver
+        session, sender = self.session, 1 - self._receiver
         column = None if self._table is None else _column(self._table, 0).to(torch.int32)
         (arrived,) = hop(session, [Note(self._receiver, (self.rows,), torch.int32, column)])
         out = {}
