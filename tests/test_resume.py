@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -168,6 +169,53 @@ def test_a_run_that_ended_while_it_wrote_its_first_checkpoint_begins_anew(
 
     assert job.begun == [0, 0]
     assert [each.step for each in kept(tmp_path / "kept" / "training", "alice")] == [STEPS]
+    notes = [json.loads(line) for line in (tmp_path / "ledger" / "embedded.jsonl").read_text().splitlines()]
+    somebody_had_one = lacking != "alice"  # whose file is written first
+    assert [n["step"] for n in notes if n["kind"] == "resume"] == [0] * somebody_had_one
+
+
+def without_marks(folder: Path) -> list[Path]:
+    """What is left of the checkpoints of a loop in a copy of their folder alone."""
+    for mark in folder.glob(".*.whole"):
+        mark.unlink()
+    return sorted(folder.rglob("*.safetensors"))
+
+
+def of_an_older_version(path: Path) -> None:
+    """Take away what tells the first checkpoint of a loop."""
+    with safe_open(path, framework="pt") as file:
+        metadata = {key: value for key, value in file.metadata().items() if key != "first"}
+    save_file(load_file(path), path, metadata)
+
+
+def test_nothing_is_removed_where_a_role_may_have_got_further(tmp_path: Path) -> None:
+    """Copies of `checkpoints/training`, and checkpoints of older versions, have none of the marks beside it."""
+    runs = {"first": (4, 3), "later": (7, 6)}
+    jobs = {name: Job(tmp_path / name) for name in runs}
+    for name, (die, step) in runs.items():
+        with pytest.raises(Killed):
+            jobs[name].run(resume=False, die=lambda at, die=die: at == die)
+        assert [each.step for each in kept(tmp_path / name / "kept" / "training", "bob")] == [step]
+    first, later = (next((tmp_path / name / "kept" / "training").iterdir()) for name in runs)
+    (later / "bob.safetensors").unlink()  # it has a backup that is older: none
+    with pytest.raises(DataError, match="no checkpoint of training that all roles have"):
+        jobs["later"].run(resume=True)
+    left = without_marks(tmp_path / "later" / "kept")
+
+    with pytest.raises(DataError, match=r"no checkpoint of training that all roles have \(steps alice: 6; bob: none; "):
+        jobs["later"].run(resume=True)
+    shutil.copytree(first, later.with_name(first.name), ignore=lambda _, names: {*names} - {"bob.safetensors"})
+    with pytest.raises(DataError, match=r"\(steps alice: 6; bob: 3; "):
+        jobs["later"].run(resume=True)
+    assert set(left) < set((tmp_path / "later" / "kept").rglob("*.safetensors"))
+    for path in first.iterdir():
+        of_an_older_version(path)
+    (first / "bob.safetensors").unlink()
+    left = without_marks(tmp_path / "first" / "kept")
+    with pytest.raises(DataError, match="no checkpoint of training that all roles have"):
+        jobs["first"].run(resume=True)
+
+    assert without_marks(tmp_path / "first" / "kept") == left
 
 
 def test_a_damaged_file_is_none(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -97,6 +97,8 @@ class Checkpoint:
         """The generator's state after the last step done, in a run that goes on."""
         self._job = session.identity
         self._started = False
+        self._had = False
+        """Whether all roles have had a checkpoint."""
         self._begin()
 
     def __repr__(self) -> str:
@@ -164,6 +166,7 @@ class Checkpoint:
             "public": torch.get_rng_state(),
         }
         told = {"step": str(self.step), "job": self._job, "seed": str(session.seed), "loop": self.name}
+        told["first"] = "no" if self._had else "yes"
         before = {role: kept(self._folder, role) for role in self._roles}
         save_files(self._protocol, obj, self._folder / folder_of(self.step, identity), identity, told)
         for role in session.transport.roles:  # all have written it, and so it is what all will find
@@ -173,6 +176,7 @@ class Checkpoint:
                 _forget(each)
         for role in self._roles:
             _mark(self._whole(role))
+        self._had = True
         session.ledger.note("checkpoint", {"loop": self.name, "step": self.step, "checkpoint": identity})
 
     def _whole(self, role: str) -> Path:
@@ -192,12 +196,12 @@ class Checkpoint:
                 with suppress(OSError):  # where there is something else
                     partial.parent.rmdir()
         own = {role: kept(self._folder, role) for role in self._roles}
-        told: dict[str, list[tuple[str, int, str]]] = {}
+        told: dict[str, list[_Told]] = {}
         had = False
         for role in session.transport.roles:
             message = None
             if role in own:
-                entries = [[e.identity, e.step, e.job] for e in own[role]]
+                entries = [[e.identity, e.step, e.job, e.first] for e in own[role]]
                 message = json.dumps([session.resume, self._whole(role).exists(), entries]).encode()
             resume, whole, told[role] = _told(role, session.announce(role, message))
             had = had or whole
@@ -216,20 +220,22 @@ class Checkpoint:
             for role in self._roles:
                 self._whole(role).unlink(missing_ok=True)
             return
-        if not any(told.values()):
-            return  # it ended before its first checkpoint
-        common = set.intersection(*(set(those) for those in told.values()))
-        if not common and not had:  # it ended while its first checkpoint was written
-            for those in own.values():
-                for each in those:
-                    _forget(each)
+        if not any(told.values()):  # it ended before its first checkpoint
+            for role in self._roles:
+                self._whole(role).unlink(missing_ok=True)
             return
-        if not common:
+        common = set.intersection(*(set(those) for those in told.values()))
+        if common:
+            self._go_on(max(common, key=lambda each: each.step).identity, own)
+        elif not had and _is_begun(told):
+            for each in (each for those in own.values() for each in those):
+                _forget(each)
+            session.ledger.note("resume", {"loop": self.name, "step": 0, "job": self._job})
+        else:
             held = "; ".join(
-                f"{role}: {', '.join(str(n) for _, n, _ in those) or 'none'}" for role, those in told.items()
+                f"{role}: {', '.join(str(each.step) for each in those) or 'none'}" for role, those in told.items()
             )
             raise DataError(f"there is no checkpoint of {self.name} that all roles have (steps {held})")
-        self._go_on(max(common, key=lambda each: each[1])[0], own)
 
     def _go_on(self, identity: str, own: dict[str, list[Kept]]) -> None:
         """Take the state of one checkpoint, and let go of all others."""
@@ -248,7 +254,7 @@ class Checkpoint:
             )
         for key, value in self._state.items():
             value.load_state_dict(obj["state"][key])
-        self.step, self._job = one.step, one.job
+        self.step, self._job, self._had = one.step, one.job, True
         self._draws = [(step, state) for step, state in obj["draws"]]
         self._public = obj["public"]
         for those in own.values():
@@ -264,14 +270,31 @@ def _identity(source: str, drawn: bytes) -> str:
     return drawn.hex()
 
 
-def _told(role: str, message: bytes) -> tuple[bool, bool, list[tuple[str, int, str]]]:
+class _Told(NamedTuple):
+    """What a role says of a checkpoint."""
+
+    identity: str
+    step: int
+    job: str
+    first: bool
+
+    def sound(self) -> bool:
+        """Whether it is of these types."""
+        return tuple(map(type, self)) == (str, int, str, bool)
+
+
+def _is_begun(told: Mapping[str, Sequence[_Told]]) -> bool:
+    """Whether a run ended while its first checkpoint was written: some roles have that one, and none has another."""
+    there = [each for those in told.values() for each in those]
+    return all(each.first for each in there) and len({each.identity for each in there}) == 1
+
+
+def _told(role: str, message: bytes) -> tuple[bool, bool, list[_Told]]:
     """What a role says that it has: it may be anything."""
     try:
         resume, whole, rows = json.loads(message)
-        entries = [(identity, step, job) for identity, step, job in rows]
-        if not (type(resume) is type(whole) is bool) or not all(
-            isinstance(i, str) and type(s) is int and isinstance(j, str) for i, s, j in entries
-        ):
+        entries = [_Told(*row) for row in rows]
+        if not (type(resume) is type(whole) is bool) or not all(each.sound() for each in entries):
             raise ValueError
     except (ValueError, TypeError, RecursionError):
         raise DataError(f"{role} announced checkpoints in a form that is none") from None

@@ -29,6 +29,8 @@ class Kept:
     job: str
     """The identity of the run that began it all."""
     seed: int
+    first: bool
+    """Whether its loop had none before that all roles have had."""
 
 
 def folder_of(step: int, identity: str) -> str:
@@ -46,7 +48,8 @@ def kept(folder: Path, role: str) -> list[Kept]:
         try:
             with safe_open(path, framework="pt") as file:
                 told = file.metadata() or {}
-            each = Kept(path, told["identity"], int(told["step"]), told["job"], int(told["seed"]))
+            step, first = int(told["step"]), told.get("first") == "yes"  # older versions do not say so
+            each = Kept(path, told["identity"], step, told["job"], int(told["seed"]), first)
         except (SafetensorError, OSError, KeyError, ValueError):
             continue
         if (each.step, each.identity, told.get("role")) == (int(named[1]), named[2], role):
