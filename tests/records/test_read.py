@@ -19,6 +19,7 @@ from pyarrow import feather
 import tacit
 from tacit.cli.local import launch_local
 from tacit.errors import ConfigError, DataError, UnusableTable, tellable
+from tacit.records.read import _bytes_of
 
 NAMES = ("id", "age", "income", "member", "city", "fraud")
 ROWS = [
@@ -407,6 +408,21 @@ def test_encodings_that_are_none_and_text_in_another_one(session, write):
     for encoding in ("klingon", "hex"):
         with pytest.raises(ConfigError, match=f"encoding='{encoding}' is none that Python knows"):
             tacit.read_table(latin, "alice", encoding=encoding)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()], ids=str)
+def test_digests_are_read_wherever_arrow_has_put_them(kind):
+    words = np.arange(12, dtype=np.int64).reshape(6, 2) + (1 << 40)
+    texts = pa.array([row.tobytes().hex() for row in words], pa.string())
+    before = pa.array(["x", *texts.to_pylist()], pa.string())
+    offsets = np.frombuffer(before.buffers()[1], dtype=np.int32)[1:].copy()  # the first is not at byte 0
+    moved = pa.StringArray.from_buffers(6, pa.py_buffer(offsets), before.buffers()[2])
+    keyless = pa.array([0, 0, 1, 0, 0, 0], pa.uint8())
+
+    for first, given in ((0, texts), (0, moved), (1, texts), (1, moved)):
+        batch = pa.record_batch([given.cast(kind), keyless], ["digest", "keyless"]).slice(first)
+        found = _bytes_of(batch)
+        assert (found == words[first:]).all(1).tolist() == [row != 2 for row in range(first, 6)]
 
 
 def test_the_index_of_a_data_frame_is_a_column_where_it_is_the_key(session):

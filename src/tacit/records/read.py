@@ -367,8 +367,12 @@ TEXT_BYTES = 16 * DIGEST_WORDS
 def _bytes_of(batch: Any) -> np.ndarray:
     """Digests of their hexadecimal texts, which lie one behind the other; random ones where there is no key."""
     texts, keyless = batch.column("digest"), batch.column("keyless")
-    first, end = TEXT_BYTES * texts.offset, TEXT_BYTES * (texts.offset + len(texts))
-    digests = np.frombuffer(bytearray.fromhex(str(texts.buffers()[2][first:end], "ascii")), dtype=np.int64)
+    if str(texts.type) != "string":  # texts of other types lie otherwise
+        texts = texts.cast("string")
+    _, offsets, data = texts.buffers()
+    first = int(np.frombuffer(offsets, dtype=np.int32, count=1, offset=4 * texts.offset)[0])
+    text = str(data[first : first + TEXT_BYTES * len(texts)], "ascii")
+    digests = np.frombuffer(bytearray.fromhex(text), dtype=np.int64)
     digests = digests.reshape(len(texts), DIGEST_WORDS)
     lacking = np.frombuffer(keyless.buffers()[1], dtype=np.bool_, count=len(keyless), offset=keyless.offset)
     if lacking.any():
