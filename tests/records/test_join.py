@@ -131,6 +131,15 @@ def test_each_owner_learns_its_own_rows_and_in_the_other_form_nobody_does():
             people.rows_of("carol")
 
 
+@pytest.mark.parametrize(("reveal", "lines"), [("members", ["members of bob"]), ("size", []), ("nothing", [])])
+@pytest.mark.parametrize("protocol", ["additive", "two-party"])
+def test_nobody_is_told_how_many_of_the_first_table_others_have(protocol, reveal, lines):
+    with tacit.session(protocol=protocol) as session:
+        tacit.join(table("alice", [5, 1, 7]), table("bob", [3, 9, 5]), reveal=reveal, how="left")
+
+        assert [entry.name for entry in session.ledger.entries] == lines
+
+
 def test_labels_of_every_kind_come_along_in_both_forms():
     for protocol, reveal in (("additive", "members"), ("additive", "size"), ("two-party", "size")):
         with tacit.session(protocol=protocol):

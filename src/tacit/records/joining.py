@@ -55,7 +55,7 @@ def join(
 
     Keys are brought to one form at their owners: see docs/records.md. The order of rows is drawn anew in each join.
 
-    Reveals: to all roles, how many rows belong together, "rows in common", unless reveal="nothing"; with
+    Reveals: to all roles, how many rows belong together, "rows in common", unless reveal="nothing" or how="left"; with
     reveal="members", to each owner which of its rows do, "members of …": ledgers and policies have all of this. A
     helper that compares keys learns how many each two tables have in common, and none of them.
 
@@ -113,10 +113,12 @@ def _matched(protocol: Protocol, tables: tuple[Records, ...], reveal: str, *, le
             f"not with reveal={reveal!r}: read the tables with one key"
         )
     lines: list[tuple[str, tuple[int, ...], tuple[str, ...]]] = []
-    if reveal != "nothing":
+    if reveal != "nothing" and not left:
         lines.append((NUMBER, (), session.transport.roles))
     if reveal == "members":
-        lines += [(f"{MEMBERS} of {table.owner}", (len(table),), (table.owner,)) for table in tables]
+        lines += [
+            (f"{MEMBERS} of {t.owner}", (len(t),), (t.owner,)) for t in tables[left:]
+        ]  # all of the first are kept
     for name, _, receivers in lines:
         session.ledger.check(name, receivers)
     for name, shape, receivers in lines:
