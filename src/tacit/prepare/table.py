@@ -22,7 +22,7 @@ from tacit.prepare.given import PLURAL, Column, columns_of, is_column, refuse
 from tacit.private_files import write
 from tacit.records.stored import Stored
 from tacit.records.table import announced, check_names
-from tacit.session.announced import MOST_NAMES, fitting, whole
+from tacit.session.announced import MOST_NAMES, fitting, tellable_names, whole
 from tacit.session.announced import names as names_in
 from tacit.tensor import SecretTensor
 
@@ -245,7 +245,7 @@ class Table:
             raise UnusableTable(str(error)) from None
 
     def _told(self, names: str) -> list[str] | int:
-        return self._names if names == "shown" else len(self._names)
+        return tellable_names(self._names) if names == "shown" else len(self._names)
 
     # --- files -------------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from tacit.records.numbers import as_numbers, looks_like_a_key
 from tacit.records.parts import Part, in_batches
 from tacit.records.stored import Column, Stored, prepared
 from tacit.ring.fixed_point import VALUE_BITS
-from tacit.session.announced import MOST_NAMES, fitting, said_by, whole
+from tacit.session.announced import MOST_NAMES, fitting, said_by, tellable_names, whole
 from tacit.session.announced import names as names_in
 from tacit.tensor import SecretTensor
 
@@ -171,7 +171,7 @@ class Records:
                     found = list(frame)
             except (DataError, ConfigError) as error:
                 raise UnusableTable(f"{held.source} cannot be prepared: {error}") from None
-            public = found if names == "shown" else len(found)
+            public = tellable_names(found) if names == "shown" else len(found)
             return replace(held, frame=frame, stated=True), public
 
         kept, public = announced(self.owner, self.name, make, self._columns)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from tacit.errors import DataError
 from tacit.ring.memory import memory_bytes
 
-__all__ = ["MOST_NAMES", "fitting", "names", "said_by", "whole"]
+__all__ = ["MOST_NAMES", "fitting", "names", "said_by", "tellable_names", "whole"]
 
 T = TypeVar("T")
 
@@ -46,6 +46,11 @@ def names(x: Any) -> list[str]:
     if any(COMMANDS.search(each) for each in x):
         raise ValueError
     return x
+
+
+def tellable_names(given: Sequence[str]) -> list[str]:
+    """Names that `names` takes, of an owner's own: what would command a terminal is spelt, "\\x1b"."""
+    return [COMMANDS.sub(lambda found: f"\\x{ord(found[0]):02x}", name) for name in given]
 
 
 def fitting(role: str, shape: Sequence[int]) -> None:
