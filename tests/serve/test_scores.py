@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ import tacit
 from tacit.api import embedded
 from tacit.errors import ConfigError, DataError, Overloaded, Refused, UnusableTable
 from tacit.predictions import columns
-from tacit.predictions.columns import Cases, Named
+from tacit.predictions.columns import Asked, Cases, Named
 from tacit.serve import Client, Service
 from tacit.session.config import Config
 from tacit.session.trial import write_trial
@@ -74,9 +75,14 @@ class Serving:
         assert self.error is None, self.error
 
     @property
+    def desks(self) -> list[Named]:
+        """What takes requests at the bank, and at the bureau."""
+        return [h for door in self.service._doors.each for h in door.handlers if isinstance(h, Named)]
+
+    @property
     def desk(self) -> Named:
-        """What takes requests at the bank."""
-        return next(h for h in self.service._doors.each[0].handlers if isinstance(h, Named))
+        """The bank's."""
+        return self.desks[0]
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +145,30 @@ def test_owners_push_their_columns_for_a_case_which_is_asked_for_once(client: Cl
     other = client.case()
     client.push({"late": 2}, "server1", other)
     assert (client.score({"server0": "DE-1"}, case=other) - expected(1, "clerk", 2)).abs().max() < 1e-3
+
+
+def test_a_case_that_was_not_answered_can_be_asked_for_again(
+    client: Client, serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case, desks = client.case(), serving.desks
+    client.push({"income": 4, "job": "clerk"}, "server0", case)
+    client.push({"late": 1}, "server1", case)
+
+    def full(request: Asked) -> None:
+        raise Overloaded("all places are taken", after=1.0)
+
+    for desk in desks:
+        with monkeypatch.context() as patch:
+            patch.setattr(desk._queue, "hold", full)
+            with pytest.raises(Overloaded):
+                client.score(case=case)
+        deadline = time.monotonic() + 20
+        while any(len(other.cases) == 0 for other in desks) and time.monotonic() < deadline:
+            time.sleep(0.01)  # the other server sees that the client has gone
+
+    assert (client.score(case=case) - expected(4, "clerk", 1)).abs().max() < 1e-3
+    with pytest.raises(Refused, match="nobody has pushed columns for this case"):
+        client.score(case=case)
 
 
 @pytest.mark.parametrize(
@@ -258,6 +288,24 @@ def test_cases_are_forgotten_and_nobody_takes_all_places(monkeypatch: pytest.Mon
     assert len(cases) == 0
     with pytest.raises(Refused, match="nobody has pushed"):
         cases.take("a0")
+
+
+def test_a_case_that_is_given_back_waits_no_longer_and_gives_way_to_a_newer_one() -> None:
+    now, old, new = [0.0], torch.zeros(1, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.int64)
+    cases = Cases(lambda: now[0])
+    cases.put("a", old, "one")
+    taken = cases.take("a")
+    now[0] = columns.CASE_SECONDS - 1
+
+    cases.give_back("a", taken)
+    assert cases.take("a").row is old
+    cases.put("a", new, "one")
+    cases.give_back("a", taken)
+    assert cases.take("a").row is new
+    now[0] = columns.CASE_SECONDS
+    cases.give_back("a", taken)
+
+    assert len(cases) == 0
 
 
 def test_tables_that_cannot_be_served_are_told_before_anybody_asks() -> None:

@@ -104,7 +104,7 @@ class Cases:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._lock = clock, threading.Lock()
-        self._waiting: dict[str, _Pushed] = {}
+        self._waiting: dict[str, Pushed] = {}
 
     def __len__(self) -> int:
         with self._lock:
@@ -120,16 +120,22 @@ class Cases:
             mine = Counter(pushed.guest for pushed in self._waiting.values())[guest]
             if len(self._waiting) >= MOST_CASES or mine >= MOST_CASES // 4:
                 raise Overloaded("too many cases wait: ask for them, or push again later", after=CASE_SECONDS)
-            self._waiting[case] = _Pushed(row, guest, self._clock() + CASE_SECONDS)
+            self._waiting[case] = Pushed(row, guest, self._clock() + CASE_SECONDS)
 
-    def take(self, case: str) -> Tensor:
-        """The row of a case, which is forgotten."""
+    def take(self, case: str) -> Pushed:
+        """What was pushed for a case, which is forgotten."""
         with self._lock:
             self._forget()
             pushed = self._waiting.pop(case, None)
         if pushed is None:
             raise Refused(f"nobody has pushed columns for this case in the last {CASE_SECONDS:g} s")
-        return pushed.row
+        return pushed
+
+    def give_back(self, case: str, pushed: Pushed) -> None:
+        """Keep what `take` has returned for as long as it would have been kept, unless there is something newer."""
+        with self._lock:
+            self._waiting.setdefault(case, pushed)
+            self._forget()
 
     def _forget(self) -> None:
         now = self._clock()
@@ -137,7 +143,9 @@ class Cases:
             del self._waiting[case]
 
 
-class _Pushed(NamedTuple):
+class Pushed(NamedTuple):
+    """What an owner's system has pushed for a case, and until when it waits."""
+
     row: Tensor
     guest: str
     until: float
@@ -178,8 +186,15 @@ class Named(Handler):
             await self._push(visit, head)
             return
         identity = checked_identity(head.get("id"))
-        columns = await self._columns(visit, head)
-        await answered(self._queue, Asked(identity, name_of(visit, identity), visit.account, columns), visit.connection)
+        case = checked_identity(head.get("case")) if head.get("by") == "case" and self._shelf is not None else None
+        pushed = None if case is None else self._pushed(case, head)
+        columns = await self._columns(visit, head) if pushed is None else pushed.row
+        request = Asked(identity, name_of(visit, identity), visit.account, columns)
+        try:
+            await answered(self._queue, request, visit.connection)
+        finally:
+            if case is not None and pushed is not None and not request.taken:
+                self.cases.give_back(case, pushed)
 
     async def _push(self, visit: Visit, head: dict[str, Any]) -> None:
         case = checked_identity(head.get("case"))
@@ -193,25 +208,31 @@ class Named(Handler):
 
     async def _columns(self, visit: Visit, head: dict[str, Any]) -> Tensor:
         """This party's columns of the people that a request is about."""
-        count, by = head.get("rows"), head.get("by")
-        most = self._plan().batch
-        if type(count) is not int or not 1 <= count <= most:
-            raise Refused(f"this service takes from 1 to {most} people at once")
+        count, by = self._count(head), head.get("by")
         if self._shelf is None:
             return torch.empty((count, 0), dtype=torch.int64)
         if by == "key":
             content = await visit.connection.whole(DIGEST_BYTES * count)
             return await asyncio.to_thread(self._shelf.of_keys, from_bytes(content).view(count, DIGEST_WORDS))
-        if by == "case":
-            if count != 1:
-                raise Refused("a case is about one person")
-            return self.cases.take(checked_identity(head.get("case")))
         if by == "row":
             self._check_given()
             rows = await _rows(visit, head, most=count)
             if len(rows) == count:
                 return await asyncio.to_thread(self._shelf.of_rows, rows)
         raise Refused("a request is about people by keys, by their columns, or by a case")
+
+    def _pushed(self, case: str, head: dict[str, Any]) -> Pushed:
+        """What was pushed for the case that a request is about."""
+        if self._count(head) != 1:
+            raise Refused("a case is about one person")
+        return self.cases.take(case)
+
+    def _count(self, head: dict[str, Any]) -> int:
+        """How many people a request is about."""
+        count, most = head.get("rows"), self._plan().batch
+        if type(count) is not int or not 1 <= count <= most:
+            raise Refused(f"this service takes from 1 to {most} people at once")
+        return count
 
     def _check_given(self) -> None:
         """Refuse columns where none are taken: whoever gives one owner's may probe what another one has."""

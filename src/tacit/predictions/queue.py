@@ -53,6 +53,8 @@ class Request(ABC):
     def __init__(self, identity: str, client: str, guest: str, rows: int) -> None:
         self.id, self.client, self.guest, self.rows = identity, client, guest, rows
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.taken = False
+        """Whether it is being computed, or has been."""
 
     @property
     @abstractmethod
@@ -171,6 +173,7 @@ class Queue:
                 request = self._held.get(identity)
                 if request is not None and request.rows == rows:
                     self._remove(request)
+                    request.taken = True
                     taken.append(request)
                 else:
                     taken.append(None)

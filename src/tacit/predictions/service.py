@@ -232,6 +232,7 @@ class Service:
         for row in taken:
             for request, good in zip(row, everywhere, strict=True):
                 if request is not None and not good:
+                    request.taken = False
                     request.resolve(Refused("another server does not hold this request any more: ask again"))
             agreed.append([request for request, good in zip(row, everywhere, strict=True) if request and good])
         return agreed
