@@ -7,6 +7,7 @@ import torch
 
 import tacit
 from tacit.data import batches, columns, read_csv
+from tacit.ensemble import MISSING
 from tacit.errors import DataError
 
 
@@ -89,6 +90,9 @@ def test_labels_are_classes_that_their_owner_checks(session, tmp_path):
             r"torch.float64 or torch.int64, not torch.float16",
         ),
         ("a,b\n1,2\n", {"dtype": torch.int64, "standardize": True}, r"use dtype=torch.float32"),
+        ("a,b\n1,\n", {"standardize": True, "fill": MISSING}, r"other numbers of tacit.ensemble.MISSING"),
+        ("a,b\n1,\n", {"standardize": True, "fill": {"b": MISSING}}, r"other numbers of tacit.ensemble.MISSING"),
+        ("a,b\n1,2\n1,\n", {"label": "b", "fill": MISSING}, r"row 2, column 'b': a label is not missing"),
     ],
 )
 def test_refuses_what_cannot_be_shared(session, tmp_path, content, options, message):

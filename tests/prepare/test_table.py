@@ -20,6 +20,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 import tacit
 import tacit.data.read
 from tacit import prepare
+from tacit.ensemble import MISSING
 from tacit.errors import DataError
 
 ALL = {"impute": "median", "categories": "one-hot", "dates": "days", "scale": "standard", "clip": 5}
@@ -218,6 +219,7 @@ def test_columns_must_be_those_it_was_fitted_on(random):
         {"impute": "mode"}, {"impute": float("nan")}, {"impute": True}, {"categories": "onehot"}, {"dates": 1},
         {"scale": "robust"}, {"clip": 0}, {"clip": "5"}, {"drop": "id"}, {"columns": ["a", "a"]},
         {"most_categories": 0}, {"impute": "mean", "transform": StandardScaler()},
+        *({"impute": MISSING, **further} for further in ({"scale": "standard"}, {"clip": 5}, {"dates": "parts"})),
     ],
 )  # fmt: skip
 def test_settings_are_checked(wrong):
@@ -326,6 +328,20 @@ def test_an_owner_shares_what_comes_of_its_table(names, random):
 
     assert seen.numpy() == pytest.approx(prepared.transform(table), abs=2**-16)
     assert told == (tuple(prepared.columns) if names == "shown" else tuple(f"column {k}" for k in range(1, 8)))
+
+
+def test_words_that_would_command_a_terminal_are_spelt_in_the_names_that_others_learn():
+    words = ["\x1b[2Jred", "Krak\x96w", "plain"]
+    table = {"k": [1, 2, 3], "city": words}
+
+    with tacit.session():
+        prepared = prepare.Table(categories="one-hot", columns=["city"])
+        told = tacit.data.read.columns(prepared.share(table, "alice"))
+        records = tacit.read_table(table, "alice", key="k").prepared(prepared)
+
+        assert tacit.reveal(records.x).tolist() == torch.eye(3).tolist()
+    assert told == records.columns == ("city=\\x1b[2Jred", "city=Krak\\x96w", "city=plain")
+    assert prepared.columns == [f"city={word}" for word in words]
 
 
 def test_sharing_needs_a_table_at_its_owner():

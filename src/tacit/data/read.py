@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from tacit.api import current_session, share
-from tacit.data.table import Reading, Table, read_table
+from tacit.data.table import ABSENT, Reading, Table, read_table
 from tacit.errors import DataError
 from tacit.net.framing import printable
 from tacit.ring.fixed_point import VALUE_BITS
@@ -93,6 +93,11 @@ def read_csv(
         classes = len(categories[label])
     if standardize and not dtype.is_floating_point:
         raise DataError("standardized columns are not whole numbers: use dtype=torch.float32")
+    if standardize and ABSENT in (fill.values() if isinstance(fill, Mapping) else (fill,)):
+        raise DataError(
+            "standardize=True would make other numbers of tacit.ensemble.MISSING: leave it out, for trees take columns "
+            "as they are"
+        )
     tables: list[Table] | None = None
     message = None
     if owner in session.transport.hosted:
@@ -154,4 +159,7 @@ def _load(
     if dtype.is_floating_point:
         table.check_below(2.0 ** (VALUE_BITS - session.config.frac_bits))
     tables = [table] if label is None else list(table.split(label))
+    if label is not None and reading.filled(label) == ABSENT and bool((gone := tables[1].values == ABSENT).any()):
+        row = int(gone.nonzero()[0, 0]) + 1
+        raise DataError(f"{table.source}, row {row}, column {label!r}: a label is not missing, so leave such rows out")
     return [tables[0].standardized(), *tables[1:]] if standardize else tables

@@ -21,10 +21,13 @@ from torch import Tensor
 from tacit.errors import DataError
 from tacit.ring.fixed_point import VALUE_BITS
 
-__all__ = ["Reading", "Table", "read_table"]
+__all__ = ["ABSENT", "Reading", "Table", "read_table"]
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 """What stands in cells without a value, in small letters."""
+
+ABSENT = -(2.0**30)
+"""What trees take for a number that is missing: a float32, and one that no column of numbers should hold."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tacit.data.table import ABSENT
 from tacit.errors import ConfigError, UnusableTable
 from tacit.functions.labels import by_owner
 from tacit.protocols.number import Number
@@ -21,8 +22,8 @@ from tacit.tensor.operands import secret
 
 __all__ = ["ABOVE", "BELOW", "MISSING", "Flags", "check_cells", "doubled", "flagged", "sided", "sides"]
 
-MISSING = -(2.0**30)
-"""What stands for a number that is missing: a float32, and one that no column of numbers should hold."""
+MISSING = ABSENT
+"""What stands for a number that is missing."""
 
 EDGE = 2.0**29
 """Numbers of columns where some may be missing are below this in magnitude, so no more than half of `MISSING`."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tacit.data.table import ABSENT
 from tacit.errors import DataError
 from tacit.prepare.given import CATEGORY, DATE, NOTHING, NUMBER, PLURAL, TRUTH, Column
 from tacit.records.numbers import looks_like_a_key
@@ -47,6 +48,11 @@ class Settings:
             self._one_of("impute", ("median", "mean", "zero", None))
         if self.clip is not None and not (_is_number(self.clip) and 0 < self.clip < math.inf):
             raise DataError(f"clip is a positive number, not {self.clip!r}")
+        if self.impute == ABSENT and (self.scale is not None or self.clip is not None or self.dates == "parts"):
+            raise DataError(
+                "scale, clip and dates='parts' would make other numbers of tacit.ensemble.MISSING: leave them out, for "
+                "trees take columns as they are"
+            )
         for name in ("columns", "drop", "keep"):
             names = getattr(self, name)
             if names is not None and not (isinstance(names, tuple) and all(isinstance(n, str) for n in names)):
