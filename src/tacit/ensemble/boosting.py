@@ -364,14 +364,22 @@ class GradientBoostingClassifier(Boosting):
         self.n_classes_ = classes
 
     def decision_function(self, X: Tensor | Sequence[Tensor]) -> SecretTensor:
-        """The scores F of each row: log-odds [rows], or one for each class [rows, classes]."""
+        """The scores F of each row: log-odds [rows], or one for each class [rows, classes].
+
+        Domain: numbers below 2^(62 - f) (2^46) in magnitude, whole ones too. An owner's are checked; of those that no
+        single party knows, larger ones give wrong results.
+        """
         scores = self._scores(X)
         if self.n_classes_ == 2:
             scores = scores.move(lambda t: t.squeeze(1), view=False)
         return secret(scores)
 
     def predict_proba(self, X: Tensor | Sequence[Tensor]) -> SecretTensor:
-        """The probability of each class, [rows, classes]."""
+        """The probability of each class, [rows, classes].
+
+        Domain: numbers below 2^(62 - f) (2^46) in magnitude, whole ones too. An owner's are checked; of those that no
+        single party knows, larger ones give wrong results.
+        """
         scores = self._scores(X)
         if self.n_classes_ > 2:
             return secret(Softmax.of(scores, 1).value().settle())
@@ -380,7 +388,11 @@ class GradientBoostingClassifier(Boosting):
         return secret(other.joined(one, 1))
 
     def predict(self, X: Tensor | Sequence[Tensor]) -> SecretTensor:
-        """The likeliest class of each row, int64 [rows]."""
+        """The likeliest class of each row, int64 [rows].
+
+        Domain: numbers below 2^(62 - f) (2^46) in magnitude, whole ones too. An owner's are checked; of those that no
+        single party knows, larger ones give wrong results.
+        """
         scores = self._scores(X)
         if self.n_classes_ > 2:
             turned = scores.move(lambda t: t.t(), view=False)

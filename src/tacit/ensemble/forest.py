@@ -166,14 +166,22 @@ class RandomForestClassifier(Estimator):
         return self.trees_.values(self._rows(x), lambda t: t.sum(1))
 
     def predict_proba(self, X: Tensor | Sequence[Tensor]) -> SecretTensor:
-        """The probability of each class, [rows, classes]: the mean of the trees'."""
+        """The probability of each class, [rows, classes]: the mean of the trees'.
+
+        Domain: numbers below 2^(62 - f) (2^46) in magnitude, whole ones too. An owner's are checked; of those that no
+        single party knows, larger ones give wrong results.
+        """
         mean = times_public(self._totals(X), torch.tensor(1 / self.trees_.count, dtype=torch.float64)).settle()
         if self.n_classes_ > 2:
             return secret(mean)
         return secret((-mean).plus(torch.tensor(1 << mean.frac_bits)).joined(mean, 1))
 
     def predict(self, X: Tensor | Sequence[Tensor]) -> SecretTensor:
-        """The likeliest class of each row, int64 [rows]."""
+        """The likeliest class of each row, int64 [rows].
+
+        Domain: numbers below 2^(62 - f) (2^46) in magnitude, whole ones too. An owner's are checked; of those that no
+        single party knows, larger ones give wrong results.
+        """
         totals = self._totals(X)
         if self.n_classes_ > 2:
             return secret(Maximum(totals.move(lambda t: t.t(), view=False)).indices, torch.int64)

@@ -112,7 +112,11 @@ class GradientBoostingRegressor(Boosting):
         return self
 
     def predict(self, X: Tensor | Sequence[Tensor]) -> SecretTensor:
-        """The number for each row, [rows]."""
+        """The number for each row, [rows].
+
+        Domain: numbers below 2^(62 - f) (2^46) in magnitude, whole ones too. An owner's are checked; of those that no
+        single party knows, larger ones give wrong results.
+        """
         scores = self._scores(X)
         product = scores.protocol.multiply(scores, self._spread).settle()
         return secret((product + self._mean).move(lambda t: t.squeeze(1), view=False))
