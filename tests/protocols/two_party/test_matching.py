@@ -239,6 +239,7 @@ def test_hashes_and_counts_that_are_none_are_refused(monkeypatch: pytest.MonkeyP
     with pytest.raises(DivergenceError, match="more rows in common than there are"):
         alone.match(world.parties, [40, 40], {"party0": digests(0, 40), "party1": digests(10, 40)})
 
+    alone = Alone(World(2, "two-party").protocol)  # type: ignore[arg-type]
     monkeypatch.setattr(matching, "at_hand", lambda: type("K", (), {"matches": staticmethod(lambda *_: None)}))
     with pytest.raises(DivergenceError, match="are no hashes of keys"):
         alone.match(world.parties, [40, 40], {"party0": digests(0, 40), "party1": digests(10, 40)})
