@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import runpy
@@ -38,11 +39,8 @@ def main(count: int, program: str, *arguments: str) -> int:
 
     import tacit.api  # noqa: F401
 
-    children = []
-    for role in os.environ.pop("ROLES", "").split() or [""]:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+    children, roles = [], os.environ.pop("ROLES", "").split() or [""]
+    for role, port in zip(roles, ports(len(roles)), strict=True):
         job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "TACIT_ROLE": role}
         children += [
             child(job | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, program, arguments) for rank in range(count)
@@ -54,6 +52,15 @@ def main(count: int, program: str, *arguments: str) -> int:
         failed |= os.waitpid(number, 0)[1]
     sys.stdout.write("\0".join(outputs))
     return int(failed != 0)
+
+
+def ports(count: int) -> list[int]:
+    """Different ports that nobody listens at."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 def child(job: dict[str, str], program: str, arguments: tuple[str, ...]) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from tacit.net.transcript import Transcript
 from tacit.net.transport import Transport
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.schemes import protocol_of
+from tacit.session.among import pulse_of
 from tacit.session.config import Config, read_range
 from tacit.session.launch import Launch, connect, current, launched
 from tacit.session.preparation import Preparation, check_prepares
@@ -207,6 +208,8 @@ def _share_cores(config: Config) -> None:
 
 def _activate(opened: Session, seed: int | None = None) -> Session:
     try:
+        if opened.rank.count > 1:
+            pulse_of(opened)
         opened.agree_seed(seed)
         protocol = protocol_of(opened)
         bound = opened.config.range_check

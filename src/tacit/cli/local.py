@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -163,7 +164,7 @@ def launch_local(
         roles = checked.roles if prepared is None else checked.parties
         configs = dict.fromkeys(roles, config) if conditions is None else _relayed(config, conditions, relays)
         environment = {**os.environ, **_threads(len(roles) * ranks, threads), "PYTHONUNBUFFERED": "1", **(env or {})}
-        jobs = {role: _job(ranks) for role in roles} if ranks > 1 else {}
+        jobs = _jobs(roles, ranks, config.read_text(encoding="utf-8")) if ranks > 1 else {}
         run = [sys.executable, "-m", "tacit", "run", str(script), *["--traceback"] * show_traceback]
         run += [] if prepared is None else ["--prepared", str(prepared)]
         tell = on_line or printer([Rank(rank, ranks).of(role) for role in roles for rank in range(ranks)])
@@ -193,11 +194,14 @@ def launch_local(
         return code
 
 
-def _job(ranks: int) -> dict[str, str]:
-    """What torchrun tells each process of a role, but for its rank."""
-    (port,) = free_ports(1)
-    here = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GROUP_RANK": "0"}
-    return here | {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+def _jobs(roles: Sequence[str], ranks: int, config: str) -> dict[str, dict[str, str]]:
+    """What torchrun tells each process of a role, but for its rank: no port is another role's, or in the config."""
+    ports = free_ports(len(roles), {int(port) for port in re.findall(r":(\d+)\"", config)})
+    world = {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "GROUP_RANK": "0"}
+    return {
+        role: world | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        for role, port in zip(roles, ports, strict=True)
+    }
 
 
 def follow(

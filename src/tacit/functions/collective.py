@@ -4,8 +4,9 @@ All of them are linear, or move elements: the sum of the shares that the ranks o
 the sum. So no word goes to another role. The crypto-producer, whose ranks hold no shares, deals what the shares are
 short of and agrees with its ranks on what is done, as the others do.
 
-Before each, the ranks of a role tell each other what they are about to do, and the scale of what they bring: ranks that
-have diverged stop there, and what is finer at one than at another is brought to one scale.
+Before each, the ranks of a role tell each other whose they are, what they are about to do, and the scale of what they
+bring: ranks that have diverged stop there, and what is finer at one than at another is brought to one scale. Before the
+first one of a group, each shows that it is of this role: see `Among.meet`.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ __all__ = ["Collective"]
 
 ValueT = TypeVar("ValueT", bound=Value)
 
-TOLD = struct.Struct("<16s4?4xdqq128s")
-"""A digest of what is done; of the scale whether it is precise, wide, positive, bounded, what stands for infinity,
-fractional bits and headroom; and what is done, in words."""
+WORDS = 160
+
+TOLD = struct.Struct(f"<16s4?4xdqq{WORDS}s")
+"""A digest of the role and what is done; of the scale whether it is precise, wide, positive, bounded, what stands for
+infinity, fractional bits and headroom; and who does what, in words."""
 
 
 class Collective:
@@ -111,22 +114,21 @@ class Collective:
 
     def _tell(self, scale: Scale) -> list[Scale]:
         """Tell the ranks what is done here, and return the scale of each one's operand."""
-        words = self._what.encode()
-        digest = blake2b(words, digest_size=16).digest()
+        self._among.meet()
+        role = self._session.role
+        mine = f"{self._among.name(self.here)} does {self._what}"
+        digest = blake2b(f"{role}\0{self._what}".encode(), digest_size=16).digest()
         flags = scale.precise, scale.wide, scale.positive, scale.bounded
-        told = TOLD.pack(digest, *flags, scale.far, scale.frac_bits, scale.headroom, words[:128])
+        told = TOLD.pack(digest, *flags, scale.far, scale.frac_bits, scale.headroom, mine.encode()[:WORDS])
         rows = self._among.gather(torch.frombuffer(bytearray(told), dtype=torch.int64))
         scales = []
-        for place, row in enumerate(rows):
+        for row in rows:
             theirs, precise, wide, positive, bounded, far, frac_bits, headroom, said = TOLD.unpack(
                 row.numpy().tobytes()
             )
             if theirs != digest:
                 other = said.rstrip(b"\0").decode(errors="replace")
-                raise DivergenceError(
-                    f"two ranks do different things: {self._among.name(self.here)} does {self._what}, and "
-                    f"{self._among.name(place)} {other}"
-                )
+                raise DivergenceError(f"two ranks do different things: {mine}, and {other}")
             scales.append(Scale(frac_bits, headroom, precise, wide, far, positive, bounded))
         return scales
 

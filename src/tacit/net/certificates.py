@@ -21,6 +21,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import NameOID
 
 from tacit import private_files
@@ -31,6 +32,7 @@ __all__ = [
     "check_certificate",
     "check_date",
     "fingerprint",
+    "key_of_ranks",
     "key_password",
     "make_certificate",
     "passphrase",
@@ -194,6 +196,13 @@ def signing_key(folder: Path, role: str) -> ec.EllipticCurvePrivateKey:
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ConfigError(f"{path} is not a key on an elliptic curve, as `tacit keygen` makes it")
     return key
+
+
+def key_of_ranks(folder: Path, role: str) -> bytes:
+    """A key that all processes of a role have, and nobody else: from its private key."""
+    secret = signing_key(folder, role).private_numbers().private_value
+    derivation = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"tacit ranks of one role")
+    return derivation.derive(secret.to_bytes(66, "big"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -59,9 +59,9 @@ def write_trial(
     return path
 
 
-def free_ports(count: int) -> list[int]:
-    """Choose ports that nobody listens at."""
-    return list(islice(_free_ports(), count))
+def free_ports(count: int, besides: Collection[int] = ()) -> list[int]:
+    """Choose different ports that nobody listens at, other than those that somebody is going to."""
+    return list(islice((port for port in _free_ports() if port not in besides), count))
 
 
 def _free_ports() -> Iterator[int]:
