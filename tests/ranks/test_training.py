@@ -14,11 +14,11 @@ SEED = int(os.environ.get("TACIT_TEST_SEED", random.randrange(1 << 30)))
 @pytest.mark.parametrize(
     ("ranks", "protocol", "cases"),
     [
-        (2, "additive", ["ddp", "apart"]),
+        (2, "additive", ["ddp", "small", "apart"]),
         pytest.param(2, "additive", [], marks=pytest.mark.slow),
         pytest.param(1, "additive", [], marks=pytest.mark.slow),
         pytest.param(4, "additive", ["ddp", "hook", "buffers"], marks=pytest.mark.slow),
-        pytest.param(2, "two-party", ["ddp", "sampled"], marks=pytest.mark.slow),
+        pytest.param(2, "two-party", ["ddp", "sampled", "small"], marks=pytest.mark.slow),
         pytest.param(2, "plain", [], marks=pytest.mark.slow),
     ],
     ids=lambda x: "-".join(x) or "all" if isinstance(x, list) else str(x),

@@ -136,6 +136,39 @@ def buffers() -> None:
     assert (copies - copies[0]).abs().max() < 2**-8
 
 
+class Slope(nn.Module):
+    """A linear model, and a part that is not used."""
+
+    def __init__(self, spare: bool = False) -> None:
+        super().__init__()
+        self.used = nn.Linear(3, 1)
+        nn.init.constant_(self.used.weight, 0.01)
+        nn.init.zeros_(self.used.bias)
+        self.spare = nn.Linear(2, 1) if spare else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.used(x).square().mean()
+
+
+def small() -> None:
+    """Gradients far below the session's 2^-16 are as fine as in one process."""
+    sizes = torch.tensor([1.0, 1e-2, 1e-4])
+    data = torch.rand(256 * RANKS, 3, generator=draws) * sizes
+    room = 4 + 100 * sizes  # units of 2^-24, as a mean over 256 leaves 8 bits more; and what the outputs are off by
+    plainly = Slope()
+    plainly(data).backward()
+    wanted = plainly.used.weight.grad
+    assert 1e-7 < wanted.min() < 1e-6 < wanted[0, 1] < 1e-4
+    for settings in (None, {}, {"gradient_as_bucket_view": True}, {"find_unused_parameters": True}):
+        model = tacit.share(Slope(spare=settings is not None and "find_unused_parameters" in settings))
+        replica = model if settings is None else DistributedDataParallel(model, **settings)
+        for step in range(2):  # the second time in buckets that have been used
+            replica.zero_grad()
+            replica(tacit.share(data if settings is None else data[HERE::RANKS], owner="alice")).backward()
+            off = (tacit.reveal(model.used.weight.grad, to="all") - wanted).abs() * 2.0**24
+            assert (off <= room).all(), f"{settings}, step {step}: {off} units from {wanted}"
+
+
 def apart() -> None:
     """A module of which only some is secret is refused, and one that is all public is PyTorch's."""
     model = network()
@@ -155,7 +188,7 @@ CASES: dict[str, Callable[[], None]] = {
     "views": lambda: ddp(gradient_as_bucket_view=True),
     "unused": lambda: ddp(find_unused_parameters=True),
     "static": lambda: ddp(static_graph=True),
-    **{case.__name__: case for case in (hook, accumulated, sampled, buffers, apart)},
+    **{case.__name__: case for case in (hook, accumulated, sampled, buffers, small, apart)},
 }
 with tacit.session(roles=["alice", "bob"]) if protocol == "two-party" else tacit.session(protocol=protocol):
     for case in cases or CASES:

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tacit.errors import TacitError
 from tacit.protocols.protocol import Protocol
+from tacit.protocols.scale import SLACK_BITS
 from tacit.session.changes import while_open
 from tacit.session.ledger import source_line
 from tacit.tensor import SecretTensor
@@ -27,7 +28,11 @@ aten = torch.ops.aten
 
 
 class Buckets(TorchDispatchMode):
-    """While it is entered, what PyTorch makes of floating point numbers without values is secret zeros."""
+    """While it is entered, what PyTorch makes of floating point numbers without values is secret zeros.
+
+    Gradients are written into them part by part, and keep the bits that they have beyond the session's: zeros are zeros
+    at any scale, and with any headroom.
+    """
 
     def __init__(self, protocol: Protocol) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -39,7 +44,9 @@ class Buckets(TorchDispatchMode):
         if func is aten.empty.memory_format:
             dtype = kwargs.get("dtype") or torch.get_default_dtype()
             if dtype.is_floating_point:
-                return zeros(self._protocol, args[0], dtype)
+                bucket = zeros(self._protocol, args[0], dtype)
+                bucket.share.declare(frac_bits=self._protocol.factor_bits, headroom=SLACK_BITS)
+                return bucket
         return func(*args, **kwargs)
 
 

@@ -12,6 +12,7 @@ from tacit.errors import TacitError
 from tacit.functions.linear import FAR, masking, unreachable
 from tacit.protocols.number import Number
 from tacit.protocols.protocol import Protocol
+from tacit.protocols.scale import SLACK_BITS
 from tacit.protocols.values import Bits, Value
 from tacit.ring.fixed_point import encode
 from tacit.tensor import SecretTensor
@@ -183,6 +184,8 @@ def write(x: SecretTensor, source: SecretTensor, **scale: bool) -> None:
         assert isinstance(other, Number)
         if x.dtype.is_floating_point and not other.scale.far:
             other = mine.protocol.public(encode(known, mine.frac_bits, name="what is written"), mine.frac_bits)
+            if not mine.whole and not known.any():  # zeros beside small numbers leave these as fine as they are
+                other.declare(headroom=SLACK_BITS)
     if other.shape != mine.shape:
         shape = mine.shape
         other = other.move(lambda t: t.expand(shape), view=False)
