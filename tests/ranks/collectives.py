@@ -177,6 +177,26 @@ def several() -> None:
     close(torch.ops._c10d_functional.all_reduce_(x, "avg", world.group_name), EVERY[0], 2 + 64)
 
 
+def lists() -> None:
+    """Lists of lists, into which PyTorch's dispatcher does not look."""
+    x, plain = mine(), EVERY[HERE].clone()
+    outs = [torch.zeros_like(x) for _ in range(RANKS)]
+    dist.all_gather(outs, plain)
+    for out, wanted in zip(outs, EVERY, strict=True):
+        close(out, wanted)
+    out, row = torch.zeros_like(x), [x + k for k in range(RANKS)]
+    dist.reduce_scatter(out, [plain + k for k in range(RANKS)])
+    close(out, EVERY.sum(0) + HERE * RANKS)
+    refused(TacitError, "into a plain tensor", lambda: dist.reduce_scatter(plain, row))
+    if HERE == 0:
+        refused(TacitError, "into a plain tensor", lambda: dist.scatter(plain, row, src=0))
+        refused(TacitError, "share it first", lambda: dist.gather(plain, outs, dst=0))
+    assert torch.equal(plain, EVERY[HERE])
+    copies = [torch.zeros(2, 3) for _ in range(RANKS)]
+    dist.all_gather(copies, plain)
+    assert torch.equal(torch.stack(copies), EVERY)
+
+
 def groups() -> None:
     """Only some of the ranks, and public tensors among all."""
     some = dist.new_group([0])
@@ -206,7 +226,7 @@ def refusals() -> None:
 
 
 with tacit.session(roles=["alice", "bob"]) if protocol == "two-party" else tacit.session(protocol=protocol):
-    for check in (reductions, storages, copies, integers, functional, several, groups, refusals):
+    for check in (reductions, storages, copies, integers, functional, several, lists, groups, refusals):
         check()
 dist.destroy_process_group()
 print("as they should be")
