@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from itertools import islice
 from typing import Any
@@ -225,3 +227,22 @@ def test_asking_does_not_move_the_generator(session):
     F.scaled_dot_product_attention(*[x.reshape(1, 1, 3, 17)] * 3)
 
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_pytorch_is_asked_with_is_gone_at_once() -> None:
+    made: list[weakref.ref[Tensor]] = []
+
+    def stand_in(x: Tensor) -> Tensor:
+        zeros = torch.zeros_like(x)
+        made.append(weakref.ref(zeros))
+        return zeros
+
+    gc.disable()
+    try:
+        answer = signatures._question(torch.ops.aten.stack.default, ([torch.ones(3), torch.ones(3)],), {}, stand_in)
+        left = [ref() for ref in made]
+    finally:
+        gc.enable()
+
+    assert answer == ((torch.Size([2, 3]), torch.float32),)
+    assert left == [None, None]

@@ -193,15 +193,13 @@ def _question(func: Any, args: Any, kwargs: Any, stand_in: Callable[[Tensor], Te
     """PyTorch's answer on stand-ins; None if it is about them, and not about the call."""
     made: dict[int, Tensor] = {}
 
-    def instead(x: Any) -> Any:
-        if isinstance(x, Tensor):
-            if id(x) not in made:
-                made[id(x)] = stand_in(x)
-            return made[id(x)]
-        return [instead(y) for y in x] if isinstance(x, (list, tuple)) else x
+    def once(x: Tensor) -> Tensor:
+        if id(x) not in made:
+            made[id(x)] = stand_in(x)
+        return made[id(x)]
 
-    args = [instead(x) for x in args]
-    kwargs = {k: instead(x) for k, x in kwargs.items() if not isinstance(x, torch.Generator)}
+    args = [_replaced(x, once) for x in args]
+    kwargs = {k: _replaced(x, once) for k, x in kwargs.items() if not isinstance(x, torch.Generator)}
     device = next(x.device for x in made.values())
     kwargs = {k: device if isinstance(x, torch.device) else x for k, x in kwargs.items()}
     try:
@@ -212,6 +210,14 @@ def _question(func: Any, args: Any, kwargs: Any, stand_in: Callable[[Tensor], Te
         if _about_values(error, made.values()):
             return None
         raise
+
+
+def _replaced(x: Any, stand_in: Callable[[Tensor], Tensor]) -> Any:
+    """An argument with other tensors. A function of its own: one that calls itself as a closure is a circle, which
+    would hold stand-ins until Python looks for circles, however large they are."""
+    if isinstance(x, Tensor):
+        return stand_in(x)
+    return [_replaced(y, stand_in) for y in x] if isinstance(x, (list, tuple)) else x
 
 
 def described(result: Any) -> Answer:
