@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from operator import add, xor
+from operator import iadd, ixor
 
 import torch
 from torch import Tensor
@@ -28,16 +28,18 @@ def refreshed(session: Session, shares: Sequence[Tensor], *, binary: bool = Fals
 
 def _fresh(session: Session, index: int, part: Tensor, binary: bool) -> Tensor:
     """part + Σ_{j > i} s_ij - Σ_{j < i} s_ji, with s_ij from the key stream of the pair; the sum over i is zero."""
+    fresh = part.clone()
     for other, peer in enumerate(session.parties):
         if other == index:
             continue
         stream = session.stream(session.parties[index], peer, ZERO)
         if binary:
-            part = part ^ stream.bits(part.numel()).view(part.shape)
+            fresh ^= stream.bits(part.numel()).view(part.shape)
+        elif other > index:
+            stream.add_to(fresh)
         else:
-            piece = stream.ring(part.shape)
-            part = part + piece if other > index else part - piece
-    return part
+            stream.subtract_from(fresh)
+    return fresh
 
 
 def revealed(
@@ -64,5 +66,5 @@ def revealed(
     if not arrivals:
         return None
     receiver, tensors = next(iter(arrivals.items()))
-    total = reduce(xor if binary else add, tensors + [t for n, t in zip(names, fresh, strict=True) if n == receiver])
+    total = reduce(ixor if binary else iadd, tensors + [t for n, t in zip(names, fresh, strict=True) if n == receiver])
     return kernels.on(total).unpack_bits(total, count).view(shape) if binary else total
