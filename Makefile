@@ -12,7 +12,7 @@ NATIVE := $(wildcard src/tacit/ring/cpp/*.[ch]pp src/tacit/protocols/*/kernels/c
 export PIP_CONSTRAINT := $(abspath constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow fuzz reliability lint audit hashes format bench docs clean
+.PHONY: help venv demo test test-slow fuzz reliability soak lint audit hashes format bench docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ fuzz: $(DEV)  ## feed hostile bytes to all that reads any, and look for masks us
 
 reliability: $(DEV)  ## kill, stop and cut off roles in every phase; results go to docs/reliability.md
 	OMP_NUM_THREADS=1 $(BIN)/python reliability/inject.py
+
+soak: $(DEV)  ## train and serve for SOAK_SECONDS each, and look whether memory grows
+	OMP_NUM_THREADS=1 TACIT_SOAK_SECONDS=$(or $(SOAK_SECONDS),300) $(BIN)/python -m pytest -m slow -s \
+		tests/load/test_soak.py
 
 lint: $(DEV)  ## style, format, types and layers
 	$(BIN)/ruff check
