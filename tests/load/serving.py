@@ -6,14 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from tacit.session.config import Config
 from tacit.session.trial import write_trial
 
-__all__ = ["Servers", "until"]
+__all__ = ["Servers"]
+
+OUTBOX = 1 << 20
+"""Bytes up to which the crypto-producer works ahead: so few that it is soon as large as it gets."""
 
 MODEL = """
 import tacit
@@ -37,7 +38,8 @@ class Servers:
     """A deployment that answers, and ends with the `with` statement."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        self.path = write_trial(folder, settings={"timeout": 20, "connect_timeout": 60})
+        settings = {"timeout": 20, "connect_timeout": 60, "outbox_bytes": OUTBOX}
+        self.path = write_trial(folder, settings=settings)
         self.config = Config.load(self.path)
         (folder / "served.py").write_text(MODEL)
         self.processes = {role: self._started(folder, role, options) for role in self.config.roles}
@@ -74,11 +76,3 @@ class Servers:
     def pids(self) -> dict[str, int]:
         """The processes by their roles."""
         return {role: process.pid for role, process in self.processes.items()}
-
-
-def until(found: Callable[[], object], seconds: float = 40.0) -> None:
-    """Wait for something that has to come."""
-    end = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < end
-        time.sleep(0.05)
