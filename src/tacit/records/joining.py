@@ -109,8 +109,8 @@ def _matched(protocol: Protocol, tables: tuple[Records, ...], reveal: str, *, le
     matcher = matcher_of(protocol)
     if len(tables[0].alternatives) > 1 and reveal not in matcher.tries_several:
         raise ConfigError(
-            f"without a crypto-producer tacit.join tries several keys, tacit.either(…), where members are told only, "
-            f"not with reveal={reveal!r}: read the tables with one key"
+            f"with the protocol {protocol.scheme.name!r} tacit.join tries several keys, tacit.either(…), where members "
+            f"are told only, not with reveal={reveal!r}: read the tables with one key"
         )
     lines: list[tuple[str, tuple[int, ...], tuple[str, ...]]] = []
     if reveal != "nothing" and not left:
