@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
 import torch
 
+from tacit.errors import DivergenceError
 from tacit.net.framing import HEADER_BYTES
 from tacit.net.tcp import ALIVE, Tcp
 from tacit.net.transport import Parcel
@@ -159,6 +161,58 @@ def test_an_announcement_reaches_every_role(net: Net, message: bytes) -> None:
     results = net.run(dict.fromkeys(("alice", "bob", "crypto-producer"), announce))
 
     assert set(results.values()) == {message}
+
+
+def test_nobody_waits_for_what_is_promised_before_asking_for_it_or_for_what_comes_after(net: Net) -> None:
+    roles, order = ("alice", "bob", "crypto-producer"), threading.Barrier(2, timeout=20)
+
+    def alice(transport: Tcp) -> bytes:
+        transport.transcript.record("of alice")
+        order.wait()  # bob has gone on before alice has said anything
+        transport.promise("alice", b"first")
+        transport.transcript.record("of bob")
+        said = transport.promise("bob", None)
+        tensor = torch.arange(5)
+        transport.exchange([Parcel("alice", "bob", tensor)], [])
+        return said()
+
+    def bob(transport: Tcp) -> bytes:
+        transport.transcript.record("of alice")
+        said = transport.promise("alice", None)
+        order.wait()
+        transport.transcript.record("of bob")
+        transport.promise("bob", b"second")
+        tensor = torch.zeros(5, dtype=torch.int64)
+        transport.exchange([], [Parcel("alice", "bob", tensor)])
+        assert tensor.tolist() == list(range(5))
+        return said() + said()
+
+    def producer(transport: Tcp) -> bytes:
+        transport.transcript.record("of alice")
+        transport.promise("alice", None)  # never asked for
+        transport.transcript.record("of bob")
+        return transport.announce("bob", None)
+
+    results = net.run(dict(zip(roles, (alice, bob, producer), strict=True)))
+
+    assert results == {"alice": b"second", "bob": b"firstfirst", "crypto-producer": b"second"}
+
+
+def test_a_promise_of_another_program_is_a_divergence(net: Net) -> None:
+    def bob(transport: Tcp) -> None:
+        transport.transcript.record("the one")
+        transport.promise("bob", b"x")
+        transport.announce("alice", None)
+
+    def alice(transport: Tcp) -> None:
+        transport.transcript.record("the other")
+        said = transport.promise("bob", None)
+        transport.transcript.record("what comes after")
+        said()
+
+    results = net.run({"alice": alice, "bob": bob, "crypto-producer": idle})
+
+    assert isinstance(results["alice"], DivergenceError)
 
 
 def test_an_announcement_that_no_frame_can_hold_is_refused_where_it_is_made(net: Net) -> None:

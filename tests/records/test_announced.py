@@ -16,14 +16,14 @@ TABLE = {"id": [1, 2, 2], "x": [1.0, 2.0, 3.0], "y": [0, 1, 0]}
 @pytest.fixture
 def forge(monkeypatch):
     """Have the owner's next announcement replaced."""
-    true = Session.announce
+    true = Session.promise
 
     def forged(content):
-        def announce(self, source, message):
-            monkeypatch.setattr(Session, "announce", true)
-            return content if isinstance(content, bytes) else json.dumps(content).encode()
+        def promise(self, source, message):
+            monkeypatch.setattr(Session, "promise", true)
+            return lambda: content if isinstance(content, bytes) else json.dumps(content).encode()
 
-        monkeypatch.setattr(Session, "announce", announce)
+        monkeypatch.setattr(Session, "promise", promise)
 
     return forged
 

@@ -17,12 +17,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tacit.errors import LinkDown
 from tacit.net.framing import HEADER_BYTES, Header, Kind, pack_header, unpack_header
 from tacit.net.tls import PIECE_BYTES, RECORD_BYTES, Wire
 
-__all__ = ["Link", "Wait", "describe"]
+__all__ = ["Link", "Promised", "Wait", "describe"]
 
 SMALL_BYTES = RECORD_BYTES
 """Frames up to this size travel together; a longer payload travels by itself, from its tensor and into its tensor.
@@ -38,6 +39,15 @@ _NOT_NOW = (BlockingIOError, InterruptedError)
 
 Wait = Callable[["Link"], None]
 """Block until the link may have something to read, or raise."""
+
+
+@dataclass
+class Promised:
+    """An announcement that comes as the next frame of a link, before anybody has read it and after."""
+
+    digest: bytes
+    """What its frame says of all that was before it."""
+    message: bytes | None = None
 
 
 class Link:
@@ -61,6 +71,8 @@ class Link:
         self.finished = False
         """Whether the peer has said bye: nothing more can come."""
         self.reading = threading.RLock()
+        self.promised: deque[Promised] = deque()
+        """Announcements that come before all else, and that nobody has read yet."""
         sock.setblocking(False)
         self._socket = sock
         self._wire: Wire = sock if wire is None else wire

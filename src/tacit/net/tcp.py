@@ -9,7 +9,7 @@ import struct
 import sys
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
 import torch
@@ -18,7 +18,7 @@ from tacit.errors import LinkDown, NetworkError, TacitError
 from tacit.net.courier import Courier
 from tacit.net.divergence import explain, unequal
 from tacit.net.framing import LIMITS, SEQUENCE_MASK, Header, Kind, pack_header
-from tacit.net.link import Link
+from tacit.net.link import Link, Promised
 from tacit.net.names import plain
 from tacit.net.parting import PARTING, Cause, farewell, hang_up, hearsay, search, write_out
 from tacit.net.transcript import DIGEST_BYTES, Transcript
@@ -151,6 +151,7 @@ class Tcp(Transport):
             if source != self._here:
                 link = self._links[source]
                 with link.reading:
+                    self._keep_promises(link)
                     self._expect(link, Kind.ANNOUNCE, None)
                     message = link.take_payload(self._wait)
                     link.received += 1
@@ -168,6 +169,26 @@ class Tcp(Transport):
             return message
         except (LinkDown, TacitError) as error:
             raise self._failed(error) from None
+
+    def promise(self, source: str, message: bytes | None) -> Callable[[], bytes]:
+        """The message is the next of its link, whenever it is read; so whoever reads anything there reads it before."""
+        if source == self._here:
+            said = self.announce(source, message)
+            return lambda: said
+        link = self._links[source]
+        with link.reading:
+            promised = Promised(self._digest(link))
+            link.promised.append(promised)
+
+        def claim() -> bytes:
+            try:
+                self._keep_promises(link)
+            except (LinkDown, TacitError) as error:
+                raise self._failed(error) from None
+            assert promised.message is not None
+            return promised.message
+
+        return claim
 
     def pair_key(self, one: str, other: str) -> bytes:
         """The key that the handshake of the two roles has agreed on."""
@@ -209,6 +230,8 @@ class Tcp(Transport):
 
     def _receive(self, link: Link, target: memoryview) -> None:
         length = len(target)
+        if link.promised:
+            self._keep_promises(link)
         header = pack_header(Kind.DATA, link.received, length, self._digest(link))
         with link.reading:
             if not link.take(header, length):
@@ -216,8 +239,21 @@ class Tcp(Transport):
             link.read_payload(target, self._wait)
             link.received += 1
 
-    def _expect(self, link: Link, kind: Kind, length: int | None) -> None:
-        """Take the header of the next frame of the program, which must be this one."""
+    def _keep_promises(self, link: Link) -> None:
+        """Read the announcements that come before all else on a link."""
+        with link.reading:
+            while link.promised:
+                promised = link.promised[0]
+                self._expect(link, Kind.ANNOUNCE, None, promised.digest)
+                promised.message = link.take_payload(self._wait)
+                link.received += 1
+                link.promised.popleft()
+
+    def _expect(self, link: Link, kind: Kind, length: int | None, digest: bytes | None = None) -> None:
+        """Take the header of the next frame of the program, which must be this one.
+
+        The digest is that of what was done until now or, of a frame that was promised, until it was promised.
+        """
         while True:
             header = link.next_header(self._wait)
             if header.kind is Kind.ALIVE:
@@ -225,7 +261,7 @@ class Tcp(Transport):
             elif header.kind is Kind.ABORT or header.kind is Kind.DIVERGED:
                 raise self._news(link, header.kind, link.take_payload(self._wait))
             elif (
-                header.digest == self._digest(link)
+                header.digest == (self._digest(link) if digest is None else digest)
                 and header.kind is kind
                 and header.sequence == link.received & SEQUENCE_MASK
                 and (length is None or header.length == length)
@@ -420,6 +456,7 @@ class Tcp(Transport):
                 self._settle(link, 0)
             for link in self._all:
                 with link.reading:
+                    self._keep_promises(link)
                     self._expect(link, Kind.BYE, 0)
                     link.finished = True
         except (LinkDown, TacitError) as error:

@@ -6,7 +6,7 @@ Two implementations: `InProcess` (all roles live in this process) and `Tcp` (one
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -67,6 +67,11 @@ class Transport(ABC):
     @abstractmethod
     def announce(self, source: str, message: bytes | None) -> bytes:
         """Give every role the same small public message; `message` is None at all roles but `source`."""
+
+    def promise(self, source: str, message: bytes | None) -> Callable[[], bytes]:
+        """`announce`, but that roles other than the source go on at once; what they call waits for the message."""
+        said = self.announce(source, message)
+        return lambda: said
 
     @abstractmethod
     def pair_key(self, one: str, other: str) -> bytes:

@@ -23,7 +23,7 @@ from tacit.records.keys import Either, alternatives_of, key_query, normal_text
 from tacit.records.labels import Classes, as_label, check_classes
 from tacit.records.sources import TABLE, Reading, described, loaded, quoted, told
 from tacit.records.stored import CHUNK, TEXT, Column, written
-from tacit.records.table import Held, Records, announced, check, limit_of_numbers
+from tacit.records.table import Held, Records, check, limit_of_numbers, promised
 from tacit.session.announced import fitting, names, whole
 
 __all__ = ["read_table"]
@@ -89,7 +89,10 @@ def read_table(
 
     Raises:
         UnusableTable: at the owner, with all that is wrong with the table, and no value of it.
-        DataError: at the other roles then; they are not told why.
+        DataError: at the other roles then, when they come to use the table; they are not told why.
+
+    The owner reads at once, and the others go on until they need to know what it has read: owners whose tables are read
+    one after the other in the program read them at the same time.
     """
     session = current_session()
     alternatives = alternatives_of(key if isinstance(key, Either) else _listed("key", key))
@@ -125,13 +128,13 @@ def read_table(
         sheet=sheet,
     )
     title = name or f"the table of {owner}"
-    held, public = announced(
+    held, hear = promised(
         owner,
         title,
         lambda: _read(source, wanted, reading, on_disk),
-        lambda said: _public(owner, title, wanted, said),
+        lambda said: _public(owner, wanted, said),
     )
-    return Records(owner, public, held)
+    return Records(owner, title, label, [len(key) for key in alternatives], len(keys), held, hear)
 
 
 class Wanted(NamedTuple):
@@ -204,7 +207,7 @@ def _taken(connection: Any, called: str, wanted: Wanted, reading: Reading) -> tu
     return held, {"rows": rows, "columns": list(names), "classes": None if label is None else label.classes}
 
 
-def _public(owner: str, title: str, wanted: Wanted, said: Any) -> dict[str, Any]:
+def _public(owner: str, wanted: Wanted, said: Any) -> dict[str, Any]:
     """Check what an owner says of its table, beside what the program says of it."""
     rows, columns, classes = whole(said["rows"], 1), names(said["columns"]), said["classes"]
     if classes is not None:
@@ -214,15 +217,7 @@ def _public(owner: str, title: str, wanted: Wanted, said: Any) -> dict[str, Any]
     if len({*columns, *wanted.keys, wanted.label}) < len(columns) + len(wanted.keys) + 1:
         raise ValueError
     fitting(owner, (rows,))
-    return {
-        "name": title,
-        "rows": rows,
-        "columns": columns,
-        "label": wanted.label,
-        "classes": classes if wanted.label is not None else None,
-        "parts": len(wanted.keys),
-        "alternatives": [len(key) for key in wanted.alternatives],
-    }
+    return {"rows": rows, "columns": columns, "classes": classes if wanted.label is not None else None}
 
 
 def _listed(what: str, names: str | Sequence[str] | None) -> tuple[str, ...]:

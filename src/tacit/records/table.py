@@ -35,6 +35,7 @@ __all__ = [
     "check_names",
     "limit_of_numbers",
     "places_of",
+    "promised",
     "said_by_owner",
 ]
 
@@ -117,18 +118,29 @@ class Records:
     `x` and `y` are its columns and its label as secrets: all roles ask for them at the same point of the program.
     """
 
-    def __init__(self, owner: str, public: Mapping[str, Any], held: Held | None) -> None:
+    columns: tuple[str, ...]
+    """The names of its columns, but for key and label."""
+    classes: int | None
+    """How many classes the label has; None for a label of numbers, and without one."""
+    _rows: int
+
+    def __init__(
+        self,
+        owner: str,
+        name: str,
+        label: str | None,
+        alternatives: Sequence[int],
+        parts: int,
+        held: Held | None,
+        hear: Callable[[], Mapping[str, Any]],
+    ) -> None:
         self.owner = owner
-        self.name: str = public["name"]
+        self.name = name
         """What all roles call it."""
-        self.columns: tuple[str, ...] = tuple(public["columns"])
-        """The names of its columns, but for key and label."""
-        self.label: str | None = public["label"]
-        self.classes: int | None = public["classes"]
-        """How many classes the label has; None for a label of numbers, and without one."""
-        self.parts: int = public["parts"]
+        self.label = label
+        self.parts = parts
         """Of how many columns its key is made."""
-        self.alternatives: tuple[int, ...] = tuple(public["alternatives"])
+        self.alternatives = tuple(alternatives)
         """Of how many columns each key is made that is tried, one after the other; see `tacit.either`."""
         self.held = held
         """What its owner has of it; None at every other role."""
@@ -136,7 +148,20 @@ class Records:
         """At the owner, what has made its columns; other roles' are not used."""
         self.checked = False
         """Whether its owner has said that all of its columns are numbers."""
-        self._rows: int = public["rows"]
+        self._hear = hear
+        """What returns, at once or when the owner has read it, what it says of the table: rows, columns, classes."""
+        if held is not None:
+            self._listen()
+
+    def _listen(self) -> None:
+        said = self._hear()
+        self._rows, self.columns, self.classes = said["rows"], tuple(said["columns"]), said["classes"]
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("_rows", "columns", "classes"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        self._listen()
+        return self.__dict__[name]
 
     def __len__(self) -> int:
         return self._rows
@@ -306,6 +331,14 @@ def announced(
     If it raises `UnusableTable` the owner has the error, and the others learn that there is one. What is public comes
     from another role, so `read` checks it, and raises `ValueError` for what is none.
     """
+    made, hear = promised(owner, name, make, read)
+    return made, hear()
+
+
+def promised(
+    owner: str, name: str, make: Callable[[], tuple[Made, Any]], read: Callable[[Any], Any]
+) -> tuple[Made | None, Callable[[], Any]]:
+    """`announced`, but that the other roles wait for what is public only when they call the second."""
     session = current_session()
     made, unusable, message = None, None, None
     if session.hosts(owner):
@@ -314,13 +347,18 @@ def announced(
             message = json.dumps({"public": public}).encode()
         except UnusableTable as error:
             unusable, message = error, b"null"
-    said = session.announce(owner, message)
-    found = said_by(owner, said, f"what it has of {name}", lambda x: None if x is None else (read(x["public"]),))
+    said = session.promise(owner, message)
     if unusable is not None:
         raise unusable
-    if found is None:
-        raise DataError(f"{name} cannot be used as it is, and {owner} alone is told why")
-    return made, found[0]
+
+    def hear() -> Any:
+        what = f"what it has of {name}"
+        found = said_by(owner, said(), what, lambda x: None if x is None else (read(x["public"]),))
+        if found is None:
+            raise DataError(f"{name} cannot be used as it is, and {owner} alone is told why")
+        return found[0]
+
+    return made, hear
 
 
 FITTED = "a preparation is fitted on one row at least"

@@ -122,12 +122,16 @@ class Session:
 
     def announce(self, source: str, message: bytes | None) -> bytes:
         """Give every role the same small public message from `source`; the others pass None."""
+        return self.promise(source, message)()
+
+    def promise(self, source: str, message: bytes | None) -> Callable[[], bytes]:
+        """`announce`, but that the other roles do not wait for the message before they call what this returns."""
         self.check_open()
         if source not in self.transport.roles:
             raise ConfigError(
                 f"there is no role {source!r} in this session; roles are {', '.join(self.transport.roles)}"
             )
-        return self.transport.announce(source, message)
+        return self.transport.promise(source, message)
 
     def agree_seed(self, seed: int | None = None) -> None:
         """Seed PyTorch's public generator alike at every role: initial weights, shuffles and dropout masks agree.
