@@ -72,3 +72,17 @@ def test_a_truncation_in_its_place_is_found_out(monkeypatch: pytest.MonkeyPatch)
 
     assert not torch.equal(seen[0], seen[1])
     assert not torch.equal(seen[1], seen[2])
+
+
+@pytest.mark.parametrize("roles", [["alice", "bob", "crypto-producer"], ["alice", "bob"]], ids=["producer", "two"])
+@pytest.mark.parametrize("rows", [1, 3, 3000], ids=str)
+def test_what_is_revealed_may_lie_in_memory_in_any_order(roles: list[str], rows: int) -> None:
+    x = torch.randint(-999, 999, (rows, 5))
+
+    with tacit.session(roles=roles):
+        secret = tacit.share(x)
+        shapes = secret.t(), secret[:, 3], secret[:1, ::2], secret[:, :1].expand(rows, 4), secret[:0].t()
+        found = [tacit.reveal(each) for each in shapes]
+
+    for given, expected in zip(found, (x.t(), x[:, 3], x[:1, ::2], x[:, :1].expand(rows, 4), x[:0].t()), strict=True):
+        assert torch.equal(given, expected)

@@ -28,7 +28,7 @@ def refreshed(session: Session, shares: Sequence[Tensor], *, binary: bool = Fals
 
 def _fresh(session: Session, index: int, part: Tensor, binary: bool) -> Tensor:
     """part + Σ_{j > i} s_ij - Σ_{j < i} s_ji, with s_ij from the key stream of the pair; the sum over i is zero."""
-    fresh = part.clone()
+    fresh = part.clone(memory_format=torch.contiguous_format)  # both ends of a stream add it in one order
     for other, peer in enumerate(session.parties):
         if other == index:
             continue
