@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,8 +13,8 @@ from tacit.api import active_protocol, adopted, share
 from tacit.aten.rows import weighted
 from tacit.errors import ConfigError, DataError
 from tacit.protocols.matching import Match
-from tacit.records.parts import Part, in_batches
-from tacit.records.table import FITTED, Held, Preparation, Records, check_names, places_of, said_by_owner
+from tacit.records.parts import InParts, Part, places_of
+from tacit.records.table import FITTED, Held, Preparation, Records, check_names, said_by_owner
 from tacit.ring.fixed_point import encode
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import secret
@@ -22,7 +22,7 @@ from tacit.tensor.operands import secret
 __all__ = ["Joined"]
 
 
-class Joined:
+class Joined(InParts):
     """Rows that belong together, of several owners' tables. `len()` is how many they are.
 
     All roles ask for its tensors at the same point of the program, for then they are shared. Rows of weight 0 are
@@ -69,32 +69,6 @@ class Joined:
         if owner not in self._parts:
             self._parts[owner] = self._part(self._table(owner))
         return self._parts[owner]
-
-    def __getitem__(self, rows: Any) -> Part:
-        """Some rows, by places, a mask or a slice: (x, y), or (x,) where no table has a label.
-
-        Only they are shared, unless `x` has been asked for before, or nobody knows who is here.
-        """
-        return self._part_of(places_of(rows, len(self)))
-
-    def batches(
-        self,
-        size: int,
-        epochs: int = 1,
-        *,
-        rows: Any = None,
-        shuffle: bool = True,
-        progress: bool = True,
-        drop_last: bool = False,
-    ) -> Iterator[Part]:
-        """`tacit.batches` of (x, y), of all rows or of some, of which each is shared when its batch comes.
-
-        So nobody holds all of them as shares, nor, of tables that were read with on_disk=…, in memory.
-        Each epoch sends what sharing sends, which `tacit.batches(people.x, people.y, …)` sends once.
-        """
-        chosen = torch.arange(len(self)) if rows is None else places_of(rows, len(self))
-        how = {"size": size, "epochs": epochs, "shuffle": shuffle, "progress": progress, "drop_last": drop_last}
-        return in_batches(self._part_of, chosen, **how)  # type: ignore[arg-type]
 
     def _part_of(self, rows: Tensor) -> Part:
         labelled = any(table.label is not None for table in self.tables)

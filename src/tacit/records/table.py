@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +18,7 @@ from tacit.api import active_protocol, current_session, share
 from tacit.errors import ConfigError, DataError, UnusableTable
 from tacit.records.labels import Label
 from tacit.records.numbers import as_numbers, looks_like_a_key
-from tacit.records.parts import Part, in_batches
+from tacit.records.parts import InParts, Part, places_of
 from tacit.records.stored import Column, Stored, prepared
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.session.announced import MOST_NAMES, fitting, said_by, tellable_names, whole
@@ -34,7 +34,6 @@ __all__ = [
     "check",
     "check_names",
     "limit_of_numbers",
-    "places_of",
     "promised",
     "said_by_owner",
 ]
@@ -112,7 +111,7 @@ class Preparation(Protocol):
         """The matrix that comes of a dict of columns."""
 
 
-class Records:
+class Records(InParts):
     """A table of one owner. `len()` is the number of its rows; everybody knows that, and the names of its columns.
 
     `x` and `y` are its columns and its label as secrets: all roles ask for them at the same point of the program.
@@ -217,29 +216,6 @@ class Records:
         for made in ("x", "y"):
             out.__dict__.pop(made, None)
         return out
-
-    def __getitem__(self, rows: Any) -> Part:
-        """Some rows, by places, a mask or a slice: (x, y), or (x,) without a label. Only they are shared."""
-        return self._part_of(places_of(rows, len(self)))
-
-    def batches(
-        self,
-        size: int,
-        epochs: int = 1,
-        *,
-        rows: Any = None,
-        shuffle: bool = True,
-        progress: bool = True,
-        drop_last: bool = False,
-    ) -> Iterator[Part]:
-        """`tacit.batches` of (x, y), of all rows or of some, of which each is shared when its batch comes.
-
-        So nobody holds all of them as shares, nor, of a table that was read with on_disk=…, in memory.
-        Each epoch sends what sharing sends, which `tacit.batches(table.x, table.y, …)` sends once.
-        """
-        chosen = torch.arange(len(self)) if rows is None else places_of(rows, len(self))
-        how = {"size": size, "epochs": epochs, "shuffle": shuffle, "progress": progress, "drop_last": drop_last}
-        return in_batches(self._part_of, chosen, **how)  # type: ignore[arg-type]
 
     def _part_of(self, rows: Tensor) -> Part:
         if "x" in self.__dict__:
@@ -362,18 +338,6 @@ def promised(
 
 
 FITTED = "a preparation is fitted on one row at least"
-
-
-def places_of(rows: Any, count: int, empty: str = "there must be one row at least") -> Tensor:
-    """Places of rows, for a mask of all rows, a slice, or places; an error in these words where there are none."""
-    try:
-        wanted = rows if isinstance(rows, slice) else torch.as_tensor(rows)
-        places = torch.arange(count)[wanted] if isinstance(wanted, slice) or len(wanted) else torch.arange(0)
-    except (IndexError, TypeError, ValueError, RuntimeError):
-        raise DataError(f"rows are a mask of {count} rows, a slice, or places of rows below {count}") from None
-    if not places.numel():
-        raise DataError(empty)
-    return places
 
 
 def check_names(names: str) -> None:
