@@ -7,14 +7,14 @@ operator is a secret's where a tensor, or a list of tensors, among its operands 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor
 
 from tacit.errors import TacitError
-from tacit.session.changes import while_open
+from tacit.session.changes import replaced, while_open
 from tacit.session.ledger import source_line
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import as_secret
@@ -67,9 +67,4 @@ def _seen(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
 
 @while_open
 def _seeing_lists() -> Iterator[None]:
-    before = {name: vars(dist.ProcessGroup)[name] for name in NESTED}
-    for name, method in before.items():
-        setattr(dist.ProcessGroup, name, _seen(name, method))
-    yield
-    for name, method in before.items():
-        setattr(dist.ProcessGroup, name, method)
+    return replaced(dist.ProcessGroup, {name: partial(_seen, name) for name in NESTED})

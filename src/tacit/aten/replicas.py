@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tacit.errors import TacitError
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.scale import SLACK_BITS
-from tacit.session.changes import while_open
+from tacit.session.changes import replaced, while_open
 from tacit.session.ledger import source_line
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import zeros
@@ -92,9 +92,4 @@ CHANGED = {"__init__": _with_check, "_ddp_init_helper": _with_buckets, "_pre_for
 
 @while_open
 def _secret_buckets() -> Iterator[None]:
-    before = {name: getattr(DistributedDataParallel, name) for name in CHANGED}
-    for name, change in CHANGED.items():
-        setattr(DistributedDataParallel, name, change(before[name]))
-    yield
-    for name, method in before.items():
-        setattr(DistributedDataParallel, name, method)
+    return replaced(DistributedDataParallel, CHANGED)

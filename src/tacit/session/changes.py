@@ -6,11 +6,12 @@ takes them back. Each is a function that makes it, yields, and takes it back, re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from threading import Lock
+from typing import Any
 
-__all__ = ["begin", "end", "while_open"]
+__all__ = ["begin", "end", "replaced", "while_open"]
 
 Change = Callable[[], Iterator[None]]
 
@@ -27,6 +28,16 @@ def while_open(change: Change) -> Change:
         if _made is not None:
             _made.enter_context(contextmanager(change)())
     return change
+
+
+def replaced(owner: type, changes: Mapping[str, Callable[[Any], Any]]) -> Iterator[None]:
+    """A change: methods of a class are, while a session is open, what functions make of them."""
+    before = {name: vars(owner)[name] for name in changes}  # and not what it becomes when it is asked for
+    for name, change in changes.items():
+        setattr(owner, name, change(before[name]))
+    yield
+    for name, method in before.items():
+        setattr(owner, name, method)
 
 
 def begin() -> None:
