@@ -147,15 +147,9 @@ class Tcp(Transport):
 
     def announce(self, source: str, message: bytes | None) -> bytes:
         """Send the message to every peer, or receive it from its source."""
+        if source != self._here:
+            return self.promise(source, None)()
         try:
-            if source != self._here:
-                link = self._links[source]
-                with link.reading:
-                    self._keep_promises(link)
-                    self._expect(link, Kind.ANNOUNCE, None)
-                    message = link.take_payload(self._wait)
-                    link.received += 1
-                return message
             if message is None:
                 raise ValueError(f"{source} is this role, so the message that it announces must be given")
             if len(message) > LIMITS[Kind.ANNOUNCE]:
