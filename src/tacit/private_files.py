@@ -48,10 +48,7 @@ def replacing(path: Path, mode: int = OWNER_ONLY) -> Iterator[Path]:
     create(partial, mode).close()
     try:
         yield partial
-        with partial.open("rb+") as file:
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        partial.replace(path)
+        _put(partial, path, mode)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -69,12 +66,17 @@ def replacing_by_folder(path: Path) -> Iterator[Path]:
     try:
         partial = folder / path.name
         yield partial
-        with partial.open("rb+") as file:
-            os.fchmod(file.fileno(), OWNER_ONLY)
-            os.fsync(file.fileno())
-        partial.replace(path)
+        _put(partial, path, OWNER_ONLY)
     finally:
         remove(folder)
+
+
+def _put(partial: Path, path: Path, mode: int) -> None:
+    """Write a file down to the disk with its mode, and give it its name."""
+    with partial.open("rb+") as file:
+        os.fchmod(file.fileno(), mode)
+        os.fsync(file.fileno())
+    partial.replace(path)
 
 
 def remove(path: Path) -> None:
