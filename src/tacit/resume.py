@@ -189,9 +189,7 @@ class Checkpoint:
         """Agree on what is there, and go on from it if that is what all have been told to do."""
         session = self._session
         for role in self._roles:
-            for partial in list(
-                self._folder.glob(f"*/.{role}.safetensors.*")
-            ):  # of a process that was killed while it wrote
+            for partial in list(self._folder.glob(f"*/.{role}.safetensors.*")):  # of a process killed while it wrote
                 private_files.remove(partial)
                 with suppress(OSError):  # where there is something else
                     partial.parent.rmdir()
@@ -217,10 +215,7 @@ class Checkpoint:
                     f"{' and '.join(having)} {'has' if len(having) == 1 else 'have'} checkpoints of {self.name} from a "
                     f"run before: go on with `tacit run --resume`, or take the folder away that 'checkpoints' names"
                 )
-            for role in self._roles:
-                self._whole(role).unlink(missing_ok=True)
-            return
-        if not any(told.values()):  # it ended before its first checkpoint
+        if not any(told.values()):  # a new run, or one that ended before its first checkpoint
             for role in self._roles:
                 self._whole(role).unlink(missing_ok=True)
             return
