@@ -19,6 +19,7 @@
     │   └── UnequalOpenings          parties that were told two things by one of them
     ├── Refused                      a submission or a request that a server does not take, and its reason
     │   ├── Overloaded               a server without room for this client now: ask again later
+    │   ├── Unanswered               a request whose rank of the server died; clients ask again by themselves
     │   └── Dismissed                a session with a client that its server ends; never leaves `tacit.predictions`
     ├── FederatedError               a round of a federation, a roster or an update that cannot be used
     │   ├── RosterError              an identity file or a roster that cannot be used
@@ -79,6 +80,7 @@ __all__ = [
     "Stray",
     "TacitError",
     "ThresholdError",
+    "Unanswered",
     "UnequalOpenings",
     "UnsupportedOperator",
     "UnusableTable",
@@ -177,6 +179,10 @@ class Dismissed(Refused):
 
 class Overloaded(Refused):
     """A server has no room for this client now: ask again after `after` seconds."""
+
+
+class Unanswered(Refused):
+    """The rank that computed a request has gone. Clients ask again, a few times, before they raise this."""
 
 
 class FederatedError(TacitError):

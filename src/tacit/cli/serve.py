@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,9 @@ import torch
 import tacit
 from tacit.datasets.store import Limits
 from tacit.errors import ConfigError, TacitError
-from tacit.outside.plan import KeyPlan
+from tacit.outside.plan import KeyPlan, Plan
+from tacit.predictions.desk import FarDesk
+from tacit.predictions.front import Front
 from tacit.predictions.host import Host
 from tacit.predictions.service import MOST_ROWS
 from tacit.products import Serving
@@ -26,6 +29,9 @@ from tacit.session.program import executed
 from tacit.session.ranks import here
 
 __all__ = ["serve"]
+
+SEED = 1
+"""Of public randomness at ranks that serve, if the config names none: what load() draws is the same at all of them."""
 
 
 @click.command()
@@ -38,6 +44,10 @@ __all__ = ["serve"]
     "--places", type=click.IntRange(min=1), help="Requests that may wait, or clients of one server.  [default: 64, 16]"
 )
 @click.option("--largest", type=click.IntRange(min=1), help="Largest share, in MiB.  [default: 4096]")
+@click.option(
+    "--ranks", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes that answer, of each role."
+)
+@click.option("--line", type=int, hidden=True, help="Of a rank, to the process that keeps its door.")
 def serve(
     model: Path,
     config_path: Path,
@@ -46,6 +56,8 @@ def serve(
     wait: float | None,
     places: int | None,
     largest: int | None,
+    ranks: int,
+    line: int | None,
 ) -> None:
     """Answer clients' requests with the model in MODEL, until interrupted; all roles run this, with the same options.
 
@@ -59,11 +71,18 @@ def serve(
 
     With a config of one role, {"server": "host:port"}, each client is the other party: it computes with this server and
     keeps its rows, and load() returns a plain model, whose weights stay here.
+
+    With --ranks, all roles have so many processes, each with the whole model, and requests go to whichever is idle. One
+    that dies is left out, and what it had not answered is answered by others.
     """
-    if here().count > 1:
-        raise ConfigError("serving by several ranks of a role is not there yet: start one process for each role")
+    if here().count > 1 and line is None:
+        raise ConfigError(
+            "processes that serve are started by `tacit serve --ranks`, one command a role: leave torchrun out"
+        )
     config = Config.load(config_path)
     if config.awaits_clients:
+        if ranks > 1:
+            raise ConfigError("one server has a process for each of its clients already: leave --ranks out")
         if wait is not None or largest is not None:
             raise ConfigError("one server fills no batches and takes no shares: leave --wait and --largest out")
         if role is not None:
@@ -73,22 +92,53 @@ def serve(
     if role is None:
         raise ConfigError(f"say which role this machine plays: --as, with one of {', '.join(config.roles)}")
     config.check_role(role)
-    wait, places, largest = 2.0 if wait is None else wait, places or 64, largest or 4096
+    wait, places, largest = (2.0 if wait is None else wait) / 1000, places or 64, largest or 4096
+    limits = Limits(submission_bytes=largest << 20)
+    if ranks > 1:
+        own = ["--batch", str(batch), "--wait", str(wait * 1000), "--places", str(places), "--largest", str(largest)]
+        command = [sys.executable, "-m", "tacit", "serve", str(model), "--config", str(config_path), "--as", role, *own]
+        serve_by_ranks(config, role, ranks, command, places=places, limits=limits)
+        return
+    desk = None if line is None else FarDesk(socket.socket(fileno=line))
     launch = launched(config, role, model)
     load, tables, given, columns, shape, dtype = _read_model(model)
     start(launch)
     signal.signal(signal.SIGTERM, _interrupt)
-    with tacit.session() as session:
+    with tacit.session(seed=None if desk is None else SEED) as session:
         service = Service(
             load(), shape, tables=tables and tables(), given=given, columns=columns and columns(), dtype=dtype,
-            batch=batch, wait=wait / 1000, places=places, limits=Limits(submission_bytes=largest << 20), log=click.echo,
+            batch=batch, wait=wait, places=places, limits=limits, log=click.echo, desk=desk,
         )  # fmt: skip
+        if desk is not None:
+            plan = service.plan if role in config.parties else None
+            service.run(lambda: desk.ready(plan))
+            return
         if role == session.parties[0]:
             _stop_gently(service)
-        service.run(lambda: click.echo(_greeting(config, role, service)))
+        service.run(lambda: click.echo(_greeting(config, role, service.plan)))
     if role in config.parties:
         done = f"{service.answered} requests in {service.batches} batches"
         click.echo(f"{role} answered {done}, and refused {service.refused}")
+
+
+def serve_by_ranks(
+    config: Config, role: str, ranks: int, command: Sequence[str], *, places: int, limits: Limits
+) -> None:
+    """Keep the door of a role, and start its ranks behind it."""
+
+    def of_line(line: int) -> list[str]:
+        return [*command, "--line", str(line)]
+
+    front = Front(
+        config, role, ranks, of_line, places=places, limits=limits, log=lambda text: click.echo(text, err=True)
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: front.stop())
+    well = front.run(lambda plan, left: click.echo(f"{_greeting(config, role, plan)}, by {left} of {ranks} ranks"))
+    if role in config.parties:
+        click.echo(f"{role} answered {front.answered} requests, and refused {front.refused}")
+    if not well:
+        sys.exit(1)
 
 
 def serve_alone(path: Path, config: Config, batch: int, places: int) -> None:
@@ -160,9 +210,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _greeting(config: Config, role: str, service: Service) -> str:
-    plan = service.plan
-    if role not in config.parties:
+def _greeting(config: Config, role: str, plan: Plan | KeyPlan | None) -> str:
+    if role not in config.parties or plan is None:
         return f"{role} makes correlated randomness ahead"
     address = config.of(Serving).clients[config.parties.index(role)]
     if isinstance(plan, KeyPlan):

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from tacit.errors import ConfigError, DataError, NetworkError, Refused
+from tacit.errors import ConfigError, DataError, NetworkError, Refused, Unanswered
 from tacit.outside.connecting import common, connect, hang_up
 from tacit.outside.deployment import Deployment, client_identity
 from tacit.outside.loop import Loop
@@ -39,6 +39,10 @@ T = TypeVar("T")
 
 ANSWER_BYTES = 1 << 30
 """The largest share of a result that a client takes from a server."""
+
+AGAIN = 4
+"""Times that a request is asked again whose ranks have died. More: it gets through where many die at once; fewer: who
+asks what makes them die is told sooner, and has ended fewer of them."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of bytes that have been sent, and of those that there are."""
@@ -220,6 +224,7 @@ class Client:
         Raises:
             DataError: for inputs of another shape, and for what are no numbers.
             Overloaded: if all places are taken. Nothing was accepted: ask again later.
+            Unanswered: if ranks of the service have died over it, five times.
             Refused: for another reason that the message gives.
             ConnectError, AuthenticationError, PeerLost, PeerStalled: if a server does not answer.
         """
@@ -309,8 +314,17 @@ class Client:
         rows = inputs[None] if single else inputs
         if tuple(rows.shape[1:]) != plan.shape or not len(rows):
             raise DataError(f"the service takes inputs of shape {plan.shape}, not {tuple(inputs.shape)}")
-        results = [await self._ask(connections, chunk) for chunk in rows.split(plan.batch)]
+        results = [await self._ask_surely(chunk) for chunk in rows.split(plan.batch)]
         return results[0][0] if single else torch.cat(results)
+
+    async def _ask_surely(self, rows: Tensor) -> Tensor:
+        """Ask, and if ranks have died over it, ask others: by shares and an identity that are fresh each time."""
+        for _ in range(AGAIN):
+            try:
+                return await self._ask(await self._connected(), rows)
+            except Unanswered:  # what other servers have of it is nothing any more
+                await hang_up(self._connections)
+        return await self._ask(await self._connected(), rows)
 
     async def _ask(self, connections: list[Connection], rows: Tensor) -> Tensor:
         """One request: share, make sure that all servers hold it, let them go ahead, and put the answers together."""
@@ -394,8 +408,19 @@ class Client:
 
     async def _at_all(self, step: Callable[[int], Coroutine[Any, Any, T]]) -> list[T]:
         """Do something at all servers at once; wait for all of them, and raise the first error, or if all are refusals
-        the one that says to wait longest."""
-        results = await asyncio.gather(*map(step, range(len(self.deployment.servers))), return_exceptions=True)
+        the one that says to wait longest. Where one has lost a request, nobody waits for the others."""
+        tasks = [asyncio.ensure_future(step(place)) for place in range(len(self.deployment.servers))]
+        try:
+            pending = set(tasks)
+            while pending:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    if isinstance(error := task.exception(), Unanswered):
+                        raise error
+        finally:
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
         errors = [error for error in results if isinstance(error, BaseException)]
         if errors:
             refusals = [error for error in errors if isinstance(error, Refused)]

@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import Any
 
-from tacit.errors import NetworkError, Overloaded, PeerLost, PeerStalled, Refused, TacitError
+from tacit.errors import NetworkError, Overloaded, PeerLost, PeerStalled, Refused, TacitError, Unanswered
 
 __all__ = ["BUFFER_BYTES", "HEAD_BYTES", "PROTOCOL", "REFUSALS", "Connection", "head_of", "refusal"]
 
@@ -29,7 +29,7 @@ HEAD_BYTES = 1 << 18
 BUFFER_BYTES = 1 << 20
 """Bytes that one connection buffers in each direction: more moves large shares with fewer wake-ups of the loop."""
 
-REFUSALS = {"refused": Refused, "overloaded": Overloaded}
+REFUSALS = {"refused": Refused, "overloaded": Overloaded, "unanswered": Unanswered}
 
 
 class Connection:

@@ -20,12 +20,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
+from typing_extensions import override
 
 from tacit.errors import Overloaded, Refused, TacitError
 from tacit.outside.plan import OUTPUT, KeyPlan, Plan
 from tacit.outside.schema import Field, Schema
 
-__all__ = ["Answer", "Queue", "Request"]
+__all__ = ["Answer", "Desk", "Entry", "Queue", "Request"]
 
 LEAST_SECONDS = 0.01
 """That a refused client is told to wait, however fast batches are."""
@@ -47,22 +48,64 @@ class Answer:
         return f"Answer(<hidden>, shape={tuple(self.share.shape)})"
 
 
-class Request(ABC):
-    """What one party has of a request, and the place where its answer will be put."""
+class Entry(ABC):
+    """What one party has of a request, for whoever computes it."""
 
-    def __init__(self, identity: str, client: str, guest: str, rows: int) -> None:
-        self.id, self.client, self.guest, self.rows = identity, client, guest, rows
-        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.taken = False
-        """Whether it is being computed, or has been."""
+    def __init__(self, identity: str, client: str, rows: int) -> None:
+        self.id, self.client, self.rows = identity, client, rows
 
     @property
     @abstractmethod
     def content(self) -> Tensor:
         """Ring elements of its rows."""
 
+    @abstractmethod
     def resolve(self, answer: Answer | TacitError) -> None:
         """Put an answer into its place, from any thread; nobody may be there to take it any more."""
+
+
+class Desk(ABC):
+    """Where whoever computes gets the requests of one party's clients from: a queue, or a line to one."""
+
+    batch_seconds = 0.0
+    """How long the latest batch took."""
+    refused = 0
+    """Requests turned away because all places were taken."""
+
+    @abstractmethod
+    def next(self, wait: float, idle: float) -> Sequence[Entry]:
+        """Requests for one batch, which nobody else gets; none after `idle` seconds without any."""
+
+    @abstractmethod
+    def take(self, named: Sequence[tuple[str, int]]) -> Sequence[Entry | None]:
+        """Take requests off their places by identity and number of rows; None for what is not here."""
+
+    @abstractmethod
+    def close(self, why: str) -> None:
+        """Take no more requests; those in the queue will still be computed."""
+
+    @property
+    @abstractmethod
+    def closed(self) -> bool:
+        """Whether no more are taken."""
+
+    @abstractmethod
+    def dismiss(self, why: str) -> None:
+        """Close, and tell everybody who still waits."""
+
+
+class Request(Entry):
+    """A request at a party's door, and the place where its answer will be put."""
+
+    def __init__(self, identity: str, client: str, guest: str, rows: int) -> None:
+        super().__init__(identity, client, rows)
+        self.guest = guest
+        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.taken = False
+        """Whether it is being computed, or has been."""
+
+    @override
+    def resolve(self, answer: Answer | TacitError) -> None:
         loop = self.answer.get_loop()
         if not loop.is_closed():
             loop.call_soon_threadsafe(self._resolve, answer)
@@ -72,25 +115,24 @@ class Request(ABC):
             if isinstance(answer, Answer):
                 self.answer.set_result(answer)
             else:
+                self.taken = False
                 self.answer.set_exception(answer)
                 self.answer.exception()  # it counts as seen: its client may have gone
 
 
-class Queue:
-    """The places of one party. Methods may be called from any thread."""
+class Queue(Desk):
+    """The places of one party. Methods may be called from any thread, and several may take requests from it."""
 
     def __init__(self, plan: Plan | KeyPlan, places: int) -> None:
         self.plan, self.places = plan, places
         self._changed = threading.Condition()
         self._held: dict[str, Request] = {}
         self._ready: list[Request] = []
+        self._chosen: list[Request] = []
+        """Those of a batch whose identities are under way to the other parties."""
         self._taken: list[Request] = []
-        """Those of the latest batch, which may not have been answered yet."""
+        """Those that are computed, and have not been answered."""
         self._closed: str | None = None
-        self.batch_seconds = 0.0
-        """How long the latest batch took."""
-        self.refused = 0
-        """Requests turned away because all places were taken."""
 
     def __len__(self) -> int:
         return len(self._held)
@@ -119,9 +161,9 @@ class Queue:
         guest, most = places.most_common(1)[0]
         if most < places[newcomer.guest] + 2:
             return None
-        waiting = [request for request in self._held.values() if request.guest == guest]
+        waiting = [r for r in self._held.values() if r.guest == guest and r not in self._chosen]
         not_ready = [request for request in waiting if request not in self._ready]
-        return (not_ready or waiting)[-1]
+        return next(reversed(not_ready or waiting), None)
 
     def _seconds(self) -> float:
         """How long the requests that are here will take, as the latest batch did."""
@@ -130,6 +172,7 @@ class Queue:
     def _remove(self, request: Request) -> None:
         del self._held[request.id]
         self._ready = [other for other in self._ready if other is not request]
+        self._chosen = [other for other in self._chosen if other is not request]
 
     def ready(self, request: Request) -> None:
         """Put a request that all servers hold into the queue."""
@@ -146,27 +189,33 @@ class Queue:
 
     # --- the program -----------------------------------------------------------------------------------------------
 
+    @override
     def next(self, wait: float, idle: float) -> list[Request]:
         """The requests at the front of the queue that fit into one batch; none after `idle` seconds without any.
 
         From the first one, wait up to `wait` seconds for others to fill the batch.
         """
+        end = time.monotonic() + idle
         with self._changed:
-            self._changed.wait_for(lambda: self._ready or self._closed is not None, idle)
-            deadline = time.monotonic() + wait
-            while self._ready and sum(r.rows for r in self._ready) < self.plan.batch and self._closed is None:
-                left = deadline - time.monotonic()
-                if left <= 0 or not self._changed.wait(left):
-                    break
-            chosen: list[Request] = []
-            for request in _in_turn(self._ready):
-                if sum(r.rows for r in chosen) + request.rows > self.plan.batch:
-                    break
-                chosen.append(request)
-            return chosen
+            while self._changed.wait_for(lambda: self._ready or self._closed is not None, end - time.monotonic()):
+                deadline = time.monotonic() + wait
+                while self._ready and sum(r.rows for r in self._ready) < self.plan.batch and self._closed is None:
+                    left = deadline - time.monotonic()
+                    if left <= 0 or not self._changed.wait(left):
+                        break
+                chosen: list[Request] = []
+                for request in _in_turn(self._ready):
+                    if sum(r.rows for r in chosen) + request.rows > self.plan.batch:
+                        break
+                    chosen.append(request)
+                self._ready = [request for request in self._ready if request not in chosen]
+                self._chosen += chosen
+                if chosen or self._closed is not None:  # or else others have taken what there was
+                    return chosen
+            return []
 
+    @override
     def take(self, named: Sequence[tuple[str, int]]) -> list[Request | None]:
-        """Take requests off their places by identity and number of rows; None for what is not here."""
         with self._changed:
             taken: list[Request | None] = []
             for identity, rows in named:
@@ -177,25 +226,31 @@ class Queue:
                     taken.append(request)
                 else:
                     taken.append(None)
-            self._taken = [request for request in taken if request is not None]
+            self._taken = [request for request in self._taken if not request.answer.done()]
+            self._taken += [request for request in taken if request is not None]
             return taken
 
+    @override
     def close(self, why: str) -> None:
-        """Take no more requests; those in the queue will still be computed."""
         with self._changed:
             self._closed = why
             self._changed.notify_all()
+
+    @property
+    @override
+    def closed(self) -> bool:
+        return self._closed is not None
 
     @property
     def idle(self) -> bool:
         """Whether nobody waits in the queue."""
         return not self._ready
 
+    @override
     def dismiss(self, why: str) -> None:
-        """Close, and tell everybody who still waits."""
         self.close(why)
         with self._changed:
-            waiting, self._held, self._ready = list(self._held.values()), {}, []
+            waiting, self._held, self._ready, self._chosen = list(self._held.values()), {}, [], []
         for request in (*waiting, *self._taken):  # one that has its answer keeps it
             request.resolve(Refused(why))
 

@@ -12,10 +12,9 @@ it wait for each party. Parties without helpers make it themselves, in pieces, b
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import torch
@@ -28,7 +27,7 @@ from tacit.errors import ConfigError, PeerAborted, Refused, TacitError
 from tacit.outside.door import DoorThread
 from tacit.outside.plan import KeyPlan, Plan
 from tacit.predictions.inputs import ByClients, ByOwners, Inputs, check_columns
-from tacit.predictions.queue import Answer, Queue, Request
+from tacit.predictions.queue import Answer, Desk, Entry, Queue
 from tacit.products import CLIENTS
 from tacit.protocols.protocol import Protocol
 from tacit.records.table import Records
@@ -77,6 +76,7 @@ class Service:
         name: what the ledger calls results, and the reveal policy is asked about, with "clients" as receivers.
         limits: of data that is submitted at the same doors.
         log: told what comes in.
+        desk: where requests come from, if not from doors of its own.
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class Service:
         name: str = "prediction",
         limits: Limits | None = None,
         log: Callable[[str], None] | None = None,
+        desk: Desk | None = None,
     ) -> None:
         if not 1 <= batch <= MOST_ROWS or places < 1:
             raise ConfigError(f"a service has batches of 1 to {MOST_ROWS} rows, and at least one place")
@@ -116,19 +117,32 @@ class Service:
         if columns is not None:
             check_columns(tables or (), list(columns))
         self._parties = [self._session.parties[index] for index in self._indices]
-        self._queues = [Queue(self.plan, places) for _ in self._indices]
-        config = self._session.config
-        self._doors = DoorThread(
-            config,
-            {
-                party: [Intake(config, party, limits, log), self._inputs.handler(queue, party)]
-                for party, queue in zip(self._parties, self._queues, strict=True)
-            },
-        )
-        self._stop = threading.Event()
+        self._queues, self._doors = self._opened(places, limits, log) if desk is None else self._behind(desk)
         self._resting = self._session.ahead is None
         """Whether nothing is left to make ahead, which all parties know alike."""
         self._dtype = ""
+
+    def _opened(
+        self, places: int, limits: Limits | None, log: Callable[[str], None] | None
+    ) -> tuple[list[Desk], AbstractContextManager[object]]:
+        """Queues of the parties here, and the doors before them."""
+        config, queues = self._session.config, [Queue(self.plan, places) for _ in self._indices]
+        handlers = {
+            party: [Intake(config, party, limits, log), self._inputs.handler(queue, party)]
+            for party, queue in zip(self._parties, queues, strict=True)
+        }
+        return list(queues), DoorThread(config, handlers)
+
+    def _behind(self, desk: Desk) -> tuple[list[Desk], AbstractContextManager[object]]:
+        """The desk of the party here, whose door somebody else keeps."""
+        if len(self._indices) > 1:
+            raise ConfigError("a desk is one party's: a session of all roles has doors of its own")
+        if isinstance(self.plan, KeyPlan):
+            raise ConfigError(
+                "owners' columns are looked up where the table was read, which is at one process of each role: serve "
+                "tables() without --ranks"
+            )
+        return [desk for _ in self._indices], nullcontext()
 
     @property
     def plan(self) -> Plan | KeyPlan:
@@ -142,7 +156,6 @@ class Service:
 
     def stop(self) -> None:
         """Answer what has been accepted, then end the service at all roles. Call it at the first party, any thread."""
-        self._stop.set()
         for queue in self._queues:
             queue.close(STOPPED)
 
@@ -196,7 +209,7 @@ class Service:
             self.answered += len(clients)
             self.batches += 1
 
-    def _padded(self, agreed: Sequence[Sequence[Request]]) -> list[Tensor]:
+    def _padded(self, agreed: Sequence[Sequence[Entry]]) -> list[Tensor]:
         """What each hosted party has of a batch; for the rows that nobody asked for that is zero."""
         tensors = []
         for party, requests in zip(self._parties, agreed, strict=True):
@@ -206,7 +219,7 @@ class Service:
             tensors.append(tensor)
         return tensors
 
-    def _answer(self, requests: Sequence[Request], share: Tensor) -> None:
+    def _answer(self, requests: Sequence[Entry], share: Tensor) -> None:
         at = 0
         for request in requests:
             request.resolve(Answer(share[at : at + request.rows].clone(), self._dtype))
@@ -214,7 +227,7 @@ class Service:
 
     # --- agreement among the parties -------------------------------------------------------------------------------
 
-    def _agree(self) -> list[list[Request]] | None:
+    def _agree(self) -> list[list[Entry]] | None:
         """The requests of the next batch at each hosted party; None when the service is to end.
 
         The first party names identities and rows, and every party says which of them it holds: what all hold counts.
@@ -228,11 +241,10 @@ class Service:
         if not named:
             return [[] for _ in taken]
         everywhere = torch.stack(self._session.gather(marks)[self._indices[0]]).amin(0).bool().tolist()
-        agreed: list[list[Request]] = []
+        agreed: list[list[Entry]] = []
         for row in taken:
             for request, good in zip(row, everywhere, strict=True):
                 if request is not None and not good:
-                    request.taken = False
                     request.resolve(Refused("another server does not hold this request any more: ask again"))
             agreed.append([request for request, good in zip(row, everywhere, strict=True) if request and good])
         return agreed
@@ -253,7 +265,7 @@ class Service:
     def _next(self) -> list[tuple[str, int]] | None:
         """At the first party: what to compute next, perhaps nothing, or None to end the service."""
         chosen = self._queues[0].next(self._wait, IDLE_SECONDS if self._resting else REST_SECONDS)
-        return None if not chosen and self._stop.is_set() else [(request.id, request.rows) for request in chosen]
+        return None if not chosen and self._queues[0].closed else [(request.id, request.rows) for request in chosen]
 
     def _message(self, named: Sequence[tuple[str, int]] | None) -> bytes:
         if named is None:
