@@ -147,8 +147,8 @@ class Prepared:
         model = ArrayRecord({"w": Array(np.zeros(parameters, dtype=np.float32))})
         content = RecordDict({"arrays": model, "config": ConfigRecord({"server-round": 1})})
         session = Leader(first.form.settings, self.session.grid, [Message(content, 0, "train")], None, 1, first.roster)
-        session.nodes, session.seconds = self.session.nodes, self.session.seconds
-        session.collector = replace(self.session.collector, survivors=set(), confirmed={}, revealed={}, _sum=None)
+        session.begun.nodes, session.seconds = self.session.nodes, self.session.seconds
+        session.begun.collector = replace(self.session.collector, survivors=set(), confirmed={}, revealed={}, _sum=None)
         members = {i: Member.load(kept, first.roster, first.form.settings) for i, kept in self.members.items()}
         return first, session, members
 
@@ -163,15 +163,15 @@ def prepare(clients: int, planned: float) -> Prepared:
     first = Measured(form, roster, identities["0000"], Context(grid.run.run_id, 0, {}, RecordDict(), {}))
     members = {i: Member(i, roster, form.settings, c.session) for i in range(1, clients)}
     keys_of_first = first.ask(Stage.ADVERTISED, records.put(RecordDict()))
-    session.timed(lambda: session.accept_keys(0, keys_of_first))
+    session.timed(lambda: session.begun.accept_keys(0, keys_of_first))
     for i, member in members.items():
         packed = records.put(
-            RecordDict(), keys=member.advertise(identities[roster.names[i]]).pack(), agreed=session.agreed
+            RecordDict(), keys=member.advertise(identities[roster.names[i]]).pack(), agreed=session.begun.agreed
         )
-        session.timed(lambda i=i, packed=packed: session.accept_keys(i, packed))
+        session.timed(lambda i=i, packed=packed: session.begun.accept_keys(i, packed))
         session.nodes[i] = i
     session.timed(c.close_advertisements)
-    session.accept_boxes(0, first.ask(Stage.SHARED, session.keys_for(0)))
+    session.begun.accept_boxes(0, first.ask(Stage.SHARED, session.keys_for(0)))
     for i, member in members.items():
         boxes = member.share(c.participants, c.advertisements_for(i))
         session.timed(lambda i=i, boxes=boxes: c.accept_shares(i, boxes))
@@ -206,14 +206,16 @@ def measure(prepared: Prepared, parameters: int, dropped: float) -> Cost:
         masked = other_masks(members[i], vector, c.boxes_for(i), gone, c.view)
         session.timed(lambda i=i, masked=masked: session.accept_vector(i, masked, layout))
     session.timed(c.close_vectors)
-    survivors = records.put(RecordDict(), survivors=records.pack_indices(sorted(c.survivors)))
-    session.accept_confirmation(0, first.ask(Stage.CONFIRMED, survivors))
-    for i in alive:
-        signature = members[i].confirm(c.survivors, prepared.identities[first.roster.names[i]])
-        session.timed(lambda i=i, signature=signature: c.accept_confirmation(i, signature))
+    if not c.complete:
+        survivors = records.put(RecordDict(), survivors=records.pack_indices(sorted(c.survivors)))
+        session.accept_confirmation(0, first.ask(Stage.CONFIRMED, survivors))
+        for i in alive:
+            signature = members[i].confirm(c.survivors, prepared.identities[first.roster.names[i]])
+            session.timed(lambda i=i, signature=signature: c.accept_confirmation(i, signature))
     session.accept_shares(0, first.ask(Stage.UNMASKED, session.confirmations_for(0)))
     for i in alive:
-        revealed = [share.pack() for share in members[i].unmask(c.confirmations_for(i))]
+        shares = members[i].unmask_all() if c.complete else members[i].unmask(c.confirmations_for(i))
+        revealed = [share.pack() for share in shares]
         session.timed(lambda i=i, revealed=revealed: c.accept_revealed(i, revealed))
     total = session.timed(lambda: c.sum(session.encoding))
     assert (total == vector * np.uint64(len(alive) + 1)).all()

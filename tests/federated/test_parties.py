@@ -235,7 +235,7 @@ def test_too_few_clients_or_an_old_session_are_refused(monkeypatch):
 
     with pytest.raises(FederatedError, match="4 of 10 clients sent an update, 8 are needed"):
         strategy.start(grid, initial(), num_rounds=1)
-    monkeypatch.setattr(server, "_LED", {})  # a server that has forgotten where it was
+    monkeypatch.setattr(server, "_COURSES", {})  # a server that has forgotten where it was
     with pytest.raises(FederatedError, match="0 of 10 clients"):
         strategy.start(grid, initial(), num_rounds=1)
     with pytest.raises(ValueError, match="needs 6 clients"):

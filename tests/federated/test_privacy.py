@@ -116,8 +116,10 @@ def messages(change):
     def network(message):
         if message.metadata.reply_to_message_id:
             for record in message.content.config_records.values():
-                sizes = {k: [len(x) for x in v] if isinstance(v, list) and k != "clients" else type(v).__name__
-                         for k, v in record.items()}  # fmt: skip
+                sizes = {
+                    k: [len(x) for x in v] if isinstance(v, list) and "clients" not in k else type(v).__name__
+                    for k, v in record.items()
+                }
                 seen.append((message.metadata.src_node_id, sizes))
             seen.append([(k, r["masked"].shape) for k, r in message.content.array_records.items()])
             assert not message.content.metric_records

@@ -51,6 +51,22 @@ class Aggregate:
     """The largest error of the mean from encoding."""
 
 
+@dataclass
+class Course:
+    """The sessions of one run at the server: their numbers, each taken once, and what was prepared for the next."""
+
+    number: int = 0
+    """Of the session that is led."""
+    taken: int = 0
+    """The highest that was given to any session."""
+    prepared: object = None
+
+    def take(self) -> int:
+        """Return the next number."""
+        self.taken += 1
+        return self.taken
+
+
 class Aggregation(ABC):
     """A form of secure aggregation."""
 
@@ -89,6 +105,6 @@ class Aggregation(ABC):
 
     @abstractmethod
     def aggregate(
-        self, grid: Grid, messages: list[Message], timeout: float | None, number: int, roster: Roster
+        self, grid: Grid, messages: list[Message], timeout: float | None, course: Course, roster: Roster
     ) -> Aggregate:
-        """Lead the clients that the messages go to through one session, numbered within the run."""
+        """Lead the clients that the messages go to through one session, and say its number in `course`."""

@@ -13,7 +13,7 @@ from flwr.supercore.run import Run
 
 from tacit.errors import TacitError
 from tacit.federated.errors import FederatedError, RoundFailedError
-from tacit.federated.form import Aggregate, Aggregation
+from tacit.federated.form import Aggregate, Aggregation, Course
 from tacit.federated.identity import Roster
 from tacit.federated.masks.form import PairwiseMasks
 from tacit.federated.privacy.accountant import Accountant
@@ -24,9 +24,9 @@ __all__ = ["RoundReport", "SecureAggregation"]
 
 log = logging.getLogger("flwr.tacit")
 
-_LED: dict[int, int] = {}
-"""The number of the last session that this process has led in each run: clients take each number once in a run, so a
-second `start` goes on counting."""
+_COURSES: dict[int, Course] = {}
+"""The sessions that this process has led in each run: clients take each number once in a run, so a second `start` goes
+on counting."""
 
 SHOWN = 20
 """Clients whose reasons a line of the log tells. More would hide the round that failed; the report has all."""
@@ -145,7 +145,7 @@ class SecureGrid(Grid):
     def __init__(self, grid: Grid, form: Aggregation, roster: Roster, report: list[RoundReport]) -> None:
         self._grid, self._form, self._roster, self._report = grid, form, roster, report
         self._accountant: Accountant | None = None
-        self._number = 0
+        self._course = _COURSES.setdefault(grid.run.run_id, Course())
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Aggregate securely; no reply at all if the round failed."""
@@ -157,13 +157,13 @@ class SecureGrid(Grid):
         if kind == "evaluate" and privacy is not None:
             log.warning("metrics have no noise: with differential privacy, evaluate at the server (evaluate_fn)")
             return []
-        number = self._number = _LED[self._grid.run.run_id] = _LED.get(self._grid.run.run_id, 0) + 1
+        self._course.number = self._course.taken + 1  # unless the session takes one that was prepared
         try:
             self._form.check_asked(len(outgoing), len(self._roster))
-            aggregate = self._form.aggregate(self._grid, outgoing, timeout, number, self._roster)
+            aggregate = self._form.aggregate(self._grid, outgoing, timeout, self._course, self._roster)
         except TacitError as error:
             failures = error.failures if isinstance(error, RoundFailedError) else {}
-            self._note(RoundReport(self._number, kind, len(outgoing), failures=failures, error=str(error)))
+            self._note(RoundReport(self._course.number, kind, len(outgoing), failures=failures, error=str(error)))
             return []
         self._note(self._line(kind, aggregate))
         return [average(outgoing[0], aggregate.layout, aggregate.mean, aggregate.examples, self._form.weighted_by)]
@@ -175,7 +175,7 @@ class SecureGrid(Grid):
             self._accountant = self._accountant or Accountant(privacy.delta)
             epsilon, delta = self._accountant.spend(aggregate.rho), privacy.delta
         return RoundReport(
-            self._number,
+            self._course.number,
             kind,
             aggregate.asked,
             aggregate.survivors,

@@ -107,6 +107,11 @@ class Collector:
         """Refuse to go on with too few."""
         self._enough(len(self.survivors), "sent an update")
 
+    @property
+    def complete(self) -> bool:
+        """Whether all who take part have sent a vector: then nobody's key is needed, and no confirmation either."""
+        return self.survivors == set(self.advertised)
+
     # round 3
 
     def accept_confirmation(self, client: int, signature: bytes) -> None:

@@ -1,20 +1,26 @@
 """Form 1: one server, and masks between pairs of clients (`tacit.federated.masks`), as Flower messages.
 
-The five stages are five messages of the type that the strategy sends, so they reach the same function of the ClientApp
-and the same mod. Only the third carries the model, and only then does the ClientApp train.
+The five stages are messages of the type that the strategy sends, so they reach the same function of the ClientApp and
+the same mod. Only the third carries the model, and only then does the ClientApp train.
+
+Each message costs a SuperNode a process, so a session takes two of them where it can: the keys of the next session are
+advertised beside this one's vector, and shared beside this one's unmasking; and where nobody vanished, nothing has to
+be confirmed. Each session has fresh keys all the same.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app.typing import ConfigRecordValues
 from flwr.serverapp import Grid
 
 from tacit.federated import records
-from tacit.federated.errors import RoundError
-from tacit.federated.form import Aggregate, Aggregation, Credentials, Train
+from tacit.federated.errors import BudgetError, FederatedError, RoundError
+from tacit.federated.form import Aggregate, Aggregation, Course, Credentials, Train
 from tacit.federated.identity import Identity, Roster
 from tacit.federated.masks.encoding import Encoding
+from tacit.federated.masks.kept import Kept
 from tacit.federated.masks.member import Member, Stage, session_name
 from tacit.federated.masks.packets import Advertisement, signed_view
 from tacit.federated.masks.server import Leader
@@ -54,35 +60,66 @@ class PairwiseMasks(Aggregation):
         """Do the stage that the message asks for; the state between stages lies in the node's own context."""
         identity, roster = credentials(context)
         stage, number = records.get(message.content, "stage", int), records.get(message.content, "number", int)
-        last, kept = _kept(context)
+        kept = Kept.of(context)
         if stage == Stage.ADVERTISED:
-            if number <= last:
-                raise RoundError(f"session {number} is over: this client took part in session {last}")
+            kept.begin(number)
             if self.privacy is not None and message.metadata.message_type.startswith("train"):
                 budget.check(context, self.privacy)
-            agreed = self.settings.agreed(roster)
-            member = Member(roster.index(identity), roster, self.settings, session_name(context.run_id, number, agreed))
-            content = records.put(RecordDict(), keys=member.advertise(identity).pack(), agreed=agreed)
+            member, fields = self._advertise(context, identity, roster, number)
+            content = records.put(RecordDict(), **fields)
         else:
-            if number != last:
-                raise RoundError(f"a message of session {number} came to a client in session {last}")
-            member = Member.load(kept, roster, self.settings)
+            kept.enter(number)
+            member = Member.load(kept.member, roster, self.settings)
             if stage == Stage.CONFIRMED:
                 survivors = records.indices(records.get(message.content, "survivors", bytes))
                 content = records.put(RecordDict(), signature=member.confirm(survivors, identity))
             else:
+                beside = message.content.config_records[records.RECORD]  # the ClientApp does not get it
                 content = self._later(stage, member, message, context, train, identity)
-        context.state[records.RECORD] = ConfigRecord({"number": number, "member": member.dump()})
+                content.config_records[records.RECORD].update(self._ahead(beside, kept, context, identity, roster))
+        kept.member = member.dump()
+        kept.save(context)
         return content
+
+    def _advertise(
+        self, context: Context, identity: Identity, roster: Roster, number: int
+    ) -> tuple[Member, dict[str, ConfigRecordValues]]:
+        agreed = self.settings.agreed(roster)
+        member = Member(roster.index(identity), roster, self.settings, session_name(context.run_id, number, agreed))
+        return member, {"keys": member.advertise(identity).pack(), "agreed": agreed}
+
+    def _ahead(
+        self, beside: ConfigRecord, kept: Kept, context: Context, identity: Identity, roster: Roster
+    ) -> dict[str, ConfigRecordValues]:
+        """Return this client's part of the session that comes next, as far as the message asks for it.
+
+        Nothing that goes wrong here spoils the session that goes on: the next one begins with messages of its own then.
+        """
+        asked = RecordDict({records.RECORD: beside})
+        try:
+            if "ahead" in beside:
+                number = records.get(asked, "ahead", int)
+                kept.check(number)
+                if self.privacy is not None:
+                    budget.check(context, self.privacy)
+                member, fields = self._advertise(context, identity, roster, number)
+                kept.ahead, kept.prepared = number, member.dump()
+                return {f"ahead_{name}": value for name, value in fields.items()}
+            if "ahead_keys" in beside and kept.prepared:
+                member = Member.load(kept.prepared, roster, self.settings)
+                shared = _shared(member, asked, "ahead_")
+                kept.prepared = member.dump()
+                return {f"ahead_{name}": value for name, value in shared.items()}
+        except (FederatedError, BudgetError):
+            kept.prepared = b""
+        return {}
 
     def _later(
         self, stage: int, member: Member, message: Message, context: Context, train: Train, identity: Identity
     ) -> RecordDict:
         get = message.content
         if stage == Stage.SHARED:
-            advertised = [Advertisement.unpack(data) for data in records.get_all(get, "keys", bytes)]
-            shared = member.share(records.indices(records.get(get, "participants", bytes)), advertised)
-            return records.put(RecordDict(), clients=list(shared), boxes=list(shared.values()))
+            return records.put(RecordDict(), **_shared(member, get))
         if stage == Stage.MASKED:
             incoming = dict(
                 zip(records.get_all(get, "clients", int), records.get_all(get, "boxes", bytes), strict=False)
@@ -100,10 +137,11 @@ class PairwiseMasks(Aggregation):
             content = records.put(RecordDict(), layout=update.layout.pack(), run=run, view=seen, signature=signature)
             return records.put_vector(content, masked)
         if stage == Stage.UNMASKED:
-            signatures = zip(
-                records.get_all(get, "clients", int), records.get_all(get, "signatures", bytes), strict=False
-            )
-            revealed = member.unmask(dict(signatures))
+            if member.stage == Stage.MASKED:
+                revealed = member.unmask_all()
+            else:
+                clients, signatures = records.get_all(get, "clients", int), records.get_all(get, "signatures", bytes)
+                revealed = member.unmask(dict(zip(clients, signatures, strict=False)))
             return records.put(RecordDict(), shares=[share.pack() for share in revealed])
         raise RoundError(f"there is no stage {stage}")
 
@@ -130,14 +168,14 @@ class PairwiseMasks(Aggregation):
     # the server
 
     def aggregate(
-        self, grid: Grid, messages: list[Message], timeout: float | None, number: int, roster: Roster
+        self, grid: Grid, messages: list[Message], timeout: float | None, course: Course, roster: Roster
     ) -> Aggregate:
-        """Lead the clients that the messages go to through the five stages."""
-        return Leader(self.settings, grid, messages, timeout, number, roster).run()
+        """Lead the clients that the messages go to through a session, and prepare the next."""
+        return Leader.of(self.settings, grid, messages, timeout, course, roster).run()
 
 
-def _kept(context: Context) -> tuple[int, bytes]:
-    """Return the number of the last session, and the member as it was after the last stage."""
-    if records.RECORD not in context.state.config_records:
-        return -1, b""
-    return records.get(context.state, "number", int), records.get(context.state, "member", bytes)
+def _shared(member: Member, content: RecordDict, prefix: str = "") -> dict[str, ConfigRecordValues]:
+    """Return a member's encrypted shares, with the keys and the participants that the server tells."""
+    advertised = [Advertisement.unpack(data) for data in records.get_all(content, f"{prefix}keys", bytes)]
+    boxes = member.share(records.indices(records.get(content, f"{prefix}participants", bytes)), advertised)
+    return {"clients": list(boxes), "boxes": list(boxes.values())}

@@ -8,6 +8,8 @@
     confirm      the survivors, as the server tells them, who takes part, and what was computed on: signed
     unmask       for each neighbour, one share: of the seed if it survived, of the key if it did not; never both
 
+If nobody vanished there is nothing to confirm: `unmask_all` follows `mask`, and reveals shares of seeds only.
+
 Between stages a member is a record of bytes (`dump`, `Member.load`): with Flower, each stage may run in a process of
 its own. Whoever reads that record can unmask the client's vector of this session, so it stays at the client.
 """
@@ -162,8 +164,24 @@ class Member:
         for v, box in self.held.items():
             mask_share, seed_share = unpack_shares(self._open(v, box))
             revealed.append(Revealed(v, v in self.alive, seed_share if v in self.alive else mask_share))
-        self.held, self.own_share = {}, b""
-        self.box_key = self.mask_key = self.seed = b""
+        self._forget()
+        return revealed
+
+    def unmask_all(self) -> list[Revealed]:
+        """Return one share of the seed of each client whose shares are here: nobody vanished, says the server.
+
+        No signature is needed. This client confirms nothing in this session, so no list of fewer survivors gets its
+        signature or its share of a key: of a key, and of a seed, there would have to be t shares, and with 2 t > n + c
+        there are not so many that c colluders help a server to both. With all seeds and no key the server can read
+        the sum over all who take part, which are enough, and of no fewer.
+        """
+        self._advance(Stage.UNMASKED, after=Stage.MASKED)
+        if set(self.held) != set(self.peers):
+            raise ForgeryError("the server says that all survived, and has not passed on the secrets of all")
+        self.alive = set(self.members)
+        revealed = [Revealed(self.index, True, self.own_share)]
+        revealed += [Revealed(v, True, unpack_shares(self._open(v, box))[1]) for v, box in self.held.items()]
+        self._forget()
         return revealed
 
     def _agreed(self, v: int, signature: bytes) -> None:
@@ -191,8 +209,12 @@ class Member:
     def _open(self, sender: int, box: bytes) -> bytes:
         return boxes.open_box(self.box_key, self.peers[sender].box_key, (sender, self.index), self.session, box)
 
-    def _advance(self, stage: Stage) -> None:
-        if self.stage != stage - 1:
+    def _forget(self) -> None:
+        self.held, self.own_share = {}, b""
+        self.box_key = self.mask_key = self.seed = b""
+
+    def _advance(self, stage: Stage, after: Stage | None = None) -> None:
+        if self.stage != (stage - 1 if after is None else after):
             name, done = stage.name.lower(), self.stage.name.lower()
             raise RoundError(f"asked to have {name} when this session's last stage is: {done}; each stage comes once")
         self.stage = stage

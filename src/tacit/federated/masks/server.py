@@ -1,13 +1,21 @@
-"""Form 1 at Flower's server: it leads the clients through the five stages of a session, and reads the sum."""
+"""Form 1 at Flower's server: it leads the clients through the stages of a session, and reads the sum.
+
+Beside the vectors of a session clients advertise keys for the next one, and beside its last shares they share these: so
+in a run that asks the same nodes each time a session takes two messages a client. Where the next session asks others,
+or somebody failed meanwhile, what was prepared is dropped with its number, and the session begins anew.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from flwr.app import Message, RecordDict
+from flwr.app.typing import ConfigRecordValues
 from flwr.serverapp import Grid
 
 from tacit.federated import records
@@ -19,7 +27,7 @@ from tacit.federated.errors import (
     ThresholdError,
     UpdateError,
 )
-from tacit.federated.form import Aggregate
+from tacit.federated.form import Aggregate, Course
 from tacit.federated.identity import Roster
 from tacit.federated.masks.collector import Collector
 from tacit.federated.masks.member import Stage, session_name
@@ -31,6 +39,57 @@ from tacit.federated.view import common_view, whole
 __all__ = ["Leader"]
 
 Accept = Callable[[int, RecordDict], Any]
+
+
+@dataclass
+class Gathering:
+    """Keys and shares of one session: the first two stages, before anything is computed on."""
+
+    collector: Collector
+    number: int
+    agreed: bytes
+    asked: frozenset[int]
+    nodes: dict[int, int] = field(default_factory=dict)
+    """The node of each client; which it is, its signature says."""
+
+    @classmethod
+    def of(cls, settings: Settings, roster: Roster, run: int, number: int, asked: frozenset[int]) -> Self:
+        """Return the beginning of a session, with nobody in it yet."""
+        agreed = settings.agreed(roster)
+        return cls(Collector(roster, settings, session_name(run, number, agreed)), number, agreed, asked)
+
+    def accept_keys(self, node: int, content: RecordDict, prefix: str = "") -> None:
+        """Take a node's keys; which client it is, they say."""
+        packet = records.get(content, f"{prefix}keys", bytes)
+        if records.get(content, f"{prefix}agreed", bytes) != self.agreed:
+            raise RosterError("this client has other settings than the server, or another roster")
+        self.nodes[self.collector.accept_advertisement(packet)] = node
+
+    def keys_for(self, client: int, prefix: str = "") -> dict[str, ConfigRecordValues]:
+        """Return what a client needs to share its secrets."""
+        keys = [advertised.pack() for advertised in self.collector.advertisements_for(client)]
+        participants = records.pack_indices(self.collector.participants)
+        return {f"{prefix}keys": keys, f"{prefix}participants": participants}
+
+    def accept_boxes(self, node: int, content: RecordDict, prefix: str = "") -> None:
+        """Take a node's encrypted shares."""
+        clients = records.get_all(content, f"{prefix}clients", int)
+        boxes = records.get_all(content, f"{prefix}boxes", bytes)
+        self.collector.accept_shares(self.client(node), dict(zip(clients, boxes, strict=False)))
+
+    def client(self, node: int) -> int:
+        """Return which client answers at a node."""
+        return next(client for client, own in self.nodes.items() if own == node)
+
+    @property
+    def advertised_by_all(self) -> bool:
+        """Whether every node that was asked has advertised keys."""
+        return set(self.nodes.values()) == self.asked
+
+    def is_for(self, other: Gathering) -> bool:
+        """Whether this is ready in place of another that has not begun: same run, settings, roster and nodes."""
+        alike = self.agreed == other.agreed and self.asked == other.asked
+        return alike and self.advertised_by_all and set(self.collector.boxes) == set(self.nodes)
 
 
 class Leader:
@@ -45,21 +104,54 @@ class Leader:
         number: int,
         roster: Roster,
     ) -> None:
-        self.settings, self.grid, self.timeout, self.number = settings, grid, timeout, number
+        self.settings, self.grid, self.timeout = settings, grid, timeout
         self.instructions = {message.metadata.dst_node_id: message for message in messages}
         self.encoding = self.settings.encoding(len(roster))
-        self.agreed = self.settings.agreed(roster)
-        session = session_name(grid.run.run_id, number, self.agreed)
-        self.collector = Collector(roster, self.settings, session)
+        self.begun = Gathering.of(settings, roster, grid.run.run_id, number, frozenset(self.instructions))
         self.sent = common_view(messages)
-        self.nodes: dict[int, int] = {}
-        """The node of each client; which it is, its signature says."""
+        self.course: Course | None = None
+        """Where what is prepared for the next session is kept; without one nothing is prepared."""
+        self.next: Gathering | None = None
         self.failures: dict[str, str] = {}
         self.seconds = 0.0
         self.layouts: dict[int, Layout] = {}
 
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        grid: Grid,
+        messages: list[Message],
+        timeout: float | None,
+        course: Course,
+        roster: Roster,
+    ) -> Self:
+        """Return the leader of the next session of a run: of that which is prepared, if it is for the same nodes."""
+        leader = cls(settings, grid, messages, timeout, course.taken + 1, roster)
+        prepared, course.prepared, leader.course = course.prepared, None, course
+        if isinstance(prepared, Gathering) and prepared.is_for(leader.begun):
+            leader.begun = prepared
+        else:
+            course.take()
+        course.number = leader.begun.number
+        return leader
+
+    @property
+    def collector(self) -> Collector:
+        """The session's own."""
+        return self.begun.collector
+
+    @property
+    def nodes(self) -> dict[int, int]:
+        """The node of each client."""
+        return self.begun.nodes
+
+    @nodes.setter
+    def nodes(self, nodes: dict[int, int]) -> None:
+        self.begun.nodes = nodes
+
     def run(self) -> Aggregate:
-        """Lead the clients through the five stages, and return the sum."""
+        """Lead the clients through the stages, and return the sum."""
         try:
             return self._stages()
         except FederatedError as error:
@@ -67,21 +159,18 @@ class Leader:
 
     def _stages(self) -> Aggregate:
         c = self.collector
-        empty = {node: records.put(RecordDict()) for node in self.instructions}
-        self._exchange(Stage.ADVERTISED, empty, self.accept_keys)
-        self.timed(c.close_advertisements)
-        asked = {self.nodes[i]: self.keys_for(i) for i in c.participants}
-        self._exchange(Stage.SHARED, asked, self.accept_boxes)
-        self.timed(c.close_shares)
-        asked = {self.nodes[i]: self.model_for(i) for i in sorted(c.boxes)}
-        layout = self._exchange_vectors(asked)
+        if not c.boxes:
+            self._gather()
+        self._prepare()
+        layout = self._exchange_vectors({self.nodes[i]: self.model_for(i) for i in sorted(c.boxes)})
         self.timed(c.close_vectors)
-        survivors = records.pack_indices(sorted(c.survivors))
-        asked = {self.nodes[i]: records.put(RecordDict(), survivors=survivors) for i in sorted(c.survivors)}
-        self._exchange(Stage.CONFIRMED, asked, self.accept_confirmation)
-        self.timed(c.close_confirmations)
-        asked = {self.nodes[i]: self.confirmations_for(i) for i in sorted(c.confirmed)}
-        self._exchange(Stage.UNMASKED, asked, self.accept_shares)
+        if not c.complete:
+            survivors = records.pack_indices(sorted(c.survivors))
+            asked = {self.nodes[i]: records.put(RecordDict(), survivors=survivors) for i in sorted(c.survivors)}
+            self._exchange(Stage.CONFIRMED, asked, self.accept_confirmation)
+            self.timed(c.close_confirmations)
+        asked = {self.nodes[i]: self.confirmations_for(i) for i in sorted(c.confirmed or c.survivors)}
+        self._exchange(Stage.UNMASKED, self._with_keys_ahead(asked), self.accept_shares)
         total: Ring = self.timed(lambda: c.sum(self.encoding))
         for v, u in sorted(c.wrong):
             holder, dealer = c.roster.names[v], c.roster.names[u]
@@ -109,28 +198,48 @@ class Leader:
             error=survivors * self.encoding.error / weight,
         )
 
-    def accept_keys(self, node: int, content: RecordDict) -> None:
-        """Take a node's keys; which client it is, they say."""
-        packet = records.get(content, "keys", bytes)
-        if records.get(content, "agreed", bytes) != self.agreed:
-            raise RosterError("this client has other settings than the server, or another roster")
-        self.nodes[self.collector.accept_advertisement(packet)] = node
+    def _gather(self) -> None:
+        """The first two stages in messages of their own."""
+        c = self.collector
+        empty = {node: records.put(RecordDict()) for node in self.instructions}
+        self._exchange(Stage.ADVERTISED, empty, self.begun.accept_keys)
+        self.timed(c.close_advertisements)
+        asked = {self.nodes[i]: self.keys_for(i) for i in c.participants}
+        self._exchange(Stage.SHARED, asked, self.begun.accept_boxes)
+        self.timed(c.close_shares)
+
+    def _prepare(self) -> None:
+        if self.course is not None:
+            roster, asked = self.collector.roster, self.begun.asked
+            self.next = Gathering.of(self.settings, roster, self.grid.run.run_id, self.course.take(), asked)
+            self.course.prepared = self.next
+
+    def _with_keys_ahead(self, asked: dict[int, RecordDict]) -> dict[int, RecordDict]:
+        """Add the keys for the next session, if all have advertised some and are asked again."""
+        gathering = self.next
+        if gathering is None or not gathering.advertised_by_all or set(asked) != gathering.asked:
+            self.next = None
+            return asked
+        self.timed(gathering.collector.close_advertisements)  # as many as this session has had from the beginning
+        for client, node in gathering.nodes.items():
+            asked[node].config_records[records.RECORD].update(gathering.keys_for(client, "ahead_"))
+        return asked
+
+    def _beside(self, accept: Callable[[int, RecordDict, str], None], node: int, content: RecordDict) -> None:
+        """Take what came for the next session; without it that begins with messages of its own."""
+        with contextlib.suppress(FederatedError):
+            accept(node, content, "ahead_")
 
     def keys_for(self, client: int) -> RecordDict:
         """Return what a client needs to share its secrets."""
-        keys = [advertised.pack() for advertised in self.collector.advertisements_for(client)]
-        return records.put(RecordDict(), keys=keys, participants=records.pack_indices(self.collector.participants))
-
-    def accept_boxes(self, node: int, content: RecordDict) -> None:
-        """Take a node's encrypted shares."""
-        clients, boxes = records.get_all(content, "clients", int), records.get_all(content, "boxes", bytes)
-        self.collector.accept_shares(self._client(node), dict(zip(clients, boxes, strict=False)))
+        return records.put(RecordDict(), **self.begun.keys_for(client))
 
     def model_for(self, client: int) -> RecordDict:
         """Return the model, and the shares that neighbours sent."""
         boxes = self.collector.boxes_for(client)
         content = RecordDict(dict(self.instructions[self.nodes[client]].content))
-        return records.put(content, clients=list(boxes), boxes=list(boxes.values()))
+        ahead = {} if self.next is None else {"ahead": self.next.number}
+        return records.put(content, clients=list(boxes), boxes=list(boxes.values()), **ahead)
 
     def _exchange_vectors(self, asked: dict[int, RecordDict]) -> Layout:
         """Collect the vectors; those of another layout or run config than most have count as vanished."""
@@ -145,6 +254,8 @@ class Leader:
                 raise UpdateError("it computed from another model or other settings than were sent")
             self.collector.check_view(self._client(node), seen, records.get(content, "signature", bytes))
             vectors[node] = (layout, seen), records.get_vector(content)
+            if self.next is not None:
+                self._beside(self.next.accept_keys, node, content)
 
         self._exchange(Stage.MASKED, asked, accept)
         if not vectors:
@@ -170,22 +281,26 @@ class Leader:
         self.collector.accept_confirmation(self._client(node), records.get(content, "signature", bytes))
 
     def confirmations_for(self, client: int) -> RecordDict:
-        """Return the signatures of a client's neighbours."""
+        """Return the signatures of a client's neighbours; none if nobody vanished."""
+        if self.collector.complete:
+            return records.put(RecordDict())
         signatures = self.collector.confirmations_for(client)
         return records.put(RecordDict(), clients=list(signatures), signatures=list(signatures.values()))
 
     def accept_shares(self, node: int, content: RecordDict) -> None:
         """Take the shares that a node reveals."""
         self.collector.accept_revealed(self._client(node), records.get_all(content, "shares", bytes))
+        if self.next is not None:
+            self._beside(self.next.accept_boxes, node, content)
 
     def _client(self, node: int) -> int:
-        return next(client for client, own in self.nodes.items() if own == node)
+        return self.begun.client(node)
 
     def _exchange(self, stage: Stage, asked: dict[int, RecordDict], accept: Accept) -> None:
         """Send each node its part of a stage, and take the replies; who fails is noted, and counts as vanished."""
         outgoing = []
         for node, content in asked.items():
-            content.config_records[records.RECORD].update({"stage": int(stage), "number": self.number})
+            content.config_records[records.RECORD].update({"stage": int(stage), "number": self.begun.number})
             kind = self.instructions[node].metadata
             outgoing.append(
                 Message(content, dst_node_id=node, message_type=kind.message_type, group_id=kind.group_id)

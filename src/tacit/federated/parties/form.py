@@ -23,7 +23,7 @@ from tacit.errors import TacitError
 from tacit.federated import records
 from tacit.federated.boxes import fresh_key, public_key
 from tacit.federated.errors import RosterError, RoundError, RoundFailedError, ThresholdError
-from tacit.federated.form import Aggregate, Aggregation, Credentials, Train
+from tacit.federated.form import Aggregate, Aggregation, Course, Credentials, Train
 from tacit.federated.identity import Roster
 from tacit.federated.parties.directory import Aggregators
 from tacit.federated.parties.intake import Intake
@@ -117,9 +117,10 @@ class SharedUpdates(Aggregation):
     # the server
 
     def aggregate(
-        self, grid: Grid, messages: list[Message], timeout: float | None, number: int, roster: Roster
+        self, grid: Grid, messages: list[Message], timeout: float | None, course: Course, roster: Roster
     ) -> Aggregate:
         """Collect one message from each client, and let the parties compute."""
+        number = course.number = course.take()
         intake = Intake(grid.run.run_id, number, roster, common_view(messages), self.terms.agreed(roster))
         intake.collect(grid, messages, timeout)
         try:
