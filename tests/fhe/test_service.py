@@ -161,3 +161,24 @@ def test_an_answer_is_taken_as_it_is_and_only_so_long(body: str, monkeypatch: py
         with pytest.raises(MessageError if body == "bomb" else ServiceError):
             Client(f"http://127.0.0.1:{server.server_port}", timeout=5)
         thread.join()
+
+
+def test_only_pages_of_named_origins_may_ask(folders: Path) -> None:
+    from fastapi.testclient import TestClient
+
+    def allowed(origins: tuple[str, ...], asks: str) -> str | None:
+        app = create_app(folders / "server", None, folders / "keys", origins)
+        headers = {
+            "origin": asks,
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "content-type",
+        }
+        return TestClient(app).options("/v1/predict", headers=headers).headers.get("access-control-allow-origin")
+
+    assert allowed(("https://app.example.org",), "https://app.example.org") == "https://app.example.org"
+    assert allowed(("https://app.example.org",), "https://other.example.org") is None
+    assert allowed((), "https://app.example.org") is None
+    assert allowed(("*",), "https://app.example.org") == "*"
+    for wrong in ("app.example.org", "https://app.example.org/", "https://*.example.org", "null", "https://a b"):
+        with pytest.raises(ServiceError, match="is no origin"):
+            create_app(folders / "server", None, folders / "keys", (wrong,))

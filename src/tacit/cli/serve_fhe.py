@@ -19,10 +19,11 @@ from tacit.errors import TacitError
 @click.option("--keys", type=click.Path(file_okay=False), help="Keep public keys here (default: for this run only).")
 @click.option("--certfile", type=click.Path(exists=True), help="TLS certificate (chain) of this service.")
 @click.option("--keyfile", type=click.Path(exists=True), help="TLS private key of this service.")
+@click.option("--origin", "origins", multiple=True, help="Let pages of this origin ask (CORS); may be given again.")
 @click.option("--insecure-plaintext", is_flag=True, help="Serve plain HTTP beyond this machine (behind a TLS proxy).")
 def serve_fhe(
     model: str, client: str | None, host: str, port: int, workers: int, keys: str | None,
-    certfile: str | None, keyfile: str | None, insecure_plaintext: bool,
+    certfile: str | None, keyfile: str | None, origins: tuple[str, ...], insecure_plaintext: bool,
 ) -> None:  # fmt: skip
     """Check what was asked for, then serve until stopped."""
     import uvicorn
@@ -38,6 +39,7 @@ def serve_fhe(
     with tempfile.TemporaryDirectory(prefix="tacit-fhe-") as scratch:
         os.environ[service.MODEL] = model
         os.environ[service.KEYS] = keys or scratch
+        os.environ[service.ORIGINS] = " ".join(origins)
         if client is not None:
             os.environ[service.CLIENT] = client
         else:

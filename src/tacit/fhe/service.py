@@ -10,26 +10,33 @@
 Bodies are the messages of `wire.py`. Errors are JSON {"detail": ...}: 409 for a key that is not registered or a
 message for another model, 413 for one that is too large, 422 for one that is damaged. Public keys are kept in a
 folder that all workers share, under their own digests; they are not secret.
+
+Pages of other origins are refused by the browser unless they are named (CORS). Naming them gives nothing away that a
+program could not ask for: there are no cookies and no log-in here. It says whose pages may spend this service's time
+in their visitors' browsers.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from tacit.errors import FheError, KeyMismatchError, MessageError
+from tacit.errors import FheError, KeyMismatchError, MessageError, ServiceError
 from tacit.fhe import spec, wire
 from tacit.fhe.remote import BINARY
 from tacit.fhe.server import Server
 
-MODEL, CLIENT, KEYS = "TACIT_FHE_MODEL", "TACIT_FHE_CLIENT", "TACIT_FHE_KEYS"
+MODEL, CLIENT, KEYS, ORIGINS = "TACIT_FHE_MODEL", "TACIT_FHE_CLIENT", "TACIT_FHE_KEYS", "TACIT_FHE_ORIGINS"
 MAX_KEYS = 10_000
 """Public keys on disk (half a gigabyte at n = 4096). The oldest goes first; its client registers again by itself."""
 
@@ -117,8 +124,34 @@ _BINARY_BODY = {
 _BINARY_ANSWER: dict[int | str, dict[str, Any]] = {200: {"content": {BINARY: {}}}}
 
 
-def create_app(server_folder: str | Path, client_folder: str | Path | None, key_folder: str | Path) -> FastAPI:
-    """Return the service for a model saved by `save_server` (and, to publish it, `save_client`)."""
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")
+
+
+def _allow(app: FastAPI, origins: Sequence[str]) -> None:
+    """Let pages of these origins ask, without cookies.
+
+    Raises:
+        ServiceError: for what a browser would never send as an origin, so that it would allow nobody.
+    """
+    for origin in origins:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise ServiceError(
+                f"{origin!r} is no origin: write scheme, host and port alone, as https://app.example.org"
+            )
+    if origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(origins), allow_methods=["GET", "PUT", "POST"],
+            allow_headers=["content-type"],
+        )  # fmt: skip
+
+
+def create_app(
+    server_folder: str | Path, client_folder: str | Path | None, key_folder: str | Path, origins: Sequence[str] = ()
+) -> FastAPI:
+    """Return the service for a model saved by `save_server` (and, to publish it, `save_client`).
+
+    Pages of these `origins` may ask it from a browser.
+    """
     desk = Desk(Server(server_folder), KeyFolder(Path(key_folder)))
     published = None
     if client_folder is not None:
@@ -127,6 +160,7 @@ def create_app(server_folder: str | Path, client_folder: str | Path | None, key_
             raise KeyMismatchError("the client's half and the server's half are not of the same compiled model")
         published = spec.to_bytes(half)
     app = FastAPI(title="Tacit encrypted prediction", version="1", description=__doc__.split("\n")[0])
+    _allow(app, origins)
 
     @app.exception_handler(FheError)
     async def refuse(_: Request, error: FheError) -> JSONResponse:
@@ -165,4 +199,5 @@ def create_app(server_folder: str | Path, client_folder: str | Path | None, key_
 
 def from_environment() -> FastAPI:
     """Return the service that `tacit serve-fhe` described in the environment: how it reaches each worker process."""
-    return create_app(os.environ[MODEL], os.environ.get(CLIENT), os.environ[KEYS])
+    origins = os.environ.get(ORIGINS, "").split()
+    return create_app(os.environ[MODEL], os.environ.get(CLIENT), os.environ[KEYS], origins)

@@ -1,0 +1,155 @@
+// The client's half of a model: a safetensors file with JSON in it. Data only; every field is checked, and a kind or a
+// field that this program does not know is refused, since leaving it out would give other predictions.
+
+import { MessageError, counts, insist } from "./bytes.mjs";
+import { Affine, LeafEncoder, Quantizer, Thermometer } from "./encode.mjs";
+import { ClassificationHead, ForestReader, IsolationHead, NeighborHead, NeighborReader, PlainReader, RegressionHead, VoteReader } from "./read.mjs";
+
+const FORMAT = 2;
+const RINGS = ["4096 46,47 16", "8192 47,47,47 17", "8192 47,47,47,47 17"];
+
+class Layout {
+  static fields = ["degree", "length", "outputs", "groups", "per_product", "samples"];
+
+  constructor(fields) {
+    Object.assign(this, fields);
+    insist(Layout.fields.every((name) => counts(this[name], 1, 2 ** 24)), "this layout does not fit its ring");
+    this.block = Math.ceil(this.length / this.groups);
+    this.stride = this.per_product * this.block;
+    this.products = Math.ceil(this.outputs / this.per_product);
+    insist(this.samples * this.stride <= this.degree && this.groups <= this.length, "this layout does not fit its ring");
+  }
+
+  /** The coefficients of answer ciphertext `product` that hold outputs, row by row of the data. */
+  positions(product, samples) {
+    const here = Math.min(this.per_product, this.outputs - product * this.per_product), out = [];
+    for (let row = 0; row < samples; row++)
+      for (let o = 0; o < here; o++) out.push(row * this.stride + o * this.block + this.block - 1);
+    return out;
+  }
+
+  /** The polynomials, one for each group, of up to `samples` encoded rows. */
+  placeInputs(rows) {
+    return Array.from({ length: this.groups }, (_, group) => {
+      const out = new Float64Array(this.degree);
+      rows.forEach((row, i) => out.set(row.subarray(group * this.block, (group + 1) * this.block), i * this.stride));
+      return out;
+    });
+  }
+}
+
+class Parameters {
+  static fields = ["degree", "data_bits", "special_bits", "plain_modulus", "layout", "flood_bits", "trim_bits", "moduli"];
+
+  constructor(fields) {
+    Object.assign(this, fields);
+    const ring = `${this.degree} ${this.data_bits} ${this.special_bits}`;
+    insist(RINGS.includes(ring) && this.layout instanceof Layout && this.layout.degree === this.degree,
+      "these encryption parameters are not among the checked ones");
+    insist(counts(this.plain_modulus, 2, 2 ** 32) && counts(this.trim_bits, 0, this.data_bits[0] - 1) &&
+      Array.isArray(this.moduli) && this.moduli.length > 0 && this.moduli.every((t) => counts(t, 2, 2 ** 32)) &&
+      this.moduli.reduce((a, b) => a * b, 1) === this.plain_modulus, "these encryption parameters are out of range");
+    this.uploadBytes = (this.data_bits.reduce((a, b) => a + b) * this.degree) / 8 + 64;
+    this.answerBytes = Math.floor(((this.data_bits[0] - this.trim_bits) * this.degree) / 8);
+  }
+}
+
+class Front {
+  static fields = ["names", "steps"];
+
+  constructor({ names, steps }) {
+    insist(Array.isArray(names) && names.every((name) => typeof name === "string"), "this model file is damaged");
+    insist(steps === null, "the client of this model runs scikit-learn steps before it encrypts, which a browser " +
+      "cannot: apply them before, and compile the model behind them by itself");
+    this.names = names;
+  }
+}
+
+class Classes {
+  static fields = ["values", "dtype"];
+
+  constructor({ values, dtype }) {
+    insist(Array.isArray(values) && typeof dtype === "string", "the labels of this model file are damaged");
+    insist(!/^[<>=|]?[mM]/.test(dtype), "labels that are dates are read by the Python client only");
+    const known = { string: true, boolean: true };
+    insist(values.every((v) => known[typeof v] || (typeof v === "number" && Math.abs(v) <= Number.MAX_SAFE_INTEGER)),
+      "the labels of this model file are damaged");
+    this.values = values;
+  }
+}
+
+class ClientSpec {
+  static fields = ["model", "name", "parameters", "bulk", "front", "encoder", "reader", "head"];
+
+  constructor(fields) {
+    Object.assign(this, fields);
+    const encoders = [Quantizer, Thermometer, LeafEncoder];
+    const readers = [PlainReader, ForestReader, VoteReader, NeighborReader];
+    const heads = [ClassificationHead, RegressionHead, NeighborHead, IsolationHead];
+    const one = (kinds, item) => kinds.some((kind) => item instanceof kind);
+    insist(this.parameters instanceof Parameters && this.front instanceof Front && one(encoders, this.encoder) &&
+      one(readers, this.reader) && one(heads, this.head) && typeof this.bulk === "boolean" &&
+      typeof this.name === "string" && typeof this.model === "string" && /^[0-9a-f]{32}$/.test(this.model) &&
+      this.encoder.length === this.parameters.layout.length,
+      "this tacit.fhe model file is damaged: its parts do not belong together");
+    this.id = Uint8Array.from(this.model.match(/../g), (pair) => parseInt(pair, 16));
+  }
+}
+
+const KINDS = new Map(Object.entries({
+  Layout, Parameters, Front, Classes, ClientSpec, Affine, Quantizer, Thermometer, LeafEncoder, PlainReader, ForestReader,
+  VoteReader, NeighborReader, ClassificationHead, RegressionHead, NeighborHead, IsolationHead,
+}));
+
+const READ = {
+  F64: [8, (view, at) => view.getFloat64(at, true)],
+  F32: [4, (view, at) => view.getFloat32(at, true)],
+  I64: [8, (view, at) => Number(view.getBigInt64(at, true))],
+  I32: [4, (view, at) => view.getInt32(at, true)],
+};
+
+function tensor(entry, view, start) {
+  const [size, get] = READ[entry.dtype], [from, to] = entry.data_offsets, shape = entry.shape;
+  const count = shape.reduce((a, b) => a * b, 1);
+  insist(shape.every((extent) => counts(extent, 0, 2 ** 32)) && counts(from, 0, to) && to - from === count * size &&
+    start + to <= view.byteLength, "this model file is damaged");
+  const values = Float64Array.from({ length: count }, (_, i) => get(view, start + from + i * size));
+  insist(values.every((value) => Number.isFinite(value) && (entry.dtype[0] === "F" || Number.isSafeInteger(value))),
+    "this model file is damaged");
+  return Object.assign(values, { shape });
+}
+
+function rebuilt(tree, tensors) {
+  if (Array.isArray(tree)) return tree.map((part) => rebuilt(part, tensors));
+  if (tree === null || typeof tree !== "object") return tree;
+  if (Object.hasOwn(tree, "tensor")) {
+    insist(tensors.has(tree.tensor), "this model file is damaged");
+    return tensors.get(tree.tensor);
+  }
+  const kind = KINDS.get(tree.kind);
+  insist(kind, `this model needs a client that knows ${JSON.stringify(String(tree.kind).slice(0, 40))}: use the Python one`);
+  const { kind: _, ...fields } = tree;
+  insist(kind.fields.length === Object.keys(fields).length && kind.fields.every((name) => Object.hasOwn(fields, name)),
+    `this model file has other fields in its ${tree.kind} than this program knows`);
+  return new kind(Object.fromEntries(kind.fields.map((name) => [name, rebuilt(fields[name], tensors)])));
+}
+
+/** The client's half in the bytes of its file. */
+export function readModel(raw) {
+  try {
+    const view = new DataView(raw.buffer, raw.byteOffset, raw.byteLength);
+    const size = Number(view.getBigUint64(0, true));
+    const text = new TextDecoder("utf-8", { fatal: true });
+    const header = JSON.parse(text.decode(raw.subarray(8, 8 + size)));
+    const record = JSON.parse(header.__metadata__["tacit.fhe"]);
+    insist(record.format === FORMAT, `this model file is of another format than ${FORMAT}`);
+    const entries = Object.entries(header).filter(([name]) => name !== "__metadata__");
+    const tensors = new Map(entries.map(([name, entry]) => [name, tensor(entry, view, 8 + size)]));
+    const spec = rebuilt(record.spec, tensors);
+    insist(spec instanceof ClientSpec, "expected a client's file");
+    return spec;
+  } catch (error) {
+    if (error instanceof MessageError) throw error;
+    throw new MessageError("this is not a tacit.fhe model file, or it is damaged");
+  }
+}
