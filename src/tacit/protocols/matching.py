@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,8 +80,6 @@ class Matcher(ABC):
     """How a scheme finds matches."""
 
     session: Session
-    tries_several: ClassVar[Sequence[str]] = ("members", "size", "nothing")
-    """The forms of `reveal` in which several keys are tried, one after the other."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)

@@ -107,11 +107,6 @@ def _check(session: Session, tables: tuple[Records, ...], reveal: str, how: str,
 def _matched(protocol: Protocol, tables: tuple[Records, ...], reveal: str, *, left: bool, first: bool) -> Joined:
     session, owners = protocol.session, [table.owner for table in tables]
     matcher = matcher_of(protocol)
-    if len(tables[0].alternatives) > 1 and reveal not in matcher.tries_several:
-        raise ConfigError(
-            f"with the protocol {protocol.scheme.name!r} tacit.join tries several keys, tacit.either(…), where members "
-            f"are told only, not with reveal={reveal!r}: read the tables with one key"
-        )
     lines: list[tuple[str, tuple[int, ...], tuple[str, ...]]] = []
     if reveal != "nothing" and not left:
         lines.append((NUMBER, (), session.transport.roles))

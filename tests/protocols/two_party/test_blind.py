@@ -13,7 +13,7 @@ import torch
 
 from tacit.errors import DivergenceError
 from tacit.protocols.plain.matching import InTheOpen
-from tacit.protocols.two_party import blind, exchange
+from tacit.protocols.two_party import blind, exchange, lookup, taken
 from tacit.protocols.two_party.blind import Unseen
 from tacit.protocols.two_party.matching import Alone
 from tacit.protocols.two_party.oblivious import evaluation, programs, switches
@@ -36,7 +36,7 @@ class Seen:
         self.notes: dict[tuple[str, int, torch.dtype], list[torch.Tensor]] = {}
         self.found: list[torch.Tensor] = []
         self.programmed: list[torch.Tensor] = []
-        for module in (blind, evaluation, programs, switches):
+        for module in (blind, evaluation, lookup, programs, switches, taken):
             monkeypatch.setattr(module, "hop", lambda s, notes, at=module.__name__: self.hop(s, notes, at))
         send = programs.Programs.send
 
@@ -62,20 +62,27 @@ class Seen:
         return exchange.hop(session, notes)
 
 
-def unseen(label: str, monkeypatch: pytest.MonkeyPatch, reveal: str, left: bool) -> tuple[Any, Seen, World]:
+def unseen(
+    label: str, monkeypatch: pytest.MonkeyPatch, reveal: str, left: bool, alternatives: int = 1
+) -> tuple[Any, Seen, World]:
     """A match, and columns of both that are as far from uniform as they can be."""
     world = World(2, "two-party")
     seen = Seen(monkeypatch)
-    keys = tables(label)
-    match = Alone(world.protocol).match(world.parties, [ROWS, ROWS], keys, left=left, reveal=reveal)  # type: ignore[arg-type]
+    first, second = tables(label), tables("last" if label == "first" else "first")
+    keys = first if alternatives == 1 else {o: torch.cat([first[o], second[o] + ROWS], dim=1) for o in first}
+    match = Alone(world.protocol).match(  # type: ignore[arg-type]
+        world.parties, [ROWS, ROWS], keys, left=left, reveal=reveal, alternatives=alternatives
+    )
     for owner in world.parties:
         match.picked(owner, torch.full((ROWS, WIDTH), 0 if label == "first" else -1 << 61), WIDTH, 16)
     return match, seen, world
 
 
-def leaks(label: str, monkeypatch: pytest.MonkeyPatch, reveal: str = "nothing", left: bool = False) -> list[str]:
+def leaks(
+    label: str, monkeypatch: pytest.MonkeyPatch, reveal: str = "nothing", left: bool = False, alternatives: int = 1
+) -> list[str]:
     """What is not as random messages would be."""
-    _, seen, _ = unseen(label, monkeypatch, reveal, left)
+    _, seen, _ = unseen(label, monkeypatch, reveal, left, alternatives)
     faults = []
     for (file, sender, dtype), tensors in seen.notes.items():
         data = torch.cat(tensors)
@@ -101,13 +108,18 @@ def test_what_both_see_is_uniform(label: str, reveal: str, left: bool, monkeypat
     assert not leaks(label, monkeypatch, reveal, left)
 
 
-@pytest.mark.parametrize(("reveal", "left"), FORMS)
+@pytest.mark.parametrize(("label", "reveal"), [("first", "size"), ("last", "nothing")])
+def test_what_both_see_is_uniform_with_several_keys(label: str, reveal: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not leaks(label, monkeypatch, reveal, alternatives=2)
+
+
+@pytest.mark.parametrize(("reveal", "left", "alternatives"), [*((*form, 1) for form in FORMS), ("nothing", False, 2)])
 def test_sizes_depend_on_those_of_tables_and_what_is_told(
-    reveal: str, left: bool, monkeypatch: pytest.MonkeyPatch
+    reveal: str, left: bool, alternatives: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shapes = []
     for label in ("first", "last"):
-        _, _, world = unseen(label, monkeypatch, reveal, left)
+        _, _, world = unseen(label, monkeypatch, reveal, left, alternatives)
         shapes.append({pair: [m.numel() for m in sent] for pair, sent in world.transport.received.items()})
 
     assert shapes[0] == shapes[1]
@@ -115,7 +127,7 @@ def test_sizes_depend_on_those_of_tables_and_what_is_told(
 
 def broken(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if kind == "no masks":
-        monkeypatch.setattr(blind, "_drawn", lambda count, width: torch.zeros(count, width, dtype=torch.int64))
+        monkeypatch.setattr(lookup, "_drawn", lambda count, width: torch.zeros(count, width, dtype=torch.int64))
     if kind == "no hash":
         monkeypatch.setattr(
             evaluation.Evaluated,
@@ -197,16 +209,60 @@ def test_an_order_that_is_none_is_found_out(party: int, monkeypatch: pytest.Monk
     assert len(counts[1 - party]) == 1
 
 
+def told_labels(count: int, start: int) -> torch.Tensor:
+    """What a holder of one row is told of it, whose key is the other one's first, or that of nobody."""
+    world, found = World(2, "two-party"), []
+    alone = Alone(world.protocol)  # type: ignore[arg-type]
+    way = taken.Taken._way
+
+    def kept(self: Any, *arguments: Any) -> Any:
+        out = way(self, *arguments)
+        found.append(out[:1])
+        return out
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(taken.Taken, "_way", kept)
+        for _ in range(count):
+            keys = {"party0": digests(0, 1).repeat(1, 2), "party1": digests(start, 2).repeat(1, 2)}
+            alone.match(world.parties, [1, 2], keys, reveal="nothing", alternatives=2)
+    return torch.cat(found)
+
+
+def lopsided(labels: torch.Tensor) -> bool:
+    """Whether some labels of two rows and three bins are told more often than others."""
+    counts, expected = labels.bincount(minlength=5), len(labels) / 5
+    return float(((counts - expected) ** 2 / expected).sum()) > 60  # 4 degrees of freedom: probability 3e-12
+
+
+@pytest.mark.parametrize("start", [0, 5])
+def test_labels_say_nothing_of_what_the_other_one_has(start: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not lopsided(told_labels(75, start))
+
+    monkeypatch.setattr(taken, "permutation", lambda stream, count: torch.arange(count))
+    assert lopsided(told_labels(25, start))
+
+
+def test_labels_that_are_none_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taken, "permutation", lambda stream, count: torch.zeros(count, dtype=torch.int64))
+    world = World(2, "two-party")
+    keys = {"party0": digests(0, 5).repeat(1, 2), "party1": digests(3, 5).repeat(1, 2)}
+
+    with pytest.raises(DivergenceError, match="party1 gives labels that are none"):
+        Alone(world.protocol).match(world.parties, [5, 5], keys, reveal="size", alternatives=2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("alternatives", [1, 2, 3])
 @pytest.mark.parametrize(("reveal", "left"), FORMS)
-def test_it_finds_what_comparing_in_the_open_finds(reveal: str, left: bool) -> None:
+def test_it_finds_what_comparing_in_the_open_finds(reveal: str, left: bool, alternatives: int) -> None:
     world, open_world = World(2, "two-party"), World(2, "plain")
     for sizes in ((30, 50), (50, 30), (1, 9), (9, 1), (7, 7)):
         mine = {
-            o: digests(-5 * k, n)[torch.randperm(n)] for (k, n), o in zip(enumerate(sizes), world.parties, strict=True)
+            o: torch.cat([digests(-5 * k, n)[torch.randperm(n)] for _ in range(alternatives)], dim=1)
+            for (k, n), o in zip(enumerate(sizes), world.parties, strict=True)
         }
         results = []
         for matcher, w in ((Alone(world.protocol), world), (InTheOpen(open_world.protocol), open_world)):  # type: ignore[arg-type]
-            match = matcher.match(world.parties, sizes, mine, left=left, reveal=reveal)
+            match = matcher.match(world.parties, sizes, mine, left=left, reveal=reveal, alternatives=alternatives)
             columns = [
                 w.ring(match.picked(o, mine[o][:, :1] * torch.tensor([3, 1 << 60]) + 5, 2, 0)) for o in world.parties
             ]

@@ -37,8 +37,6 @@ TOLD_BYTES, UNSEEN_BYTES = 150, 900
 class Alone(Matcher):
     """Has the two parties compare."""
 
-    tries_several = ("members",)
-
     def __init__(self, protocol: TwoParty) -> None:
         self._protocol, self.session = protocol, protocol.session
         self._functions = Functions(protocol.session, protocol.transfers)
@@ -60,16 +58,17 @@ class Alone(Matcher):
         """
         session = self.session
         session.check_open()
-        if alternatives > 1 and reveal not in self.tries_several:
-            raise ValueError(f"several keys are not tried with reveal={reveal!r}")
         _check_memory(sum(sizes) * alternatives, TOLD_BYTES if reveal == "members" else UNSEEN_BYTES)
         places = [session.parties.index(owner) for owner in owners]
         rows = dict(zip(places, sizes, strict=True))
-        here = {session.parties.index(owner): t.view(-1, DIGEST_WORDS) for owner, t in digests.items()}
+        tables = {session.parties.index(owner): t for owner, t in digests.items()}
         if reveal != "members":
             holder = places[0] if left or sizes[0] <= sizes[1] else places[1]
             told = reveal == "size"
-            return Unseen(self._protocol, self._functions, rows, here, holder, left=left, told=told)
+            return Unseen(
+                self._protocol, self._functions, rows, tables, holder, left=left, told=told, alternatives=alternatives
+            )
+        here = {index: t.view(-1, DIGEST_WORDS) for index, t in tables.items()}
         receiver = places[1] if left or sizes[1] <= sizes[0] else places[0]
         found = self._functions.evaluate(receiver, alternatives * rows[receiver], here)
         order, at = _compared(session, receiver, rows, found, alternatives)
