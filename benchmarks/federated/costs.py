@@ -179,14 +179,14 @@ def prepare(clients: int, planned: float) -> Prepared:
     return Prepared(first, session, {i: member.dump() for i, member in members.items()}, identities)
 
 
-def other_masks(member: Member, vector: Ring, boxes: dict[int, bytes], gone: set[int], view: bytes) -> Ring:
+def other_masks(member: Member, vector: Ring, boxes: dict[int, bytes], gone: set[int], view: bytes, words: int) -> Ring:
     """Return the vector of a client that is not measured, without the masks that cancel at the server anyway."""
     member.stage, member.held, member.view = Stage.MASKED, boxes, view
     y, bound = vector.copy(), premise(member.members, view)
-    keys.add_mask(y, keys.self_key(member.seed, member.session))
+    keys.add_mask(y, keys.self_key(member.seed, member.session), 1, words)
     for v in set(boxes) & (gone | {0}):
         key = keys.pairwise_key(member.mask_key, member.peers[v].mask_key, (member.index, v), member.session, bound)
-        keys.add_mask(y, key, 1 if member.index < v else -1)
+        keys.add_mask(y, key, 1 if member.index < v else -1, words)
     return y
 
 
@@ -198,12 +198,13 @@ def measure(prepared: Prepared, parameters: int, dropped: float) -> Cost:
     gone = set(range(1, 1 + round(dropped * clients)))
     alive = [i for i in members if i not in gone]
     layout = Layout((), (("w", (parameters,)),))
+    words, wide = form.settings.words(layout)[1], form.settings.wide(clients)
     vector = form.encode(Update(layout, 100.0, np.full(parameters, float(STEP))), session.encoding)
     reply = first.ask(Stage.MASKED, session.model_for(0))
     c.view, masked = records.get(reply, "view", bytes), records.get_vector(reply)
     session.timed(lambda: session.accept_vector(0, masked, layout))
     for i in alive:
-        masked = other_masks(members[i], vector, c.boxes_for(i), gone, c.view)
+        masked = other_masks(members[i], vector, c.boxes_for(i), gone, c.view, words)
         session.timed(lambda i=i, masked=masked: session.accept_vector(i, masked, layout))
     session.timed(c.close_vectors)
     if not c.complete:
@@ -218,7 +219,8 @@ def measure(prepared: Prepared, parameters: int, dropped: float) -> Cost:
         revealed = [share.pack() for share in shares]
         session.timed(lambda i=i, revealed=revealed: c.accept_revealed(i, revealed))
     total = session.timed(lambda: c.sum(session.encoding))
-    assert (total == vector * np.uint64(len(alive) + 1)).all()
+    assert (total[:-words] == vector[:-words] * np.uint64(len(alive) + 1)).all()
+    assert wide.decode(total[-words:]) == [x * (len(alive) + 1) for x in wide.decode(vector[-words:])]
     plain_up, plain_server = plain_fedavg(clients, parameters)
     return Cost(
         clients, parameters, dropped, form.settings.degree or clients - 1, first.up, first.down, plain_up,

@@ -33,8 +33,12 @@ def run(
     settings: Settings,
     vanish: Mapping[int, Collection[int]] | None = None,
     session: bytes = SESSION,
+    words: int = 0,
 ) -> Round:
-    """Aggregate integer vectors; `vanish[s]` are the clients that send nothing from stage s (0 to 4) on."""
+    """Aggregate integer vectors; `vanish[s]` are the clients that send nothing from stage s (0 to 4) on.
+
+    The last `words` words of each hold wide numbers.
+    """
     gone = {stage: set(clients) for stage, clients in (vanish or {}).items()}
     roster, identities = enroll(f"client-{i:04d}" for i in range(len(inputs)))
     encoding, collector = settings.encoding(len(roster)), Collector(roster, settings, session, VIEW)
@@ -47,12 +51,12 @@ def run(
     for i in inputs.keys() - absent:
         collector.accept_shares(i, members[i].share(collector.participants, collector.advertisements_for(i)))
     collector.close_shares()
-    absent = absent | gone.get(2, set())
+    absent, collector.words = absent | gone.get(2, set()), words
     count = len(next(iter(inputs.values())))
     vectors = {}
     for i in inputs.keys() - absent:
         members[i] = Member.load(members[i].dump(), roster, settings)
-        vectors[i] = members[i].mask(encoding.ring(inputs[i]), collector.boxes_for(i), VIEW)
+        vectors[i] = members[i].mask(encoding.ring(inputs[i]), collector.boxes_for(i), VIEW, words)
         collector.accept_vector(i, vectors[i], count, encoding)
     collector.close_vectors()
     absent = absent | gone.get(3, set())

@@ -41,7 +41,7 @@ def test_the_noise_in_the_sum_has_the_promised_variance_and_mean():
     encoding = form.settings.encoding(4)
     x = {i: encoding.signed(form.encode(update(np.zeros(3000)), encoding)) for i in range(4)}
 
-    total = run(x, form.settings).total[2:] * 2.0**-encoding.frac_bits
+    total = run(x, form.settings).total[1:-2] * 2.0**-encoding.frac_bits
 
     assert total.std() == pytest.approx(2.0, rel=0.06)
     assert abs(total.mean()) < 6 * 2.0 / math.sqrt(3000)
@@ -51,11 +51,13 @@ def test_an_update_is_clipped_to_the_norm_and_all_clients_weigh_the_same():
     privacy = Privacy(clip=1.0, noise_multiplier=1e-6, honest=1)
     form, encoding = PairwiseMasks(Settings(privacy=privacy)), Encoding(64, 64.0, 4, 1.0)
 
-    long, short = (encoding.decode(form.encode(update(v), encoding)) for v in ([30.0, 40.0], [0.3, 0.4]))
+    words = [form.encode(update(v), encoding) for v in ([30.0, 40.0], [0.3, 0.4])]
+    long, short = (encoding.decode(vector) for vector in words)
 
-    assert long[2:] == pytest.approx([0.6, 0.8], abs=1e-4)
-    assert short[2:] == pytest.approx([0.3, 0.4], abs=1e-4)
-    assert long[1] == short[1] == 1
+    assert long[1:-2] == pytest.approx([0.6, 0.8], abs=1e-4)
+    assert short[1:-2] == pytest.approx([0.3, 0.4], abs=1e-4)
+    wide = form.settings.wide(4)
+    assert all(wide.decode(vector[-2:]) == [1 << wide.frac_bits] for vector in words)
 
 
 def test_epsilon_is_that_of_zero_concentrated_privacy():

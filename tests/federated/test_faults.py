@@ -147,7 +147,7 @@ def flip(name):
 
 
 def another_layout(content: RecordDict):
-    content["tacit"]["layout"] = '[["accuracy"], [["w", [4, 3]], ["b", [3]], ["n", []]]]'
+    content["tacit"]["layout"] = '[["accuracy"], [["w", [4, 3]], ["b", [3]], ["n", []]], ["n"]]'
 
 
 def nothing(content: RecordDict):
@@ -172,7 +172,7 @@ TAMPERED = {
     "a forged key": (1, flip("keys"), "forged, or of another round", 9),
     "no keys": (1, nothing, "has no field 'keys'", 9),
     "no boxes": (2, nothing, "has no field 'clients'", 9),
-    "a vector of wrong length": (3, short_vector, "where uint64 [23] is due", 9),
+    "a vector of wrong length": (3, short_vector, "where uint64 [26] is due", 9),
     "another layout": (3, another_layout, "differ from those of most clients", 9),
     "a forged confirmation": (4, flip("signature"), "forged, or of another round", 9),
     "no confirmation": (4, nothing, "has no field 'signature'", 9),

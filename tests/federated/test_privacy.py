@@ -72,14 +72,16 @@ def test_without_pairwise_masks_it_is_found_out(monkeypatch):
     real, pairwise = keys.add_mask, keys.pairwise_key
     known = set()
     monkeypatch.setattr(keys, "pairwise_key", lambda *args: known.add(key := pairwise(*args)) or key)
-    monkeypatch.setattr(keys, "add_mask", lambda y, key, sign=1: None if key in known else real(y, key, sign))
+    monkeypatch.setattr(
+        keys, "add_mask", lambda y, key, sign=1, words=0: None if key in known else real(y, key, sign, words)
+    )
 
     with pytest.raises(AssertionError):
         test_after_unmasking_the_pairwise_masks_still_hide_each_survivor()
 
 
 def test_without_any_masks_it_is_found_out(monkeypatch):
-    monkeypatch.setattr(keys, "add_mask", lambda y, key, sign=1: None)
+    monkeypatch.setattr(keys, "add_mask", lambda y, key, sign=1, words=0: None)
 
     assert worst(UPDATES["typical"]) > CHI_SQUARE
 
@@ -87,7 +89,7 @@ def test_without_any_masks_it_is_found_out(monkeypatch):
 def test_a_mask_that_were_used_twice_is_found_out(monkeypatch):
     fixed = np.frombuffer(RNG.bytes(4 * COUNT), dtype=np.uint32)
 
-    def add(y, key, sign=1):
+    def add(y, key, sign=1, words=0):
         y += fixed * np.uint32(sign % 2**32)
 
     monkeypatch.setattr(keys, "add_mask", add)

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,37 @@ class Layout:
 
     metrics: tuple[str, ...]
     arrays: tuple[tuple[str, tuple[int, ...]], ...]
+    counters: tuple[str, ...] = ()
+    """Arrays of whole numbers, which like metrics may be large and are few."""
+
+    @property
+    def wide(self) -> int:
+        """How many coordinates are metrics or counters."""
+        return len(self.metrics) + sum(math.prod(shape) for name, shape in self.arrays if name in self.counters)
+
+    def split(self, values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Return the coordinates of other arrays, and those of metrics and counters, both in their order."""
+        if not self.counters:
+            return values[len(self.metrics) :], values[: len(self.metrics)]
+        parts = np.split(values, np.cumsum(self._lengths)[:-1])
+        chosen = [True, *(name in self.counters for name, _ in self.arrays)]
+        return (
+            np.concatenate([values[:0], *(part for part, wide in zip(parts, chosen, strict=True) if not wide)]),
+            np.concatenate([part for part, wide in zip(parts, chosen, strict=True) if wide]),
+        )
+
+    def join(self, other: npt.NDArray[Any], wide: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Undo `split`."""
+        parts, at = [wide[: len(self.metrics)]], [0, len(self.metrics)]
+        for name, shape in self.arrays:
+            from_wide, size = name in self.counters, math.prod(shape)
+            parts.append((other, wide)[from_wide][at[from_wide] : at[from_wide] + size])
+            at[from_wide] += size
+        return np.concatenate(parts)
+
+    @property
+    def _lengths(self) -> list[int]:
+        return [len(self.metrics), *(math.prod(shape) for _, shape in self.arrays)]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,15 +86,15 @@ class Layout:
 
     def pack(self) -> str:
         """Return the layout as text."""
-        return json.dumps([self.metrics, self.arrays])
+        return json.dumps([self.metrics, self.arrays, self.counters])
 
     @classmethod
     def unpack(cls, text: str) -> Self:
         """Read what `pack` wrote."""
         try:
-            metrics, arrays = json.loads(text)
+            metrics, arrays, counters = json.loads(text)
             shapes = tuple((str(name), tuple(int(n) for n in shape)) for name, shape in arrays)
-            return cls(tuple(str(name) for name in metrics), shapes)
+            return cls(tuple(str(name) for name in metrics), shapes, tuple(str(name) for name in counters))
         except (ValueError, TypeError, OverflowError, RecursionError):
             raise UpdateError("the layout of an update is damaged") from None
 
@@ -95,7 +126,12 @@ class Update:
         names, scalars = tuple(flat), np.array(list(flat.values()), dtype=np.float64)
         arrays = _one_record(reply) if sent is not None else None
         shapes, deltas = _differences(sent, arrays) if sent is not None and arrays is not None else ((), [])
-        return cls(Layout(names, shapes), float(examples), np.concatenate([scalars, *deltas]))
+        counters = tuple(name for name, _ in shapes if metrics and sent and not _is_float(sent[name]))
+        return cls(Layout(names, shapes, counters), float(examples), np.concatenate([scalars, *deltas]))
+
+
+def _is_float(array: Array) -> bool:
+    return np.issubdtype(np.dtype(array.dtype), np.floating)
 
 
 def _one_record(reply: RecordDict) -> ArrayRecord:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from tacit.federated.boxes import public_key
 from tacit.federated.errors import FederatedError, ForgeryError, RoundError, ThresholdError, UpdateError
 from tacit.federated.identity import Roster
-from tacit.federated.masks import keys, shamir
+from tacit.federated.masks import keys, shamir, wide
 from tacit.federated.masks.encoding import Encoding
 from tacit.federated.masks.graph import neighbours
 from tacit.federated.masks.packets import Advertisement, Confirmed, Revealed, premise, signed_view
@@ -33,6 +33,8 @@ class Collector:
     advertised: dict[int, Advertisement] = field(default_factory=dict)
     boxes: dict[int, dict[int, bytes]] = field(default_factory=dict)
     survivors: set[int] = field(default_factory=set)
+    words: int = 0
+    """Of a vector, how many at its end hold wide numbers: known with the vectors."""
     revealed: dict[int, list[Revealed]] = field(default_factory=dict)
     confirmed: dict[int, bytes] = field(default_factory=dict)
     wrong: set[tuple[int, int]] = field(default_factory=set)
@@ -100,7 +102,7 @@ class Collector:
         if self._sum is None:
             self._sum = vector.copy()
         else:
-            self._sum += vector
+            wide.add(self._sum, vector, self.words)
         self.survivors.add(client)
 
     def close_vectors(self) -> None:
@@ -152,7 +154,7 @@ class Collector:
             for share in shares:
                 held.setdefault(share.index, {})[client + 1] = share.share
         for u in sorted(self.survivors):
-            keys.add_mask(total, keys.self_key(self._seed(u, held), self.session), -1)
+            keys.add_mask(total, keys.self_key(self._seed(u, held), self.session), -1, self.words)
         bound = premise(self.advertised, self.view)
         for u in sorted(set(self.boxes) - self.survivors):
             beside = [v for v in self._graph[u] if v in self.survivors]
@@ -161,7 +163,7 @@ class Collector:
             private = self._mask_key(u, held)
             for v in beside:
                 key = keys.pairwise_key(private, self.advertised[v].mask_key, (u, v), self.session, bound)
-                keys.add_mask(total, key, -1 if v < u else 1)
+                keys.add_mask(total, key, -1 if v < u else 1, self.words)
         return total
 
     def _seed(self, u: int, held: Mapping[int, dict[int, bytes]]) -> bytes:

@@ -16,7 +16,14 @@ import numpy.typing as npt
 from tacit.federated.errors import UpdateError
 from tacit.federated.vectors import Floats, Ring
 
-__all__ = ["Encoding"]
+__all__ = ["Encoding", "finite"]
+
+
+def finite(x: Floats, name: str) -> None:
+    """Raise `UpdateError` for what is no number."""
+    if not np.isfinite(x).all():
+        kind = "NaN" if np.isnan(x).any() else "infinite"
+        raise UpdateError(f"{name} holds a number that is {kind}; the update is not sent")
 
 
 @dataclass(frozen=True)
@@ -60,9 +67,7 @@ class Encoding:
 
     def clamp(self, x: Floats, name: str) -> tuple[Floats, int]:
         """Return x within the limit, and how many values saturated."""
-        if not np.isfinite(x).all():
-            kind = "NaN" if np.isnan(x).any() else "infinite"
-            raise UpdateError(f"{name} holds a number that is {kind}; the update is not sent")
+        finite(x, name)
         beyond = int((np.abs(x) > self.limit).sum())
         return (np.clip(x, -self.limit, self.limit) if beyond else x), beyond
 

@@ -19,12 +19,13 @@ from tacit.federated import records
 from tacit.federated.errors import BudgetError, FederatedError, RoundError
 from tacit.federated.form import Aggregate, Aggregation, Course, Credentials, Train
 from tacit.federated.identity import Identity, Roster
-from tacit.federated.masks.encoding import Encoding
+from tacit.federated.masks.encoding import Encoding, finite
 from tacit.federated.masks.kept import Kept
 from tacit.federated.masks.member import Member, Stage, session_name
 from tacit.federated.masks.packets import Advertisement, signed_view
 from tacit.federated.masks.server import Leader
 from tacit.federated.masks.settings import HEAD, Settings
+from tacit.federated.masks.wide import LARGEST
 from tacit.federated.privacy import budget
 from tacit.federated.privacy.noise import Privacy
 from tacit.federated.update import Update, contribution
@@ -132,7 +133,8 @@ class PairwiseMasks(Aggregation):
             encoding = self.settings.encoding(len(member.roster))
             if self.privacy is not None and update.layout.arrays:
                 budget.charge(context, self.privacy, self.privacy.rho(update.layout.count, encoding.frac_bits))
-            masked = member.mask(self.encode(update, encoding), incoming, seen)
+            vector, words = self.encode(update, encoding), self.settings.words(update.layout)[1]
+            masked = member.mask(vector, incoming, seen, words)
             signature = identity.sign(signed_view(seen, member.session))
             content = records.put(RecordDict(), layout=update.layout.pack(), run=run, view=seen, signature=signature)
             return records.put_vector(content, masked)
@@ -146,24 +148,27 @@ class PairwiseMasks(Aggregation):
         raise RoundError(f"there is no stage {stage}")
 
     def encode(self, update: Update, encoding: Encoding) -> Ring:
-        """Return a client's vector: what saturated, its weight, and all values times the weight."""
+        """Return a client's vector: what saturated, and values times the weight; weight, metrics, counters are wide."""
         weight, privacy = min(update.examples / self.settings.max_examples, 1.0), self.settings.privacy
-        beyond = int(update.examples > self.settings.max_examples)
-        values = update.values
+        beyond, layout = int(update.examples > self.settings.max_examples), update.layout
+        values, metrics = layout.split(update.values)
         if privacy is not None:
             weight, beyond, values = 1.0, 0, privacy.clipped(values)
         clamped, saturated = encoding.clamp(values, "the update")
-        head = self.settings.head(update.layout)
+        finite(metrics, "the update's metrics")
+        large = np.abs(metrics) > LARGEST
+        head = self.settings.head(layout)
         scaled = np.zeros(values.size + head)
-        scaled[1] = weight
         np.multiply(clamped, weight, out=scaled[head:])
         vector = encoding.integers(scaled)
         vector[0] = beyond
-        if saturated and privacy is None:
-            vector[HEAD:head] = update.layout.counts(np.abs(values) > self.settings.limit)
+        if privacy is None and (saturated or large.any()):
+            vector[HEAD:head] = layout.counts(layout.join(np.abs(values) > self.settings.limit, large))
         if privacy is not None:
             vector[head:] += privacy.noise(values.size, encoding.frac_bits)
-        return encoding.ring(vector)
+        wide = np.concatenate([[weight], np.clip(metrics, -LARGEST, LARGEST) * weight])
+        words = self.settings.wide(encoding.clients).encode(wide, encoding.dtype)
+        return np.concatenate([encoding.ring(vector), words])
 
     # the server
 

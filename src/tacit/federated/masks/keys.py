@@ -8,6 +8,7 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from tacit.federated.boxes import agree, derive_key
+from tacit.federated.masks import wide
 from tacit.federated.vectors import Ring
 
 __all__ = ["add_mask", "commitment", "pairwise_key", "self_key"]
@@ -37,8 +38,12 @@ def pairwise_key(private: bytes, public: bytes, pair: tuple[int, int], session: 
     return agree(private, public, f"pairwise mask {session.hex()} {low} {high} {premise.hex()}")
 
 
-def add_mask(y: Ring, key: bytes, sign: int = 1) -> None:
-    """Add to y, or take off, uniform ring elements: AES-CTR under a key that is used for this vector only."""
+def add_mask(y: Ring, key: bytes, sign: int = 1, words: int = 0) -> None:
+    """Add to y, or take off, uniform ring elements: AES-CTR under a key that is used for this vector only.
+
+    The last `words` words of y hold wide numbers, which are masked as such.
+    """
+    whole, y = y, y[: len(y) - words]
     stream, zeros = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor(), bytes(PIECE * y.itemsize)
     block = bytearray(len(zeros) + 15)  # the cipher asks for room for one block more
     for at in range(0, len(y), PIECE):
@@ -49,3 +54,6 @@ def add_mask(y: Ring, key: bytes, sign: int = 1) -> None:
             part += mask
         else:
             part -= mask
+    if words:
+        wide_mask: Ring = np.frombuffer(stream.update(bytes(words * y.itemsize)), y.dtype)
+        wide.add_wide(whole[len(y) :], wide_mask, sign)

@@ -114,9 +114,10 @@ class Member:
             for v in expected
         }  # fmt: skip
 
-    def mask(self, vector: Ring, incoming: Mapping[int, bytes], view: bytes) -> Ring:
+    def mask(self, vector: Ring, incoming: Mapping[int, bytes], view: bytes, words: int = 0) -> Ring:
         """Return y_u = x_u + PRG(b_u) +- the pairwise masks of all neighbours that shared their secrets. Round 2.
 
+        The last `words` words of the vector hold wide numbers.
         They cancel with the masks of those neighbours only who have the same view and were told the same participants.
         """
         self._advance(Stage.MASKED)
@@ -128,10 +129,10 @@ class Member:
             self._open(v, box)
         self.held, self.view = dict(incoming), view
         y, bound = vector.copy(), premise(self.members, view)
-        keys.add_mask(y, keys.self_key(self.seed, self.session))
+        keys.add_mask(y, keys.self_key(self.seed, self.session), 1, words)
         for v in incoming:
             key = keys.pairwise_key(self.mask_key, self.peers[v].mask_key, (self.index, v), self.session, bound)
-            keys.add_mask(y, key, 1 if self.index < v else -1)
+            keys.add_mask(y, key, 1 if self.index < v else -1, words)
         return y
 
     def confirm(self, survivors: Iterable[int], identity: Identity) -> bytes:

@@ -32,6 +32,7 @@ from tacit.federated.identity import Roster
 from tacit.federated.masks.collector import Collector
 from tacit.federated.masks.member import Stage, session_name
 from tacit.federated.masks.settings import HEAD, Settings
+from tacit.federated.masks.wide import quotients
 from tacit.federated.update import Layout
 from tacit.federated.vectors import Floats, Ring
 from tacit.federated.view import common_view, whole
@@ -178,11 +179,14 @@ class Leader:
         return self._decode(layout, total)
 
     def _decode(self, layout: Layout, total: Ring) -> Aggregate:
-        weight, survivors = float(self.encoding.decode(total[1:2])[0]), len(self.collector.survivors)
+        survivors, words = len(self.collector.survivors), self.settings.words(layout)[1]
         privacy, head = self.settings.privacy, self.settings.head(layout)
+        narrow, encoded = total[: len(total) - words], self.settings.wide(len(self.collector.roster))
+        whole, *metrics = encoded.decode(total[len(narrow) :])
+        weight = whole * 2.0**-encoded.frac_bits
         if weight <= 0:
             raise FederatedError(f"no client had any {self.settings.weighted_by}: nothing can be averaged")
-        mean: Floats = self.encoding.decode(total[head:]) / weight
+        mean: Floats = layout.join(self.encoding.decode(narrow[head:]) / weight, quotients(metrics, whole))
         counts = [int(self.encoding.signed(total[:1])[0]), *map(int, self.encoding.signed(total[HEAD:head]))]
         names = (self.settings.weighted_by, *layout.names)
         return Aggregate(
@@ -272,9 +276,8 @@ class Leader:
 
     def accept_vector(self, node: int, vector: Ring, layout: Layout) -> None:
         """Take a node's masked vector."""
-        self.collector.accept_vector(
-            self._client(node), vector, layout.count + self.settings.head(layout), self.encoding
-        )
+        count, self.collector.words = self.settings.words(layout)
+        self.collector.accept_vector(self._client(node), vector, count, self.encoding)
 
     def accept_confirmation(self, node: int, content: RecordDict) -> None:
         """Take a node's signature over the survivors."""

@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 from tacit.federated.errors import ThresholdError
 from tacit.federated.identity import Roster
 from tacit.federated.masks.encoding import Encoding
+from tacit.federated.masks.wide import Wide, size
 from tacit.federated.privacy.noise import Privacy
 from tacit.federated.update import WEIGHT, Layout
 from tacit.federated.view import agreement
 
 __all__ = ["HEAD", "Settings"]
 
-HEAD = 2
-"""Coordinates before the counts of what saturated, which precede the values: whether the examples did; the weight."""
+HEAD = 1
+"""Coordinates before the counts of what saturated, which precede the values: whether the examples did."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,9 @@ class Settings:
     With 2/3, no server that colludes with less than a third of the clients learns both secrets of one client, even
     if it tells different clients different stories. Larger: more colluders tolerated, fewer drop-outs.
     `degree`: masks are shared with so many neighbours; None is everybody. `plan` finds one for many clients.
-    `limit`: largest magnitude of a coordinate of an update, and of a metric; larger ones saturate, and are counted and
-    told by name. 2^18 if you say nothing, with 32 bits 64. Smaller: a finer encoding; larger: room for larger counters.
+    `limit`: largest magnitude of a coordinate of an update; larger ones saturate, and are counted and told by name.
+    2^18 if you say nothing, with 32 bits 64. Smaller: a finer encoding. Metrics and arrays of whole numbers (counters)
+    have a range of their own, 2^64, whatever `bits` and `limit` are.
     `max_examples`: the weight of a client is its number of examples over this, at most one. 2^18, with 32 bits 10,000.
     `bits`: 64, or 32 for half the traffic and a coarser encoding.
     `weighted_by`: the metric that weighs a client, the strategy's `weighted_by_key`.
@@ -80,6 +82,15 @@ class Settings:
     def head(self, layout: Layout) -> int:
         """Return how many coordinates come before the values. With noise nothing saturates: clips are within limits."""
         return HEAD + (len(layout.names) if self.privacy is None else 0)
+
+    def words(self, layout: Layout) -> tuple[int, int]:
+        """Return how many words a vector has, and how many, at its end, hold the weight, metrics and counters."""
+        words = size(1 + layout.wide, self.bits)
+        return self.head(layout) + layout.count - layout.wide + words, words
+
+    def wide(self, clients: int) -> Wide:
+        """Return the encoding of weights, metrics and counters for sums over at most so many clients."""
+        return Wide(clients)
 
     def needed(self, holders: int) -> int:
         """Return how many of the holders of a secret's shares must help."""
