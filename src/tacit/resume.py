@@ -3,7 +3,8 @@
 A checkpoint is a folder of a loop's, with one file a role, as `tacit.save` writes it. Its identity is drawn for it, and
 stands in each file beside the step, the seed and the run that began it all; shares of different runs, or of different
 steps, have different identities, and are never put together. A role lets go of a checkpoint when all roles have written
-the next; when they go on they tell each other what they have, and take the newest that all have.
+the next; when they go on they tell each other what they have, and take the newest that all have. The ranks of a role do
+the same among themselves: all of them have a checkpoint before any lets go of the one before.
 
 Keys are never stored: a run that goes on has fresh ones, so no key stream is used twice, and what was sent before the
 end of the run before says nothing about the masks after it.
@@ -11,22 +12,26 @@ end of the run before says nothing about the masks after it.
 
 from __future__ import annotations
 
+import errno
+import glob
 import json
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from tacit import private_files
 from tacit.api import active_protocol
 from tacit.checkpoint import load_files, save_files
 from tacit.errors import ConfigError, DataError
+from tacit.functions.collective import Collective
 from tacit.session.kept import Kept, folder_of, kept
 
 __all__ = ["Checkpoint", "checkpoint"]
@@ -78,10 +83,10 @@ class Checkpoint:
     def __init__(self, name: str, every: int, state: dict[str, Any]) -> None:
         self._protocol = active_protocol()
         self._session = session = self._protocol.session
-        if session.rank.count > 1:
+        if session.rank.count > 1 and not (dist.is_initialized() and dist.get_world_size() == session.rank.count):
             raise ConfigError(
-                "tacit.checkpoint keeps the loops of roles of one process, and ranks would not go on from one step: "
-                "let rank 0 call tacit.save now and then, and tacit.load(folder, rank=0) at all of them"
+                "the ranks of a role agree on checkpoints by torch.distributed: call "
+                'torch.distributed.init_process_group("gloo") before tacit.checkpoint'
             )
         if session.supply is not None:
             raise ConfigError("tacit.checkpoint is for runs with all roles: a store serves one run, from its beginning")
@@ -159,6 +164,7 @@ class Checkpoint:
         session = self._session
         first = session.parties[0]
         drawn = os.urandom(16) if session.hosts(first) else None
+        drawn = self._among_ranks(f"step {self.step}", drawn or b"")[0] or None  # all ranks have that of the first
         identity = _identity(first, session.announce(first, drawn))
         obj = {
             "state": {key: value.state_dict() for key, value in self._state.items()},
@@ -167,10 +173,11 @@ class Checkpoint:
         }
         told = {"step": str(self.step), "job": self._job, "seed": str(session.seed), "loop": self.name}
         told["first"] = "no" if self._had else "yes"
-        before = {role: kept(self._folder, role) for role in self._roles}
+        before = {role: kept(self._folder, role, session.rank) for role in self._roles}
         save_files(self._protocol, obj, self._folder / folder_of(self.step, identity), identity, told)
         for role in session.transport.roles:  # all have written it, and so it is what all will find
             session.announce(role, b"kept" if session.hosts(role) else None)
+        self._among_ranks(f"step {self.step}, kept", identity.encode())
         for older in before.values():
             for each in older:
                 _forget(each)
@@ -181,7 +188,13 @@ class Checkpoint:
 
     def _whole(self, role: str) -> Path:
         """The file that says that all roles have had a checkpoint: until it is there, the first may lack some."""
-        return self._folder.with_name(f".{self.name}:{role}.whole")
+        return self._folder.with_name(f".{self.name}:{self._session.rank.file(role)}.whole")
+
+    def _among_ranks(self, what: str, message: bytes) -> list[bytes]:
+        """What each rank of this role says at this point, which no rank is past before all have come to it."""
+        if self._session.rank.count == 1:
+            return [message]
+        return Collective(self._protocol, dist.group.WORLD, f"tacit.checkpoint({self.name}), {what}").tell(message)
 
     # --- going on --------------------------------------------------------------------------------------------------
 
@@ -189,11 +202,12 @@ class Checkpoint:
         """Agree on what is there, and go on from it if that is what all have been told to do."""
         session = self._session
         for role in self._roles:
-            for partial in list(self._folder.glob(f"*/.{role}.safetensors.*")):  # of a process killed while it wrote
+            name = glob.escape(session.rank.file(role))
+            for partial in list(self._folder.glob(f"*/.{name}.safetensors.*")):  # of a process killed while it wrote
                 private_files.remove(partial)
                 with suppress(OSError):  # where there is something else
                     partial.parent.rmdir()
-        own = {role: kept(self._folder, role) for role in self._roles}
+        own = {role: kept(self._folder, role, session.rank) for role in self._roles}
         told: dict[str, list[_Told]] = {}
         had = False
         for role in session.transport.roles:
@@ -208,29 +222,48 @@ class Checkpoint:
                     f"{role} was {'told' if resume else 'not told'} to --resume, and {self._roles[0]} was"
                     f"{'' if session.resume else ' not'}: start all roles alike"
                 )
+        ranks = self._told_by_ranks(told, had)
         if not session.resume:
-            having = [role for role, those in told.items() if those]
+            having = [name for rank in ranks for name in rank.having]
             if having:
                 raise ConfigError(
                     f"{' and '.join(having)} {'has' if len(having) == 1 else 'have'} checkpoints of {self.name} from a "
                     f"run before: go on with `tacit run --resume`, or take the folder away that 'checkpoints' names"
                 )
-        if not any(told.values()):  # a new run, or one that ended before its first checkpoint
+        if not any(rank.having for rank in ranks):  # a new run, or one that ended before its first checkpoint
             for role in self._roles:
                 self._whole(role).unlink(missing_ok=True)
             return
-        common = set.intersection(*(set(those) for those in told.values()))
+        common = set.intersection(*(rank.common for rank in ranks))
         if common:
-            self._go_on(max(common, key=lambda each: each.step).identity, own)
-        elif not had and _is_begun(told):
+            self._go_on(max(common)[1], own)
+        elif not any(rank.had for rank in ranks) and len({one for rank in ranks for one in rank.begun}) == 1:
             for each in (each for those in own.values() for each in those):
                 _forget(each)
             session.ledger.note("resume", {"loop": self.name, "step": 0, "job": self._job})
         else:
-            held = "; ".join(
-                f"{role}: {', '.join(str(each.step) for each in those) or 'none'}" for role, those in told.items()
-            )
+            held = "; ".join(f"{name}: {steps}" for rank in ranks for name, steps in rank.held.items())
             raise DataError(f"there is no checkpoint of {self.name} that all roles have (steps {held})")
+
+    def _told_by_ranks(self, told: dict[str, list[_Told]], had: bool) -> list[_Ranks]:
+        """What is there at each rank, of which the roles have told each other; all of them come to the same."""
+        session = self._session
+        common = set.intersection(*(set(those) for those in told.values()))
+        there = [each for those in told.values() for each in those]
+        begun = sorted({each.identity for each in there}) if all(each.first for each in there) else ["", "another"]
+        names = {role: session.rank.of(role) for role in told}
+        mine: list[Any] = [
+            session.resume,
+            had,
+            [names[role] for role, those in told.items() if those],
+            [[each.step, each.identity] for each in common],
+            begun,
+            {names[r]: ", ".join(str(each.step) for each in those) or "none" for r, those in told.items()},
+        ]
+        ranks = [_Ranks(*json.loads(row)) for row in self._among_ranks("what is there", json.dumps(mine).encode())]
+        if any(rank.resume != session.resume for rank in ranks):
+            raise ConfigError("some ranks were told to --resume, and others were not: start all of them alike")
+        return ranks
 
     def _go_on(self, identity: str, own: dict[str, list[Kept]]) -> None:
         """Take the state of one checkpoint, and let go of all others."""
@@ -278,10 +311,20 @@ class _Told(NamedTuple):
         return tuple(map(type, self)) == (str, int, str, bool)
 
 
-def _is_begun(told: Mapping[str, Sequence[_Told]]) -> bool:
-    """Whether a run ended while its first checkpoint was written: some roles have that one, and none has another."""
-    there = [each for those in told.values() for each in those]
-    return all(each.first for each in there) and len({each.identity for each in there}) == 1
+class _Ranks:
+    """What the roles of one rank have."""
+
+    def __init__(self, resume: bool, had: bool, having: list[str], common: Any, begun: list[str], held: Any) -> None:
+        self.resume, self.had = resume, had
+        """Whether they were told to go on, and whether all roles have had a checkpoint."""
+        self.having: list[str] = having
+        """Those that have any."""
+        self.common: set[tuple[int, str]] = {(int(step), str(identity)) for step, identity in common}
+        """Checkpoints that all of them have, by step and identity."""
+        self.begun = begun
+        """Of a run that ended while it wrote its first checkpoint: its identity, if some have written it."""
+        self.held: dict[str, str] = held
+        """The steps of each, in words."""
 
 
 def _told(role: str, message: bytes) -> tuple[bool, bool, list[_Told]]:
@@ -307,7 +350,10 @@ def _mark(path: Path) -> None:
 def _forget(each: Kept) -> None:
     try:
         each.path.unlink(missing_ok=True)
-        if not any(each.path.parent.iterdir()):
-            each.path.parent.rmdir()
+        with suppress(FileNotFoundError):  # others of this machine may be at it, too
+            if not any(each.path.parent.iterdir()):
+                each.path.parent.rmdir()
     except OSError as error:
+        if error.errno == errno.ENOTEMPTY:
+            return
         warnings.warn(f"the old checkpoint {each.path} cannot be removed: {error.strerror}", stacklevel=4)

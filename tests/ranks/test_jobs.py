@@ -27,7 +27,12 @@ def test_the_page_shows_the_example() -> None:
 
 
 def test_ranks_are_roles_of_their_own(tmp_path: Path) -> None:
-    config = write_trial(tmp_path, ["alice", "bob"], {"ledger": str(tmp_path / "ledger"), **PATIENT}, ranks=2)
+    config = write_trial(
+        tmp_path,
+        ["alice", "bob"],
+        {"ledger": str(tmp_path / "ledger"), "checkpoints": str(tmp_path / "checkpoints"), **PATIENT},
+        ranks=2,
+    )
 
     found = {name: json.loads(text) for name, text in run_roles(2, config, "links.py", str(tmp_path)).items()}
 
@@ -44,7 +49,10 @@ def test_ranks_are_roles_of_their_own(tmp_path: Path) -> None:
         assert each["first"] == [0.0, 1.0, 2.0, 3.0]
         assert ("refused" in each) == (rank == 1)
         assert "rank=0" in each.get("refused", "rank=0")
-        assert "roles of one process" in each["loop"]
+        assert each["loop"] == [0, 1]
+    kept = list((tmp_path / "checkpoints" / "training").glob("00000002-*/*"))
+    assert {path.name for path in kept} == {f"{name.replace('[0]', '')}.safetensors" for name in found}
+    assert len({path.parent for path in kept}) == 1, "ranks have checkpoints of different identities"
     certificates = read_certificates(tmp_path / "certs")
     accounts = [read_account(path, certificates) for path in sorted((tmp_path / "ledger").glob("*.jsonl"))]
     assert [account.wrong for account in accounts] == [[]] * 6
@@ -52,7 +60,7 @@ def test_ranks_are_roles_of_their_own(tmp_path: Path) -> None:
 
 
 def test_what_ranks_cannot_do_is_refused(tmp_path: Path) -> None:
-    for option in ({"wan": "1ms,1mbit"}, {"prepared": tmp_path}, {"resume": True}, {"restart": 1}):
+    for option in ({"wan": "1ms,1mbit"}, {"prepared": tmp_path}):
         with pytest.raises(ConfigError, match="without --ranks"):
             launch_local(TOTALS, ranks=2, **option)
 

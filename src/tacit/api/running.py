@@ -119,7 +119,7 @@ def session(
     if range_check is not None:
         checked = replace(checked, range_check=read_range("range_check", range_check, checked.frac_bits))
         launch = replace(launch, config=checked)
-    if launch.preparation or launch.prepared or prepared or launch.resume or resume:
+    if launch.preparation or launch.prepared or prepared:
         _check_one_rank(checked.rank)
     _share_cores(checked)
     if launch.preparation is not None:
@@ -134,8 +134,8 @@ def _check_one_rank(rank: Rank) -> None:
     """Refuse what would have to be agreed on, or divided, among the ranks of a role."""
     if rank.count > 1:
         raise ConfigError(
-            f"this is rank {rank.index} of {rank.count}, and stores and --resume are for roles of one process: run "
-            "without them, or with one rank"
+            f"this is rank {rank.index} of {rank.count}, and stores are for roles of one process: run without "
+            "one, or with one rank"
         )
 
 

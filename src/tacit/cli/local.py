@@ -150,7 +150,7 @@ def launch_local(
     if not Path(script).is_file():
         raise ConfigError(f"there is no script {script}")
     conditions = None if wan is None else _conditions(wan)
-    for option, given in (("--wan", wan), ("--prepared", prepared), ("--resume", resume), ("--restart", restart)):
+    for option, given in (("--wan", wan), ("--prepared", prepared)):
         if given and ranks > 1:
             raise ConfigError(f"{option} is for roles of one process each, without --ranks")
     with tempfile.TemporaryDirectory(prefix="tacit-") as folder, contextlib.ExitStack() as relays:

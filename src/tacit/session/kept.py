@@ -3,16 +3,20 @@
 ::
 
     CHECKPOINTS/training/00000020-1f3c…/alice.safetensors       after 20 steps, by the checkpoint's identity
+    CHECKPOINTS/training/00000020-1f3c…/alice[1].safetensors    of rank 1
 """
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
+
+from tacit.session.ranks import ONLY, Rank
 
 __all__ = ["FOLDER", "Kept", "folder_of", "kept", "newest_seed"]
 
@@ -38,10 +42,10 @@ def folder_of(step: int, identity: str) -> str:
     return f"{step:08d}-{identity}"
 
 
-def kept(folder: Path, role: str) -> list[Kept]:
-    """The checkpoints of a loop that a role has whole, oldest first; what cannot be read is none."""
+def kept(folder: Path, role: str, rank: Rank = ONLY) -> list[Kept]:
+    """The checkpoints of a loop that a role's rank has whole, oldest first; what cannot be read is none."""
     found = []
-    for path in folder.glob(f"*/{role}.safetensors"):
+    for path in folder.glob(f"*/{glob.escape(rank.file(role))}.safetensors"):
         named = FOLDER.fullmatch(path.parent.name)
         if named is None:
             continue
@@ -57,8 +61,8 @@ def kept(folder: Path, role: str) -> list[Kept]:
     return sorted(found, key=lambda each: (each.step, each.path.stat().st_mtime_ns))
 
 
-def newest_seed(folder: Path, roles: Sequence[str]) -> int | None:
+def newest_seed(folder: Path, roles: Sequence[str], rank: Rank = ONLY) -> int | None:
     """The seed of the run that a role's checkpoints are of, whatever the loop; None where there are none."""
     loops = [path for path in folder.glob("*") if path.is_dir()]
-    found = [each for loop in loops for role in roles for each in kept(loop, role)]
+    found = [each for loop in loops for role in roles for each in kept(loop, role, rank)]
     return max(found, key=lambda each: each.path.stat().st_mtime_ns).seed if found else None

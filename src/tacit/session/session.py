@@ -142,9 +142,9 @@ class Session:
         seed = seed if self.config.seed is None else self.config.seed
         if isinstance(self.supply, Shelf):
             seed = self.supply.agree(seed, self.config)
-        own = (
-            newest_seed(Path(self.config.checkpoints), self.transport.hosted) if self.resume and seed is None else None
-        )
+        own = None
+        if self.resume and seed is None:
+            own = newest_seed(Path(self.config.checkpoints), self.transport.hosted, self.rank)
         first, drawn = self.parties[0], os.urandom(IDENTITY_BYTES + SEED_BYTES)
         if own is not None:  # that of the run which goes on, so that all before its loops is the same
             drawn = drawn[:IDENTITY_BYTES] + own.to_bytes(SEED_BYTES, "little")
