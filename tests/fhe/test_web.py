@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.preprocessing import StandardScaler
 
@@ -33,7 +34,7 @@ from fastapi import FastAPI
 from tests.fhe import chromium
 from tests.hostile.mutations import mutated
 
-from tacit.fhe import Pipeline
+from tacit.fhe import Pipeline, from_torch
 from tacit.fhe.ensemble import IsolationForest, RandomForestClassifier
 from tacit.fhe.linear_model import LogisticRegression, PoissonRegressor, Ridge, SGDClassifier
 from tacit.fhe.naive_bayes import GaussianNB
@@ -59,6 +60,11 @@ SETUP = """
   window.t = { ...client, ...bytes, ...model, seal, raw, text };
 })()
 """
+
+
+class Square(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * x
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -176,7 +182,9 @@ def a_model_of_each_kind(seed: int) -> dict[str, tuple[Any, Any]]:
         "shown": (shown, wine, kind),
         "odd": (IsolationForest(n_estimators=5, random_state=seed), wine, None),
     }
-    return {name: (model.fit(x, y).compile(x), x[:4]) for name, (model, x, y) in models.items()}
+    made = {name: (model.fit(x, y).compile(x), x[:4]) for name, (model, x, y) in models.items()}
+    network = torch.nn.Sequential(torch.nn.Linear(6, 4), Square(), torch.nn.Linear(4, 3))
+    return {**made, "network": (from_torch(network, wine[:, :6], classes=["a", "b", "c"]), wine[:4, :6])}
 
 
 @pytest.mark.slow

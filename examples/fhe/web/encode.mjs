@@ -31,9 +31,37 @@ export class Affine {
   }
 }
 
+const FACTORS = 16;
+
+/** Products of (x_f - center_f) / step_f, one for each row of `index`, of the columns named there (-1: none). */
+export class Monomials {
+  static fields = ["center", "step", "index"];
+
+  constructor(fields) {
+    Object.assign(this, fields);
+    insist(vector(this.center) && vector(this.step) && this.center.length === this.step.length &&
+      this.index instanceof Float64Array && this.index.shape.length === 2 && counts(this.index.shape[1], 1, FACTORS) &&
+      this.index.every((f) => counts(f, -1, this.center.length - 1)), DAMAGED);
+    [this.rows, this.factors] = this.index.shape;
+    this.columns = this.center.length;
+  }
+
+  apply(row) {
+    const u = row.map((value, f) => (this.step[f] > 0 ? (value - this.center[f]) / this.step[f] : 0));
+    return Float64Array.from({ length: this.rows }, (_, m) => {
+      let out = 1;
+      for (let k = 0; k < this.factors; k++) {
+        const f = this.index[m * this.factors + k];
+        out *= f < 0 ? 1 : u[f];
+      }
+      return out;
+    });
+  }
+}
+
 class Encoder {
-  check(width) {
-    insist(this.before === null || (this.before instanceof Affine && this.before.rows === width), DAMAGED);
+  check(width, maps = [Affine]) {
+    insist(this.before === null || (maps.some((map) => this.before instanceof map) && this.before.rows === width), DAMAGED);
     this.features = this.before === null ? width : this.before.columns;
     insist(counts(this.length, 1, MOST), DAMAGED);
   }
@@ -58,7 +86,7 @@ export class Quantizer extends Encoder {
       counts(this.limit, 1, 2 ** 24) && typeof this.pairs === "boolean" && typeof this.squares === "boolean", DAMAGED);
     const d = this.center.length;
     this.length = this.pairs ? d + (d * (d + 1)) / 2 : d + d * this.squares;
-    this.check(d);
+    this.check(d, [Affine, Monomials]);
   }
 
   integers(row) {

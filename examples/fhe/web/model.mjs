@@ -2,7 +2,7 @@
 // field that this program does not know is refused, since leaving it out would give other predictions.
 
 import { MessageError, counts, insist } from "./bytes.mjs";
-import { Affine, LeafEncoder, Quantizer, Thermometer } from "./encode.mjs";
+import { Affine, LeafEncoder, Monomials, Quantizer, Thermometer } from "./encode.mjs";
 import { ClassificationHead, ForestReader, IsolationHead, NeighborHead, NeighborReader, PlainReader, RegressionHead, VoteReader } from "./read.mjs";
 
 const FORMAT = 2;
@@ -97,7 +97,7 @@ class ClientSpec {
 }
 
 const KINDS = new Map(Object.entries({
-  Layout, Parameters, Front, Classes, ClientSpec, Affine, Quantizer, Thermometer, LeafEncoder, PlainReader, ForestReader,
+  Layout, Parameters, Front, Classes, ClientSpec, Affine, Monomials, Quantizer, Thermometer, LeafEncoder, PlainReader, ForestReader,
   VoteReader, NeighborReader, ClassificationHead, RegressionHead, NeighborHead, IsolationHead,
 }));
 

@@ -14,6 +14,9 @@ from tacit.fhe.layout import Index, Int
 
 Float = npt.NDArray[np.float64]
 
+MOST_FACTORS = 16
+"""Factors of a product of columns. Higher powers would say nothing that 16 bits could hold."""
+
 
 def checked(x: Any, features: int) -> Float:
     """Return x as a finite matrix with that many columns, or say which value is not."""
@@ -35,9 +38,51 @@ class Affine:
     matrix: Float
     offset: Float
 
+    @property
+    def columns(self) -> int:
+        """Columns expected."""
+        return int(self.matrix.shape[1])
+
     def __call__(self, x: Float) -> Float:
         """Return A x + c for each row."""
         return x @ self.matrix.T + self.offset
+
+
+@final
+@dataclass(frozen=True)
+class Monomials:
+    """Products of u_f = (x_f - center_f) / step_f, which the client makes of its row in clear: one for each row of
+    `index`, of the columns named there (-1: none). A step of 0 marks a column that is constant: its u is 0."""
+
+    center: Float
+    step: Float
+    index: Index
+
+    def __post_init__(self) -> None:
+        """Refuse a file that names columns which are not there."""
+        fine = (
+            self.index.ndim == 2
+            and self.center.shape == self.step.shape == (len(self.center),)
+            and 0 < self.index.shape[1] <= MOST_FACTORS
+            and ((self.index >= -1) & (self.index < len(self.center))).all()
+        )
+        if not fine:
+            raise MessageError("the products of columns in this model file are damaged")
+
+    @property
+    def columns(self) -> int:
+        """Columns expected."""
+        return len(self.center)
+
+    def __call__(self, x: Float) -> Float:
+        """Return the products for each row."""
+        moved = x - self.center
+        u = np.divide(moved, self.step, out=np.zeros_like(moved), where=self.step > 0)
+        u = np.concatenate([u, np.ones((len(u), 1))], axis=1)  # column -1
+        out: Float = u[:, self.index[:, 0]]
+        for factor in self.index.T[1:]:
+            out = out * u[:, factor]
+        return out
 
 
 class Encoder(ABC):
@@ -75,13 +120,13 @@ class Quantizer(Encoder):
     step: Float
     limit: int
     pairs: bool = False
-    before: Affine | None = None
+    before: Affine | Monomials | None = None
     squares: bool = False
 
     @property
     def features(self) -> int:
         """Columns expected."""
-        return len(self.center) if self.before is None else self.before.matrix.shape[1]
+        return len(self.center) if self.before is None else self.before.columns
 
     @property
     def length(self) -> int:

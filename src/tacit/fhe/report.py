@@ -10,7 +10,7 @@ import numpy as np
 
 from tacit.fhe import parameters as rings
 from tacit.fhe.compile.assemble import Check, Circuit, flooding
-from tacit.fhe.encode import Encoder, Quantizer
+from tacit.fhe.encode import Encoder, Monomials, Quantizer
 from tacit.fhe.forest_program import ForestProgram, LeafProgram
 from tacit.fhe.program import NeighborProgram, Program
 from tacit.fhe.table import Front
@@ -82,12 +82,13 @@ def client_learns(program: Program, encoder: Encoder) -> str:
             f"for each row its distances to all {len(program.points)} training points with their labels, in no order; "
             "enough rows reconstruct the training points. Use it only where the client may know them"
         )
+    listed = isinstance(encoder, Quantizer) and isinstance(encoder.before, Monomials)
     products = isinstance(encoder, Quantizer) and (encoder.pairs or encoder.squares)
-    degree = "squares and products of columns" if products else "columns"
+    degree = "squares and products of columns" if products or listed else "columns"
     return (
         f"for each row the exact scores. They are linear in the {degree}, so {program.length + 1} well-chosen rows "
         "give the quantised model away: limit the queries of a client that must not have it. From its file: the "
-        "ranges of the columns"
+        "ranges of the columns" + (" and which products of them the network has" if listed else "")
     )
 
 

@@ -19,7 +19,7 @@ from safetensors.numpy import save as save_tensors
 
 from tacit import private_files
 from tacit.errors import MessageError
-from tacit.fhe.encode import Affine, Encoder, LeafEncoder, Quantizer, Thermometer
+from tacit.fhe.encode import Affine, Encoder, LeafEncoder, Monomials, Quantizer, Thermometer
 from tacit.fhe.forest_program import ForestProgram, LeafProgram
 from tacit.fhe.layout import Int, Layout
 from tacit.fhe.parameters import Parameters
@@ -79,7 +79,7 @@ KINDS: dict[str, type] = {
     for kind in (
         ClientSpec, ServerSpec, Parameters, Layout, Front, Steps, Classes, Affine, Quantizer, Thermometer, PlainReader,
         ForestReader, NeighborReader, RegressionHead, ClassificationHead, NeighborHead, LinearProgram, NeighborProgram,
-        ForestProgram, LeafProgram, LeafEncoder, VoteReader, IsolationHead,
+        ForestProgram, LeafProgram, LeafEncoder, VoteReader, IsolationHead, Monomials,
     )
 }  # fmt: skip
 
