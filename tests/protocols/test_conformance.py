@@ -257,6 +257,17 @@ def test_comparisons_are_exact(world: World, ends: torch.Tensor) -> None:
         assert torch.equal(world.ring(b).bool(), ends < t)
 
 
+def test_comparisons_of_few_elements_are_exact(world: World, ends: torch.Tensor) -> None:
+    steps = torch.tensor([256**k for k in range(8)])
+    values = torch.cat([ends[:13], steps, steps - 1, -steps, -steps - 1]) // 2
+    product = world.protocol.multiply(world.share(values, 0), world.share(torch.ones_like(values), 0))
+    thresholds = [0, 1, 255, 256, -256, 65536, -(2**48), LIMIT - 1, 1 - LIMIT]
+
+    for x in (world.share(values, 0), product):
+        for t, b in zip(thresholds, world.protocol.less(x, thresholds), strict=True):
+            assert torch.equal(world.ring(b).bool(), values < t)
+
+
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 1000])
 def test_comparison_of_any_number_of_elements(two: World, size: int) -> None:
     x = torch.randint(-9, 9, (size,))

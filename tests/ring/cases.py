@@ -39,6 +39,10 @@ def planes(n: int) -> int:
     return (n + 7) // 8
 
 
+def shorts(*shape: int) -> Tensor:
+    return torch.randint(-(2**15), 2**15, shape, dtype=torch.int16)
+
+
 def words(n: int, width: int) -> Tensor:
     return octets(width * n)
 
@@ -138,6 +142,18 @@ CASES = {
             [octets(7, 4, planes(n)), octets(7, 4, planes(n)), octets(22, 4, planes(n)), octets(4, planes(n))],
             [],
         ),
+    ),
+    "wide_tables": Case(
+        "wide_tables", lambda k, i, o: k.wide_tables(*i, *o), lambda n: ([ring(n)], [octets(n, 8, 32)])
+    ),
+    "wide_lookup": Case(
+        "wide_lookup", lambda k, i, o: k.wide_lookup(*i, leader=True), lambda n: ([octets(n, 8, 32), ring(3, n)], [])
+    ),
+    "wide_expand": Case("wide_expand", lambda k, i, o: k.wide_expand(*i, *o), lambda n: ([shorts(n)], [ring(n, 6)])),
+    "wide_evaluate": Case(
+        "wide_evaluate",
+        lambda k, i, o: k.wide_evaluate(*i, leader=False),
+        lambda n: ([shorts(n), shorts(n), ring(n, 6)], []),
     ),
     "wave_table": Case(
         "wave_table", lambda k, i, o: k.wave_table(WAVES, *i, *o), lambda n: ([ring(n)], [words(n, WAVES.width)])

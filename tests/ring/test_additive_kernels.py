@@ -34,6 +34,31 @@ def test_tables_tell_less_and_equal_for_every_digit(backend: Reference, size: in
                 assert torch.equal(got.bool(), want.reshape(-1))
 
 
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("thresholds", [1, 3])
+def test_eight_digits_are_compared_at_once(backend: Reference, size: int, thresholds: int) -> None:
+    a, u = ring(size), ring(thresholds, size)
+    near = a[: size // 2]
+    u[0, : size // 2] = near
+    u[-1, : size // 2] = near + torch.randint(-1, 2, near.shape) * 256 ** torch.randint(0, 8, near.shape)
+    tables, products = torch.empty((size, 8, 32), dtype=torch.uint8), torch.empty((u.numel(), 6), dtype=torch.int64)
+    backend.wide_tables(a, tables)
+    mask = torch.randint(0, 256, tables.shape, dtype=torch.uint8)
+    words = [backend.wide_lookup(t, u, leader=leader) for t, leader in ((mask, False), (tables ^ mask, True))]
+    word = torch.randint(-(2**15), 2**15, words[0].shape, dtype=torch.int16)
+    backend.wide_expand(word, products)
+    share = ring(*products.shape)
+
+    opened = words[0] ^ words[1] ^ word
+    found = [
+        backend.wide_evaluate(opened, words[0], share, leader=False),
+        backend.wide_evaluate(opened, words[1], products ^ share, leader=True),
+    ]
+
+    low = (1 << 63) - 1
+    assert torch.equal((found[0] ^ found[1]).bool(), ((u & low) < (a & low)).flatten())
+
+
 @pytest.mark.parametrize("top", [False, True])
 @pytest.mark.parametrize("size", [1, 5])
 def test_a_tree_node_is_the_comparison_of_four_digits(backend: Reference, top: bool, size: int) -> None:

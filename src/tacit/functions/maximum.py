@@ -12,15 +12,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from tacit.protocols.number import Number
-from tacit.protocols.protocol import Prices
+from tacit.protocols.protocol import ROUND, Prices
 from tacit.protocols.values import Bits
 
-__all__ = ["ROUND", "Maximum", "Plan", "even_plan", "extra_of_near", "levels"]
-
-ROUND = 200_000
-"""Bytes that a round is worth. More: larger groups, fewer rounds, more bytes. Measured with maxima of ten: with a round
-trip of 40 ms at 350 Mbit/s groups pay for up to some 1,400,000 a round that they save, between processes on one machine
-for up to some 50,000 to 100,000. This is between."""
+__all__ = ["Maximum", "Plan", "even_plan", "extra_of_near", "levels"]
 
 LARGEST = 10
 """Players of the largest group: a winner is the conjunction of so many bits less one, and tables double with each."""

@@ -11,10 +11,11 @@ from torch import Tensor
 from tacit.functions.exponential import exp_down, exp_nonpositive
 from tacit.functions.inverses import INVERSES
 from tacit.functions.logarithm import log
-from tacit.functions.maximum import ROUND, Maximum, extra_of_near, levels
+from tacit.functions.maximum import Maximum, extra_of_near, levels
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.step import Steps
 from tacit.protocols.number import Number
+from tacit.protocols.protocol import ROUND
 
 __all__ = ["Softmax"]
 

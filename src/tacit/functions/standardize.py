@@ -9,10 +9,10 @@ from typing import NamedTuple
 import torch
 
 from tacit.functions.linear import fractional, times_public
-from tacit.functions.maximum import ROUND
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.roots import rsqrt_factors
 from tacit.protocols.number import Number
+from tacit.protocols.protocol import ROUND
 
 __all__ = ["VARIANCE_BITS", "Standardized", "standardized", "standardized_backward"]
 

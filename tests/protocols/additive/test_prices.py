@@ -182,6 +182,25 @@ def test_what_the_issue_asks_of_sign_relu_and_truncation(two: World) -> None:
     assert costs["truncate"].online_bits(2) == 8 * 8
 
 
+@pytest.mark.parametrize("elements", [1, 30, 778, 779, 1000])
+def test_few_elements_are_compared_in_a_round_less(world: World, elements: int) -> None:
+    few, peers = elements <= 778, len(world.parties) - 1
+    x = world.share(torch.randn(elements))
+    world.protocol.together(x)
+    before = world.session.meter.cost
+
+    world.protocol.less(x, [1])
+    between = world.session.meter.cost
+    world.protocol.less(x, [2])
+
+    plane = (elements + 7) // 8
+    first, second = between - before, world.session.meter.cost - between
+    assert (first.rounds, second.rounds) == ((1, 1) if few else (2, 2))
+    assert first.online["party0"] == second.online["party0"] == (2 * elements if few else 34 * plane) * peers
+    assert second.producer == (48 * elements if few else 103 * plane)
+    assert first.producer - second.producer == (256 if few else 32) * elements + plane  # of the mask, once
+
+
 def test_a_secret_is_opened_once_whatever_is_done_with_it(two: World) -> None:
     x, y = two.share(torch.randn(8, 8)), two.share(torch.randn(8, 8))
     two.protocol.bilinear(x, y, torch.matmul)

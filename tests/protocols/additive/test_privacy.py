@@ -106,6 +106,11 @@ def _comparison(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     return w.protocol.less(w.share(x), [0, 1, 65536])
 
 
+def _comparison_of_few(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    """Many of few."""
+    return [w.protocol.less(w.share(part), [0, 1, 65536]) for part in x.split(250)]
+
+
 def _relu(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     z = w.share(x, 32)
     return w.protocol.select([(w.protocol.less(z, [1])[0].invert(), z)])
@@ -167,6 +172,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "rounding": _rounding,
     "scaling": _scaling,
     "comparison": _comparison,
+    "comparison of few": _comparison_of_few,
     "relu": _relu,
     "logic": _logic,
     "conjunction of many": _conjunction_of_many,

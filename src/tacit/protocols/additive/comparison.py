@@ -6,6 +6,9 @@ j -> [j < digit]; the parties look their public digit up, which costs nothing, a
 two rounds. The tables belong to the mask a: comparing one secret with many thresholds deals them once.
 
 Online, a party and element: 28 bits + 6 bits, after E is open. Producer: 32 1/8 bytes a mask, 12 7/8 a comparison.
+
+Few elements are compared by 8 digits of 8 bits, which one round combines, `at_once`. Online: 16 bits. Producer: 256 1/8
+bytes a mask, 48 a comparison.
 """
 
 from __future__ import annotations
@@ -19,9 +22,10 @@ from tacit.protocols.additive import kernels
 from tacit.protocols.additive.kernels.radix4 import Radix4
 from tacit.protocols.additive.masks import MaskValue
 from tacit.protocols.additive.source.base import Source
+from tacit.protocols.protocol import ROUND
 from tacit.ring.memory import xor_into
 
-__all__ = ["INPUTS", "LEVELS", "MONOMIALS", "NODES", "negative"]
+__all__ = ["INPUTS", "LEVELS", "MONOMIALS", "NODES", "WIDE_PRODUCTS", "WIDE_TABLES", "at_once", "few", "negative"]
 
 OpenBits = Callable[[Sequence[Tensor], int], "Tensor | None"]
 """One round: XOR the hosted parties' bytes, so many each, with their peers'."""
@@ -32,6 +36,47 @@ INPUTS = {top: len(Radix4(equal=not top).inputs) for top in LEVELS}
 MONOMIALS = {top: Radix4(equal=not top).monomials for top in LEVELS}
 NODES = {False: 4, True: 1}
 """For each level, what a node opens, the products of mask bits that it takes, and how many nodes there are."""
+
+WIDE_TABLES, WIDE_PRODUCTS = (8, 32), 6
+"""Of a mask: digits, and the bytes of a table of 256 places; and the ring elements that products of its bits fill."""
+
+MORE_TABLES, MORE_PRODUCTS = 256 - 32, 48 - 15
+"""Bytes that digits of 8 bits take more than those of 4, a mask and a comparison."""
+
+
+def few(masked: int, thresholds: int) -> bool:
+    """Whether a round is worth more than the bytes by which it can be saved."""
+    return masked * thresholds > 0 and masked * (MORE_TABLES + thresholds * MORE_PRODUCTS) <= ROUND
+
+
+def at_once(
+    source: Source,
+    secret: MaskValue,
+    opened: Tensor | None,
+    shape: torch.Size,
+    indices: Sequence[int],
+    open_bits: OpenBits,
+) -> list[Tensor]:
+    """What `negative` returns, in one round."""
+    count, masked = shape.numel(), shape[1:].numel()
+    tables, sign = secret.wide_tables(source, masked)
+    masks, products = source.wide_monomials(count)
+    if opened is None:
+        open_bits((), 2 * count)
+        return []
+    flat = opened.reshape(shape[0], masked)
+    on = kernels.on(opened)
+    words = [on.wide_lookup(table, ~flat, leader=i == 0) for table, i in zip(tables.parts, indices, strict=True)]
+    sent = [(word ^ mask).view(torch.uint8) for word, mask in zip(words, masks.parts, strict=True)]
+    found = open_bits(sent, 2 * count)
+    assert found is not None
+    public = found.contiguous().view(torch.int16)
+    result = []
+    for k, i in enumerate(indices):
+        bits = on.wide_evaluate(public, words[k], products.parts[k], leader=i == 0).view(shape[0], masked)
+        bits ^= on.unpack_bits(sign.parts[k], masked)
+        result.append((bits ^ (flat < 0).view(torch.uint8) if i == 0 else bits).view(shape))
+    return result
 
 
 def negative(

@@ -23,7 +23,12 @@ COSTS: Mapping[str, DeclaredCost] = {
     "scale": _cost(1, lambda n: 64 * (n - 1), 128),
     "harmonics": _cost(1, lambda n: 64 * (n - 1), 2 * 48, "of one term, off by 2^-20: a term takes twice 3 to 6 bytes"),
     "polynomials": _cost(1, lambda n: 64 * (n - 1), 9 * 128, "of degree 9: 128 bits for each degree"),
-    "less": _cost(3, lambda n: (64 + 28 + 6) * (n - 1), 256 + 1 + 88 + 15, "the first 64 only once a secret"),
+    "less": _cost(
+        3,
+        lambda n: (64 + 28 + 6) * (n - 1),
+        256 + 1 + 88 + 15,
+        "the first 64 only once a secret; few elements take 2 rounds, see `comparison.few`",
+    ),
     "select": _cost(1, lambda n: (64 + 1) * (n - 1), 128, "a bit, and 64 if the operand is not open"),
     "relu": _cost(4, lambda n: (64 + 28 + 6 + 1) * (n - 1), 256 + 1 + 88 + 15 + 128),
     "conjunction": _cost(1, lambda n: 2 * (n - 1), 1),

@@ -29,7 +29,7 @@ class MaskValue(Dealt):
     gives them some.
     """
 
-    __slots__ = ("_parent", "_shape", "_tables", "dealt", "holder")
+    __slots__ = ("_parent", "_shape", "_tables", "_wide_tables", "dealt", "holder")
 
     def __init__(self, dealt: Dealt, holder: int | None = None) -> None:
         super().__init__(dealt.parts, dealt.plain, dealt.shares)
@@ -38,6 +38,7 @@ class MaskValue(Dealt):
         self._shape = torch.Size()
         self._parent: tuple[MaskValue, TensorOp] | None = None
         self._tables: tuple[Dealt, Dealt] | None = None
+        self._wide_tables: tuple[Dealt, Dealt] | None = None
 
     @classmethod
     def withheld(
@@ -75,6 +76,12 @@ class MaskValue(Dealt):
         if self._tables is None:
             self._tables = source.digits(self, count)
         return self._tables
+
+    def wide_tables(self, source: Source, count: int) -> tuple[Dealt, Dealt]:
+        """The same of digits of 8 bits: uint8 [n, 8, 32]. 256 1/8 bytes an element."""
+        if self._wide_tables is None:
+            self._wide_tables = source.wide_digits(self, count)
+        return self._wide_tables
 
 
 class Draw:

@@ -302,7 +302,8 @@ class Additive(Protocol):
         def open_bits(tensors: Sequence[Tensor], size: int) -> Tensor | None:
             return self._masking.open_bits(tensors, size, *(share() for share in islice(turns, 1)))
 
-        parts = comparison.negative(self._source, mask.secret, stacked, shape, self._indices, open_bits)
+        compare = comparison.at_once if comparison.few(x.numel, len(thresholds)) else comparison.negative
+        parts = compare(self._source, mask.secret, stacked, shape, self._indices, open_bits)
         return [self._binary([p[k] for p in parts], x.shape) for k in range(len(thresholds))]
 
     def _opened_form(self, x: Number, period: int = 1) -> tuple[Mask, int]:

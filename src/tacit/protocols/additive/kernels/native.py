@@ -101,6 +101,32 @@ class Native(Reference, native.Native):
         _native.node_evaluate(opened_at, masks_at, monomials_at, less3_at, top, leader, *out, torch.get_num_threads())
         return less, equal
 
+    def wide_tables(self, a: Tensor, out: Tensor) -> None:
+        """Write tables T_k[j] = [j < digit k of a] of digits of 8 bits: see `Reference`."""
+        a = a.contiguous()
+        _native.wide_tables(memory(a), memory(out, torch.uint8), torch.get_num_threads())
+
+    def wide_lookup(self, tables: Tensor, public: Tensor, *, leader: bool) -> Tensor:
+        """Look public digits up in shared tables: see `Reference`."""
+        tables, public = tables.contiguous(), public.contiguous()
+        out = space((public.numel(),), torch.int16)
+        places = memory(tables, torch.uint8), memory(public), leader, memory(out, torch.int16)
+        _native.wide_lookup(*places, torch.get_num_threads())
+        return out
+
+    def wide_expand(self, masks: Tensor, out: Tensor) -> None:
+        """Write products of mask bits: see `Reference`."""
+        masks = masks.contiguous()
+        _native.wide_expand(memory(masks, torch.int16), memory(out), torch.get_num_threads())
+
+    def wide_evaluate(self, opened: Tensor, words: Tensor, dealt: Tensor, *, leader: bool) -> Tensor:
+        """A share of the comparison of numbers, from those of their digits: see `Reference`."""
+        opened, words, dealt = (t.contiguous() for t in (opened, words, dealt))
+        out = space((opened.numel(),), torch.uint8)
+        places = memory(opened, torch.int16), memory(words, torch.int16), memory(dealt)
+        _native.wide_evaluate(*places, leader, memory(out, torch.uint8), torch.get_num_threads())
+        return out
+
     def wave_table(self, waves: Waves, a: Tensor, words: Tensor) -> None:
         """Write the words that are dealt for a mask: see `Reference`."""
         a = a.contiguous()

@@ -11,11 +11,15 @@ from tacit.ring.kernels import reference
 from tacit.ring.kernels.reference import packed
 from tacit.ring.ring import RING
 
-__all__ = ["CHUNKS", "Reference"]
+__all__ = ["CHUNKS", "WIDE", "Reference"]
 
 CHUNKS = (RING.sign_bit + 3) // 4
-"""Digits of 4 bits below the top bit, 16. Wider digits: fewer tree levels, but tables of 2^w bits each (8 bits: 256
-bytes an element from the producer, against 32); narrower: a third tree level, so one more round."""
+"""Digits of 4 bits below the top bit, 16. Wider digits: fewer tree levels, but tables of 2^w bits each (8 bits, by
+which few elements are compared: 256 bytes an element from the producer, against 32); narrower: a third tree level, so
+one more round."""
+
+WIDE = RING.bytes
+"""Digits of 8 bits: one level does for all of them."""
 
 BLOCK = 8192
 """Elements that a pass over the tables works on at a time, a multiple of 8. More: fewer calls; fewer: the block,
@@ -157,6 +161,57 @@ class Reference(reference.Reference):
         """Shares of a level's outputs (less, equal), [nodes, bytes] each; no `equal` at the top."""
         return _NODES[not top].evaluate(opened, masks, monomials, less3, leader=leader)
 
+    def wide_tables(self, a: Tensor, out: Tensor) -> None:
+        """Write tables T_k[j] = [j < digit k of a] of digits of 8 bits, below the top bit of a.
+
+        [n] -> uint8 [n, 8, 32], contiguous, with bit j mod 8 of byte j / 8 for j.
+        """
+        digits = _wide_digits(a)
+        out.copy_(packed((torch.arange(256, device=a.device) < digits.unsqueeze(-1)).to(torch.uint8)))
+
+    def wide_lookup(self, tables: Tensor, public: Tensor, *, leader: bool) -> Tensor:
+        """Look public digits up in shared tables: shares of [u_k < a_k] and [u_k = a_k], as bits k and 8 + k of a word.
+
+        `tables` uint8 [n, 8, 32], `public` [.., n] -> int16 [numel].
+        """
+        u = _wide_digits(public)
+        rows = tables.expand(u.shape[0] // max(len(tables), 1), *tables.shape).reshape(-1, WIDE, 32)
+
+        def bit(at: Tensor) -> Tensor:
+            return (rows.gather(2, (at >> 3).unsqueeze(-1)).squeeze(-1) >> (at & 7).to(torch.uint8)) & 1
+
+        less = bit(u)
+        upto = torch.where(u > 0, bit((u - 1).clamp_(min=0)), int(leader)).to(torch.uint8)
+        return torch.stack([packed(less), packed(less ^ upto)], -1).view(torch.int16).flatten()
+
+    def wide_expand(self, masks: Tensor, out: Tensor) -> None:
+        """Write products of the mask bits of words, int16 [n] -> [n, 6]: those that `wide.cpp` names, in its order."""
+        m = _spread(masks)
+        every = torch.ones((len(m), 1), dtype=torch.uint8, device=m.device)
+        for j in range(WIDE - 1, 0, -1):
+            every = torch.cat([every, every & m[:, WIDE + j, None]], 1)
+        products = [every[:, : 1 << (WIDE - 1 - d)] & m[:, d, None] for d in range(WIDE - 1)]
+        rows = torch.cat([every, *products], 1)
+        out.copy_(packed(rows).view(torch.int64).view(out.shape))
+
+    def wide_evaluate(self, opened: Tensor, words: Tensor, dealt: Tensor, *, leader: bool) -> Tensor:
+        """A share of [u < a] for each word: of its opened bits, those shared of it, and of what `wide_expand` makes.
+
+        int16 [n], int16 [n], [n, 6] -> uint8 [n]. One digit after the other is folded in, q_k = V + e:
+        L <- l_k + (V + e) L.
+        """
+        v = _spread(opened)
+        bits = self.unpack_bits(dealt.contiguous().view(torch.uint8), 64 * dealt.numel()).view(len(v), 384).clone()
+        bits[:, 0] = int(leader)  # the product of nothing
+        every, at = bits[:, :128], 128
+        total = torch.zeros_like(every)
+        for d in range(WIDE - 1):
+            count = 128 >> d
+            total = total ^ bits[:, at : at + count] ^ (every[:, :count] & v[:, d, None])
+            total = (v[:, WIDE + d + 1, None] & total[:, : count // 2]) ^ total[:, count // 2 :]
+            at += count
+        return total[:, 0] ^ _spread(words)[:, WIDE - 1]
+
     def wave_table(self, waves: Waves, a: Tensor, words: Tensor) -> None:
         """Write the words that are dealt for a mask [n], a run of them for terms of one width side by side."""
         table = waves.table(a.reshape(-1))
@@ -188,6 +243,16 @@ def _digits(words: Tensor) -> Tensor:
     quarters = words.view(torch.int16).view(-1, RING.bytes // 2).T.contiguous().unsqueeze(1)
     shifts = torch.arange(0, 16, 4, dtype=torch.int16, device=words.device).view(-1, 1)
     return (quarters >> shifts).bitwise_and_(15).reshape(CHUNKS, -1)
+
+
+def _wide_digits(words: Tensor) -> Tensor:
+    """The digits of 8 bits of each word, as places: [..] -> [numel, 8]."""
+    return (words.reshape(-1) & _LOW).contiguous().view(torch.uint8).view(-1, WIDE).to(torch.int64)
+
+
+def _spread(words: Tensor) -> Tensor:
+    """The bits of words, one to a byte, the lowest first: int16 [n] -> uint8 [n, 16]."""
+    return ((words.reshape(-1, 1) >> torch.arange(16, device=words.device)) & 1).to(torch.uint8)
 
 
 def _by_digit(planes: Tensor) -> Tensor:

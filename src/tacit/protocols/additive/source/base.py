@@ -202,6 +202,14 @@ class Source(ABC):
         For the sets S that `Radix4` names; elements are packed into planes of so many bytes.
         """
 
+    @abstractmethod
+    def wide_digits(self, a: Dealt, count: int) -> tuple[Dealt, Dealt]:
+        """As `digits`, of 8 bits each: uint8 [count, 8, 32], as `kernels.wide_tables` has them."""
+
+    @abstractmethod
+    def wide_monomials(self, count: int) -> tuple[Dealt, Dealt]:
+        """[m]₂ for uniform int16 masks of words, and the products of their bits, as `kernels.wide_expand` has them."""
+
     # --- series ----------------------------------------------------------------------------------------------------
 
     @abstractmethod

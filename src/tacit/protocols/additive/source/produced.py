@@ -188,6 +188,29 @@ class Produced(Source):
         rows = self._dealing.bits("monomials", shapes, fill)
         return [(m, Dealt([row[k] for row in rows], None)) for k, m in enumerate(masks)]
 
+    @override
+    def wide_digits(self, a: Dealt, count: int) -> tuple[Dealt, Dealt]:
+        """256 1/8 bytes."""
+
+        def fill(tables: Tensor, sign: Tensor) -> None:
+            flat = _known(a).reshape(-1)
+            kernels.on(flat).wide_tables(flat, tables)
+            sign.copy_(kernels.on(flat).pack_bits((flat < 0).view(torch.uint8)))
+
+        rows = self._dealing.bits("digits", [(count, *comparison.WIDE_TABLES), (_plane(count),)], fill)
+        return Dealt([row[0] for row in rows], None), Dealt([row[1] for row in rows], None)
+
+    @override
+    def wide_monomials(self, count: int) -> tuple[Dealt, Dealt]:
+        """48 bytes."""
+        masks = self._dealing.random_bits((2 * count,)).map(lambda t: t.view(torch.int16))
+
+        def fill(products: Tensor) -> None:
+            kernels.on(products).wide_expand(_known(masks), products.view(RING.dtype).view(count, -1))
+
+        rows = self._dealing.bits("monomials", [(RING.bytes * comparison.WIDE_PRODUCTS * count,)], fill)
+        return masks, Dealt([row[0].view(RING.dtype).view(count, -1) for row in rows], None)
+
     # --- series ----------------------------------------------------------------------------------------------------
 
     @override
