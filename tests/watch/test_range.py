@@ -46,9 +46,9 @@ def test_a_step_costs_three_checks_of_five_rounds_and_three_bits():
             assert names == ["within range"] * (6 if check else 0)
             assert all(e.receivers == session.transport.roles and e.shape == () for e in session.ledger.entries)
 
-    assert costs[1].rounds - costs[0].rounds == 3 * 5 + 1  # few elements; gradients have three scales: see `Range._within`
+    assert costs[1].rounds - costs[0].rounds == 3 * 5 + 1  # of few; gradients have three scales: see `Range._within`
     assert costs[1].online["alice"] - costs[0].online["alice"] <= 3 * 4 * SUMS * 16
-    assert costs[1].producer - costs[0].producer <= 3 * 6_000
+    assert costs[1].producer - costs[0].producer <= 3 * 22_000  # a round less for few
 
 
 def test_a_run_that_diverges_is_stopped_with_its_step():
