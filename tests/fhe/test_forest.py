@@ -13,9 +13,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from tacit.errors import DataError, FheError, MessageError
-from tacit.fhe import ensemble, spec, tree
+from tacit.fhe import Client, ensemble, parameters, spec, tree, wire
 from tacit.fhe.compile.forest import VALUE_BITS, Forest, Hiding, Tree, compile_forest, constant_term
+from tacit.fhe.layout import SpreadLayout
 from tacit.fhe.read import RegressionHead
+from tacit.fhe.spec import ClientSpec
 
 
 def reached(model: Any, x: np.ndarray) -> np.ndarray:
@@ -109,7 +111,7 @@ def test_trees_grown_to_the_end_vote_and_votes_are_exact(model: Any, data: str, 
 
     assert program.votes == len(model.classes_)
     assert (program.fork >= 0).any()
-    assert model.client().spec.parameters.plain_modulus < 1 << 19
+    assert max(model.client().spec.parameters.moduli) < 64  # none holds a sum
     np.testing.assert_allclose(model.predict_proba(held_out, fhe="simulate"), model.predict_proba(held_out), atol=1e-12)
     assert (model.predict_proba(held_out[:2], fhe="execute") == model.predict_proba(held_out[:2], fhe="simulate")).all()
 
@@ -153,6 +155,46 @@ def test_trees_of_a_forged_file_end(datasets: Any) -> None:
         changed[inner] = value
         with pytest.raises(MessageError, match="damaged"):
             replace(encoder, **{name: changed})
+
+
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [
+        (ensemble.RandomForestClassifier(4, random_state=0), "wine"),
+        (ensemble.ExtraTreesRegressor(3, max_depth=5, random_state=0), "diabetes"),
+        (ensemble.HistGradientBoostingClassifier(max_iter=2, random_state=0), "wine"),
+        (ensemble.BaggingClassifier(DecisionTreeClassifier(max_depth=3), 3, random_state=0), "wine"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_large_forests_spread_the_inputs_at_the_server(
+    model: Any, data: str, datasets: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, held_out, y, _ = datasets[data]
+    monkeypatch.setattr(parameters, "RINGS", ())  # what makes a forest large is a question of minutes
+    model = clone(model).fit(x, y).compile(x)
+    circuit = spec.from_bytes(spec.to_bytes(model.client().spec), ClientSpec)
+    layout = circuit.parameters.layout
+
+    values, expected = (model._values(held_out[:2], mode)[0] for mode in ("execute", "simulate"))
+
+    assert isinstance(layout, SpreadLayout)
+    assert (values == expected).all()
+    assert len(Client(circuit).public_key) - circuit.parameters.key_bytes == 116  # the envelope
+    assert circuit.parameters.key_bytes > 1_900_000
+
+
+def test_keys_that_are_missing_or_out_of_range_are_refused(datasets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, _, y, _ = datasets["wine"]
+    monkeypatch.setattr(parameters, "RINGS", ())
+    model = tree.DecisionTreeClassifier(random_state=0, max_depth=2).fit(x, y).compile(x)
+    client, server = model.client(), model.server()
+    message = wire.unpack(client.public_key, (wire.Kind.PUBLIC_KEY,), client._model)
+    size = client.spec.parameters.upload_bytes
+
+    for payload in (message.payload[:size], message.payload + b"0", message.payload[:size] + b"\xff" * (1 << 21)):
+        with pytest.raises(MessageError):
+            server.register(replace(message, payload=payload).pack())
 
 
 ENSEMBLES = [

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tacit.errors import MessageError
-from tacit.fhe.layout import Layout, layouts
+from tacit.fhe.layout import Layout, SpreadLayout, layouts, spread_layouts
 
 N = 64
 
@@ -46,3 +46,38 @@ def test_every_output_is_its_dot_product(length: int, outputs: int, fresh: bool,
 def test_a_layout_that_overflows_its_ring_is_refused() -> None:
     with pytest.raises(MessageError, match="does not fit"):
         Layout(degree=64, length=10, outputs=7, groups=1, per_product=7, samples=1)
+
+
+@given(length=st.integers(1, 150), outputs=st.integers(1, 90), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_every_output_of_spread_inputs_is_its_dot_product(length: int, outputs: int, data: st.DataObject) -> None:
+    layout = data.draw(st.sampled_from(list(spread_layouts(N, length, outputs))))
+    rng = np.random.default_rng(data.draw(st.integers(0, 1 << 30)))
+    z, w = rng.integers(-9, 10, (1, length)), rng.integers(-9, 10, (outputs, length))
+    row, column = np.nonzero(w)
+
+    inputs = []
+    for upload, sent in enumerate(layout.place_inputs(z)):
+        for r in range(layout.pieces_of(upload)):
+            piece = np.zeros(N, dtype=np.int64)
+            piece[:: layout.pieces] = sent[r :: layout.pieces]
+            inputs.append(piece)
+    products = [
+        sum(negacyclic(x, weights) for x, weights in zip(inputs, groups, strict=True))[layout.positions(p, 1)]
+        for p, groups in enumerate(layout.place_weights(row, column, w[row, column]))
+    ]
+
+    assert len(inputs) == layout.groups
+    assert len(products) == layout.products
+    assert (np.concatenate(products) == (z @ w.T)[0]).all()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"pieces": 6}, {"pieces": 64}, {"samples": 2}, {"per_product": 33}, {"groups": 1, "pieces": 8}]
+)
+def test_a_layout_that_spreads_out_of_its_ring_is_refused(wrong: dict[str, int]) -> None:
+    fine = {"degree": 64, "length": 30, "outputs": 50, "groups": 8, "per_product": 16, "samples": 1, "pieces": 8}
+    SpreadLayout(**fine)
+
+    with pytest.raises(MessageError, match="does not fit"):
+        SpreadLayout(**{**fine, **wrong})

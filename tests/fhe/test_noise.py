@@ -12,17 +12,19 @@ from tacit.errors import FheError, MessageError, ParameterError
 from tacit.fhe import noise
 from tacit.fhe.compile.assemble import Compiled, assemble
 from tacit.fhe.encode import Quantizer
+from tacit.fhe.layout import SpreadLayout
 from tacit.fhe.linear_model import LogisticRegression
-from tacit.fhe.parameters import RINGS, Parameters, choose
+from tacit.fhe.parameters import RINGS, SPREAD_RING, Parameters, choose
 from tacit.fhe.primes import is_prime
 from tacit.fhe.program import LinearProgram
 from tacit.fhe.read import PlainReader, RegressionHead
-from tacit.fhe.seal import Scheme
+from tacit.fhe.seal import Scheme, SecretScheme
+from tacit.fhe.spread import spread, undone
 
 STANDARD_128 = {4096: 109, 8192: 218}
 
 
-@pytest.mark.parametrize("ring", RINGS)
+@pytest.mark.parametrize("ring", [*RINGS, SPREAD_RING])
 def test_every_ring_is_within_the_128_bit_table(ring: tuple[int, tuple[int, ...], int]) -> None:
     degree, data_bits, special_bits = ring
 
@@ -76,7 +78,7 @@ def test_the_noise_that_is_flooded_stays_below_its_bound(linear: LogisticRegress
     bounds = server.spec.program.bounds(p.layout, p.moduli)
     largest = noise.largest(p.degree, bounds.row_l1, bounds.product_l2)
     server.register(client.public_key)
-    key = next(iter(server._keys.values()))
+    key, _ = next(iter(server._keys.values()))
 
     polynomial = p.layout.place_inputs(client.spec.encoder.encode(x))[0]
     c0, secret_seed = client._secret.encrypt(polynomial)
@@ -90,6 +92,44 @@ def test_the_noise_that_is_flooded_stays_below_its_bound(linear: LogisticRegress
     noise_bits = p.modulus_bits - np.log2(p.plain_modulus) - 1 - budget
     assert noise_bits <= np.log2(largest)
     assert p.flood_bits >= noise_bits + 40
+
+
+def spread_parameters(pieces: int = 64) -> Parameters:
+    """Return parameters that spread one dense ciphertext of 1,000 inputs."""
+    block = -(-1000 // pieces)
+    layout = SpreadLayout(8192, 1000, 64, -(-1000 // block), 64, 1, pieces)
+    return Parameters(*SPREAD_RING, 17 * 11 * 19 * 13, layout, 100, 0, (17, 11, 19, 13))
+
+
+def test_spread_ciphertexts_hold_their_inputs_within_the_bound(rng: np.random.Generator) -> None:
+    p = spread_parameters()
+    scheme = Scheme(p)
+    secret = SecretScheme(scheme)
+    keys = scheme.switching_keys(list(secret.switching_keys()))
+    sent = rng.integers(0, p.plain_modulus, p.degree)
+
+    pieces = spread(scheme, scheme.seeded_ciphertext(*secret.encrypt(sent)), keys, 64)
+
+    for r in (0, 1, 37, 63):
+        plain = sealapi.Plaintext()
+        secret._decryptor.decrypt(pieces[r], plain)
+        held = np.array([plain.data(i) if i < plain.coeff_count() else 0 for i in range(0, p.degree, 64)])
+        assert (held == sent[r::64] * 64 % p.plain_modulus).all()
+        assert plain.nonzero_coeff_count() == np.count_nonzero(held)
+        noise_bits = p.modulus_bits - np.log2(p.plain_modulus) - 1 - secret.noise_budget(scheme.residues(pieces[r]))
+        assert noise_bits <= np.log2(p.spread_noise)
+    assert len(pieces) == 64
+    assert len(spread(scheme, scheme.seeded_ciphertext(*secret.encrypt(sent)), keys, 5)) == 5
+
+
+def test_weights_for_spread_inputs_undo_the_factor() -> None:
+    t = 17 * 11 * 19 * 13
+    values = np.array([0, 1, -1, t // 2, -(t // 2), 12345])
+
+    weights = undone(values, 64, t)
+
+    assert (np.abs(weights) <= t // 2).all()
+    assert (np.mod(64 * weights - values, t) == 0).all()
 
 
 def test_a_model_too_large_for_any_ring_is_refused_with_advice() -> None:

@@ -53,16 +53,17 @@ def forest_circuit(program: ForestProgram) -> Circuit:
 def views(program: ForestProgram, monkeypatch: pytest.MonkeyPatch, count: int = 700) -> dict[str, np.ndarray]:
     """Return the histograms of what a client sees when it asks the same row again and again."""
     circuit = forest_circuit(program)
-    t = circuit.client_spec.parameters.plain_modulus
+    moduli = circuit.client_spec.parameters.moduli
+    p, t = moduli[0], moduli[-1]
     row = np.array([[1.0, -1.0, 1.0, -1.0]])
     outputs = raw_outputs(circuit.client, circuit.server, row.repeat(count, axis=0), monkeypatch)
-    table = np.mod(outputs.reshape(count, -1, 2), t)
+    table = np.mod(outputs[:, :, None], np.array(moduli)).reshape(count, -1, 2)
     reached = table[:, :, 0] == 0
     assert (reached.sum(axis=1) == program.tree.max() + 1).all()
     assert (np.mod(np.where(reached, table[:, :, 1], 0).sum(axis=1), t) == 30).all()
     order = (reached * 2 ** np.arange(program.leaves)).sum(axis=1)
     parts = {"reached places": order, "masked values": table[:, :, 1][reached] * 8 // t}
-    parts["missed costs"] = table[:, :, 0][~reached] * 8 // t
+    parts["missed costs"] = (table[:, :, 0][~reached] - 1) * 8 // (p - 1)
     parts["missed values"] = table[:, :, 1][~reached] * 8 // t
     return {name: np.bincount(part, minlength=64 if name == "reached places" else 8) for name, part in parts.items()}
 
@@ -98,11 +99,30 @@ def test_two_forests_with_the_same_sum_look_the_same(monkeypatch: pytest.MonkeyP
     assert convictions(first, second) == []
 
 
+def in_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take a modulus for the costs, and another, no prime, for the values, as where inputs are spread."""
+    monkeypatch.setattr(ForestProgram, "moduli", lambda self: iter([(17, 8192 + 1)]))
+
+
+def test_two_forests_with_the_same_sum_look_the_same_in_pairs_of_moduli(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_pairs(monkeypatch)
+    one, other = same_sum()
+
+    first, second = views(one, monkeypatch, 150), views(other, monkeypatch, 150)
+
+    assert convictions(first, second) == []
+
+
+@pytest.mark.parametrize("pairs", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["one modulus", "pairs"])
 @pytest.mark.parametrize(
     ("broken", "shows"),
     [("_tree_masks", "masked values"), ("_places", "reached places"), ("nonzero_below", "missed costs")],
 )
-def test_a_server_that_forgets_a_mask_is_convicted(broken: str, shows: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_forgets_a_mask_is_convicted(
+    broken: str, shows: str, pairs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if pairs:
+        in_pairs(monkeypatch)
     one, other = same_sum()
     if broken == "_tree_masks":
         monkeypatch.setattr(ForestProgram, broken, lambda self, t: np.zeros((2, 1), dtype=np.int64))

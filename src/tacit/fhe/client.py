@@ -57,9 +57,11 @@ class Client:
     def _use(self, secret: SecretScheme) -> None:
         self._secret = secret
         payload = wire.pack_fresh(*secret.encrypt_zero(), self._scheme.primes)
+        switches = list(secret.switching_keys())
+        payload += b"".join(wire.pack_fresh(c0, seed, self._scheme.key_primes) for c0, seed in switches)
         self._key = wire.digest(payload)[:16]
         self._public = wire.Message(
-            wire.Kind.PUBLIC_KEY, self._model, self._key, wire.NO_REFERENCE, 0, 1, payload
+            wire.Kind.PUBLIC_KEY, self._model, self._key, wire.NO_REFERENCE, 0, 1 + len(switches), payload
         ).pack()  # fmt: skip
         self._registered = False
 
@@ -119,13 +121,13 @@ class Client:
         p = self.spec.parameters
         chunks, packs = -(-rows // p.degree), -(-rows // p.layout.samples)
         by_row = chunks * (p.layout.length * p.upload_bytes + p.layout.outputs * (p.answer_bytes + 6 * rows))
-        packed = packs * (p.layout.groups * p.upload_bytes + p.layout.products * p.answer_bytes)
+        packed = packs * (p.layout.uploads * p.upload_bytes + p.layout.products * p.answer_bytes)
         return self.spec.bulk and by_row < packed and p.layout.length * p.upload_bytes <= wire.MESSAGE_BYTES
 
     def _messages(self, z: Int) -> Iterator[Int]:
         """Cut rows into as many as one query may hold."""
         p, at = self.spec.parameters, 0
-        packs = max(wire.MESSAGE_BYTES // (p.layout.groups * p.upload_bytes), 1)
+        packs = max(wire.MESSAGE_BYTES // (p.layout.uploads * p.upload_bytes), 1)
         while at < max(len(z), 1):
             bulk = self.bulk(len(z) - at)
             chunk = z[at : at + (p.degree if bulk else packs * p.layout.samples)]

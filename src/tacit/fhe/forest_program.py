@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,8 +21,8 @@ from tacit.fhe.noise import FormBounds
 from tacit.fhe.primes import next_prime, plain_modulus
 from tacit.fhe.program import Forms, Program, l2_of_products
 
-MOST_PACKED = 8
-"""Forms in one coefficient. No ring here holds more than that many moduli of four bits and more."""
+MOST_PACKED = 5
+"""Entries in one coefficient. No ring here holds more than that many pairs of moduli, of six bits and more."""
 
 
 @final
@@ -30,26 +31,28 @@ class ForestProgram(Program):
     """Trees without a comparison [TMZC17]: the client sends the bits z_i = [x_f > threshold], a path is a linear form
     of them.
 
-    An entry e is a leaf, or a node with two leaves below it. It asks some bits to be 1 (sign -1) and some to be 0
-    (sign +1); with offset_e the number of the former,
+    An entry e is a leaf, or a node with two leaves below it. Its conditions c ask that a bit is 0 (sign 1), or that one
+    of some bits is 1 (sign -1; of a thermometer's bits there is one, of a category's indicators several):
 
-        cost_e(z) = offset_e + sum_i sign_ei z_i = number of conditions that z violates,    e is reached iff cost_e = 0.
+        violated_c(z) = base_c + sum_i sign_ci z_i in {0, 1},      base_c = [sign_c < 0],
+        cost_e(z) = sum_c violated_c(z),                           e is reached iff cost_e = 0.
 
     Its value is linear, too: value_e(z) = values_e + step_e z_fork(e), where the bit `fork` tells a node's two leaves
-    apart. For each entry the client gets, in a fresh secret order within its channel, modulo a prime p > max cost,
+    apart. For each entry the client gets, in a fresh secret order within its channel,
 
-        (r cost_e,  r'_v cost_e + value_ev(z) + m_tree(e),v for each v),      r != 0, r' uniform, all fresh.
+        r cost_e (mod p),    sum_c r'_cv violated_c + value_ev(z) + m_tree(e),v (mod q) for each v,
 
-    Not reached: r cost_e is uniform among non-zero residues, and the others are uniform: nothing. Reached: (0, value
-    + m). The masks m of the trees of a channel are uniform with sum zero, so the values of the reached leaves are
-    uniform but for their sum. The client learns the sum of each channel, and no more: neither which leaves, nor what
-    each tree said.
+    with r != 0 and r' uniform, all fresh, p > max cost a prime and q any modulus. Not reached: r cost_e is uniform
+    among non-zero residues, and the others are uniform, since some r' counts: nothing. Reached: (0, value + m). The
+    masks m of the trees of a channel are uniform with sum zero, so the values of the reached leaves are uniform but
+    for their sum. The client learns the sum of each channel, and no more: neither which leaves, nor what each tree
+    said.
 
     With `votes` > 0 each tree votes for one of that many labels (the leaves of a forest that was grown to the end are
     pure), and value_e is the number of the label. In a secret order over all trees, the labels of the reached leaves
     are known by how often each occurs, and that *is* the sum: they need no mask. Then no modulus need hold a sum, and
-    small ones do, p_j > max cost and > labels. By the Chinese remainder theorem one coefficient modulo t = p_1 ... p_k
-    carries k forms, each modulo a prime of its own, with factors of its own.
+    q > labels is small. By the Chinese remainder theorem one coefficient modulo t = p_1 q_1 ... p_k q_k carries k
+    entries, each with factors of its own.
     """
 
     bits: int
@@ -65,6 +68,8 @@ class ForestProgram(Program):
     step: Int
     """What that bit adds to the values."""
     votes: int = 0
+    condition: Index | None = None
+    """The condition that each of `leaf`, `slot`, `sign` belongs to, in ascending order; without it each is one."""
 
     fresh: ClassVar[bool] = True
 
@@ -89,9 +94,16 @@ class ForestProgram(Program):
         return self.leaves * self.width
 
     @cached_property
+    def _conditions(self) -> tuple[Index, Index, Int]:
+        """Return the condition of each bit; and the entry and the base of each condition."""
+        number = np.arange(len(self.leaf)) if self.condition is None else self.condition
+        first = np.flatnonzero(np.diff(number, prepend=-1))
+        return number, self.leaf[first], (self.sign[first] < 0).astype(np.int64)
+
+    @cached_property
     def conditions(self) -> Int:
         """Conditions on the way to each entry."""
-        return np.bincount(self.leaf, minlength=self.leaves).astype(np.int64)
+        return np.bincount(self._conditions[1], minlength=self.leaves).astype(np.int64)
 
     @cached_property
     def score_bound(self) -> int:
@@ -105,15 +117,37 @@ class ForestProgram(Program):
         return int(np.bincount(owner, weights=largest).max())
 
     def moduli(self) -> Iterator[tuple[int, ...]]:
-        """Yield a prime that holds a sum; for votes the smallest primes that hold a cost and a label, one or more."""
-        most = int(self.conditions.max(initial=0))
-        if not self.votes:
-            yield (plain_modulus(max(self.score_bound, most), prime=True),)
+        """Yield a prime that holds a sum; for votes the smallest moduli that hold a cost and a label, for one entry or
+        more."""
+        if self.votes:
+            yield from self._small_moduli()
+        else:
+            yield (plain_modulus(max(self.score_bound, self._most), prime=True),)
+
+    def spread_moduli(self) -> Iterator[tuple[int, ...]]:
+        """Yield the same, but for one sum an entry a prime that holds a cost, and a modulus that holds the sum."""
+        if self.votes or self.width > 2:
+            yield from self.moduli()
             return
-        primes: list[int] = []
-        while len(primes) < MOST_PACKED:
-            primes.append(next_prime(max(most + 1, self.votes, 17) if not primes else primes[-1] + 1))
-            yield tuple(primes)
+        p, q = next_prime(max(self._most + 1, 17)), plain_modulus(self.score_bound, prime=False) + 1
+        yield p, q if math.gcd(p, q) == 1 else q + 2
+
+    @property
+    def _most(self) -> int:
+        return int(self.conditions.max(initial=0))
+
+    def _small_moduli(self) -> Iterator[tuple[int, ...]]:
+        found: list[int] = []
+        p = max(self._most + 1, 17)
+        while len(found) < 2 * MOST_PACKED:
+            p = next_prime(p)
+            while math.gcd(p, math.prod(found)) > 1:
+                p = next_prime(p + 1)
+            q = max(self.votes, 3) | 1
+            while math.gcd(q, p * math.prod(found)) > 1:
+                q += 2
+            found += [p, q]
+            yield tuple(found)
 
     def _places(self) -> Index:
         """Return a fresh place for each entry: a secret order within each channel, channels one after the other."""
@@ -132,37 +166,44 @@ class ForestProgram(Program):
             masks[members[-1]] = -masks[members[:-1]].sum(axis=0) % t
         return masks
 
-    def _factors(self, moduli: Int) -> Int:
-        """Return the fresh r (not zero) and r' of each entry, where form i of the answer is modulo moduli[i]."""
-        factors = np.empty((self.leaves, self.width), dtype=np.int64)
-        for p in np.unique(moduli):
-            here = moduli == p
-            first = here & (np.arange(self.width) == 0)
-            factors[first] = randomness.nonzero_below(int(p), int(first.sum()))
-            factors[here & ~first] = randomness.below(int(p), int((here & ~first).sum()))
-        return factors
+    def _factors(self, p: Int, q: Int) -> tuple[Int, Int]:
+        """Return the fresh r (not zero) of each entry, modulo p, and r' of each condition and value, modulo q."""
+        _, owner, _ = self._conditions
+        first, more = np.empty(self.leaves, dtype=np.int64), np.empty((len(owner), self.width - 1), dtype=np.int64)
+        for modulus in np.unique(p):
+            here = p == modulus
+            first[here] = randomness.nonzero_below(int(modulus), int(here.sum()))
+        each = q[owner]
+        for modulus in np.unique(each):
+            here = each == modulus
+            more[here] = randomness.below(int(modulus), int(here.sum()))
+        return first, more
 
     def forms(self, moduli: tuple[int, ...]) -> Forms:
         """Return one answer's masked costs and values; form i lies in component i mod k of coefficient i div k."""
-        places, k, t = self._places(), len(moduli), int(np.prod(moduli))
+        places, k, t = self._places(), len(moduli), math.prod(moduli)
         number = places[:, None] * self.width + np.arange(self.width)
-        idempotent = np.array([_idempotent(p, t) for p in moduli])[number % k]
-        factors = self._factors(np.array(moduli)[number % k])
-        constant = factors * self.offset[:, None]
+        modulus, idempotent = np.array(moduli)[number % k], np.array([_idempotent(p, t) for p in moduli])[number % k]
+        first, more = self._factors(modulus[:, 0], modulus[:, 1:])
+        condition, owner, base = self._conditions
+        constant = np.zeros((self.leaves, self.width), dtype=np.int64)
+        constant[:, 0] = first * self.offset
+        np.add.at(constant[:, 1:], owner, more * base[:, None])
         constant[:, 1:] += self.values
         if not self.votes:
-            constant[:, 1:] += self._tree_masks(t)[self.tree]
-        value = factors[self.leaf] * self.sign[:, None]
+            constant[:, 1:] += self._tree_masks(moduli[-1])[self.tree]
+        value = np.concatenate([first[self.leaf][:, None], more[condition]], axis=1) * self.sign[:, None]
         two = np.flatnonzero(self.fork >= 0)
         rows = np.concatenate([number[self.leaf].ravel(), number[two, 1:].ravel()])
         columns = np.concatenate([np.repeat(self.slot, self.width), np.repeat(self.fork[two], self.width - 1)])
-        values = np.concatenate(
-            [_lifted(value, idempotent[self.leaf], t), _lifted(self.step[two], idempotent[two, 1:], t)]
-        )
+        values = np.concatenate([
+            _lifted(value, modulus[self.leaf], idempotent[self.leaf], t),
+            _lifted(self.step[two], modulus[two, 1:], idempotent[two, 1:], t),
+        ])  # fmt: skip
         outputs = -(-self.outputs // k)
         table = sparse.coo_array((values, (rows // k, columns)), shape=(outputs, self.bits)).tocsr()  # adds up doubles
         constants = np.zeros(outputs, dtype=np.int64)
-        np.add.at(constants, number.ravel() // k, _lifted(constant, idempotent, t))
+        np.add.at(constants, number.ravel() // k, _lifted(constant, modulus, idempotent, t))
         table = table.tocoo()
         return Forms(
             table.row.astype(np.intp), table.col.astype(np.intp), centred(table.data, t), centred(constants, t)
@@ -170,17 +211,17 @@ class ForestProgram(Program):
 
     def bounds(self, layout: Layout, moduli: tuple[int, ...]) -> FormBounds:
         """Bound the coefficients: at most t/2 in absolute value, and any order of the entries may come."""
-        k, half = len(moduli), float(np.prod(moduli)) / 2
+        k, half = len(moduli), math.prod(moduli) / 2
         touched = (k + self.width - 2) // self.width + 1 if k > 1 else 1  # entries with a form in one coefficient
-        counts = self._counts
-        l2 = half * float(np.sqrt(counts[min(layout.per_product * k, len(counts)) - 1]))
-        return FormBounds(half * touched * (int(self.conditions.max(initial=0)) + 1), l2)
+        counts, longest = self._counts
+        most = float(counts[min(layout.per_product * k, len(counts)) - 1])
+        return FormBounds(half * touched * longest, half * math.sqrt(most), half * most)
 
     @cached_property
-    def _counts(self) -> npt.NDArray[np.float64]:
-        """Return how many coefficients the forms have together, the longest first."""
-        each = np.repeat(self.conditions + (self.fork >= 0), self.width)
-        return np.cumsum(np.sort(each)[::-1], dtype=np.float64)
+    def _counts(self) -> tuple[npt.NDArray[np.float64], int]:
+        """Return how many coefficients the forms have together, the longest first; and those of the longest."""
+        each = np.repeat(np.bincount(self.leaf, minlength=self.leaves) + (self.fork >= 0), self.width)
+        return np.cumsum(np.sort(each)[::-1], dtype=np.float64), int(each.max(initial=0)) + 1
 
     @cached_property
     def _matrix(self) -> sparse.csr_array:
@@ -268,9 +309,9 @@ def _idempotent(p: int, t: int) -> int:
     return rest * pow(rest, -1, p) % t
 
 
-def _lifted(values: Int, idempotent: Int, t: int) -> Int:
+def _lifted(values: Int, modulus: Int, idempotent: Int, t: int) -> Int:
     """Return the residues modulo t of values in their components, as a row."""
-    lifted: Int = (np.mod(values, t) * idempotent % t).ravel()
+    lifted: Int = (np.mod(values, modulus) * idempotent % t).ravel()
     return lifted
 
 

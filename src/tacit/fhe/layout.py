@@ -47,6 +47,11 @@ class Layout:
             raise MessageError("this layout does not fit its ring")
 
     @property
+    def uploads(self) -> int:
+        """Ciphertexts of a query, for up to `samples` rows."""
+        return self.groups
+
+    @property
     def block(self) -> int:
         """Inputs in one group."""
         return -(-self.length // self.groups)
@@ -67,8 +72,12 @@ class Layout:
 
     def positions(self, product: int, samples: int) -> Index:
         """Return the coefficients of answer ciphertext `product` that hold outputs, row by row of the data."""
-        rows = np.arange(self.outputs_of(product)) * self.block + self.block - 1
+        rows = self._exponents(np.arange(self.outputs_of(product)), self.block - 1)
         return (np.arange(samples)[:, None] * self.stride + rows).ravel()
+
+    def _exponents(self, offset: Index, at: Index | int) -> Index:
+        """Return where an output's weight for the input `block` - 1 - `at` of a group lies."""
+        return np.asarray(offset * self.block + at, dtype=np.intp)
 
     def place_inputs(self, z: Int) -> Int:
         """Return the polynomials (groups, degree) of up to `samples` rows of inputs (rows, length)."""
@@ -85,12 +94,74 @@ class Layout:
         order = np.argsort(row, kind="stable")
         product, offset = np.divmod(row[order], self.per_product)
         group, j = np.divmod(column[order], self.block)
-        exponent = offset * self.block + self.block - 1 - j
+        exponent = self._exponents(offset, self.block - 1 - j)
         ends = np.searchsorted(product, np.arange(self.products + 1))
         for start, end in pairwise(ends):
             out = np.zeros((self.groups, self.degree), dtype=np.int64)
             out[group[start:end], exponent[start:end]] = value[order[start:end]]
             yield out
+
+
+@dataclass(frozen=True)
+class SpreadLayout(Layout):
+    """Inputs that the server spreads: of each ciphertext that it gets it makes `pieces`, a power of two (`spread.py`).
+
+    Piece r has, of what was sent, the coefficients at X^(r + i pieces), moved to X^(i pieces): a group of inputs. As
+    these lie `pieces` apart, a weight at X^rho leads to exponents that are rho modulo pieces, and to no others. Each
+    of these classes is a ring of its own, with Y = X^pieces, in which outputs lie as in a `Layout`; output o is in
+    class o mod pieces. So a query is dense and an answer is dense, and the price of that is a key switch a piece.
+    """
+
+    pieces: int
+
+    def __post_init__(self) -> None:
+        counts = (self.length, self.outputs, self.groups, self.per_product, self.samples, self.pieces)
+        if not (
+            min(counts) >= 1
+            and self.samples == 1
+            and self.pieces & (self.pieces - 1) == 0
+            and self.groups <= self.length
+            and self.block * self.pieces <= self.degree
+            and self.per_product <= self.pieces * (self.degree // self.pieces // self.block)
+        ):
+            raise MessageError("this layout does not fit its ring")
+
+    @property
+    def uploads(self) -> int:
+        """Ciphertexts of a query."""
+        return -(-self.groups // self.pieces)
+
+    def pieces_of(self, upload: int) -> int:
+        """Return how many pieces of a ciphertext hold inputs."""
+        return min(self.pieces, self.groups - upload * self.pieces)
+
+    def _exponents(self, offset: Index, at: Index | int) -> Index:
+        around, within = np.divmod(offset, self.pieces)
+        return np.asarray(within + self.pieces * (around * self.block + at), dtype=np.intp)
+
+    def place_inputs(self, z: Int) -> Int:
+        """Return the polynomials (uploads, degree) of a row of inputs (1, length)."""
+        group, i = np.divmod(np.arange(self.length), self.block)
+        upload, piece = np.divmod(group, self.pieces)
+        out = np.zeros((self.uploads, self.degree), dtype=np.int64)
+        out[upload, i * self.pieces + piece] = z[0]
+        return out
+
+
+FEWEST_PIECES, MOST_PIECES = 8, 256
+"""A piece is a key switch (some 3 ms), and each doubling of their number one more key of 620 kB, sent once. Fewer
+than 8 save less than the keys cost."""
+
+
+def spread_layouts(degree: int, length: int, outputs: int) -> Iterator[SpreadLayout]:
+    """Yield the layouts that spread, for each number of pieces."""
+    pieces = FEWEST_PIECES
+    while pieces <= min(MOST_PIECES, degree):
+        block = -(-length // min(pieces * -(-length // degree), length))
+        most = pieces * (degree // pieces // block)
+        if most:
+            yield SpreadLayout(degree, length, outputs, -(-length // block), min(most, outputs), 1, pieces)
+        pieces *= 2
 
 
 def layouts(degree: int, length: int, outputs: int, *, fresh: bool) -> Iterator[Layout]:

@@ -60,6 +60,8 @@ class FormBounds:
     """Largest sum of the |coefficients| of one form, taken in (-t/2, t/2]."""
     product_l2: float
     """Largest Euclidean norm of all coefficients that go into one answer ciphertext."""
+    product_l1: float = math.inf
+    """Largest sum of their absolute values; only programs whose inputs are spread need say it."""
 
 
 @dataclass(frozen=True)
@@ -71,19 +73,48 @@ class NoisePlan:
     statistical_bits: int
 
 
-def largest(n: int, row_l1: float, product_l2: float) -> float:
-    """Return B: the noise of an answer before flooding that decryption allows for."""
+def spread_noise(n: int, data_bits: tuple[int, ...], special_bits: int, pieces: int) -> float:
+    """Return what no coefficient of a spread ciphertext's noise exceeds, but with probability 2^-100.
+
+    Level l makes c + sigma(c) and c - sigma(c) of c, so its noise at most doubles, and the key switch in sigma adds
+
+        sum_i d_i e_i / P + tau s,    |d_i| < q_i the digits of sigma(c)'s second part, e_i the errors of the key,
+                                      |tau| <= 1/2 the rounding of the division by the special prime P.
+
+    Given the digits, each of these sums is sub-Gaussian: sqrt(10.5 n) q_i / P, and sqrt(n) / 2. After log2(pieces)
+    levels what was |rho| + |e| <= 21.5, and each level's K, have become at most pieces (21.5 + K).
+    """
+    digits = math.sqrt(ERROR_VARIANCE * n * sum(4.0**bits for bits in data_bits)) / 2.0 ** (special_bits - 1)
+    switch = TAIL * (digits + math.sqrt(n) / 2) + 1
+    return pieces * (ERROR_BOUND + 0.5 + switch)
+
+
+def largest(n: int, row_l1: float, product_l2: float, spread: float = 0.0) -> float:
+    """Return B: the noise of an answer before flooding that decryption allows for. With inputs that were spread,
+    `spread` is |W|_1 of a product times the largest noise of an input, whatever the signs."""
+    if spread:
+        return spread + 2 * ERROR_BOUND * n + 1
     return TAIL * math.sqrt(ERROR_VARIANCE) * product_l2 + row_l1 / 2 + 2 * ERROR_BOUND * n + 1
 
 
-def statistical_bits(n: int, flood_bits: int, row_l1: float, product_l2: float, coefficients: int) -> int:
+def statistical_bits(
+    n: int, flood_bits: int, row_l1: float, product_l2: float, coefficients: int, spread: float = 0.0
+) -> int:
     """Return -log2 of the statistical distance between an answer and one that is independent of the model."""
     mean = math.sqrt(ERROR_VARIANCE * product_l2**2 + 14 * n) + row_l1 / 2
+    if spread:  # the noise of spread inputs has common parts, so no average is taken over their signs
+        mean = math.sqrt(14 * n) + spread
     return math.floor(flood_bits + 1 - math.log2(mean) - math.log2(coefficients))
 
 
 def plan(
-    n: int, data_primes: tuple[int, ...], t: int, coefficients: int, row_l1: float, product_l2: float
+    n: int,
+    data_primes: tuple[int, ...],
+    t: int,
+    coefficients: int,
+    row_l1: float,
+    product_l2: float,
+    spread: float = 0.0,
 ) -> NoisePlan | None:
     """Return the strongest flooding that still decrypts, or None if it misses `TARGET_STATISTICAL_BITS`.
 
@@ -94,14 +125,14 @@ def plan(
 
     Bounds, not estimates: an answer that was computed honestly always decrypts.
     """
-    b = largest(n, row_l1, product_l2)
+    b = largest(n, row_l1, product_l2, spread)
     room = math.prod(data_primes) // (4 * t)
     flood_bits = (room - math.ceil(b)).bit_length() - 1 if room > b else -1
     slack = data_primes[0] / (4 * t) / (1 + n) - 0.5
     trim_bits = math.floor(math.log2(slack)) + 1 if slack >= 1 else 0
     if slack <= 0 or flood_bits < 1:
         return None
-    statistical = statistical_bits(n, flood_bits, row_l1, product_l2, coefficients)
+    statistical = statistical_bits(n, flood_bits, row_l1, product_l2, coefficients, spread)
     if statistical < TARGET_STATISTICAL_BITS:
         return None
     return NoisePlan(flood_bits, trim_bits, statistical)

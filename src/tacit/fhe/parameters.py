@@ -8,13 +8,13 @@ flooding. All are within the 128-bit (classical) row for ternary secrets of the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tacit.errors import MessageError, ParameterError
 from tacit.fhe import noise
-from tacit.fhe.layout import Layout, layouts
+from tacit.fhe.layout import Layout, SpreadLayout, layouts, spread_layouts
 from tacit.fhe.noise import NoisePlan
 
 if TYPE_CHECKING:
@@ -34,6 +34,13 @@ bits are left for the message, its noise and the flood. Larger data primes would
 37) leaves 72 bits, in which a 27-bit plaintext and 40 bits of flooding do not fit. The first prime is what an answer
 is sent under."""
 
+SPREAD_RING = (8192, (47, 47, 47), 60)
+"""The ring in which a server spreads inputs, which takes key switches: 201 of the 218 bits. With a special prime 13
+bits above the others a switch adds less noise than the rounding at its end."""
+
+KEY_DIGITS = 3
+"""Digits of a key switch: SEAL's are the data primes."""
+
 
 @dataclass(frozen=True)
 class Parameters:
@@ -50,7 +57,8 @@ class Parameters:
     """The factors of the plaintext modulus: a coefficient holds a form modulo each of them."""
 
     def __post_init__(self) -> None:
-        if (self.degree, self.data_bits, self.special_bits) not in RINGS:
+        ring = (self.degree, self.data_bits, self.special_bits)
+        if ring not in ((SPREAD_RING,) if isinstance(self.layout, SpreadLayout) else RINGS):
             raise MessageError(f"these encryption parameters are not among the checked ones: ring degree {self.degree}")
         if (
             not 2 <= self.plain_modulus <= 1 << 32
@@ -72,39 +80,90 @@ class Parameters:
         return self.modulus_bits * self.degree // 8 + 64
 
     @property
+    def elements(self) -> tuple[int, ...]:
+        """The automorphisms X -> X^a that the server applies, for which a client sends keys."""
+        pieces = self.layout.pieces if isinstance(self.layout, SpreadLayout) else 1
+        return tuple(self.degree // (1 << level) + 1 for level in range(pieces.bit_length() - 1))
+
+    @property
+    def key_bytes(self) -> int:
+        """Bytes that a client sends once: its public key, and with each automorphism a key to switch with."""
+        switch = KEY_DIGITS * ((self.modulus_bits + self.special_bits) * self.degree // 8 + 64)
+        return self.upload_bytes + len(self.elements) * switch
+
+    @property
+    def spread_noise(self) -> float:
+        """The largest noise of an input that was spread, or zero."""
+        if not isinstance(self.layout, SpreadLayout):
+            return 0.0
+        return noise.spread_noise(self.degree, self.data_bits, self.special_bits, self.layout.pieces)
+
+    @property
     def answer_bytes(self) -> int:
         """Bytes of one answer ciphertext less its few c0 coefficients: c1 under the first prime, low bits dropped."""
         return (self.data_bits[0] - self.trim_bits) * self.degree // 8
 
 
 def choose(program: Program) -> Parameters:
-    """Return the parameters that move the fewest bytes for a query."""
+    """Return the parameters that move the fewest bytes for a query; where forms are drawn anew, time counts as well."""
     candidates = list(_candidates(program))
     if not candidates:
         raise ParameterError(
             f"no 128-bit parameters hold this model with {noise.TARGET_STATISTICAL_BITS} bits of noise flooding "
             f"({program.length} encoded inputs, {program.outputs} outputs): lower n_bits, or make the model smaller"
         )
-    return min(candidates, key=_bytes_per_row)
+    return min(candidates, key=lambda p: _bytes_per_row(program, p))
 
 
-def _bytes_per_row(p: Parameters) -> float:
-    one_row = p.layout.groups * p.upload_bytes + p.layout.products * p.answer_bytes
-    return one_row - p.layout.samples / p.degree  # of two equal ones, that which holds more rows
+ROWS_PER_KEY = 10
+"""Rows that pay for a key. With more, small forests would have clients send megabytes of keys for kilobytes saved."""
+
+BYTES_PER_SECOND = 5e6
+"""What a second is worth where forms are drawn anew for each row, and so time and bytes are traded: 40 Mbit/s."""
+
+PRODUCT_SECONDS, COEFFICIENT_SECONDS, SWITCH_SECONDS = 2e-4, 1.8e-8, 4e-7
+"""Of a product; of that, for each coefficient under each data prime; of a key switch for each coefficient of the ring.
+Measured on one thread. They choose between layouts, so a factor of two either way matters little."""
+
+
+def _bytes_per_row(program: Program, p: Parameters) -> float:
+    one_row = p.layout.uploads * p.upload_bytes + p.layout.products * p.answer_bytes
+    if not program.fresh:
+        return one_row - p.layout.samples / p.degree  # of two equal ones, that which holds more rows
+    product = PRODUCT_SECONDS + COEFFICIENT_SECONDS * p.degree * len(p.data_bits)
+    seconds = p.layout.products * (p.layout.groups + 1) * product
+    if isinstance(p.layout, SpreadLayout):
+        seconds += p.layout.groups * p.degree * SWITCH_SECONDS
+        one_row += p.key_bytes // ROWS_PER_KEY
+    return one_row + BYTES_PER_SECOND * seconds
 
 
 def _candidates(program: Program) -> Iterator[Parameters]:
     for moduli in program.moduli():
-        t, outputs = math.prod(moduli), -(-program.outputs // len(moduli))
-        for degree, data_bits, special_bits in RINGS if t < 1 << 32 else ():
-            primes = tuple((1 << bits) - (1 << (bits - 8)) for bits in data_bits)  # a lower bound on the real primes
-            for layout in layouts(degree, program.length, outputs, fresh=program.fresh):
-                bounds = program.bounds(layout, moduli)
-                coefficients = layout.outputs * layout.samples
-                flooding: NoisePlan | None = noise.plan(
-                    degree, primes, t, coefficients, bounds.row_l1, bounds.product_l2
-                )
-                if flooding is not None:
-                    yield Parameters(
-                        degree, data_bits, special_bits, t, layout, flooding.flood_bits, flooding.trim_bits, moduli
-                    )
+        for ring in RINGS:
+            n, length, outputs = ring[0], program.length, -(-program.outputs // len(moduli))
+            yield from _fitting(program, moduli, ring, layouts(n, length, outputs, fresh=program.fresh))
+    for moduli in program.spread_moduli():
+        outputs = -(-program.outputs // len(moduli))
+        spread = spread_layouts(SPREAD_RING[0], program.length, outputs)
+        yield from _fitting(program, moduli, SPREAD_RING, spread)
+
+
+def _fitting(
+    program: Program, moduli: tuple[int, ...], ring: tuple[int, tuple[int, ...], int], tried: Iterable[Layout]
+) -> Iterator[Parameters]:
+    """Yield parameters for those layouts that leave room for the flood."""
+    (degree, data_bits, special_bits), t = ring, math.prod(moduli)
+    primes = tuple((1 << bits) - (1 << (bits - 8)) for bits in data_bits)  # a lower bound on the real primes
+    for layout in tried if t < 1 << 32 else ():
+        bounds = program.bounds(layout, moduli)
+        spread = 0.0
+        if isinstance(layout, SpreadLayout):
+            spread = bounds.product_l1 * noise.spread_noise(degree, data_bits, special_bits, layout.pieces)
+        flooding: NoisePlan | None = noise.plan(
+            degree, primes, t, layout.outputs * layout.samples, bounds.row_l1, bounds.product_l2, spread
+        )
+        if flooding is not None:
+            yield Parameters(
+                degree, data_bits, special_bits, t, layout, flooding.flood_bits, flooding.trim_bits, moduli
+            )  # fmt: skip

@@ -52,6 +52,10 @@ class Program(ABC):
         """Yield plaintext moduli that hold the outputs, as their factors: with k of them, a coefficient holds k
         outputs."""
 
+    def spread_moduli(self) -> Iterator[tuple[int, ...]]:
+        """Yield odd moduli for inputs that a server spreads; nothing where forms are fixed, as then all is small."""
+        return iter(())
+
     @abstractmethod
     def forms(self, moduli: tuple[int, ...]) -> Forms:
         """Return the forms of one answer, values and constants in (-t/2, t/2], where t is the product of the moduli."""

@@ -3,7 +3,6 @@ scores."""
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, final
@@ -87,9 +86,10 @@ class ForestReader(Reader):
 
     def read(self, outputs: Int, moduli: tuple[int, ...]) -> Int:
         """Return the sums (rows, channels x values), centred modulo t."""
-        sums, t = [], math.prod(moduli)
+        sums, t = [], moduli[-1]
         ends = np.cumsum(self.leaves)
-        table = outputs.reshape(len(outputs), ends[-1], 1 + self.values)
+        parts = outputs if len(moduli) == 1 else np.mod(outputs[:, :, None], np.array(moduli, dtype=np.int64))
+        table = parts.reshape(len(outputs), ends[-1], 1 + self.values)
         for leaves, trees, end in zip(self.leaves, self.trees, ends, strict=True):
             part = table[:, end - leaves : end]
             reached = part[:, :, 0] == 0

@@ -36,6 +36,9 @@ _HEADER = struct.Struct("<HBBBBHQ")  # magic, header size, version major, minor,
 _CIPHERTEXT = struct.Struct("<32sBQQQdQ")  # parms_id, ntt form, size, degree, primes, scale, correction factor
 _PLAINTEXT = struct.Struct("<32sQd")  # parms_id, coefficients, scale
 _MAGIC = 0xA15E
+_KEY_HEAD = 2 * _HEADER.size + _CIPHERTEXT.size + 8
+_KEY_TAIL = _HEADER.size + 1 + SEED_BYTES
+"""What SEAL writes before and after the residues of a seeded digit of a switching key."""
 
 
 @contextmanager
@@ -108,6 +111,8 @@ class Scheme:
             raise FheError(f"SEAL refuses the parameters: {self.context.parameters_error_message()}")
         self.parameters = parameters
         self.primes = tuple(int(q.value()) for q in chain[:-1])
+        self.key_primes = tuple(int(q.value()) for q in chain)
+        self.key_id = self.context.key_parms_id()
         self.first_id = self.context.first_parms_id()
         self.last_id = self.context.last_parms_id()
         self.evaluator = sealapi.Evaluator(self.context)
@@ -147,9 +152,27 @@ class Scheme:
         return self._load(self.first_id, len(self.primes), _array(c0.ravel()) + prng)
 
     def _load(self, parms_id: list[int], primes: int, data: bytes) -> Any:
-        head = _CIPHERTEXT.pack(_id_bytes(parms_id), 0, 2, self.parameters.degree, primes, 1.0, 1)
         out = sealapi.Ciphertext(self.context)
-        with _memory_file(_boxed(head + data)) as (_, path):
+        with _memory_file(_boxed(self._header(parms_id, primes, 0) + data)) as (_, path):
+            out.load(self.context, path)
+        return out
+
+    def _header(self, parms_id: list[int], primes: int, ntt: int) -> bytes:
+        return _CIPHERTEXT.pack(_id_bytes(parms_id), ntt, 2, self.parameters.degree, primes, 1.0, 1)
+
+    def switching_keys(self, parts: list[tuple[Word, bytes]]) -> Any:
+        """Return SEAL's Galois keys, for the elements of the parameters in order, from the seeded digits of each."""
+        n, elements, digits = self.parameters.degree, self.parameters.elements, len(self.primes)
+        head, count = self._header(self.key_id, len(self.key_primes), 1), struct.Struct("<Q")
+        slots = [count.pack(0)] * n
+        for k, element in enumerate(elements):
+            bodies = [
+                _boxed(head + _array(c0.ravel()) + _boxed(struct.pack("<B", _BLAKE2XB) + seed))
+                for c0, seed in parts[k * digits : (k + 1) * digits]
+            ]
+            slots[(element - 1) // 2] = count.pack(digits) + b"".join(bodies)
+        out = sealapi.GaloisKeys()
+        with _memory_file(_boxed(_id_bytes(self.key_id) + count.pack(n) + b"".join(slots))) as (_, path):
             out.load(self.context, path)
         return out
 
@@ -185,6 +208,21 @@ class SecretScheme:
     def encrypt_zero(self) -> tuple[Word, bytes]:
         """Return (c0, seed) of an encryption of zero: with c1 expanded from the seed, that is a public key."""
         return self._parse(self._encryptor.encrypt_zero_symmetric())
+
+    def switching_keys(self) -> Iterator[tuple[Word, bytes]]:
+        """Yield (c0, seed) of each digit of the key for each of the parameters' automorphisms, in NTT form."""
+        generator = sealapi.KeyGenerator(self.scheme.context, self._key)
+        n, rows = self.scheme.parameters.degree, len(self.scheme.key_primes)
+        for element in self.scheme.parameters.elements:
+            raw = _saved(generator.create_galois_keys([element]))
+            at = 32 + 8 + 8 * ((element - 1) // 2)
+            (digits,) = struct.unpack_from("<Q", raw, at)
+            at += 8
+            for _ in range(digits):
+                at += _KEY_HEAD
+                c0 = np.frombuffer(raw, dtype="<u8", offset=at, count=rows * n).astype(np.uint64).reshape(rows, n)
+                at += 8 * rows * n + _KEY_TAIL
+                yield c0, raw[at - SEED_BYTES : at]
 
     def _parse(self, serializable: Any) -> tuple[Word, bytes]:
         raw = _saved(serializable)

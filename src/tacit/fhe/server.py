@@ -18,14 +18,18 @@ import numpy as np
 
 from tacit.errors import KeyMismatchError, MessageError
 from tacit.fhe import randomness, wire
-from tacit.fhe.layout import Index, Int
+from tacit.fhe.layout import Index, Int, SpreadLayout
 from tacit.fhe.program import Forms
 from tacit.fhe.seal import Scheme, reduced
 from tacit.fhe.spec import ServerSpec, load
+from tacit.fhe.spread import spread, undone
 
 KEY_CACHE = 256
 """Public keys kept ready to use (130 kB each at n = 4096). More costs memory, fewer costs 1 ms for a client that
 comes back."""
+
+SPREAD_KEY_CACHE = 24
+"""The same for keys that spread inputs, of some 10 MB each."""
 
 
 class Server:
@@ -46,14 +50,14 @@ class Server:
         """Take a client's public key and return its identifier. Idempotent."""
         message = wire.unpack(public_key, (wire.Kind.PUBLIC_KEY,), self._model)
         cutter = wire.Cutter(message.payload)
-        ciphertext = self._fresh_ciphertext(cutter)
+        key = self._fresh_ciphertext(cutter), self._switching_keys(cutter)
         cutter.finish()
         if wire.digest(message.payload)[:16] != message.key:
             raise MessageError("this public key does not have the identifier that it claims")
         with self._lock:
-            self._keys[message.key] = ciphertext
+            self._keys[message.key] = key
             self._keys.move_to_end(message.key)
-            while len(self._keys) > KEY_CACHE:
+            while len(self._keys) > (SPREAD_KEY_CACHE if self.spec.parameters.elements else KEY_CACHE):
                 self._keys.popitem(last=False)
         return message.key.hex()
 
@@ -70,21 +74,21 @@ class Server:
         bulk = message.kind is wire.Kind.BULK_QUERY
         if bulk and not self.spec.bulk:
             raise MessageError("this model does not answer bulk queries")
-        payload, parts = self._answer_bulk(message, key) if bulk else self._answer_rows(message, key)
+        payload, parts = self._answer_bulk(message, key[0]) if bulk else self._answer_rows(message, *key)
         kind = wire.Kind.BULK_ANSWER if bulk else wire.Kind.ANSWER
         return wire.Message(
             kind, self._model, message.key, wire.digest(query), message.rows, parts, payload
         ).pack()  # fmt: skip
 
-    def _answer_rows(self, message: wire.Message, key: Any) -> tuple[bytes, int]:
+    def _answer_rows(self, message: wire.Message, key: Any, switches: Any) -> tuple[bytes, int]:
         layout = self.spec.parameters.layout
-        if message.parts != -(-message.rows // layout.samples) * layout.groups:
+        if message.parts != -(-message.rows // layout.samples) * layout.uploads:
             raise MessageError("this query does not hold the ciphertexts that its rows need")
         cutter = wire.Cutter(message.payload)
         pieces = []
         for start in range(0, message.rows, layout.samples):
             samples = min(layout.samples, message.rows - start)
-            inputs = [self._fresh_ciphertext(cutter) for _ in range(layout.groups)]
+            inputs = self._inputs(cutter, switches)
             weights, constants = self._fixed or self._forms()
             for product, factors in enumerate(weights):
                 total = self._masked(list(zip(factors, inputs, strict=True)), key)
@@ -127,15 +131,41 @@ class Server:
         """Return the weights of each product and group, ready to multiply (made as they are asked for), and the
         constants."""
         forms: Forms = self.spec.program.forms(self.spec.parameters.moduli)
-        polynomials = self.spec.parameters.layout.place_weights(forms.row, forms.column, forms.value)
+        layout, value = self.spec.parameters.layout, forms.value
+        if isinstance(layout, SpreadLayout):
+            value = undone(value, layout.pieces, self.spec.parameters.plain_modulus)
+        polynomials = layout.place_weights(forms.row, forms.column, value)
         return ([self._scheme.weights(w) for w in groups] for groups in polynomials), forms.constant
+
+    def _inputs(self, cutter: wire.Cutter, switches: Any) -> list[Any]:
+        """Return the groups of inputs of the next rows, ready to multiply."""
+        layout = self.spec.parameters.layout
+        if not isinstance(layout, SpreadLayout):
+            return [self._fresh_ciphertext(cutter) for _ in range(layout.groups)]
+        pieces = []
+        for upload in range(layout.uploads):
+            ciphertext = self._next_ciphertext(cutter)
+            pieces += spread(self._scheme, ciphertext, switches, layout.pieces_of(upload))
+        for piece in pieces:
+            self._scheme.evaluator.transform_to_ntt_inplace(piece)
+        return pieces
+
+    def _next_ciphertext(self, cutter: wire.Cutter) -> Any:
+        return self._scheme.seeded_ciphertext(
+            *wire.cut_fresh(cutter, self.spec.parameters.degree, self._scheme.primes)
+        )  # fmt: skip
 
     def _fresh_ciphertext(self, cutter: wire.Cutter) -> Any:
         """Return the next ciphertext of a message, ready to multiply (NTT form)."""
-        c0, seed = wire.cut_fresh(cutter, self.spec.parameters.degree, self._scheme.primes)
-        ciphertext = self._scheme.seeded_ciphertext(c0, seed)
+        ciphertext = self._next_ciphertext(cutter)
         self._scheme.evaluator.transform_to_ntt_inplace(ciphertext)
         return ciphertext
+
+    def _switching_keys(self, cutter: wire.Cutter) -> Any:
+        """Return the keys that spreading needs, from the rest of a message; None where nothing is spread."""
+        p, scheme = self.spec.parameters, self._scheme
+        parts = [wire.cut_fresh(cutter, p.degree, scheme.key_primes) for _ in p.elements for _ in scheme.primes]
+        return scheme.switching_keys(parts) if parts else None
 
     def _masked(self, terms: list[tuple[Any | None, Any]], key: Any) -> Any:
         """Return sum W c + u pk. A zero W is skipped; u is not zero, so that the sum always has a second part."""
@@ -155,7 +185,7 @@ class Server:
     def _finish(self, total: Any, positions: Index, constant: Int) -> bytes:
         """Add the constants, flood, switch to the first prime, and keep what is needed."""
         p, scheme = self.spec.parameters, self._scheme
-        plain = np.zeros(int(positions[-1]) + 1, dtype=np.int64)
+        plain = np.zeros(int(positions.max()) + 1, dtype=np.int64)
         plain[positions] = constant
         scheme.evaluator.add_plain_inplace(total, scheme.plaintext(plain))
         noise = np.zeros((2, len(scheme.primes), p.degree), dtype=np.uint64)

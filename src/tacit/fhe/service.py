@@ -88,7 +88,7 @@ class Desk:
         self.keys = keys
         p = server.spec.parameters
         # One message holds at least one ciphertext's worth of rows, however large the model.
-        self.limit = max(wire.MESSAGE_BYTES, p.layout.groups * p.upload_bytes) + 4096
+        self.limit = max(wire.MESSAGE_BYTES, p.layout.uploads * p.upload_bytes) + 4096
 
     def register(self, message: bytes) -> str:
         """Check and keep a public key."""
@@ -172,7 +172,7 @@ def create_app(
         p = desk.server.spec.parameters
         return ModelInfo(
             name=desk.server.spec.name, model=desk.server.spec.model, ring_degree=p.degree,
-            public_key_bytes=p.upload_bytes, largest_message_bytes=desk.limit,
+            public_key_bytes=p.key_bytes, largest_message_bytes=desk.limit,
         )  # fmt: skip
 
     @app.get("/v1/client", summary="The client's half of the model", responses=_BINARY_ANSWER, response_class=Response)

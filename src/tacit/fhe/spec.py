@@ -21,7 +21,7 @@ from tacit import private_files
 from tacit.errors import MessageError
 from tacit.fhe.encode import Affine, Encoder, LeafEncoder, Monomials, Quantizer, Thermometer
 from tacit.fhe.forest_program import ForestProgram, LeafProgram
-from tacit.fhe.layout import Int, Layout
+from tacit.fhe.layout import Int, Layout, SpreadLayout
 from tacit.fhe.parameters import Parameters
 from tacit.fhe.program import LinearProgram, NeighborProgram, Program
 from tacit.fhe.read import (
@@ -77,9 +77,9 @@ class ServerSpec:
 KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        ClientSpec, ServerSpec, Parameters, Layout, Front, Steps, Classes, Affine, Quantizer, Thermometer, PlainReader,
-        ForestReader, NeighborReader, RegressionHead, ClassificationHead, NeighborHead, LinearProgram, NeighborProgram,
-        ForestProgram, LeafProgram, LeafEncoder, VoteReader, IsolationHead, Monomials,
+        ClientSpec, ServerSpec, Parameters, Layout, SpreadLayout, Front, Steps, Classes, Affine, Quantizer, Thermometer,
+        PlainReader, ForestReader, NeighborReader, RegressionHead, ClassificationHead, NeighborHead, LinearProgram,
+        NeighborProgram, ForestProgram, LeafProgram, LeafEncoder, VoteReader, IsolationHead, Monomials,
     )
 }  # fmt: skip
 

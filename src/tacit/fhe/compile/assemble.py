@@ -123,7 +123,7 @@ def finest(lower: Callable[[int], Compiled], usual: int) -> tuple[Compiled, int]
 def _ciphertexts(parts: Compiled) -> tuple[float, ...]:
     """Return the size of a ciphertext, how many of them a row takes, and whether many rows must do without bulk."""
     p = parts.parameters
-    each = (p.layout.groups + p.layout.products) / p.layout.samples
+    each = (p.layout.uploads + p.layout.products) / p.layout.samples
     return p.degree * len(p.data_bits), each, not _bulk(parts.program, p)
 
 
@@ -146,7 +146,8 @@ def flooding(program: Program, p: Parameters, layout: Layout | None = None) -> i
     layout = layout or p.layout
     bounds = program.bounds(layout, p.moduli)
     count = layout.outputs * layout.samples
-    return noise.statistical_bits(p.degree, p.flood_bits, bounds.row_l1, bounds.product_l2, count)
+    spread = bounds.product_l1 * p.spread_noise if p.spread_noise else 0.0
+    return noise.statistical_bits(p.degree, p.flood_bits, bounds.row_l1, bounds.product_l2, count, spread)
 
 
 def bulk_holds(program: Program, p: Parameters) -> bool:
