@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from tacit.api import active_protocol, adopted, share
 from tacit.aten.rows import weighted
 from tacit.errors import ConfigError, DataError
 from tacit.protocols.matching import Match
 from tacit.records.parts import InParts, Part, places_of
-from tacit.records.table import FITTED, Held, Preparation, Records, check_names, said_by_owner
+from tacit.records.table import FITTED, Held, Preparation, Records, check_fitted, check_names, said_by_owner
 from tacit.ring.fixed_point import encode
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import secret
@@ -69,6 +70,11 @@ class Joined(InParts):
         if owner not in self._parts:
             self._parts[owner] = self._part(self._table(owner))
         return self._parts[owner]
+
+    @property
+    @override
+    def sharded(self) -> bool:
+        return self.tables[0].shard is not None
 
     def _part_of(self, rows: Tensor) -> Part:
         labelled = any(table.label is not None for table in self.tables)
@@ -150,7 +156,7 @@ class Joined(InParts):
         """
         check_names(names)
         for owner in preparations:
-            self._table(owner)
+            check_fitted(self._table(owner), train)
         blind = self._match is not None
         own = isinstance(train, str) and train == "own"
         if blind and not (own or train is None):

@@ -15,6 +15,7 @@ from tacit.protocols.matching import DIGEST_WORDS, ascending
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.schemes import matcher_of
 from tacit.records.joined import Joined
+from tacit.records.shards import check_shards
 from tacit.records.table import Held, Records, announced
 from tacit.session.announced import whole
 from tacit.session.session import Session
@@ -53,7 +54,9 @@ def join(
     Returns:
         The rows that belong together: `x`, `y` and `weight` are secret tensors, `common` is how many they are.
 
-    Keys are brought to one form at their owners: see docs/records.md. The order of rows is drawn anew in each join.
+    Keys are brought to one form at their owners: see docs/records.md. The order of rows is drawn anew in each join. Of
+    tables that were read with shard="key" each rank joins the people who fall to it, apart from the others; what is
+    revealed is so of each rank's rows.
 
     Reveals: to all roles, how many rows belong together, "rows in common", unless reveal="nothing" or how="left"; with
     reveal="members", to each owner which of its rows do, "members of …": ledgers and policies have all of this. A
@@ -68,7 +71,7 @@ def join(
     tables = (first, *others)
     protocol = active_protocol()
     session = protocol.session
-    _check(session, tables, reveal, how, duplicates)
+    _check(session, tables, reveal, how, duplicates, aligned=aligned)
     form = f"{reveal}, {how}" if not aligned else "aligned"
     session.transcript.record(f"tacit.join({', '.join(t.owner for t in tables)}: {form})")
     if aligned:
@@ -78,7 +81,9 @@ def join(
     return _matched(protocol, tables, reveal, left=how == "left", first=duplicates == "first")
 
 
-def _check(session: Session, tables: tuple[Records, ...], reveal: str, how: str, duplicates: str) -> None:
+def _check(
+    session: Session, tables: tuple[Records, ...], reveal: str, how: str, duplicates: str, *, aligned: bool
+) -> None:
     session.check_open()
     for name, given, choices in (
         ("reveal", reveal, ("members", "size", "nothing")),
@@ -98,6 +103,7 @@ def _check(session: Session, tables: tuple[Records, ...], reveal: str, how: str,
     for table in tables:
         if not table.parts:
             raise ConfigError(f"{table.name} has no key: say which column it is, tacit.read_table(…, key=…)")
+    check_shards([table.shard for table in tables], aligned=aligned)
     if len({len(table.alternatives) for table in tables}) > 1:
         raise ConfigError("tables are joined by as many keys of each, in the same order: see tacit.either")
     if len({table.alternatives for table in tables}) > 1:

@@ -21,10 +21,12 @@ from tacit.protocols.matching import DIGEST_WORDS
 from tacit.records.csv_files import problems_of_names, sql_type
 from tacit.records.keys import Either, alternatives_of, key_query, normal_text
 from tacit.records.labels import Classes, as_label, check_classes
-from tacit.records.sources import TABLE, Reading, described, loaded, quoted, told
+from tacit.records.shards import SHARDS, own_rows
+from tacit.records.sources import TABLE, Reading, arrow, described, loaded, quoted, told
 from tacit.records.stored import CHUNK, TEXT, Column, written
 from tacit.records.table import Held, Records, check, limit_of_numbers, promised
 from tacit.session.announced import fitting, names, whole
+from tacit.session.ranks import Rank
 
 __all__ = ["read_table"]
 
@@ -56,6 +58,7 @@ def read_table(
     skip: int = 0,
     sheet: str | None = None,
     on_disk: str | Path | None = None,
+    shard: str | None = None,
     name: str | None = None,
 ) -> Records:
     """Read a table that only `owner` has; at every other role `source` means nothing, and may be None.
@@ -82,6 +85,8 @@ def read_table(
         sheet: of an Excel file, where it has several.
         on_disk: for a table that is larger than memory, a folder of the owner's with room for it. Its columns stay
             there, in files without names, which are gone with the process; `batches` shares rows when they are used.
+        shard: where roles have several ranks, which rows each of them keeps: "rows", the next N/n of them, or "key",
+            those whose key falls to it, by which tables are joined. Without it each rank has the whole table.
         name: what all roles call the table, "the table of alice" at first.
 
     Reveals: to all roles, that name, the number of rows, the names of the columns but those of the key, of how many
@@ -105,6 +110,10 @@ def read_table(
         raise ConfigError(f"column {label!r} cannot be the key and the label")
     if asked is not None and (both := [n for n in asked if n in keys or n == label]):
         raise ConfigError(f"{', '.join(both)}: columns=… are those beside key and label")
+    if shard is not None and shard not in SHARDS:
+        raise ConfigError(f'tacit.read_table(shard=…) takes "rows" or "key", not {shard!r}')
+    if shard == "key" and len(alternatives) != 1:
+        raise ConfigError('shard="key" goes by one key: say which column it is, key=…, without tacit.either')
     if owner not in session.parties:
         raise ConfigError(f"{owner!r} cannot own data: the computing parties are {', '.join(session.parties)}")
     if session.preparing:
@@ -112,7 +121,9 @@ def read_table(
             "tacit.read_table asks its owner for names and rows, and nobody is there while a run is prepared"
         )
     session.transcript.record(f"tacit.read_table(of {owner})")
-    wanted = Wanted(keys, alternatives, label, classes, asked)
+    if session.rank.count == 1:
+        shard = None
+    wanted = Wanted(keys, alternatives, label, classes, asked, shard, session.rank)
     reading = Reading(
         query=query,
         na=None if na is None else _listed("na", na),
@@ -134,7 +145,7 @@ def read_table(
         lambda: _read(source, wanted, reading, on_disk),
         lambda said: _public(owner, wanted, said),
     )
-    return Records(owner, title, label, [len(key) for key in alternatives], len(keys), held, hear)
+    return Records(owner, title, label, [len(key) for key in alternatives], len(keys), held, hear, shard)
 
 
 class Wanted(NamedTuple):
@@ -147,6 +158,9 @@ class Wanted(NamedTuple):
     label: str | None
     classes: Classes | None
     columns: tuple[str, ...] | None
+    shard: str | None
+    """How rows are divided among ranks."""
+    rank: Rank
 
 
 def _read(source: Any, wanted: Wanted, reading: Reading, on_disk: str | Path | None) -> tuple[Held, dict[str, Any]]:
@@ -186,25 +200,49 @@ def _taken(connection: Any, called: str, wanted: Wanted, reading: Reading) -> tu
     _na(connection, types, reading)
     types = _typed(connection, types, reading, problems)
     kept = {n: types[n] for n in names}
-    frame: dict[str, Column]
-    if reading.folder is None:
-        frame = _fetched(connection, kept, problems)
-    else:
-        frame = written(reading.folder, rows, *_streamed(connection, kept, problems), problems)
-    label = None
+    label = None  # of all rows, also where this rank has some: which classes there are, all of them say
     if wanted.label is not None:
         column = _fetched(connection, {wanted.label: types[wanted.label]}, problems).get(wanted.label)
         if column is not None:
             label = as_label(wanted.label, column, wanted.classes, limit_of_numbers(), problems)
     found = [_digests(connection, [(n, types[n]) for n in key], problems) for key in wanted.alternatives]
     check(called, problems)
-    if not wanted.keys:
-        _warn_of_keys(connection, called, {n: types[n] for n in names}, rows)
     digests = [_apart(place, part) for place, part in enumerate(found) if part is not None]
     every = torch.cat(digests, dim=1) if digests else None
+    if not wanted.keys:
+        _warn_of_keys(connection, called, {n: types[n] for n in names}, rows)
+    origin = torch.arange(rows)
+    if wanted.shard is not None:
+        by_key = wanted.shard == "key"
+        keyless = _keyless(connection, [(n, types[n]) for n in wanted.alternatives[0]]) if by_key else None
+        origin = own_rows(wanted.shard, wanted.rank, rows, every, keyless)
+        check(
+            called, [] if len(origin) else [f"none of its {rows} rows is rank {wanted.rank.index}'s: use fewer ranks"]
+        )
+        _keep(connection, origin)
+        every = None if every is None else every[origin]
+        label = None if label is None else label._replace(values=label.values[origin])
+    frame: dict[str, Column]
+    if reading.folder is None:
+        frame = _fetched(connection, kept, problems)
+    else:
+        frame = written(reading.folder, len(origin), *_streamed(connection, kept, problems), problems)
+    check(called, problems)
     folder = None if reading.folder is None else reading.folder.parent
-    held = Held(called, frame, label, every, torch.arange(rows), limit_of_numbers(), folder, wanted.columns is not None)
-    return held, {"rows": rows, "columns": list(names), "classes": None if label is None else label.classes}
+    held = Held(called, frame, label, every, origin, limit_of_numbers(), folder, wanted.columns is not None)
+    public = {"rows": len(origin), "columns": list(names), "classes": None if label is None else label.classes}
+    return held, public
+
+
+def _keep(connection: Any, places: Tensor) -> None:
+    """Keep these rows of the table, in their order."""
+    connection.register("kept", arrow({"place": places.numpy()}))
+    connection.execute(
+        f"CREATE TABLE tacit_shard AS SELECT t.* FROM {TABLE} t, kept WHERE t.rowid = kept.place ORDER BY t.rowid"
+    )
+    connection.unregister("kept")
+    connection.execute(f"DROP TABLE {TABLE}")
+    connection.execute(f"ALTER TABLE tacit_shard RENAME TO {TABLE}")
 
 
 def _public(owner: str, wanted: Wanted, said: Any) -> dict[str, Any]:
@@ -357,6 +395,12 @@ def _digests(connection: Any, columns: Sequence[tuple[str, str]], problems: list
 
 TEXT_BYTES = 16 * DIGEST_WORDS
 """Of a digest in hexadecimal digits."""
+
+
+def _keyless(connection: Any, columns: Sequence[tuple[str, str]]) -> Tensor:
+    """Which rows have no key."""
+    keys = key_query([(quoted(name), kind) for name, kind in columns], TABLE)
+    return torch.from_numpy(connection.execute(f"SELECT key IS NULL AS keyless FROM ({keys})").fetchnumpy()["keyless"])
 
 
 def _bytes_of(batch: Any) -> np.ndarray:

@@ -24,7 +24,7 @@ from tacit.records.csv_files import in_utf8, load_csv, problems_of_names
 from tacit.records.postgres import ADDRESSES, queried
 from tacit.records.remote import REMOTE, fetched
 
-__all__ = ["SOURCE", "TABLE", "Reading", "described", "loaded", "quoted", "told"]
+__all__ = ["SOURCE", "TABLE", "Reading", "arrow", "described", "loaded", "quoted", "told"]
 
 SOURCE, TABLE = "data", "tacit_table"
 """What a query calls the table of a source that has one only; where what is read stands then."""
@@ -319,6 +319,11 @@ def check_names(names: Sequence[str]) -> None:
 
 
 # --- other packages, and their errors ------------------------------------------------------------------------------
+
+
+def arrow(columns: Mapping[str, np.ndarray]) -> Any:
+    """An Arrow table of arrays."""
+    return _pyarrow().table(dict(columns))
 
 
 def _duckdb() -> Any:

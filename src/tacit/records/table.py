@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from tacit.api import active_protocol, current_session, share
 from tacit.errors import ConfigError, DataError, UnusableTable
@@ -132,6 +133,7 @@ class Records(InParts):
         parts: int,
         held: Held | None,
         hear: Callable[[], Mapping[str, Any]],
+        shard: str | None = None,
     ) -> None:
         self.owner = owner
         self.name = name
@@ -143,6 +145,8 @@ class Records(InParts):
         """Of how many columns each key is made that is tried, one after the other; see `tacit.either`."""
         self.held = held
         """What its owner has of it; None at every other role."""
+        self.shard = shard
+        """How its rows are divided among ranks, of which this one has some; None where each has all."""
         self.preparation: Preparation | None = None
         """At the owner, what has made its columns; other roles' are not used."""
         self.checked = False
@@ -176,6 +180,7 @@ class Records(InParts):
         Reveals: the names of the columns that come out or, with names="hidden", how many they are.
         """
         check_names(names)
+        check_fitted(self, train)
         rows = None if train is None else places_of(train, len(self), FITTED)
         return self.made_of(preparation, self.held, rows, names)
 
@@ -216,6 +221,11 @@ class Records(InParts):
         for made in ("x", "y"):
             out.__dict__.pop(made, None)
         return out
+
+    @property
+    @override
+    def sharded(self) -> bool:
+        return self.shard is not None
 
     def _part_of(self, rows: Tensor) -> Part:
         if "x" in self.__dict__:
@@ -283,6 +293,15 @@ class Records(InParts):
             return share(values, self.owner, shape=(len(self),), name=name, classes=self.classes)
         mine = None if values is None else values.to(torch.float32)
         return share(mine, self.owner, shape=(len(self), 1), dtype=torch.float32, name=name)
+
+
+def check_fitted(table: Records, train: Any) -> None:
+    """Refuse to fit on the rows of one rank, for others would have other columns."""
+    if table.shard is not None and train is not None:
+        raise ConfigError(
+            f"each rank has some rows of {table.name}, and preparations fitted on them would differ: fit one on the "
+            "whole table before, keep it with save, and leave train=… out here"
+        )
 
 
 KINDS = {"b": "truth value", "i": "whole number", "u": "whole number", "f": "number", "M": "date", "O": "text"}
