@@ -11,12 +11,14 @@
     identity.py   who takes part                           boxes.py    what one encrypts for another
     records.py    Tacit's records in Flower's messages     view.py     what a client was asked to compute on
     site.py       a SuperNode for approved apps only       local.py    a grid in this process
+    analytics.py  counts, means and histograms by queries
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tacit.federated.analytics import Tally, tally
     from tacit.federated.client import SecureAggregationMod
     from tacit.federated.form import from_node_config
     from tacit.federated.identity import Identity, Roster, enroll
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from tacit.federated.parties.rules import ClippedMean, Median, NormFilter, TrimmedMean
     from tacit.federated.parties.terms import Terms
     from tacit.federated.privacy.noise import Privacy
-    from tacit.federated.server import SecureAggregation
+    from tacit.federated.server import SecureAggregation, SecureGrid
 
 __all__ = [
     "Aggregators",
@@ -44,11 +46,14 @@ __all__ = [
     "Roster",
     "SecureAggregation",
     "SecureAggregationMod",
+    "SecureGrid",
     "Settings",
+    "Tally",
     "Terms",
     "TrimmedMean",
     "enroll",
     "from_node_config",
+    "tally",
 ]
 
 _HOMES = {
@@ -70,6 +75,9 @@ _HOMES = {
     "Terms": "tacit.federated.parties.terms",
     "Privacy": "tacit.federated.privacy.noise",
     "SecureAggregation": "tacit.federated.server",
+    "SecureGrid": "tacit.federated.server",
+    "Tally": "tacit.federated.analytics",
+    "tally": "tacit.federated.analytics",
 }
 """Where each name lives. It is imported when it is used: a SuperNode starts a process for each message, and one that
 masks needs neither PyTorch nor the libraries of differential privacy."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from flwr.app import Context, Error, Message
 from flwr.clientapp.typing import ClientAppCallable
 
@@ -16,19 +18,24 @@ ERROR_CODE = 1001
 
 
 class SecureAggregationMod:
-    """A Flower mod that lets no training or evaluation reply leave the client unless masked.
+    """A Flower mod that lets no reply leave the client unless masked.
 
     `form` is the same as at the server. `credentials` finds the client's identity and the roster; by default in the
-    files that the node's config names.
+    files that the node's config names. `clear` are the actions of `@app.query` whose replies may leave in clear,
+    because they tell nothing of the data: versions, names of columns, whether the node is ready.
     """
 
-    def __init__(self, form: Aggregation, credentials: Credentials = from_node_config) -> None:
+    def __init__(
+        self, form: Aggregation, credentials: Credentials = from_node_config, *, clear: Collection[str] = ()
+    ) -> None:
         self.form = form
         self.credentials = credentials
+        self.clear = frozenset(clear)
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """Answer a message of the server."""
-        if message.metadata.message_type.startswith("query"):
+        kind, _, action = message.metadata.message_type.partition(".")
+        if kind == "query" and (action or "default") in self.clear:
             return call_next(message, context)
         try:
             if records.RECORD not in message.content.config_records:

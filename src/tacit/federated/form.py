@@ -37,6 +37,7 @@ class Aggregate:
 
     layout: Layout
     mean: Floats = field(repr=False)
+    """Of a query, the sum."""
     examples: float
     asked: int
     survivors: int

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from flwr.supercore.run import Run
@@ -20,7 +20,7 @@ from tacit.federated.privacy.accountant import Accountant
 from tacit.federated.strategies import check_strategy
 from tacit.federated.update import average
 
-__all__ = ["RoundReport", "SecureAggregation"]
+__all__ = ["RoundReport", "SecureAggregation", "SecureGrid"]
 
 log = logging.getLogger("flwr.tacit")
 
@@ -102,7 +102,8 @@ class SecureAggregation(Strategy):
         A round that fails is reported and leaves the model as it was. Raises `FederatedError` if every round failed.
         """
         self.report.clear()
-        secure = SecureGrid(grid, self.form, self.roster, self.report)
+        secure = SecureGrid(grid, self.roster, self.form)
+        secure.report = self.report
         result = self.strategy.start(
             secure, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn
         )
@@ -140,20 +141,32 @@ class SecureAggregation(Strategy):
 
 
 class SecureGrid(Grid):
-    """A grid on which a set of training or evaluation messages has one reply: the average."""
+    """A grid on which a set of messages has one reply: to training and evaluation the average, to a query the sum.
 
-    def __init__(self, grid: Grid, form: Aggregation, roster: Roster, report: list[RoundReport]) -> None:
-        self._grid, self._form, self._roster, self._report = grid, form, roster, report
+    A strategy gets one from `SecureAggregation`. An app that asks queries by itself wraps its own:
+    `grid = SecureGrid(grid, roster, FORM)`. `clear` are the queries that clients answer in clear, as in their mod.
+    """
+
+    def __init__(
+        self, grid: Grid, roster: Roster, form: Aggregation | None = None, *, clear: Collection[str] = ()
+    ) -> None:
+        self._grid, self._form, self._roster = grid, form or PairwiseMasks(), roster
+        self._clear = frozenset(clear)
+        self.report: list[RoundReport] = []
         self._accountant: Accountant | None = None
         self._course = _COURSES.setdefault(grid.run.run_id, Course())
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Aggregate securely; no reply at all if the round failed."""
+        """Aggregate securely; no reply at all if the round failed. A query that failed raises `FederatedError`."""
         outgoing = list(messages)
-        if not outgoing or outgoing[0].metadata.message_type.startswith("query"):
-            return self._grid.send_and_receive(outgoing, timeout=timeout)
-        kind = outgoing[0].metadata.message_type.split(".")[0]
+        if not outgoing:
+            return []
+        kind, _, action = outgoing[0].metadata.message_type.partition(".")
         privacy = self._form.privacy
+        if kind == "query" and (action or "default") in self._clear:
+            return self._grid.send_and_receive(outgoing, timeout=timeout)
+        if kind == "query" and privacy is not None:
+            raise FederatedError("answers to queries have no noise: with differential privacy, ask none")
         if kind == "evaluate" and privacy is not None:
             log.warning("metrics have no noise: with differential privacy, evaluate at the server (evaluate_fn)")
             return []
@@ -164,9 +177,24 @@ class SecureGrid(Grid):
         except TacitError as error:
             failures = error.failures if isinstance(error, RoundFailedError) else {}
             self._note(RoundReport(self._course.number, kind, len(outgoing), failures=failures, error=str(error)))
+            if kind == "query":
+                raise FederatedError(f"the query was not answered: {self.report[-1]}") from error
             return []
         self._note(self._line(kind, aggregate))
-        return [average(outgoing[0], aggregate.layout, aggregate.mean, aggregate.examples, self._form.weighted_by)]
+        weighted_by = None if kind == "query" else self._form.weighted_by
+        return [average(outgoing[0], aggregate.layout, aggregate.mean, aggregate.examples, weighted_by)]
+
+    def ask(
+        self, action: str = "", config: ConfigRecord | None = None, *, timeout: float | None = 3600
+    ) -> MetricRecord:
+        """Ask all nodes that are connected the query of this name, and return the sum of their answers."""
+        kind = f"query.{action}" if action else "query"
+        content = RecordDict({"config": config if config is not None else ConfigRecord()})
+        asked = [Message(content, dst_node_id=node, message_type=kind) for node in self.get_node_ids()]
+        if kind.partition(".")[2] in self._clear or not asked:
+            raise FederatedError("no node is connected, or the query is one whose answers come in clear, one a node")
+        (reply,) = self.send_and_receive(asked, timeout=timeout)
+        return next(iter(reply.content.metric_records.values()))
 
     def _line(self, kind: str, aggregate: Aggregate) -> RoundReport:
         epsilon = delta = None
@@ -188,7 +216,7 @@ class SecureGrid(Grid):
         )
 
     def _note(self, line: RoundReport) -> None:
-        self._report.append(line)
+        self.report.append(line)
         log.log(
             logging.ERROR if line.error else logging.WARNING if line.failures or line.saturated else logging.INFO,
             "%s",

@@ -106,6 +106,16 @@ class Update:
     layout: Layout
     examples: float
     values: Floats
+    summed: bool = False
+    """Whether the values are summed as they are, and not averaged by examples: those of a query."""
+
+    @classmethod
+    def of_query(cls, reply: RecordDict) -> Self:
+        """Read what a ClientApp answers to a query: one MetricRecord of numbers, all of which are summed."""
+        if len(reply.metric_records) != 1 or reply.array_records:
+            raise UpdateError("the answer to a query holds one MetricRecord, whose numbers are summed, and no arrays")
+        flat = _flat(next(iter(reply.metric_records.values())))
+        return cls(Layout(tuple(flat), ()), 0.0, np.array(list(flat.values()), dtype=np.float64), summed=True)
 
     @classmethod
     def of(cls, sent: ArrayRecord | None, reply: RecordDict, *, metrics: bool = True, weight: str = WEIGHT) -> Self:
@@ -116,18 +126,24 @@ class Update:
         examples = record.get(weight)
         if not isinstance(examples, int | float) or not (math.isfinite(examples) and examples >= 0):
             raise UpdateError(f"the reply's metric {weight!r}, which weighs it, must be a number from 0")
-        flat: dict[str, float] = {}
-        for name in sorted(record) if metrics else ():
-            value = record[name]
-            if isinstance(value, list):
-                flat.update({f"{name}{PART}{i}": float(x) for i, x in enumerate(value)})
-            elif name != weight:
-                flat[name] = float(value)
+        flat = _flat(record, weight) if metrics else {}
         names, scalars = tuple(flat), np.array(list(flat.values()), dtype=np.float64)
         arrays = _one_record(reply) if sent is not None else None
         shapes, deltas = _differences(sent, arrays) if sent is not None and arrays is not None else ((), [])
         counters = tuple(name for name, _ in shapes if metrics and sent and not _is_float(sent[name]))
         return cls(Layout(names, shapes, counters), float(examples), np.concatenate([scalars, *deltas]))
+
+
+def _flat(record: MetricRecord, weight: str | None = None) -> dict[str, float]:
+    """Return all numbers of a record but that which weighs it, those of lists under names of their places."""
+    flat: dict[str, float] = {}
+    for name in sorted(record):
+        value = record[name]
+        if isinstance(value, list):
+            flat.update({f"{name}{PART}{i}": float(x) for i, x in enumerate(value)})
+        elif name != weight:
+            flat[name] = float(value)
+    return flat
 
 
 def _is_float(array: Array) -> bool:
@@ -156,9 +172,14 @@ def _differences(sent: ArrayRecord, got: ArrayRecord) -> tuple[tuple[tuple[str, 
     return tuple(shapes), deltas
 
 
-def average(instruction: Message, layout: Layout, mean: Floats, examples: float, weight: str = WEIGHT) -> Message:
-    """Return a reply that one client would send whose update is the average: what a strategy then aggregates."""
-    metrics: MetricRecord = MetricRecord({weight: float(examples)})
+def average(
+    instruction: Message, layout: Layout, mean: Floats, examples: float, weight: str | None = WEIGHT
+) -> Message:
+    """Return a reply that one client would send whose update is the average: what a strategy then aggregates.
+
+    Of a query, which nothing weighs, it is the sum.
+    """
+    metrics: MetricRecord = MetricRecord({} if weight is None else {weight: float(examples)})
     lists: dict[str, list[float]] = {}
     for name, value in zip(layout.metrics, mean, strict=False):
         whole, of_list, _ = name.partition(PART)
@@ -193,4 +214,6 @@ def contribution(
     reply = train(message, context)
     if reply.has_error():
         raise FederatedError(f"the ClientApp failed: {reply.error.reason}")
+    if message.metadata.message_type.startswith("query"):
+        return Update.of_query(reply.content)
     return Update.of(sent, reply.content, metrics=metrics, weight=weight)

@@ -59,6 +59,8 @@ class PairwiseMasks(Aggregation):
 
     def reply(self, message: Message, context: Context, train: Train, credentials: Credentials) -> RecordDict:
         """Do the stage that the message asks for; the state between stages lies in the node's own context."""
+        if self.privacy is not None and message.metadata.message_type.startswith("query"):
+            raise RoundError("answers to queries have no noise: a client of differential privacy gives none")
         identity, roster = credentials(context)
         stage, number = records.get(message.content, "stage", int), records.get(message.content, "number", int)
         kept = Kept.of(context)
@@ -150,6 +152,8 @@ class PairwiseMasks(Aggregation):
     def encode(self, update: Update, encoding: Encoding) -> Ring:
         """Return a client's vector: what saturated, and values times the weight; weight, metrics, counters are wide."""
         weight, privacy = min(update.examples / self.settings.max_examples, 1.0), self.settings.privacy
+        if update.summed:
+            weight = 1.0
         beyond, layout = int(update.examples > self.settings.max_examples), update.layout
         values, metrics = layout.split(update.values)
         if privacy is not None:

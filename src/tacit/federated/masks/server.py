@@ -110,6 +110,7 @@ class Leader:
         self.encoding = self.settings.encoding(len(roster))
         self.begun = Gathering.of(settings, roster, grid.run.run_id, number, frozenset(self.instructions))
         self.sent = common_view(messages)
+        self.summed = messages[0].metadata.message_type.startswith("query")
         self.course: Course | None = None
         """Where what is prepared for the next session is kept; without one nothing is prepared."""
         self.next: Gathering | None = None
@@ -186,6 +187,8 @@ class Leader:
         weight = whole * 2.0**-encoded.frac_bits
         if weight <= 0:
             raise FederatedError(f"no client had any {self.settings.weighted_by}: nothing can be averaged")
+        if self.summed:
+            whole, weight = 1 << encoded.frac_bits, 1.0
         mean: Floats = layout.join(self.encoding.decode(narrow[head:]) / weight, quotients(metrics, whole))
         counts = [int(self.encoding.signed(total[:1])[0]), *map(int, self.encoding.signed(total[HEAD:head]))]
         names = (self.settings.weighted_by, *layout.names)

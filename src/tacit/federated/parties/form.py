@@ -81,6 +81,8 @@ class SharedUpdates(Aggregation):
         credentials: Credentials,
     ) -> RecordDict:
         """Train, and share the update to the parties."""
+        if message.metadata.message_type.startswith("query"):
+            raise RoundError("computing parties answer no queries: PairwiseMasks sums them")
         identity, roster = credentials(context)
         number, privacy = records.get(message.content, "number", int), self.terms.privacy
         kept = context.state.config_records.get(records.RECORD)

@@ -1,0 +1,169 @@
+"""Federated analytics: answers to queries are summed under masks, and nothing else leaves a client."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp.strategy import FedAvg
+
+from tacit.federated import (
+    ClippedMean,
+    InsecureEmbeddedParties,
+    LocalGrid,
+    PairwiseMasks,
+    Privacy,
+    SecureAggregationMod,
+    SecureGrid,
+    Settings,
+    Tally,
+    enroll,
+    tally,
+)
+from tacit.federated.errors import FederatedError, UpdateError
+
+from .apps import initial, secure
+from .test_ahead import Watching
+from .test_faults import Vanishing
+
+CLIENTS = 5
+EDGES = [20.0, 40.0, 60.0]
+
+
+def ages(i):
+    return np.concatenate([np.random.default_rng(i).normal(45, 12, 50 + i), [np.nan] * i])
+
+
+def federation(answer, form=None, network=lambda message: message, clear=()):
+    """A federation whose clients answer queries."""
+    form, (roster, people) = form or PairwiseMasks(Settings(minimum=3)), enroll(f"site-{i}" for i in range(CLIENTS))
+    mod = SecureAggregationMod(form, lambda c: (people[f"site-{c.node_config['partition-id']}"], roster), clear=clear)
+    app = ClientApp(mods=[mod])
+
+    @app.query("ages")
+    def query(message, context):
+        i = int(context.node_config["partition-id"])
+        return Message(answer(i, message.content["config"]), reply_to=message)
+
+    @app.query()
+    def ready(message, context):
+        return Message(RecordDict({"metrics": MetricRecord({"version": 7})}), reply_to=message)
+
+    return LocalGrid(app, CLIENTS, network=network), roster, form
+
+
+def numbers(i, config):
+    return RecordDict({"metrics": tally(ages(i), EDGES, "age", center=float(config.get("center", 45.0)))})
+
+
+def test_counts_means_deviations_and_histograms_are_those_of_all_rows():
+    network = Watching()
+    grid, roster, form = federation(numbers, network=network)
+    queries = SecureGrid(grid, roster, form)
+
+    total = queries.ask("ages")
+
+    rows = np.concatenate([ages(i) for i in range(CLIENTS)])
+    known = rows[~np.isnan(rows)]
+    got = Tally.of(total, "age")
+    assert (got.count, got.missing) == (len(known), sum(range(CLIENTS)))
+    assert got.mean == pytest.approx(known.mean(), rel=1e-13)
+    assert got.std == pytest.approx(known.std(), rel=1e-12)
+    assert got.sum == pytest.approx(known.sum(), rel=1e-13)
+    assert got.histogram == tuple(np.histogram(known, [-np.inf, *EDGES, np.inf])[0])
+    assert "num-examples" not in total
+    assert not any(message.content.metric_records for message in network.got)  # nothing left in clear
+    assert queries.report[0].survivors == CLIENTS
+
+
+def test_large_whole_numbers_are_summed_exactly_and_queries_follow_each_other():
+    grid, roster, form = federation(
+        lambda i, config: RecordDict({"metrics": MetricRecord({"n": 2**40 + i * config["times"], "x": [1, i]})})
+    )
+    queries = SecureGrid(grid, roster, form)
+
+    totals = [queries.ask("ages", ConfigRecord({"times": t})) for t in (1, 3)]
+
+    assert [total["n"] for total in totals] == [5 * 2**40 + 10, 5 * 2**40 + 30]
+    assert totals[0]["x"] == [5, 10]
+
+
+def test_a_query_is_answered_without_those_who_vanish_and_by_no_fewer_than_agreed():
+    grid, roster, form = federation(numbers, network=Vanishing({2}, 3))
+
+    got = Tally.of(SecureGrid(grid, roster, form).ask("ages"), "age")
+
+    assert got.count == sum(50 + i for i in range(CLIENTS) if i != 2)
+    grid, roster, form = federation(numbers, PairwiseMasks(Settings(minimum=5)), Vanishing({2}, 3))
+    with pytest.raises(FederatedError, match="4 of 5 clients sent an update, 5 are needed"):
+        SecureGrid(grid, roster, form).ask("ages")
+
+
+def test_a_client_answers_no_query_in_clear_but_those_that_its_app_names():
+    for clear, served in (((), 0), (("default",), CLIENTS)):
+        grid, roster, form = federation(numbers, clear=clear)
+        asked = [Message(RecordDict(), dst_node_id=node, message_type="query") for node in grid.get_node_ids()]
+
+        replies = list(grid.send_and_receive(asked))
+
+        assert sum(reply.has_content() for reply in replies) == served
+    assert len(list(SecureGrid(grid, roster, form, clear=["default"]).send_and_receive(asked))) == CLIENTS
+    (first, *_) = grid.send_and_receive(
+        [Message(RecordDict(), dst_node_id=2, message_type="query.ages")]
+    )  # the other stays closed
+    assert "asks for a reply in clear" in first.error.reason
+
+
+@pytest.mark.parametrize(
+    ("form", "reason"),
+    [
+        (PairwiseMasks(Settings(minimum=3, privacy=Privacy(1.0, 1.0, honest=3))), "have no noise"),
+        (InsecureEmbeddedParties(ClippedMean(1.0), minimum=3), "computing parties answer no queries"),
+    ],
+)
+def test_forms_that_cannot_sum_a_query_say_so(form, reason):
+    grid, roster, _ = federation(numbers, form)
+
+    with pytest.raises(FederatedError, match=reason):
+        SecureGrid(grid, roster, form).ask("ages")
+    content = RecordDict({"tacit": ConfigRecord({"stage": 1, "number": 1}), "config": ConfigRecord()})
+    (reply,) = grid.send_and_receive([Message(content, dst_node_id=2, message_type="query.ages")])
+    assert reason in reply.error.reason  # whatever the server says
+
+
+def test_answers_that_cannot_be_summed_never_leave():
+    def arrays(i, config):
+        return RecordDict({"metrics": MetricRecord({"n": 1}), "arrays": ArrayRecord({"w": Array(np.ones(2))})})
+
+    grid, roster, form = federation(arrays)
+    with pytest.raises(FederatedError, match="and no arrays"):
+        SecureGrid(grid, roster, form).ask("ages")
+    with pytest.raises(UpdateError, match="infinite number"):
+        tally([1.0, np.inf])
+    with pytest.raises(ValueError, match="ascend"):
+        tally([1.0], [2.0, 1.0])
+
+
+def test_a_tally_of_nothing_is_no_number_and_different_centers_are_noticed():
+    grid, roster, form = federation(lambda i, config: RecordDict({"metrics": tally([np.nan], name="age")}))
+    empty = Tally.of(SecureGrid(grid, roster, form).ask("ages"), "age")
+    assert (empty.count, empty.missing) == (0, CLIENTS)
+    assert np.isnan(empty.mean)
+    grid, roster, form = federation(lambda i, config: RecordDict({"metrics": tally([1.0], center=float(i))}))
+    with pytest.raises(UpdateError, match="different centers"):
+        Tally.of(SecureGrid(grid, roster, form).ask("ages"))
+
+
+def test_queries_and_rounds_take_turns_in_one_run():
+    strategy, grid = secure(FedAvg(fraction_evaluate=0))
+    grid._app.query()(lambda message, context: Message(RecordDict({"m": MetricRecord({"n": 1})}), reply_to=message))
+    queries = SecureGrid(grid, strategy.roster, strategy.form)
+
+    first = queries.ask()
+    strategy.start(grid, initial(), num_rounds=1)
+    second = queries.ask()
+
+    assert first["n"] == second["n"] == 10
+    assert strategy.report[0].survivors == 10
+    assert [line.number for line in queries.report] == [1, 3]
