@@ -11,7 +11,7 @@
     identity.py   who takes part                           boxes.py    what one encrypts for another
     records.py    Tacit's records in Flower's messages     view.py     what a client was asked to compute on
     site.py       a SuperNode for approved apps only       local.py    a grid in this process
-    analytics.py  counts, means and histograms by queries
+    analytics.py  counts, means and histograms by queries  legacy.py   apps with a NumPyClient
 """
 
 from importlib import import_module
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tacit.federated.client import SecureAggregationMod
     from tacit.federated.form import from_node_config
     from tacit.federated.identity import Identity, Roster, enroll
+    from tacit.federated.legacy import numpy_client_app
     from tacit.federated.local import LocalGrid
     from tacit.federated.masks.form import PairwiseMasks
     from tacit.federated.masks.settings import Settings
@@ -53,6 +54,7 @@ __all__ = [
     "TrimmedMean",
     "enroll",
     "from_node_config",
+    "numpy_client_app",
     "tally",
 ]
 
@@ -63,6 +65,7 @@ _HOMES = {
     "Roster": "tacit.federated.identity",
     "enroll": "tacit.federated.identity",
     "LocalGrid": "tacit.federated.local",
+    "numpy_client_app": "tacit.federated.legacy",
     "PairwiseMasks": "tacit.federated.masks.form",
     "Settings": "tacit.federated.masks.settings",
     "Aggregators": "tacit.federated.parties.directory",
