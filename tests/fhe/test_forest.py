@@ -14,7 +14,8 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from tacit.errors import DataError, FheError, MessageError
 from tacit.fhe import Client, ensemble, parameters, spec, tree, wire
-from tacit.fhe.compile.forest import VALUE_BITS, Forest, Hiding, Tree, compile_forest, constant_term
+from tacit.fhe.compile.conditions import Tree
+from tacit.fhe.compile.forest import VALUE_BITS, Forest, Hiding, compile_forest, constant_term
 from tacit.fhe.layout import SpreadLayout
 from tacit.fhe.read import RegressionHead
 from tacit.fhe.spec import ClientSpec
@@ -79,8 +80,8 @@ def test_what_cannot_be_compiled_is_named(datasets: Any) -> None:
     x, _, y, _ = datasets["diabetes"]
     odd = ensemble.GradientBoostingRegressor(n_estimators=2, init=LinearRegression()).fit(x, y)
     many = ensemble.RandomForestClassifier(2).fit(x, np.stack([y > 100, y > 200], axis=1))
-    category = np.random.default_rng(0).integers(0, 4, (len(x), 1))
-    categorical = ensemble.HistGradientBoostingRegressor(max_iter=2, categorical_features=[0]).fit(category, y)
+    words = np.array(["0", "1", "2"], dtype=object)[np.random.default_rng(0).integers(0, 3, (len(x), 1))]
+    categorical = ensemble.HistGradientBoostingRegressor(max_iter=2, categorical_features=[0]).fit(words, y)
     stump = Tree(np.array([-1]), np.zeros(1), np.array([-1]), np.array([-1]), np.ones((1, 1)))
     crowd = Forest([stump] * 9000, False, lambda s, c: RegressionHead(s, c, False, True))
 
@@ -88,8 +89,8 @@ def test_what_cannot_be_compiled_is_named(datasets: Any) -> None:
         odd.compile(x)
     with pytest.raises(FheError, match="several outputs"):
         many.compile(x)
-    with pytest.raises(DataError, match="categorical"):
-        categorical.compile(category)
+    with pytest.raises(DataError, match="OrdinalEncoder"):
+        categorical.compile(words)
     with pytest.raises(FheError, match="too many"):
         compile_forest(crowd, x, Hiding(6, False, True))
     assert constant_term([stump], x[:3], np.full(3, 4.0)) == pytest.approx([3.0])

@@ -51,6 +51,9 @@ class BoostedModel(FheModel, BaseEstimator):
         """Refuse: these models are trained by their own library."""
         raise FheError("train this model with its own library, then import it again")
 
+    def _allows_missing(self) -> bool:
+        return self.lower is not tacit_forest
+
     def _lower(self, x: Float, before: Affine | None, n_bits: int) -> Compiled:
         seen = x if before is None else before(x)
         hide = Hiding(n_bits, self.hide_thresholds, self.hide_structure)

@@ -18,12 +18,12 @@ MOST_FACTORS = 16
 """Factors of a product of columns. Higher powers would say nothing that 16 bits could hold."""
 
 
-def checked(x: Any, features: int) -> Float:
-    """Return x as a finite matrix with that many columns, or say which value is not."""
+def checked(x: Any, features: int, missing: bool = False) -> Float:
+    """Return x as a finite matrix with that many columns (and missing values, if they may be), or say which is not."""
     matrix = np.asarray(x, dtype=np.float64)
     if matrix.ndim != 2 or matrix.shape[1] != features:
         raise DataError(f"expected a table with {features} columns, got shape {matrix.shape}")
-    bad = np.argwhere(~np.isfinite(matrix))
+    bad = np.argwhere(np.isinf(matrix) if missing else ~np.isfinite(matrix))
     if bad.size:
         row, column = bad[0]
         raise DataError(f"row {row}, column {column} is missing or infinite: encrypted prediction needs finite numbers")
@@ -256,4 +256,105 @@ class Thermometer(Encoder):
             matrix = matrix.astype(np.float32).astype(np.float64)
         out = np.zeros((len(matrix), self.length), dtype=np.int64)
         out[:, : len(self.feature)] = matrix[:, self.feature] > self.threshold
+        return out
+
+
+BELOW, ABOVE, CATEGORY, CUT_CATEGORY, MISSING = range(5)
+"""Kinds of bits: [x > v], with 0 or with 1 for a missing x; [x = v], and the same for x cut to a whole number; [x is
+missing]."""
+
+
+@final
+@dataclass(frozen=True)
+class MixedBits(Encoder):
+    """The bits of trees that know missing values or categories."""
+
+    columns: int
+    feature: Index
+    value: Float
+    asks: Index
+    single: bool
+    before: Affine | None = None
+
+    @property
+    def features(self) -> int:
+        """Columns expected."""
+        return self.columns
+
+    @property
+    def length(self) -> int:
+        """Integers for each row."""
+        return max(len(self.feature), 1)
+
+    def encode(self, x: Any) -> Int:
+        """Return the bits."""
+        exact = checked(x, self.columns, missing=True)
+        if self.before is not None:
+            exact = self.before(exact)
+        rounded = exact.astype(np.float32).astype(np.float64) if self.single else exact
+        out = np.zeros((len(exact), self.length), dtype=np.int64)
+        for kind in range(MISSING + 1):
+            here = np.flatnonzero(self.asks == kind)
+            seen, value = (rounded if kind <= ABOVE else exact)[:, self.feature[here]], self.value[here]
+            found = seen > value if kind <= ABOVE else np.isnan(seen)
+            if kind == ABOVE:
+                found = found | np.isnan(seen)
+            elif kind in (CATEGORY, CUT_CATEGORY):
+                found = (np.trunc(seen) if kind == CUT_CATEGORY else seen) == value
+            out[:, here] = found
+        return out
+
+
+@final
+@dataclass(frozen=True)
+class MixedLeaves(Encoder):
+    """One bit for each leaf of trees that the client has and that know missing values or categories.
+
+    As a `LeafEncoder`, but node i goes right if one of the bits test[start_i : start_(i+1)] is 1.
+    """
+
+    bits: MixedBits
+    root: Index
+    feature: Index
+    left: Index
+    right: Index
+    start: Index
+    test: Index
+
+    def __post_init__(self) -> None:
+        """Refuse a file whose walks would not end, or that asks for bits that are not there."""
+        walks = LeafEncoder(
+            self.features, self.root, np.minimum(self.feature, 0), np.zeros(len(self.feature)),
+            self.left, self.right, False,
+        )  # fmt: skip
+        fine = (
+            len(self.start) == len(walks.feature) + 1
+            and (np.diff(self.start, prepend=0) >= 0).all()
+            and self.start[-1] == len(self.test)
+            and ((self.test >= 0) & (self.test < self.bits.length)).all()
+        )
+        if not fine:
+            raise MessageError("the trees of this model file are damaged")
+
+    @property
+    def features(self) -> int:
+        """Columns expected."""
+        return self.bits.features
+
+    @property
+    def length(self) -> int:
+        """Integers for each row."""
+        return int((self.feature < 0).sum())
+
+    def encode(self, x: Any) -> Int:
+        """Return the bits of the leaves."""
+        z = self.bits.encode(x)
+        running = np.concatenate([np.zeros((len(z), 1), dtype=np.int64), np.cumsum(z[:, self.test], axis=1)], axis=1)
+        goes_right = running[:, self.start[1:]] > running[:, self.start[:-1]]
+        node = np.tile(self.root, (len(z), 1))
+        rows = np.arange(len(z))[:, None]
+        while (inner := self.feature[node] >= 0).any():
+            node = np.where(inner, np.where(goes_right[rows, node], self.right[node], self.left[node]), node)
+        out = np.zeros((len(z), self.length), dtype=np.int64)
+        out[rows, self.left[node]] = 1
         return out

@@ -50,7 +50,11 @@ class FheModel:
     def _front(self, x: Any) -> tuple[Front, Affine | None, Float]:
         """Return what happens to a user's table first, the affine map after it, and the table x after the first."""
         front = Front(trained_names(self) or names_of(x))
-        return front, None, representative(front(x))
+        return front, None, representative(front(x), self._allows_missing())
+
+    def _allows_missing(self) -> bool:
+        """Return whether the rows of a user may have missing values: of a tree, if scikit-learn's may."""
+        return False
 
     def _clear(self, x: Any) -> Any:
         """Return what encrypted predictions are compared with."""
@@ -180,9 +184,10 @@ def checked_bits(n_bits: Any) -> int | None:
     return int(n_bits)
 
 
-def representative(matrix: Float) -> Float:
+def representative(matrix: Float, missing: bool = False) -> Float:
     """Return the rows that a model is compiled with, checked."""
-    if matrix.ndim != 2 or not len(matrix) or not np.isfinite(matrix).all():
+    fine = np.isfinite(matrix) | (np.isnan(matrix) & missing)
+    if matrix.ndim != 2 or not len(matrix) or not fine.all():
         raise DataError(
             "compile needs a table of finite numbers with at least one row: put a SimpleImputer in front of the model "
             "in a tacit.fhe.Pipeline if values are missing"

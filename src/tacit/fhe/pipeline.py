@@ -74,14 +74,14 @@ class Pipeline(FheModel, SkPipeline):
         names = trained_names(self) or names_of(x)
         if len(self.steps) == 1:
             front = Front(names)
-            return front, None, representative(front(x))
+            return front, None, representative(front(x), self._model()._allows_missing())
         steps = SkPipeline(self.steps[:-1])
         affine = _affine(steps, x, names)
         if affine is not None:
             front = Front(names)
-            return front, affine, representative(front(x))
+            return front, affine, representative(front(x), self._model()._allows_missing())
         front = Front(names, Steps.of(steps))
-        return front, None, representative(front(x))
+        return front, None, representative(front(x), self._model()._allows_missing())
 
     def _lower(self, x: Float, before: Affine | None, n_bits: int) -> Any:
         return self._model()._lower(x, before, n_bits)

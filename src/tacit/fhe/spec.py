@@ -19,7 +19,7 @@ from safetensors.numpy import save as save_tensors
 
 from tacit import private_files
 from tacit.errors import MessageError
-from tacit.fhe.encode import Affine, Encoder, LeafEncoder, Monomials, Quantizer, Thermometer
+from tacit.fhe.encode import Affine, Encoder, LeafEncoder, MixedBits, MixedLeaves, Monomials, Quantizer, Thermometer
 from tacit.fhe.forest_program import ForestProgram, LeafProgram
 from tacit.fhe.layout import Int, Layout, SpreadLayout
 from tacit.fhe.parameters import Parameters
@@ -80,6 +80,7 @@ KINDS: dict[str, type] = {
         ClientSpec, ServerSpec, Parameters, Layout, SpreadLayout, Front, Steps, Classes, Affine, Quantizer, Thermometer,
         PlainReader, ForestReader, NeighborReader, RegressionHead, ClassificationHead, NeighborHead, LinearProgram,
         NeighborProgram, ForestProgram, LeafProgram, LeafEncoder, VoteReader, IsolationHead, Monomials,
+        MixedBits, MixedLeaves,
     )
 }  # fmt: skip
 

@@ -7,6 +7,8 @@ hundredth of the time for large forests.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sklearn import tree as sk
 
 from tacit.fhe.compile.assemble import Compiled
@@ -26,6 +28,10 @@ class TreeSums(FheModel):
 
     def _forest(self, x: Float) -> Forest:
         raise NotImplementedError
+
+    def _allows_missing(self) -> bool:
+        tags: Any = self
+        return bool(tags.__sklearn_tags__().input_tags.allow_nan)
 
     def _lower(self, x: Float, before: Affine | None, n_bits: int) -> Compiled:
         seen = x if before is None else before(x)

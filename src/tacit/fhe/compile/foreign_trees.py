@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from tacit.errors import DataError, FheError
-from tacit.fhe.compile.forest import Forest, Tree, constant_term, numeric_only
+from tacit.fhe.compile.conditions import Categories, Tree
+from tacit.fhe.compile.forest import Forest, constant_term
 from tacit.fhe.encode import Float
 from tacit.fhe.read import Classes, ClassificationHead, Head, RegressionHead
 
@@ -64,14 +65,19 @@ def xgboost_forest(model: Any, x: Float) -> Forest:
 
 
 def _xgboost_tree(tree: dict[str, Any], channel: int) -> Tree:
-    numeric_only(not tree.get("categories"), "an XGBoost model with categorical columns")
     left = np.array(tree["left_children"], dtype=np.int64)
     condition = np.array(tree["split_conditions"], dtype=np.float32)
     feature = np.where(left < 0, -1, np.array(tree["split_indices"], dtype=np.int64))
     # XGBoost goes left if x < condition, in single precision: that is x <= the number just below it.
     below = np.nextafter(condition, np.float32(-np.inf)).astype(np.float64)
     value = condition.astype(np.float64)[:, None]  # at a leaf the condition is the leaf's value
-    return Tree(feature, below, left, np.array(tree["right_children"], dtype=np.int64), value, channel)
+    to_left = np.array(tree["default_left"], dtype=bool)
+    sets = {}
+    places = zip(tree["categories_nodes"], tree["categories_segments"], tree["categories_sizes"], strict=True)
+    for node, start, size in places:  # those that are listed go right, all others left
+        listed = tuple(map(float, tree["categories"][start : start + size]))
+        sets[int(node)] = Categories(listed, missing=not to_left[node], whole=True)
+    return Tree(feature, below, left, np.array(tree["right_children"], dtype=np.int64), value, channel, to_left, sets)
 
 
 def lightgbm_forest(model: Any, x: Float) -> Forest:
@@ -101,6 +107,8 @@ def _lightgbm_tree(tree: dict[str, Any], channel: int) -> Tree:
     threshold: list[float] = []
     value: list[float] = []
     children: list[list[int]] = []
+    missing: dict[int, bool] = {}
+    sets: dict[int, Categories] = {}
     stack: list[tuple[dict[str, Any], int, int]] = [(tree["tree_structure"], -1, 0)]
     while stack:
         node, parent, side = stack.pop()
@@ -113,15 +121,21 @@ def _lightgbm_tree(tree: dict[str, Any], channel: int) -> Tree:
             threshold.append(0.0)
             value.append(float(node["leaf_value"]))
             continue
-        numeric_only(node["decision_type"] == "<=", "a LightGBM model with categorical columns")
         if node["missing_type"] == "Zero":
             raise DataError("a LightGBM model with zero_as_missing cannot be compiled")
         feature.append(int(node["split_feature"]))
-        threshold.append(float(node["threshold"]))
         value.append(0.0)
-        stack += [(node["left_child"], here, 0), (node["right_child"], here, 1)]
+        sides = [(node["left_child"], here, 0), (node["right_child"], here, 1)]
+        if node["decision_type"] == "==":  # those that are listed go left, all others and missing ones right
+            sets[here] = Categories(tuple(map(float, node["threshold"].split("||"))), whole=True)
+            sides = [(node["right_child"], here, 0), (node["left_child"], here, 1)]
+        threshold.append(0.0 if here in sets else float(node["threshold"]))
+        # Where training saw no missing value, LightGBM takes one for zero.
+        missing[here] = node["default_left"] if node["missing_type"] == "NaN" else threshold[here] >= 0
+        stack += sides
     left, right = np.array(children, dtype=np.int64).T
-    return Tree(np.array(feature), np.array(threshold), left, right, np.array(value)[:, None], channel)
+    to_left = np.array([missing.get(i, True) for i in range(len(feature))], dtype=bool)
+    return Tree(np.array(feature), np.array(threshold), left, right, np.array(value)[:, None], channel, to_left, sets)
 
 
 def tacit_forest(model: Any, x: Float) -> Forest:

@@ -1,8 +1,7 @@
-"""Trees of any origin to a `ForestProgram`: conditions over a table of (column, threshold) bits, values as integers.
+"""Trees of any origin to a `ForestProgram`: conditions over a table of bits (`conditions.py`), values as integers.
 
-A node that asks x_f <= threshold becomes the bit [x_f > threshold] = 0 on its left and 1 on its right. On a path only
-the tightest condition from either side matters for each column, so a leaf is a box, with at most two conditions a
-column.
+On a path only the tightest condition from either side matters for each column, so a leaf is a box, with at most two
+conditions a column.
 
 `n_bits` bounds the table: 2^n_bits - 1 thresholds a column. A column with fewer keeps its own, exactly; one with more
 has its thresholds moved to that many of them, evenly over their uses. With `hide_thresholds` all columns use the
@@ -12,15 +11,15 @@ price of larger messages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from tacit.errors import DataError, FheError
 from tacit.fhe.compile.assemble import Compiled
-from tacit.fhe.encode import Affine, Float, LeafEncoder, Thermometer
+from tacit.fhe.compile.conditions import Table, Tree, entries, line_of, table_of
+from tacit.fhe.encode import Affine, Encoder, Float, LeafEncoder, MixedBits, MixedLeaves, Thermometer
 from tacit.fhe.forest_program import ForestProgram, LeafProgram
 from tacit.fhe.layout import Index, Int
 from tacit.fhe.read import ForestReader, Head, PlainReader, VoteReader
@@ -32,116 +31,11 @@ flooding: the secret factors grow with the modulus and its room shrinks. The rou
 twice the time and the bytes."""
 
 
+EVERY_THRESHOLD = 40
+"""Bits of a table that keeps all thresholds."""
+
 MOST_VOTES = 1 << 15
 """Trees whose votes are counted. Counts are exact, whatever their number; the bound keeps them within 16 bits."""
-
-
-@dataclass(frozen=True)
-class Tree:
-    """A binary tree in arrays, node 0 the root: left if x[feature] <= threshold; feature < 0 marks a leaf."""
-
-    feature: npt.NDArray[np.int64]
-    threshold: Float
-    left: npt.NDArray[np.int64]
-    right: npt.NDArray[np.int64]
-    value: Float
-    channel: int = 0
-
-    def leaf_of(self, x: Float) -> Index:
-        """Return the leaf that each row reaches."""
-        node = np.zeros(len(x), dtype=np.intp)
-        rows = np.arange(len(x))
-        while (inner := self.feature[node] >= 0).any():
-            goes_left = x[rows, np.maximum(self.feature[node], 0)] <= self.threshold[node]
-            node = np.where(inner, np.where(goes_left, self.left[node], self.right[node]), node)
-        return node
-
-
-@dataclass(frozen=True)
-class Table:
-    """The thresholds that are compared: those of column f are `threshold[start[f] : start[f + 1]]`, ascending."""
-
-    start: Index
-    threshold: Float
-
-    @property
-    def feature(self) -> Index:
-        """Return the column of each threshold."""
-        return np.repeat(np.arange(len(self.start) - 1), np.diff(self.start))
-
-    def slot(self, feature: int, threshold: float) -> int:
-        """Return the entry of this column that is nearest to a threshold."""
-        own = self.threshold[self.start[feature] : self.start[feature + 1]]
-        right = int(np.searchsorted(own, threshold))
-        if right == len(own) or (right and threshold - own[right - 1] <= own[right] - threshold):
-            right -= 1
-        return int(self.start[feature]) + right
-
-
-def thresholds(trees: Sequence[Tree], columns: int, n_bits: int, grid: Float | None) -> Table:
-    """Return the table of thresholds: the model's own, or (given representative rows) the quantiles of each column."""
-    feature = np.concatenate([t.feature for t in trees])
-    value = np.concatenate([t.threshold for t in trees])
-    parts = []
-    for column in range(columns):
-        used = value[feature == column]
-        if grid is not None:
-            used = _midpoints(grid[:, column])
-        parts.append(_thinned(np.sort(used), (1 << n_bits) - 1))
-    return Table(np.cumsum([0, *map(len, parts)]), np.concatenate(parts))
-
-
-def _midpoints(column: Float) -> Float:
-    """Return what lies between neighbouring rows, or the one value of a constant column."""
-    ordered = np.sort(column)
-    middle = (ordered[1:] + ordered[:-1]) / 2
-    return middle[ordered[1:] > ordered[:-1]] if ordered[-1] > ordered[0] else ordered[:1]
-
-
-def _thinned(ordered: Float, most: int) -> Float:
-    """Return at most `most` of the distinct values, evenly over their occurrences."""
-    distinct = np.unique(ordered)
-    if len(distinct) <= most:
-        return distinct
-    picks = (np.arange(most) + 0.5) / most * len(ordered)
-    return np.unique(ordered[picks.astype(np.intp)])
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A leaf, or a node with two leaves below it, that some row can reach.
-
-    `box` has, for each column, the bit that must be 1 and the one that must be 0 (-1: none); `fork` is the bit that
-    leads to `right` in place of `left`, -1 where there is one leaf.
-    """
-
-    box: dict[int, tuple[int, int]]
-    left: int
-    right: int
-    fork: int
-
-
-def _entries(tree: Tree, table: Table) -> Iterator[Entry]:
-    """Yield the entries of a tree. Two leaves under one node share the conditions of that node: one entry."""
-    stack: list[tuple[int, dict[int, tuple[int, int]]]] = [(0, {})]
-    while stack:
-        node, box = stack.pop()
-        feature = int(tree.feature[node])
-        if feature < 0:
-            yield Entry(box, node, node, -1)
-            continue
-        slot = table.slot(feature, float(tree.threshold[node]))
-        above, below = box.get(feature, (-1, -1))
-        to_left = above < slot  # otherwise x_f > a larger threshold already: left is impossible
-        to_right = below < 0 or slot < below
-        left, right = int(tree.left[node]), int(tree.right[node])
-        if to_left and to_right and max(tree.feature[left], tree.feature[right]) < 0:
-            yield Entry(box, left, right, slot)
-            continue
-        if to_left:
-            stack.append((left, {**box, feature: (above, slot if below < 0 else min(below, slot))}))
-        if to_right:
-            stack.append((right, {**box, feature: (max(above, slot), below)}))
 
 
 @dataclass(frozen=True)
@@ -184,21 +78,23 @@ def forest_program(trees: Sequence[Tree], table: Table, values: Sequence[Int], v
     leaf: list[int] = []
     slot: list[int] = []
     sign: list[int] = []
+    condition: list[int] = []
     offset: list[int] = []
     owner: list[int] = []
     fork: list[int] = []
     left: list[Int] = []
     right: list[Int] = []
+    count = 0
     for number, (tree, value) in enumerate(zip(trees, values, strict=True)):
-        for entry in _entries(tree, table):
-            here, needed = len(offset), 0
-            for above, below in entry.box.values():
-                for bit, weight in ((above, -1), (below, 1)):
-                    if bit >= 0:
-                        leaf.append(here)
-                        slot.append(bit)
-                        sign.append(weight)
-                        needed += weight < 0
+        for entry in entries(tree, table):
+            needed = 0
+            for bits, weight in entry.conditions():
+                leaf += [len(offset)] * len(bits)
+                slot += bits
+                sign += [weight] * len(bits)
+                condition += [count] * len(bits)
+                needed += weight < 0
+                count += 1
             offset.append(needed)
             owner.append(number)
             fork.append(entry.fork)
@@ -207,9 +103,10 @@ def forest_program(trees: Sequence[Tree], table: Table, values: Sequence[Int], v
     low, high = np.stack(left), np.stack(right)
     channel = [trees[number].channel for number in owner]
     return ForestProgram(
-        bits=max(len(table.threshold), 1),
+        bits=max(len(table), 1),
         leaf=_indices(leaf), slot=_indices(slot), sign=_integers(sign), offset=_integers(offset),
         tree=_indices(owner), channel=_indices(channel), values=low, fork=_indices(fork), step=high - low, votes=votes,
+        condition=_indices(condition) if count < len(leaf) else None,
     )  # fmt: skip
 
 
@@ -248,10 +145,14 @@ def compile_forest(forest: Forest, x: Float, hide: Hiding, before: Affine | None
     if not hide.structure:
         if hide.thresholds:
             raise DataError("hide_thresholds=True hides nothing with hide_structure=False: choose one")
-        return _open_forest(forest, x.shape[1], before)
+        return _open_forest(forest, x, before)
     seen = before(x) if before is not None else x
-    table = thresholds(forest.trees, seen.shape[1], hide.n_bits, seen if hide.thresholds else None)
-    encoder = Thermometer(x.shape[1], table.feature, table.threshold, forest.single, before)
+    if not (mix := mixed(forest, seen)):
+        forest = replace(forest, trees=[replace(tree, missing_left=None) for tree in forest.trees])
+    table = table_of(forest.trees, seen.shape[1], hide.n_bits, seen if hide.thresholds else None)
+    encoder: Encoder = Thermometer(x.shape[1], table.line // 2, table.threshold, forest.single, before)
+    if mix:
+        encoder = _bits(table, x.shape[1], forest, before)
     count = len(forest.trees)
     if forest.labels is not None and count < MOST_VOTES:
         program = forest_program(forest.trees, table, forest.labels, forest.classes)
@@ -268,9 +169,30 @@ def compile_forest(forest: Forest, x: Float, hide: Hiding, before: Affine | None
     return Compiled(program, encoder, reader, forest.head(units.scale.ravel(), units.shift.ravel()))
 
 
-def _open_forest(forest: Forest, columns: int, before: Affine | None) -> Compiled:
+def mixed(forest: Forest, x: Float) -> bool:
+    """Return whether a client must know missing values or categories: if the rows or the trees have them."""
+    return bool(np.isnan(x).any()) or any(tree.sets for tree in forest.trees)
+
+
+def _bits(table: Table, columns: int, forest: Forest, before: Affine | None) -> MixedBits:
+    """Return the encoder of a table of bits."""
+    feature, sets = table.line // 2, table.categories
+    return MixedBits(
+        columns,
+        _indices([*feature.tolist(), *(column for column, _, _ in sets)]),
+        np.array([*table.threshold.tolist(), *(value for _, _, value in sets)]),
+        _indices([*(table.line % 2).tolist(), *(kind for _, kind, _ in sets)]),
+        forest.single,
+        before,
+    )
+
+
+def _open_forest(forest: Forest, x: Float, before: Affine | None) -> Compiled:
     """Return the program of trees that the client has: it hides the values of their leaves only."""
+    columns, seen = x.shape[1], x if before is None else before(x)
+    table = table_of(forest.trees, seen.shape[1], EVERY_THRESHOLD, None) if mixed(forest, seen) else None
     integers, scale, shift = _integer_values(forest)
+    tests: list[tuple[int, ...]] = []
     parts: list[tuple[Int, Float, Int, Int]] = []
     values, owner, channel, root = [], [], [], []
     nodes = leaves = 0
@@ -284,15 +206,32 @@ def _open_forest(forest: Forest, columns: int, before: Affine | None) -> Compile
         left[leaf] = leaves + np.arange(leaf.sum())
         right[leaf] = -1
         parts.append((feature, tree.threshold[order], left, right))
+        if table is not None:
+            tests += [_asked(tree, node, table) for node in order.tolist()]
         root.append(nodes)
         values.append(value[order][leaf])
         owner += [number] * int(leaf.sum())
         channel += [tree.channel] * int(leaf.sum())
         nodes, leaves = nodes + len(order), leaves + int(leaf.sum())
     feature, threshold, left, right = (np.concatenate(column) for column in zip(*parts, strict=True))
-    encoder = LeafEncoder(columns, _indices(root), feature, threshold, left, right, forest.single, before)
+    encoder: Encoder = LeafEncoder(columns, _indices(root), feature, threshold, left, right, forest.single, before)
+    if table is not None:
+        ends = np.cumsum([0, *map(len, tests)], dtype=np.intp)
+        flat = _indices([bit for bits in tests for bit in bits])
+        mixed_bits = _bits(table, columns, forest, before)
+        encoder = MixedLeaves(mixed_bits, _indices(root), feature, left, right, ends, flat)
     program = LeafProgram(_indices(owner), _indices(channel), np.concatenate(values))
     return Compiled(program, encoder, PlainReader(), forest.head(scale, shift))
+
+
+def _asked(tree: Tree, node: int, table: Table) -> tuple[int, ...]:
+    """Return the bits of which one is 1 if a row goes right at a node."""
+    feature = int(tree.feature[node])
+    if feature < 0:
+        return ()
+    if node in tree.sets:
+        return table.indicators(feature, tree.sets[node])
+    return (table.slot(line_of(tree, node), float(tree.threshold[node])),)
 
 
 def _integer_values(forest: Forest) -> tuple[list[Int], Float, Float]:
@@ -328,11 +267,3 @@ def constant_term(trees: Sequence[Tree], x: Float, margins: Float) -> Float:
             "this boosted model does not start from a constant (init=estimator?), or compares in an unknown way"
         )
     return middle
-
-
-def numeric_only(condition: bool, what: str) -> None:
-    """Refuse a kind of split that a threshold bit cannot express."""
-    if not condition:
-        raise DataError(
-            f"{what} cannot be predicted on ciphertexts: encode categories and missing values as numbers first"
-        )

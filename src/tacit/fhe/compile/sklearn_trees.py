@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from tacit.errors import DataError, FheError
-from tacit.fhe.compile.forest import Forest, Tree, constant_term, numeric_only
+from tacit.fhe.compile.conditions import Categories, Tree
+from tacit.fhe.compile.forest import Forest, constant_term
 from tacit.fhe.encode import Float
 from tacit.fhe.read import Classes, ClassificationHead, Head, IsolationHead, RegressionHead
 
@@ -17,7 +18,9 @@ def tree_of(fitted: Any, value: Float, channel: int = 0) -> Tree:
     """Return a fitted `sklearn.tree._tree.Tree` with the given value (nodes, values) at its nodes."""
     feature = np.where(fitted.children_left < 0, -1, fitted.feature).astype(np.int64)
     left, right = fitted.children_left.astype(np.int64), fitted.children_right.astype(np.int64)
-    return Tree(feature, np.asarray(fitted.threshold, dtype=np.float64), left, right, value, channel)
+    threshold = np.asarray(fitted.threshold, dtype=np.float64)
+    missing = np.asarray(fitted.missing_go_to_left).astype(bool) if hasattr(fitted, "missing_go_to_left") else None
+    return Tree(feature, threshold, left, right, value, channel, missing)
 
 
 def fractions(model: Any, members: list[Any]) -> Forest:
@@ -73,7 +76,7 @@ def _classifier(shift: Float, classes: Any, proba: str) -> Any:
 
 def histogram_boosting(model: Any, x: Float) -> Forest:
     """Return a HistGradientBoostingClassifier or -Regressor."""
-    numeric_only(model.is_categorical_ is None, "a histogram-boosted model with categorical columns")
+    columns, known = _histogram_columns(model)
     trees = []
     for stage in model._predictors:
         for channel, member in enumerate(stage):
@@ -81,7 +84,17 @@ def histogram_boosting(model: Any, x: Float) -> Forest:
             leaf = nodes["is_leaf"].astype(bool)
             feature = np.where(leaf, -1, nodes["feature_idx"]).astype(np.int64)
             left, right = nodes["left"].astype(np.int64), nodes["right"].astype(np.int64)
-            trees.append(Tree(feature, nodes["num_threshold"], left, right, nodes["value"][:, None], channel))
+            sets = {}
+            for node in np.flatnonzero(nodes["is_categorical"].astype(bool) & ~leaf).tolist():
+                words = member.raw_left_cat_bitsets[nodes["bitset_idx"][node]]
+                sets[node] = _category_set(words, known[feature[node]], bool(nodes["missing_go_to_left"][node]))
+                if not sets[node][1]:
+                    left[node], right[node] = right[node], left[node]
+            feature = np.where(leaf, -1, columns[np.maximum(feature, 0)])
+            trees.append(Tree(
+                feature, nodes["num_threshold"], left, right, nodes["value"][:, None], channel,
+                nodes["missing_go_to_left"].astype(bool), {node: asked for node, (asked, _) in sets.items()},
+            ))  # fmt: skip
     if hasattr(model, "classes_"):
         shift = constant_term(trees, x, np.asarray(model.decision_function(x)))
         return Forest(trees, False, _classifier(shift, model.classes_, "logistic" if shift.size == 1 else "softmax"))
@@ -89,6 +102,32 @@ def histogram_boosting(model: Any, x: Float) -> Forest:
     margins = np.asarray(model.predict(x))
     shift = constant_term(trees, x, np.log(margins) if exponential else margins)
     return Forest(trees, False, lambda s, c: RegressionHead(s, shift + c, exponential, True))
+
+
+def _histogram_columns(model: Any) -> tuple[Any, dict[int, Any]]:
+    """Return the user's column for each of the model's (it puts categories first), and the categories of the model's.
+
+    Raises:
+        DataError: for categories that are no numbers.
+    """
+    chosen = model.is_categorical_
+    if chosen is None:
+        return np.arange(model.n_features_in_), {}
+    known = model._preprocessor.named_transformers_["encoder"].categories_
+    if any(values.dtype.kind not in "biuf" for values in known):
+        raise DataError(
+            "categories on ciphertexts are numbers: put an OrdinalEncoder in front of the model in a tacit.fhe.Pipeline"
+        )
+    columns = np.concatenate([np.flatnonzero(chosen), np.flatnonzero(~chosen)])
+    return columns, {i: np.asarray(values, dtype=np.float64) for i, values in enumerate(known)}
+
+
+def _category_set(words: Any, known: Any, missing_left: bool) -> tuple[Categories, bool]:
+    """Return the categories on the side where missing and unknown ones do not go, and whether that is the right."""
+    code = np.arange(len(known))
+    left = (np.asarray(words)[code // 32] >> (code % 32).astype(np.uint32)) & 1 == 1
+    side = known[(~left if missing_left else left) & ~np.isnan(known)]
+    return Categories(tuple(side.tolist())), missing_left
 
 
 def _members(model: Any, kind: str) -> list[tuple[Any, Any]]:

@@ -1,0 +1,151 @@
+"""Trees that know missing values and categories: every row goes where the library sends it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import lightgbm
+import numpy as np
+import pytest
+import xgboost
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder
+from sklearn.tree import DecisionTreeClassifier as SkTree
+
+from tacit.errors import DataError, MessageError
+from tacit.fhe import Pipeline, ensemble, linear_model, spec, tree
+from tacit.fhe.boosted import from_lightgbm_model, from_xgboost_model
+from tacit.fhe.spec import ClientSpec, ServerSpec
+
+Table = tuple[np.ndarray, np.ndarray, np.ndarray]
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def table(seed: int) -> Table:
+    """Rows with missing values and two columns of categories, their labels, and rows with others besides."""
+    rng, n = np.random.default_rng(seed), 500
+    x = np.c_[rng.normal(size=(n, 2)), rng.integers(0, 6, n) * 10.0, rng.integers(0, 30, n)]
+    y = (np.isin(x[:, 2], [0, 30, 40]) ^ (x[:, 0] > 0)).astype(int) + (x[:, 3] % 3 == 0)
+    x[::9, 0], x[1::11, 2], x[2::13, 3] = np.nan, np.nan, np.nan
+    new = np.stack([rng.permutation(column) for column in x.T], axis=1)
+    new[::17, 2], new[::19, 1], new[::23, 3] = 77.0, np.nan, 31.0
+    return x, y, new
+
+
+OWN = [
+    tree.DecisionTreeClassifier(max_depth=6, random_state=0),
+    tree.DecisionTreeRegressor(max_depth=6, random_state=0),
+    ensemble.RandomForestClassifier(4, random_state=0),
+    ensemble.ExtraTreesRegressor(3, max_depth=6, random_state=0),
+    ensemble.BaggingClassifier(SkTree(max_depth=5), 4, max_features=0.8, random_state=0),
+    ensemble.IsolationForest(n_estimators=6, max_samples=64, random_state=0),
+    ensemble.HistGradientBoostingClassifier(max_iter=4, categorical_features=[2, 3]),
+    ensemble.HistGradientBoostingRegressor(max_iter=4, categorical_features=[3]),
+]
+
+
+def agrees(ours: Any, theirs: Any, new: np.ndarray) -> None:
+    """Assert that ciphertexts give the integers, and the integers what the library predicts."""
+    expected, seen = np.asarray(theirs.predict(new)), ours.predict(new, fhe="simulate")
+    circuit = ours._circuit
+    for half, kind in ((circuit.client_spec, ClientSpec), (circuit.server_spec, ServerSpec)):
+        spec.from_bytes(spec.to_bytes(half), kind)
+
+    if expected.dtype.kind == "f":
+        assert np.abs(seen - expected).max() < 1e-3 * np.abs(expected).max()
+    else:
+        assert (seen == expected).all()
+    assert (ours._values(new[:2], "execute")[0] == ours._values(new[:2], "simulate")[0]).all()
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+@pytest.mark.parametrize("model", OWN, ids=lambda model: type(model).__name__)
+def test_missing_values_and_categories_of_scikit_learns_trees(model: Any, hidden: bool, table: Table) -> None:
+    x, y, new = table
+
+    fitted = clone(model).set_params(n_bits=12, hide_structure=hidden).fit(x, y).compile(x)
+
+    agrees(fitted, fitted, new)
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+@pytest.mark.parametrize("one_hot", [1, 100])
+def test_missing_values_and_categories_of_xgboost(one_hot: int, hidden: bool, table: Table) -> None:
+    x, y, new = table
+    trained = xgboost.XGBClassifier(
+        n_estimators=4, max_depth=4, feature_types=["q", "q", "c", "c"], enable_categorical=True,
+        max_cat_to_onehot=one_hot, n_jobs=1,
+    ).fit(x, y)  # fmt: skip
+
+    agrees(from_xgboost_model(trained, x, n_bits=12, hide_structure=hidden), trained, new)
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+@pytest.mark.parametrize("how", ["categories", "none in training", "use_missing=False"])
+def test_missing_values_and_categories_of_lightgbm(how: str, hidden: bool, table: Table) -> None:
+    x, y, new = table
+    more = {"use_missing": False} if how == "use_missing=False" else {"min_data_per_group": 1, "cat_smooth": 0.0}
+    trained = lightgbm.LGBMClassifier(n_estimators=4, num_leaves=10, verbose=-1, n_jobs=1, **more)
+    trained.fit(
+        np.nan_to_num(x) if how == "none in training" else x, y,
+        categorical_feature=[2, 3] if how == "categories" else [],
+    )  # fmt: skip
+
+    agrees(from_lightgbm_model(trained, x, n_bits=12, hide_structure=hidden), trained, new)
+
+
+def test_hidden_thresholds_and_few_bits_with_missing_values(table: Table) -> None:
+    x, y, new = table
+    model = tree.DecisionTreeClassifier(max_depth=4, random_state=0, hide_thresholds=True, n_bits=7).fit(x, y)
+
+    model.compile(x)
+
+    assert (model.predict(new, fhe="simulate") == model.predict(new)).mean() > 0.9
+    assert (model._values(new[:2], "execute")[0] == model._values(new[:2], "simulate")[0]).all()
+
+
+def test_a_pipeline_makes_numbers_of_words_and_its_trees_know_the_missing_ones(table: Table) -> None:
+    x, y, _ = table
+    words = np.array([None if np.isnan(v) else f"w{v:.0f}" for v in x[:, 2]], dtype=object)[:, None]
+    encode = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan, encoded_missing_value=np.nan)
+    trained = make_pipeline(encode, ensemble.HistGradientBoostingClassifier(max_iter=3, categorical_features=[0]))
+
+    model = Pipeline.from_sklearn_model(trained.fit(words, y), words)
+
+    new = np.concatenate([words[:30], np.array([["never seen"]], dtype=object)])
+    assert (model.predict(new, fhe="simulate") == trained.predict(new)).all()
+    assert (model.predict(new[-2:], fhe="execute") == trained.predict(new[-2:])).all()
+
+
+def test_missing_values_are_refused_where_nothing_says_what_they_mean(table: Table) -> None:
+    x, y, new = table
+    full = np.nan_to_num(x)
+    grown = tree.DecisionTreeClassifier(max_depth=3, random_state=0).fit(full, y).compile(full)
+    gradient = ensemble.GradientBoostingClassifier(n_estimators=2).fit(full, y)
+    infinite = full.copy()
+    infinite[0, 0] = np.inf
+
+    with pytest.raises(DataError, match="missing"):
+        grown.predict(new, fhe="execute")
+    for model in (gradient, linear_model.LogisticRegression(max_iter=500).fit(full, y)):
+        with pytest.raises(DataError, match="finite"):
+            model.compile(x)
+    with pytest.raises(DataError, match="finite"):
+        grown.compile(infinite)
+
+
+def test_trees_of_a_forged_file_end(table: Table) -> None:
+    x, y, _ = table
+    model = tree.DecisionTreeClassifier(max_depth=3, random_state=0, hide_structure=False).fit(x, y).compile(x)
+    encoder = model.client().spec.encoder
+    inner = int(np.flatnonzero(encoder.feature >= 0)[0])
+
+    for name, at, value in (("left", inner, inner), ("right", inner, 10**6), ("root", 0, -1), ("test", 0, 10**6),
+                            ("start", -1, 0), ("start", 1, 10**6)):  # fmt: skip
+        changed = getattr(encoder, name).copy()
+        changed[at] = value
+        with pytest.raises(MessageError, match="damaged"):
+            replace(encoder, **{name: changed})
