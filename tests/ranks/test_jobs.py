@@ -60,9 +60,19 @@ def test_ranks_are_roles_of_their_own(tmp_path: Path) -> None:
 
 
 def test_what_ranks_cannot_do_is_refused(tmp_path: Path) -> None:
-    for option in ({"wan": "1ms,1mbit"}, {"prepared": tmp_path}):
-        with pytest.raises(ConfigError, match="without --ranks"):
-            launch_local(TOTALS, ranks=2, **option)
+    with pytest.raises(ConfigError, match="without --ranks"):
+        launch_local(TOTALS, ranks=2, prepared=tmp_path)
+
+
+@pytest.mark.slow
+def test_ranks_of_all_roles_compute_over_slow_links(tmp_path: Path) -> None:
+    lines = Lines()
+
+    code = launch_local(TOTALS, ranks=2, wan="10ms,100mbit", settings=PATIENT, on_line=lines)
+
+    assert code == 0, lines.of
+    assert all(printed[-1] == "tensor([10., 12., 14., 16.])" for printed in lines.of.values()), lines.of
+    assert len(lines.of) == 6
 
 
 @pytest.mark.slow

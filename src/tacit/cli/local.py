@@ -150,9 +150,8 @@ def launch_local(
     if not Path(script).is_file():
         raise ConfigError(f"there is no script {script}")
     conditions = None if wan is None else _conditions(wan)
-    for option, given in (("--wan", wan), ("--prepared", prepared)):
-        if given and ranks > 1:
-            raise ConfigError(f"{option} is for roles of one process each, without --ranks")
+    if prepared is not None and ranks > 1:
+        raise ConfigError("--prepared is for roles of one process each, without --ranks")
     with tempfile.TemporaryDirectory(prefix="tacit-") as folder, contextlib.ExitStack() as relays:
         here = {key: str(Path.cwd() / key.replace("_", "-")) for key in ("data", "used_stores", "checkpoints")}
         config = write_trial(folder, parties, {**here, "threads": threads, **(settings or {})}, ranks=ranks)
@@ -162,27 +161,24 @@ def launch_local(
         if prepared is not None:
             check_prepares(checked)
         roles = checked.roles if prepared is None else checked.parties
-        configs = dict.fromkeys(roles, config) if conditions is None else _relayed(config, conditions, relays)
+        each = {Rank(rank, ranks).of(role): (role, rank) for role in roles for rank in range(ranks)}
+        configs = dict.fromkeys(each, config) if conditions is None else _relayed(config, conditions, relays, ranks)
         environment = {**os.environ, **_threads(len(roles) * ranks, threads), "PYTHONUNBUFFERED": "1", **(env or {})}
         jobs = _jobs(roles, ranks, config.read_text(encoding="utf-8")) if ranks > 1 else {}
         run = [sys.executable, "-m", "tacit", "run", str(script), *["--traceback"] * show_traceback]
         run += [] if prepared is None else ["--prepared", str(prepared)]
-        tell = on_line or printer([Rank(rank, ranks).of(role) for role in roles for rank in range(ranks)])
-        own: dict[str, dict[str, str]] = {}
+        tell = on_line or printer(list(each))
+        own = {
+            name: {**jobs[role], "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            for name, (role, rank) in each.items()
+            if jobs
+        }
         for left in range(restart, -1, -1):
             again = [*run, "--resume"] if resume else run
             commands = {
-                role: [*again, "--config", str(path), "--as", role, "--", *args]
-                for role, path in configs.items()
-                if role in roles
+                name: [*again, "--config", str(configs[name]), "--as", role, "--", *args]
+                for name, (role, _) in each.items()
             }
-            if ranks > 1:
-                each = [(role, rank) for role in commands for rank in range(ranks)]
-                commands = {Rank(rank, ranks).of(role): commands[role] for role, rank in each}
-                own = {
-                    Rank(rank, ranks).of(role): {**jobs[role], "RANK": str(rank), "LOCAL_RANK": str(rank)}
-                    for role, rank in each
-                }
             code = follow(commands, environment, tell, own)
             if not code or not left:
                 break
@@ -225,16 +221,21 @@ def _conditions(wan: str) -> Conditions:
         raise ConfigError(str(error)) from None
 
 
-def _relayed(config: Path, conditions: Conditions, relays: contextlib.ExitStack) -> dict[str, Path]:
-    """Put a relay before every role, and write each role's config: others call the relay, it listens behind it."""
-    literal, checked = json.loads(config.read_text(encoding="utf-8")), Config.load(config)
-    for role in checked.roles:
-        relay = relays.enter_context(Relay(conditions, checked.address(role).port))
-        literal[role] = f"127.0.0.1:{relay.port}"
-    paths = {role: config.with_name(f"{role}.json") for role in checked.roles}
-    for role, path in paths.items():
-        own = {**literal[SETTINGS], "listen": str(checked.address(role))}
-        path.write_text(json.dumps({**literal, SETTINGS: own}), encoding="utf-8")
+def _relayed(config: Path, conditions: Conditions, relays: contextlib.ExitStack, ranks: int) -> dict[str, Path]:
+    """Put a relay before every process, and write its config: others call the relays, it listens behind its own."""
+    literal, paths = json.loads(config.read_text(encoding="utf-8")), {}
+    each = [Rank(index, ranks) for index in range(ranks)]
+    behind = [Config.load(config).at(rank) for rank in each]
+    for role in behind[0].roles:
+        ports = [relays.enter_context(Relay(conditions, there.address(role).port)).port for there in behind]
+        listed = [f"127.0.0.1:{port}" for port in ports]
+        literal[role] = listed if ranks > 1 else listed[0]
+    for rank, there in zip(each, behind, strict=True):
+        for role in there.roles:
+            listen = there.address(role).shifted(-rank.index * there.port_stride)  # which each rank shifts back
+            own = {**literal[SETTINGS], "listen": str(listen)}
+            path = paths[rank.of(role)] = config.with_name(f"{rank.of(role)}.json")
+            path.write_text(json.dumps({**literal, SETTINGS: own}), encoding="utf-8")
     return paths
 
 
