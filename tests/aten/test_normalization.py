@@ -190,6 +190,41 @@ def test_rows_are_normalised_in_seven_rounds_and_many_in_nine(
     close(y, function(x, [columns]))
 
 
+@pytest.mark.priced
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm])
+def test_a_weight_costs_few_elements_no_round_and_their_gradients_none_more(norm, session, random):
+    x, grad = (torch.randn(8, 24, generator=random) for _ in range(2))
+    counts = []
+    for plain in (norm(24), norm(24, elementwise_affine=False)):
+        module, shared = tacit.share(plain), tacit.share(x).requires_grad_()
+        start = session.meter.cost.rounds
+
+        y = module(shared)
+        middle = session.meter.cost.rounds
+        y.backward(tacit.share(grad))
+        counts.append((middle - start, session.meter.cost.rounds - middle))
+
+    (forward, backward), (bare, bare_backward) = counts
+    assert forward <= bare <= 7
+    assert backward <= bare_backward + 2
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm])
+@pytest.mark.parametrize(("size", "factor"), [(1e-2, 1.0), (900.0, 1.0), (3.0, 4000.0), (900.0, 4000.0), (1.0, 1e-3)])
+def test_a_weight_meets_rows_of_any_size(norm, size, factor, random):
+    plain, x = norm(24, eps=1e-5), torch.randn(8, 24, generator=random) * size
+    x[0] = x[0, 0]  # of which nothing is left but the bias
+    with torch.no_grad():
+        plain.weight.copy_((torch.rand(24, generator=random) + 0.5) * factor)
+        x = (x * 2**16).round() / 2**16
+        want = copy.deepcopy(plain).double()(x.double())
+        with tacit.session(seed=1):
+            got = tacit.reveal(tacit.share(plain)(tacit.share(x))).double()
+
+    limit = 2**-13 * (1 + factor) / min(size, 1) + 2**-14 * want.abs()
+    assert ((got - want).abs() <= limit).all()
+
+
 def randomized(layer: nn.Module, random: torch.Generator) -> nn.Module:
     """The layer with weights, biases and statistics that are not ones and zeros."""
     layer = copy.deepcopy(layer)

@@ -43,8 +43,8 @@ class Weights:
     ) -> None:
         """`value` is what they are for, if that is known: it is truncated beside the others."""
         scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-        query = query * scale
         _truncated_together(query, key, value)
+        query = query * scale
         scores = query @ key.transpose(-2, -1)
         if causal:
             mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()

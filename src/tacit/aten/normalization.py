@@ -16,9 +16,11 @@ from tacit.functions.roots import rsqrt
 from tacit.functions.standardize import VARIANCE_BITS, Standardized, standardized, standardized_backward
 from tacit.protocols.number import Number
 from tacit.protocols.remembered import Remembered
+from tacit.protocols.values import Value
 from tacit.tensor import SecretTensor
 from tacit.tensor.above_autograd import above_autograd
 from tacit.tensor.compositions import in_terms_of_others
+from tacit.tensor.deferred import Once
 from tacit.tensor.operands import arithmetic, as_secret, number, plain, public_secret, secret, write
 from tacit.tensor.refusals import unsupported
 from tacit.tensor.registry import implements
@@ -45,19 +47,53 @@ def _affine(normalized: SecretTensor, weight: Operand, bias: Operand, shape: Seq
     return out if out is not normalized else as_secret(out.clone())
 
 
-def _kept(of: Standardized, dtype: torch.dtype, shape: Sequence[int]) -> tuple[SecretTensor, SecretTensor]:
-    """The mean and 1 / √(variance + ε) as PyTorch keeps them."""
-    mean = times_public(of.total, torch.tensor(1 / of.size)).move(lambda t: t.reshape(shape), view=False)
-    inverse = of.inverse.move(lambda t: t.reshape(shape), view=False)
-    STANDARDIZED.keep(inverse, of)
-    return secret(mean, dtype), secret(inverse, dtype)
+class Deviation(Once):
+    """1 / √(variance + ε), and all that is known beside it; it waits until somebody needs it."""
+
+    __slots__ = ("of",)
+
+    def __init__(self, of: Standardized, shape: Sequence[int]) -> None:
+        def value() -> Value:
+            inverse = of.inverse.move(lambda t: t.reshape(tuple(shape)), view=False)
+            STANDARDIZED.keep(inverse, of)
+            return inverse
+
+        super().__init__(value)
+        self.of = of
+
+
+def _kept(of: Standardized, like: SecretTensor, shape: Sequence[int]) -> tuple[SecretTensor, SecretTensor]:
+    """The mean and 1 / √(variance + ε) as PyTorch keeps them, which nobody may ever look at."""
+
+    def mean() -> Value:
+        return times_public(of.total, torch.tensor(1 / of.size)).move(lambda t: t.reshape(tuple(shape)), view=False)
+
+    return _waiting(Once(mean), like, shape), _waiting(Deviation(of, shape), like, shape)
+
+
+def _waiting(value: Once, like: SecretTensor, shape: Sequence[int]) -> SecretTensor:
+    return SecretTensor(value, like.dtype, protocol=like._protocol, shape=torch.Size(shape))
 
 
 def _remembered(inverse: Tensor | None) -> Standardized | None:
     """What the forward pass has found, if it was ours."""
+    if isinstance(inverse, SecretTensor) and isinstance(inverse._share, Deviation):
+        return inverse._share.of
     if not isinstance(inverse, SecretTensor) or plain(inverse) is not None:
         return None
     return STANDARDIZED.of(inverse.share)
+
+
+def _scaled_by(weight: Operand) -> Number | None:
+    """A weight that is secret."""
+    return arithmetic(weight) if isinstance(weight, SecretTensor) and plain(weight) is None else None
+
+
+def _weighted(of: Standardized, x: SecretTensor, weight: Operand, bias: Operand, shape: Sequence[int]) -> SecretTensor:
+    """What is normalised, times weight plus bias."""
+    if of.weighted is None:
+        return _affine(SecretTensor(of.normalized, x.dtype), weight, bias, shape)
+    return _affine(secret(of.weighted, x.dtype), None, bias, shape)
 
 
 def _summed(grad: Tensor, normalized: Tensor, dims: Sequence[int], like: Operand) -> Tensor:
@@ -73,13 +109,13 @@ def _summed(grad: Tensor, normalized: Tensor, dims: Sequence[int], like: Operand
 def layer_norm(
     func: Any, x: Tensor, shape: Sequence[int], weight: Operand, bias: Operand, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows with mean 0 and variance 1, times weight plus bias; see `functions.standardize`. 9 rounds, or 10."""
+    """Rows with mean 0 and variance 1, times weight plus bias; see `functions.standardize`. 8 rounds, or 10."""
     if not isinstance(x, SecretTensor) or plain(x) is not None:
         return in_terms_of_others(func)(x, shape, weight, bias, eps)  # type: ignore[no-any-return]
     dims = range(x.dim() - len(shape), x.dim())
-    of = standardized(arithmetic(x), dims, eps)
-    kept = _kept(of, x.dtype, of.inverse.shape)
-    return _affine(SecretTensor(of.normalized, x.dtype), weight, bias, tuple(shape)), *kept
+    of = standardized(arithmetic(x), dims, eps, weight=_scaled_by(weight))
+    kept = _kept(of, x, of.deviation.shape)
+    return _weighted(of, x, weight, bias, tuple(shape)), *kept
 
 
 @implements(aten.native_layer_norm_backward.default)
@@ -103,7 +139,7 @@ def layer_norm_backward(
     rows = range(x.dim() - len(shape))
     if mask[0]:
         inner = grad if weight is None else finish(multiply(grad, weight), grad.dtype, grad)
-        dx = secret(standardized_backward(arithmetic(as_secret(inner)), of, of.inverse)[0], x.dtype)
+        dx = secret(standardized_backward(arithmetic(as_secret(inner)), of)[0], x.dtype)
     if mask[1] and weight is not None:
         dw = _summed(grad, SecretTensor(of.normalized, grad.dtype), rows, weight)
     if mask[2] and bias is not None:
@@ -156,10 +192,11 @@ def fused_rms_norm(
     if not isinstance(x, SecretTensor) or plain(x) is not None:
         return in_terms_of_others(func)(x, shape, weight, eps)  # type: ignore[no-any-return]
     dims = range(x.dim() - len(shape), x.dim())
-    of = standardized(arithmetic(x), dims, torch.finfo(x.dtype).eps if eps is None else eps, centre=False)
-    inverse = of.inverse.move(lambda t: t.reshape(of.inverse.shape), view=False)
-    STANDARDIZED.keep(inverse, of)
-    return _affine(SecretTensor(of.normalized, x.dtype), weight, None, tuple(shape)), secret(inverse, x.dtype)
+    eps = torch.finfo(x.dtype).eps if eps is None else eps
+    of = standardized(arithmetic(x), dims, eps, centre=False, weight=_scaled_by(weight))
+    return _weighted(of, x, weight, None, tuple(shape)), _waiting(
+        Deviation(of, of.deviation.shape), x, of.deviation.shape
+    )
 
 
 @implements(aten._fused_rms_norm_backward.default)
@@ -175,7 +212,7 @@ def fused_rms_norm_backward(
     rows = range(x.dim() - len(shape))
     if mask[0]:
         inner = grad if weight is None else finish(multiply(grad, weight), grad.dtype, grad)
-        dx = secret(standardized_backward(arithmetic(as_secret(inner)), of, of.inverse, centre=False)[0], x.dtype)
+        dx = secret(standardized_backward(arithmetic(as_secret(inner)), of, centre=False)[0], x.dtype)
     if mask[1] and weight is not None:
         dw = _summed(grad, SecretTensor(of.normalized, grad.dtype), rows, weight)
     return dx, dw
@@ -193,7 +230,7 @@ def group_norm(
         return in_terms_of_others(func)(x, weight, bias, n, channels, size, groups, eps)  # type: ignore[no-any-return]
     grouped = arithmetic(x).move(lambda t: t.reshape(n, groups, channels // groups * size), view=False)
     of = standardized(grouped, [2], eps)
-    kept = _kept(of, x.dtype, (n, groups))
+    kept = _kept(of, x, (n, groups))
     normalized = SecretTensor(of.normalized.move(lambda t: t.reshape(x.shape), view=False), x.dtype)
     return _affine(normalized, weight, bias, (channels, *[1] * (x.dim() - 2))), *kept
 
@@ -224,7 +261,7 @@ def group_norm_backward(
             inner = finish(multiply(grad, weight.reshape(channels, 1)), grad.dtype, grad)
         shape = (n, groups, channels // groups * size)
         grouped = arithmetic(as_secret(inner)).move(lambda t: t.reshape(shape), view=False)
-        share = standardized_backward(grouped, of, of.inverse)[0]
+        share = standardized_backward(grouped, of)[0]
         dx = secret(share.move(lambda t: t.reshape(x.shape), view=False), x.dtype)
     if mask[1] and weight is not None:
         normalized = of.normalized.move(lambda t: t.reshape(n, channels, size), view=False)
@@ -267,7 +304,7 @@ def batch_norm(
             "share the module with tacit.share, or construct it with track_running_stats=False",
         )
     of = standardized(arithmetic(x), [0, *range(2, x.dim())], eps)
-    mean, inverse = _kept(of, x.dtype, (-1,))
+    mean, inverse = _kept(of, x, (of.deviation.numel,))
     if running_mean is not None:
         _update(running_mean, running_var, of, momentum)
     return _affine(SecretTensor(of.normalized, x.dtype), weight, bias, channels), mean, inverse

@@ -87,13 +87,15 @@ class RootFactors(NamedTuple):
     """s, a power of two, which is masked."""
 
 
-def rsqrt_factors(x: Number, k: float = 1.0) -> RootFactors:
+def rsqrt_factors(x: Number, k: float = 1.0, least: float = 0.0) -> RootFactors:
     """Return k y and s of k/√x = k y s, for few elements, which may meet other factors one by one.
+
+    A caller who knows a bound, x >= least, saves comparisons.
 
     Shape: any.   Domain, and below it: as for `rsqrt`.   Error: <= 2^-23 k y, relative.
     Cost: 5 rounds; the producer deals 8 bytes more for each of up to 31 octaves.   Reveals: nothing.   Ref: [CS10].
     """
-    octaves = Octaves(x)
+    octaves = Octaves(x, least=least)
     low, high = octaves.exponents[0], octaves.exponents[-1]
     z = octaves.selected()
     scale = octaves.function(lambda e: 2.0 ** (-e // 2), max(high, 0) // 2, 2.0 ** ((2 - low) // 2) / AT_ZERO)

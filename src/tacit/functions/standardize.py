@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 
@@ -32,17 +32,24 @@ CENTRED_BITS = 28
 """Fractional bits of x - mean where x has more than the session's. More: small rows of means are finer; but times the
 24 of the deviation the result, below √n, must fit."""
 
+WEIGHTED_BITS, PART_BITS = 24, 18
+"""Fractional bits of a weight times x - mean, and of the two factors of a weighted result, whose 36 leave it 2^20 with
+room for sums, as a normalised number times a weight has. More: finer; fewer: larger ones fit."""
+
 ROOT_BITS = 40
 """Fractional bits of what the root is taken of, at most. More: smaller variances; fewer: larger ones than 2^22."""
 
 
-class Standardized(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Standardized:
     """A tensor over some dimensions, which the sums and the deviation keep with one element each."""
 
-    normalized: Number
-    """(x - mean) / √(variance + ε), at the session's fractional bits."""
-    inverse: Number
-    """1 / √(variance + ε), with 24 fractional bits."""
+    product: Number
+    """(x - mean) / √(variance + ε), not truncated."""
+    deviation: Number
+    """1 / √(variance + ε) likewise."""
+    weighted: Number | None
+    """The first times a weight, if there was one and few elements; not truncated, nor is the first then needed."""
     total: Number
     """Σ x, untruncated."""
     squares: Number
@@ -50,15 +57,34 @@ class Standardized(NamedTuple):
     dims: tuple[int, ...]
     size: int
 
+    def settle(self, *beside: Number) -> None:
+        """Open what is left to open of all that a gradient needs, with other numbers beside it, in one round."""
+        self.product.protocol.together(self.product, self.deviation, *beside)
 
-def standardized(x: Number, dims: Sequence[int], eps: float, *, centre: bool = True) -> Standardized:
+    @property
+    def normalized(self) -> Number:
+        """(x - mean) / √(variance + ε), at the session's fractional bits. At most 1 round, and only once."""
+        return self.product.settle()
+
+    @property
+    def inverse(self) -> Number:
+        """1 / √(variance + ε), with 24 fractional bits; likewise."""
+        out = self.deviation.settle(WORKING_BITS)
+        out.declare(positive=True)
+        return out
+
+
+def standardized(
+    x: Number, dims: Sequence[int], eps: float, *, centre: bool = True, weight: Number | None = None
+) -> Standardized:
     """Return (x - mean) / √(variance + eps) over `dims`, from c = (n x - Σ x) / n, which costs no mean its precision.
 
     The variance is kept with twice the fractional bits: with 2^k the next power of two, ρ = n / 2^k and q = Σ c² / 2^k,
     it is  1 / √(variance + eps) = √ρ / √(q + ρ eps) = y s  with a power of two s, which meets c first: (c s) y.
-    Without `centre`, x stands for c and its mean square for the variance, as in RMS norm.
+    Without `centre`, x stands for c and its mean square for the variance, as in RMS norm. Of few elements a weight w,
+    which broadcasts, meets c while the variance is compared, ((w c) s) y, so it costs no round of its own.
     Shape: any.   Domain: variance < 2^20, Σ c² < 2^30 and n |x| < 2^30 at 16 fractional bits; with more, also
-    variance < 2^14 and n |x| < 2^20.
+    variance < 2^14 and n |x| < 2^20; |w result| < 2^20.
     Error: <= 2^-14 / √variance + 2^-15 |result|; constant rows give 0.
     Cost: 8 rounds, with 24 bytes an element and party; where those bytes are worth the round, 9, with 16; and some
     600 a row.
@@ -73,47 +99,58 @@ def standardized(x: Number, dims: Sequence[int], eps: float, *, centre: bool = T
         x = x.settle(max(bits, min(x.settled_bits, room)))
     x = fractional(x)
     total = _sum(x, dims)
+    few = x.numel * protocol.prices.again_factor <= ROUND
+    weight = weight if few else None
+    beside = [] if weight is None else [weight]
     most = max(COARSE_BITS, (SQUARE_BITS - up) // 2)
     if centre:
         raised = x.lifted(max(x.frac_bits, bits + 1, min(2 * bits, max(2 * COARSE_BITS, room))))
         spread = raised.linear(lambda t: t * count - t.sum(tuple(dims), keepdim=True))
+        protocol.together(spread, *beside)
         scaled = protocol.scale(spread, 1 / count, min(spread.settled_bits, max(bits, CENTRED_BITS)))
         assert scaled is not None
         centred = scaled
         coarse = centred if centred.frac_bits <= most else protocol.scale(spread, 1 / count, most)
         assert coarse is not None
     else:
+        protocol.together(x, *beside)
         centred = x.settle(max(bits, CENTRED_BITS))
         coarse = centred.settle(most)
+    weighted = [protocol.multiply(coarse, w.settle(protocol.parameter_bits)) for w in beside]
     squares = _sum(protocol.multiply(coarse, coarse), dims)
     fine, ratio = squares.frac_bits + up, count / 2**up
     mean_square = squares.rescaled(fine).plus(torch.tensor(round(ratio * eps * 2.0**fine)))
-    y, scale = rsqrt_factors(mean_square.settle(min(2 * bits, ROOT_BITS)), math.sqrt(ratio))
-    if x.numel * protocol.prices.again_factor <= ROUND:  # x meets both factors one by one, opened once more
+    protocol.together(mean_square, *weighted)
+    mean_square = mean_square.settle(min(2 * bits, ROOT_BITS))
+    least = ratio * eps if ratio * eps * 2.0**mean_square.frac_bits > 2**7 else 0.0
+    y, scale = rsqrt_factors(mean_square, math.sqrt(ratio), least * (1 - 2.0**-5))  # it is off by three units
+    if few:  # x meets both factors one by one, opened once more
         spread = protocol.multiply(centred, scale)
-        y, spread = protocol.settle_all([y, spread], WORKING_BITS)
-        product, inverse = protocol.multiply(spread, y), protocol.multiply(y, scale)
-        protocol.together(product, inverse)
-        inverse = inverse.settle(WORKING_BITS)
+        weighted = [protocol.multiply(w.settle(WEIGHTED_BITS), scale) for w in weighted]
+        protocol.together(y, spread, *weighted)
+        weighted = [protocol.multiply(w.settle(PART_BITS), y.settle(PART_BITS)) for w in weighted]
+        y, spread = y.settle(WORKING_BITS), spread.settle(WORKING_BITS)
+        product, deviation = protocol.multiply(spread, y), protocol.multiply(y, scale)
+        if not weighted:
+            protocol.together(product, deviation)
     else:
-        inverse = protocol.multiply(y.settle(WORKING_BITS), scale).settle(WORKING_BITS)
-        product = protocol.multiply(centred, inverse)
-    inverse.declare(positive=True)
-    normalized = product.settle()
-    return Standardized(normalized, inverse, total, squares, tuple(dims), count)
+        deviation = protocol.multiply(y.settle(WORKING_BITS), scale)
+        product = protocol.multiply(centred, deviation.settle(WORKING_BITS))
+    return Standardized(product, deviation, weighted[0] if weighted else None, total, squares, tuple(dims), count)
 
 
 def standardized_backward(
-    grad: Number, of: Standardized, scale: Number, *, centre: bool = True
+    grad: Number, of: Standardized, scale: Number | None = None, *, centre: bool = True
 ) -> tuple[Number, Number, Number]:
     """Return s (g - mean g - x̂ mean(g x̂)), Σ g and Σ g x̂, where x̂ is normalised and s the scale it came with.
 
-    Without `centre`, mean g is left out.
+    A caller may have another scale, with 24 fractional bits. Without `centre`, mean g is left out.
 
     Domain: |g| < 2^20, |Σ g x̂| < 2^22 at 16 fractional bits and < 2^14 at 28, and |result| < 2^14.
     Error: <= 2^-16 (1 + s) + 2^-16 |result|.   Cost: 4 rounds.
     """
     protocol = grad.protocol
+    of.settle(grad)
     g = grad.settle(WORKING_BITS)
     g = g.lifted(max(g.frac_bits, protocol.frac_bits))
     total = _sum(g, of.dims)
@@ -128,7 +165,7 @@ def standardized_backward(
     if centre:
         drift = mean.lifted(fine).move(lambda t: t.expand(g.shape), view=False).added(drift)
     rest = g.lifted(fine).added(-drift)
-    return protocol.multiply(rest.settle(WORKING_BITS), scale), total, aligned
+    return protocol.multiply(rest.settle(WORKING_BITS), of.inverse if scale is None else scale), total, aligned
 
 
 def _sum(x: Number, dims: Sequence[int]) -> Number:
