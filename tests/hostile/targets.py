@@ -449,6 +449,21 @@ def models(folder: Path, data: bytes) -> None:
             continue
 
 
+def _hybrid(folder: Path) -> list[bytes]:
+    from tacit.fhe.hybrid.files import Layer, to_bytes
+    from tacit.fhe.hybrid.layer import Facts
+
+    layers = (Layer("h.0", Facts(3, 2, 0.5, 1.5), Facts(2, 3, 0.0, 2.0)), Layer("h.1", Facts(4, 4, 0.0, 1.0), None))
+    return [to_bytes(layers, {"norm.weight": torch.ones(3)})]
+
+
+@target("hybrid models", _hybrid)
+def hybrids(folder: Path, data: bytes) -> None:
+    from tacit.fhe.hybrid.files import from_bytes as read
+
+    read(data)
+
+
 @target("encrypted messages", lambda folder: [_model()[2][:600]])
 def messages(folder: Path, data: bytes) -> None:
     fhe_wire.unpack(_resealed(data), tuple(fhe_wire.Kind), _model()[2][12:28])

@@ -4,6 +4,7 @@
 
     linear_model  svm  tree  ensemble  neighbors  neural_network  pipeline      scikit-learn's classes, with n_bits
     network.py                                                                  small networks from PyTorch
+    hybrid/                                                                     encrypted linear layers of large ones
         estimator.py   what they share: compile, predict(fhe=...), save, report
         compile/       from a trained model to a program and an encoder
     client.py  server.py  service.py  remote.py                                 the two sides, in one process or over
@@ -16,8 +17,9 @@
 """
 
 from tacit.fhe.client import Client
+from tacit.fhe.hybrid.model import Hybrid
 from tacit.fhe.network import from_torch
 from tacit.fhe.pipeline import Pipeline
 from tacit.fhe.server import Server
 
-__all__ = ["Client", "Pipeline", "Server", "from_torch"]
+__all__ = ["Client", "Hybrid", "Pipeline", "Server", "from_torch"]

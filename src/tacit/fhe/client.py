@@ -169,12 +169,16 @@ class Client:
 
     def values(self, x: Any) -> tuple[Int, Int]:
         """Return the decrypted integers for the rows of x, and the encoded rows themselves."""
+        z = self.spec.encode(x)
+        return self.values_of(z), z
+
+    def values_of(self, z: Int) -> Int:
+        """Return the decrypted integers for rows that are encoded already."""
         if self._remote is None:
             raise FheError("this client has no server: give it the address of one, or use encrypt and decrypt")
         if not self._registered:
             self._remote.register(self._public)
             self._registered = True
-        z = self.spec.encode(x)
         tables = []
         for rows in self._messages(z):
             query = self.encrypt_encoded(rows)
@@ -184,7 +188,7 @@ class Client:
                 self._remote.register(self._public)
                 answer = self._remote.answer(query)
             tables.append(self.decrypt(answer, query))
-        return np.concatenate(tables), z
+        return np.concatenate(tables)
 
     def predict(self, x: Any) -> Labels:
         """Return the predictions for the rows of x."""

@@ -40,6 +40,10 @@ class Remote:
         """Return the client's half of the model."""
         return self._request("GET", "/v1/client")
 
+    def hybrid_file(self) -> bytes:
+        """Return the client's file of a hybrid model."""
+        return self._request("GET", "/v1/hybrid")
+
     def register(self, public_key: bytes) -> None:
         """Register a public key."""
         self._request("PUT", "/v1/keys", public_key)

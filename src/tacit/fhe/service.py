@@ -6,6 +6,7 @@
     GET  /v1/client     the client's half of the model
     PUT  /v1/keys       register a public key; answers with its identifier
     POST /v1/predict    an encrypted query; answers with the encrypted answer
+    GET  /v1/hybrid     the client's file of a hybrid model, whose layers have the four above under /layers/0 and so on
 
 Bodies are the messages of `wire.py`. Errors are JSON {"detail": ...}: 409 for a key that is not registered or a
 message for another model, 413 for one that is too large, 422 for one that is damaged. Public keys are kept in a
@@ -33,6 +34,7 @@ from pydantic import BaseModel
 
 from tacit.errors import FheError, KeyMismatchError, MessageError, ServiceError
 from tacit.fhe import spec, wire
+from tacit.fhe.hybrid import files
 from tacit.fhe.remote import BINARY
 from tacit.fhe.server import Server
 
@@ -148,10 +150,14 @@ def _allow(app: FastAPI, origins: Sequence[str]) -> None:
 def create_app(
     server_folder: str | Path, client_folder: str | Path | None, key_folder: str | Path, origins: Sequence[str] = ()
 ) -> FastAPI:
-    """Return the service for a model saved by `save_server` (and, to publish it, `save_client`).
+    """Return the service for a model saved by `save_server` (and, to publish it, `save_client`), or for the two folders
+    of a `Hybrid`.
 
     Pages of these `origins` may ask it from a browser.
     """
+    layers = files.parts(Path(server_folder), spec.SERVER_FILE)
+    if layers and not (Path(server_folder) / spec.SERVER_FILE).is_file():
+        return _hybrid_app(layers, Path(server_folder), client_folder, Path(key_folder), origins)
     desk = Desk(Server(server_folder), KeyFolder(Path(key_folder)))
     published = None
     if client_folder is not None:
@@ -193,6 +199,28 @@ def create_app(
     async def predict(request: Request) -> Response:
         body = await _body(request, desk.limit)
         return Response(await anyio.to_thread.run_sync(desk.answer, body), media_type=BINARY)
+
+    return app
+
+
+def _hybrid_app(
+    layers: Sequence[str], server: Path, client: str | Path | None, keys: Path, origins: Sequence[str]
+) -> FastAPI:
+    """Return the service for all layers of a hybrid model, each under /layers/."""
+    app = FastAPI(title="Tacit encrypted layers", version="1", description=__doc__.split("\n")[0])
+    _allow(app, origins)
+    published = None if client is None else files.read(Path(client))
+    if published is not None:
+        files.from_bytes(published)
+    for name in layers:
+        half = None if client is None else Path(client) / name
+        app.mount(f"/layers/{name}", create_app(server / name, half, keys / name))
+
+    @app.get("/v1/hybrid", summary="The client's file", responses=_BINARY_ANSWER, response_class=Response)
+    async def hybrid() -> Response:
+        if published is None:
+            raise HTTPException(404, "this service does not publish the client's half of its model")
+        return Response(published, media_type=BINARY)
 
     return app
 

@@ -90,16 +90,17 @@ class Circuit:
             object.__setattr__(self, name, value)
 
 
-def finest(lower: Callable[[int], Compiled], usual: int) -> tuple[Compiled, int]:
+def finest(lower: Callable[[int], Compiled], usual: int, *, bulk: bool = True) -> tuple[Compiled, int]:
     """Return the model in the most bits that cost no ciphertext more than `usual` bits do (fewer if those do not fit).
 
-    More bits enlarge the plaintext modulus, which fills the room of a ring that is paid for anyway.
+    More bits enlarge the plaintext modulus, which fills the room of a ring that is paid for anyway. With `bulk` they
+    may not cost bulk queries either.
     """
     bits = usual
     while True:
         try:
             base = lower(bits)
-            budget = _ciphertexts(base)
+            budget = _ciphertexts(base, bulk)
             break
         except ParameterError:
             bits -= 1
@@ -110,7 +111,7 @@ def finest(lower: Callable[[int], Compiled], usual: int) -> tuple[Compiled, int]
         middle = (low + high) // 2
         try:
             candidate = lower(middle)
-            fits = all(a <= b for a, b in zip(_ciphertexts(candidate), budget, strict=True))
+            fits = all(a <= b for a, b in zip(_ciphertexts(candidate, bulk), budget, strict=True))
         except ParameterError:
             fits = False
         if fits:
@@ -120,11 +121,11 @@ def finest(lower: Callable[[int], Compiled], usual: int) -> tuple[Compiled, int]
     return best, low
 
 
-def _ciphertexts(parts: Compiled) -> tuple[float, ...]:
+def _ciphertexts(parts: Compiled, bulk: bool) -> tuple[float, ...]:
     """Return the size of a ciphertext, how many of them a row takes, and whether many rows must do without bulk."""
     p = parts.parameters
     each = (p.layout.uploads + p.layout.products) / p.layout.samples
-    return p.degree * len(p.data_bits), each, not _bulk(parts.program, p)
+    return p.degree * len(p.data_bits), each, bulk and not _bulk(parts.program, p)
 
 
 def _bulk(program: Program, p: Parameters) -> bool:
