@@ -16,6 +16,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -35,13 +36,21 @@ from tests.fhe import chromium
 from tests.hostile.mutations import mutated
 
 from tacit.fhe import Pipeline, from_torch
-from tacit.fhe.ensemble import IsolationForest, RandomForestClassifier
+from tacit.fhe.encode import Encoder
+from tacit.fhe.ensemble import (
+    HistGradientBoostingClassifier,
+    IsolationForest,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from tacit.fhe.layout import SpreadLayout
 from tacit.fhe.linear_model import LogisticRegression, PoissonRegressor, Ridge, SGDClassifier
 from tacit.fhe.naive_bayes import GaussianNB
 from tacit.fhe.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from tacit.fhe.neural_network import MLPClassifier
+from tacit.fhe.read import Head, Reader
 from tacit.fhe.service import create_app
-from tacit.fhe.spec import to_bytes
+from tacit.fhe.spec import KINDS, to_bytes
 from tacit.fhe.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 WEB = Path(__file__).parents[2] / "examples" / "fhe" / "web"
@@ -164,7 +173,15 @@ def a_model_of_each_kind(seed: int) -> dict[str, tuple[Any, Any]]:
     trees = RandomForestClassifier(n_estimators=9, max_depth=3, random_state=seed)
     shown = RandomForestClassifier(n_estimators=9, max_depth=4, hide_structure=False, random_state=seed)
     named = pd.DataFrame(wine[:, :3], columns=["alcohol", "acid", "ash"])
+    gaps = np.where(wine > 1e9, 0, wine)[:, :6]
+    gaps[::7, 1], gaps[1::5, 3], gaps[:, 4] = np.nan, np.nan, np.round(gaps[:, 4]) % 5
+    boost = partial(
+        HistGradientBoostingClassifier, max_iter=3, max_depth=3, categorical_features=[4], random_state=seed
+    )
     models = {
+        "gaps": (boost(), gaps, kind),
+        "gaps-shown": (boost(hide_structure=False), gaps, kind),
+        "grown": (RandomForestRegressor(n_estimators=5, random_state=seed), sick[:120], score[:120]),
         "words": (LogisticRegression(max_iter=5000), wine, words),
         "names": (LogisticRegression(max_iter=5000), named, kind > 0),
         "numbers": (Ridge(), sick, score),
@@ -182,7 +199,7 @@ def a_model_of_each_kind(seed: int) -> dict[str, tuple[Any, Any]]:
         "shown": (shown, wine, kind),
         "odd": (IsolationForest(n_estimators=5, random_state=seed), wine, None),
     }
-    made = {name: (model.fit(x, y).compile(x), x[:4]) for name, (model, x, y) in models.items()}
+    made = {name: (model.fit(x, y).compile(x), x[:8]) for name, (model, x, y) in models.items()}
     network = torch.nn.Sequential(torch.nn.Linear(6, 4), Square(), torch.nn.Linear(4, 3))
     return {**made, "network": (from_torch(network, wine[:, :6], classes=["a", "b", "c"]), wine[:4, :6])}
 
@@ -204,6 +221,22 @@ def test_every_kind_of_model_predicts_the_same(page: chromium.Page, origin: str,
             if hasattr(model, "predict_proba"):
                 chances = asked(page, f"{address}/{name}", rows, "probabilities")
                 assert np.abs(chances - model.predict_proba(x, fhe="simulate")).max() < 1e-14, name
+
+    specs = [model.client().spec for model, _ in models.values()]
+    tried = {type(part) for spec in specs for part in (spec.encoder, spec.reader, spec.head)}
+    known = {kind for kind in KINDS.values() if issubclass(kind, (Encoder, Reader, Head))}
+    assert tried == known
+
+
+def test_a_model_that_spreads_its_inputs_is_refused(page: chromium.Page, linear: Any) -> None:
+    spec = linear.client().spec
+    layout = SpreadLayout(8192, 30, 1, 30, 1, 1, 64)
+    parameters = replace(
+        spec.parameters, degree=8192, data_bits=(47, 47, 47), special_bits=60, layout=layout
+    )  # fmt: skip
+    file = base64.b64encode(to_bytes(replace(spec, parameters=parameters))).decode()
+
+    assert "hide_structure=False" in refusal(page, f"t.readModel(t.raw('{file}'))")
 
 
 @pytest.mark.slow

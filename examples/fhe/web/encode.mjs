@@ -69,7 +69,8 @@ class Encoder {
   /** The integers of one row of numbers. */
   encode(row) {
     insist(row.length === this.features, `expected ${this.features} columns, got ${row.length}`, DataError);
-    const bad = Array.from(row).findIndex((value) => typeof value !== "number" || !Number.isFinite(value));
+    const fine = (value) => typeof value === "number" && (Number.isFinite(value) || (this.missing && Number.isNaN(value)));
+    const bad = Array.from(row).findIndex((value) => !fine(value));
     insist(bad < 0, `column ${bad} is missing or no number: encrypted prediction needs finite numbers`, DataError);
     const numbers = Float64Array.from(row);
     return this.integers(this.before === null ? numbers : this.before.apply(numbers));
@@ -153,6 +154,71 @@ export class LeafEncoder extends Encoder {
     for (let node of this.root) {
       while (this.feature[node] >= 0)
         node = seen[this.feature[node]] <= this.threshold[node] ? this.left[node] : this.right[node];
+      out[this.left[node]] = 1;
+    }
+    return out;
+  }
+}
+
+const BELOW = 0, ABOVE = 1, CATEGORY = 2, CUT_CATEGORY = 3, MISSING = 4;
+
+/** The bits of trees that know missing values (NaN) or categories. */
+export class MixedBits extends Encoder {
+  static fields = ["columns", "feature", "value", "asks", "single", "before"];
+
+  constructor(fields) {
+    super();
+    Object.assign(this, fields);
+    insist(counts(this.columns, 1, MOST) && vector(this.feature) && vector(this.value) && vector(this.asks) &&
+      this.feature.length === this.value.length && this.feature.length === this.asks.length &&
+      this.asks.every((kind) => counts(kind, BELOW, MISSING)) && typeof this.single === "boolean", DAMAGED);
+    this.missing = true;
+    this.length = Math.max(this.feature.length, 1);
+    this.width = this.before instanceof Affine ? this.before.rows : this.columns;
+    this.check(this.width);
+    insist(this.features === this.columns && this.feature.every((f) => counts(f, 0, this.width - 1)), DAMAGED);
+  }
+
+  integers(row) {
+    const rounded = this.single ? row.map(Math.fround) : row, out = new Float64Array(this.length);
+    this.feature.forEach((f, i) => {
+      const x = row[f], seen = rounded[f], v = this.value[i], none = Number.isNaN(x);
+      const is = [seen > v, seen > v || none, x === v, Math.trunc(x) === v, none];
+      out[i] = Number(is[this.asks[i]]);
+    });
+    return out;
+  }
+}
+
+/** One bit for each leaf of trees that the client has and that know missing values or categories. */
+export class MixedLeaves extends Encoder {
+  static fields = ["bits", "root", "feature", "left", "right", "start", "test"];
+
+  constructor(fields) {
+    super();
+    Object.assign(this, fields);
+    insist(this.bits instanceof MixedBits && [this.root, this.feature, this.left, this.right, this.start, this.test]
+      .every(vector), DAMAGED);
+    const nodes = this.feature.length, inner = this.feature.map((f) => Math.min(f, 0));
+    Object.assign(inner, { shape: [nodes] });
+    const threshold = Object.assign(new Float64Array(nodes), { shape: [nodes] });
+    this.walks = new LeafEncoder({ columns: this.bits.columns, root: this.root, feature: inner, threshold,
+      left: this.left, right: this.right, single: false, before: null });
+    insist(this.start.length === nodes + 1 && this.start[nodes] === this.test.length &&
+      this.start.every((at, i) => counts(at, i > 0 ? this.start[i - 1] : 0, this.test.length)) &&
+      this.test.every((bit) => counts(bit, 0, this.bits.length - 1)), "the trees of this model file are damaged");
+    Object.assign(this, { before: null, missing: true, length: this.walks.length });
+    this.check(this.bits.columns);
+  }
+
+  integers(row) {
+    const z = this.bits.integers(this.bits.before === null ? row : this.bits.before.apply(row));
+    const out = new Float64Array(this.length);
+    for (let node of this.root) {
+      while (this.feature[node] >= 0) {
+        const asked = this.test.subarray(this.start[node], this.start[node + 1]);
+        node = asked.some((bit) => z[bit] === 1) ? this.right[node] : this.left[node];
+      }
       out[this.left[node]] = 1;
     }
     return out;

@@ -2,7 +2,7 @@
 // field that this program does not know is refused, since leaving it out would give other predictions.
 
 import { MessageError, counts, insist } from "./bytes.mjs";
-import { Affine, LeafEncoder, Monomials, Quantizer, Thermometer } from "./encode.mjs";
+import { Affine, LeafEncoder, MixedBits, MixedLeaves, Monomials, Quantizer, Thermometer } from "./encode.mjs";
 import { ClassificationHead, ForestReader, IsolationHead, NeighborHead, NeighborReader, PlainReader, RegressionHead, VoteReader } from "./read.mjs";
 
 const FORMAT = 2;
@@ -83,7 +83,7 @@ class ClientSpec {
 
   constructor(fields) {
     Object.assign(this, fields);
-    const encoders = [Quantizer, Thermometer, LeafEncoder];
+    const encoders = [Quantizer, Thermometer, LeafEncoder, MixedBits, MixedLeaves];
     const readers = [PlainReader, ForestReader, VoteReader, NeighborReader];
     const heads = [ClassificationHead, RegressionHead, NeighborHead, IsolationHead];
     const one = (kinds, item) => kinds.some((kind) => item instanceof kind);
@@ -97,7 +97,7 @@ class ClientSpec {
 }
 
 const KINDS = new Map(Object.entries({
-  Layout, Parameters, Front, Classes, ClientSpec, Affine, Monomials, Quantizer, Thermometer, LeafEncoder, PlainReader, ForestReader,
+  Layout, Parameters, Front, Classes, ClientSpec, Affine, Monomials, Quantizer, Thermometer, LeafEncoder, MixedBits, MixedLeaves, PlainReader, ForestReader,
   VoteReader, NeighborReader, ClassificationHead, RegressionHead, NeighborHead, IsolationHead,
 }));
 
@@ -126,6 +126,8 @@ function rebuilt(tree, tensors) {
     insist(tensors.has(tree.tensor), "this model file is damaged");
     return tensors.get(tree.tensor);
   }
+  insist(tree.kind !== "SpreadLayout", "this large forest has the server spread its inputs, which takes keys that this " +
+    "client does not make: compile it with hide_structure=False, or use the Python client");
   const kind = KINDS.get(tree.kind);
   insist(kind, `this model needs a client that knows ${JSON.stringify(String(tree.kind).slice(0, 40))}: use the Python one`);
   const { kind: _, ...fields } = tree;

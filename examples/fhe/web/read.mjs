@@ -7,7 +7,6 @@ const FORGED = "the answer does not name one leaf for each tree: it was forged o
 
 const mod = (value, t) => ((value % t) + t) % t;
 const centred = (value, t) => (value > Math.floor(t / 2) ? value - t : value);
-const product = (moduli) => moduli.reduce((a, b) => a * b, 1);
 const sigmoid = (x) => (x < 0 ? Math.exp(x) / (1 + Math.exp(x)) : 1 / (1 + Math.exp(-x)));
 
 /** The sum in NumPy's order (eight sums side by side, halves of what is longer), so that it rounds alike. */
@@ -60,16 +59,17 @@ export class ForestReader {
   }
 
   read(outputs, moduli) {
-    const width = 1 + this.values, t = product(moduli), sums = [];
-    insist(outputs.length === width * this.leaves.reduce((a, b) => a + b, 0), DAMAGED);
+    const width = 1 + this.values, t = moduli[moduli.length - 1], sums = [];
+    const parts = moduli.length === 1 ? outputs : outputs.flatMap((value) => moduli.map((m) => mod(value, m)));
+    insist(parts.length === width * this.leaves.reduce((a, b) => a + b, 0), DAMAGED);
     let leaf = 0;
     this.leaves.forEach((leaves, channel) => {
       const sum = new Array(this.values).fill(0);
       let reached = 0;
       for (const end = leaf + leaves; leaf < end; leaf++) {
-        if (outputs[leaf * width] !== 0) continue;
+        if (parts[leaf * width] !== 0) continue;
         reached++;
-        for (let v = 0; v < this.values; v++) sum[v] += outputs[leaf * width + 1 + v];
+        for (let v = 0; v < this.values; v++) sum[v] += parts[leaf * width + 1 + v];
       }
       insist(reached === this.trees[channel], FORGED);
       sums.push(...sum.map((value) => centred(mod(value, t), t)));
