@@ -1,0 +1,437 @@
+"""What more machines a party bring: a training step of 1, 2 and 4 ranks, beside a model of its cost.
+
+    python benchmarks/ranks.py                                            # two minutes; needs Tacit and PyTorch only
+    python benchmarks/ranks.py --links 20ms,50mbit --out results/ranks.json
+    python benchmarks/wan.py 20ms,50mbit 6 python benchmarks/ranks.py     # two ranks of three roles, on hosts (root)
+
+One step of SGD under DistributedDataParallel, on a batch that the ranks divide. The model, all of whose numbers come
+from runs of ONE rank (at the batches that n ranks would have each) and from all-reduces alone:
+
+    seconds(n)  =  max( own + rounds · trip / 2 + sent / rate,   dealt / rate,   n · busy / cores )  +  reduce(n)
+
+`own` is what one rank takes at a batch of B/n on fast links, waiting for the others' computation included; `sent` the
+bytes from party to party; `dealt` those of the crypto-producer to the party that gets most, which come ahead and by
+links of their own; `busy` the processor seconds of all roles. The last of the three is that of one machine for all;
+with a machine for each rank of each role it is away, and `reduce` is a ring's over their network.
+
+Only what Tacit needs is imported: where nothing is installed but PyTorch, `pip install --target vendor cryptography
+safetensors click rich` elsewhere, take that folder along, and set PYTHONPATH=src:vendor. Processes are forks of this
+one, each bound to a thread. The machine must have nothing else to do: the model knows of no others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import hosts
+import torch
+
+import tacit.api
+from tacit.net.emulation import Conditions, Relay
+from tacit.net.tcp import Tcp
+from tacit.session.among import Among
+from tacit.session.config import Config
+from tacit.session.ranks import Rank
+from tacit.session.trial import free_ports, write_trial
+
+ROWS, COLUMNS, HIDDEN = 512, 64, 128
+"""Of a batch of all ranks, and of the network."""
+
+WITHIN = 0.2
+"""How far a row may be from the model before this says so."""
+
+LAN = Conditions(0.0002, 10e9 / 8)
+"""Between the machines of one party, for what is said of more machines than there are here."""
+
+WIDE = Conditions(0.02, 350e6 / 8)
+"""Between parties, for the same."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a step of so many ranks takes."""
+
+    ranks: int
+    batch: int
+    """Rows of each rank."""
+    seconds: float
+    waiting: float
+    """Of them, those in which a party's rank waits for its links, which is for the other roles' computation, too."""
+    collectives: float
+    busy: float
+    """Processor seconds of all processes, of one rank of each role."""
+    rounds: float
+    sent: float
+    """Bytes from the party that sends most to the other."""
+    dealt: float
+    """Bytes from the crypto-producer to the party that gets most."""
+    weights: list[float]
+    """Of the model at the end, some."""
+
+    @property
+    def compute(self) -> float:
+        """What is left of the seconds."""
+        return max(0.0, self.seconds - self.waiting - self.collectives)
+
+
+# --- one rank of one role ---------------------------------------------------------------------------------------------
+
+
+def timed(owner: type, name: str, clock: list[float]) -> None:
+    """Add up the seconds that are spent in a method."""
+    inner = getattr(owner, name)
+
+    def outer(*arguments: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return inner(*arguments)
+        finally:
+            clock[0] += time.perf_counter() - start
+
+    setattr(owner, name, outer)
+
+
+def train(batch: int, steps: int) -> dict[str, Any]:
+    """Steps of one rank, the first ones not counted."""
+    import torch.distributed as dist
+    from torch import nn
+    from torch.nn.parallel import DistributedDataParallel
+
+    waiting, collectives = [0.0], [0.0]
+    for name in ("_wait", "_wait_writing"):
+        timed(Tcp, name, waiting)
+    timed(Among, "_do", collectives)
+    dist.init_process_group("gloo")
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    torch.manual_seed(1)
+    plain = nn.Sequential(nn.Linear(COLUMNS, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1))
+    data = torch.randn(2, batch * ranks, COLUMNS)
+    x = data[:, rank * batch : (rank + 1) * batch]
+    y = x[:, :, :1] - x[:, :, 1:2].relu()
+    times, marks = [], []
+    with tacit.session() as session:
+        model = DistributedDataParallel(tacit.share(plain))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        for step in range(steps + 2):
+            if step >= 2:
+                marks.append((waiting[0], collectives[0], time.process_time(), session.meter.cost, carried(session)))
+                start = time.perf_counter()
+            part = tacit.share(x[step % 2] if tacit.is_role("alice") else None, owner="alice", shape=(batch, COLUMNS))
+            wanted = tacit.share(y[step % 2] if tacit.is_role("bob") else None, owner="bob", shape=(batch, 1))
+            optimizer.zero_grad()
+            nn.functional.mse_loss(model(part), wanted).backward()
+            optimizer.step()
+            if step >= 2:
+                times.append(time.perf_counter() - start)
+        cost, wait, summing, busy = session.meter.cost - marks[0][3], waiting[0], collectives[0], time.process_time()
+        links = {pair: count - marks[0][4][pair] for pair, count in carried(session).items()}
+        weights = tacit.reveal(model.module[2].weight.flatten()[:8], to="all").tolist()
+    dist.destroy_process_group()
+    return {
+        "seconds": statistics.median(sorted(times)[: (len(times) + 1) // 2 + 1]),
+        "waiting": (wait - marks[0][0]) / steps,
+        "collectives": (summing - marks[0][1]) / steps,
+        "busy": (busy - marks[0][2]) / steps,
+        "rounds": cost.rounds / steps,
+        "sent": max((c for (a, _), c in links.items() if not a.startswith("crypto")), default=0) / steps,
+        "dealt": max((c for (a, _), c in links.items() if a.startswith("crypto")), default=0) / steps,
+        "weights": weights,
+    }
+
+
+def carried(session: Any) -> dict[tuple[str, str], int]:
+    """Bytes of this role's links until now."""
+    return dict(session.transport.wire_bytes)
+
+
+def reduce_alone(elements: int, times: int) -> dict[str, Any]:
+    """Seconds of an all-reduce of as many ring elements as a step's gradients have."""
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo")
+    t = torch.zeros(elements, dtype=torch.int64)
+    for turn in range(times + 1):
+        if turn == 1:
+            start = time.perf_counter()
+        dist.all_reduce(t)
+    seconds = (time.perf_counter() - start) / times
+    dist.destroy_process_group()
+    return {"seconds": seconds}
+
+
+def move(megabytes: int) -> dict[str, Any]:
+    """Bytes a second that a rank's links carry: Alice's rows become shares that Bob gets whole, in turns of 4 MB."""
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo")
+    rows, turns = 1 << 19, max(1, megabytes // 4)
+    with tacit.session() as session:
+        a, b = (tacit.share(torch.ones(rows), name="a") for _ in range(2))
+        (a * b).sum()
+        dist.barrier()
+        start, before = time.perf_counter(), session.meter.cost
+        for _ in range(turns):
+            c = a * b
+            a = c + 0
+        tacit.reveal(a.sum(), to="all")
+        dist.barrier()
+        seconds, cost = time.perf_counter() - start, session.meter.cost - before
+    dist.destroy_process_group()
+    return {"seconds": seconds, "sent": max(cost.online.values())}
+
+
+# --- processes --------------------------------------------------------------------------------------------------------
+
+
+def child(environment: dict[str, str], host: int, work: Callable[[], Any]) -> tuple[int, int]:
+    """Fork; the number of the process, and where its result can be read."""
+    reader, writer = os.pipe()
+    number = os.fork()
+    if number:
+        os.close(writer)
+        return number, reader
+    code = 1
+    try:
+        os.environ |= environment
+        torch.set_num_threads(1)
+        hosts.enter(host)
+        with os.fdopen(writer, "w") as file:
+            json.dump(work(), file)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def jobs(roles: Sequence[str], ranks: int, config: dict[str, Path] | None, work: Callable[[], Any]) -> dict[str, Any]:
+    """What each process of each role returns."""
+    ports, children = free_ports(len(roles)), {}
+    for place, role in enumerate(roles):
+        for index in range(ranks):
+            name, host = Rank(index, ranks).of(role), place * ranks + index
+            job = {"MASTER_ADDR": hosts.address(place * ranks), "MASTER_PORT": str(ports[place]), "RANK": str(index)}
+            job |= {"WORLD_SIZE": str(ranks), "LOCAL_RANK": str(index), "OMP_NUM_THREADS": "1"}
+            if hosts.namespaces():
+                job["GLOO_SOCKET_IFNAME"] = hosts.device()
+            if config is not None:
+                job |= {"TACIT_CONFIG": str(config[name]), "TACIT_ROLE": role}
+            children[name] = child(job, host, work)
+    found = {}
+    for name, (number, reader) in children.items():
+        with os.fdopen(reader) as file:
+            text = file.read()
+        if os.waitpid(number, 0)[1]:
+            sys.exit(f"{name} has failed")
+        found[name] = json.loads(text)
+    return found
+
+
+@contextmanager
+def deployed(ranks: int, link: Conditions | None) -> Iterator[tuple[Sequence[str], dict[str, Path]]]:
+    """Roles, and the config of each process of them; relays of a link are in a process of their own."""
+    with tempfile.TemporaryDirectory(prefix="tacit-") as folder:
+        path = write_trial(folder, ["alice", "bob"], {"threads": 1}, ranks=ranks)
+        config, literal = Config.load(path), json.loads(path.read_text())
+        behind = [config.at(Rank(index, ranks)) for index in range(ranks)]
+        real = {role: [there.address(role).port for there in behind] for role in config.roles}
+        seen, network = real, None
+        if link is not None:
+            before = free_ports(ranks * len(real), [port for ports in real.values() for port in ports])
+            seen = {role: before[at * ranks : (at + 1) * ranks] for at, role in enumerate(real)}
+            network = relayed(link, [pair for role in real for pair in zip(seen[role], real[role], strict=True)])
+        paths = {}
+        for place, role in enumerate(config.roles):
+            at = [hosts.address(place * ranks + index) for index in range(ranks)]
+            listed = [f"{host}:{port}" for host, port in zip(at, seen[role], strict=True)]
+            literal[role] = listed if ranks > 1 else listed[0]
+        for index, there in enumerate(behind):
+            for place, role in enumerate(config.roles):
+                own = real[role][index] - index * there.port_stride
+                listen = {"listen": f"{hosts.address(place * ranks + index)}:{own}"}
+                paths[Rank(index, ranks).of(role)] = target = path.with_name(f"{role}{index}.json")
+                target.write_text(json.dumps(literal | {"tacit": literal["tacit"] | listen}))
+        try:
+            yield config.roles, paths
+        finally:
+            if network is not None:
+                os.close(network[1])
+                os.waitpid(network[0], 0)
+
+
+def relayed(link: Conditions, pairs: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """A process that carries what comes to the first of each two ports to the second, until a pipe is closed."""
+    begun, begin = os.pipe()
+    reader, writer = os.pipe()
+    number = os.fork()
+    if number:
+        os.close(begin)
+        os.close(reader)
+        os.read(begun, 1)
+        os.close(begun)
+        return number, writer
+    os.close(writer)
+    relays = [Relay(link, target, port) for port, target in pairs]
+    os.write(begin, b"!")
+    os.read(reader, 1)
+    del relays
+    os._exit(0)
+
+
+# --- measuring --------------------------------------------------------------------------------------------------------
+
+
+def measured(ranks: int, batch: int, steps: int, link: Conditions | None = None) -> Row:
+    """A row: of so many ranks with so many rows each."""
+    with deployed(ranks, link) as (roles, config):
+        found = jobs(roles, ranks, config, lambda: train(batch, steps))
+    firsts = [each for name, each in found.items() if name.startswith(("alice", "bob"))]
+    mean = {key: statistics.fmean(each[key] for each in firsts) for key in ("waiting", "collectives")}
+    return Row(
+        ranks,
+        batch,
+        max(each["seconds"] for each in firsts),
+        **mean,
+        busy=sum(each["busy"] for each in found.values()) / ranks,
+        rounds=firsts[0]["rounds"],
+        sent=max(each["sent"] for each in found.values()),
+        dealt=max(each["dealt"] for each in found.values()),
+        weights=firsts[0]["weights"],
+    )
+
+
+def predicted(one: Row, ranks: int, cores: int | None, reduce: float, link: Conditions | None = None) -> float:
+    """Seconds of a step of n ranks; `one` is of one rank, with a batch of B/n. No number of cores: one for each."""
+    own = one.seconds
+    if link is not None:
+        own = max(own + one.rounds * link.round_trip / 2 + one.sent / link.rate, one.dealt / link.rate)
+    shared = 0.0 if cores is None else ranks * one.busy / cores
+    return max(own, shared) + reduce
+
+
+def ring(elements: int, ranks: int, link: Conditions) -> float:
+    """Seconds of an all-reduce of ring elements over a network."""
+    if ranks == 1:
+        return 0.0
+    return 2 * (ranks - 1) * (link.round_trip / 2 + 8 * elements / ranks / link.rate)
+
+
+def line(row: Row, guess: float, link: str) -> str:
+    """A row of the table."""
+    off = row.seconds / guess - 1
+    mark = "" if abs(off) <= WITHIN else "  (!)"
+    return (
+        f"| {link} | {row.ranks} | {row.batch} | {row.seconds * 1e3:.0f} | {row.compute * 1e3:.0f} | "
+        f"{row.waiting * 1e3:.0f} | {row.collectives * 1e3:.0f} | {row.rounds:.0f} | {row.sent / 1e6:.2f} | "
+        f"{row.dealt / 1e6:.2f} | "
+        f"{guess * 1e3:.0f} | {off:+.0%}{mark} |"
+    )
+
+
+HEAD = (
+    "| links | ranks | rows a rank | ms a step | compute | waiting | collectives | rounds | MB to a party | MB dealt | "
+    "predicted | off |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def main() -> int:
+    """Measure, predict, compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--links", type=Conditions.parse, default=Conditions.parse("20ms,100mbit"))
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--rows", type=int, default=ROWS, help="rows of a step, of all ranks together")
+    parser.add_argument("--out", type=Path, help="a file for all numbers, in JSON")
+    options = parser.parse_args()
+    apart = bool(hosts.namespaces())
+    cores, rows = os.cpu_count() or 1, options.rows
+    elements = COLUMNS * HIDDEN + HIDDEN + HIDDEN + 1
+    begun = time.monotonic()
+    if apart:
+        options.ranks = [n for n in options.ranks if 3 * n <= len(hosts.namespaces())]
+    reduces = {1: 0.0}
+    for n in options.ranks:
+        if n > 1:
+            found = jobs(["alone"], n, None, lambda: reduce_alone(elements, 20))
+            reduces[n] = max(each["seconds"] for each in found.values())
+    print(f"{cores} cores; one step on {rows} rows: {COLUMNS}-{HIDDEN}-1, {elements} parameters\n\n{HEAD}")
+    result: dict[str, Any] = {"cores": cores, "reduce": reduces, "rows": []}
+    ones = {n: measured(1, rows // n, options.steps) for n in options.ranks} if not apart else {}
+    worst, models = 0.0, {}
+    for link in (None, options.links) if not apart else (None,):
+        for n in options.ranks:
+            row = ones[1] if n == 1 and link is None and ones else measured(n, rows // n, options.steps, link)
+            models[n, link] = row.weights
+            if not ones:
+                print(line(row, row.seconds, "of hosts"), flush=True)
+                continue
+            guess = predicted(ones[n], n, cores, reduces[n], link)
+            print(line(row, guess, str(link) if link else "of this machine"), flush=True)
+            result["rows"].append(asdict(row) | {"link": str(link), "predicted": guess})
+            worst = max(worst, abs(row.seconds / guess - 1))
+    apart_by = max(abs(a - b) for w in models.values() for a, b in zip(w, next(iter(models.values())), strict=True))
+    print(f"\nweights of all models differ by at most {apart_by:.1e}; predictions are off by at most {worst:.0%}")
+    moved(options, apart, result)
+    if ones:
+        ahead(ones, elements, rows, result)
+    print(f"\n{time.monotonic() - begun:.0f} s in all")
+    if options.out:
+        options.out.write_text(json.dumps(result | {"apart_by": apart_by}, indent=1) + "\n")
+    return 0
+
+
+def moved(options: argparse.Namespace, apart: bool, result: dict[str, Any]) -> None:
+    """Bytes a second of one and of two ranks over links of limited bandwidth."""
+    rates = {}
+    for n in (1, 2):
+        if apart and 3 * n > len(hosts.namespaces()):
+            continue
+        with deployed(n, None if apart else options.links) as (roles, config):
+            found = [each for name, each in jobs(roles, n, config, lambda: move(16)).items() if name[:3] == "bob"]
+        rates[n] = sum(each["sent"] for each in found) / max(each["seconds"] for each in found)
+        print(f"{n} rank{'s' * (n > 1)}: {rates[n] * 8 / 1e6:.0f} Mbit/s from each party to the other", flush=True)
+    if len(rates) == 2:
+        print(f"two ranks move {rates[2] / rates[1]:.2f} times the bytes of one in a second")
+    result["moved"] = rates
+
+
+def ahead(ones: dict[int, Row], elements: int, rows: int, result: dict[str, Any]) -> None:
+    """What the model says of more machines than there are, each with cores for one rank of one role.
+
+    Own seconds and bytes grow with the rows by lines through the smallest and the largest batch measured.
+    """
+    few, many = ones[max(ones)], ones[min(ones)]
+    print(f"\nwith a machine for each rank, {WIDE} between parties and {LAN} within one, by the model:\n")
+    print("| rows a step | ranks | ms a step | rows a second | times one rank |\n|---|---|---|---|---|")
+    for size in (rows, 64 * rows):
+        first = 0.0
+        for n in (1, 2, 8, 64):
+            at = max(1, size // n)
+
+            def of(key: str, at: int = at) -> float:
+                a, b = getattr(few, key), getattr(many, key)
+                slope = max(0.0, (b - a) / (many.batch - few.batch))
+                return float(max(a + slope * (at - few.batch), 0.0 if key != "seconds" else a))
+
+            one = Row(1, at, of("seconds"), 0, 0, 0, few.rounds, of("sent"), of("dealt"), [])
+            seconds = predicted(one, n, None, ring(elements, n, LAN), WIDE)
+            first = first or seconds
+            print(f"| {size} | {n} | {seconds * 1e3:.0f} | {size / seconds:.0f} | {first / seconds:.1f} |")
+            result.setdefault("ahead", []).append([size, n, seconds])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
