@@ -5,14 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.utils.estimator_checks import check_estimator
 
-from tacit.fhe import multiclass, neural_network
+from tacit.fhe import neural_network
 from tacit.fhe.every import MODULES
 
 CLASSES = [getattr(module, name) for module in MODULES if module is not neural_network for name in module.__all__]
 QUICK = ["LogisticRegression", "Ridge", "SGDClassifier", "LinearSVC", "DecisionTreeClassifier", "KNeighborsRegressor"]
+NEEDED = {
+    "OneVsRestClassifier": {"estimator": LogisticRegression()},
+    "OneVsOneClassifier": {"estimator": LogisticRegression()},
+    "MultiOutputRegressor": {"estimator": Ridge()},
+    "VotingClassifier": {"estimators": [("a", LogisticRegression()), ("b", LogisticRegression(C=2.0))]},
+    "VotingRegressor": {"estimators": [("a", Ridge()), ("b", Ridge(alpha=2.0))]},
+}
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -29,7 +36,7 @@ def test_scikit_learns_own_checks_pass(cls: type) -> None:
     parent = next(base for base in cls.__mro__ if base.__module__.startswith("sklearn."))
     own = cls.__module__ == neural_network.__name__  # trained here, so there is no parent to excuse it
 
-    needed = {"estimator": LogisticRegression()} if cls is multiclass.OneVsRestClassifier else {}
+    needed = NEEDED.get(cls.__name__, {})
     failures = failed(cls(**needed))
 
     assert not failures or (not own and failures <= failed(parent(**needed)))

@@ -12,7 +12,7 @@ from tacit.fhe.compile.linear import classification_head
 from tacit.fhe.estimator import quantized
 from tacit.fhe.scores import ScoreModel, Scores, of_centres
 
-__all__ = ["KMeans", "MiniBatchKMeans"]
+__all__ = ["AffinityPropagation", "KMeans", "MeanShift", "MiniBatchKMeans"]
 
 
 class Centres(ScoreModel):
@@ -21,12 +21,13 @@ class Centres(ScoreModel):
     cluster_centers_: Any
 
     def _scores(self) -> Scores:
-        if len(self.cluster_centers_) == 1:
-            raise DataError("k-means of one cluster puts every row into it: there is nothing to predict")
+        if len(self.cluster_centers_) < 2:
+            raise DataError("a model of one cluster puts every row into it: there is nothing to predict")
         return of_centres(self.cluster_centers_).relative
 
     def _head(self) -> Any:
-        return classification_head(np.arange(len(self.cluster_centers_), dtype=np.int32), "none")
+        kind = self.labels_.dtype if hasattr(self, "labels_") else np.int32
+        return classification_head(np.arange(len(self.cluster_centers_), dtype=kind), "none")
 
 
 @quantized(n_bits=None)
@@ -37,3 +38,13 @@ class KMeans(Centres, sk.KMeans):
 @quantized(n_bits=None)
 class MiniBatchKMeans(Centres, sk.MiniBatchKMeans):
     """k-means by mini-batches, on ciphertexts."""
+
+
+@quantized(n_bits=None)
+class AffinityPropagation(Centres, sk.AffinityPropagation):
+    """Clusters around rows that stand for them, on ciphertexts."""
+
+
+@quantized(n_bits=None)
+class MeanShift(Centres, sk.MeanShift):
+    """Clusters around peaks of density, on ciphertexts."""

@@ -21,6 +21,7 @@ from tacit.fhe.compile.sklearn_trees import (
 from tacit.fhe.encode import Float
 from tacit.fhe.estimator import WithDecision, WithProba, quantized
 from tacit.fhe.tree import TreeSums
+from tacit.fhe.voting import VotingClassifier, VotingRegressor
 
 __all__ = [
     "AdaBoostClassifier",
@@ -35,6 +36,8 @@ __all__ = [
     "IsolationForest",
     "RandomForestClassifier",
     "RandomForestRegressor",
+    "VotingClassifier",
+    "VotingRegressor",
 ]
 
 

@@ -25,6 +25,7 @@ from tacit.fhe.compile.check import check, complaint
 from tacit.fhe.encode import Affine
 from tacit.fhe.fingerprint import fingerprint
 from tacit.fhe.read import Float, Labels
+from tacit.fhe.refusals import refusal
 from tacit.fhe.report import Report, report
 from tacit.fhe.server import Server
 from tacit.fhe.table import Front, names_of, trained_names
@@ -240,17 +241,24 @@ def counterpart(trained: Any) -> Any:
     """
     import tacit.fhe.every  # noqa: F401  (each module makes its counterparts known when it is imported)
 
+    trained = winner(trained)
     if isinstance(trained, FheModel):
         return type(trained)
     for base in type(trained).__mro__:
         if base in COUNTERPARTS:
             return COUNTERPARTS[base]
-    raise DataError(f"tacit.fhe has no {type(trained).__name__}; docs/fhe.md lists the models that it has")
+    raise DataError(refusal(type(trained).__name__))
+
+
+def winner(trained: Any) -> Any:
+    """Return the best model of a search over hyper-parameters, refitted, and anything else as it is."""
+    return trained.best_estimator_ if hasattr(trained, "best_estimator_") else trained
 
 
 def adopt(cls: Any, trained: Any, n_bits: int | None) -> Any:
     """Return a model of class `cls` in the state of a trained scikit-learn model of one of its parent classes."""
     check_is_fitted(trained)
+    trained = winner(trained)
     parent = next(base for base in cls.__mro__ if base.__module__.startswith("sklearn."))
     if not isinstance(trained, parent):
         raise DataError(f"{cls.__name__} takes a trained {parent.__name__}, not a {type(trained).__name__}")

@@ -41,11 +41,13 @@ __all__ = [
     "Perceptron",
     "PoissonRegressor",
     "QuantileRegressor",
+    "RANSACRegressor",
     "Ridge",
     "RidgeCV",
     "RidgeClassifier",
     "RidgeClassifierCV",
     "SGDClassifier",
+    "SGDOneClassSVM",
     "SGDRegressor",
     "TheilSenRegressor",
     "TweedieRegressor",
@@ -65,6 +67,18 @@ class LinearScores(ScoreModel):
 class _Regression(LinearScores):
     def _head(self) -> Any:
         return regression_head(exponential=False, flat=np.ndim(self.coef_) == 1)
+
+
+class _Inliers(_Regression):
+    estimator_: Any
+
+    def _scores(self) -> Scores:
+        if not hasattr(self.estimator_, "coef_"):
+            raise DataError(f"RANSAC on ciphertexts takes a linear model, not {type(self.estimator_).__name__}")
+        return of_coefficients(self.estimator_)
+
+    def _head(self) -> Any:
+        return regression_head(exponential=False, flat=np.ndim(self.estimator_.coef_) == 1)
 
 
 class _Path(_Regression):
@@ -205,6 +219,11 @@ class QuantileRegressor(_Regression, sk.QuantileRegressor):
 
 
 @quantized(n_bits=None)
+class RANSACRegressor(_Inliers, sk.RANSACRegressor):
+    """Linear regression of the rows that agree, on ciphertexts."""
+
+
+@quantized(n_bits=None)
 class RidgeCV(_Regression, sk.RidgeCV):
     """Ridge regression with its penalty cross-validated, on ciphertexts."""
 
@@ -298,3 +317,14 @@ class SGDClassifier(WithDecision, LinearScores, sk.SGDClassifier):
     def predict_proba(self, X: Any, fhe: Mode = "disable") -> Float:  # noqa: N803
         """Return class probabilities (losses "log_loss" and "modified_huber"); see `predict` for `fhe`."""
         return self._proba(super().predict_proba, X, fhe)
+
+
+@quantized(n_bits=None)
+class SGDOneClassSVM(WithDecision, LinearScores, sk.SGDOneClassSVM):
+    """A linear one-class support vector machine: which rows are anomalies, on ciphertexts."""
+
+    def _scores(self) -> Scores:
+        return Scores(dense(self.coef_), -np.atleast_1d(np.asarray(self.offset_, dtype=np.float64)))
+
+    def _head(self) -> Any:
+        return classification_head(np.array([-1, 1]), "none")

@@ -16,7 +16,7 @@ from sklearn.utils.metaestimators import available_if
 
 from tacit.errors import DataError
 from tacit.fhe.encode import Affine, Float
-from tacit.fhe.estimator import FheModel, Mode, adopt, counterpart, representative
+from tacit.fhe.estimator import FheModel, Mode, adopt, counterpart, representative, winner
 from tacit.fhe.steps import Steps
 from tacit.fhe.table import Front, names_of, numbers, trained_names
 
@@ -59,6 +59,7 @@ class Pipeline(FheModel, SkPipeline):
     def from_sklearn_model(cls, trained: Any, x: Any, n_bits: int | None = None) -> Self:
         """Return the encrypted counterpart of a trained scikit-learn pipeline, compiled with the representative rows
         x."""
+        trained = winner(trained)
         if not isinstance(trained, SkPipeline):
             raise DataError(f"Pipeline takes a trained scikit-learn Pipeline, not a {type(trained).__name__}")
         name, last = trained.steps[-1]
@@ -76,7 +77,7 @@ class Pipeline(FheModel, SkPipeline):
             front = Front(names)
             return front, None, representative(front(x), self._model()._allows_missing())
         steps = SkPipeline(self.steps[:-1])
-        affine = _affine(steps, x, names)
+        affine = affine_of(steps, x, names)
         if affine is not None:
             front = Front(names)
             return front, affine, representative(front(x), self._model()._allows_missing())
@@ -97,7 +98,7 @@ class Pipeline(FheModel, SkPipeline):
         return self._decision(super().decision_function, X, fhe)
 
 
-def _affine(steps: SkPipeline, x: Any, names: tuple[str, ...]) -> Affine | None:
+def affine_of(steps: SkPipeline, x: Any, names: tuple[str, ...]) -> Affine | None:
     """Return the steps as one affine map, or None: read off the unit vectors, and checked on the rows of x, on rows
     far beyond them, and on a row of missing values (which an affine map cannot fill)."""
     try:

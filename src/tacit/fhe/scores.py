@@ -33,7 +33,7 @@ class Scores:
         """The second score less the first where there are two: its sign decides, and nothing else is told."""
         if len(self.linear) != 2:
             return self
-        square = None if self.square is None else self.square[1:] - self.square[:1]
+        square = None if self.square is None else _left(self.square[1:] - self.square[:1], self.square)
         return Scores(self.linear[1:] - self.linear[:1], self.constant[1:] - self.constant[:1], square)
 
     @property
@@ -41,8 +41,13 @@ class Scores:
         """The scores less their mean, which decides nothing and would take bits; of two, their difference."""
         if len(self.linear) == 2:
             return self.contrast
-        square = None if self.square is None else self.square - self.square.mean(axis=0)
+        square = None if self.square is None else _left(self.square - self.square.mean(axis=0), self.square)
         return Scores(self.linear - self.linear.mean(axis=0), self.constant - self.constant.mean(), square)
+
+
+def _left(difference: Float, square: Float) -> Float | None:
+    """Return a difference of quadratic parts, or nothing where they are the same (one covariance for all classes)."""
+    return difference if np.abs(difference).max() > 1e-12 * np.abs(square).max() else None
 
 
 class ScoreModel(FheModel):

@@ -21,6 +21,7 @@ from tacit import private_files
 from tacit.errors import MessageError
 from tacit.fhe.encode import Affine, Encoder, LeafEncoder, MixedBits, MixedLeaves, Monomials, Quantizer, Thermometer
 from tacit.fhe.forest_program import ForestProgram, LeafProgram
+from tacit.fhe.joint_heads import CalibratedHead, PairHead, VotingHead
 from tacit.fhe.layout import Int, Layout, SpreadLayout
 from tacit.fhe.parameters import Parameters
 from tacit.fhe.program import LinearProgram, NeighborProgram, Program
@@ -80,7 +81,7 @@ KINDS: dict[str, type] = {
         ClientSpec, ServerSpec, Parameters, Layout, SpreadLayout, Front, Steps, Classes, Affine, Quantizer, Thermometer,
         PlainReader, ForestReader, NeighborReader, RegressionHead, ClassificationHead, NeighborHead, LinearProgram,
         NeighborProgram, ForestProgram, LeafProgram, LeafEncoder, VoteReader, IsolationHead, Monomials,
-        MixedBits, MixedLeaves,
+        MixedBits, MixedLeaves, PairHead, VotingHead, CalibratedHead,
     )
 }  # fmt: skip
 

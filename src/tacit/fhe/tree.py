@@ -17,7 +17,7 @@ from tacit.fhe.compile.sklearn_trees import averages, fractions
 from tacit.fhe.encode import Affine, Float
 from tacit.fhe.estimator import FheModel, WithProba, quantized
 
-__all__ = ["DecisionTreeClassifier", "DecisionTreeRegressor"]
+__all__ = ["DecisionTreeClassifier", "DecisionTreeRegressor", "ExtraTreeClassifier", "ExtraTreeRegressor"]
 
 
 class TreeSums(FheModel):
@@ -50,6 +50,22 @@ class DecisionTreeClassifier(WithProba, TreeSums, sk.DecisionTreeClassifier):
 @quantized(n_bits=6, hide_thresholds=False, hide_structure=True)
 class DecisionTreeRegressor(TreeSums, sk.DecisionTreeRegressor):
     """A decision tree for numbers, on ciphertexts."""
+
+    def _forest(self, x: Float) -> Forest:
+        return averages(self, [self])
+
+
+@quantized(n_bits=6, hide_thresholds=False, hide_structure=True)
+class ExtraTreeClassifier(WithProba, TreeSums, sk.ExtraTreeClassifier):
+    """A decision tree of random splits for classes, on ciphertexts."""
+
+    def _forest(self, x: Float) -> Forest:
+        return fractions(self, [self])
+
+
+@quantized(n_bits=6, hide_thresholds=False, hide_structure=True)
+class ExtraTreeRegressor(TreeSums, sk.ExtraTreeRegressor):
+    """A decision tree of random splits for numbers, on ciphertexts."""
 
     def _forest(self, x: Float) -> Forest:
         return averages(self, [self])

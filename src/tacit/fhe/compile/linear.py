@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tacit.fhe.compile.assemble import Compiled
-from tacit.fhe.encode import Affine, Float, Quantizer
+from tacit.fhe.encode import Affine, Encoder, Float, Quantizer, Thermometer
 from tacit.fhe.program import LinearProgram
 from tacit.fhe.read import Classes, ClassificationHead, Head, PlainReader, RegressionHead
 
@@ -66,7 +66,16 @@ def compile_linear(weights: Float, bias: Float, encoder: Quantizer, n_bits: int,
     return with_constant(program, encoder, scale, bias + weights @ encoder.center, head_of)
 
 
-def with_constant(program: LinearProgram, encoder: Quantizer, scale: float, constant: Float, head_of: Any) -> Compiled:
+def compile_bits(weights: Float, bias: Float, encoder: Thermometer, n_bits: int, head_of: Any) -> Compiled:
+    """Return the program of W z + b, where z are bits."""
+    limit = (1 << (n_bits - 1)) - 1
+    scale = float(np.abs(weights).max(initial=0.0)) / limit or 1.0
+    whole = np.rint(weights / scale).astype(np.int64)
+    program = LinearProgram(whole, np.zeros(len(whole), dtype=np.int64), np.ones(encoder.length, dtype=np.int64))
+    return with_constant(program, encoder, scale, bias, head_of)
+
+
+def with_constant(program: LinearProgram, encoder: Encoder, scale: float, constant: Float, head_of: Any) -> Compiled:
     """Round the constants to the scores' own scale; they stay on the server, inside the encrypted sum."""
     whole = np.rint(constant / scale)
     reach = np.abs(program.weights) @ program.limits
