@@ -253,10 +253,12 @@ def _precise_factors(x: Number, y: Number) -> tuple[Number, Number]:
 
 
 def _aligned(x: Number, y: Number) -> tuple[Number, Number]:
-    """Both at the larger of the two scales, after truncating a scale too large to be shared."""
+    """Both at the larger of the two scales, after truncating what is too fine for both to fit, in one round."""
     limit = max(x.protocol.product_bits - 4, 2 * x.protocol.frac_bits, PRECISE_BITS)
     if x.scale.far or y.scale.far:
         limit = min(limit, FAR_BITS)
+    if x.frac_bits > limit and y.frac_bits > limit:
+        x.protocol.together(x, y)
     x, y = (v if v.frac_bits <= limit else v.settle() for v in (x, y))
     frac_bits = max(x.frac_bits, y.frac_bits)
     return x.lifted(frac_bits), y.lifted(frac_bits)

@@ -182,6 +182,18 @@ def test_what_the_issue_asks_of_sign_relu_and_truncation(two: World) -> None:
     assert costs["truncate"].online_bits(2) == 8 * 8
 
 
+def test_products_that_are_too_fine_for_a_sum_are_truncated_in_one_round(world: World) -> None:
+    a, b = torch.randn(9, dtype=torch.float64), torch.randn(9, dtype=torch.float64)
+    x, y = (world.share(v, 24) for v in (a, b))
+    products = world.protocol.multiply(x, x), world.protocol.multiply(y, y)
+    before = world.session.meter.cost
+
+    total = products[0] + products[1]
+
+    assert (world.session.meter.cost - before).rounds == 1
+    assert (world.value(total) - (a * a + b * b)).abs().max() < 2**-13
+
+
 @pytest.mark.parametrize("elements", [1, 30, 778, 779, 1000])
 def test_few_elements_are_compared_in_a_round_less(world: World, elements: int) -> None:
     few, peers = elements <= 778, len(world.parties) - 1
