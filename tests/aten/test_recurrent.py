@@ -107,6 +107,19 @@ def test_an_lstm_of_public_weights_runs_on_secrets(session, random):
 
 
 @pytest.mark.priced
+def test_a_cell_costs_what_a_step_of_a_layer_does(session, random):
+    cell, x = tacit.share(nn.LSTMCell(5, 3)), tacit.share(torch.randn(2, 5, generator=random))
+    start = session.meter.cost.rounds
+
+    h, _ = cell(x)
+    middle = session.meter.cost.rounds
+    h.sum().backward()
+
+    assert middle - start <= 8
+    assert session.meter.cost.rounds - middle <= 8
+
+
+@pytest.mark.priced
 def test_all_gates_of_a_step_take_one_sigmoid(session, random):
     module = tacit.share(nn.LSTM(5, 3))
     forward, backward = [], []
