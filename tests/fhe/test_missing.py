@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 from sklearn.tree import DecisionTreeClassifier as SkTree
 
-from tacit.errors import DataError, MessageError
+from tacit.errors import DataError, FheError, MessageError
 from tacit.fhe import Pipeline, ensemble, linear_model, spec, tree
 from tacit.fhe.boosted import from_lightgbm_model, from_xgboost_model
 from tacit.fhe.spec import ClientSpec, ServerSpec
@@ -95,6 +95,31 @@ def test_missing_values_and_categories_of_lightgbm(how: str, hidden: bool, table
     )  # fmt: skip
 
     agrees(from_lightgbm_model(trained, x, n_bits=12, hide_structure=hidden), trained, new)
+
+
+def test_xgboost_with_dropped_trees_or_another_mark_for_missing(table: Table) -> None:
+    x, y, new = table
+    dart = xgboost.XGBClassifier(n_estimators=4, max_depth=3, booster="dart", rate_drop=0.5, n_jobs=1).fit(x, y)
+    marked = xgboost.XGBClassifier(n_estimators=2, missing=0.0, n_jobs=1).fit(x, y)
+
+    agrees(from_xgboost_model(dart, x, n_bits=12), dart, new)
+    with pytest.raises(FheError, match=r"missing=0\.0"):
+        from_xgboost_model(marked, x)
+
+
+def test_what_scikit_learn_refuses_is_refused(table: Table) -> None:
+    x, y, _ = table
+    full = np.nan_to_num(x)
+
+    for model in (tree.DecisionTreeClassifier(max_depth=3), linear_model.LogisticRegression(max_iter=500)):
+        fitted = clone(model).fit(full, y).compile(full)
+        with pytest.raises(DataError, match="at least one row"):
+            fitted.predict(full[:0], fhe="execute")
+        assert (fitted.predict(full[:50].astype(object), fhe="simulate") == fitted.predict(full[:50])).mean() > 0.9
+    for hidden in (True, False):
+        grown = tree.DecisionTreeClassifier(max_depth=3, hide_structure=hidden).fit(full, y).compile(full)
+        with pytest.raises(DataError, match="single precision"):
+            grown.predict(1e300 * full[:2] + 1e300, fhe="simulate")
 
 
 def test_hidden_thresholds_and_few_bits_with_missing_values(table: Table) -> None:

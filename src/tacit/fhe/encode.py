@@ -23,11 +23,22 @@ def checked(x: Any, features: int, missing: bool = False) -> Float:
     matrix = np.asarray(x, dtype=np.float64)
     if matrix.ndim != 2 or matrix.shape[1] != features:
         raise DataError(f"expected a table with {features} columns, got shape {matrix.shape}")
+    if not len(matrix):
+        raise DataError("expected a table with at least one row")
     bad = np.argwhere(np.isinf(matrix) if missing else ~np.isfinite(matrix))
     if bad.size:
         row, column = bad[0]
         raise DataError(f"row {row}, column {column} is missing or infinite: encrypted prediction needs finite numbers")
     return matrix
+
+
+def in_single(x: Float) -> Float:
+    """Return x as single precision has it, or refuse what it cannot hold."""
+    with np.errstate(over="ignore"):
+        rounded = x.astype(np.float32).astype(np.float64)
+    if np.isinf(rounded).any():
+        raise DataError("a number is too large for the single precision in which these trees compare")
+    return rounded
 
 
 @final
@@ -215,7 +226,7 @@ class LeafEncoder(Encoder):
         if self.before is not None:
             matrix = self.before(matrix)
         if self.single:
-            matrix = matrix.astype(np.float32).astype(np.float64)
+            matrix = in_single(matrix)
         node = np.tile(self.root, (len(matrix), 1))
         rows = np.arange(len(matrix))[:, None]
         while (inner := self.feature[node] >= 0).any():
@@ -253,7 +264,7 @@ class Thermometer(Encoder):
         if self.before is not None:
             matrix = self.before(matrix)
         if self.single:
-            matrix = matrix.astype(np.float32).astype(np.float64)
+            matrix = in_single(matrix)
         out = np.zeros((len(matrix), self.length), dtype=np.int64)
         out[:, : len(self.feature)] = matrix[:, self.feature] > self.threshold
         return out
@@ -291,7 +302,7 @@ class MixedBits(Encoder):
         exact = checked(x, self.columns, missing=True)
         if self.before is not None:
             exact = self.before(exact)
-        rounded = exact.astype(np.float32).astype(np.float64) if self.single else exact
+        rounded = in_single(exact) if self.single else exact
         out = np.zeros((len(exact), self.length), dtype=np.int64)
         for kind in range(MISSING + 1):
             here = np.flatnonzero(self.asks == kind)

@@ -36,23 +36,28 @@ def _head(classes: Any, shift: Float, exponential: bool) -> Any:
 
 
 def xgboost_forest(model: Any, x: Float) -> Forest:
-    """Return the forest of an `XGBClassifier` or `XGBRegressor` (booster "gbtree", numeric columns).
+    """Return the forest of an `XGBClassifier` or `XGBRegressor` (booster "gbtree" or "dart", numbers and categories).
 
     As `predict` does, it takes the trees up to the best iteration of a training that stopped early. Several targets or
     quantiles are several channels.
     """
     if not hasattr(model, "get_booster"):
         raise FheError("from_xgboost_model takes an XGBClassifier or XGBRegressor, not a raw Booster or another model")
+    marker = getattr(model, "missing", None)
+    if marker is not None and not np.isnan(marker):
+        raise FheError(f"an XGBoost model with missing={marker!r} cannot be compiled: train it with NaN in such places")
     booster = model.get_booster()
     learner = json.loads(bytes(booster.save_raw("json")))["learner"]
-    if learner["gradient_booster"]["name"] != "gbtree":
-        raise FheError('only XGBoost models with booster="gbtree" can be compiled')
-    body = learner["gradient_booster"]["model"]
+    kind, stored = learner["gradient_booster"]["name"], learner["gradient_booster"]
+    if kind not in ("gbtree", "dart"):
+        raise FheError('only XGBoost models with booster="gbtree" or "dart" can be compiled')
+    body = stored["model"] if kind == "gbtree" else stored["gbtree"]["model"]
     if any(int(tree["tree_param"].get("size_leaf_vector") or 1) > 1 for tree in body["trees"]):
         raise FheError('XGBoost models with multi_strategy="multi_output_tree" cannot be compiled')
     last = body["iteration_indptr"][getattr(model, "best_iteration", len(body["iteration_indptr"]) - 2) + 1]
-    kept = zip(body["trees"][:last], body["tree_info"][:last], strict=True)
-    trees = [_xgboost_tree(tree, channel) for tree, channel in kept]
+    weight = stored["weight_drop"] if kind == "dart" else np.ones(len(body["trees"]))
+    kept = zip(body["trees"][:last], body["tree_info"][:last], weight[:last], strict=True)
+    trees = [_xgboost_tree(tree, channel, float(factor)) for tree, channel, factor in kept]
     objective = learner["objective"]["name"]
     if objective == "binary:logistic" and max(body["tree_info"], default=0) > 0:
         raise FheError("an XGBoost classifier of several labels a row cannot be compiled: train one for each label")
@@ -64,13 +69,13 @@ def xgboost_forest(model: Any, x: Float) -> Forest:
     return Forest(trees, True, _head(classes, shift, objective in _XGB_LOG))
 
 
-def _xgboost_tree(tree: dict[str, Any], channel: int) -> Tree:
+def _xgboost_tree(tree: dict[str, Any], channel: int, factor: float) -> Tree:
     left = np.array(tree["left_children"], dtype=np.int64)
     condition = np.array(tree["split_conditions"], dtype=np.float32)
     feature = np.where(left < 0, -1, np.array(tree["split_indices"], dtype=np.int64))
     # XGBoost goes left if x < condition, in single precision: that is x <= the number just below it.
     below = np.nextafter(condition, np.float32(-np.inf)).astype(np.float64)
-    value = condition.astype(np.float64)[:, None]  # at a leaf the condition is the leaf's value
+    value = factor * condition.astype(np.float64)[:, None]  # at a leaf the condition is the leaf's value
     to_left = np.array(tree["default_left"], dtype=bool)
     sets = {}
     places = zip(tree["categories_nodes"], tree["categories_segments"], tree["categories_sizes"], strict=True)
@@ -81,7 +86,8 @@ def _xgboost_tree(tree: dict[str, Any], channel: int) -> Tree:
 
 
 def lightgbm_forest(model: Any, x: Float) -> Forest:
-    """Return the forest of an `LGBMClassifier` or `LGBMRegressor` (boosting "gbdt" or "goss", numeric columns)."""
+    """Return the forest of an `LGBMClassifier` or `LGBMRegressor` (boosting "gbdt", "dart" or "goss", numbers and
+    categories)."""
     if not hasattr(model, "booster_"):
         raise FheError("from_lightgbm_model takes an LGBMClassifier or LGBMRegressor, not a raw Booster or another one")
     dump = model.booster_.dump_model()
