@@ -43,6 +43,8 @@ from tacit.session.evidence import read_account
 from tacit.session.preparation import Preparation
 from tacit.session.store import Store
 
+from . import federations
+
 
 class Target(NamedTuple):
     """A way in: samples of what belongs there, and what takes it."""
@@ -378,6 +380,16 @@ def packets(folder: Path, data: bytes) -> None:
             read(data)
         except TacitError:
             continue
+
+
+@target("stages", federations.stages)
+def stages(folder: Path, data: bytes) -> None:
+    federations.answers(data)
+
+
+@target("answers", federations.replied, slow=True)
+def answers_of_clients(folder: Path, data: bytes) -> None:
+    federations.survives(data)
 
 
 def _identities(folder: Path) -> list[bytes]:

@@ -57,5 +57,5 @@ class Kept:
         """Go on with the session of this number: the one this client is in, or the next, whose keys it made ahead."""
         if number == self.ahead and self.prepared:
             self.number, self.member, self.prepared = number, self.prepared, b""
-        if number != self.number:
+        if number != self.number or not self.member:
             raise RoundError(f"a message of session {number} came to a client in session {self.number}")
