@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -63,7 +65,9 @@ def start(tmp_path, monkeypatch):
     return run
 
 
-NAMES = [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in BLOCKS if n != "federation"]
+NAMES = [
+    pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in BLOCKS if n not in ("federation", "walk")
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -78,6 +82,22 @@ def test_a_quickstart_gives_the_same_with_two_lines_as_without(start, name):
     assert list(secure) == list(plain)
     for key, expected in plain.items():
         assert np.abs(secure[key] - expected).max() < 1e-6, key
+
+
+@pytest.mark.slow
+def test_the_walk_of_forty_lines_ends_in_predictions_on_encrypted_images(tmp_path):
+    pytest.importorskip("mlxtend")
+    pytest.importorskip("tenseal")
+    program = BLOCKS["walk"]
+
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    assert len([line for line in program.splitlines() if line.strip()]) <= 40
+    accuracy, agreed = map(float, re.search(r"accuracy ([\d.]+), encrypted as in clear ([\d.]+)", done.stdout).groups())
+    assert accuracy > 0.87
+    assert agreed >= 0.96
 
 
 def test_a_client_of_the_older_interface_that_returns_too_few_arrays_says_so(start):

@@ -12,6 +12,7 @@
     records.py    Tacit's records in Flower's messages     view.py     what a client was asked to compute on
     site.py       a SuperNode for approved apps only       local.py    a grid in this process
     analytics.py  counts, means and histograms by queries  legacy.py   apps with a NumPyClient
+    resuming.py   runs that go on where they stopped
 """
 
 from importlib import import_module

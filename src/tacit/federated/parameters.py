@@ -41,7 +41,7 @@ def set_initial_params(model: Any, n_classes: int, n_features: int) -> Any:
 
 def save_arrays(arrays: ArrayRecord, path: str | Path) -> Path:
     """Write a model's arrays as safetensors: numbers, names and shapes, nothing that is executed on reading."""
-    save_file({name: np.ascontiguousarray(array.numpy()) for name, array in arrays.items()}, path)
+    save_file({name: np.array(array.numpy(), order="C") for name, array in arrays.items()}, path)
     return Path(path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -17,6 +18,7 @@ from tacit.federated.form import Aggregate, Aggregation, Course
 from tacit.federated.identity import Roster
 from tacit.federated.masks.form import PairwiseMasks
 from tacit.federated.privacy.accountant import Accountant
+from tacit.federated.resuming import Resuming
 from tacit.federated.strategies import check_strategy
 from tacit.federated.update import average
 
@@ -77,11 +79,20 @@ class SecureAggregation(Strategy):
     """Any of Flower's strategies that works on the weighted average, with the server seeing nothing but that average.
 
     The strategy inside (FedAvg, FedProx, FedAvgM, FedAdam, ...) chooses clients, and gets one reply a round: the
-    average over all survivors, as if one client had sent it. `report` holds a line for each round.
+    average over all survivors, as if one client had sent it. `report` holds a line for each round. With `checkpoint`,
+    a file, the model is kept after each round, and a `start` after a crash leads what is left of `num_rounds`.
     """
 
-    def __init__(self, strategy: Strategy, roster: Roster, form: Aggregation | None = None) -> None:
+    def __init__(
+        self,
+        strategy: Strategy,
+        roster: Roster,
+        form: Aggregation | None = None,
+        *,
+        checkpoint: str | Path | None = None,
+    ) -> None:
         self.strategy = strategy
+        self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.roster = roster
         self.form = form or PairwiseMasks()
         check_strategy(strategy, self.form)
@@ -104,9 +115,13 @@ class SecureAggregation(Strategy):
         self.report.clear()
         secure = SecureGrid(grid, self.roster, self.form)
         secure.report = self.report
-        result = self.strategy.start(
-            secure, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn
-        )
+        given = initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn
+        if self.checkpoint is None:
+            result = self.strategy.start(secure, *given)
+        else:
+            resuming = Resuming(self.strategy, self.checkpoint, lambda: secure.rho)
+            secure.rho = resuming.kept.rho
+            result = resuming.run(secure, *given)
         trained = [line for line in self.report if line.kind == "train"]
         if trained and all(line.error for line in trained):
             last = "\n".join([str(trained[-1].error), *trained[-1].reasons])
@@ -154,6 +169,8 @@ class SecureGrid(Grid):
         self._clear = frozenset(clear)
         self.report: list[RoundReport] = []
         self._accountant: Accountant | None = None
+        self.rho = 0.0
+        """The privacy loss of all rounds, those before a crash among them."""
         self._course = _COURSES.setdefault(grid.run.run_id, Course())
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
@@ -200,7 +217,11 @@ class SecureGrid(Grid):
         epsilon = delta = None
         privacy = self._form.privacy
         if privacy is not None and aggregate.rho is not None:
-            self._accountant = self._accountant or Accountant(privacy.delta)
+            if self._accountant is None:
+                self._accountant = Accountant(privacy.delta)
+                if self.rho:
+                    self._accountant.spend(self.rho)
+            self.rho += aggregate.rho
             epsilon, delta = self._accountant.spend(aggregate.rho), privacy.delta
         return RoundReport(
             self._course.number,
