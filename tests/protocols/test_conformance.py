@@ -455,6 +455,20 @@ def test_a_conjunction_of_many_bits_is_exact(world: World, count: int) -> None:
     assert torch.equal(world.ring(some), value.all(0).to(torch.uint8))
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, 300, 1500])
+def test_one_hot_rows_of_places_that_nobody_knows(world: World, count: int) -> None:
+    at = torch.cat([torch.tensor([0, count - 1]), torch.randint(0, count, (4,))])
+    product = world.protocol.multiply(world.share(at, 0), world.share(torch.ones_like(at), 0, owner=1))
+    wanted = torch.nn.functional.one_hot(at, count)
+
+    for x in (world.share(at, 0), world.share(at, 0, known=True), product):
+        rows = world.protocol.hot(x.move(lambda t: t.view(3, 2), view=False), count)
+
+        assert torch.equal(world.ring(rows), wanted.view(3, 2, count))
+        assert torch.equal(world.ring(rows.protocol.multiply(rows, rows)), wanted.view(3, 2, count))
+    assert world.ring(world.protocol.hot(world.share(at[:0], 0), count)).shape == (0, count)
+
+
 # --- costs ------------------------------------------------------------------------------------------------------------
 
 N = 8192
@@ -526,6 +540,11 @@ def _to_arithmetic(w: World) -> Callable[[], object]:
     return lambda: b.arithmetic()
 
 
+def _hot(w: World) -> Callable[[], object]:
+    x = w.share(torch.zeros(N, dtype=torch.int64), 0)
+    return lambda: w.protocol.hot(x, 16)
+
+
 RUNS: dict[str, Run] = {
     "multiply": _multiply,
     "truncate": _truncate,
@@ -539,6 +558,7 @@ RUNS: dict[str, Run] = {
     "conjunction": _conjunction,
     "all_of": _all_of,
     "to_arithmetic": _to_arithmetic,
+    "hot": _hot,
 }
 
 

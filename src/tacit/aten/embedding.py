@@ -33,7 +33,8 @@ HOT_ROWS: Remembered[Number] = Remembered("one-hot rows, by their number and whe
 def hot_rows(index: SecretTensor, count: int, *, wrap: bool = False) -> Number:
     """[T, count] of integers: 1 where the index of a row points; with `wrap`, negative ones from the end.
 
-    Cost: none for what one party owns and checks; else 4 rounds, 8 bytes and 4.375 for each place, twice with `wrap`.
+    Cost: none for what one party owns and checks; else 1 round of 8 bytes, and 8 from the producer for each place, and
+    twice as many with `wrap`.
     """
     share = arithmetic(index)
 

@@ -12,7 +12,7 @@ from tacit.protocols.number import Number
 from tacit.protocols.values import Bits
 from tacit.ring.fixed_point import VALUE_BITS
 
-__all__ = ["Octaves", "Steps", "one_hot"]
+__all__ = ["Octaves", "Steps"]
 
 
 class Steps:
@@ -104,16 +104,3 @@ class Octaves:
         """|x| 2^-e, in [1/4, 1), and zero below all octaves. No product where there is one octave only."""
         x = self._x
         return x.rescaled(x.frac_bits + self.exponents[0]) if self._steps is None else x.protocol.multiply(x, scale)
-
-
-def one_hot(index: Number, count: int, dim: int) -> Bits:
-    """Return [index = j] for j = 0 .. count - 1 along `dim`, where `index` has one element:  [i < j + 1] ^ [i < j].
-
-    Shape: [.., 1, ..] -> [.., count, ..].   Domain: integers 0 <= index < count.
-    Cost: 3 rounds, 8 bytes and 4.25 for each place but one, an index and party.   Reveals: nothing.
-    """
-    below = index.protocol.less(index, range(1, count))
-    if not below:
-        return index.protocol.public_bits(torch.ones(index.shape, dtype=torch.uint8))
-    hot = [below[0], *(b ^ a for a, b in pairwise(below)), below[-1].invert()]
-    return Bits.stack(hot).move(lambda t: t.movedim(0, dim).squeeze(dim + 1), view=False)

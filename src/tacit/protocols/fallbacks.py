@@ -21,7 +21,7 @@ from tacit.protocols.series import HIGHEST, LOWEST, POWER_OF_TWO_BITS, Harmonics
 from tacit.protocols.values import Bits, Value
 from tacit.ring.ring import RING
 
-__all__ = ["all_of", "arranged", "harmonics", "polynomials", "powers_of_two", "scaled", "shuffled"]
+__all__ = ["all_of", "arranged", "harmonics", "hot", "one_hot", "polynomials", "powers_of_two", "scaled", "shuffled"]
 
 HALF = 31
 """Bits of either half of a number and of a factor, so that products of halves stay below 2^62."""
@@ -35,6 +35,9 @@ DEGREE = 22
 KEY_BITS = 59
 """Bits of a party's part of a random key. More: fewer keys that are equal; but the differences of sums over eight
 parties must stay below 2^62."""
+
+COMPARED = 256
+"""Up to so many places, a one-hot row takes a comparison for each. More: fewer rounds; fewer: fewer comparisons."""
 
 FACTOR = 22
 """Fractional bits of 2^r, 0 <= r < 1: with those of 2^n, 24, they make the result's 46."""
@@ -51,6 +54,42 @@ def all_of(bits: Sequence[Bits]) -> Bits:
         paired = [both.move(lambda t, k=k: t[k], view=False) for k in range(half)]  # type: ignore[misc]
         bits = [*paired, *bits[2 * half :]]
     return bits[0]
+
+
+def one_hot(index: Number, count: int, dim: int) -> Bits:
+    """Return [index = j] for j = 0 .. count - 1 along `dim`, where `index` has one element:  [i < j + 1] ^ [i < j].
+
+    Shape: [.., 1, ..] -> [.., count, ..].   Domain: integers 0 <= index < count.
+    Cost: a comparison with each place but one, from one opening.   Reveals: nothing.
+    """
+    below = index.protocol.less(index, range(1, count))
+    if not below:
+        return index.protocol.public_bits(torch.ones(index.shape, dtype=torch.uint8))
+    hot = [below[0], *(b ^ a for a, b in pairwise(below)), below[-1].invert()]
+    return Bits.stack(hot).move(lambda t: t.movedim(0, dim).squeeze(dim + 1), view=False)
+
+
+def hot(x: Number, count: int) -> Number:
+    """One-hot rows of integers 0 <= x < count: of many places, from those of two digits of base b = ceil(√count),
+
+        [x = b h + l]  =  [h = floor(x / b)] ∧ [l = x - b floor(x / b)]
+
+    Cost: a comparison with each place but one and the round of bits as integers; of more than 256 places, twice as many
+    rounds and one for the conjunctions, and some 2 √count comparisons.   Reveals: nothing.
+    """
+    column = x.move(lambda t: t.unsqueeze(-1), view=False)
+    last = len(x.shape)
+    if count <= COMPARED:
+        return one_hot(column, count, last).arithmetic()
+    base = math.isqrt(count - 1) + 1
+    highs = -(-count // base)
+    below = Bits.stack([b.invert() for b in x.protocol.less(x, range(base, base * highs, base))])
+    digit = below.arithmetic().sum([0])
+    low = (column - digit.times_integer(base).move(lambda t: t.unsqueeze(-1), view=False)).rescaled(0)
+    high_column = digit.move(lambda t: t.unsqueeze(-1), view=False).rescaled(0)
+    high, low_bits = one_hot(high_column, highs, last), one_hot(low, base, last)
+    both = high.move(lambda t: t.unsqueeze(-1), view=False) & low_bits.move(lambda t: t.unsqueeze(-2), view=False)
+    return both.move(lambda t: t.flatten(-2)[..., :count], view=False).arithmetic()
 
 
 def scaled(x: Number, factor: float, frac_bits: int) -> Number | None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tacit.protocols.content import TensorOp
+from tacit.protocols.remembered import Remembered
 from tacit.protocols.scale import (
     FAR_BITS,
     FINEST_PRODUCT,
@@ -23,7 +24,10 @@ from tacit.protocols.values import Value, same
 from tacit.ring.ring import RING
 from tacit.ring.shapes import broadcast
 
-__all__ = ["Number", "factors"]
+__all__ = ["SETTLED", "Number", "factors"]
+
+
+SETTLED: Remembered[Number] = Remembered("truncated, by fractional bits")
 
 
 class Number(Value):
@@ -48,6 +52,22 @@ class Number(Value):
     def settle(self, frac_bits: int | None = None) -> Number:
         """The same value with at most `frac_bits` (default: `settled_bits`) fractional bits, truncated once."""
         return self.protocol.settle(self, frac_bits)
+
+    def settled_before(self, frac_bits: int) -> Number:
+        """The same value as it was truncated to so many fractional bits, if it was; else as it is. Local.
+
+        What was found among truncated values, say the k largest, is compared with these: a truncation may round up.
+        """
+        if self.frac_bits <= frac_bits:
+            return self
+        found, lineage = SETTLED.of(self, frac_bits), self.facts.lineage
+        if found is not None:
+            return found
+        if lineage is None or lineage.move is None or lineage.parent.facts is not lineage.facts:
+            return self
+        assert isinstance(lineage.parent, Number)
+        whole = lineage.parent.settled_before(frac_bits)
+        return self if whole is lineage.parent else whole.move(lineage.move, view=False)
 
     def rescaled(self, frac_bits: int) -> Number:
         """The same ring elements read at another scale: multiplies the value by a power of two. Local, exact."""

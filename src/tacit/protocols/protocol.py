@@ -27,7 +27,7 @@ __all__ = ["ROUND", "DeclaredCost", "Prices", "Protocol"]
 INTERACTIVE = {
     *("share", "share_bits", "reveal", "refresh", "together", "multiply", "bilinear", "scale", "settle", "settle_all"),
     *("harmonics", "polynomials", "powers_of_two", "less", "select", "conjunction", "all_of", "to_arithmetic"),
-    *("parity_of_product", "sums_below", "rows_below", "shuffled", "arranged", "deal_premask"),
+    *("hot", "parity_of_product", "sums_below", "rows_below", "shuffled", "arranged", "deal_premask"),
 }
 """The primitives in which parties draw from key streams that they share, or send; and what contents ask of a scheme."""
 
@@ -272,6 +272,13 @@ class Protocol(ABC):
     @abstractmethod
     def to_arithmetic(self, b: Bits) -> Number:
         """The bits as integers."""
+
+    @abstractmethod
+    def hot(self, x: Number, count: int) -> Number:
+        """[x = j] for j = 0 .. count - 1 along a new last dimension, for integers 0 <= x < count, as integers.
+
+        Of others it may be any row of at most a single one.
+        """
 
     def odd(self, b: Bits) -> Number:
         """For each bit an integer that is odd where it is set. Only `parity` may be asked of what is made of these.

@@ -34,6 +34,7 @@ COSTS: Mapping[str, DeclaredCost] = {
     "conjunction": _cost(1, lambda n: 2 * (n - 1), 1),
     "all_of": _cost(1, lambda n: 9 * (n - 1), 2**9, "of nine bits: a bit each, and 2^9 from the producer"),
     "to_arithmetic": _cost(1, lambda n: 1 * (n - 1), 64),
+    "hot": _cost(1, lambda n: 64 * (n - 1), 16 * 64, "of 16 places: 8 bytes from the producer for each of 2^k"),
 }
 
 PRICES = Prices(compared=50, again=22, chosen=26, few=48, again_factor=26)

@@ -23,6 +23,7 @@ from tacit.protocols.additive import (
     harmonics,
     io,
     kernels,
+    one_hot,
     parity,
     powers,
     product,
@@ -39,7 +40,7 @@ from tacit.protocols.additive.source.base import Dealt, Source
 from tacit.protocols.additive.source.produced import Produced
 from tacit.protocols.additive.source.stored import delivery
 from tacit.protocols.binned import Binned
-from tacit.protocols.number import Number
+from tacit.protocols.number import SETTLED, Number
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.remembered import Owned, Remembered, Storage
 from tacit.protocols.scale import WHOLE, Scale
@@ -51,7 +52,6 @@ from tacit.session.session import Session
 
 __all__ = ["Additive"]
 
-SETTLED: Remembered[Number] = Remembered("truncated, by fractional bits")
 POWERS: Remembered[powers.Powers] = Remembered("masked powers, by window")
 PACKED: Remembered[parity.Packed] = Remembered("lowest bits, 64 to a word")
 LESS: Remembered[Bits] = Remembered("compared, by threshold")
@@ -362,6 +362,12 @@ class Additive(Protocol):
             parts = selection.to_ring(self._source, _bits(b), self._indices)
             found = ARITHMETIC.keep(b, self._arithmetic(parts, b.shape, Scale(positive=True)))
         return found
+
+    @override
+    def hot(self, x: Number, count: int) -> Number:
+        self.together(x)
+        parts = one_hot.rows(self._source, _simple(x), count, x.shape)
+        return self._arithmetic(parts, torch.Size((*x.shape, count)), Scale(positive=True))
 
     @override
     def odd(self, b: Bits) -> Number:

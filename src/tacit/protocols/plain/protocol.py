@@ -16,7 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from tacit.errors import ConfigError
-from tacit.protocols.number import Number
+from tacit.protocols.number import SETTLED, Number
 from tacit.protocols.plain import evaluate
 from tacit.protocols.plain.content import Integers
 from tacit.protocols.plain.scheme import SCHEME
@@ -42,6 +42,7 @@ PRIMITIVES = (
     "conjunction",
     "all_of",
     "to_arithmetic",
+    "hot",
 )
 
 
@@ -155,7 +156,11 @@ class Plain(Protocol):
         target = x.settled_bits if frac_bits is None else frac_bits
         if x.frac_bits <= target:
             return x
-        return self._number(evaluate.truncated(_ring(x), x.frac_bits - target), x.scale.truncated(target))
+
+        def made() -> Number:
+            return self._number(evaluate.truncated(_ring(x), x.frac_bits - target), x.scale.truncated(target))
+
+        return SETTLED.once(x, made, target)
 
     @override
     def settle_all(self, shares: Sequence[Number], frac_bits: int | None = None) -> list[Number]:
@@ -199,6 +204,11 @@ class Plain(Protocol):
     @override
     def to_arithmetic(self, b: Bits) -> Number:
         return self._number(_ring(b).to(torch.int64), Scale(positive=True))
+
+    @override
+    def hot(self, x: Number, count: int) -> Number:
+        rows = (_ring(x).unsqueeze(-1) == torch.arange(count)).to(torch.int64)
+        return self._number(rows, Scale(positive=True))
 
     @override
     def parity(self, x: Number) -> Bits:

@@ -30,6 +30,7 @@ COSTS: Mapping[str, DeclaredCost] = {
     "conjunction": _cost(1, 2),
     "all_of": _cost(4, 16, "of nine bits: eight conjunctions"),
     "to_arithmetic": _cost(1, 32.5),
+    "hot": _cost(7, 5052, "of 16 places: 15 comparisons, and the bits as integers"),
 }
 
 PRICES = Prices(compared=300, again=300, chosen=34, few=16, again_factor=154)

@@ -18,7 +18,7 @@ from typing_extensions import override
 from tacit.errors import ConfigError
 from tacit.protocols import fallbacks, leaving
 from tacit.protocols.content import TensorOp
-from tacit.protocols.number import Number
+from tacit.protocols.number import SETTLED, Number
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.remembered import Owned, Remembered, Storage
 from tacit.protocols.scale import Scale
@@ -41,7 +41,6 @@ from tacit.session.session import Session
 
 __all__ = ["TwoParty"]
 
-SETTLED: Remembered[Number] = Remembered("truncated, by fractional bits")
 LESS: Remembered[Bits] = Remembered("compared, by threshold")
 ARITHMETIC: Remembered[Number] = Remembered("bits as integers")
 
@@ -390,6 +389,10 @@ class TwoParty(Protocol):
         if half.alone is not None:
             return self._number([t.to(RING.dtype) for t in half.parts_here], Scale(positive=True), half.alone)
         return self._number(selection.to_ring(self.session, self._transfers, half.parts_here), Scale(positive=True))
+
+    @override
+    def hot(self, x: Number, count: int) -> Number:
+        return fallbacks.hot(x, count)
 
     @override
     def odd(self, b: Bits) -> Number:

@@ -227,6 +227,10 @@ class Source(ABC):
     def octaves(self, a: Dealt, frac_bits: int, shape: Shape) -> list[Tensor]:
         """[2^(a_low + 4 ((j + a_high) mod 16) - 48)] for each j along a first dimension; see `exponential.py`."""
 
+    @abstractmethod
+    def places(self, a: Dealt, bits: int, count: int) -> list[Tensor]:
+        """[a mod 2^bits = j] for each j, [count, 2^bits], of a mask of so many elements; see `one_hot.py`."""
+
     # --- bits ------------------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -241,6 +241,16 @@ class Produced(Source):
 
         return self._dealing.ring("octaves", [(exponential.ENTRIES, *shape)], make)[0].parts
 
+    @override
+    def places(self, a: Dealt, bits: int, count: int) -> list[Tensor]:
+        """8 bytes a place."""
+
+        def fill(rows: Tensor) -> None:
+            at = _known(a).reshape(-1, 1) & (1 << bits) - 1
+            rows.zero_().scatter_(1, at, 1)
+
+        return [rows for (rows,) in self._dealing.words("places", (count, 1 << bits), [RING.bytes], fill)]
+
     # --- bits ------------------------------------------------------------------------------------------------------
 
     @override
