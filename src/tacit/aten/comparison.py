@@ -101,11 +101,16 @@ def _beyond(value: float, kind: str, x: Number) -> tuple[float, str]:
 
 
 def _difference(x: SecretTensor, y: Operand, kind: str) -> Number:
-    """x - y. Whether two secrets are equal is asked of their truncated values, if their scales differ."""
+    """x - y. Whether two secrets are equal is asked of their truncated values, if their scales differ; which of them is
+    larger, if there are some already, so that the largest of x is not below itself."""
     a, b = number(x), number(y)
-    if kind in ("eq", "ne") and isinstance(a, Number) and isinstance(b, Number) and a.frac_bits != b.frac_bits:
-        a, b = a.protocol.settle_all([a, b], a.protocol.frac_bits)
-        return a - b
+    if isinstance(a, Number) and isinstance(b, Number) and a.frac_bits != b.frac_bits:
+        least = a.protocol.frac_bits
+        if kind in ("eq", "ne"):
+            a, b = a.protocol.settle_all([a, b], least)
+            return a - b
+        if min(a.frac_bits, b.frac_bits) >= least:
+            return a.settled_before(b.frac_bits) - b.settled_before(a.frac_bits)
     difference = combine(x, y, -1)
     assert isinstance(difference, Number)
     return difference
