@@ -24,6 +24,7 @@ PUBLIC = {
     "current_session",
     "describe",
     "either",
+    "generate",
     "is_role",
     "join",
     "load",

@@ -34,7 +34,11 @@ REFUSED = {
     "torch.lgamma": (lambda x: torch.lgamma(x), "tacit.nn.Polynomial"),
     "torch.special.bessel_j0": (lambda x: torch.special.bessel_j0(x), "tacit.nn.Polynomial"),
     "torch.mode": (lambda x: x.mode(), "torch.argmax"),
-    "torch.multinomial": (lambda x: torch.multinomial(x, 1), "torch.rand"),
+    "torch.multinomial of several places without replacement": (lambda x: torch.multinomial(x, 2), "replacement=True"),
+    "torch.multinomial with a generator": (
+        lambda x: torch.multinomial(x, 1, generator=torch.Generator()),
+        "leave it out",
+    ),
     "torch.frexp": (lambda x: torch.frexp(x), "fixed point"),
     "torch.nn.functional.rrelu": (lambda x: torch.nn.functional.rrelu(x, training=True), "leaky_relu"),
     "x.to_sparse()": (lambda x: x.to_sparse(), "dense"),

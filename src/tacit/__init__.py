@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tacit.data.split import KFold, StratifiedKFold, train_test_split
     from tacit.datasets.open import open_dataset
     from tacit.errors import TacitError
+    from tacit.generation import generate
     from tacit.outside.client import Client
     from tacit.profile import profile
     from tacit.records import either, join, read_table
@@ -37,6 +38,7 @@ __all__ = [
     "current_session",
     "describe",
     "either",
+    "generate",
     "is_role",
     "join",
     "load",
@@ -61,6 +63,7 @@ _HOMES = {
     "tacit.data.split": ("KFold", "StratifiedKFold", "train_test_split"),
     "tacit.datasets.open": ("open_dataset",),
     "tacit.errors": ("TacitError",),
+    "tacit.generation": ("generate",),
     "tacit.outside.client": ("Client",),
     "tacit.profile": ("profile",),
     "tacit.resume": ("checkpoint",),

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import tacit
-from tacit.errors import RevealError, TacitError, UnsupportedOperator
+from tacit.errors import ConfigError, RevealError, TacitError
 
 warnings.simplefilter("ignore")  # of the library's own making, while it is imported
 transformers = pytest.importorskip("transformers", reason="pip install tacit[models]")
@@ -158,6 +158,57 @@ def test_text_is_generated_from_a_secret_prompt(make, cache, session):
     assert torch.equal(tacit.reveal(got), model.generate(prompt, **options))
 
 
+def test_sentences_that_end_are_padded_as_the_library_pads_them(session):
+    model, _ = gpt2()
+    model.eval()
+    for p in model.parameters():
+        p.data *= 3  # words are not as likely as each other
+    prompt, options = torch.randint(1, 50, (3, 5)), {"max_new_tokens": 6, "pad_token_id": 1}
+    model.generation_config.eos_token_id = None
+    free = model.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, **options)
+    ends = [int(free[0, 6]), int(free[1, 8])]
+    model.generation_config.eos_token_id = ends
+
+    got = tacit.reveal(tacit.generate(tacit.share(model), tacit.share(prompt), **options))
+
+    want = model.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, **options)
+    assert got.shape == (3, 11)  # a public length
+    assert torch.equal(got[:, : want.shape[1]], want)
+    assert bool((got[:, want.shape[1] :] == 1).all())
+
+
+@pytest.mark.parametrize("make", [gpt2, llama], ids=lambda make: make.__name__)
+def test_words_are_drawn_in_secret(make, session):
+    model, _ = make()
+    model.eval().generation_config.eos_token_id = None
+    prompt = torch.randint(1, 50, (3, 5))
+    shared, secret = tacit.share(model), tacit.share(prompt)
+
+    likeliest = tacit.reveal(tacit.generate(shared, secret, max_new_tokens=4, do_sample=True, top_k=1))
+    drawn = tacit.reveal(tacit.generate(shared, secret, max_new_tokens=4, do_sample=True, temperature=3.0, top_k=40))
+
+    with torch.no_grad():
+        scores = model(likeliest).logits[:, 4:-1]
+    lost = scores.amax(-1) - scores.gather(-1, likeliest[:, 5:, None]).squeeze(-1)
+    assert lost.max() < 1e-3  # of words as likely as each other rounding decides
+    assert drawn.shape == (3, 9)
+    assert bool(((drawn >= 0) & (drawn < 50)).all())
+    assert not torch.equal(drawn, likeliest)  # 12 times the likeliest of 40 words: once in 10^15
+
+
+def test_options_that_would_reveal_what_is_written_are_refused(session):
+    model, _ = gpt2()
+    shared, prompt = tacit.share(model.eval()), tacit.share(WORDS["input_ids"])
+
+    for options in ({"num_beams": 2}, {"stop_strings": "a"}, {"min_new_tokens": 2}, {"max_time": 1.0}):
+        with pytest.raises(ConfigError, match=next(iter(options))):
+            tacit.generate(shared, prompt, max_new_tokens=2, **options)
+    with pytest.raises(ConfigError, match="max_new_tokens"):
+        tacit.generate(shared, prompt, max_new_tokens=0)
+    with pytest.raises(ConfigError, match="transformers"):
+        tacit.generate(nn.Linear(2, 2), prompt, max_new_tokens=2)
+
+
 def test_what_cannot_be_done_says_what_can(session, tmp_path):
     model, _ = gpt2()
     shared, prompt = tacit.share(model.eval()), tacit.share(WORDS["input_ids"])
@@ -165,8 +216,8 @@ def test_what_cannot_be_done_says_what_can(session, tmp_path):
 
     with pytest.raises(RevealError, match="eos_token_id = None"), torch.no_grad():
         shared.generate(prompt, do_sample=False, **options)
-    with pytest.raises(UnsupportedOperator, match=r"torch\.multinomial"), torch.no_grad():
-        shared.generate(prompt, do_sample=True, **options)
+    with pytest.raises(TacitError), torch.no_grad():
+        shared.generate(prompt, num_beams=2, do_sample=False, **options)
     with pytest.raises(RevealError, match=r"tacit\.save"):
         shared.save_pretrained(tmp_path)
     with pytest.raises(RevealError, match=r"tacit\.save"):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish, multiply
+from tacit.aten.draws import BEHIND as DRAWN_BY
 from tacit.aten.reduction import total
 from tacit.functions.exponential import exp_nonpositive
 from tacit.functions.softmax import Softmax
@@ -39,7 +40,11 @@ def softmax(func: Any, x: SecretTensor, dim: int, half_to_float: bool) -> Secret
     """exp(x) / Σ exp(x); see `functions.softmax`."""
     if not x.dim() or not x.numel():  # of one element softmax is 1, of none nothing
         return public_secret(x._protocol, torch.ones(tuple(x.shape), dtype=x.dtype))
-    return secret(softmax_of(x, dim).value(), x.dtype)
+    found = softmax_of(x, dim)
+    out = secret(found.value(), x.dtype)
+    if x.dim() <= 2:  # as many as weights to draw by have
+        DRAWN_BY.keep(out.share, (found.difference, found.dim))
+    return out
 
 
 @implements(aten._softmax_backward_data.default)

@@ -84,7 +84,6 @@ ALTERNATIVES = {
     "round": "compare with thresholds, torch.bucketize does, or reveal first",
     "floor": "compare with thresholds, torch.bucketize does, or reveal first",
     "mode": "count with (x[..., None] == x[..., None, :]).sum(-1), and take what torch.argmax of the counts points to",
-    "multinomial": "compare with public numbers: (p.cumsum(-1) < torch.rand(n, 1) * p.sum(-1, keepdim=True)).sum(-1)",
     "binomial": "draw public randomness with torch.rand and compare: (torch.rand(n, *p.shape) < p).sum(0)",
     "bernoulli": "draw public randomness with torch.rand and compare: the mask of a dropout is public",
     "bernoulli_": "draw public randomness with torch.rand and compare: (torch.rand(p.shape) < p).float()",

@@ -30,9 +30,9 @@ FAR = 2.0**12
 
 UNDEFINED = (
     *(aten.empty_like.default, aten.new_empty.default, aten.new_empty_strided.default),
-    aten.native_dropout.default,
+    *(aten.native_dropout.default, aten.multinomial.default),
 )
-"""Operators whose result nobody has defined, or whose public mask is not the one that PyTorch would draw."""
+"""Operators whose result nobody has defined, or in which something is drawn that is not what PyTorch would draw."""
 
 LIKELIHOODS = {
     aten.nll_loss_backward.default: aten.nll_loss_forward.default,
