@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flwr.serverapp.strategy import FedAvg
 
-from tacit.federated import LocalGrid, PairwiseMasks, Privacy, Settings
+from tacit.federated import LocalGrid, PairwiseMasks, Privacy, SecureAggregation, Settings
 from tacit.federated.errors import ForgeryError, RoundError
 from tacit.federated.masks import keys
 from tacit.federated.masks.member import Stage
@@ -116,6 +116,17 @@ def test_a_number_is_taken_once_whether_its_session_is_led_or_not():
     (reply,) = grid.send_and_receive([first])
 
     assert "session 2 is over" in reply.error.reason
+
+
+def test_what_was_prepared_is_not_used_under_another_minimum():
+    network = Watching()
+    strategy, grid = secure(FedAvg(fraction_evaluate=0), network=network)
+    strategy.start(grid, initial(), num_rounds=1)
+    stricter = SecureAggregation(FedAvg(fraction_evaluate=0), strategy.roster, PairwiseMasks(Settings(minimum=10)))
+
+    stricter.start(grid, initial(), num_rounds=1)
+
+    assert network.stages()[4:6] == [(3, Stage.ADVERTISED), (3, Stage.SHARED)]
 
 
 def test_keys_ahead_that_are_forged_spoil_nothing_but_themselves():

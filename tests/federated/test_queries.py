@@ -109,6 +109,8 @@ def test_a_client_answers_no_query_in_clear_but_those_that_its_app_names():
 
         assert sum(reply.has_content() for reply in replies) == served
     assert len(list(SecureGrid(grid, roster, form, clear=["default"]).send_and_receive(asked))) == CLIENTS
+    with pytest.raises(FederatedError, match="come in clear, one a node"):
+        SecureGrid(grid, roster, form, clear=["default"]).ask()
     (first, *_) = grid.send_and_receive(
         [Message(RecordDict(), dst_node_id=2, message_type="query.ages")]
     )  # the other stays closed

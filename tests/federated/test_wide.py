@@ -117,6 +117,16 @@ def test_large_metrics_and_counters_are_exact_where_arrays_have_a_narrow_range(b
     assert not line.cut
 
 
+def test_a_table_of_whole_numbers_is_no_counter():
+    def arrays(i):
+        return {"table": np.full(5000, 3 + i), "n": np.array(7)}
+
+    plain, got, line = both(lambda i: {"num-examples": 100}, arrays, Settings(minimum=3))
+
+    assert (got.arrays["table"].numpy() == np.rint(plain.arrays["table"].numpy())).all()
+    assert not line.cut
+
+
 def test_what_is_larger_than_anything_is_cut_counted_and_warned_of(caplog):
     log = logging.getLogger("flwr.tacit")
     log.addHandler(caplog.handler)

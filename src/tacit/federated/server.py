@@ -208,8 +208,10 @@ class SecureGrid(Grid):
         kind = f"query.{action}" if action else "query"
         content = RecordDict({"config": config if config is not None else ConfigRecord()})
         asked = [Message(content, dst_node_id=node, message_type=kind) for node in self.get_node_ids()]
-        if kind.partition(".")[2] in self._clear or not asked:
-            raise FederatedError("no node is connected, or the query is one whose answers come in clear, one a node")
+        if (action or "default") in self._clear:
+            raise FederatedError("answers to this query come in clear, one a node, and are not summed: send messages")
+        if not asked:
+            raise FederatedError("no node is connected that could be asked")
         (reply,) = self.send_and_receive(asked, timeout=timeout)
         return next(iter(reply.content.metric_records.values()))
 

@@ -90,6 +90,7 @@ class Gathering:
     def is_for(self, other: Gathering) -> bool:
         """Whether this is ready in place of another that has not begun: same run, settings, roster and nodes."""
         alike = self.agreed == other.agreed and self.asked == other.asked
+        alike = alike and self.collector.settings == other.collector.settings  # `minimum`, too, which is each one's own
         return alike and self.advertised_by_all and set(self.collector.boxes) == set(self.nodes)
 
 
