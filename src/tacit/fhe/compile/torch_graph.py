@@ -52,10 +52,6 @@ class _Rows:
     """How many rows a batch has: x.size(0), which no polynomial may depend on but to keep its rows apart."""
 
 
-class Unknown(Exception):
-    """An operation that polynomials have not."""
-
-
 def polynomials(module: nn.Module, columns: Polynomials) -> Polynomials:
     """Return the outputs of a module (in eval mode, in double precision) on polynomials.
 
@@ -85,8 +81,8 @@ def polynomials(module: nn.Module, columns: Polynomials) -> Polynomials:
 
 
 class _Reading(fx.Interpreter):
-    """Runs a graph on polynomials in place of tensors; after something unknown it goes on with its input, to gather
-    all that is unknown."""
+    """Runs a graph on polynomials in place of tensors; after something that polynomials have not (NotImplementedError)
+    it goes on with its input, to gather all such things."""
 
     def __init__(self, graph: fx.GraphModule, columns: Polynomials) -> None:
         super().__init__(graph)
@@ -100,7 +96,7 @@ class _Reading(fx.Interpreter):
             return super().run_node(n)
         except DataError:
             raise
-        except Unknown as error:
+        except NotImplementedError as error:
             if str(error) not in self.unknown:
                 self.unknown.append(str(error))
             return self._columns
@@ -115,7 +111,7 @@ class _Reading(fx.Interpreter):
         """A layer of torch.nn."""
         part = self.fetch_attr(target)
         if not isinstance(part, AFFINE_MODULES):
-            raise Unknown(f"{type(part).__name__} ({target})")
+            raise NotImplementedError(f"{type(part).__name__} ({target})")
         return _probed(lambda x, *rest: part(x, *rest), args, kwargs)
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
@@ -130,7 +126,7 @@ class _Reading(fx.Interpreter):
             return _operator(OPERATORS[target], args, kwargs)
         if target in AFFINE_FUNCTIONS and not _has((args[1:], tuple(kwargs.values())), Polynomials):
             return _probed(target, args, kwargs)
-        raise Unknown(getattr(target, "__name__", str(target)))
+        raise NotImplementedError(getattr(target, "__name__", str(target)))
 
     def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
         """A method of a tensor."""
@@ -143,7 +139,7 @@ class _Reading(fx.Interpreter):
             return _operator(OPERATORS[target], args, kwargs)
         if target in AFFINE_METHODS and not _has((args[1:], tuple(kwargs.values())), Polynomials):
             return _probed(lambda x, *rest, **more: getattr(x, target)(*rest, **more), args, kwargs)
-        raise Unknown(f".{target}()")
+        raise NotImplementedError(f".{target}()")
 
 
 def _has(item: Any, *kinds: type) -> bool:
@@ -160,30 +156,30 @@ def _fact(target: Any, args: Any) -> Any:
         return 1 + len(item.shape)
     if target is operator.getitem and isinstance(item, tuple):
         return item[which]
-    raise Unknown("indexing" if target is operator.getitem else f".{which}")
+    raise NotImplementedError("indexing" if target is operator.getitem else f".{which}")
 
 
 def _operator(name: str, args: Any, kwargs: Any) -> Any:
     """Return an arithmetic operation of polynomials and constants."""
     left, *rest = args
     if kwargs:
-        raise Unknown(f"{name} with {', '.join(kwargs)}")
+        raise NotImplementedError(f"{name} with {', '.join(kwargs)}")
     if name == "square" or name == "pow":
         return _power(left, 2 if name == "square" else rest[0])
     if not rest or not all(isinstance(one, Polynomials) for one in (left, rest[0])):
         if name == "div" and not isinstance(left, Polynomials):
-            raise Unknown("division by what depends on the input")
+            raise NotImplementedError("division by what depends on the input")
         return _probed_at(LINEAR[name], args)
     right = rest[0]
     if name not in ("add", "sub", "mul") or left.shape != right.shape:
-        raise Unknown(f"{name} of shapes {left.shape} and {right.shape}")
+        raise NotImplementedError(f"{name} of shapes {left.shape} and {right.shape}")
     return left.times(right) if name == "mul" else left.plus(right, 1 if name == "add" else -1)
 
 
 def _power(base: Any, exponent: Any) -> Polynomials:
     whole = isinstance(exponent, (int, float)) and exponent == int(exponent) and 1 <= exponent <= 16
     if not isinstance(base, Polynomials) or not whole:
-        raise Unknown(f"a power of {exponent if isinstance(exponent, (int, float)) else 'another kind'}")
+        raise NotImplementedError(f"a power of {exponent if isinstance(exponent, (int, float)) else 'another kind'}")
     out = base
     for _ in range(int(exponent) - 1):
         out = out.times(base)
@@ -206,12 +202,12 @@ def _probed(function: Callable[..., Any], args: Any, kwargs: Any) -> Polynomials
     """Return an affine function of polynomials, read off zero and the unit vectors; it must keep rows apart."""
     p, *rest = args
     if not isinstance(p, Polynomials):
-        raise Unknown("a layer whose first argument is not the input")
+        raise NotImplementedError("a layer whose first argument is not the input")
 
     def applied(x: torch.Tensor) -> Any:
         out = function(x, *_with_rows(rest, len(x)), **kwargs)
         if out.shape[:1] != x.shape[:1]:
-            raise Unknown("an operation that mixes the rows of a batch")
+            raise NotImplementedError("an operation that mixes the rows of a batch")
         return out
 
     inputs = p.coefficient.shape[0]
