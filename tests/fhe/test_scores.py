@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import GradientBoostingRegressor, StackingClassifier
 from sklearn.ensemble import RandomForestClassifier as SkForest
+from sklearn.frozen import FrozenEstimator
 from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.linear_model import Lasso, Perceptron, PoissonRegressor, Ridge
 from sklearn.linear_model import LogisticRegression as Plain
@@ -294,9 +295,11 @@ def test_the_winner_of_a_search_is_taken_over(datasets: Any) -> None:
 
     pipeline = Pipeline.from_sklearn_model(search.fit(x, y), x)
     model = linear_model.LogisticRegression.from_sklearn_model(alone.fit(x, y), x)
+    frozen = linear_model.LogisticRegression.from_sklearn_model(FrozenEstimator(alone.best_estimator_), x)
 
     assert (pipeline.predict(held_out, fhe="simulate") == search.predict(held_out)).mean() > 0.97
     assert (model.predict(held_out, fhe="simulate") == alone.predict(held_out)).mean() > 0.97
+    assert (frozen.predict(held_out, fhe="simulate") == model.predict(held_out, fhe="simulate")).all()
 
 
 def every_estimator() -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from tacit.errors import DataError, FheError
@@ -251,7 +252,9 @@ def counterpart(trained: Any) -> Any:
 
 
 def winner(trained: Any) -> Any:
-    """Return the best model of a search over hyper-parameters, refitted, and anything else as it is."""
+    """Return the best model of a search over hyper-parameters, refitted; a frozen model; anything else as it is."""
+    if isinstance(trained, FrozenEstimator):
+        return trained.estimator
     return trained.best_estimator_ if hasattr(trained, "best_estimator_") else trained
 
 

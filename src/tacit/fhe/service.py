@@ -42,6 +42,9 @@ MODEL, CLIENT, KEYS, ORIGINS = "TACIT_FHE_MODEL", "TACIT_FHE_CLIENT", "TACIT_FHE
 MAX_KEYS = 10_000
 """Public keys on disk (half a gigabyte at n = 4096). The oldest goes first; its client registers again by itself."""
 
+MOST_KEY_BYTES = 1 << 30
+"""The same for models whose clients send switching keys of megabytes."""
+
 
 class ModelInfo(BaseModel):
     """What a service serves."""
@@ -73,7 +76,7 @@ class KeyFolder:
             file.write(message)
         Path(name).replace(self._folder / key)
         kept = sorted(self._folder.glob("[0-9a-f]" * 32), key=lambda path: path.stat().st_mtime)
-        for path in kept[:-MAX_KEYS]:
+        for path in kept[: -min(MAX_KEYS, max(MOST_KEY_BYTES // len(message), 1))]:  # all keys of a model have one size
             path.unlink(missing_ok=True)
 
     def get(self, key: bytes) -> bytes | None:
