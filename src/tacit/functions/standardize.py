@@ -36,6 +36,10 @@ WEIGHTED_BITS, PART_BITS = 24, 18
 """Fractional bits of a weight times x - mean, and of the two factors of a weighted result, whose 36 leave it 2^20 with
 room for sums, as a normalised number times a weight has. More: finer; fewer: larger ones fit."""
 
+ROOMY_BITS = 18
+"""Fractional bits of x - mean, at most, where it meets a weight. More: small rows are finer; fewer: larger products
+fit, below 2^23 with the weight's 20 bits. Of an x that is no product it has the session's."""
+
 ROOT_BITS = 40
 """Fractional bits of what the root is taken of, at most. More: smaller variances; fewer: larger ones than 2^22."""
 
@@ -84,7 +88,7 @@ def standardized(
     Without `centre`, x stands for c and its mean square for the variance, as in RMS norm. Of few elements a weight w,
     which broadcasts, meets c while the variance is compared, ((w c) s) y, so it costs no round of its own.
     Shape: any.   Domain: variance < 2^20, Σ c² < 2^30 and n |x| < 2^30 at 16 fractional bits; with more, also
-    variance < 2^14 and n |x| < 2^20; |w result| < 2^20.
+    variance < 2^14 and n |x| < 2^20. |w result| < 2^20 and |w (x - mean)| < 2^23.
     Error: <= 2^-14 / √variance + 2^-15 |result|; constant rows give 0.
     Cost: 8 rounds, with 24 bytes an element and party; where those bytes are worth the round, 9, with 16; and some
     600 a row.
@@ -116,7 +120,8 @@ def standardized(
         protocol.together(x, *beside)
         centred = x.settle(max(bits, CENTRED_BITS))
         coarse = centred.settle(most)
-    weighted = [protocol.multiply(coarse, w.settle(protocol.parameter_bits)) for w in beside]
+    roomy = coarse.settle(max(bits, ROOMY_BITS))
+    weighted = [protocol.multiply(roomy, w.settle(protocol.parameter_bits)) for w in beside]
     squares = _sum(protocol.multiply(coarse, coarse), dims)
     fine, ratio = squares.frac_bits + up, count / 2**up
     mean_square = squares.rescaled(fine).plus(torch.tensor(round(ratio * eps * 2.0**fine)))
