@@ -64,6 +64,22 @@ def test_tasks_run_with_and_without_tls_and_give_a_table(tmp_path: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+def test_models_of_real_size_are_measured_when_they_are_tiny(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="pip install tacit[models]")
+
+    printed = bench(tmp_path, "--models", "--only", "resnet-18|llama", seconds=280)
+
+    rows = rows_of(tmp_path / "models.jsonl")
+    assert [row["model"] for row in rows] == ["resnet-18", "llama, 67 M"]
+    for row in rows:
+        assert row["error"] < 0.01
+        assert row["peak_bytes"].keys() == {"alice", "bob", "crypto-producer"}
+        assert row["first"]["rounds"] >= row["later"]["rounds"] > 0
+    assert "| resnet-18 |" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_two_parties_train_and_predict_in_the_benchmark(tmp_path: Path) -> None:
     printed = bench(tmp_path, "--only", "logreg.1|mlp.batch1$", "--systems", "two-party", seconds=280)
 

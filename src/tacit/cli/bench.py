@@ -29,6 +29,7 @@ __all__ = ["bench"]
 @click.option("--trees", is_flag=True, help="How a boosted tree grows: with rows, columns, depth and bins.")
 @click.option("--small", is_flag=True, help="What one small operator costs, beside the floor of its rounds.")
 @click.option("--join", is_flag=True, help="Two tables of 10^6 rows; with --peers, others beside it.")
+@click.option("--models", is_flag=True, help="Models of real size: ResNet, ViT, BERT, GPT-2, Llama, Whisper.")
 @click.option("--tiny", is_flag=True, help="Tiny sizes, for trying the benchmark out.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where results go.  [default: benchmarks/results]")
 @click.pass_context
@@ -45,6 +46,7 @@ def bench(
     trees: bool,
     small: bool,
     join: bool,
+    models: bool,
     tiny: bool,
     folder: Path | None,
 ) -> None:
@@ -53,7 +55,7 @@ def bench(
     Writes rows.jsonl, table.md and plot.svg. With `--peers` other frameworks do the same tasks in turn. With `--wan`
     the files are wan.jsonl, wan-table.md and wan-plot.svg; with `--growth`, growth.jsonl and four plots; with
     `--small`, small.jsonl and small-table.md; with `--trees`, trees.jsonl and trees-table.md; with `--join`, join.jsonl
-    and join-table.md.
+    and join-table.md; with `--models`, models.jsonl and models-table.md, and each model is stopped after four minutes.
     """
     if context.invoked_subcommand is not None:
         return
@@ -66,13 +68,13 @@ def bench(
     sys.path.insert(0, str(scripts))
     os.environ["TACIT_BENCH_TINY"] = "1" if tiny else "0"
     target = folder or scripts / "results"
-    for study, chosen in (("growth", growth), ("trees", trees), ("small", small)):
+    for study, chosen in (("growth", growth), ("trees", trees), ("small", small), ("models", models)):
         if chosen:
-            chosen_of = {"only": only} if study == "trees" else {}
+            chosen_of = {"only": only} if study in ("trees", "models") else {}
             click.echo(importlib.import_module(study).run(folder=target, threads=threads, tiny=tiny, **chosen_of))
     if join:
         click.echo(importlib.import_module("join").run(folder=target, peers=peers, passes=passes, tiny=tiny))
-    if growth or small or trees or join:
+    if growth or small or trees or join or models:
         return
     side_by_side = importlib.import_module("side_by_side")
     try:
