@@ -214,6 +214,18 @@ def test_too_many_products_are_refused(rng: np.random.Generator) -> None:
         from_torch(nn.Sequential(nn.Linear(300, 2), Apply(square)), rng.normal(size=(8, 300)))
 
 
+def test_a_constant_is_exact(rng: np.random.Generator) -> None:
+    x = rng.normal(size=(9, 4))
+    module = nn.Linear(4, 2)
+
+    one_row = from_torch(module, x[:1]).predict(x[:1], fhe="execute")
+    constant = from_torch(nn.Sequential(module, Apply(lambda x: x * 0 + 0.3)), x).predict(x[:2], fhe="execute")
+
+    with torch.no_grad():
+        assert np.abs(one_row - module(torch.from_numpy(x[:1]).float()).numpy()).max() < 1e-5
+    assert np.abs(constant - 0.3).max() < 1e-6
+
+
 def test_wrong_rows_and_labels_are_named(network: Network, digits: Any) -> None:
     x, _, net = digits
     with pytest.raises(DataError, match="rows of shape"):

@@ -59,11 +59,13 @@ def compile_linear(weights: Float, bias: Float, encoder: Quantizer, n_bits: int,
     wide = weights * encoder.step
     limit = (1 << (n_bits - 1)) - 1
     largest = float(np.abs(wide).max(initial=0.0))
-    scale = largest / limit if largest > 0 else 1.0
+    constant = bias + weights @ encoder.center
+    # Without weights that count, the constants are all there is: their own size is the scale.
+    scale = (largest if largest > 0 else float(np.abs(constant).max(initial=0.0))) / limit or 1.0
     program = LinearProgram(
         np.rint(wide / scale).astype(np.int64), np.zeros(len(wide), dtype=np.int64), encoder.limits
     )  # fmt: skip
-    return with_constant(program, encoder, scale, bias + weights @ encoder.center, head_of)
+    return with_constant(program, encoder, scale, constant, head_of)
 
 
 def compile_bits(weights: Float, bias: Float, encoder: Thermometer, n_bits: int, head_of: Any) -> Compiled:
