@@ -21,7 +21,7 @@ def test_secrets_are_not_written_by_others_and_what_is_plain_can_be_read(tmp_pat
 
     with tacit.session():
         model = tacit.share(nn.Linear(3, 2), owner="alice")
-        with pytest.raises((RevealError, CheckpointException), match="tacit.save"):
+        with pytest.raises((RevealError, CheckpointException), match=r"tacit\.save"):
             dcp.save(model.state_dict(), checkpoint_id=tmp_path / "secret", no_dist=True)
         state = model.state_dict()
         dcp.load(state, checkpoint_id=tmp_path / "plain", no_dist=True)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,9 +13,8 @@ from tests.cli.test_local import Lines, script
 from tests.ranks.forked import run_roles
 
 from tacit.cli.local import launch_local
-from tacit.errors import ConfigError
 from tacit.session.evidence import compare, read_account, read_certificates
-from tacit.session.trial import write_trial
+from tacit.session.trial import free_ports, write_trial
 
 ROOT = Path(__file__).parents[2]
 TOTALS = ROOT / "examples" / "many_machines" / "totals.py"
@@ -59,9 +61,31 @@ def test_ranks_are_roles_of_their_own(tmp_path: Path) -> None:
     assert compare([account for account in accounts if "[1]" in account.path.name]) == []
 
 
-def test_what_ranks_cannot_do_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="without --ranks"):
-        launch_local(TOTALS, ranks=2, prepared=tmp_path)
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["totals.py", "train.py"])
+def test_ranks_run_from_stores_that_ranks_have_prepared(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines, path = Lines(), TOTALS.with_name(program)
+    config = write_trial(tmp_path, ["alice", "bob"], PATIENT, ranks=2)
+    command = [sys.executable, "-m", "tacit", "prepare", str(path), "--config", str(config), "--out", "store"]
+    job = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_ports(1)[0])}
+    ranks = [
+        subprocess.Popen([*command], env={**job, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"})
+        for rank in range(2)
+    ]
+    assert [each.wait(150) for each in ranks] == [0, 0]
+
+    code = launch_local(path, ranks=2, prepared="store", settings=PATIENT, on_line=lines)
+
+    assert code == 0, lines.of
+    assert lines.of.keys() == {"alice[0]", "alice[1]", "bob[0]", "bob[1]"}
+    if program == "totals.py":
+        assert all(printed[-1] == "tensor([10., 12., 14., 16.])" for printed in lines.of.values()), lines.of
+    again = Lines()
+    assert launch_local(path, ranks=2, prepared="store", settings=PATIENT, on_line=again)
+    assert "used" in " ".join(again.of["alice[1]"]), again.of
 
 
 @pytest.mark.slow

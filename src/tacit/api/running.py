@@ -26,7 +26,7 @@ from tacit.session.among import pulse_of
 from tacit.session.config import Config, read_range
 from tacit.session.launch import Launch, connect, current, launched
 from tacit.session.preparation import Preparation, check_prepares
-from tacit.session.ranks import Rank, here
+from tacit.session.ranks import here
 from tacit.session.roles import DEFAULT
 from tacit.session.session import Session
 from tacit.session.store import Shelf
@@ -106,8 +106,7 @@ def session(
             protocol=protocol or (DEFAULT if roles is None else None),
         )
         if prepared is not None:
-            _check_one_rank(here())
-            return _from_store(settings, prepared, seed)
+            return _from_store(settings.at(here()), prepared, seed)
         return embedded(settings.at(here()), check=check, resume=resume)
     if check:
         raise ConfigError(
@@ -119,8 +118,6 @@ def session(
     if range_check is not None:
         checked = replace(checked, range_check=read_range("range_check", range_check, checked.frac_bits))
         launch = replace(launch, config=checked)
-    if launch.preparation or launch.prepared or prepared:
-        _check_one_rank(checked.rank)
     _share_cores(checked)
     if launch.preparation is not None:
         return _preparing(launch, launch.preparation, seed)
@@ -128,15 +125,6 @@ def session(
     if prepared is not None:
         return _from_store(checked, prepared, seed, launch)
     return _activate(Session(connect(launch, Transcript()), checked, resume=launch.resume or resume), seed)
-
-
-def _check_one_rank(rank: Rank) -> None:
-    """Refuse what would have to be agreed on, or divided, among the ranks of a role."""
-    if rank.count > 1:
-        raise ConfigError(
-            f"this is rank {rank.index} of {rank.count}, and stores are for roles of one process: run without "
-            "one, or with one rank"
-        )
 
 
 def _preparing(launch: Launch, preparation: Preparation, seed: int | None) -> Session:
@@ -154,8 +142,10 @@ def _preparing(launch: Launch, preparation: Preparation, seed: int | None) -> Se
 
 
 def _from_store(config: Config, prepared: str | Path, seed: int | None, launch: Launch | None = None) -> Session:
-    """Start a session of the parties alone. The store is begun once all are there."""
+    """Start a session of the parties alone. The store is begun once all are there. Each rank has one of its own."""
     check_prepares(config)
+    prepared = Path(prepared)
+    prepared = prepared.with_name(config.rank.file(prepared.name))
     if launch is not None and launch.role not in config.parties:
         raise ConfigError(f"{launch.role} takes no part in a run from a store: start the parties alone")
     store = Shelf(prepared, config, config.parties if launch is None else (launch.role,))

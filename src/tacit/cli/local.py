@@ -150,8 +150,6 @@ def launch_local(
     if not Path(script).is_file():
         raise ConfigError(f"there is no script {script}")
     conditions = None if wan is None else _conditions(wan)
-    if prepared is not None and ranks > 1:
-        raise ConfigError("--prepared is for roles of one process each, without --ranks")
     with tempfile.TemporaryDirectory(prefix="tacit-") as folder, contextlib.ExitStack() as relays:
         here = {key: str(Path.cwd() / key.replace("_", "-")) for key in ("data", "used_stores", "checkpoints")}
         config = write_trial(folder, parties, {**here, "threads": threads, **(settings or {})}, ranks=ranks)

@@ -19,6 +19,7 @@ from tacit.session.config import Config
 from tacit.session.launch import launched, script_digest, start
 from tacit.session.meter import readable
 from tacit.session.preparation import Preparation, check_prepares
+from tacit.session.ranks import here
 
 __all__ = ["prepare"]
 
@@ -44,13 +45,15 @@ def prepare(
     network; each party gets its own file, and nobody else's, and `tacit run --prepared` then runs without the
     crypto-producer. Two parties alone make it together: both start this at the same time, each with `--as` itself, and
     each writes its own file. (With a config of one machine, it writes the files of both without `--as`.) A store serves
-    one run. What stands after `--` is for the script.
+    one run. With several ranks, torchrun starts this as it starts the run, and each rank makes a store of its own, OUT,
+    OUT[1] and so on. What stands after `--` is for the script.
     """
     config = Config.load(config_path)
     if not script.is_file():
         raise ConfigError(f"there is no script {script}")
     check_prepares(config)
     player = _player(config, role)
+    out = out.with_name(here().file(out.name))
     preparation = Preparation(out, script_digest(script), None if config.helpers else role)
     start(launched(config, player, script, preparation=preparation))
     try:
