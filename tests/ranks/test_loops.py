@@ -72,6 +72,6 @@ def test_a_job_starts_again_everywhere_when_a_rank_is_killed(
             optimizer.step()
     for name, printed in lines.of.items():
         said = "\n".join(printed)
-        assert re.findall(r"from step (\d+)", said) == ["0", str(at - at % 2 if at % 2 else at - 2)], (name, said)
+        assert re.findall(r"from step (\d+)", said) == ["0", str(at - at % 2)], (name, said)
         weights = torch.tensor(eval(said.partition("weights ")[2].splitlines()[0]))
         assert (weights - plain.weight.flatten()).abs().max() < 2e-3, name

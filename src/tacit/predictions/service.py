@@ -195,6 +195,7 @@ class Service:
             if agreed is None:
                 return
             if self._indices and not agreed[0]:
+                self._session.transport.look()  # whether helpers are there, which parties ask nothing meanwhile
                 self._resting = not self._session.prepare_ahead(AHEAD_BATCHES, PIECE)
                 continue
             self._resting = self._session.ahead is None
