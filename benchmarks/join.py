@@ -35,6 +35,8 @@ import resource, time
 import tacit, torch
 with tacit.session() as session:
     torch.cat([tacit.share(torch.ones(1, 1)), tacit.share(torch.ones(1, 1))], dim=1)  # imports what operators need
+    tacit.read_table({{"id": ["a"], "x": [1.0]}}, "alice", key="id")  # and what reading needs
+    tacit.read_table({{"id": ["a"], "x": [1.0]}}, "bob", key="id")
     start, cpu = time.perf_counter(), time.process_time()
     a = tacit.read_table({alice!r}, "alice", key="id")
     b = tacit.read_table({bob!r}, "bob", key="id")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 from decimal import Decimal
 
-import duckdb
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,7 +14,6 @@ import tacit
 from tacit.api import embedded
 from tacit.errors import ConfigError, DataError, RevealError, UnusableTable
 from tacit.protocols.matching import ascending, partners
-from tacit.records.keys import key_query, normal_text
 from tacit.session.config import Config
 
 KEYS = st.sets(st.integers(0, 60), min_size=1, max_size=40)
@@ -206,18 +204,6 @@ def test_leading_zeros_of_text_count(write):
         b = tacit.read_table({"id": [7, 8], "y": [1.0, 2.0]}, "bob", key="id")
 
         assert len(tacit.join(a, b)) == 1
-
-
-@settings(deadline=None, max_examples=25)
-@given(st.text(max_size=6), st.text(max_size=6))
-def test_the_reader_brings_text_to_the_form_that_is_documented(one, other):
-    with duckdb.connect() as connection:
-        connection.create_function("normal_text", normal_text, ["VARCHAR"], "VARCHAR")
-        query = key_query([("k", "VARCHAR")], "(SELECT ?::VARCHAR AS k)")
-        keys = [connection.execute(query, [text]).fetchone()[0] for text in (one, other)]
-
-    forms = [normal_text(text) for text in (one, other)]
-    assert keys == [f"{len(form.encode())}:{form}" if form else None for form in forms]
 
 
 def test_duplicates_are_counted_or_the_first_of_them_stays():

@@ -34,7 +34,7 @@ SNIFFED = (
 )
 """The columns of DuckDB's `sniff_csv`, by the names of the options that they are."""
 
-__all__ = ["MISSING", "TYPES", "in_utf8", "load_csv", "problems_of_names", "sql_type"]
+__all__ = ["MISSING", "TYPES", "WHOLE", "in_sql", "in_utf8", "load_csv", "problems_of_names", "sql_type"]
 
 WORDS = ("na", "n/a", "nan", "null", "none", "?", "")
 MISSING = tuple(dict.fromkeys(form for word in WORDS for form in (word, word.upper(), word.title(), "NaN")))
@@ -52,6 +52,8 @@ TYPES = {
     "datetime": "TIMESTAMP",
 }
 """What dtype={column: …} may say."""
+
+WHOLE = "BIGINT"
 
 READ = ("utf-8", "utf-16", "iso8859-1")
 """Encodings that DuckDB reads by itself, as Python calls them."""
@@ -98,12 +100,12 @@ def load_csv(connection: Any, path: str, table: str, reading: Reading, called: s
     given = _options(reading)
     above = f", skip = {reading.skip}" if reading.skip else ""
     how = f"sample_size = -1, ignore_errors = true{above}{given}"
-    sniffed = connection.execute(f"SELECT * FROM sniff_csv({_text(path)}, {how})").fetchone()
+    sniffed = connection.execute(f"SELECT * FROM sniff_csv({in_sql(path)}, {how})").fetchone()
     found: dict[str, Any] = dict(zip(SNIFFED, ("" if value == "(empty)" else value for value in sniffed), strict=False))
     skip, columns = found["skip"], found["columns"]
     options = ("delim", "quote", "escape", "comment", "dateformat", "timestampformat")
     dialect = "".join(
-        f", {option} = {_text(found[option])}"
+        f", {option} = {in_sql(found[option])}"
         for option in options
         if found[option]
         and not (option == "delim" and reading.delimiter)
@@ -124,12 +126,14 @@ def load_csv(connection: Any, path: str, table: str, reading: Reading, called: s
     if problems:
         raise UnusableTable(f"{called} cannot be used: {'; '.join(problems)}")
     types = _types(names, {c["name"]: c["type"] for c in columns}, [c["name"] for c in columns], reading)
-    spelled = ", ".join(f"{_text(name)}: {_text(kind)}" for name, kind in types.items())
+    spelled = ", ".join(f"{in_sql(name)}: {in_sql(kind)}" for name, kind in types.items())
     connection.execute(
-        f"CREATE TABLE {table} AS SELECT * FROM read_csv({_text(path)}, header = false, skip = {skip + 1}, "
+        f"CREATE TABLE {table} AS SELECT * FROM read_csv({in_sql(path)}, header = false, skip = {skip + 1}, "
         f"columns = {{{spelled}}}, auto_detect = false, store_rejects = true, rejects_limit = 0{dialect}{given})"
     )
-    problems = _rejected(connection) or _ambiguous(connection, table, types, found["dateformat"] or "", reading)
+    problems = _rejected(connection, reading) or _ambiguous(
+        connection, table, types, found["dateformat"] or "", reading
+    )
     if problems:
         raise UnusableTable(f"{called} cannot be used: {'; '.join(problems)}")
 
@@ -167,7 +171,7 @@ def _header(path: str, reading: Reading, found: dict[str, Any], called: str) -> 
 
 def _options(reading: Reading) -> str:
     na = MISSING if reading.na is None else ("", *reading.na)
-    options = f", nullstr = [{', '.join(map(_text, dict.fromkeys(na)))}]"
+    options = f", nullstr = [{', '.join(map(in_sql, dict.fromkeys(na)))}]"
     for option, value in (
         ("delim", reading.delimiter),
         ("decimal_separator", reading.decimal),
@@ -176,7 +180,7 @@ def _options(reading: Reading) -> str:
         ("dateformat", reading.date_format),
     ):
         if value is not None:
-            options += f", {option} = {_text(value)}"
+            options += f", {option} = {in_sql(value)}"
     return options
 
 
@@ -191,7 +195,7 @@ def _types(names: Sequence[str], sniffed: dict[str, str], places: Sequence[str],
     for name, kind in reading.dtype.items():
         stated = sql_type(name, kind)
         if name in types:
-            types[name] = stated
+            types[name] = "VARCHAR" if stated == WHOLE else stated  # as it is written: the reader would round 1.5
     return types
 
 
@@ -215,7 +219,7 @@ def problems_of_names(names: Sequence[str]) -> list[str]:
     return problems
 
 
-def _rejected(connection: Any) -> list[str]:
+def _rejected(connection: Any, reading: Reading) -> list[str]:
     """What the reader has left out, by what was wrong, with the number of lines and the first."""
     query = "SELECT error_type::VARCHAR, column_name, count(DISTINCT line), min(line) FROM reject_errors "
     structure = "error_type::VARCHAR <> 'CAST'"
@@ -231,8 +235,10 @@ def _rejected(connection: Any) -> list[str]:
     problems = [
         f"{STRUCTURE.get(kind, 'something that cannot be read')} in {_lines(*found)}" for kind, found in merged.items()
     ]
+    says = dict.fromkeys(reading.dtype, "what dtype says")
+    taken = "what the rest of it is taken for (if that is wrong, say dtype={column: 'str'}, or date_format=…)"
     return problems + [
-        f"column {name!r} is not what dtype says in {_lines(count, line)}" for _, name, count, line in cells
+        f"column {name!r} is not {says.get(name, taken)} in {_lines(count, line)}" for _, name, count, line in cells
     ]
 
 
@@ -248,6 +254,6 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _text(value: str) -> str:
+def in_sql(value: str) -> str:
     """A text in SQL."""
     return "'" + str(value).replace("'", "''") + "'"

@@ -24,10 +24,19 @@ from typing import Any
 from tacit.errors import ConfigError, DataError
 from tacit.protocols.matching import DIGEST_WORDS
 
-__all__ = ["Either", "alternatives_of", "digest_of", "either", "key_query", "normal_text"]
+__all__ = [
+    "DIGEST_BYTES",
+    "Either",
+    "alternatives_of",
+    "digest_of",
+    "digest_of_parts",
+    "either",
+    "is_raw",
+    "key_query",
+    "normal_text",
+]
 
-BLANKS = "' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13) || chr(28) || chr(29) || chr(30) || chr(31)"
-"""What `str.strip` takes off ASCII, in SQL."""
+DIGEST_BYTES = 8 * DIGEST_WORDS
 
 FRACTION = re.compile(r"(-?[0-9]+)\.0+")
 
@@ -73,19 +82,20 @@ def normal_text(text: str) -> str:
 
 
 def key_query(columns: Sequence[tuple[str, str]], table: str) -> str:
-    """A query for the key of each row of a table, a text `key`, NULL if it has none.
+    """A query for the columns of the key of each row of a table, texts `part0`, …, empty where there is no value.
 
-    The columns of keys are given by their quoted names and types. Each part stands behind its length, so that no two
-    different keys are one text.
+    They are given by their quoted names and types. Those that `is_raw` are still to be brought to their form.
     """
-    parts = ", ".join(f"{_part(name, kind)} AS part{k}" for k, (name, kind) in enumerate(columns))
-    text = " || ".join(f"strlen(part{k}) || ':' || part{k}" for k in range(len(columns)))
-    return f"SELECT {text} AS key FROM (SELECT {parts} FROM {table})"
+    parts = ", ".join(f"coalesce({_part(name, kind)}, '') AS part{k}" for k, (name, kind) in enumerate(columns))
+    return f"SELECT {parts} FROM {table}"
+
+
+def is_raw(kind: str) -> bool:
+    """Whether a column of a type is text, that its owner may have written in any way."""
+    return kind == "VARCHAR" or kind.startswith("ENUM")
 
 
 def _part(name: str, kind: str) -> str:
-    if kind == "VARCHAR" or kind.startswith("ENUM"):
-        return _text(f"{name}::VARCHAR")
     if kind.startswith("TIMESTAMP") and "TIME ZONE" not in kind:
         time = f"{name}::TIMESTAMP"
         midnight = f"{time} = date_trunc('day', {time})"
@@ -99,21 +109,18 @@ def _part(name: str, kind: str) -> str:
     return f"{name}::VARCHAR"
 
 
-def _text(text: str) -> str:
-    """The form of a text: in SQL for ASCII, where only what needs it is trimmed; by `normal_text` for the rest."""
-    bare = f"CASE WHEN ascii({text}) > 32 AND ascii(right({text}, 1)) > 32 THEN {text} ELSE trim({text}, {BLANKS}) END"
-    low = f"lower({bare})"
-    whole = f"CASE WHEN suffix({low}, '0') THEN regexp_replace({low}, '^(-?[0-9]+)\\.0+$', '\\1') ELSE {low} END"
-    return f"nullif(CASE WHEN strlen({text}) = length({text}) THEN {whole} ELSE normal_text({text}) END, '')"
-
-
 def digest_of(columns: Sequence[Any]) -> bytes:
     """The digest of a key, given by Python's values of its columns, as the reader makes it of a row of a table.
 
     Raises `DataError` for what is no key.
     """
-    text = "".join(f"{len(part.encode())}:{part}" for part in map(_part_of, columns))
-    return sha256(text.encode()).digest()[: 8 * DIGEST_WORDS]
+    return digest_of_parts([_part_of(value) for value in columns])
+
+
+def digest_of_parts(parts: Sequence[str]) -> bytes:
+    """The digest of a key, each part of which stands behind its length, so that no two different keys are one text."""
+    text = "".join(f"{len(part.encode())}:{part}" for part in parts)
+    return sha256(text.encode()).digest()[:DIGEST_BYTES]
 
 
 def _part_of(value: Any) -> str:

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from tacit.api import current_session
 from tacit.errors import ConfigError, DataError, UnusableTable
-from tacit.protocols.matching import DIGEST_WORDS
-from tacit.records.csv_files import problems_of_names, sql_type
-from tacit.records.keys import Either, alternatives_of, key_query, normal_text
+from tacit.records.csv_files import WHOLE as WHOLE_NUMBER
+from tacit.records.csv_files import in_sql, problems_of_names, sql_type
+from tacit.records.digests import Texts, at_hand
+from tacit.records.keys import DIGEST_BYTES, Either, alternatives_of, is_raw, key_query
 from tacit.records.labels import Classes, as_label, check_classes
 from tacit.records.shards import SHARDS, own_rows
 from tacit.records.sources import TABLE, Reading, arrow, described, loaded, quoted, told
@@ -188,7 +189,6 @@ def _opened(source: Any, wanted: Wanted, reading: Reading) -> tuple[Held, dict[s
 
 def _taken(connection: Any, called: str, wanted: Wanted, reading: Reading) -> tuple[Held, dict[str, Any]]:
     """`_read`, of what a connection has loaded."""
-    connection.create_function("normal_text", normal_text, ["VARCHAR"], "VARCHAR")
     types = {n: str(t) for n, t, *_ in connection.execute(f"DESCRIBE {TABLE}").fetchall()}
     problems = problems_of_names(list(types)) or _absent(types, wanted)
     check(called, problems)
@@ -207,14 +207,13 @@ def _taken(connection: Any, called: str, wanted: Wanted, reading: Reading) -> tu
             label = as_label(wanted.label, column, wanted.classes, limit_of_numbers(), problems)
     found = [_digests(connection, [(n, types[n]) for n in key], problems) for key in wanted.alternatives]
     check(called, problems)
-    digests = [_apart(place, part) for place, part in enumerate(found) if part is not None]
+    digests = [_apart(place, part[0]) for place, part in enumerate(found) if part is not None]
     every = torch.cat(digests, dim=1) if digests else None
     if not wanted.keys:
         _warn_of_keys(connection, called, {n: types[n] for n in names}, rows)
     origin = torch.arange(rows)
     if wanted.shard is not None:
-        by_key = wanted.shard == "key"
-        keyless = _keyless(connection, [(n, types[n]) for n in wanted.alternatives[0]]) if by_key else None
+        keyless = found[0][1] if found and found[0] is not None else None
         origin = own_rows(wanted.shard, wanted.rank, rows, every, keyless)
         check(
             called, [] if len(origin) else [f"none of its {rows} rows is rank {wanted.rank.index}'s: use fewer ranks"]
@@ -290,14 +289,29 @@ def _typed(connection: Any, types: dict[str, str], reading: Reading, problems: l
         if name not in types or types[name] == kind:
             continue
         column, cast = quoted(name), f"TRY_CAST({quoted(name)} AS {kind})"
+        if kind == WHOLE_NUMBER:  # DuckDB would round others
+            cast = _whole(column, types[name], reading)
         torn = f"{column} IS NOT NULL AND {cast} IS NULL"
         count = connection.execute(f"SELECT count(*) FROM {TABLE} WHERE {torn}").fetchall()[0][0]
         if count:
-            problems.append(f"column {name!r} is not what dtype says in {count} rows")
+            problems.append(f"column {name!r} is not what dtype says in {count} row{'s' * (count > 1)}")
             continue
         connection.execute(f"ALTER TABLE {TABLE} ALTER {column} TYPE {kind} USING {cast}")
         out[name] = kind
     return out
+
+
+def _whole(column: str, kind: str, reading: Reading) -> str:
+    """A column as whole numbers: in SQL, NULL for what is none."""
+    if kind != "VARCHAR":
+        number = f"TRY_CAST({column} AS DOUBLE)"
+        return f"TRY_CAST(CASE WHEN {number} = trunc({number}) THEN {column} END AS BIGINT)"
+    text = f"trim({column})"
+    if reading.thousands is not None:
+        text = f"replace({text}, {in_sql(reading.thousands)}, '')"
+    if reading.decimal is not None:
+        text = f"replace({text}, {in_sql(reading.decimal)}, '.')"
+    return f"TRY_CAST(regexp_extract({text}, '^([+-]?[0-9]+)([.]0*)?$', 1) AS BIGINT)"
 
 
 # --- columns ----------------------------------------------------------------------------------------------------------
@@ -381,43 +395,39 @@ def _filled(array: Any) -> np.ndarray:
     return data
 
 
-def _digests(connection: Any, columns: Sequence[tuple[str, str]], problems: list[str]) -> Tensor | None:
-    """Digests of the rows' keys, the first 128 bits of SHA-256; random ones for rows that have no key."""
+def _digests(connection: Any, columns: Sequence[tuple[str, str]], problems: list[str]) -> tuple[Tensor, Tensor] | None:
+    """Digests of the rows' keys, the first 128 bits of SHA-256, and which rows have none; there they are random."""
     wrong = [f"column {name!r} holds {kind}, which is no key" for name, kind in columns if _cast(kind) is None]
     if wrong:
         problems += wrong
         return None
-    keys = key_query([(quoted(name), kind) for name, kind in columns], TABLE)
-    found = f"coalesce(substr(sha256(key), 1, {TEXT_BYTES}), repeat('0', {TEXT_BYTES})) AS digest"
-    query = f"SELECT {found}, (key IS NULL)::UTINYINT AS keyless FROM ({keys})"
-    return torch.from_numpy(np.concatenate([_bytes_of(batch) for batch in _batches(connection, query, 16 * CHUNK)]))
+    query = key_query([(quoted(name), kind) for name, kind in columns], TABLE)
+    raw = [is_raw(kind) for _, kind in columns]
+    found = [_of_batch(batch, raw) for batch in _batches(connection, query, 16 * CHUNK)]
+    digests, keyless = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return digests, keyless
 
 
-TEXT_BYTES = 16 * DIGEST_WORDS
-"""Of a digest in hexadecimal digits."""
+def _of_batch(batch: Any, raw: Sequence[bool]) -> tuple[Tensor, Tensor]:
+    """The same of some rows: int64 [rows, 2] and bool [rows]."""
+    texts = [_texts(column, each) for column, each in zip(batch.columns, raw, strict=True)]
+    found, keyless = at_hand().make(texts)
+    if keyless.numpy().any():
+        random = os.urandom(DIGEST_BYTES * int(keyless.sum()))
+        found[keyless] = torch.frombuffer(bytearray(random), dtype=torch.uint8).view(-1, DIGEST_BYTES)
+    return found.view(torch.int64), keyless
 
 
-def _keyless(connection: Any, columns: Sequence[tuple[str, str]]) -> Tensor:
-    """Which rows have no key."""
-    keys = key_query([(quoted(name), kind) for name, kind in columns], TABLE)
-    return torch.from_numpy(connection.execute(f"SELECT key IS NULL AS keyless FROM ({keys})").fetchnumpy()["keyless"])
-
-
-def _bytes_of(batch: Any) -> np.ndarray:
-    """Digests of their hexadecimal texts, which lie one behind the other; random ones where there is no key."""
-    texts, keyless = batch.column("digest"), batch.column("keyless")
-    if str(texts.type) != "string":  # texts of other types lie otherwise
-        texts = texts.cast("string")
-    _, offsets, data = texts.buffers()
-    first = int(np.frombuffer(offsets, dtype=np.int32, count=1, offset=4 * texts.offset)[0])
-    text = str(data[first : first + TEXT_BYTES * len(texts)], "ascii")
-    digests = np.frombuffer(bytearray.fromhex(text), dtype=np.int64)
-    digests = digests.reshape(len(texts), DIGEST_WORDS)
-    lacking = np.frombuffer(keyless.buffers()[1], dtype=np.bool_, count=len(keyless), offset=keyless.offset)
-    if lacking.any():
-        random = np.frombuffer(os.urandom(8 * DIGEST_WORDS * int(lacking.sum())), dtype=np.int64)
-        digests[lacking] = random.reshape(-1, DIGEST_WORDS)
-    return digests
+def _texts(column: Any, raw: bool) -> Texts:
+    """A column of Arrow's, where it lies."""
+    if str(column.type) != "string":  # texts of other types lie otherwise
+        column = column.cast("string")
+    _, offsets, data = column.buffers()
+    places = np.frombuffer(offsets, dtype=np.int32, count=len(column) + 1, offset=4 * column.offset)
+    letters = np.frombuffer(b"" if data is None else data, dtype=np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of memory that may only be read, as it is
+        return Texts(torch.from_numpy(letters), torch.from_numpy(places), raw)
 
 
 def _apart(place: int, digests: Tensor) -> Tensor:
