@@ -1,0 +1,50 @@
+"""Steps that are replayed by every role in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import torch, tacit
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+with tacit.session() as session:
+    alice, bob = session.parties
+    plain = nn.Linear(5, 1)
+    x, y = torch.randn(640, 5), (torch.rand(640, 1) > 0.5).float()
+    model = tacit.share(plain, owner=alice)
+    rows, targets = tacit.share(x, owner=alice), tacit.share(y, owner=bob)
+    mine, other = [torch.optim.SGD(m.parameters(), lr=0.1) for m in (model, plain)]
+
+    def train(model, optimizer, x, y):
+        optimizer.zero_grad()
+        binary_cross_entropy_with_logits(model(x), y).backward()
+        optimizer.step()
+
+    step = tacit.compile(lambda x, y: train(model, mine, x, y))
+    for k in range(0, 640, 16):
+        step(rows[k : k + 16], targets[k : k + 16])
+        train(plain, other, x[k : k + 16], y[k : k + 16])
+    found = tacit.reveal(model.weight.detach(), to="all")
+    assert step.replayed > 30, step.why_not
+    assert (found - plain.weight).abs().max() < 1e-3
+    print(session.role, "replayed")
+"""
+
+
+@pytest.mark.slow
+def test_every_role_replays(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "tacit", "local", str(script)], capture_output=True, text=True, timeout=300, check=False
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("replayed") == 3
