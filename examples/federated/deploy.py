@@ -2,8 +2,9 @@
 
 The sites mask their updates for each other or, with `--parties 2`, share them to computing parties, each a process.
 Makes a certificate authority and a certificate for the SuperLink, a node key for each SuperNode and an identity for
-each site; starts the processes; registers the node keys; runs the app with `flwr run`; prints the accuracy of the model
-that the server wrote; and stops everything. On real machines each step is the same command, each where its key lives.
+each site; starts the processes; registers the node keys; runs the app with `flwr run`; prints what happened in each
+round, and the accuracy of the model that the server wrote; and stops everything. On real machines each step is the same
+command, each where its key lives.
 Each site has its own copy of the app, reads it, and starts `tacit supernode --app` with it: another app is refused.
 
     python examples/federated/deploy.py --sites 5 --rounds 2 --directory tacit-run/federation
@@ -185,7 +186,10 @@ class Federation:
             config += f' aggregators="{self.folder / "aggregators.json"}" certs="{self.folder / "certs"}"'
         self.flwr("run", str(HERE), "here", "--run-config", config)
         end = time.monotonic() + seconds
+        told = model.with_suffix(".txt")
         while not model.exists():
+            if told.exists() and time.time() > told.stat().st_mtime + 10:
+                raise SystemExit(f"no round could be aggregated:\n{told.read_text()}")
             if time.monotonic() > end or any(process.poll() is not None for process in self.running):
                 raise SystemExit(f"the run did not finish; see the logs in {self.folder}")
             time.sleep(1)
@@ -221,6 +225,7 @@ def main() -> None:
     from tacit.federated.parameters import load_arrays
 
     _, _, x, y = load(options.data)
+    print(model.with_suffix(".txt").read_text(), end="")
     print(f"accuracy after {options.rounds} rounds: {model_of(load_arrays(model)).score(x, y):.3f}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from pathlib import Path
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
@@ -14,8 +14,6 @@ from digits.parties import FORM as PARTIES
 from digits.settings import FORM as MASKS
 from tacit.federated import Roster, SecureAggregation
 from tacit.federated.parameters import get_model_params, save_arrays, set_initial_params, set_model_params
-
-log = logging.getLogger("flwr.digits")
 
 app = ServerApp()
 
@@ -40,14 +38,15 @@ def main(grid: Grid, context: Context) -> None:
     aggregators, certs = str(config.get("aggregators", "")), str(config.get("certs", ""))
     form = PARTIES.at(aggregators, certs) if aggregators else MASKS
     strategy = SecureAggregation(everyone, Roster.load(str(config["roster"])), form)
-    result = strategy.start(
-        grid,
-        ArrayRecord(get_model_params(model_of())),
-        num_rounds=int(config["rounds"]),
-        timeout=float(config["timeout"]),
-        train_config=ConfigRecord(),
-        evaluate_fn=evaluate,
-    )
-    for line in strategy.report:
-        log.info("%s", line)
+    try:
+        result = strategy.start(
+            grid,
+            ArrayRecord(get_model_params(model_of())),
+            num_rounds=int(config["rounds"]),
+            timeout=float(config["timeout"]),
+            train_config=ConfigRecord(),
+            evaluate_fn=evaluate,
+        )
+    finally:  # what happened in each round, beside the model: who reads the log of a ServerApp has to ask for it
+        Path(str(config["model"])).with_suffix(".txt").write_text("\n".join(map(str, strategy.report)) + "\n")
     save_arrays(result.arrays, str(config["model"]))

@@ -9,7 +9,7 @@ from flwr.clientapp.typing import ClientAppCallable
 
 from tacit.federated import records
 from tacit.federated.errors import FederatedError, RoundError
-from tacit.federated.form import Aggregation, Credentials, from_node_config
+from tacit.federated.form import OUT_OF_STEP, Aggregation, Credentials, from_node_config
 
 __all__ = ["SecureAggregationMod"]
 
@@ -42,5 +42,6 @@ class SecureAggregationMod:
                 raise RoundError("the server asks for a reply in clear; this client sends none")
             content = self.form.reply(message, context, call_next, self.credentials)
         except FederatedError as error:
-            return Message(Error(ERROR_CODE, str(error)), reply_to=message)
+            code = OUT_OF_STEP if isinstance(error, RoundError) else ERROR_CODE
+            return Message(Error(code, str(error)), reply_to=message)
         return Message(content, reply_to=message)

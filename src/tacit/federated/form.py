@@ -16,7 +16,10 @@ from tacit.federated.privacy.noise import Privacy
 from tacit.federated.update import Layout, Train
 from tacit.federated.vectors import Floats
 
-__all__ = ["Aggregate", "Aggregation", "Credentials", "Train", "from_node_config"]
+__all__ = ["OUT_OF_STEP", "Aggregate", "Aggregation", "Credentials", "Train", "from_node_config"]
+
+OUT_OF_STEP = 1002
+"""The code of an error reply to a message of another session or stage than a client is in: it computed nothing."""
 
 Credentials = Callable[[Context], tuple[Identity, Roster]]
 """Finds, at a node, the client's identity and the roster."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TypeVar
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, RecordDict
 from flwr.app.typing import ConfigRecordValues
 
 from tacit.federated.errors import ForgeryError
 from tacit.federated.vectors import Ring
 
-__all__ = ["RECORD", "get", "get_all", "get_vector", "indices", "pack_indices", "put", "put_vector"]
+__all__ = ["RECORD", "get", "get_all", "get_vector", "indices", "kept", "pack_indices", "put", "put_vector"]
 
 RECORD = "tacit"
 _VECTOR = "tacit-vector"
@@ -40,6 +40,14 @@ def get_all(content: RecordDict, name: str, kind: type[T]) -> list[T]:
     if not all(isinstance(value, kind) for value in values):
         raise ForgeryError(f"the field {name!r} of a message of secure aggregation is no list of {kind.__name__}")
     return values
+
+
+def kept(context: Context) -> str:
+    """Return the name of the record in a node's state that holds what is kept of this run.
+
+    Flower hands the state on to later runs of a series, which number their sessions from 1 again.
+    """
+    return f"{RECORD}-{context.run_id}"
 
 
 def put_vector(content: RecordDict, vector: Ring) -> RecordDict:

@@ -51,13 +51,22 @@ class RoundReport:
     epsilon: float | None = None
     """Of all rounds up to this one."""
     delta: float | None = None
+    roster: int = 0
+    """All clients that there are: a strategy asks those that are connected, or a fraction of them."""
     cut: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether a client that was asked is not in the sum, or there is none."""
+        return self.error is not None or self.survivors < self.asked
 
     def __str__(self) -> str:
         if self.error is not None:
             failed = f"session {self.number} ({self.kind}) failed, the last good model is kept: {self.error}"
             return "\n".join([failed, *self.reasons])
         parts = [f"session {self.number} ({self.kind}): {self.survivors} of {self.asked} clients"]
+        if self.asked < self.roster:
+            parts.append(f"of {self.roster} in the roster")
         if self.saturated:
             names = ", ".join(f"{name} {count}" for name, count in list(self.cut.items())[:SHOWN])
             parts.append(
@@ -123,6 +132,14 @@ class SecureAggregation(Strategy):
             secure.rho = resuming.kept.rho
             result = resuming.run(secure, *given)
         trained = [line for line in self.report if line.kind == "train"]
+        incomplete = [line for line in trained if line.incomplete]
+        if incomplete:
+            failed = sum(line.error is not None for line in incomplete)
+            lines = "\n".join(map(str, incomplete[:SHOWN]))
+            log.warning(
+                "%s of %s rounds of training lack clients, and %s left the model as it was:\n%s",
+                len(incomplete), len(trained), failed, lines,
+            )  # fmt: skip
         if trained and all(line.error for line in trained):
             last = "\n".join([str(trained[-1].error), *trained[-1].reasons])
             raise FederatedError(f"no round could be aggregated; the last one said: {last}")
@@ -235,6 +252,7 @@ class SecureGrid(Grid):
             aggregate.seconds,
             epsilon=epsilon,
             delta=delta,
+            roster=len(self._roster),
             cut=aggregate.saturated,
         )
 

@@ -16,7 +16,7 @@ from flwr.app.typing import ConfigRecordValues
 from flwr.serverapp import Grid
 
 from tacit.federated import records
-from tacit.federated.errors import BudgetError, FederatedError, RoundError
+from tacit.federated.errors import BudgetError, FederatedError, RoundError, RoundFailedError
 from tacit.federated.form import Aggregate, Aggregation, Course, Credentials, Train
 from tacit.federated.identity import Identity, Roster
 from tacit.federated.masks.encoding import Encoding, finite
@@ -124,6 +124,7 @@ class PairwiseMasks(Aggregation):
         if stage == Stage.SHARED:
             return records.put(RecordDict(), **_shared(member, get))
         if stage == Stage.MASKED:
+            member.expect(Stage.MASKED)  # before the ClientApp works, and before a budget is charged
             incoming = dict(
                 zip(records.get_all(get, "clients", int), records.get_all(get, "boxes", bytes), strict=False)
             )
@@ -179,8 +180,22 @@ class PairwiseMasks(Aggregation):
     def aggregate(
         self, grid: Grid, messages: list[Message], timeout: float | None, course: Course, roster: Roster
     ) -> Aggregate:
-        """Lead the clients that the messages go to through a session, and prepare the next."""
-        return Leader.of(self.settings, grid, messages, timeout, course, roster).run()
+        """Lead the clients that the messages go to through a session, and prepare the next.
+
+        Where clients have lost the keys that they made ahead, and too few are left without them, the session begins
+        anew at once: nothing was unmasked. It does so once, and those clients are named.
+        """
+        leader = Leader.of(self.settings, grid, messages, timeout, course, roster)
+        try:
+            return leader.run()
+        except RoundFailedError:
+            if not leader.out_of_step:
+                raise
+        again = Leader.of(self.settings, grid, messages, timeout, course, roster)
+        again.failures.update(
+            {client: f"{reason}; so all began anew" for client, reason in leader.out_of_step.items()}
+        )  # fmt: skip
+        return again.run()
 
 
 def _shared(member: Member, content: RecordDict, prefix: str = "") -> dict[str, ConfigRecordValues]:

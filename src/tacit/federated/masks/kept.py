@@ -1,14 +1,14 @@
 """What a client keeps between two messages: the session that it is in, and the keys of one that comes next.
 
-It lies in the node's own context, because Flower may run each message in a process of its own. A session's number is
-taken once, whether the session is led to its end or not: so no two sets of keys of one client have one name.
+It lies in the node's own context, because Flower may run each message in a process of its own. In a run a session's
+number is taken once, whether the session is led to its end or not: so no two sets of keys of one client have one name.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flwr.app import ConfigRecord, Context
+from flwr.app import ConfigRecord, Context, RecordDict
 
 from tacit.federated import records
 from tacit.federated.errors import RoundError
@@ -29,9 +29,10 @@ class Kept:
     @classmethod
     def of(cls, context: Context) -> Kept:
         """Read what the node's context holds."""
-        if records.RECORD not in context.state.config_records:
+        record = context.state.config_records.get(records.kept(context))
+        if record is None:
             return cls()
-        state = context.state
+        state = RecordDict({records.RECORD: record})
         return cls(
             records.get(state, "number", int), records.get(state, "member", bytes),
             records.get(state, "ahead", int), records.get(state, "prepared", bytes),
@@ -39,7 +40,7 @@ class Kept:
 
     def save(self, context: Context) -> None:
         """Write it to the node's context."""
-        context.state[records.RECORD] = ConfigRecord(
+        context.state[records.kept(context)] = ConfigRecord(
             {"number": self.number, "member": self.member, "ahead": self.ahead, "prepared": self.prepared}
         )
 
@@ -58,4 +59,9 @@ class Kept:
         if number == self.ahead and self.prepared:
             self.number, self.member, self.prepared = number, self.prepared, b""
         if number != self.number or not self.member:
-            raise RoundError(f"a message of session {number} came to a client in session {self.number}")
+            where = (
+                f"in session {self.number}"
+                if self.number >= 0
+                else "in none: its node was restarted, or lost its state"
+            )
+            raise RoundError(f"a message of session {number} came to a client {where}")

@@ -214,10 +214,14 @@ class Member:
         self.held, self.own_share = {}, b""
         self.box_key = self.mask_key = self.seed = b""
 
-    def _advance(self, stage: Stage, after: Stage | None = None) -> None:
+    def expect(self, stage: Stage, after: Stage | None = None) -> None:
+        """Raise `RoundError` unless this stage comes next: after the one before it, or after another."""
         if self.stage != (stage - 1 if after is None else after):
             name, done = stage.name.lower(), self.stage.name.lower()
             raise RoundError(f"asked to have {name} when this session's last stage is: {done}; each stage comes once")
+
+    def _advance(self, stage: Stage, after: Stage | None = None) -> None:
+        self.expect(stage, after)
         self.stage = stage
 
     def dump(self) -> bytes:

@@ -2,7 +2,8 @@
 
 Beside the vectors of a session clients advertise keys for the next one, and beside its last shares they share these: so
 in a run that asks the same nodes each time a session takes two messages a client. Where the next session asks others,
-or somebody failed meanwhile, what was prepared is dropped with its number, and the session begins anew.
+or somebody failed meanwhile, what was prepared is dropped with its number, and the session begins anew. So it does
+where it turns out that nodes have lost their keys, by a restart say, and too few are left without them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from tacit.federated.errors import (
     ThresholdError,
     UpdateError,
 )
-from tacit.federated.form import Aggregate, Course
+from tacit.federated.form import OUT_OF_STEP, Aggregate, Course
 from tacit.federated.identity import Roster
 from tacit.federated.masks.collector import Collector
 from tacit.federated.masks.member import Stage, session_name
@@ -110,12 +111,16 @@ class Leader:
         self.instructions = {message.metadata.dst_node_id: message for message in messages}
         self.encoding = self.settings.encoding(len(roster))
         self.begun = Gathering.of(settings, roster, grid.run.run_id, number, frozenset(self.instructions))
+        self.prepared = False
+        """Whether this session's keys were made beside the session before it."""
         self.sent = common_view(messages)
         self.summed = messages[0].metadata.message_type.startswith("query")
         self.course: Course | None = None
         """Where what is prepared for the next session is kept; without one nothing is prepared."""
         self.next: Gathering | None = None
         self.failures: dict[str, str] = {}
+        self.out_of_step: dict[str, str] = {}
+        """Why clients did not go on with a session that was prepared; empty again once enough others have."""
         self.seconds = 0.0
         self.layouts: dict[int, Layout] = {}
 
@@ -133,7 +138,7 @@ class Leader:
         leader = cls(settings, grid, messages, timeout, course.taken + 1, roster)
         prepared, course.prepared, leader.course = course.prepared, None, course
         if isinstance(prepared, Gathering) and prepared.is_for(leader.begun):
-            leader.begun = prepared
+            leader.begun, leader.prepared = prepared, True
         else:
             course.take()
         course.number = leader.begun.number
@@ -167,6 +172,7 @@ class Leader:
         self._prepare()
         layout = self._exchange_vectors({self.nodes[i]: self.model_for(i) for i in sorted(c.boxes)})
         self.timed(c.close_vectors)
+        self.out_of_step.clear()
         if not c.complete:
             survivors = records.pack_indices(sorted(c.survivors))
             asked = {self.nodes[i]: records.put(RecordDict(), survivors=survivors) for i in sorted(c.survivors)}
@@ -312,12 +318,17 @@ class Leader:
             outgoing.append(
                 Message(content, dst_node_id=node, message_type=kind.message_type, group_id=kind.group_id)
             )  # fmt: skip
-        silent = set(asked)
+        silent, prepared = set(asked), stage == Stage.MASKED and self.prepared
         for reply in self.grid.send_and_receive(outgoing, timeout=self.timeout):
             node = reply.metadata.src_node_id
+            if reply.has_error() and node not in asked:  # the SuperLink answers for a node that does not
+                sent = {message.metadata.message_id: message.metadata.dst_node_id for message in outgoing}
+                node = sent.get(reply.metadata.reply_to_message_id, node)
             silent.discard(node)
             if reply.has_error():
-                self._fail(node, str(reply.error.reason))
+                client = self._fail(node, str(reply.error.reason))
+                if prepared and reply.error.code == OUT_OF_STEP:
+                    self.out_of_step[client] = self.failures[client]
             elif node in asked:
                 self._checked(node, lambda node=node, reply=reply: accept(node, reply.content))  # type: ignore[misc]
         for node in silent:
@@ -329,9 +340,10 @@ class Leader:
         except FederatedError as error:
             self._fail(node, str(error))
 
-    def _fail(self, node: int, reason: str) -> None:
+    def _fail(self, node: int, reason: str) -> str:
         client = next((self.collector.roster.names[i] for i, own in self.nodes.items() if own == node), f"node {node}")
         self.failures[client] = reason.strip().splitlines()[-1] if reason.strip() else "failed"
+        return client
 
     def timed(self, work: Callable[[], Any]) -> Any:
         """Do some of the server's own work, and count its seconds."""

@@ -85,8 +85,8 @@ class SharedUpdates(Aggregation):
             raise RoundError("computing parties answer no queries: PairwiseMasks sums them")
         identity, roster = credentials(context)
         number, privacy = records.get(message.content, "number", int), self.terms.privacy
-        kept = context.state.config_records.get(records.RECORD)
-        last = -1 if kept is None else records.get(context.state, "number", int)
+        kept = context.state.config_records.get(records.kept(context), ConfigRecord({"number": -1}))
+        last = records.get(RecordDict({records.RECORD: kept}), "number", int)
         if number <= last:
             raise RoundError(f"session {number} is over: this client took part in session {last}")
         client, public_keys = roster.index(identity), self._keys(context)
@@ -98,7 +98,7 @@ class SharedUpdates(Aggregation):
         rho = self.terms.rho(update.layout)
         if privacy is not None and rho is not None and update.layout.arrays:
             budget.charge(context, privacy, rho)
-        context.state[records.RECORD] = ConfigRecord({"number": number})
+        context.state[records.kept(context)] = ConfigRecord({"number": number})
         session = session_name(context.run_id, number)
         from tacit.federated.parties.shares import seal_shares  # PyTorch, which a client needs from here on
 
