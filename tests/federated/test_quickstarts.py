@@ -84,9 +84,24 @@ def test_a_quickstart_gives_the_same_with_two_lines_as_without(start, name):
         assert np.abs(secure[key] - expected).max() < 1e-6, key
 
 
+def test_trees_grown_from_sums_are_those_of_xgboost_on_all_rows_in_one_place(start):
+    xgboost = pytest.importorskip("xgboost")
+    grown, _ = start(BLOCKS["xgboost"])
+    names: dict[str, object] = {}
+    exec(BLOCKS["xgboost"], names)
+    x, y = (np.concatenate(parts) for parts in zip(*map(names["load_data"], range(SITES)), strict=True))
+
+    settings = {"max_depth": 3, "eta": 0.3, "objective": "binary:logistic", "base_score": 0.5, "nthread": 1}
+    pooled = xgboost.train({**settings, "tree_method": "exact"}, xgboost.DMatrix(x, y), num_boost_round=4)
+
+    margins = names["margins"](x, *(grown[f"arr_{i}"] for i in range(3)))
+    assert margins == pytest.approx(pooled.predict(xgboost.DMatrix(x), output_margin=True), abs=1e-5)
+    assert ((margins > 0) == y).mean() > 0.75
+
+
 @pytest.mark.slow
 def test_the_walk_of_forty_lines_ends_in_predictions_on_encrypted_images(tmp_path):
-    pytest.importorskip("mlxtend")
+    pytest.importorskip("mlxtend", reason="pip install tacit[libraries]")
     pytest.importorskip("tenseal")
     program = BLOCKS["walk"]
 
