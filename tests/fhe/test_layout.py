@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tacit.errors import MessageError
-from tacit.fhe.layout import Layout, SpreadLayout, layouts, spread_layouts
+from tacit.fhe.layout import FEWEST_PIECES, MOST_PIECES, Layout, SpreadLayout, layouts, spread_layouts
+from tacit.fhe.spread import undone
 
 N = 64
 
@@ -81,3 +82,15 @@ def test_a_layout_that_spreads_out_of_its_ring_is_refused(wrong: dict[str, int])
 
     with pytest.raises(MessageError, match="does not fit"):
         SpreadLayout(**{**fine, **wrong})
+
+
+@pytest.mark.parametrize("t", [3, 65537, 61 * 21 * 67 * 23 * 71 * 25, (1 << 32) - 5, (1 << 32) - 1])
+def test_what_spreading_multiplies_by_is_taken_out_exactly(t: int) -> None:
+    rng = np.random.default_rng()
+    values = np.append(rng.integers(-(t // 2), t // 2 + 1, 200), [0, 1, -1, t // 2, -(t // 2)])
+
+    for level in range(FEWEST_PIECES.bit_length() - 1, MOST_PIECES.bit_length()):
+        weights = undone(values, 1 << level, t)
+
+        assert np.abs(weights).max() <= t // 2
+        assert all(((int(w) << level) - int(v)) % t == 0 for w, v in zip(weights, values, strict=True))

@@ -43,5 +43,6 @@ def spread(scheme: Scheme, ciphertext: Any, keys: Any, pieces: int) -> list[Any]
 
 def undone(values: Int, pieces: int, t: int) -> Int:
     """Return weights modulo the odd t, centred, for inputs that spreading has multiplied by `pieces`."""
-    scaled: Int = np.mod(np.mod(values, t) * pow(pieces, -1, t), t)
+    product = np.mod(values, t).astype(np.uint64) * np.uint64(pow(pieces, -1, t))  # t <= 2^32: no sign bit to spare
+    scaled: Int = (product % np.uint64(t)).astype(np.int64)
     return np.where(scaled > t // 2, scaled - t, scaled)
