@@ -97,6 +97,41 @@ def test_missing_values_and_categories_of_lightgbm(how: str, hidden: bool, table
     agrees(from_lightgbm_model(trained, x, n_bits=12, hide_structure=hidden), trained, new)
 
 
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+def test_categories_of_a_frame_are_sent_as_the_numbers_that_the_model_knows(library: str, table: Table) -> None:
+    pandas = pytest.importorskip("pandas")
+    x, y, new = table
+    x, new = np.nan_to_num(x), np.nan_to_num(new)
+    known = np.unique(x[:, 2])  # 0, 10, ... 50
+
+    def frame(rows: np.ndarray, names: Any) -> Any:
+        code = np.where(np.isin(rows[:, 2], known), np.searchsorted(known, rows[:, 2]), -1)
+        column = pandas.Categorical.from_codes(code, names)
+        return pandas.DataFrame({"a": rows[:, 0], "b": rows[:, 1], "c": column})
+
+    def trained(names: Any) -> tuple[Any, Any]:
+        kinds = {"n_estimators": 4, "n_jobs": 1}
+        if library == "xgboost":
+            model, adopt = xgboost.XGBClassifier(enable_categorical=True, **kinds), from_xgboost_model
+        else:
+            model, adopt = lightgbm.LGBMClassifier(verbose=-1, **kinds), from_lightgbm_model
+        return model.fit(frame(x, names), y), adopt
+
+    for names in (known.astype(int), [f"{v:.0f}" for v in known], [2, 1, 0, 3, 4, 5]):
+        model, adopt = trained(list(names))
+        with pytest.raises(DataError, match="rename_categories"):
+            adopt(model, frame(x, list(names)))
+    model, adopt = trained(range(len(known)))
+    ours = adopt(model, frame(x, range(len(known))), n_bits=12)
+    rows = frame(new, range(len(known)))
+    assert (ours.predict(rows, fhe="simulate") == model.predict(rows)).all()
+    words, adopt = trained(list("uvwxyz"))
+    codes = np.c_[x[:, :2], np.searchsorted(known, x[:, 2])]
+    assert (
+        adopt(words, codes, n_bits=12).predict(codes, fhe="simulate") == words.predict(frame(x, list("uvwxyz")))
+    ).all()
+
+
 def test_xgboost_with_dropped_trees_or_another_mark_for_missing(table: Table) -> None:
     x, y, new = table
     dart = xgboost.XGBClassifier(n_estimators=4, max_depth=3, booster="dart", rate_drop=0.5, n_jobs=1).fit(x, y)

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -18,11 +18,12 @@ from sklearn.base import BaseEstimator
 
 from tacit.errors import FheError
 from tacit.fhe.compile.assemble import Compiled
-from tacit.fhe.compile.foreign_trees import lightgbm_forest, tacit_forest, xgboost_forest
+from tacit.fhe.compile.foreign_trees import lightgbm_forest, refuse_codes, tacit_forest, xgboost_forest
 from tacit.fhe.compile.forest import Forest, Hiding, compile_forest
 from tacit.fhe.encode import Affine, Float
 from tacit.fhe.estimator import FheModel, Mode
 from tacit.fhe.read import Labels
+from tacit.fhe.table import Front
 
 __all__ = ["BoostedModel", "from_lightgbm_model", "from_tacit_model", "from_xgboost_model"]
 
@@ -51,6 +52,12 @@ class BoostedModel(FheModel, BaseEstimator):
         """Refuse: these models are trained by their own library."""
         raise FheError("train this model with its own library, then import it again")
 
+    def _front(self, x: Any) -> tuple[Front, Affine | None, Float]:
+        booster = self.trained.get_booster() if hasattr(self.trained, "get_booster") else None
+        if booster is not None and not hasattr(booster, "get_categories"):
+            refuse_codes(_categories(x))  # before XGBoost 3.1 a model does not know its categories: these rows do
+        return super()._front(x)
+
     def _allows_missing(self) -> bool:
         return self.lower is not tacit_forest
 
@@ -68,6 +75,13 @@ class BoostedModel(FheModel, BaseEstimator):
     def predict_proba(self, X: Any, fhe: Mode = "disable") -> Float:  # noqa: N803
         """Return class probabilities; see `predict` for `fhe`."""
         return self._proba(self.trained.predict_proba, X, fhe)
+
+
+def _categories(x: Any) -> Iterator[Any]:
+    """Yield the categories of a data frame's columns that have some."""
+    for dtype in getattr(x, "dtypes", ()) if hasattr(x, "columns") else ():
+        if hasattr(dtype, "categories"):
+            yield list(dtype.categories)
 
 
 def from_xgboost_model(

@@ -6,6 +6,8 @@ Neither library is imported here.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,41 @@ _XGB_CLASSES = ("binary:logistic", "multi:softprob", "multi:softmax")
 _LGB_LOG = ("poisson", "gamma", "tweedie")
 _LGB_IDENTITY = ("regression", "regression_l1", "huber", "fair", "quantile", "mape")
 _LGB_CLASSES = ("binary", "multiclass")
+
+
+def refuse_codes(columns: Iterable[Sequence[Any]]) -> None:
+    """Refuse a model of pandas categories that a client would send as other numbers than the model's.
+
+    Both libraries number a column's categories, and their trees ask for that number. A client sends what is in the
+    table. Words it cannot send at all; categories that are numbers must be their own number.
+    """
+    for known in columns:
+        if any((value := _number(name)) is not None and value != code for code, name in enumerate(known)):
+            raise DataError(
+                f"this model was trained on a column of pandas categories {_listed(known)}, which it numbers from 0, "
+                "while a client sends them as they are: train it on X[c].cat.rename_categories(range(k))"
+            )
+
+
+def _number(category: Any) -> float | None:
+    try:
+        return float(category)
+    except (TypeError, ValueError):
+        return None
+
+
+def _listed(known: Sequence[Any]) -> str:
+    return ", ".join(map(str, known[:4])) + ", ..." * (len(known) > 4)
+
+
+def _xgboost_categories(body: dict[str, Any]) -> Iterator[Sequence[Any]]:
+    """Yield the categories of each column that a model of XGBoost 3.1 or later was trained on."""
+    for column in body.get("cats", {}).get("enc", ()):
+        values = column["values"]
+        if "offsets" in column:  # words, one after the other
+            text, ends = np.array(values, dtype=np.int8).tobytes(), column["offsets"]
+            values = [text[a:b].decode("utf-8", "replace") for a, b in pairwise(ends)]
+        yield values
 
 
 def _head(classes: Any, shift: Float, exponential: bool) -> Any:
@@ -52,6 +89,7 @@ def xgboost_forest(model: Any, x: Float) -> Forest:
     if kind not in ("gbtree", "dart"):
         raise FheError('only XGBoost models with booster="gbtree" or "dart" can be compiled')
     body = stored["model"] if kind == "gbtree" else stored["gbtree"]["model"]
+    refuse_codes(_xgboost_categories(body))
     if any(int(tree["tree_param"].get("size_leaf_vector") or 1) > 1 for tree in body["trees"]):
         raise FheError('XGBoost models with multi_strategy="multi_output_tree" cannot be compiled')
     last = body["iteration_indptr"][getattr(model, "best_iteration", len(body["iteration_indptr"]) - 2) + 1]
@@ -90,6 +128,7 @@ def lightgbm_forest(model: Any, x: Float) -> Forest:
     categories)."""
     if not hasattr(model, "booster_"):
         raise FheError("from_lightgbm_model takes an LGBMClassifier or LGBMRegressor, not a raw Booster or another one")
+    refuse_codes(model.booster_.pandas_categorical or ())
     dump = model.booster_.dump_model()
     if any("leaf_coeff" in json.dumps(tree["tree_structure"]) for tree in dump["tree_info"][:1]):
         raise FheError("LightGBM models with linear_tree=True cannot be compiled")
