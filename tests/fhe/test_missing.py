@@ -167,6 +167,32 @@ def test_hidden_thresholds_and_few_bits_with_missing_values(table: Table) -> Non
     assert (model._values(new[:2], "execute")[0] == model._values(new[:2], "simulate")[0]).all()
 
 
+@pytest.mark.parametrize("seen", ["missing", "full"])
+def test_a_node_that_asks_for_missing_values_only_stays_one_with_hidden_thresholds(seen: str) -> None:
+    rng = np.random.default_rng()
+    x = rng.normal(size=(300, 3))
+    gaps = np.where(np.arange(300)[:, None] % 3 == [0, 9, 9], np.nan, x)
+    y = np.isnan(gaps[:, 0])
+    model = tree.DecisionTreeClassifier(max_depth=1, random_state=0, hide_thresholds=True, n_bits=4).fit(gaps, y)
+    rows = gaps if seen == "missing" else x
+    assert model.tree_.threshold[0] == np.inf
+
+    model.compile(rows)
+
+    assert (model.predict(rows, fhe="simulate") == model.predict(rows)).all()
+    assert (model.predict(rows[:2], fhe="execute") == model.predict(rows[:2])).all()
+
+
+def test_a_column_without_values_has_no_thresholds_to_hide_among(table: Table) -> None:
+    x, y, _ = table
+    model = tree.DecisionTreeClassifier(max_depth=3, random_state=0, hide_thresholds=True).fit(x, y)
+    rows = x.copy()
+    rows[:, model.tree_.feature[0]] = np.nan
+
+    with pytest.raises(DataError, match="is missing in all rows"):
+        model.compile(rows)
+
+
 def test_a_pipeline_makes_numbers_of_words_and_its_trees_know_the_missing_ones(table: Table) -> None:
     x, y, _ = table
     words = np.array([None if np.isnan(v) else f"w{v:.0f}" for v in x[:, 2]], dtype=object)[:, None]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from tacit.errors import DataError
 from tacit.fhe.encode import CATEGORY, CUT_CATEGORY, MISSING, Float
 from tacit.fhe.layout import Index
 
@@ -105,6 +106,11 @@ def line_of(tree: Tree, node: int) -> int:
     return 2 * int(tree.feature[node]) + (not left)
 
 
+def always_left(tree: Tree, node: int) -> bool:
+    """Return whether a node sends even the largest numbers left, and missing values as well if there are any."""
+    return node not in tree.sets and bool(tree.threshold[node] == np.inf) and line_of(tree, node) % 2 == 0
+
+
 def table_of(trees: Sequence[Tree], columns: int, n_bits: int, grid: Float | None) -> Table:
     """Return the table of bits: the model's own thresholds, or (given representative rows) the quantiles of each
     column."""
@@ -114,14 +120,21 @@ def table_of(trees: Sequence[Tree], columns: int, n_bits: int, grid: Float | Non
         for node in np.flatnonzero(tree.feature >= 0).tolist():
             if node in tree.sets:
                 found.update(dict.fromkeys(_indicators(int(tree.feature[node]), tree.sets[node])))
-            else:
+            elif not always_left(tree, node):
                 used[line_of(tree, node)].append(float(tree.threshold[node]))
     parts = []
     for line, own in enumerate(used):
-        values = np.array(own, dtype=np.float64)
+        values, ends = np.sort(np.array(own, dtype=np.float64)), {v for v in own if np.isinf(v)}
         if grid is not None and (line % 2 == 0 or own):
-            values = np.append(_midpoints(grid[:, line // 2]), [np.inf] * (line % 2))
-        parts.append(_thinned(np.sort(values), (1 << n_bits) - 1))
+            values = _midpoints(grid[:, line // 2])
+            ends |= {np.inf} if line % 2 else set()
+            if not len(values) and not ends.issuperset(own):
+                raise DataError(
+                    f"column {line // 2} is missing in all rows given to compile, which hide_thresholds=True takes its "
+                    "thresholds from: give rows that have some"
+                )
+        kept = _thinned(values[np.isfinite(values)], (1 << n_bits) - 1 - len(ends))  # nothing is near an infinite one
+        parts.append(np.sort(np.append(kept, [*ends])))
     return Table(np.cumsum([0, *map(len, parts)]), np.concatenate(parts), tuple(sorted(found)))
 
 
@@ -182,6 +195,9 @@ def entries(tree: Tree, table: Table) -> Iterator[Entry]:
             stack.append((left, box, (*sets, (bits, False)) if bits else sets))
             if bits:
                 stack.append((right, box, (*sets, (bits, True))))
+            continue
+        if always_left(tree, node):
+            stack.append((left, box, sets))
             continue
         line = line_of(tree, node)
         slot = table.slot(line, float(tree.threshold[node]))

@@ -18,7 +18,7 @@ import numpy as np
 
 from tacit.errors import DataError, FheError
 from tacit.fhe.compile.assemble import Compiled
-from tacit.fhe.compile.conditions import Table, Tree, entries, line_of, table_of
+from tacit.fhe.compile.conditions import Table, Tree, always_left, entries, line_of, table_of
 from tacit.fhe.encode import Affine, Encoder, Float, LeafEncoder, MixedBits, MixedLeaves, Thermometer
 from tacit.fhe.forest_program import ForestProgram, LeafProgram
 from tacit.fhe.layout import Index, Int
@@ -227,7 +227,7 @@ def _open_forest(forest: Forest, x: Float, before: Affine | None) -> Compiled:
 def _asked(tree: Tree, node: int, table: Table) -> tuple[int, ...]:
     """Return the bits of which one is 1 if a row goes right at a node."""
     feature = int(tree.feature[node])
-    if feature < 0:
+    if feature < 0 or always_left(tree, node):
         return ()
     if node in tree.sets:
         return table.indicators(feature, tree.sets[node])
