@@ -17,6 +17,7 @@ from sklearn.tree import DecisionTreeClassifier as SkTree
 from tacit.errors import DataError, FheError, MessageError
 from tacit.fhe import Pipeline, ensemble, linear_model, spec, tree
 from tacit.fhe.boosted import from_lightgbm_model, from_xgboost_model
+from tacit.fhe.encode import Affine
 from tacit.fhe.spec import ClientSpec, ServerSpec
 
 Table = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -235,3 +236,36 @@ def test_trees_of_a_forged_file_end(table: Table) -> None:
         changed[at] = value
         with pytest.raises(MessageError, match="damaged"):
             replace(encoder, **{name: changed})
+
+
+def test_bits_of_a_forged_file_are_of_columns_that_are_there(table: Table) -> None:
+    x, y, _ = table
+    grown = tree.DecisionTreeClassifier(max_depth=3, random_state=0)
+    mixed = clone(grown).fit(x, y).compile(x).client().spec.encoder
+    plain = clone(grown).fit(np.nan_to_num(x), y).compile(np.nan_to_num(x)).client().spec.encoder
+
+    for encoder, name, value in [
+        (mixed, "feature", 99), (mixed, "feature", -1), (mixed, "asks", 77), (mixed, "asks", -1),
+        (mixed, "value", np.nan), (plain, "feature", 4), (plain, "feature", -1), (plain, "threshold", np.nan),
+    ]:  # fmt: skip
+        field = getattr(encoder, name)
+        for changed in (np.full_like(field, value), field[:-1], field[None], field > 0):
+            with pytest.raises(MessageError, match="damaged"):
+                replace(encoder, **{name: changed})
+
+
+def test_ranges_of_a_forged_file_fit_each_other(datasets: Any) -> None:
+    x, _, y, _ = datasets["wine"]
+    last = linear_model.LogisticRegression(max_iter=500).fit(x, y).compile(x).client().spec.encoder
+    before = Affine(np.eye(13), np.zeros(13))
+
+    assert (replace(last, before=before).encode(x) == last.encode(x)).all()
+    for changes in (
+        {"center": last.center[:-1]}, {"step": last.step * np.nan}, {"limit": 0}, {"limit": 1.5},
+        {"center": last.center.astype(int)}, {"before": Affine(np.eye(12), np.zeros(12))},
+    ):  # fmt: skip
+        with pytest.raises(MessageError, match="damaged"):
+            replace(last, **changes)
+    for matrix, offset in ((np.eye(3), np.zeros(2)), (np.eye(3) * np.inf, np.zeros(3)), (np.zeros(3), np.zeros(3))):
+        with pytest.raises(MessageError, match="damaged"):
+            Affine(matrix, offset)

@@ -41,6 +41,13 @@ def in_single(x: Float) -> Float:
     return rounded
 
 
+def _vectors(kind: str, *items: Any) -> bool:
+    """Return whether these are vectors of one length, of whole numbers ("i") or of others ("f")."""
+    return all(isinstance(item, np.ndarray) and item.ndim == 1 and item.dtype.kind == kind for item in items) and (
+        len({len(item) for item in items}) == 1
+    )
+
+
 @final
 @dataclass(frozen=True)
 class Affine:
@@ -48,6 +55,12 @@ class Affine:
 
     matrix: Float
     offset: Float
+
+    def __post_init__(self) -> None:
+        """Refuse a file whose matrix does not fit its offset."""
+        fine = _vectors("f", self.offset) and self.matrix.ndim == 2 and len(self.matrix) == len(self.offset)
+        if not (fine and np.isfinite(self.matrix).all() and np.isfinite(self.offset).all()):
+            raise MessageError("the affine map in this model file is damaged")
 
     @property
     def columns(self) -> int:
@@ -96,6 +109,13 @@ class Monomials:
         return out
 
 
+def _seen(columns: int, before: Affine | None) -> int:
+    """Return how many columns trees see behind an affine map of all `columns`, -1 where it is no such map."""
+    if before is None:
+        return columns
+    return len(before.matrix) if isinstance(before, Affine) and before.columns == columns else -1
+
+
 class Encoder(ABC):
     """Turns rows of numbers into rows of integers."""
 
@@ -133,6 +153,14 @@ class Quantizer(Encoder):
     pairs: bool = False
     before: Affine | Monomials | None = None
     squares: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a file whose ranges do not fit each other or the map before them."""
+        d, before = len(self.center), self.before
+        made = d if before is None else len(before.matrix if isinstance(before, Affine) else before.index)
+        fine = _vectors("f", self.center, self.step) and type(self.limit) is int and self.limit >= 1 and made == d
+        if not (fine and np.isfinite(self.center).all() and np.isfinite(self.step).all()):
+            raise MessageError("the ranges of columns in this model file are damaged")
 
     @property
     def features(self) -> int:
@@ -191,6 +219,11 @@ class LeafEncoder(Encoder):
 
     def __post_init__(self) -> None:
         """Refuse a file whose walks would not end: a child comes after its node."""
+        if not (
+            _vectors("i", self.root) and _vectors("i", self.feature, self.left, self.right)
+            and _vectors("f", self.threshold) and not np.isnan(self.threshold).any()
+        ):  # fmt: skip
+            raise MessageError("the trees of this model file are damaged")
         inner = np.flatnonzero(self.feature >= 0)
         children = np.concatenate([self.left[inner], self.right[inner]])
         leaves = np.sort(self.left[self.feature < 0])
@@ -208,7 +241,7 @@ class LeafEncoder(Encoder):
     @property
     def width(self) -> int:
         """Columns that the trees see."""
-        return self.columns if self.before is None else len(self.before.matrix)
+        return _seen(self.columns, self.before)
 
     @property
     def features(self) -> int:
@@ -237,6 +270,15 @@ class LeafEncoder(Encoder):
         return out
 
 
+def _check_bits(columns: int, before: Affine | None, feature: Index, value: Float) -> None:
+    """Refuse bits of columns that are not there, and values that are no numbers (infinite ones are: they tell missing
+    values from all others)."""
+    fine = _vectors("i", feature) and _vectors("f", value) and len(feature) == len(value)
+    within = fine and ((feature >= 0) & (feature < _seen(columns, before))).all()
+    if not within or np.isnan(value).any():
+        raise MessageError("the bits of this model file are damaged")
+
+
 @final
 @dataclass(frozen=True)
 class Thermometer(Encoder):
@@ -247,6 +289,10 @@ class Thermometer(Encoder):
     threshold: Float
     single: bool
     before: Affine | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a file that asks for columns which are not there."""
+        _check_bits(self.columns, self.before, self.feature, self.threshold)
 
     @property
     def features(self) -> int:
@@ -286,6 +332,12 @@ class MixedBits(Encoder):
     asks: Index
     single: bool
     before: Affine | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a file that asks for columns which are not there, or what no bit says."""
+        _check_bits(self.columns, self.before, self.feature, self.value)
+        if not (_vectors("i", self.asks, self.feature) and ((self.asks >= BELOW) & (self.asks <= MISSING)).all()):
+            raise MessageError("the bits of this model file are damaged")
 
     @property
     def features(self) -> int:
@@ -334,6 +386,9 @@ class MixedLeaves(Encoder):
 
     def __post_init__(self) -> None:
         """Refuse a file whose walks would not end, or that asks for bits that are not there."""
+        fitting = _vectors("i", self.start) and _vectors("i", self.test) and isinstance(self.bits, MixedBits)
+        if not fitting:
+            raise MessageError("the trees of this model file are damaged")
         walks = LeafEncoder(
             self.features, self.root, np.minimum(self.feature, 0), np.zeros(len(self.feature)),
             self.left, self.right, False,
