@@ -253,6 +253,20 @@ def test_a_module_that_was_trained_on_must_be_compiled_again(rng: np.random.Gene
         network.predict(np.zeros((1, 3)), fhe="simulate")
 
 
+@pytest.mark.parametrize("change", ["weight", "closed over"])
+def test_a_module_that_no_pickle_holds_is_noticed_all_the_same(change: str, rng: np.random.Generator) -> None:
+    factor = torch.ones(2)
+    module = nn.Sequential(nn.Linear(3, 2), Apply(lambda x: factor * x * x), nn.Linear(2, 1))
+    network = from_torch(module, rng.normal(size=(20, 3)))
+    network.predict(np.zeros((1, 3)), fhe="simulate")
+
+    with torch.no_grad():
+        (module[0].weight if change == "weight" else factor).mul_(3)
+
+    with pytest.raises(FheError, match="compile it again"):
+        network.predict(np.zeros((1, 3)), fhe="simulate")
+
+
 @pytest.mark.slow
 def test_a_convolution_on_images_of_28_by_28(rng: np.random.Generator) -> None:
     module = nn.Sequential(nn.Conv2d(1, 4, 5, stride=2), Apply(square), nn.Flatten(), nn.Linear(576, 10))
