@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from tacit.errors import DataError, FheError, MessageError, ServiceError
-from tacit.fhe import Hybrid
+from tacit.fhe import Client, Hybrid
 from tacit.fhe.hybrid import files
 from tacit.fhe.hybrid.layer import Facts, LinearMap, lowered
 
@@ -113,6 +113,29 @@ def test_a_client_elsewhere_gets_the_same(address: str, hybrid: Hybrid, ids: tor
         remote(ids)
     with pytest.raises(FheError, match="can save it"):
         remote.save(folder / "again")
+
+
+def test_layers_share_what_keys_may_take_on_disk(
+    folder: Path, hybrid: Hybrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, httpx, anyio = (pytest.importorskip(name) for name in ("tacit.fhe.service", "httpx", "anyio"))
+    layers = len(hybrid._circuits)
+    clients = {path: [hybrid._circuits[path].client.spec for _ in range(3)] for path in ("0", "1-back")}
+    keys = {path: [Client(half).public_key for half in halves] for path, halves in clients.items()}
+    size = max(len(key) for many in keys.values() for key in many)
+    monkeypatch.setattr(service, "MOST_KEY_BYTES", 2 * size * layers + layers)
+
+    async def register() -> None:
+        app = service.create_app(folder / "server", None, tmp_path)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
+            for path, many in keys.items():
+                for key in many:
+                    assert (await http.put(f"/layers/{path}/v1/keys", content=key)).status_code == 200
+
+    anyio.run(register)
+
+    for path, many in keys.items():
+        assert sum(file.stat().st_size for file in (tmp_path / path).iterdir()) == 2 * len(many[0])
 
 
 def test_adapters_are_trained_at_the_client(model: nn.Module, ids: torch.Tensor) -> None:

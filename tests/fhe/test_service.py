@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import socket
 import threading
@@ -24,7 +25,7 @@ import uvicorn
 from tacit.cli.serve_fhe import serve_fhe
 from tacit.errors import KeyMismatchError, MessageError, ServiceError
 from tacit.fhe import Client, remote
-from tacit.fhe.service import create_app
+from tacit.fhe.service import KeyFolder, create_app
 
 ROWS = np.linspace(-2, 2, 120).reshape(4, 30)
 
@@ -99,6 +100,33 @@ def test_wrong_requests_are_named(address: str, linear: Any, boosted: Any, folde
     linear.save_client(folders / "other")
     with pytest.raises(KeyMismatchError, match="not of the same compiled model"):
         create_app(folders / "server", folders / "other", folders / "keys")
+
+
+def test_a_key_that_another_worker_removes_meanwhile_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys, listed = KeyFolder(tmp_path, 250), Path.glob
+    removed = tmp_path / ("0" * 32)
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: [removed, *listed(self, pattern)])
+
+    for digit in "123":
+        keys.add(digit * 32, bytes(100))
+
+    assert sorted(path.name[0] for path in tmp_path.iterdir()) == ["2", "3"]
+    assert keys.get(bytes.fromhex("3" * 32)) == bytes(100)
+    assert keys.get(bytes.fromhex("1" * 32)) is None
+
+
+def test_a_key_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+
+    with pytest.raises(OSError, match="no space"):
+        KeyFolder(tmp_path).add("1" * 32, bytes(100))
+
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_service_describes_itself(address: str, boosted: Any) -> None:

@@ -35,8 +35,9 @@ SPREAD_KEY_CACHE = 24
 class Server:
     """Evaluates one compiled model on encrypted rows."""
 
-    def __init__(self, model: str | Path | ServerSpec) -> None:
+    def __init__(self, model: str | Path | ServerSpec, cached_keys: int | None = None) -> None:
         self.spec = model if isinstance(model, ServerSpec) else load(model, ServerSpec)
+        self._cached = cached_keys or (SPREAD_KEY_CACHE if self.spec.parameters.elements else KEY_CACHE)
         self._model = bytes.fromhex(self.spec.model)
         self._scheme = Scheme(self.spec.parameters)
         self._keys: OrderedDict[bytes, Any] = OrderedDict()
@@ -57,7 +58,7 @@ class Server:
         with self._lock:
             self._keys[message.key] = key
             self._keys.move_to_end(message.key)
-            while len(self._keys) > (SPREAD_KEY_CACHE if self.spec.parameters.elements else KEY_CACHE):
+            while len(self._keys) > self._cached:
                 self._keys.popitem(last=False)
         return message.key.hex()
 

@@ -36,14 +36,17 @@ from tacit.errors import FheError, KeyMismatchError, MessageError, ServiceError
 from tacit.fhe import spec, wire
 from tacit.fhe.hybrid import files
 from tacit.fhe.remote import BINARY
-from tacit.fhe.server import Server
+from tacit.fhe.server import KEY_CACHE, Server
 
 MODEL, CLIENT, KEYS, ORIGINS = "TACIT_FHE_MODEL", "TACIT_FHE_CLIENT", "TACIT_FHE_KEYS", "TACIT_FHE_ORIGINS"
 MAX_KEYS = 10_000
 """Public keys on disk (half a gigabyte at n = 4096). The oldest goes first; its client registers again by itself."""
 
 MOST_KEY_BYTES = 1 << 30
-"""The same for models whose clients send switching keys of megabytes."""
+"""Bytes of all keys of a service, where keys are of megabytes or a hybrid model has many layers, which share them."""
+
+FEWEST_CACHED = 16
+"""Keys that each layer of a hybrid keeps ready to use, however many layers there are."""
 
 
 class ModelInfo(BaseModel):
@@ -65,24 +68,40 @@ class KeyInfo(BaseModel):
 class KeyFolder:
     """Public keys in a folder, by digest; a file appears whole or not at all."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, most_bytes: int = MOST_KEY_BYTES) -> None:
         self._folder = folder
+        self._most_bytes = most_bytes
         folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, key: str, message: bytes) -> None:
         """Keep a checked public key."""
         fd, name = tempfile.mkstemp(dir=self._folder, suffix=".part")
-        with os.fdopen(fd, "wb") as file:
-            file.write(message)
-        Path(name).replace(self._folder / key)
-        kept = sorted(self._folder.glob("[0-9a-f]" * 32), key=lambda path: path.stat().st_mtime)
-        for path in kept[: -min(MAX_KEYS, max(MOST_KEY_BYTES // len(message), 1))]:  # all keys of a model have one size
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(message)
+            Path(name).replace(self._folder / key)
+        except OSError:
+            Path(name).unlink(missing_ok=True)
+            raise
+        kept = sorted(self._folder.glob("[0-9a-f]" * 32), key=_written)
+        most = min(MAX_KEYS, max(self._most_bytes // len(message), 1))  # all keys of a model have one size
+        for path in kept[:-most]:
             path.unlink(missing_ok=True)
 
     def get(self, key: bytes) -> bytes | None:
         """Return a public key."""
-        path = self._folder / key.hex()
-        return path.read_bytes() if path.is_file() else None
+        try:
+            return (self._folder / key.hex()).read_bytes()
+        except FileNotFoundError:
+            return None
+
+
+def _written(path: Path) -> float:
+    """Return when a file was written; zero if another worker has just removed it."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 class Desk:
@@ -161,7 +180,15 @@ def create_app(
     layers = files.parts(Path(server_folder), spec.SERVER_FILE)
     if layers and not (Path(server_folder) / spec.SERVER_FILE).is_file():
         return _hybrid_app(layers, Path(server_folder), client_folder, Path(key_folder), origins)
-    desk = Desk(Server(server_folder), KeyFolder(Path(key_folder)))
+    return _model_app(Path(server_folder), client_folder, Path(key_folder), origins, 1)
+
+
+def _model_app(
+    server_folder: Path, client_folder: str | Path | None, key_folder: Path, origins: Sequence[str], sharers: int
+) -> FastAPI:
+    """Return the service for one compiled model, which shares what keys may take with others."""
+    cached = None if sharers == 1 else max(KEY_CACHE // sharers, FEWEST_CACHED)
+    desk = Desk(Server(server_folder, cached), KeyFolder(key_folder, MOST_KEY_BYTES // sharers))
     published = None
     if client_folder is not None:
         half = spec.load(client_folder, spec.ClientSpec)
@@ -217,7 +244,7 @@ def _hybrid_app(
         files.from_bytes(published)
     for name in layers:
         half = None if client is None else Path(client) / name
-        app.mount(f"/layers/{name}", create_app(server / name, half, keys / name))
+        app.mount(f"/layers/{name}", _model_app(server / name, half, keys / name, (), len(layers)))
 
     @app.get("/v1/hybrid", summary="The client's file", responses=_BINARY_ANSWER, response_class=Response)
     async def hybrid() -> Response:
