@@ -105,6 +105,7 @@ export class Quantizer extends Encoder {
 
 export class Thermometer extends Encoder {
   static fields = ["columns", "feature", "threshold", "single", "before"];
+  static infinite = "threshold"; // of a node that tells missing values from all others
 
   constructor(fields) {
     super();
@@ -126,6 +127,7 @@ export class Thermometer extends Encoder {
 
 export class LeafEncoder extends Encoder {
   static fields = ["columns", "root", "feature", "threshold", "left", "right", "single", "before"];
+  static infinite = "threshold"; // of a node that tells missing values from all others
 
   constructor(fields) {
     super();
@@ -165,6 +167,7 @@ const BELOW = 0, ABOVE = 1, CATEGORY = 2, CUT_CATEGORY = 3, MISSING = 4;
 /** The bits of trees that know missing values (NaN) or categories. */
 export class MixedBits extends Encoder {
   static fields = ["columns", "feature", "value", "asks", "single", "before"];
+  static infinite = "value";
 
   constructor(fields) {
     super();

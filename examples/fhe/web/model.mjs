@@ -114,7 +114,7 @@ function tensor(entry, view, start) {
   insist(shape.every((extent) => counts(extent, 0, 2 ** 32)) && counts(from, 0, to) && to - from === count * size &&
     start + to <= view.byteLength, "this model file is damaged");
   const values = Float64Array.from({ length: count }, (_, i) => get(view, start + from + i * size));
-  insist(values.every((value) => Number.isFinite(value) && (entry.dtype[0] === "F" || Number.isSafeInteger(value))),
+  insist(values.every((value) => (entry.dtype[0] === "F" ? !Number.isNaN(value) : Number.isSafeInteger(value))),
     "this model file is damaged");
   return Object.assign(values, { shape });
 }
@@ -133,7 +133,10 @@ function rebuilt(tree, tensors) {
   const { kind: _, ...fields } = tree;
   insist(kind.fields.length === Object.keys(fields).length && kind.fields.every((name) => Object.hasOwn(fields, name)),
     `this model file has other fields in its ${tree.kind} than this program knows`);
-  return new kind(Object.fromEntries(kind.fields.map((name) => [name, rebuilt(fields[name], tensors)])));
+  const values = Object.fromEntries(kind.fields.map((name) => [name, rebuilt(fields[name], tensors)]));
+  insist(Object.entries(values).every(([name, value]) => !(value instanceof Float64Array) || kind.infinite === name ||
+    value.every(Number.isFinite)), "this model file is damaged");
+  return new kind(values);
 }
 
 /** The client's half in the bytes of its file. */
