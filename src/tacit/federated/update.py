@@ -24,7 +24,7 @@ Train = Callable[[Message, Context], Message]
 PART = "\0"
 """Between the name of a metric that is a list and the place in it."""
 
-FEW = 4096
+SMALL = 4096
 """Whole numbers of an array that has metrics' range. Each takes 16 bytes and some microseconds at the client: larger
 arrays are tables or quantised weights, which have the range of all other arrays."""
 
@@ -134,7 +134,7 @@ class Update:
         names, scalars = tuple(flat), np.array(list(flat.values()), dtype=np.float64)
         arrays = _one_record(reply) if sent is not None else None
         shapes, deltas = _differences(sent, arrays) if sent is not None and arrays is not None else ((), [])
-        whole = [name for name, shape in shapes if sent and not _is_float(sent[name]) and math.prod(shape) <= FEW]
+        whole = [name for name, shape in shapes if sent and not _is_float(sent[name]) and math.prod(shape) <= SMALL]
         counters = tuple(whole) if metrics else ()
         return cls(Layout(names, shapes, counters), float(examples), np.concatenate([scalars, *deltas]))
 
