@@ -201,7 +201,7 @@ def test_a_server_that_tells_some_that_all_survived_learns_both_secrets_of_nobod
     Colluders sign for both stories, and tell their shares of both secrets.
     """
     members, _, identities = a_member(Stage.MASKED, CLIENTS)
-    victim, needed = CLIENTS - 1, members[0].settings.needed(CLIENTS)
+    victim, needed = CLIENTS - 1, members[0].settings.needed(CLIENTS, CLIENTS)
     honest = range(colluders, CLIENTS)
     alive = [i for i in range(CLIENTS) if i != victim]
     of_seed, of_key, signatures = set(range(colluders)), set(range(colluders)), {}

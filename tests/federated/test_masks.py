@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -187,12 +189,24 @@ def test_no_client_reveals_both_secrets_of_anybody():
 
 
 def test_a_server_that_tells_two_stories_learns_both_secrets_of_nobody():
-    """With t > 2n/3, t clients must say `survived` and t `vanished`: there are not so many, even with colluders."""
-    for clients in range(3, 40):
-        needed = Settings().needed(clients)
-        colluders = (clients - 1) // 3
+    """With 2 t > m + c, t clients must say `survived` and t `vanished`: there are not so many, even with colluders."""
+    for clients, part in product(range(2, 60), [0, 0.1, 0.25, 1 / 3, 0.5, 0.9]):
+        colluders = math.floor(part * clients + 1e-9)
+        for degree in (None, clients + clients % 2, 1000):
+            settings = Settings(threshold=0.5 + colluders / (2 * clients), degree=degree)
+            for taking_part in range(colluders + 1, clients + 1):
+                needed = settings.needed(taking_part, clients)
 
-        assert 2 * needed > clients + colluders
+                assert 2 * needed > taking_part + min(colluders, taking_part - 1)
+                assert taking_part - needed == math.ceil((taking_part - colluders) / 2) - 1  # may vanish
+    assert all(2 * Settings().needed(m, n) > m + min(n // 3, m - 1) for n in range(2, 60) for m in range(2, n + 1))
+
+
+def test_in_a_graph_no_neighbourhood_counts_as_smaller_than_it_should_be():
+    settings = Settings(degree=20, threshold=0.6)  # of 21, four may collude
+
+    assert [settings.needed(h, 100) for h in (21, 15, 10, 4)] == [13, 10, 8, 4]
+    assert [settings.needed(h, 15) for h in (15, 10)] == [10, 7]
 
 
 def test_a_client_refuses_to_confirm_too_few_or_strangers():

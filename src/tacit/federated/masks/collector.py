@@ -182,7 +182,8 @@ class Collector:
         With t of n shares needed and m revealed, (m - t) / 2 may be wrong. Clients that were wrong once are not asked
         again while others are enough.
         """
-        needed, shares = self.settings.needed(len(self._graph[u]) + 1), held.get(u, {})
+        needed = self.settings.needed(len(self._graph[u]) + 1, len(self.roster))
+        shares = held.get(u, {})
         doubtful = {v + 1 for v, _ in self.wrong}
         trusted = {x: share for x, share in shares.items() if x not in doubtful}
         chosen = trusted if len(trusted) >= needed else shares
@@ -207,8 +208,9 @@ class Collector:
         return self.roster.names[client]
 
     def _enough(self, clients: int, what: str) -> None:
-        needed = self.settings.fewest(len(self.roster))
-        if self.settings.degree is None:  # else each neighbourhood has a threshold of its own
-            needed = max(needed, self.settings.needed(len(self.advertised)))
+        fewest, all_, some, why = self.settings.fewest(len(self.roster)), len(self.roster), len(self.advertised), ""
+        needed = fewest if self.settings.degree is not None else max(fewest, self.settings.needed(some, all_))
+        if needed > fewest:  # with a degree each neighbourhood has a threshold of its own
+            why = f": of {some} that take part, threshold={self.settings.threshold:.3g} lets {some - needed} vanish"
         if clients < needed:
-            raise ThresholdError(f"{clients} of {len(self.roster)} clients {what}, {needed} are needed")
+            raise ThresholdError(f"{clients} of {all_} clients {what}, {needed} are needed{why}")

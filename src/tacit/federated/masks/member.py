@@ -172,9 +172,9 @@ class Member:
         """Return one share of the seed of each client whose shares are here: nobody vanished, says the server.
 
         No signature is needed. This client confirms nothing in this session, so no list of fewer survivors gets its
-        signature or its share of a key: of a key, and of a seed, there would have to be t shares, and with 2 t > n + c
-        there are not so many that c colluders help a server to both. With all seeds and no key the server can read
-        the sum over all who take part, which are enough, and of no fewer.
+        signature or its share of a key: of a key, and of a seed, there would have to be t shares, and with 2 t > h + c
+        of h holders there are not so many that c colluders help a server to both. With all seeds and no key the server
+        can read the sum over all who take part, which are enough, and of no fewer.
         """
         self._advance(Stage.UNMASKED, after=Stage.MASKED)
         if set(self.held) != set(self.peers):
@@ -205,7 +205,7 @@ class Member:
 
     @property
     def _needed(self) -> int:
-        return self.settings.needed(len(self.peers) + 1)
+        return self.settings.needed(len(self.peers) + 1, len(self.roster))
 
     def _open(self, sender: int, box: bytes) -> bytes:
         return boxes.open_box(self.box_key, self.peers[sender].box_key, (sender, self.index), self.session, box)

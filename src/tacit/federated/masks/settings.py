@@ -25,11 +25,13 @@ class Settings:
 
     `minimum`: the fewest clients in a sum; a client refuses to take part in a smaller one. None is more than
     `threshold` of the whole roster: no server can tell some clients that they are all there is. A smaller number is
-    safe against a server that colludes with fewer than minimum - 1 clients.
-    `threshold`: more than this fraction of a client's neighbourhood must survive a round, and must help to unmask it.
-    With 2/3, no server that colludes with less than a third of the clients learns both secrets of one client, even
-    if it tells different clients different stories. Larger: more colluders tolerated, fewer drop-outs.
-    `degree`: masks are shared with so many neighbours; None is everybody. `plan` finds one for many clients.
+    safe against a server that colludes with fewer than minimum - 1 clients, and with no more than `threshold` allows.
+    `threshold`: no server that colludes with C = (2 threshold - 1) n of the n clients in the roster or fewer, a third
+    with 2/3, learns both secrets of one client, whoever takes part and whatever it tells whom. So of m that take part
+    more than (m + C) / 2 must survive, and help: fewer than (m - C) / 2 may vanish, a third if all take part, none of
+    a third. Larger: more colluders tolerated, fewer drop-outs. Few sampled of many: 1/2 + C / 2n for the C you fear.
+    `degree`: masks are shared with so many neighbours; None is everybody. `plan` finds one for many clients. What is
+    said of the roster then holds of a neighbourhood: degree + 1 clients, and as many colluders if fewer take part.
     `limit`: largest magnitude of a coordinate of an update; larger ones saturate, and are counted and told by name.
     2^18 if you say nothing, with 32 bits 64. Smaller: a finer encoding. Metrics and arrays of whole numbers (counters)
     have a range of their own, 2^64, whatever `bits` and `limit` are.
@@ -67,7 +69,8 @@ class Settings:
 
     def fewest(self, clients: int) -> int:
         """Return the fewest clients in a sum, of so many in the roster."""
-        fewest = max(self.needed(clients), 2) if self.minimum is None else self.minimum
+        more = math.floor(self.threshold * clients) + 1
+        fewest = max(more, 2) if self.minimum is None else self.minimum
         if self.privacy is not None and self.privacy.honest > fewest:
             raise ThresholdError(
                 f"privacy.honest is {self.privacy.honest}, and {fewest} clients may be all that survive"
@@ -92,9 +95,17 @@ class Settings:
         """Return the encoding of weights, metrics and counters for sums over at most so many clients."""
         return Wide(clients)
 
-    def needed(self, holders: int) -> int:
-        """Return how many of the holders of a secret's shares must help."""
-        return math.floor(self.threshold * holders) + 1
+    def needed(self, holders: int, clients: int) -> int:
+        """Return how many of the h holders of a secret's shares must help, of so many clients in the roster.
+
+            t = floor((h + C) / 2) + 1, at most h          C = (2 threshold - 1) N,  N = clients, or degree + 1 if less
+
+        An honest holder helps to one of a client's two secrets, a colluder to both: both would take 2 t <= h + c
+        shares. C counts those who might take part, not those whom the server lets: to leave honest ones out is no use.
+        """
+        whole = clients if self.degree is None else min(clients, self.degree + 1)
+        half = round(self.threshold * whole - (whole - holders) / 2, 9)  # 1/2 + C / 2n is not exact in floating point
+        return min(math.floor(half) + 1, holders)
 
     def encoding(self, clients: int) -> Encoding:
         """Return the encoding for sums over at most so many clients."""
