@@ -145,6 +145,9 @@ def test_answers_that_cannot_be_summed_never_leave():
         tally([1.0, np.inf])
     with pytest.raises(ValueError, match="ascend"):
         tally([1.0], [2.0, 1.0])
+    with pytest.raises(ValueError, match="the center of x must be a number, not nan"):
+        tally([1.0], center=float("nan"))
+    assert min(tally([1e308, 1e308])["x.squares"], tally([1e308, 1e308])["x.sum"]) > 2.0**64  # counted as cut
 
 
 def test_a_tally_of_nothing_is_no_number_and_different_centers_are_noticed():
@@ -155,6 +158,36 @@ def test_a_tally_of_nothing_is_no_number_and_different_centers_are_noticed():
     grid, roster, form = federation(lambda i, config: RecordDict({"metrics": tally([1.0], center=float(i))}))
     with pytest.raises(UpdateError, match="different centers"):
         Tally.of(SecureGrid(grid, roster, form).ask("ages"))
+
+
+def test_a_sum_that_was_cut_is_no_answer_and_one_about_a_center_is():
+    def times(i):
+        return np.random.default_rng(i).normal(1.7e12, 1e8, 50)  # milliseconds since 1970, some days apart
+
+    def answer(i, config):
+        return RecordDict({"metrics": tally(times(i), [1.7e12], "t", center=float(config.get("center", 0)))})
+
+    grid, roster, form = federation(answer)
+    queries = SecureGrid(grid, roster, form)
+
+    with pytest.raises(FederatedError, match=r"cut, .* wrong \(t.squares 5\): give tally a center="):
+        queries.ask("ages")
+    assert queries.report[0].cut == {"t.squares": 5}
+    got, rows = Tally.of(queries.ask("ages", ConfigRecord({"center": 1.7e12})), "t"), [times(i) for i in range(CLIENTS)]
+    assert (got.mean, got.std) == pytest.approx((np.mean(rows), np.std(rows)), rel=1e-12)
+    assert got.histogram == (np.sum(np.less(rows, 1.7e12)), np.sum(np.greater_equal(rows, 1.7e12)))
+    assert queries.report[1].error is None
+
+
+@pytest.mark.parametrize(("one", "other"), [(45.0, 45.001), (2.0, 4.0), (1.7e12, 1.7e12 + 1e7), (3.0, -3.0), (0, 1e-9)])
+def test_different_centers_are_noticed_at_every_size(one, other):
+    def total(*centers):
+        site = [dict(tally([c], name="t", center=c)) for c in centers]
+        return MetricRecord({name: np.sum([s[name] for s in site], axis=0).tolist() for name in site[0]})
+
+    assert Tally.of(total(one, one, one), "t").mean == one
+    with pytest.raises(UpdateError, match="different centers"):
+        Tally.of(total(one, one, other), "t")
 
 
 def test_queries_and_rounds_take_turns_in_one_run():

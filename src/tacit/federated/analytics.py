@@ -28,23 +28,33 @@ def tally(values: npt.ArrayLike, edges: Sequence[float] = (), name: str = "x", *
     The histogram has a bin below the first edge, one from each edge to below the next, and one from the last edge on.
     `edges` and `center`, a rough mean about which squares are summed, are the same at every site. NaN is missing. What
     is summed hides the sites; a bin with one row in all of them still tells of that row.
+
+    Domain: sums and squares of a site, about the center, below 2^64: else the query raises. So a column of times since
+    1970 needs a center, and one of nanoseconds other units.
+    Error: that of float64; of squares also 2^-52, so numbers that spread over less than 10^-5 lose digits of `std`, and
+    a column whose mean lies more than 10^6 deviations from the center does, too.
     """
     x = np.asarray(values, dtype=np.float64).ravel()
     missing = np.isnan(x)
     x = x[~missing]
     if not np.isfinite(x).all():
         raise UpdateError(f"{name} holds an infinite number, which has no sum")
+    if not math.isfinite(center):
+        raise ValueError(f"the center of {name} must be a number, not {center}")
+    mantissa, exponent = math.frexp(center)  # of a center itself the square might not fit
     bounds = np.asarray(edges, dtype=np.float64)
     if not (np.diff(bounds) > 0).all():
         raise ValueError("the edges of a histogram must ascend")
+    with np.errstate(over="ignore"):
+        moved = np.clip(x - center, -(2.0**80), 2.0**80)  # far beyond what is summed, and its square is a number
     counts = np.bincount(np.searchsorted(bounds, x, side="right"), minlength=len(bounds) + 1)
     record = MetricRecord(
         {
             f"{name}.count": len(x),
             f"{name}.missing": int(missing.sum()),
-            f"{name}.centers": [1.0, center, center**2],
-            f"{name}.sum": math.fsum(x - center),
-            f"{name}.squares": math.fsum((x - center) ** 2),
+            f"{name}.centers": [1.0, mantissa, mantissa**2, float(exponent), float(exponent**2)],
+            f"{name}.sum": math.fsum(moved),
+            f"{name}.squares": math.fsum(moved**2),
         }
     )
     if len(bounds):
@@ -68,7 +78,7 @@ class Tally:
     def of(cls, total: MetricRecord, name: str = "x") -> Self:
         """Read the sum of all sites' `tally`."""
         try:
-            sites, centers, squared = total[f"{name}.centers"]  # type: ignore[misc]
+            sites, *centers = total[f"{name}.centers"]  # type: ignore[misc]
             count, missing = round(float(total[f"{name}.count"])), round(float(total[f"{name}.missing"]))  # type: ignore[arg-type]
             moved, squares = float(total[f"{name}.sum"]), float(total[f"{name}.squares"])  # type: ignore[arg-type]
             bins = total.get(f"{name}.histogram", [])
@@ -76,8 +86,9 @@ class Tally:
             raise UpdateError(f"the answer to the query holds no tally named {name!r}") from None
         if not count:
             return cls(0, missing, 0.0, math.nan, math.nan, tuple(map(round, bins)))  # type: ignore[arg-type]
-        center, mean = centers / sites, moved / count
-        if abs(squared / sites - center**2) > 1e-9 * center**2:
+        mantissa, mantissas, exponent, exponents = (x / sites for x in centers)
+        if abs(mantissas - mantissa**2) > 1e-13 or abs(exponents - exponent**2) > 1e-6:
             raise UpdateError(f"sites have summed {name} about different centers")
+        center, mean = math.ldexp(mantissa, round(exponent)), moved / count
         std = math.sqrt(max(squares / count - mean**2, 0.0))
         return cls(count, missing, moved + count * center, center + mean, std, tuple(map(round, bins)))  # type: ignore[arg-type]

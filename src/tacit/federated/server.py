@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -32,6 +32,9 @@ on counting."""
 
 SHOWN = 20
 """Clients whose reasons a line of the log tells. More would hide the round that failed; the report has all."""
+
+CUT = "give tally a center= near the mean, the same at every site, or answer in larger units"
+"""What the author of a query does about numbers that are too large."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,9 @@ class RoundReport:
         if self.asked < self.roster:
             parts.append(f"of {self.roster} in the roster")
         if self.saturated:
-            names = ", ".join(f"{name} {count}" for name, count in list(self.cut.items())[:SHOWN])
             parts.append(
-                f"{self.saturated} coordinates saturated, so the average is not exact ({names}): raise the limit"
+                f"{self.saturated} coordinates saturated, so the average is not exact ({_counts(self.cut)}): "
+                "raise the limit"
             )
         if self.epsilon is not None:
             parts.append(f"epsilon = {self.epsilon:.3g} at delta = {self.delta:g} so far")
@@ -214,6 +217,10 @@ class SecureGrid(Grid):
             if kind == "query":
                 raise FederatedError(f"the query was not answered: {self.report[-1]}") from error
             return []
+        if kind == "query" and aggregate.saturated:
+            reason = f"answers above 2^64 were cut, and the sum would be wrong ({_counts(aggregate.saturated)}): {CUT}"
+            self._note(replace(self._line(kind, aggregate), error=reason))
+            raise FederatedError(f"the query was not answered: {reason}")
         self._note(self._line(kind, aggregate))
         weighted_by = None if kind == "query" else self._form.weighted_by
         return [average(outgoing[0], aggregate.layout, aggregate.mean, aggregate.examples, weighted_by)]
@@ -290,3 +297,8 @@ class SecureGrid(Grid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Refuse, as `push_messages` does."""
         raise FederatedError("secure aggregation needs send_and_receive; this strategy pulls messages by itself")
+
+
+def _counts(cut: Mapping[str, int]) -> str:
+    """Return how many coordinates of which arrays and metrics were cut, up to `SHOWN` names."""
+    return ", ".join(f"{name} {count}" for name, count in list(cut.items())[:SHOWN])
