@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from tacit.aten.arithmetic import combine, finish
 from tacit.functions.linear import fractional
 from tacit.protocols.number import Number
+from tacit.protocols.scale import coarsest
 from tacit.protocols.values import Bits
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.tensor import SecretTensor
@@ -53,7 +55,8 @@ def compare(func: Any, x: Operand, y: Operand) -> SecretTensor:
         return secret(different if kind == "ne" else different.invert())
     value = _scalar(x, y)
     if value is None:
-        return secret(relation(_difference(x, y, kind), 0, kind).fork())
+        difference, slack = _difference(x, y, kind)
+        return secret(relation(difference, 0, kind, slack).fork())
     share = arithmetic(x)
     if x.dtype.is_floating_point:
         share = fractional(share)
@@ -100,32 +103,35 @@ def _beyond(value: float, kind: str, x: Number) -> tuple[float, str]:
     return edge, kind
 
 
-def _difference(x: SecretTensor, y: Operand, kind: str) -> Number:
-    """x - y. Whether two secrets are equal is asked of their truncated values, if their scales differ; which of them is
-    larger, if there are some already, so that the largest of x is not below itself."""
+def _difference(x: SecretTensor, y: Operand, kind: str) -> tuple[Number, int]:
+    """x - y, and by how many units of that they count as equal, if one is rounded and the other is not.
+
+    So what was found among untruncated values, and truncated, is one of them, as in PyTorch, whatever way they came: no
+    value is above the largest, and one is equal to it. Whether others of different scales are equal is asked of their
+    truncated values.
+    """
     a, b = number(x), number(y)
-    if isinstance(a, Number) and isinstance(b, Number) and a.frac_bits != b.frac_bits:
-        least = a.protocol.frac_bits
-        if kind in ("eq", "ne"):
-            a, b = a.protocol.settle_all([a, b], least)
-            return a - b
-        if min(a.frac_bits, b.frac_bits) >= least:
-            return a.settled_before(b.frac_bits) - b.settled_before(a.frac_bits)
+    slack = None
+    if isinstance(a, Number) and isinstance(b, Number):
+        if kind in ("eq", "ne") and a.frac_bits != b.frac_bits and coarsest(a.scale, b.scale) is None:
+            a, b = a.protocol.settle_all([a, b], a.protocol.frac_bits)
+            return a - b, 0
+        slack = partial(a.scale.slack, b.scale, least=a.protocol.frac_bits)
     difference = combine(x, y, -1)
     assert isinstance(difference, Number)
-    return difference
+    return difference, slack(difference.frac_bits) if slack else 0
 
 
-def relation(x: Number, threshold: int, kind: str) -> Bits:
-    """[x kind t] for a public ring element t at the scale of x; memoised with x."""
+def relation(x: Number, threshold: int, kind: str, slack: int = 0) -> Bits:
+    """[x kind t] for a public ring element t at the scale of x, which equals t up to a slack; memoised with x."""
     less = x.protocol.less
     if kind in ("lt", "ge"):
-        (found,) = less(x, [threshold])
+        (found,) = less(x, [threshold - slack])
         return found if kind == "lt" else found.invert()
     if kind in ("le", "gt"):
-        (found,) = less(x, [threshold + 1])
+        (found,) = less(x, [threshold + slack + 1])
         return found if kind == "le" else found.invert()
-    below, upto = less(x, [threshold, threshold + 1])
+    below, upto = less(x, [threshold - slack, threshold + slack + 1])
     equal = below ^ upto
     return equal if kind == "eq" else equal.invert()
 
@@ -161,7 +167,11 @@ def larger(func: Any, x: Operand, y: Operand) -> SecretTensor:
     if isinstance(change, Tensor):
         return public_secret(protocol_of(x, y), func(number(x), number(y)))
     b = relation(change, 0, "gt" if func is aten.maximum.default else "lt")
+    base, precise = number(x), change.scale.precise
+    if isinstance(base, Number) and base.frac_bits > base.protocol.frac_bits:
+        change.declare(precise=True)  # a truncation would leave something of x beside y
     (step,) = change.protocol.select([(b, change)])
+    step.declare(precise=precise)
     return finish(combine(x, SecretTensor(step, dtype)), dtype, x, y)
 
 

@@ -14,6 +14,7 @@ from tacit.aten.indexing import add_chosen, on_device, positions, write_chosen
 from tacit.aten.where import where
 from tacit.errors import DataError
 from tacit.functions.labels import hot_bits
+from tacit.protocols.scale import coarsest
 from tacit.protocols.values import Value
 from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor
@@ -40,18 +41,18 @@ def assemble(operands: Sequence[Tensor], op: Callable[..., Tensor]) -> SecretTen
     if all(p is not None for p in public):
         return public_secret(protocol, op(*public).to(dtype))
     shares: list[Value]
-    frac_bits = 0
+    frac_bits, rounded = 0, None
     if dtype == torch.bool:
         shares = [bits(p) for p in parts]
     else:
         numbers = [arithmetic(p) for p in parts]
         if max(n.frac_bits for n in numbers) > 2 * protocol.frac_bits:
             numbers = protocol.settle_all(numbers)
-        frac_bits = max(n.frac_bits for n in numbers)
+        frac_bits, rounded = max(n.frac_bits for n in numbers), coarsest(*(n.scale for n in numbers))
         shares = [n.lifted(frac_bits) for n in numbers]
     out = shares[0].combined(lambda *column: op(*column), *shares[1:])
     out.storage.lasting = all(s.storage.lasting for s in shares)
-    out.declare(frac_bits=frac_bits, headroom=min(s.scale.headroom for s in shares))
+    out.declare(frac_bits=frac_bits, headroom=min(s.scale.headroom for s in shares), rounded=rounded)
     return secret(out, dtype)
 
 
@@ -113,6 +114,7 @@ def scatter(func: Any, x: Operand, dim: int, index: Tensor, source: Operand) -> 
     """A copy of x with source written to (added at) indices along a dimension: how max(dim) is differentiated.
 
     Secret indices of one row have to differ, where something is written; what is added may meet.
+    Domain: 0 <= index < length; of secret ones that nobody owns, others are no error: see `functions.labels.hot`.
     """
     if func is aten.scatter.value:
         func, source = aten.scatter.src, torch.full(tuple(index.shape), source, dtype=x.dtype)
@@ -134,7 +136,10 @@ def scatter(func: Any, x: Operand, dim: int, index: Tensor, source: Operand) -> 
 
 @implements(aten.gather.default)
 def gather(func: Any, x: Operand, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
-    """The elements of x at indices along a dimension."""
+    """The elements of x at indices along a dimension.
+
+    Domain: 0 <= index < length; of secret ones that nobody owns, others choose nothing, or another element.
+    """
     if not isinstance(index, SecretTensor):
         return secret(x.share.move(lambda t: func(t, dim, index.to(t.device)), view=False), x.dtype)
     if not x.dim():

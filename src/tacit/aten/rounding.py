@@ -151,7 +151,7 @@ def divide(func: Any, x: Operand, y: Operand, *, rounding_mode: str | None = "fl
         return public_secret(protocol_of(x, y), torch.div(known, other, rounding_mode=rounding_mode))
     found = _Division(x, y)
     q = found.floor if rounding_mode == "floor" else found.towards_zero()[0]
-    return secret(_as_float(q, found.dtype), found.dtype)
+    return secret(_as_float(q, found.dtype).declare(rounded=None), found.dtype)
 
 
 @implements(

@@ -35,9 +35,12 @@ ValueT = TypeVar("ValueT", bound=Value)
 
 WORDS = 160
 
-TOLD = struct.Struct(f"<16s4?4xdqq{WORDS}s")
+TOLD = struct.Struct(f"<16s4?4xdqqq{WORDS}s")
 """A digest of the role and what is done; of the scale whether it is precise, wide, positive, bounded, what stands for
-infinity, fractional bits and headroom; and who does what, in words."""
+infinity, fractional bits, headroom and the coarsest truncation; and who does what, in words."""
+
+NEVER = 1 << 32
+"""Stands there for no truncation."""
 
 
 class Collective:
@@ -131,17 +134,19 @@ class Collective:
         mine = f"{self._among.name(self.here)} does {self._what}"
         digest = blake2b(f"{role}\0{self._what}".encode(), digest_size=16).digest()
         flags = scale.precise, scale.wide, scale.positive, scale.bounded
-        told = TOLD.pack(digest, *flags, scale.far, scale.frac_bits, scale.headroom, mine.encode()[:WORDS])
+        rounded = NEVER if scale.rounded is None else scale.rounded
+        told = TOLD.pack(digest, *flags, scale.far, scale.frac_bits, scale.headroom, rounded, mine.encode()[:WORDS])
         rows = self._among.gather(torch.frombuffer(bytearray(told), dtype=torch.int64))
         scales = []
         for row in rows:
-            theirs, precise, wide, positive, bounded, far, frac_bits, headroom, said = TOLD.unpack(
+            theirs, precise, wide, positive, bounded, far, frac_bits, headroom, rounded, said = TOLD.unpack(
                 row.numpy().tobytes()
             )
             if theirs != digest:
                 other = said.rstrip(b"\0").decode(errors="replace")
                 raise DivergenceError(f"two ranks do different things: {mine}, and {other}")
-            scales.append(Scale(frac_bits, headroom, precise, wide, far, positive, bounded))
+            truncated = None if rounded == NEVER else rounded
+            scales.append(Scale(frac_bits, headroom, precise, wide, far, positive, bounded, truncated))
         return scales
 
     def _alike(self, x: ValueT) -> tuple[ValueT, list[Scale]]:

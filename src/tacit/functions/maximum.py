@@ -64,20 +64,17 @@ class Maximum:
     def __init__(self, x: Number, *, largest: bool = True, plan: Plan | None = None, gap: float | None = None) -> None:
         """`plan` has the sizes of the groups of each level, for a caller who knows better ones; `gap` see `near`."""
         self._like = x
-        self._largest = largest
-        x = x if largest else -x
         self._levels: list[Level] = []
         for sizes in plan or _plan(x.shape[0], x.shape[1:].numel(), x.protocol.prices):
             x = self._levels[-1].advance() if self._levels else x
-            self._levels.append(_matches(x, sizes, gap) if _alone(x, sizes) else _groups(x, sizes, gap))
+            self._levels.append((_matches if _alone(x, sizes) else _groups)(x, sizes, gap, largest))
         self._first = x
 
     @cached_property
     def values(self) -> Number:
         """The largest. The last round is that of its selection."""
         found = self._levels[-1].advance() if self._levels else self._first.settle()
-        found = found.move(lambda t: t[0], view=False)
-        return found if self._largest else -found
+        return found.move(lambda t: t[0], view=False)
 
     @cached_property
     def winner(self) -> Bits:
@@ -127,14 +124,14 @@ def _alone(x: Number, sizes: Sizes) -> bool:
     return max(sizes) == 2 and x.frac_bits <= x.protocol.frac_bits
 
 
-def _matches(x: Number, sizes: Sizes, gap: float | None) -> Level:
-    """Neighbours, with d = right - left: left + [d > 0] d goes on."""
+def _matches(x: Number, sizes: Sizes, gap: float | None, largest: bool) -> Level:
+    """Neighbours, with d = right - left: left + [d > 0] d goes on, or left + [d < 0] d."""
     half = len(sizes)
     left, right, rest = (
         x.move(_slice(*s), view=False) for s in ((0, 2 * half, 2), (1, 2 * half, 2), (2 * half, None, 1))
     )
     d = right - left
-    right_wins, close = _compared(d, gap)
+    right_wins, close = _compared(d, gap, largest)
     players = torch.arange(2 * half)
     first = players % 2 == 0
 
@@ -146,13 +143,13 @@ def _matches(x: Number, sizes: Sizes, gap: float | None) -> Level:
     return Level(x.shape[0], sizes, _picked(right_wins, players // 2, first), advance, near)
 
 
-def _groups(x: Number, sizes: Sizes, gap: float | None) -> Level:
+def _groups(x: Number, sizes: Sizes, gap: float | None, largest: bool) -> Level:
     """All pairs of a group, by one opening of its elements: E_j - E_i is x_j - x_i under the mask a_j - a_i."""
     active = sum(sizes)
     settled = x.settle()
     x.protocol.together(x)  # an untruncated product was opened to truncate it
     pairs, winners = _pairs(sizes)
-    ahead, close = _compared(_differences(x, *pairs), gap)  # [the later one is larger]
+    ahead, close = _compared(_differences(x, *pairs), gap, largest)  # [the later one is larger], or smaller
     met = len(pairs[0])
     ranks = [[_picked(ahead, k, f) for k, f in zip(*of, strict=True)] for of in winners]
     nears = []
@@ -178,13 +175,17 @@ def _of_all(groups: Sequence[Sequence[Bits]]) -> Bits:
     return first
 
 
-def _compared(d: Number, gap: float | None) -> tuple[Bits, Bits | None]:
-    """[d > 0]; and [d < -gap], one after the other with [d <= gap], if there is a gap."""
+def _compared(d: Number, gap: float | None, largest: bool) -> tuple[Bits, Bits | None]:
+    """[d > 0]; and [d < -gap], one after the other with [d <= gap], if there is a gap. Of the smallest, those of -d."""
+    first = 1 if largest else 0
     if gap is None:
-        return d.protocol.less(d, [1])[0].invert(), None
+        (below,) = d.protocol.less(d, [first])
+        return below.invert() if largest else below, None
     edge = round(gap * 2.0**d.frac_bits)
-    below, far_below, not_above = d.protocol.less(d, [1, -edge, edge + 1])
-    return below.invert(), far_below.joined(not_above)
+    below, far_below, not_above = d.protocol.less(d, [first, -edge, edge + 1])
+    if largest:
+        return below.invert(), far_below.joined(not_above)
+    return below, not_above.joined(far_below).invert()
 
 
 def _differences(x: Number, first: Tensor, second: Tensor) -> Number:

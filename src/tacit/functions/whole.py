@@ -41,7 +41,7 @@ def _floors(x: Number, shifts: Sequence[int]) -> Number:
         return t
     zero = x.protocol.public(torch.zeros(tuple(x.shape), dtype=torch.int64), 0)
     below = x.protocol.less(_stacked([zero if r is None else r for r in rest]), [0])[0]
-    return t - below.arithmetic()
+    return (t - below.arithmetic()).declare(rounded=None)
 
 
 def _stacked(shares: Sequence[Number]) -> Number:

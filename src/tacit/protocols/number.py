@@ -54,9 +54,11 @@ class Number(Value):
         return self.protocol.settle(self, frac_bits)
 
     def settled_before(self, frac_bits: int) -> Number:
-        """The same value as it was truncated to so many fractional bits, if it was; else as it is. Local.
+        """The same value as it was truncated to so many fractional bits, or as what it was moved from was; if neither
+        was, as it is. Local.
 
-        What was found among truncated values, say the k largest, is compared with these: a truncation may round up.
+        Truncated once more, on its own, it could be a unit more or less; so may a part that is truncated before the
+        whole.
         """
         if self.frac_bits <= frac_bits:
             return self
@@ -67,7 +69,9 @@ class Number(Value):
             return self
         assert isinstance(lineage.parent, Number)
         whole = lineage.parent.settled_before(frac_bits)
-        return self if whole is lineage.parent else whole.move(lineage.move, view=False)
+        if whole is lineage.parent:
+            return self
+        return whole.move(lineage.move, view=False).declare(**self.scale.truncated(frac_bits)._asdict())
 
     def rescaled(self, frac_bits: int) -> Number:
         """The same ring elements read at another scale: multiplies the value by a power of two. Local, exact."""

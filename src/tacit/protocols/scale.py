@@ -22,6 +22,7 @@ __all__ = [
     "SUM_BITS",
     "WHOLE",
     "Scale",
+    "coarsest",
 ]
 
 SLACK_BITS = 12
@@ -79,6 +80,9 @@ class Scale(NamedTuple):
     """Whether it is at least zero by construction, but for two units: a divisor then needs half the comparisons."""
     bounded: bool = False
     """Whether it is at most 1 in magnitude by construction: as a factor it keeps all its bits."""
+    rounded: int | None = None
+    """The fractional bits of the coarsest truncation in it, if there was one: it is off by less than such a unit. What
+    is compared with it, and is not so rounded, is equal to it where it is nearer than that; see `slack`."""
 
     # --- of one operand --------------------------------------------------------------------------------------------
 
@@ -86,7 +90,7 @@ class Scale(NamedTuple):
         """Of a linear operation's result, whose signs and sizes nobody knows."""
         if not (self.positive or self.bounded):
             return self
-        return Scale(self.frac_bits, self.headroom, self.precise, self.wide, self.far)
+        return Scale(self.frac_bits, self.headroom, self.precise, self.wide, self.far, rounded=self.rounded)
 
     def summed(self) -> Scale:
         """Of sums of elements."""
@@ -110,15 +114,17 @@ class Scale(NamedTuple):
     def reread(self, frac_bits: int) -> Scale:
         """Of the same ring elements with other fractional bits, so of another number."""
         far = self.far * 2.0 ** (self.frac_bits - frac_bits)
-        return Scale(frac_bits, self.headroom, self.precise, self.wide, far, self.positive)
+        rounded = None if self.rounded is None else self.rounded + frac_bits - self.frac_bits
+        return Scale(frac_bits, self.headroom, self.precise, self.wide, far, self.positive, rounded=rounded)
 
     def truncated(self, frac_bits: int) -> Scale:
         """Of the same number with fewer fractional bits, which is neither precise nor wide any more."""
-        return Scale(frac_bits, self.headroom, far=self.far, positive=self.positive, bounded=self.bounded)
+        rounded = frac_bits if self.rounded is None else min(self.rounded, frac_bits)
+        return Scale(frac_bits, self.headroom, False, False, self.far, self.positive, self.bounded, rounded)
 
     def scaled(self, factor: float, frac_bits: int) -> Scale:
         """Of a product with a public factor above zero, truncated."""
-        return Scale(frac_bits, self.headroom, far=self.far * factor, positive=self.positive)
+        return Scale(frac_bits, self.headroom, far=self.far * factor, positive=self.positive, rounded=frac_bits)
 
     def ratio(self, factor: float, frac_bits: int) -> float | None:
         """What ring elements are multiplied by for |factor| times the number at these fractional bits.
@@ -146,6 +152,7 @@ class Scale(NamedTuple):
             self.wide or other.wide,
             max(self.far, other.far),
             self.positive and other.positive and not minus,
+            rounded=coarsest(self, other),
         )
 
     def times(self, other: Scale, *, square: bool = False) -> Scale:
@@ -164,6 +171,7 @@ class Scale(NamedTuple):
             any(s.wide for s in scales),
             max(s.far for s in scales),
             all(s.positive for s in scales),
+            rounded=coarsest(*scales),
         )
 
     def overwritten(self, source: Scale, *, whole: bool) -> Scale:
@@ -176,7 +184,24 @@ class Scale(NamedTuple):
             source.far if whole else max(self.far, source.far),
             source.positive and (whole or self.positive),
             source.bounded and (whole or self.bounded),
+            source.rounded if whole else coarsest(self, source),
         )
+
+    def slack(self, other: Scale, frac_bits: int, *, least: int) -> int:
+        """How many units of so many fractional bits two numbers of these scales may differ by and count as equal.
+
+        By none, if they are rounded alike. Else one of them may be what was found among numbers like the other, the
+        largest or a median, and was truncated since: by less than a unit of `least` fractional bits or more.
+        """
+        unit = coarsest(self, other)
+        if unit is None or (self.frac_bits, self.rounded) == (other.frac_bits, other.rounded):
+            return 0
+        return (1 << max(frac_bits - max(unit, least), 0)) - 1
+
+
+def coarsest(*scales: Scale) -> int | None:
+    """The fractional bits of the coarsest truncation in any of several."""
+    return min((s.rounded for s in scales if s.rounded is not None), default=None)
 
 
 WHOLE = Scale()

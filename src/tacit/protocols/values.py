@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tacit.protocols.content import Content, Known, TensorOp
 from tacit.protocols.remembered import Facts, Lineage, Storage
-from tacit.protocols.scale import Scale
+from tacit.protocols.scale import Scale, coarsest
 from tacit.ring.shapes import broadcast
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Value:
         if not other.shape[dim]:
             return self
         return self.combined(lambda *pair: torch.cat(pair, dim), other).declare(
-            far=max(self.scale.far, other.scale.far)
+            far=max(self.scale.far, other.scale.far), rounded=coarsest(self.scale, other.scale)
         )
 
     def known_public(self) -> Tensor | None:

@@ -226,10 +226,13 @@ class Additive(Protocol):
     def _settle(self, x: Number, target: int) -> Number:
         origin = x.origin()
         if origin is not None and origin.move is not None and isinstance(origin.parent, Number):
-            settled = self.settle(origin.parent, target).move(origin.move, view=False)
-            return settled
+            return self.settle(origin.parent, target).move(origin.move, view=False)
         self.together(x)
         mask, bits = _simple(x), x.frac_bits - target
+        before = x.settled_before(target)
+        if before is not x:  # and x is open, as what it was moved from is
+            opened(before.facts).unsettled = Unsettled(mask, bits)
+            return before
         form = truncation.truncated(self._source, mask, bits)
         out = self._arithmetic(form.parts(self._indices), x.shape, x.scale.truncated(target))
         known = opened(out.facts)

@@ -158,6 +158,9 @@ class Plain(Protocol):
             return x
 
         def made() -> Number:
+            before = x.settled_before(target)
+            if before is not x:
+                return before
             return self._number(evaluate.truncated(_ring(x), x.frac_bits - target), x.scale.truncated(target))
 
         return SETTLED.once(x, made, target)

@@ -223,6 +223,10 @@ class TwoParty(Protocol):
         missing: list[tuple[Number, int]] = []
         for root, _, target in roots:
             if root.frac_bits > target and SETTLED.of(root, target) is None:
+                before = root.settled_before(target)
+                if before is not root:
+                    SETTLED.keep(root, before, target)
+                    continue
                 half = halves_of(root)
                 if half.alone is not None:
                     parts = self._rounded(half, 1 << RING.bits - (root.frac_bits - target))
