@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import tacit
+from tacit.errors import DataError, PrecisionError
 
 RELATIONS = (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne)
 UNITS = 2.0**-14
@@ -134,3 +135,48 @@ def test_what_is_not_rounded_is_compared_to_the_last_bit(scheme):
     assert tacit.reveal(torch.maximum(x, zero) > zero).tolist() == [True, False, False]
     assert tacit.reveal(whole > whole.floor()).tolist() == [True, True, False]
     assert tacit.reveal(whole.long() < whole).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("bad", [4, -5])
+def test_a_session_that_looks_at_ranges_names_positions_that_are_none(bad):
+    table = torch.randn(4, 2)
+    uses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "embedding": lambda t, i: torch.nn.functional.embedding(i, t),
+        "index": lambda t, i: t[i],
+        "index_select": lambda t, i: t.index_select(0, i),
+        "gather": lambda t, i: t.gather(0, i[:, None].expand(2, 2)),
+    }
+    with tacit.session(range_check=True) as session:
+        t, nothing = tacit.share(table), tacit.share(torch.zeros(2).long(), owner="bob")
+        for use in uses.values():
+            for values, good in (([0, 3], True), ([1, bad], False)):
+                index = tacit.share(torch.tensor(values), owner="alice") + nothing
+                if good:
+                    assert torch.allclose(tacit.reveal(use(t, index)), use(table, torch.tensor(values)), atol=2**-14)
+                    continue
+                with pytest.raises(PrecisionError, match=r"a tensor of positions .*test_found.py:\d+.* none of"):
+                    use(t, index)
+        named = [entry.name for entry in session.ledger.entries if entry.name]
+        assert named.count("within range") == 8
+        t, before = tacit.share(table), session.meter.cost.rounds
+        tacit.reveal(t[t[:, :1].argmax(0)])
+        found = session.meter.cost.rounds - before
+    with tacit.session() as session:
+        t = tacit.share(table)
+        before = session.meter.cost.rounds
+        tacit.reveal(t[t[:, :1].argmax(0)])
+        assert session.meter.cost.rounds - before == found  # what was found is known to be a position
+
+
+def test_so_it_names_weights_that_nothing_is_drawn_by():
+    with tacit.session(range_check=True):
+        assert int(tacit.reveal(torch.multinomial(tacit.share(torch.tensor([0.0, 1.0])), 1))) == 1
+        for weights in ([0.0, 0.0], [2.0, -1.0], [2.0**15, 2.0**15]):
+            with pytest.raises(PrecisionError, match=r"the weights of torch.multinomial"):
+                torch.multinomial(tacit.share(torch.tensor(weights)), 1)
+
+
+def test_public_positions_that_are_none_are_refused(session):
+    t = tacit.share(torch.randn(4, 2))
+    with pytest.raises(DataError, match="none of 0 to 3"):
+        torch.nn.functional.embedding(torch.ones_like(tacit.share(torch.zeros(2).long())) * 4, t)

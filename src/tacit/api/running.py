@@ -72,9 +72,10 @@ def session(
         check: compare every operator's result with PyTorch's on plain values, when embedded, and raise
             `PrecisionError` at the first that deviates by more than is documented; with "warn", warn and go on. For
             developing, on data that one may see: messages hold numbers.
-        range_check: check securely that outputs of modules, losses, gradients and parameters are in range, and raise
-            `PrecisionError` once they are not; a number is the magnitude they must stay below, half of what a square
-            may have without one. Each check takes 6 rounds and reveals one bit to all, named "within range".
+        range_check: check securely that outputs of modules, losses, gradients and parameters are in range, and secret
+            positions that nobody owns, and raise `PrecisionError` once they are not; a number is the magnitude they
+            must stay below, half of what a square may have without one. Each check takes 6 rounds, of positions 8, and
+            reveals one bit to all, named "within range".
         prepared: a store that `tacit prepare` has made of this program, as `tacit run --prepared` takes it: the folder,
             or this party's file. The crypto-producer takes no part in the run.
         resume: let loops go on from their checkpoints, as `tacit run --resume` does; see `tacit.checkpoint`.

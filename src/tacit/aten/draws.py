@@ -14,8 +14,10 @@ from torch import Tensor
 from tacit.functions.draws import drawn, fine_weights
 from tacit.protocols.number import Number
 from tacit.protocols.remembered import Remembered
+from tacit.session.ledger import source_line
+from tacit.session.watcher import Guard
 from tacit.tensor import SecretTensor
-from tacit.tensor.operands import arithmetic, places
+from tacit.tensor.operands import arithmetic, places, plain
 from tacit.tensor.refusals import unsupported
 from tacit.tensor.registry import implements
 
@@ -34,7 +36,8 @@ def multinomial(
 ) -> SecretTensor:
     """Places along the last dimension, drawn by weights p; see `functions.draws`. Nobody knows what was drawn.
 
-    Domain: 0 <= p, of sums above zero and below 2^16.
+    Domain: 0 <= p, of sums above zero and below 2^16. Of others, what is drawn may be no place at all; only a session
+    with `range_check` tells.
     """
     if not isinstance(p, SecretTensor):
         raise unsupported("torch.multinomial into a secret", "leave out=… out")
@@ -56,4 +59,22 @@ def _weights(p: SecretTensor) -> tuple[Number, float]:
     behind = BEHIND.of(share)
     if behind is not None and behind[1] == p.dim() - 1:
         return fine_weights(behind[0]), float(p.shape[-1] + 1)
-    return share.settle(), LARGEST_SUM
+    share = share.settle()
+    guard = p._protocol.session.guard
+    if guard is not None and plain(p) is None:
+        _look(share, guard)
+    return share, LARGEST_SUM
+
+
+def _look(weights: Number, guard: Guard) -> None:
+    """In a session that looks at ranges: no weight is below zero, and their sum is above and not too large."""
+    less = weights.protocol.less
+    total = weights.sum([len(weights.shape) - 1])
+    none, fits = less(total, [1, round(LARGEST_SUM * 2.0**weights.frac_bits)])
+    (negative,) = less(weights, [0])
+    bits = [b.move(lambda t: t.reshape(-1), view=False) for b in (negative.invert(), none.invert(), fits)]
+    guard.require(
+        bits[0].joined(bits[1]).joined(bits[2]),
+        f"nothing can be drawn by the weights of torch.multinomial ({source_line()}): one is below zero, or a sum of "
+        f"them is zero, or {LARGEST_SUM:g} or more",
+    )

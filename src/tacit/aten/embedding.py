@@ -49,7 +49,8 @@ def rows(table: Tensor, index: SecretTensor, *, wrap: bool = False) -> SecretTen
     """table[index] along the first dimension. Exact.
 
     Cost: what `hot_rows` costs, and 8 bytes for each index and row of a secret table, which is opened once.
-    Domain: 0 <= index < rows, with `wrap` -rows <= index; of what a party owns, it checks that.   Reveals: nothing.
+    Domain: 0 <= index < rows, with `wrap` -rows <= index. Of what a party owns, it checks that; of what nobody owns, a
+    session with `range_check`: without it, others choose a row of zeros, or another row.   Reveals: nothing.
     """
     picked = SecretTensor(hot_rows(index, table.shape[0], wrap=wrap), torch.int64)
     flat = product(picked, table.reshape(table.shape[0], -1))

@@ -109,7 +109,10 @@ def embed(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> SecretTensor
 
 @implements(aten.index.Tensor)
 def index(func: Any, x: Tensor, indices: Sequence[Tensor | None]) -> SecretTensor:
-    """x[public indices or masks], or x[.., one tensor of secret indices, ..], or both; see `indexing`."""
+    """x[public indices or masks], or x[.., one tensor of secret indices, ..], or both; see `indexing`.
+
+    Domain: -length <= index < length; of secret ones that nobody owns, others choose nothing, or another element.
+    """
     if any(isinstance(i, SecretTensor) for i in indices):
         return slices(x, indices) if sum(i is not None for i in indices) == 1 else chosen(x, indices)
     assert isinstance(x, SecretTensor)

@@ -16,6 +16,7 @@ from tacit.protocols.number import Number
 from tacit.protocols.remembered import owned, within
 from tacit.protocols.scale import SLACK_BITS
 from tacit.protocols.values import Bits
+from tacit.session.ledger import source_line
 
 __all__ = ["by_owner", "check_within", "hot", "hot_bits", "inverse_count", "known_within", "wrapped"]
 
@@ -78,6 +79,7 @@ def hot(index: Number, count: int, dim: int, what: str, *, outside: bool = False
         return found
     if outside and not known_within(index, range(count)):
         return _steps(index, range(count + 1), dim).arithmetic()
+    _look(index, range(count), what)
     places = index.move(lambda t: t.squeeze(dim), view=False)
     return index.protocol.hot(places, count).move(lambda t: t.movedim(-1, dim), view=False)
 
@@ -90,6 +92,7 @@ def hot_bits(index: Number, count: int, dim: int, what: str) -> Bits:
     """
     known = owned(index.facts)
     if known is None:
+        _look(index, range(count), what)
         return one_hot(index, count, dim)
     value = None
     if known.value is not None:
@@ -98,6 +101,25 @@ def hot_bits(index: Number, count: int, dim: int, what: str) -> Bits:
         value = (known.value == column).to(torch.uint8).contiguous()
     shape = (*index.shape[:dim], count, *index.shape[dim + 1 :])
     return index.protocol.share_bits(value, index.protocol.session.parties[known.party], shape)
+
+
+def _look(index: Number, allowed: range, what: str) -> None:
+    """Check positions that no party owns, where anybody can: public ones, secret ones if the session looks at ranges.
+
+    Cost: none without `range_check`; else, for what is not known to be within, 8 rounds and two comparisons for each.
+    Reveals: then, whether all are within, and nothing else.
+    """
+    public, guard = index.known_public(), index.protocol.session.guard
+    if public is not None:
+        check_within(public, allowed, what)
+    elif guard is not None and not known_within(index, allowed):
+        low, high = index.protocol.less(index, [allowed.start, allowed.stop])
+        guard.require(
+            low ^ high,
+            f"{what} of shape {tuple(index.shape)} ({source_line()}) holds a number that is none of {allowed.start} to "
+            f"{allowed.stop - 1}; what it would choose is nothing, or something else",
+        )
+        index.facts.within = allowed
 
 
 def _steps(index: Number, edges: range, dim: int) -> Bits:

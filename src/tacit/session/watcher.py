@@ -53,5 +53,9 @@ class Guard(ABC):
         """An optimizer has changed its parameters."""
 
     @abstractmethod
+    def require(self, bits: Any, what: str) -> None:
+        """Stop the run unless all of these secret bits are set; `what` says what it means that one is not."""
+
+    @abstractmethod
     def close(self) -> None:
         """The session ends."""

@@ -1,5 +1,7 @@
 """Whether a run's numbers are still within range: asked securely at certain points, and answered by one public bit.
 
+Secret positions, and weights to draw by, are asked one by one, where they are used.
+
 Fixed point wraps around where a number gets too large, and nobody can see that in a secret. What has wrapped is random,
 of the size of the ring, so it betrays itself in sums: of all the numbers x_i of a point a few sums y = Σ r_i x_i are
 made, with public random r_i in {-1, 0, 1}, which costs nothing, and only these are compared with a bound T:
@@ -91,6 +93,21 @@ class Range(Guard):
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Check the parameters."""
         self._check(_parts(optimizer, self._steps.get(optimizer, 1), "parameters", lambda p: p))
+
+    @torch.no_grad()
+    def require(self, bits: Any, what: str) -> None:
+        """Stop the run unless all bits are set: a sum of those that are not is 0.
+
+        Cost: 5 rounds: 1 of bits as integers, 3 of a comparison, one for the bit.   Reveals: that bit.
+        """
+        if not bits.numel:
+            return
+        self._protocol.session.transcript.record(f"{NAME}({tuple(bits.shape)})")
+        failed = bits.invert().arithmetic().sum(range(len(bits.shape)))
+        (none,) = self._protocol.less(failed, [1])
+        answer = self._reveal(SecretTensor(none, torch.bool), to="all", name=NAME)
+        if not self._protocol.session.preparing and not bool(answer):
+            raise PrecisionError(what)
 
     # --- the check ----------------------------------------------------------------------------------------------------
 
