@@ -21,7 +21,6 @@ PUBLIC = {
     "batches",
     "check",
     "checkpoint",
-    "compile",
     "current_session",
     "describe",
     "either",
