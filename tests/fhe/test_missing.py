@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 import xgboost
 from sklearn.base import clone
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OrdinalEncoder
+from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import PCA
+from sklearn.impute import MissingIndicator
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import MaxAbsScaler, OrdinalEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier as SkTree
 
 from tacit.errors import DataError, FheError, MessageError
@@ -205,6 +208,41 @@ def test_a_pipeline_makes_numbers_of_words_and_its_trees_know_the_missing_ones(t
     new = np.concatenate([words[:30], np.array([["never seen"]], dtype=object)])
     assert (model.predict(new, fhe="simulate") == trained.predict(new)).all()
     assert (model.predict(new[-2:], fhe="execute") == trained.predict(new[-2:])).all()
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_missing_value_behind_an_affine_step_is_that_of_its_own_column(hidden: bool, table: Table) -> None:
+    x, y, new = table
+    scale = ColumnTransformer([("as it is", "passthrough", [2, 3]), ("scale", StandardScaler(), [0, 1])])
+    boosted = ensemble.HistGradientBoostingClassifier(
+        max_iter=3, max_depth=3, categorical_features=[0], hide_structure=hidden
+    )
+    trained = make_pipeline(scale, boosted).fit(x, y)
+
+    model = Pipeline.from_sklearn_model(trained, np.nan_to_num(x))
+
+    encoder = model.client().spec.encoder
+    assert (getattr(encoder, "bits", encoder).before is not None) and np.isnan(new).any(axis=1).sum() > 100
+    assert (model.predict(new, fhe="simulate") == trained.predict(new)).all()
+    assert (model.predict(new[15:20], fhe="execute") == trained.predict(new[15:20])).all()
+
+
+def test_steps_that_mix_columns_or_mark_missing_values_do_not_lose_them(table: Table) -> None:
+    x, y, new = table
+    full = np.nan_to_num(x)
+    mixing = make_pipeline(
+        ColumnTransformer([("as it is", "passthrough", [2]), ("mix", PCA(1), [0, 1])]),
+        ensemble.HistGradientBoostingClassifier(max_iter=2, categorical_features=[0]),
+    ).fit(full, y)
+    marking = make_pipeline(
+        FeatureUnion([("same", MaxAbsScaler()), ("mark", MissingIndicator(features="all"))]),
+        ensemble.HistGradientBoostingClassifier(max_iter=3, categorical_features=[2]),
+    ).fit(x, y)
+
+    with pytest.raises(DataError, match="missing"):
+        Pipeline.from_sklearn_model(mixing, full).predict(new, fhe="simulate")
+    seen = Pipeline.from_sklearn_model(marking, full).predict(new, fhe="simulate")
+    assert (seen == marking.predict(new)).all()
 
 
 def test_missing_values_are_refused_where_nothing_says_what_they_mean(table: Table) -> None:

@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.preprocessing import StandardScaler
 
@@ -179,11 +180,13 @@ def a_model_of_each_kind(seed: int) -> dict[str, tuple[Any, Any]]:
     boost = partial(
         HistGradientBoostingClassifier, max_iter=3, max_depth=3, categorical_features=[4], random_state=seed
     )
+    scale = ColumnTransformer([("scale", StandardScaler(), [0, 1, 2, 3]), ("as it is", "passthrough", [4, 5])])
     models = {
         "gaps": (boost(), gaps, kind),
         "gaps-only": (DecisionTreeClassifier(max_depth=1), gaps, np.isnan(gaps[:, 3])),
         "gaps-only-shown": (DecisionTreeClassifier(max_depth=1, hide_structure=False), gaps, np.isnan(gaps[:, 3])),
         "gaps-shown": (boost(hide_structure=False), gaps, kind),
+        "gaps-scaled": (Pipeline([("scale", scale), ("boost", boost())]), np.nan_to_num(gaps), kind),
         "grown": (RandomForestRegressor(n_estimators=5, random_state=seed), sick[:120], score[:120]),
         "words": (LogisticRegression(max_iter=5000), wine, words),
         "names": (LogisticRegression(max_iter=5000), named, kind > 0),
@@ -203,6 +206,7 @@ def a_model_of_each_kind(seed: int) -> dict[str, tuple[Any, Any]]:
         "odd": (IsolationForest(n_estimators=5, random_state=seed), wine, None),
     }
     made = {name: (model.fit(x, y).compile(x), x[:8]) for name, (model, x, y) in models.items()}
+    made["gaps-scaled"] = made["gaps-scaled"][0], gaps[:8]  # missing values that it met nowhere
     network = torch.nn.Sequential(torch.nn.Linear(6, 4), Square(), torch.nn.Linear(4, 3))
     return {**made, "network": (from_torch(network, wine[:, :6], classes=["a", "b", "c"]), wine[:4, :6])}
 

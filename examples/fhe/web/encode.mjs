@@ -20,12 +20,18 @@ export class Affine {
     insist(this.matrix instanceof Float64Array && this.matrix.shape.length === 2 && vector(this.offset) &&
       this.matrix.shape[0] === this.offset.length, DAMAGED);
     [this.rows, this.columns] = this.matrix.shape;
+    const used = (i) => this.matrix.subarray(i * this.columns, (i + 1) * this.columns).filter((a) => a !== 0).length;
+    this.byColumn = Array.from(this.offset, (_, i) => used(i)).every((count) => count <= 1);
   }
 
+  /** A x + c: missing (NaN) where a column is that it depends on, and nowhere else. */
   apply(row) {
     return Float64Array.from(this.offset, (shift, i) => {
       let sum = 0;
-      for (let j = 0; j < this.columns; j++) sum += this.matrix[i * this.columns + j] * row[j];
+      for (let j = 0; j < this.columns; j++) {
+        const a = this.matrix[i * this.columns + j];
+        if (a !== 0) sum += a * row[j]; // 0 NaN = NaN
+      }
       return sum + shift;
     });
   }
@@ -175,7 +181,7 @@ export class MixedBits extends Encoder {
     insist(counts(this.columns, 1, MOST) && vector(this.feature) && vector(this.value) && vector(this.asks) &&
       this.feature.length === this.value.length && this.feature.length === this.asks.length &&
       this.asks.every((kind) => counts(kind, BELOW, MISSING)) && typeof this.single === "boolean", DAMAGED);
-    this.missing = true;
+    this.missing = this.before === null || this.before.byColumn;
     this.length = Math.max(this.feature.length, 1);
     this.width = this.before instanceof Affine ? this.before.rows : this.columns;
     this.check(this.width);
@@ -210,7 +216,7 @@ export class MixedLeaves extends Encoder {
     insist(this.start.length === nodes + 1 && this.start[nodes] === this.test.length &&
       this.start.every((at, i) => counts(at, i > 0 ? this.start[i - 1] : 0, this.test.length)) &&
       this.test.every((bit) => counts(bit, 0, this.bits.length - 1)), "the trees of this model file are damaged");
-    Object.assign(this, { before: null, missing: true, length: this.walks.length });
+    Object.assign(this, { before: null, missing: this.bits.missing, length: this.walks.length });
     this.check(this.bits.columns);
   }
 

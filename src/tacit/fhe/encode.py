@@ -67,9 +67,19 @@ class Affine:
         """Columns expected."""
         return int(self.matrix.shape[1])
 
+    @property
+    def by_column(self) -> bool:
+        """Whether what comes out depends on one column at most, so that it is missing where that column is."""
+        return bool(((self.matrix != 0).sum(axis=1) <= 1).all())
+
     def __call__(self, x: Float) -> Float:
-        """Return A x + c for each row."""
-        return x @ self.matrix.T + self.offset
+        """Return A x + c for each row: missing where a column is that it depends on, and nowhere else (0 NaN = NaN)."""
+        missing = np.isnan(x)
+        if not missing.any():
+            return x @ self.matrix.T + self.offset
+        out: Float = np.where(missing, 0.0, x) @ self.matrix.T + self.offset
+        out[missing.astype(np.float64) @ (self.matrix.T != 0) > 0] = np.nan
+        return out
 
 
 @final
@@ -324,7 +334,11 @@ missing]."""
 @final
 @dataclass(frozen=True)
 class MixedBits(Encoder):
-    """The bits of trees that know missing values or categories."""
+    """The bits of trees that know missing values or categories.
+
+    Behind an affine map a missing value is that of one column the trees see; a map that mixes columns (a projection)
+    takes none.
+    """
 
     columns: int
     feature: Index
@@ -351,7 +365,7 @@ class MixedBits(Encoder):
 
     def encode(self, x: Any) -> Int:
         """Return the bits."""
-        exact = checked(x, self.columns, missing=True)
+        exact = checked(x, self.columns, missing=self.before is None or self.before.by_column)
         if self.before is not None:
             exact = self.before(exact)
         rounded = in_single(exact) if self.single else exact

@@ -77,7 +77,7 @@ class Pipeline(FheModel, SkPipeline):
             front = Front(names)
             return front, None, representative(front(x), self._model()._allows_missing())
         steps = SkPipeline(self.steps[:-1])
-        affine = affine_of(steps, x, names)
+        affine = affine_of(steps, x, names, missing=self._model()._allows_missing())
         if affine is not None:
             front = Front(names)
             return front, affine, representative(front(x), self._model()._allows_missing())
@@ -98,9 +98,12 @@ class Pipeline(FheModel, SkPipeline):
         return self._decision(super().decision_function, X, fhe)
 
 
-def affine_of(steps: SkPipeline, x: Any, names: tuple[str, ...]) -> Affine | None:
+def affine_of(steps: SkPipeline, x: Any, names: tuple[str, ...], *, missing: bool = False) -> Affine | None:
     """Return the steps as one affine map, or None: read off the unit vectors, and checked on the rows of x, on rows
-    far beyond them, and on a row of missing values (which an affine map cannot fill)."""
+    far beyond them, and on a row of missing values (which an affine map cannot fill).
+
+    In front of a model that knows `missing` values it must also send each where the steps send it.
+    """
     try:
         rows = numbers(x)
         if rows.ndim != 2 or not np.isfinite(rows).all():
@@ -113,10 +116,16 @@ def affine_of(steps: SkPipeline, x: Any, names: tuple[str, ...]) -> Affine | Non
             return None
     except (ValueError, TypeError, KeyError, IndexError):  # a step that takes other things than any numbers
         return None
+    holes = np.concatenate([np.full((1, rows.shape[1]), np.nan), np.where(np.eye(rows.shape[1]) > 0, np.nan, 0.0)])
     try:
-        filled = _applied(steps, np.full((1, rows.shape[1]), np.nan), x, names)
+        filled = _applied(steps, holes if missing else holes[:1], x, names)
     except (ValueError, TypeError):
         return affine
+    if missing and affine.by_column:
+        mapped = affine(holes)
+        known = ~np.isnan(mapped)
+        same = bool((known == ~np.isnan(filled)).all()) and _agree(mapped[known], filled[known])
+        return affine if same else None
     return None if np.abs(affine.matrix)[np.isfinite(filled[0])].any() else affine
 
 
