@@ -222,7 +222,8 @@ def test_a_missing_value_behind_an_affine_step_is_that_of_its_own_column(hidden:
     model = Pipeline.from_sklearn_model(trained, np.nan_to_num(x))
 
     encoder = model.client().spec.encoder
-    assert (getattr(encoder, "bits", encoder).before is not None) and np.isnan(new).any(axis=1).sum() > 100
+    assert getattr(encoder, "bits", encoder).before is not None
+    assert np.isnan(new).any(axis=1).sum() > 100
     assert (model.predict(new, fhe="simulate") == trained.predict(new)).all()
     assert (model.predict(new[15:20], fhe="execute") == trained.predict(new[15:20])).all()
 

@@ -226,6 +226,18 @@ def test_a_constant_is_exact(rng: np.random.Generator) -> None:
     assert np.abs(constant - 0.3).max() < 1e-6
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["0.weight", "0.bias", "2.weight", "2.bias"])
+def test_weights_that_are_no_numbers_are_refused(name: str, value: float, rng: np.random.Generator) -> None:
+    module = nn.Sequential(nn.Linear(3, 2), Apply(square), nn.Linear(2, 2))
+    module.get_parameter(name).data.view(-1)[0] = value
+
+    with pytest.raises(DataError, match="missing or infinite"):
+        from_torch(module, rng.normal(size=(20, 3)), classes=[0, 1])
+    with pytest.raises(DataError, match="missing or infinite"):
+        from_torch(module[:1] if name[0] == "0" else module[2:], rng.normal(size=(20, 3 if name[0] == "0" else 2)))
+
+
 def test_wrong_rows_and_labels_are_named(network: Network, digits: Any) -> None:
     x, _, net = digits
     with pytest.raises(DataError, match="rows of shape"):

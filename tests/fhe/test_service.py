@@ -24,7 +24,9 @@ import uvicorn
 
 from tacit.cli.serve_fhe import serve_fhe
 from tacit.errors import KeyMismatchError, MessageError, ServiceError
-from tacit.fhe import Client, remote
+from tacit.fhe import Client, parameters, remote, wire
+from tacit.fhe.layout import SpreadLayout
+from tacit.fhe.parameters import SPREAD_RING, Parameters
 from tacit.fhe.service import KeyFolder, create_app
 
 ROWS = np.linspace(-2, 2, 120).reshape(4, 30)
@@ -127,6 +129,39 @@ def test_a_key_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch
         KeyFolder(tmp_path).add("1" * 32, bytes(100))
 
     assert not list(tmp_path.iterdir())
+
+
+def test_a_query_asks_for_bounded_work(address: str, boosted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parameters, "MOST_SECONDS", 2.5 * boosted.client().spec.parameters.seconds)  # two rows
+    client = Client(address)
+    ask, asked = client._remote.answer, []
+    monkeypatch.setattr(client._remote, "answer", lambda query: asked.append(wire.size_of(query)) or ask(query))
+
+    predictions = client.predict(ROWS[:3])
+
+    assert (predictions == boosted.predict(ROWS[:3], fhe="simulate")).all()
+    assert asked == [(False, 2), (False, 1)]
+    assert httpx.get(f"{address}/v1/model").json()["largest_message_rows"] == 2
+    with pytest.raises(ServiceError, match="at most 2 rows"):
+        ask(client.encrypt(ROWS[:3]))
+
+
+def test_only_models_that_take_long_are_asked_for_few_rows(linear: Any) -> None:
+    large = Parameters(*SPREAD_RING, 17 * 11, SpreadLayout(8192, 3000, 1344, 32, 64, 1, 32), 100, 0, (17, 11))
+    p = linear.client().spec.parameters
+
+    assert 1 <= large.most_rows <= 20
+    assert large.most_rows * large.seconds <= 8
+    assert p.most_rows == wire.MESSAGE_BYTES // (p.layout.uploads * p.upload_bytes) * p.layout.samples
+
+
+def test_a_client_waits_as_long_as_its_model_takes(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = Client(address)
+    monkeypatch.setattr(parameters, "MOST_SECONDS", usual.spec.parameters.seconds / 5)
+
+    assert usual._remote._http.timeout.read == 60
+    assert Client(address)._remote._http.timeout.read == pytest.approx(300)
+    assert Client(address, timeout=5)._remote._http.timeout.read == 5
 
 
 def test_the_service_describes_itself(address: str, boosted: Any) -> None:

@@ -186,7 +186,11 @@ def a_model_of_each_kind(seed: int) -> dict[str, tuple[Any, Any]]:
         "gaps-only": (DecisionTreeClassifier(max_depth=1), gaps, np.isnan(gaps[:, 3])),
         "gaps-only-shown": (DecisionTreeClassifier(max_depth=1, hide_structure=False), gaps, np.isnan(gaps[:, 3])),
         "gaps-shown": (boost(hide_structure=False), gaps, kind),
-        "gaps-scaled": (Pipeline([("scale", scale), ("boost", boost())]), np.nan_to_num(gaps), kind),
+        "gaps-scaled": (
+            Pipeline([("scale", scale), ("boost", boost())]),
+            np.nan_to_num(gaps),
+            gaps[:, 4] % 2 + (wine[:, 1] > 2),
+        ),
         "grown": (RandomForestRegressor(n_estimators=5, random_state=seed), sick[:120], score[:120]),
         "words": (LogisticRegression(max_iter=5000), wine, words),
         "names": (LogisticRegression(max_iter=5000), named, kind > 0),

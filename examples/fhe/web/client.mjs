@@ -64,7 +64,9 @@ export class Client {
   /** Connect to a service: `seal` is what node-seal's default export returns. */
   static async connect(seal, address) {
     const remote = new Remote(address);
-    return Client.of(seal, readModel(await remote.clientFile()), remote);
+    const spec = readModel(await remote.clientFile());
+    remote.timeout = Math.min(Math.max(remote.timeout, 7500 * spec.parameters.seconds), 600_000);
+    return Client.of(seal, spec, remote);
   }
 
   /** A client with fresh keys for a model of `readModel`. */
@@ -136,9 +138,8 @@ export class Client {
     if (!this.#registered) await this.#remote.register(this.#public);
     this.#registered = true;
     const z = this.encode(rows), p = this.spec.parameters, out = [];
-    const packs = Math.max(Math.floor(MESSAGE_BYTES / (p.layout.groups * p.uploadBytes)), 1);
     while (out.length < z.length) {
-      const most = this.bulk(z.length - out.length) ? p.degree : packs * p.layout.samples;
+      const most = this.bulk(z.length - out.length) ? p.degree : p.mostRows;
       const chunk = z.slice(out.length, out.length + most), query = await this.encrypt(chunk);
       const table = await this.decrypt(await this.#ask(query), query);
       out.push(...table.map((values, i) => [values, chunk[i]]));

@@ -4,6 +4,7 @@
 import { MessageError, counts, insist } from "./bytes.mjs";
 import { Affine, LeafEncoder, MixedBits, MixedLeaves, Monomials, Quantizer, Thermometer } from "./encode.mjs";
 import { ClassificationHead, ForestReader, IsolationHead, NeighborHead, NeighborReader, PlainReader, RegressionHead, VoteReader } from "./read.mjs";
+import { MESSAGE_BYTES } from "./wire.mjs";
 
 const FORMAT = 2;
 const RINGS = ["4096 46,47 16", "8192 47,47,47 17", "8192 47,47,47,47 17"];
@@ -51,6 +52,11 @@ class Parameters {
       this.moduli.reduce((a, b) => a * b, 1) === this.plain_modulus, "these encryption parameters are out of range");
     this.uploadBytes = (this.data_bits.reduce((a, b) => a + b) * this.degree) / 8 + 64;
     this.answerBytes = Math.floor(((this.data_bits[0] - this.trim_bits) * this.degree) / 8);
+    const { products, groups, samples } = this.layout; // parameters.py: a client cuts its rows where a service would
+    this.seconds = products * (groups + 1) * (2e-4 + 1.8e-8 * this.degree * this.data_bits.length);
+    const packs = Math.min(Math.floor(MESSAGE_BYTES / (groups * this.uploadBytes)),
+      Math.floor(2 ** 27 / (products * this.answerBytes)), Math.floor(8 / this.seconds));
+    this.mostRows = Math.max(packs, 1) * samples;
   }
 }
 

@@ -26,14 +26,18 @@ class Client:
     """Predicts on encrypted rows with a model that it does not have.
 
     `model` is a folder written by `save_client`, a `ClientSpec`, or the address of a service ("https://..."), which
-    then answers the queries. `server` is a `Server` in this process instead.
+    then answers the queries. `server` is a `Server` in this process instead. `timeout` is how many seconds of silence a
+    service may need; without it a minute, or, for a model whose answer should take more than some seconds, minutes.
     """
 
-    def __init__(self, model: str | Path | ClientSpec, *, server: Server | None = None, timeout: float = 60.0) -> None:
+    def __init__(
+        self, model: str | Path | ClientSpec, *, server: Server | None = None, timeout: float | None = None
+    ) -> None:
         self._remote: Remote | Server | None = server
         if isinstance(model, str) and model.startswith(("http://", "https://")):
             self._remote = Remote(model, timeout)
             self.spec = from_bytes(self._remote.client_file(), ClientSpec)
+            self._remote.be_patient(self.spec.parameters.patience)
         else:
             self.spec = model if isinstance(model, ClientSpec) else load(model, ClientSpec)
         self._model = bytes.fromhex(self.spec.model)
@@ -127,10 +131,9 @@ class Client:
     def _messages(self, z: Int) -> Iterator[Int]:
         """Cut rows into as many as one query may hold."""
         p, at = self.spec.parameters, 0
-        packs = max(wire.MESSAGE_BYTES // (p.layout.uploads * p.upload_bytes), 1)
         while at < max(len(z), 1):
             bulk = self.bulk(len(z) - at)
-            chunk = z[at : at + (p.degree if bulk else packs * p.layout.samples)]
+            chunk = z[at : at + (p.degree if bulk else p.most_rows)]
             at += max(len(chunk), 1)
             yield chunk
 

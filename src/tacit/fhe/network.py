@@ -158,6 +158,8 @@ def _read(module: nn.Module, x: Float, shape: tuple[int, ...]) -> tuple[Monomial
     center, step = (low + high) / 2, (high - low) / 2
     found = polynomials(module, Polynomials.columns(center, step, shape))
     index, weights, bias = found.forms()
+    if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
+        raise DataError("this network has weights that are missing or infinite: it cannot be compiled")
     if len(index) > MOST_PRODUCTS:
         raise DataError(
             f"this network is a polynomial with {len(index):,} products of columns, and a client sends at most "
@@ -167,7 +169,7 @@ def _read(module: nn.Module, x: Float, shape: tuple[int, ...]) -> tuple[Monomial
     thin = x[np.unique(np.linspace(0, len(x) - 1, max(2, min(len(x), MOST_NUMBERS // len(index)))).astype(np.intp))]
     table = products(thin)
     expected = outputs(module, thin, shape).reshape(len(thin), -1)
-    if np.abs(table @ weights.T + bias - expected).max() > AGREEMENT * max(1e-30, float(np.abs(expected).max())):
+    if not np.abs(table @ weights.T + bias - expected).max() <= AGREEMENT * max(1e-30, float(np.abs(expected).max())):
         raise DataError(
             "this network gives other outputs than the polynomial that torch.fx reads it as: remove hooks and what "
             "depends on other rows of a batch"

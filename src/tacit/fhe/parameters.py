@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tacit.errors import MessageError, ParameterError
-from tacit.fhe import noise
+from tacit.fhe import noise, wire
 from tacit.fhe.layout import Layout, SpreadLayout, layouts, spread_layouts
 from tacit.fhe.noise import NoisePlan
 
@@ -37,6 +37,13 @@ is sent under."""
 SPREAD_RING = (8192, (47, 47, 47), 60)
 """The ring in which a server spreads inputs, which takes key switches: 201 of the 218 bits. With a special prime 13
 bits above the others a switch adds less noise than the rounding at its end."""
+
+MOST_SECONDS, MOST_ANSWER_BYTES = 8.0, 1 << 27
+"""What the rows of one query may ask of a server, by estimate: an eighth of the patience below, and half of the longest
+body that a client takes. A row that asks for more goes alone."""
+
+USUAL_PATIENCE, MOST_PATIENCE = 60.0, 600.0
+"""Seconds that a client waits: at least, and whatever a model's file says."""
 
 KEY_DIGITS = 3
 """Digits of a key switch: SEAL's are the data primes."""
@@ -103,6 +110,31 @@ class Parameters:
         """Bytes of one answer ciphertext less its few c0 coefficients: c1 under the first prime, low bits dropped."""
         return (self.data_bits[0] - self.trim_bits) * self.degree // 8
 
+    @property
+    def seconds(self) -> float:
+        """What a server needs for the rows of one ciphertext (or of several, where one row needs them), by estimate."""
+        layout = self.layout
+        product = PRODUCT_SECONDS + COEFFICIENT_SECONDS * self.degree * len(self.data_bits)
+        spreading = layout.groups * self.degree * SWITCH_SECONDS if isinstance(layout, SpreadLayout) else 0.0
+        return layout.products * (layout.groups + 1) * product + spreading
+
+    @property
+    def most_rows(self) -> int:
+        """The most rows of a query that is not in bulk: those of one ciphertext, or so many that neither it nor its
+        answer is long and the answer comes soon. Public, so that a client cuts its rows where a service would."""
+        layout = self.layout
+        packs = min(
+            wire.MESSAGE_BYTES // (layout.uploads * self.upload_bytes),
+            MOST_ANSWER_BYTES // (layout.products * max(self.answer_bytes, 1)),
+            int(MOST_SECONDS / self.seconds),
+        )
+        return max(packs, 1) * layout.samples
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a client waits for an answer if nobody says how many: for a slower and a busy service, too."""
+        return min(max(USUAL_PATIENCE, USUAL_PATIENCE / MOST_SECONDS * self.seconds), MOST_PATIENCE)
+
 
 def choose(program: Program) -> Parameters:
     """Return the parameters that move the fewest bytes for a query; where forms are drawn anew, time counts as well."""
@@ -130,12 +162,9 @@ def _bytes_per_row(program: Program, p: Parameters) -> float:
     one_row = p.layout.uploads * p.upload_bytes + p.layout.products * p.answer_bytes
     if not program.fresh:
         return one_row - p.layout.samples / p.degree  # of two equal ones, that which holds more rows
-    product = PRODUCT_SECONDS + COEFFICIENT_SECONDS * p.degree * len(p.data_bits)
-    seconds = p.layout.products * (p.layout.groups + 1) * product
     if isinstance(p.layout, SpreadLayout):
-        seconds += p.layout.groups * p.degree * SWITCH_SECONDS
         one_row += p.key_bytes // ROWS_PER_KEY
-    return one_row + BYTES_PER_SECOND * seconds
+    return one_row + BYTES_PER_SECOND * p.seconds
 
 
 def _candidates(program: Program) -> Iterator[Parameters]:

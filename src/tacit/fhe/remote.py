@@ -25,7 +25,7 @@ class Remote:
         ServiceError: for http to another machine: whoever is on the way could answer with a model of his own.
     """
 
-    def __init__(self, address: str, timeout: float) -> None:
+    def __init__(self, address: str, timeout: float | None) -> None:
         self._address = address.rstrip("/")
         url = httpx.URL(self._address)
         if url.scheme != "https" and not on_this_machine(url.host):
@@ -33,8 +33,14 @@ class Remote:
                 f"{self._address} is neither https nor on this machine: anybody on the way could take the service's "
                 f"place; give it a certificate, or reach it through a tunnel that ends on this machine"
             )
-        self._http = httpx.Client(timeout=timeout)
+        self._given = timeout
+        self._http = httpx.Client(timeout=timeout or 60.0)
         self.close = weakref.finalize(self, self._http.close)
+
+    def be_patient(self, seconds: float) -> None:
+        """Wait so long for an answer, where nobody said how long."""
+        if self._given is None:
+            self._http.timeout = httpx.Timeout(seconds)
 
     def client_file(self) -> bytes:
         """Return the client's half of the model."""

@@ -57,6 +57,8 @@ class ModelInfo(BaseModel):
     ring_degree: int
     public_key_bytes: int
     largest_message_bytes: int
+    largest_message_rows: int
+    """Of a query that is not in bulk; in bulk it is the ring's degree."""
 
 
 class KeyInfo(BaseModel):
@@ -121,7 +123,15 @@ class Desk:
         return key
 
     def answer(self, query: bytes) -> bytes:
-        """Answer a query, with a key from the folder if another worker took it."""
+        """Answer a query, with a key from the folder if another worker took it.
+
+        Raises:
+            ServiceError: for more rows than a client puts into one query, which would take a core for minutes.
+        """
+        bulk, rows = wire.size_of(query)
+        p = self.server.spec.parameters
+        if rows > (most := p.degree if bulk else p.most_rows):
+            raise ServiceError(f"a query to this service has at most {most} rows: send fewer rows at once")
         try:
             return self.server.answer(query)
         except KeyMismatchError:
@@ -200,7 +210,8 @@ def _model_app(
 
     @app.exception_handler(FheError)
     async def refuse(_: Request, error: FheError) -> JSONResponse:
-        status = 409 if isinstance(error, KeyMismatchError) else 422 if isinstance(error, MessageError) else 400
+        statuses = {KeyMismatchError: 409, MessageError: 422, ServiceError: 413}
+        status = next((code for kind, code in statuses.items() if isinstance(error, kind)), 400)
         return JSONResponse({"detail": str(error)}, status)
 
     @app.get("/v1/model", summary="What is served")
@@ -208,7 +219,7 @@ def _model_app(
         p = desk.server.spec.parameters
         return ModelInfo(
             name=desk.server.spec.name, model=desk.server.spec.model, ring_degree=p.degree,
-            public_key_bytes=p.key_bytes, largest_message_bytes=desk.limit,
+            public_key_bytes=p.key_bytes, largest_message_bytes=desk.limit, largest_message_rows=p.most_rows,
         )  # fmt: skip
 
     @app.get("/v1/client", summary="The client's half of the model", responses=_BINARY_ANSWER, response_class=Response)

@@ -92,6 +92,14 @@ def key_of(raw: bytes) -> bytes:
     return raw[28:44]
 
 
+def size_of(raw: bytes) -> tuple[bool, int]:
+    """Return whether a message says that it is a bulk query, and of how many rows, checked or not."""
+    if len(raw) < _HEAD.size:
+        return False, 0
+    head = _HEAD.unpack_from(raw)
+    return head[2] == Kind.BULK_QUERY, int(head[7])
+
+
 def digest(raw: bytes) -> bytes:
     """Return what an answer quotes as its reference."""
     return hashlib.sha256(raw).digest()

@@ -19,6 +19,7 @@ import numpy as np
 from tacit.errors import DataError, FheError
 from tacit.fhe.compile.assemble import Compiled
 from tacit.fhe.compile.conditions import Table, Tree, always_left, entries, line_of, table_of
+from tacit.fhe.compile.linear import nearest_integers
 from tacit.fhe.encode import Affine, Encoder, Float, LeafEncoder, MixedBits, MixedLeaves, Thermometer
 from tacit.fhe.forest_program import ForestProgram, LeafProgram
 from tacit.fhe.layout import Index, Int
@@ -68,7 +69,7 @@ class Units:
     def integers(self, trees: Sequence[Tree]) -> list[Int]:
         """Return the integers at the nodes of each tree."""
         return [
-            np.rint((tree.value - centre) / self.scale[tree.channel]).astype(np.int64)
+            nearest_integers((tree.value - centre) / self.scale[tree.channel])
             for tree, centre in zip(trees, self.centre, strict=True)
         ]
 

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from tacit.errors import DataError
 from tacit.fhe.compile.assemble import Compiled
 from tacit.fhe.encode import Affine, Encoder, Float, Quantizer, Thermometer
+from tacit.fhe.layout import Int
 from tacit.fhe.program import LinearProgram
 from tacit.fhe.read import Classes, ClassificationHead, Head, PlainReader, RegressionHead
 
@@ -54,6 +56,18 @@ def quantizer(x: Float, n_bits: int, pairs: bool = False, before: Affine | None 
     return Quantizer((low + high) / 2, (high - low) / (2 * limit), limit, pairs, before)
 
 
+def nearest_integers(values: Float) -> Int:
+    """Return the nearest integers to a model's numbers in some unit.
+
+    Raises:
+        DataError: for what is none: the cast would make large negative integers of it.
+    """
+    rounded = np.rint(values)
+    if not (np.abs(rounded) < 2.0**62).all():
+        raise DataError("this model has weights that are missing or infinite: it cannot be compiled")
+    return rounded.astype(np.int64)
+
+
 def compile_linear(weights: Float, bias: Float, encoder: Quantizer, n_bits: int, head_of: Any) -> Compiled:
     """Return the program of W x + b (rows of W: outputs); `head_of(scale, shift)` makes the head."""
     wide = weights * encoder.step
@@ -62,9 +76,7 @@ def compile_linear(weights: Float, bias: Float, encoder: Quantizer, n_bits: int,
     constant = bias + weights @ encoder.center
     # Without weights that count, the constants are all there is: their own size is the scale.
     scale = (largest if largest > 0 else float(np.abs(constant).max(initial=0.0))) / limit or 1.0
-    program = LinearProgram(
-        np.rint(wide / scale).astype(np.int64), np.zeros(len(wide), dtype=np.int64), encoder.limits
-    )  # fmt: skip
+    program = LinearProgram(nearest_integers(wide / scale), np.zeros(len(wide), dtype=np.int64), encoder.limits)
     return with_constant(program, encoder, scale, constant, head_of)
 
 
@@ -72,19 +84,21 @@ def compile_bits(weights: Float, bias: Float, encoder: Thermometer, n_bits: int,
     """Return the program of W z + b, where z are bits."""
     limit = (1 << (n_bits - 1)) - 1
     scale = float(np.abs(weights).max(initial=0.0)) / limit or 1.0
-    whole = np.rint(weights / scale).astype(np.int64)
+    whole = nearest_integers(weights / scale)
     program = LinearProgram(whole, np.zeros(len(whole), dtype=np.int64), np.ones(encoder.length, dtype=np.int64))
     return with_constant(program, encoder, scale, bias, head_of)
 
 
 def with_constant(program: LinearProgram, encoder: Encoder, scale: float, constant: Float, head_of: Any) -> Compiled:
     """Round the constants to the scores' own scale; they stay on the server, inside the encrypted sum."""
+    if np.isnan(constant).any():  # an infinite one is cut off: a class whose prior is 0
+        raise DataError("this model has constants that are missing: it cannot be compiled")
     whole = np.rint(constant / scale)
     reach = np.abs(program.weights) @ program.limits
     # A constant far beyond the reach of the weights decides alone; cutting it off there keeps the modulus small for
     # classifiers. A regressor's constant must be exact: its part that does not fit is public, in the head.
     kept = np.clip(whole, -4.0 * reach - 4, 4.0 * reach + 4)
-    exact = LinearProgram(program.weights, kept.astype(np.int64), program.limits)
+    exact = LinearProgram(program.weights, nearest_integers(kept), program.limits)
     return Compiled(exact, encoder, PlainReader(), head_of(np.float64(scale), constant - kept * scale, kept != whole))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from tacit.errors import DataError
 from tacit.fhe.compile.assemble import Compiled
-from tacit.fhe.compile.linear import quantizer, with_constant
+from tacit.fhe.compile.linear import nearest_integers, quantizer, with_constant
 from tacit.fhe.encode import Affine, Float, Quantizer
 from tacit.fhe.program import LinearProgram
 
@@ -42,7 +42,7 @@ def compile_quadratic(
     pairs = (v @ (u[:, left] * u[:, right])) * np.where(left == right, 1.0, 2.0)
     single = 2.0 * (v * shift) @ u
     scale = float(np.abs(pairs).max()) / ((1 << (WEIGHT_BITS - 1)) - 1) or 1.0
-    weights = np.rint(np.concatenate([single, pairs], axis=1) / scale).astype(np.int64)
+    weights = nearest_integers(np.concatenate([single, pairs], axis=1) / scale)
     program = LinearProgram(weights, np.zeros(len(v), dtype=np.int64), encoder.limits)
     return with_constant(program, encoder, scale, v @ shift**2 + c, head)
 
@@ -68,6 +68,6 @@ def compile_forms(
         pull = square @ center
     single = (linear + 2 * pull) * step
     scale = float(np.abs(products).max()) / ((1 << (WEIGHT_BITS - 1)) - 1) or 1.0
-    weights = np.rint(np.concatenate([single, products], axis=1) / scale).astype(np.int64)
+    weights = nearest_integers(np.concatenate([single, products], axis=1) / scale)
     program = LinearProgram(weights, np.zeros(len(linear), dtype=np.int64), encoder.limits)
     return with_constant(program, encoder, scale, constant + (linear + pull) @ center, head)

@@ -77,7 +77,7 @@ class Hybrid(nn.Module):
 
     @classmethod
     def connect(
-        cls, model: nn.Module, where: str | Path, *, server: str | Path | None = None, timeout: float = 60.0
+        cls, model: nn.Module, where: str | Path, *, server: str | Path | None = None, timeout: float | None = None
     ) -> Self:
         """Return the client of a hybrid model: `where` is the address of a service, or a client's folder with the
         `server`'s folder beside it.
@@ -186,7 +186,7 @@ class Adapted(nn.Module):
 class _Source:
     """Where a client's files come from, and who answers it."""
 
-    def __init__(self, where: str | Path, server: str | Path | None, timeout: float) -> None:
+    def __init__(self, where: str | Path, server: str | Path | None, timeout: float | None) -> None:
         self._address = where if isinstance(where, str) and where.startswith(("http://", "https://")) else None
         self._client = None if self._address else Path(where)
         self._server = None if server is None else Path(server)
