@@ -84,6 +84,16 @@ def test_rounding_is_accounted_for():
     assert coarse > 4
 
 
+def test_a_second_start_goes_on_counting_the_privacy_that_was_spent():
+    strategy, grid = secure(FedAvg(fraction_evaluate=0), PairwiseMasks(Settings(privacy=Privacy(1.0, 2.0, honest=3))))
+    strategy.start(grid, initial(), num_rounds=2)
+    epsilons = [line.epsilon for line in strategy.report]
+
+    strategy.start(grid, initial(), num_rounds=1)
+
+    assert epsilons[0] < epsilons[1] < strategy.report[0].epsilon
+
+
 def test_epsilon_is_reported_for_each_round_and_metrics_stay_at_the_clients():
     privacy = Privacy(clip=1.0, noise_multiplier=1.0, honest=7)
     strategy, grid = secure(FedAvg(), PairwiseMasks(Settings(minimum=7, privacy=privacy)))

@@ -64,6 +64,8 @@ class Course:
     taken: int = 0
     """The highest that was given to any session."""
     prepared: object = None
+    rho: float = 0.0
+    """The privacy loss of all of them, in zero-concentrated differential privacy: a second `start` adds to it."""
 
     def take(self) -> int:
         """Return the next number."""

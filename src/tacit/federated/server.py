@@ -132,7 +132,7 @@ class SecureAggregation(Strategy):
             result = self.strategy.start(secure, *given)
         else:
             resuming = Resuming(self.strategy, self.checkpoint, lambda: secure.rho)
-            secure.rho = resuming.kept.rho
+            secure.rho = max(secure.rho, resuming.kept.rho)  # the file has the rounds of this run so far, or lacks some
             result = resuming.run(secure, *given)
         trained = [line for line in self.report if line.kind == "train"]
         incomplete = [line for line in trained if line.incomplete]
@@ -189,9 +189,16 @@ class SecureGrid(Grid):
         self._clear = frozenset(clear)
         self.report: list[RoundReport] = []
         self._accountant: Accountant | None = None
-        self.rho = 0.0
-        """The privacy loss of all rounds, those before a crash among them."""
         self._course = _COURSES.setdefault(grid.run.run_id, Course())
+
+    @property
+    def rho(self) -> float:
+        """The privacy loss of all rounds of the run, those before a crash and those of another `start` among them."""
+        return self._course.rho
+
+    @rho.setter
+    def rho(self, spent: float) -> None:
+        self._course.rho = spent
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Aggregate securely; no reply at all if the round failed. A query that failed raises `FederatedError`."""
