@@ -66,6 +66,13 @@ def test_only_one_place_has_any_weight(session: Session) -> None:
         assert tacit.reveal(torch.multinomial(tacit.share(weights), 50, replacement=True)).tolist() == [at] * 50
 
 
+def test_of_zeros_a_place_is_drawn_that_there_is(session: Session) -> None:
+    for n in (1, 3, 4):
+        drawn = tacit.reveal(torch.multinomial(tacit.share(torch.zeros(5, n)), 2, replacement=True))
+
+        assert drawn.tolist() == [[n - 1] * 2] * 5
+
+
 def test_a_uniform_number_is_one(session: Session) -> None:
     u = uniform(tacit.share(torch.zeros(1))._protocol, (DRAWS,), 20)
 

@@ -36,8 +36,8 @@ def multinomial(
 ) -> SecretTensor:
     """Places along the last dimension, drawn by weights p; see `functions.draws`. Nobody knows what was drawn.
 
-    Domain: 0 <= p, of sums above zero and below 2^16. Of others, what is drawn may be no place at all; only a session
-    with `range_check` tells.
+    Domain: 0 <= p, of sums above zero and below 2^16. Of others some place is drawn, of zeros the last one; only a
+    session with `range_check` tells.
     """
     if not isinstance(p, SecretTensor):
         raise unsupported("torch.multinomial into a secret", "leave out=… out")

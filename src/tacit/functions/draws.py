@@ -62,22 +62,23 @@ def fine_weights(difference: Number) -> Number:
 def drawn(weights: Number, count: int, most: float) -> Number:
     """Return `count` places along the last dimension, drawn with replacement, each place as often as its weight says.
 
-        i = #{k : w_0 + … + w_k <= u (w_0 + … + w_(n-1))}        for a secret uniform u
+        i = #{k < n-1 : w_0 + … + w_k <= u (w_0 + … + w_(n-1))}        for a secret uniform u
 
-    Shape: [.., n] -> [.., count].   Domain: weights >= 0 with a sum above zero and below `most`.
+    Shape: [.., n] -> [.., count].   Domain: weights >= 0 with a sum above zero and below `most`. Of other weights some
+    place is drawn that there is, of zeros the last one.
     Error: probabilities by n 2^-24 for weights of 24 bits, by the rounding of the weights for others, and by 2^-24, or
     as little as sums of this size leave room for.
-    Cost: 7 rounds; a comparison for each place and draw.   Reveals: nothing.
+    Cost: 7 rounds; a comparison for each place but one, and draw.   Reveals: nothing.
     """
     protocol, shape = weights.protocol, weights.shape
     bits = min(UNIFORM_BITS, ROOM - weights.frac_bits - math.ceil(math.log2(most)))
     edges = weights.linear(lambda t: t.cumsum(-1)).rescaled(0)
     total = edges.move(lambda t: t[..., -1:], view=False)
     aim = protocol.multiply(total, uniform(protocol, (*shape[:-1], count), bits)).rescaled(0)
-    reach = (*shape[:-1], count, shape[-1])
+    reach = (*shape[:-1], count, shape[-1] - 1)
 
     def spread(t: Tensor) -> Tensor:
-        return t.unsqueeze(-2).expand(reach)
+        return t[..., :-1].unsqueeze(-2).expand(reach)
 
     column = aim.move(lambda t: t.unsqueeze(-1).expand(reach), view=False)
     passed = edges.times_integer(1 << bits).move(spread, view=False).added(-column)
