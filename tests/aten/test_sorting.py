@@ -9,6 +9,7 @@ import torch
 
 import tacit
 from tacit.api import active_protocol
+from tacit.aten import placement
 from tacit.errors import UnsupportedOperator
 
 from .rows import Draw, row, whole
@@ -120,3 +121,40 @@ def test_secret_places_of_a_row_are_read_and_written(session, random):
     agree(sx.scatter(1, si, sp), x.scatter(1, index, part), 2**-14)
     agree(sx.scatter(1, si, 0.5), x.scatter(1, index, 0.5), 2**-14)
     agree(sx.scatter_add(1, si, sp), x.scatter_add(1, index, part), 2**-14)
+
+
+def test_of_secret_places_that_meet_the_last_is_written(session, random):
+    x, part = (torch.randint(-4, 4, (2, 3, 5), generator=random) + 0.25 for _ in range(2))
+    index = torch.tensor([[2, 2, 0], [1, 0, 1]]).unsqueeze(-1).repeat(1, 1, 5)
+    sx, sp, si = tacit.share(x), tacit.share(part), tacit.share(index)
+
+    for i in (si, index):
+        agree(sx.scatter(1, i, sp), x.scatter(1, index, part), 2**-14)
+        agree(sx.scatter(1, i, part), x.scatter(1, index, part), 2**-14)
+        agree(sx.scatter(1, i, 5.0), x.scatter(1, index, 5.0), 2**-14)
+        agree((sx > 0).scatter(1, i, sp > 0), (x > 0).scatter(1, index, part > 0), 0)
+        agree(sx.long().scatter(1, i, part.long()), x.long().scatter(1, index, part.long()), 0)
+        agree(
+            sx[0, :, 0].scatter(0, i[0, :, 0], sp[0, :, 0]),
+            x[0, :, 0].scatter(0, index[0, :, 0], part[0, :, 0]),
+            2**-14,
+        )
+
+
+def test_places_of_a_sort_are_known_to_differ_until_they_are_written_to(session, random, monkeypatch):
+    looked = []
+    last = placement._last
+    monkeypatch.setattr(placement, "_last", lambda index, dim: looked.append(dim) or last(index, dim))
+    x = torch.rand(2, 5, generator=random).argsort(1) - 1.5
+    sx = tacit.share(x).requires_grad_()
+
+    (sx.sort(1).values ** 2).sum().backward()
+    (sx.topk(3, 1).values ** 2).sum().backward()
+    assert looked == []
+
+    for change in (lambda i: i[:, 0].copy_(i[:, 1]), lambda i: i.t_(), lambda i: i.zero_()):
+        places, secret = x.topk(2, 1).indices, sx.detach().topk(2, 1).indices
+        change(places)
+        change(secret)
+        agree(sx.detach().scatter(1, secret, x), x.scatter(1, places, x), 2**-14)
+    assert looked

@@ -177,6 +177,17 @@ def test_sentences_that_end_are_padded_as_the_library_pads_them(session):
     assert bool((got[:, want.shape[1] :] == 1).all())
 
 
+def test_words_that_were_written_twice_are_penalised_once(session):
+    torch.manual_seed(3)
+    config = transformers.GPT2Config(vocab_size=6, n_positions=32, n_embd=8, n_layer=1, n_head=2, eos_token_id=None)
+    model, prompt = transformers.GPT2LMHeadModel(config).eval(), torch.tensor([[1, 2, 3]])
+    options = {"max_new_tokens": 4, "pad_token_id": 5, "repetition_penalty": 5.0}
+
+    got = tacit.generate(tacit.share(model), tacit.share(prompt), **options)
+
+    assert torch.equal(tacit.reveal(got), model.generate(prompt, do_sample=False, **options))
+
+
 @pytest.mark.parametrize("make", [gpt2, llama], ids=lambda make: make.__name__)
 def test_words_are_drawn_in_secret(make, session):
     model, _ = make()

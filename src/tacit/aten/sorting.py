@@ -13,12 +13,16 @@ from tacit.functions.linear import fractional
 from tacit.functions.sorting import Sorted, count_below, ranked
 from tacit.functions.sorting import sort as sort_shares
 from tacit.protocols.number import Number
+from tacit.protocols.remembered import Remembered
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import arithmetic, places, plain, public_secret, secret
 from tacit.tensor.refusals import unsupported
 from tacit.tensor.registry import implements
 
+__all__ = ["DISTINCT"]
+
 aten = torch.ops.aten
+DISTINCT: Remembered[bool] = Remembered("positions of which no two are the same, by dimension")
 
 
 def _pair(found: Sorted, dtype: torch.dtype, count: int) -> Pair:
@@ -38,11 +42,18 @@ def _shaped(found: Sorted, x: SecretTensor, dtype: torch.dtype) -> Pair:
     return _pair(found, dtype, max((1, *x.shape)))
 
 
+def _distinct(found: Pair, dim: int) -> Pair:
+    """The same, of places that differ along a dimension: who differentiates it need not look."""
+    DISTINCT.keep(found.indices.share, True, dim)
+    return found
+
+
 @implements(aten.sort.default)
 def sort(func: Any, x: SecretTensor, dim: int = -1, descending: bool = False) -> Pair:
     """Values in order and their places; equal ones keep theirs. See `functions.sorting`."""
     rows = _rows(x)
-    return _shaped(sort_shares(rows, dim % len(rows.shape), descending=descending), x, x.dtype)
+    dim %= len(rows.shape)
+    return _distinct(_shaped(sort_shares(rows, dim, descending=descending), x, x.dtype), dim)
 
 
 @implements(aten.sort.stable)
@@ -57,7 +68,8 @@ def stable_sort(
 def topk(func: Any, x: SecretTensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Pair:
     """The first k of the order. 8 rounds for up to 48 elements."""
     rows = _rows(x)
-    return _shaped(_first(rows, range(k), dim % len(rows.shape), descending=largest), x, x.dtype)
+    dim %= len(rows.shape)
+    return _distinct(_shaped(_first(rows, range(k), dim, descending=largest), x, x.dtype), dim)
 
 
 def _first(x: Number, ranks: range, dim: int, *, descending: bool = False) -> Sorted:
