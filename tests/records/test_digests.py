@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from hashlib import sha256
 
 import numpy as np
@@ -10,12 +11,16 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 import tacit
+from tacit.errors import ConfigError, DataError
 from tacit.records.digests import Digests, Texts
 from tacit.records.keys import digest_of, normal_text
 from tacit.records.native import Native
-from tacit.records.read import _of_batch
+from tacit.records.read import Wanted, _of_batch, _read
+from tacit.records.sources import Reading
+from tacit.session.ranks import Rank
 
 MAKERS = [Digests(), Native(), Native(instructions=False)]
 FORMS = st.text(st.sampled_from(" \t\n\x0b\x1c\x1f\x00.-+0017aAzZ@[`{\xe9\xdf\uff21\u2003"), max_size=9)
@@ -67,6 +72,58 @@ def test_a_client_makes_the_same_digest_of_one_key():
     assert [bytes(row.numpy().tobytes()) for row in digests] == [digest_of([key]) for key in keys]
 
 
+MOMENTS = ["2020-01-01T10:00:00.500000", "2020-01-01T10:00:00.120000", "1969-12-31T23:59:59.999999", "2020-01-01T10:00"]
+DAYS = ["2020-01-01", "1969-12-31"]
+FINER = ["2020-01-01T10:00:00.123456789", "1969-12-31T23:59:59.999999500"]
+
+
+def sources_of(texts, units, folder):
+    """Times as tables have them: with a column `k` of each of NumPy's units, in Arrow, Parquet, pandas and CSV."""
+    pandas = pytest.importorskip("pandas")
+    for unit in units:
+        times = np.array(texts, dtype=f"M8[{unit}]")
+        table = pyarrow.table({"k": times, "x": np.ones(len(times))})
+        parquet.write_table(table, folder / f"{unit}.parquet", store_schema=False)
+        yield from (table, folder / f"{unit}.parquet", pandas.DataFrame({"k": times, "x": 1.0}))
+    for form in (texts, [text.replace("T", " ") for text in texts]):
+        name = folder / f"{len(list(folder.iterdir()))}.csv"
+        name.write_text("\n".join(["k,x", *(f"{text},1" for text in form)]))
+        yield name
+
+
+@pytest.mark.parametrize(
+    ("texts", "units"),
+    [(MOMENTS, ("us", "ns")), (MOMENTS[3:], ("s", "ms")), (DAYS, ("D", "s", "us", "ns")), (FINER, ("ns",))],
+)
+def test_a_moment_is_one_key_whoever_gives_it(session, texts, units, tmp_path, monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    of_python = [datetime.fromisoformat(text) for text in texts]
+    of_numpy = [[np.datetime64(text, unit) for text in texts] for unit in units]
+    given = [of_python, *of_numpy, [pandas.Timestamp(text) for text in texts]]
+    if texts == DAYS:
+        given.append([time.date() for time in of_python])
+    expected = [digest_of([time]) for time in of_python]
+
+    for values in given:
+        assert [digest_of([value]) for value in values] == expected
+    for maker in (Digests(), Native()):
+        monkeypatch.setattr("tacit.records.read.at_hand", lambda maker=maker: maker)
+        for source in sources_of(texts, units, tmp_path):
+            table = tacit.read_table(source, "alice", key="k")
+            assert [row.numpy().tobytes() for row in table.held.digests] == expected, source
+
+
+@pytest.mark.parametrize("value", [np.datetime64("NaT"), np.datetime64("NaT", "ns"), np.datetime64("20000", "Y")])
+def test_times_that_are_none_are_no_keys(value):
+    with pytest.raises(DataError, match="a key is a date"):
+        digest_of([value])
+
+
+def test_pandas_time_that_is_none_is_no_key():
+    with pytest.raises(DataError, match="a key is"):
+        digest_of([pytest.importorskip("pandas").NaT])
+
+
 @pytest.mark.parametrize("offsets", [[0, 5], [3, 1], [-1, 2], [0, 2**31 - 1]])
 def test_texts_that_lie_elsewhere_are_refused(offsets):
     texts = Texts(torch.zeros(4, dtype=torch.uint8), torch.tensor(offsets, dtype=torch.int32), True)
@@ -81,3 +138,24 @@ def test_rows_without_a_key_match_nobody_not_even_each_other():
         a, b = (tacit.read_table(none, owner, key="k") for owner in ("alice", "bob"))
 
         assert len(tacit.join(a, b)) == 1
+
+
+def test_ranks_whose_rows_come_in_another_order_lose_none(session):
+    rows = [
+        (key, place % 5, word) for place, key in enumerate(["a", None, "", "b", None, None, "c", None]) for word in "xy"
+    ]
+    orders = [rows, rows[::-1], rows[5:] + rows[:5]]
+
+    found = []
+    for index, listed in enumerate(orders):
+        table = dict(zip(("k", "place", "a b"), map(list, zip(*listed, strict=True)), strict=True))
+        wanted = Wanted(("k",), (("k",),), None, None, None, "key", Rank(index, len(orders)))
+        held, _ = _read(table, wanted, Reading(keys=("k",)), None)
+        found += [listed[place] for place in held.origin.tolist()]
+
+    assert sorted(found, key=str) == sorted(rows, key=str)
+
+
+def test_places_of_rows_that_a_query_finds_are_no_shards(session):
+    with pytest.raises(ConfigError, match=r"in another order at each rank.* write shard=.key."):
+        tacit.read_table({"x": [1.0, 2.0]}, "alice", query="SELECT x FROM data", shard="rows")

@@ -5,7 +5,8 @@ A key is the text of its columns, one after the other. In each,
 - text loses white space at both ends, is brought to Unicode's NFKC and case folded; text that is a whole number with a
   fraction of zeros, as pandas writes whole numbers beside gaps, loses the fraction ("12.0" is "12");
 - whole numbers are their digits, without leading zeros (but text keeps its own: "007" is not 7);
-- dates, and times at midnight, are YYYY-MM-DD; other times YYYY-MM-DD HH:MM:SS, with what fraction they have;
+- dates, and times at midnight, are YYYY-MM-DD; other times YYYY-MM-DD HH:MM:SS, with what fraction they have, in
+  microseconds (what is finer is cut off) and without zeros at its end;
 - truth values are "true" and "false".
 
 A row in which a column of its key has no value has no key, and matches nobody.
@@ -20,6 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
+
+import numpy as np
 
 from tacit.errors import ConfigError, DataError
 from tacit.protocols.matching import DIGEST_WORDS
@@ -98,6 +101,9 @@ def is_raw(kind: str) -> bool:
 def _part(name: str, kind: str) -> str:
     if kind.startswith("TIMESTAMP") and "TIME ZONE" not in kind:
         time = f"{name}::TIMESTAMP"
+        if kind == "TIMESTAMP_NS":  # a cast would round, and the reader of CSV does not
+            nanoseconds = f"epoch_ns({name})"
+            time = f"make_timestamp(({nanoseconds} - CASE WHEN {nanoseconds} < 0 THEN 999 ELSE 0 END) // 1000)"
         midnight = f"{time} = date_trunc('day', {time})"
         return f"CASE WHEN {midnight} THEN CAST({time} AS DATE)::VARCHAR ELSE {time}::VARCHAR END"
     if kind.startswith("DECIMAL"):
@@ -124,12 +130,17 @@ def digest_of_parts(parts: Sequence[str]) -> bytes:
 
 
 def _part_of(value: Any) -> str:
+    if isinstance(value, datetime.datetime) and value.tzinfo is None:
+        value = getattr(value, "asm8", value)  # of pandas, whose times have nanoseconds
+    if isinstance(value, np.datetime64):
+        value = _moment(value)
     value = value.item() if hasattr(value, "item") else value
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, datetime.datetime) and value.tzinfo is None:
+        fraction = f".{value.microsecond:06}".rstrip("0").rstrip(".")
         midnight = value.time() == datetime.time()
-        return value.date().isoformat() if midnight else value.isoformat(" ").removesuffix("000")
+        return value.date().isoformat() if midnight else value.isoformat(" ", "seconds") + fraction
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e18:
         value = int(value)
     if not isinstance(value, str | int | datetime.date) or isinstance(value, datetime.datetime):
@@ -138,3 +149,11 @@ def _part_of(value: Any) -> str:
     if not text:
         raise DataError("a key that is empty is nobody's")
     return text
+
+
+def _moment(value: np.datetime64) -> datetime.datetime:
+    """NumPy's time, in microseconds."""
+    moment = value.astype("M8[us]").item()
+    if not isinstance(moment, datetime.datetime):
+        raise DataError("a key is a date of the years 1 to 9999, or a time in them")
+    return moment

@@ -22,7 +22,7 @@ from tacit.records.csv_files import in_sql, problems_of_names, sql_type
 from tacit.records.digests import Texts, at_hand
 from tacit.records.keys import DIGEST_BYTES, Either, alternatives_of, is_raw, key_query
 from tacit.records.labels import Classes, as_label, check_classes
-from tacit.records.shards import SHARDS, own_rows
+from tacit.records.shards import SHARDS, Unkeyed, own_rows
 from tacit.records.sources import TABLE, Reading, arrow, described, loaded, quoted, told
 from tacit.records.stored import CHUNK, TEXT, Column, written
 from tacit.records.table import Held, Records, check, limit_of_numbers, promised
@@ -87,7 +87,8 @@ def read_table(
         on_disk: for a table that is larger than memory, a folder of the owner's with room for it. Its columns stay
             there, in files without names, which are gone with the process; `batches` shares rows when they are used.
         shard: where roles have several ranks, which rows each of them keeps: "rows", the next N/n of them, or "key",
-            those whose key falls to it, by which tables are joined. Without it each rank has the whole table.
+            those whose key falls to it, by which tables are joined ("rows" is not for queries, which have no fixed
+            order). Without it each rank has the whole table.
         name: what all roles call the table, "the table of alice" at first.
 
     Reveals: to all roles, that name, the number of rows, the names of the columns but those of the key, of how many
@@ -113,6 +114,11 @@ def read_table(
         raise ConfigError(f"{', '.join(both)}: columns=… are those beside key and label")
     if shard is not None and shard not in SHARDS:
         raise ConfigError(f'tacit.read_table(shard=…) takes "rows" or "key", not {shard!r}')
+    if shard == "rows" and query is not None:
+        raise ConfigError(
+            'shard="rows" goes by the places of rows, and a query may find them in another order at each rank, which '
+            'then lose some and have others twice: write shard="key", or read a file of what the query finds'
+        )
     if shard == "key" and len(alternatives) != 1:
         raise ConfigError('shard="key" goes by one key: say which column it is, key=…, without tacit.either')
     if owner not in session.parties:
@@ -213,8 +219,8 @@ def _taken(connection: Any, called: str, wanted: Wanted, reading: Reading) -> tu
         _warn_of_keys(connection, called, {n: types[n] for n in names}, rows)
     origin = torch.arange(rows)
     if wanted.shard is not None:
-        keyless = found[0][1] if found and found[0] is not None else None
-        origin = own_rows(wanted.shard, wanted.rank, rows, every, keyless)
+        unkeyed = _unkeyed(connection, list(types), found[0][1]) if found and found[0] is not None else None
+        origin = own_rows(wanted.shard, wanted.rank, rows, every, unkeyed)
         check(
             called, [] if len(origin) else [f"none of its {rows} rows is rank {wanted.rank.index}'s: use fewer ranks"]
         )
@@ -231,6 +237,20 @@ def _taken(connection: Any, called: str, wanted: Wanted, reading: Reading) -> tu
     held = Held(called, frame, label, every, origin, limit_of_numbers(), folder, wanted.columns is not None)
     public = {"rows": len(origin), "columns": list(names), "classes": None if label is None else label.classes}
     return held, public
+
+
+def _unkeyed(connection: Any, columns: Sequence[str], keyless: Tensor) -> Unkeyed:
+    """Rows without a key, with hashes of all their columns."""
+    places = torch.nonzero(keyless).squeeze(1)
+    if not len(places):
+        return Unkeyed(places, np.empty(0, dtype=np.uint64))
+    connection.register("unkeyed", arrow({"place": places.numpy()}))
+    listed = ", ".join(f"t.{quoted(name)}" for name in columns)
+    found = connection.execute(
+        f"SELECT hash(row({listed})) AS h FROM {TABLE} t, unkeyed WHERE t.rowid = unkeyed.place ORDER BY t.rowid"
+    ).fetchnumpy()
+    connection.unregister("unkeyed")
+    return Unkeyed(places, np.asarray(found["h"]))
 
 
 def _keep(connection: Any, places: Tensor) -> None:

@@ -5,13 +5,14 @@ By `rows`, rank i of n has those from i N/n to (i + 1) N/n. By `key`, it has tho
     rank  =  mix(d0, d1) mod n,    d = the first 128 bits of SHA-256(key)
 
 which is the same at all owners, so people whom two tables have in common meet at one rank, and the ranks' joins
-together are the join; rows without a key are dealt out in turns. The mixing makes digests of one rank look like any
-others, to whatever matches them.
+together are the join; rows without a key are dealt out in turns, in an order of what they hold: a database need not
+give all ranks one order. The mixing makes digests of one rank look like any others, to whatever matches them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,12 +21,21 @@ from torch import Tensor
 from tacit.errors import ConfigError
 from tacit.session.ranks import Rank
 
-__all__ = ["SHARDS", "check_shards", "own_rows", "rank_of_key"]
+__all__ = ["SHARDS", "Unkeyed", "check_shards", "own_rows", "rank_of_key"]
 
 SHARDS = ("rows", "key")
 
 ODD = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 """Of splitmix64."""
+
+
+class Unkeyed(NamedTuple):
+    """Rows without a key, whose digests are random."""
+
+    places: Tensor
+    """int64, ascending."""
+    hashes: np.ndarray
+    """Of all that each row holds, uint64: rows with one hash are alike, so their order says nothing."""
 
 
 def rank_of_key(digests: Tensor, count: int) -> Tensor:
@@ -39,13 +49,15 @@ def rank_of_key(digests: Tensor, count: int) -> Tensor:
     return torch.from_numpy((z % np.uint64(count)).astype(np.int64))
 
 
-def own_rows(shard: str, rank: Rank, rows: int, digests: Tensor | None, keyless: Tensor | None) -> Tensor:
-    """The places of the rows that a rank has. `keyless` marks rows whose digests are random, of no key."""
+def own_rows(shard: str, rank: Rank, rows: int, digests: Tensor | None, unkeyed: Unkeyed | None) -> Tensor:
+    """The places of the rows that a rank has."""
     if shard == "rows":
         return torch.arange(rank.index * rows // rank.count, (rank.index + 1) * rows // rank.count)
     assert digests is not None
-    assert keyless is not None
-    of = torch.where(keyless, torch.arange(rows) % rank.count, rank_of_key(digests, rank.count))
+    assert unkeyed is not None
+    of = rank_of_key(digests, rank.count)
+    order = np.argsort(unkeyed.hashes)
+    of[unkeyed.places[torch.from_numpy(order)]] = torch.arange(len(order)) % rank.count
     return torch.nonzero(of == rank.index).squeeze(1)
 
 
