@@ -96,6 +96,24 @@ def test_a_transformer_runs_on_ciphertexts(hybrid: Hybrid, model: nn.Module, ids
     assert "weight" not in "".join(name for name in hybrid.model.state_dict() if ".c_" in name)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of nested tensors, by the model in clear
+@pytest.mark.parametrize("gradients", [False, True])
+def test_pytorchs_own_transformer_calls_its_layers(gradients: bool) -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model = nn.TransformerEncoder(layer, 1).eval()
+    x, padded = torch.randn(2, 3, 8), torch.tensor([[False, False, False], [False, False, True]])
+    hybrid = Hybrid(model)
+
+    with torch.set_grad_enabled(gradients):
+        expected = model(x, src_key_padding_mask=padded)
+        for fhe in ("simulate", "disable"):
+            hybrid.fhe = fhe
+            seen = hybrid(x, src_key_padding_mask=padded)
+            assert (seen - expected)[~padded].abs().max() < 0.05
+
+    assert {name for name, _ in hybrid.encrypted()} == {"layers.0.linear1", "layers.0.linear2"}
+
+
 def test_a_client_elsewhere_gets_the_same(address: str, hybrid: Hybrid, ids: torch.Tensor, folder: Path) -> None:
     hybrid.fhe = "simulate"
     expected = hybrid(ids).logits

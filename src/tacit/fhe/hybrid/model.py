@@ -73,6 +73,7 @@ class Hybrid(nn.Module):
             stand_in = EncryptedLinear(name, (maps[0], maps[1] if gradients else None))
             stand_in.clear = Kept(original)
             _replace(self.model, name, stand_in)
+        _call_layers(self.model)
         self._layers = tuple(found)
 
     @classmethod
@@ -104,6 +105,7 @@ class Hybrid(nn.Module):
                 None if layer.backward is None or back is None else LinearMap(layer.backward, source.client(back)),
             )
             _replace(self.model, layer.name, EncryptedLinear(layer.name, maps))
+        _call_layers(self.model)
         try:
             self.model.load_state_dict(rest)
         except RuntimeError as error:
@@ -271,6 +273,18 @@ def _weights(layer: nn.Module) -> tuple[Float, Float | None]:
     bias = None if layer._parameters["bias"] is None else layer.get_parameter("bias").detach().cpu().double().numpy()
     turned = weight if isinstance(layer, nn.Linear) else np.ascontiguousarray(weight.T)  # GPT-2's are (inputs, outputs)
     return turned, bias
+
+
+def _call_layers(model: nn.Module) -> None:
+    """Keep PyTorch's transformers from reading the weights of layers that have none any more: their fast path in
+    evaluation does, in place of calling them."""
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoderLayer) and any(
+            isinstance(m, EncryptedLinear) for m in module.modules()
+        ):
+            module.activation_relu_or_gelu = 0  # of neither, the fast path is not tried
+        elif isinstance(module, nn.TransformerEncoder):
+            module.enable_nested_tensor = module.use_nested_tensor = False
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
