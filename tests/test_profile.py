@@ -245,7 +245,7 @@ with tacit.session() as session:
     assert code == 0, lines
     assert set(lines) == {"alice", "bob", "crypto-producer"}
     assert lines["alice"] == lines["bob"] == lines["crypto-producer"]
-    assert "('1', 'forward', 'aten.relu.default', 1, 4, " in lines["alice"][0]
+    assert "('1', 'forward', 'aten.relu.default', 1, 3, " in lines["alice"][0]
     names = [json.loads((tmp_path / f"{role}.json").read_text())["traceEvents"][0]["args"]["name"] for role in lines]
     assert names == list(lines)
 

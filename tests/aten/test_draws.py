@@ -13,6 +13,7 @@ from tacit.errors import UnsupportedOperator
 from tacit.functions.draws import uniform
 from tacit.session.session import Session
 
+COVERS = {torch.ops.aten.multinomial.default}
 DRAWS = 2000
 FAR_OFF = 7.0
 """Standard deviations that a frequency may be off, once in 10^11 times."""
