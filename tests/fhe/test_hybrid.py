@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.fhe.serving import listening
 from torch import nn
 from torch.nn import functional
 
@@ -61,22 +59,11 @@ def folder(hybrid: Hybrid, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def address(folder: Path, tmp_path: Path) -> Iterator[str]:
     pytest.importorskip("fastapi")
-    import uvicorn
-
     from tacit.fhe.service import create_app
 
     app = create_app(folder / "server", folder / "client", tmp_path / "keys")
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join(timeout=20)
-    listener.close()
+    with listening(app) as url:
+        yield url
 
 
 def test_a_transformer_runs_on_ciphertexts(hybrid: Hybrid, model: nn.Module, ids: torch.Tensor) -> None:

@@ -7,7 +7,6 @@ import errno
 import gzip
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -20,7 +19,8 @@ import pytest
 from click.testing import CliRunner
 
 pytest.importorskip("fastapi")
-import uvicorn
+
+from tests.fhe.serving import listening
 
 from tacit.cli.serve_fhe import serve_fhe
 from tacit.errors import KeyMismatchError, MessageError, ServiceError
@@ -42,17 +42,8 @@ def folders(boosted: Any, tmp_path: Path) -> Path:
 @pytest.fixture
 def address(folders: Path) -> Iterator[str]:
     app = create_app(folders / "server", folders / "client", folders / "keys")
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join(timeout=20)
-    listener.close()
+    with listening(app) as url:
+        yield url
 
 
 def test_a_client_needs_the_address_only(address: str, boosted: Any) -> None:

@@ -11,10 +11,8 @@ import hashlib
 import json
 import os
 import random
-import socket
 import struct
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -31,9 +29,9 @@ from sklearn.datasets import load_diabetes, load_wine
 from sklearn.preprocessing import StandardScaler
 
 pytest.importorskip("fastapi")
-import uvicorn
 from fastapi import FastAPI
 from tests.fhe import chromium
+from tests.fhe.serving import listening
 from tests.hostile.mutations import mutated
 
 from tacit.fhe import Pipeline, from_torch
@@ -113,17 +111,8 @@ def served(models: dict[str, Any], folder: Path, origins: tuple[str, ...]) -> It
         model.save_server(folder / name)
         model.save_client(folder / name)
         app.mount(f"/{name}", create_app(folder / name, folder / name, folder / "keys" / name, origins))
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join(timeout=20)
-    listener.close()
+    with listening(app) as url:
+        yield url
 
 
 def asked(page: chromium.Page, address: str, rows: Any, what: str = "predict") -> Any:

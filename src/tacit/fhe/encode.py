@@ -289,9 +289,26 @@ def _check_bits(columns: int, before: Affine | None, feature: Index, value: Floa
         raise MessageError("the bits of this model file are damaged")
 
 
+class Bits(Encoder):
+    """One bit for each of some questions about columns."""
+
+    columns: int
+    feature: Index
+
+    @property
+    def features(self) -> int:
+        """Columns expected."""
+        return self.columns
+
+    @property
+    def length(self) -> int:
+        """Integers for each row."""
+        return max(len(self.feature), 1)
+
+
 @final
 @dataclass(frozen=True)
-class Thermometer(Encoder):
+class Thermometer(Bits):
     """One bit [x_f > threshold] for each listed pair, compared in single or double precision as the model compared."""
 
     columns: int
@@ -303,16 +320,6 @@ class Thermometer(Encoder):
     def __post_init__(self) -> None:
         """Refuse a file that asks for columns which are not there."""
         _check_bits(self.columns, self.before, self.feature, self.threshold)
-
-    @property
-    def features(self) -> int:
-        """Columns expected."""
-        return self.columns
-
-    @property
-    def length(self) -> int:
-        """Integers for each row."""
-        return max(len(self.feature), 1)
 
     def encode(self, x: Any) -> Int:
         """Return the bits."""
@@ -333,7 +340,7 @@ missing]."""
 
 @final
 @dataclass(frozen=True)
-class MixedBits(Encoder):
+class MixedBits(Bits):
     """The bits of trees that know missing values or categories.
 
     Behind an affine map a missing value is that of one column the trees see; a map that mixes columns (a projection)
@@ -352,16 +359,6 @@ class MixedBits(Encoder):
         _check_bits(self.columns, self.before, self.feature, self.value)
         if not (_vectors("i", self.asks, self.feature) and ((self.asks >= BELOW) & (self.asks <= MISSING)).all()):
             raise MessageError("the bits of this model file are damaged")
-
-    @property
-    def features(self) -> int:
-        """Columns expected."""
-        return self.columns
-
-    @property
-    def length(self) -> int:
-        """Integers for each row."""
-        return max(len(self.feature), 1)
 
     def encode(self, x: Any) -> Int:
         """Return the bits."""

@@ -77,9 +77,28 @@ def pair_head(classes: Any, sign: float, by_confidence: bool, pairs: bool) -> An
     return make
 
 
+class Members(Head):
+    """Classifiers with heads of their own, `sizes` scores each, of which one is made."""
+
+    sizes: tuple[int, ...]
+    classes: Classes
+
+    @property
+    def labels(self) -> bool:
+        """Whether predictions are labels, not quantities."""
+        return True
+
+    def _parts(self, values: Int) -> list[Int]:
+        return np.split(values, np.cumsum(self.sizes)[:-1], axis=1)
+
+    def predict(self, values: Int, z: Int) -> Labels:
+        """Return the class of each row."""
+        return self.classes.pick(self.scores(values, z).argmax(axis=1))
+
+
 @final
 @dataclass(frozen=True)
-class VotingHead(Head):
+class VotingHead(Members):
     """Members with heads of their own, `sizes` scores each: their probabilities are averaged, or votes counted."""
 
     heads: tuple[Head, ...]
@@ -88,14 +107,9 @@ class VotingHead(Head):
     classes: Classes
     soft: bool
 
-    @property
-    def labels(self) -> bool:
-        """Whether predictions are labels, not quantities."""
-        return True
-
     def scores(self, values: Int, z: Int) -> Float:
         """Return the averaged probabilities, or the weights of the votes."""
-        parts = np.split(values, np.cumsum(self.sizes)[:-1], axis=1)
+        parts = self._parts(values)
         if self.soft:
             each = [head.predict_proba(part, z) for head, part in zip(self.heads, parts, strict=True)]
             mean: Float = np.average(np.stack(each), axis=0, weights=self.weights)
@@ -106,10 +120,6 @@ class VotingHead(Head):
             votes += weight * (said[:, None] == np.arange(len(self.classes)))
         return votes
 
-    def predict(self, values: Int, z: Int) -> Labels:
-        """Return the class of each row."""
-        return self.classes.pick(self.scores(values, z).argmax(axis=1))
-
     def predict_proba(self, values: Int, z: Int) -> Float:
         """Return class probabilities."""
         return self.scores(values, z) if self.soft else super().predict_proba(values, z)
@@ -117,7 +127,7 @@ class VotingHead(Head):
 
 @final
 @dataclass(frozen=True)
-class CalibratedHead(Head):
+class CalibratedHead(Members):
     """Members whose scores go through sigmoids, 1 / (1 + exp(a score + b)), normalised, and averaged."""
 
     heads: tuple[Head, ...]
@@ -126,14 +136,9 @@ class CalibratedHead(Head):
     offset: Float
     classes: Classes
 
-    @property
-    def labels(self) -> bool:
-        """Whether predictions are labels, not quantities."""
-        return True
-
     def scores(self, values: Int, z: Int) -> Float:
         """Return the probabilities."""
-        parts = np.split(values, np.cumsum(self.sizes)[:-1], axis=1)
+        parts = self._parts(values)
         total = np.zeros((len(values), len(self.classes)))
         for head, part, a, b in zip(self.heads, parts, self.slope, self.offset, strict=True):
             one = expit(-(a * head.scores(part, z).reshape(len(part), -1) + b))
@@ -144,10 +149,6 @@ class CalibratedHead(Head):
             total += np.where(whole > 0, one / np.where(whole > 0, whole, 1), 1 / one.shape[1])
         mean: Float = total / len(self.heads)
         return mean
-
-    def predict(self, values: Int, z: Int) -> Labels:
-        """Return the class of each row."""
-        return self.classes.pick(self.scores(values, z).argmax(axis=1))
 
     def predict_proba(self, values: Int, z: Int) -> Float:
         """Return class probabilities."""

@@ -21,7 +21,7 @@ from torch import Tensor
 from tacit.protocols.additive import kernels
 from tacit.protocols.additive.kernels.radix4 import Radix4
 from tacit.protocols.additive.masks import MaskValue
-from tacit.protocols.additive.source.base import Source
+from tacit.protocols.additive.source.base import Dealt, Source
 from tacit.protocols.protocol import ROUND
 from tacit.ring.memory import xor_into
 
@@ -71,12 +71,8 @@ def at_once(
     found = open_bits(sent, 2 * count)
     assert found is not None
     public = found.contiguous().view(torch.int16)
-    result = []
-    for k, i in enumerate(indices):
-        bits = on.wide_evaluate(public, words[k], products.parts[k], leader=i == 0).view(shape[0], masked)
-        bits ^= on.unpack_bits(sign.parts[k], masked)
-        result.append((bits ^ (flat < 0).view(torch.uint8) if i == 0 else bits).view(shape))
-    return result
+    bits = [on.wide_evaluate(public, words[k], products.parts[k], leader=i == 0) for k, i in enumerate(indices)]
+    return _with_signs(bits, flat, sign, shape, indices)
 
 
 def negative(
@@ -111,9 +107,15 @@ def negative(
         ]
         less = [out[0].view(NODES[False], 1, plane) if not top else out[0] for out in outputs]
         equal = [out[1].view(NODES[False], 1, plane) for out in outputs if out[1] is not None]
-    result = []
-    for k, i in enumerate(indices):
-        bits = on.unpack_bits(less[k], count).view(shape[0], masked)
-        bits = bits ^ on.unpack_bits(sign.parts[k], masked)
+    return _with_signs([on.unpack_bits(part, count) for part in less], flat, sign, shape, indices)
+
+
+def _with_signs(
+    borrows: Sequence[Tensor], flat: Tensor, sign: Dealt, shape: torch.Size, indices: Sequence[int]
+) -> list[Tensor]:
+    """XOR shares of [E_t + a < 0]: of the borrows of all bits but the top ones, the top bits of a, and those of E."""
+    on, result = kernels.on(flat), []
+    for borrow, top, i in zip(borrows, sign.parts, indices, strict=True):
+        bits = borrow.view(flat.shape) ^ on.unpack_bits(top, flat.shape[1])
         result.append((bits ^ (flat < 0).view(torch.uint8) if i == 0 else bits).view(shape))
     return result
