@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples" / "fhe").glob("*.py"))
+SLOW = {"hybrid_transformer"}  # it imports transformers, which only `make test-slow` installs
 CITATION = re.compile(r"\[([A-Z][A-Za-z]*\d\d)\]")
 
 
@@ -24,7 +25,9 @@ def run(*arguments: str | Path, folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "script", [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in SLOW)) for path in EXAMPLES]
+)
 def test_examples_run(script: Path, tmp_path: Path) -> None:
     printed = run(script, folder=tmp_path)
 
