@@ -160,6 +160,26 @@ def test_an_owner_s_labels_cost_no_round(session: Session, random: torch.Generat
     assert (session.meter.cost - before).rounds == 0
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_labels_that_are_known_to_be_classes_save_rounds(
+    reduction: str, session: Session, random: torch.Generator
+) -> None:
+    """Then how much a row of weights adds up to is public, and nothing is multiplied by it."""
+    x, y = torch.randn(5, C, generator=random), torch.randint(C, (5,), generator=random)
+    plain = x.clone().requires_grad_()
+    F.cross_entropy(plain, y, reduction=reduction).sum().backward()
+
+    rounds = []
+    for labels in (tacit.share(y, owner="bob", classes=C), tacit.share(y, owner="bob")):
+        scores = tacit.share(x).requires_grad_()
+        before = session.meter.cost.rounds
+        F.cross_entropy(scores, labels, reduction=reduction).sum().backward()
+        scores.grad.share.settle()
+        rounds.append(session.meter.cost.rounds - before)
+        torch.testing.assert_close(tacit.reveal(scores.grad), plain.grad, atol=3e-4, rtol=0)
+    assert rounds == [10, 10]  # of which one is its owner's, who shares the weights
+
+
 def test_labels_are_checked_by_who_shares_them(session: Session) -> None:
     assert tacit.reveal(tacit.share([2, 0], owner="bob", classes=3)).tolist() == [2, 0]
     assert tacit.share(torch.tensor([2.0]), owner="bob", classes=3).dtype == torch.int64

@@ -300,6 +300,33 @@ def test_sums_by_softmax_are_divided_once(count, random):
     assert "Σ e |v| < 2^30, |result| < 2^22, and |v| < 2^18 for n > 128." in Softmax.weighted.__doc__
 
 
+@pytest.mark.parametrize(("count", "frac_bits"), [(2, 24), (10, 16), (128, 16), (257, 16)])
+def test_multiples_of_softmax_keep_their_promise(count, frac_bits, random):
+    x = torch.randn(40, count, generator=random, dtype=torch.float64) * 3
+    x[:10], x[10:20], x[20:30, 0] = 0, x[10:20] * 100, 10_000
+    v = torch.randn(40, 1, generator=random, dtype=torch.float64)
+    v[::4], v[1::4] = 2.0 ** (26 if frac_bits == 16 else 18) * 0.999 * v[::4].sign(), 0
+    x, v = ((t * 2**frac_bits).round() / 2**frac_bits for t in (x, v))
+
+    with tacit.session(seed=1, frac_bits=frac_bits) as session:
+        parts = Softmax.of(tacit.share(x).share, 1)
+        before = session.meter.cost.rounds
+        products = parts.times(tacit.share(v).share)
+        rounds = session.meter.cost.rounds - before
+        got = _reveal_all_bits(SecretTensor(products, torch.float64))
+        public = {c: _reveal_all_bits(SecretTensor(parts.scaled(c), torch.float64)) for c in (-1 / 3, 2.0**-19, 1e6)}
+
+    bound = max((count + 2) * 2.0**-frac_bits, 2.0**-17)
+    assert ((got - x.softmax(1) * v).abs() - 2.0**-frac_bits <= bound * v.abs()).all()
+    for c, multiple in public.items():
+        least = 2.0**-20 / min(max(1 / abs(c) / 2, 1), 2**12)
+        assert (multiple - x.softmax(1) * c).abs().max() <= bound * abs(c) + least
+    assert "and 2^-20 < |c| < 2^20" in Softmax.scaled.__doc__
+    assert rounds == (2 if count <= 128 else 6)  # of few rows
+    assert "|v| < 2^26 at 16 fractional bits, 2^18 at 24." in Softmax.times.__doc__
+    assert "Cost: 2 rounds for n <= 128, else 7" in Softmax.times.__doc__
+
+
 @pytest.mark.parametrize("frac_bits", [16, 24])
 def test_a_product_with_tanh_is_as_good_as_tanh(frac_bits: int) -> None:
     x = torch.cat([torch.linspace(-12, 12, 999), torch.tensor([-(2.0**30), -5e4, 0.0, 5e4, 2.0**30])])

@@ -26,7 +26,7 @@ from tacit.tensor import SecretTensor
 from tacit.tensor.above_autograd import Unlike, above_autograd
 from tacit.tensor.operands import arithmetic, plain, secret
 
-__all__ = ["MEAN", "NONE", "mean_factor", "weights_of_labels"]
+__all__ = ["MEAN", "NONE", "mean_factor", "sum_of_weights", "weights_of_labels"]
 
 aten = torch.ops.aten
 WEIGHTS: Remembered[Tensor] = Remembered("the weights of labels")
@@ -58,6 +58,20 @@ def weights_of_labels(
     else:
         out = secret(found, torch.float32 if found.frac_bits else torch.int64)
     return WEIGHTS.keep(labels, out, key) if weight is None else out
+
+
+def sum_of_weights(target: Tensor, classes: int, weight: Tensor | None, reduction: int, ignore: int) -> float | None:
+    """Σ_c W_c of every label, where that is public: secret labels of which all are known to be classes."""
+    if weight is not None or not isinstance(target, SecretTensor) or not target.numel():
+        return None
+    if not _sure(arithmetic(target), classes, ignore):
+        return None
+    return 1 / target.numel() if reduction == MEAN else 1.0
+
+
+def _sure(labels: Number, classes: int, ignore: int) -> bool:
+    """Whether it is public that no label is left out."""
+    return known_within(labels, range(classes)) and not 0 <= ignore < classes
 
 
 def _public(
@@ -139,7 +153,7 @@ def _of_nobody(
     if 0 <= ignore < classes:
         rows = rows.linear(lambda t: t * places.to(t.device))
     rows_ = secret(rows, torch.int64)
-    sure = known_within(labels, range(classes)) and not 0 <= ignore < classes
+    sure = _sure(labels, classes, ignore)
     kept = torch.ones((*labels.shape, 1)) if sure else rows_.sum(-1, keepdim=True)
     if reduction != MEAN or weight is not None:
         total = _total(rows_, weight) if reduction == MEAN else rows_

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from tacit.aten.arithmetic import combine, finish, multiply
-from tacit.aten.labels import mean_factor, weights_of_labels
+from tacit.aten.labels import mean_factor, sum_of_weights, weights_of_labels
 from tacit.aten.reduction import mean, total
+from tacit.aten.softmax import SUMS, open_beside
 from tacit.functions.linear import add_public
 from tacit.functions.logarithm import log
 from tacit.functions.reciprocal import reciprocal
@@ -178,14 +179,20 @@ def nll_loss_backward(
     func: Any, grad: Operand, x: SecretTensor, target: Tensor, weight: Any, reduction: int, ignore: int, _: Any
 ) -> SecretTensor:
     """-w_t grad / Σ w_t at the target class, and zero elsewhere."""
+    if isinstance(target, SecretTensor) and plain(target) is None:
+        open_beside(x, target.share)
     weights = class_weights(x, target, weight, reduction, ignore)
-    known = plain(grad)
+    known, along = plain(grad), min(1, x.dim() - 1)
     grad = grad if known is None else known
     if reduction == NONE:
-        grad = grad.unsqueeze(1 if x.dim() > 1 else 0)
+        grad = grad.unsqueeze(along)
     result = -(weights * grad)
     if isinstance(result, SecretTensor):
-        return finish(arithmetic(result), x.dtype, result)
+        out = finish(arithmetic(result), x.dtype, result)
+        each = None if known is None else sum_of_weights(target, weights.shape[along], weight, reduction, ignore)
+        if each is not None:
+            SUMS.keep(out.share, (-each * grad).expand(out.shape).narrow(along, 0, 1), along)
+        return out
     return public_secret(protocol_of(x, target, weight), result.to(x.dtype))
 
 

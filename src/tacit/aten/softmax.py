@@ -24,7 +24,12 @@ from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 Operand = Any
+
+MOST = 2.0**20
+"""Public multiples of a softmax between this and its inverse are those of its last factor; see `Softmax.scaled`."""
+
 SOFTMAX: Remembered[Softmax] = Remembered("the parts of a softmax, by its dimension")
+SUMS: Remembered[Tensor] = Remembered("public sums along a dimension")
 BEHIND: Remembered[Logits] = Remembered("what a logarithm is that of")
 
 
@@ -85,6 +90,21 @@ class Logits:
             self._softmax = softmax_of(self.x, self.dim).value()
         return self._softmax
 
+    def times(self, v: Operand) -> SecretTensor:
+        """v exp(x) / Σ exp(x) for a v with one element along the dimension."""
+        known = plain(v)
+        if self._softmax is None:
+            if known is None:
+                return secret(softmax_of(self.x, self.dim).times(arithmetic(v)), self.x.dtype)
+            c = float(known.reshape(-1)[0]) if known.numel() else 0.0
+            if MOST**-1 < abs(c) < MOST and bool((known == c).all()):
+                return secret(softmax_of(self.x, self.dim).scaled(c), self.x.dtype)
+        found = self.softmax()
+        if known is None:
+            found.protocol.together(found, arithmetic(v))
+            found = found.settle()
+        return finish(multiply(secret(found, self.x.dtype), v), self.x.dtype, self.x)
+
 
 class LogSoftmax(Once):
     """A log-softmax whose logarithm waits until it is needed; its gradient needs only the softmax."""
@@ -109,21 +129,27 @@ def log_softmax(func: Any, x: SecretTensor, dim: int, half_to_float: bool) -> Se
     return SecretTensor(LogSoftmax(Logits(x, dim)), x.dtype, protocol=x._protocol, shape=x.shape)
 
 
-def softmax_behind(y: SecretTensor) -> Number:
-    """The softmax of which y is the logarithm."""
-    if isinstance(y._share, LogSoftmax):
-        return y._share.logits.softmax()
-    found = BEHIND.of(y.share)
-    return exp_nonpositive(arithmetic(y)) if found is None else found.softmax()
+def logits_behind(y: SecretTensor) -> Logits | None:
+    """What y is the logarithm of, if it still is that."""
+    return y._share.logits if isinstance(y._share, LogSoftmax) else BEHIND.of(y.share)
+
+
+def open_beside(y: Tensor, labels: Value) -> None:
+    """Open labels in the round in which what y is the logarithm of is opened for its softmax."""
+    if isinstance(y, SecretTensor) and isinstance(y._share, LogSoftmax):
+        logits = y._share.logits
+        if logits.x.shape[logits.dim] > 1:
+            labels.protocol.together(labels, arithmetic(logits.x))
 
 
 @implements(aten._log_softmax_backward_data.default)
 def log_softmax_backward(func: Any, grad: Operand, y: SecretTensor, dim: int, dtype: torch.dtype) -> SecretTensor:
     """grad - softmax Σ grad. Where the sum of the gradient is public, as for class indices, no product is needed."""
-    inner = grad.sum(dim, keepdim=True) if isinstance(grad, Tensor) else grad
-    found = softmax_behind(y)
-    if isinstance(inner, SecretTensor) and plain(inner) is None:
-        found.protocol.together(found, arithmetic(inner))
-        found = found.settle()
-    product = finish(multiply(secret(found, y.dtype), inner), y.dtype, y)
+    behind = logits_behind(y)
+    known = SUMS.of(grad.share, dim % max(y.dim(), 1)) if isinstance(grad, SecretTensor) else None
+    inner = grad.sum(dim, keepdim=True) if known is None else known
+    if behind is not None:
+        product = behind.times(inner)
+    else:
+        product = finish(multiply(secret(exp_nonpositive(arithmetic(y)), y.dtype), inner), y.dtype, y)
     return finish(combine(grad, product, -1), y.dtype, y)

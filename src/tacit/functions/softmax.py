@@ -16,12 +16,17 @@ from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.step import Steps
 from tacit.protocols.number import Number
 from tacit.protocols.protocol import ROUND
+from tacit.protocols.scale import SLACK_BITS
 
 __all__ = ["Softmax"]
 
 REACH, DEEPEST = 40.0, 3
 """How far below the largest an exponential is looked up, in e-folds, and the levels of a maximum that share this. More
 levels: each drops smaller differences, for three those of 13.3, whose exponential is 1.6e-6."""
+
+FACTOR_BITS = 20
+"""Fractional bits of e and 1/S where these meet what need not be below 1. More: smaller errors, beside those of the
+series, which are some 2^-18; fewer: larger numbers that they may meet."""
 
 TIER = 16
 """Sums of more columns than any series is for are scaled below this, in four rounds, by powers of it."""
@@ -68,6 +73,39 @@ class Softmax:
         """
         power, y = self._factors()
         return power.protocol.multiply(power.settle(WORKING_BITS), y.settle(WORKING_BITS))
+
+    def times(self, v: Number) -> Number:
+        """Return v e / S for a v that is the same along the dimension, as the gradient of a logarithm asks for.
+
+        While 1/S is masked, so is v e: a round less than to multiply e / S, truncated, by v.
+
+        Shape: v that of S.   Domain: that of `value`, and |v| < 2^26 at 16 fractional bits, 2^18 at 24.
+        Error: <= (n + 2) 2^-f |v| + 2^-f for f <= 16, where a v with headroom has as many bits more.
+        Cost: 2 rounds for n <= 128, else 7; not truncated.   Reveals: nothing.
+        """
+        protocol = v.protocol
+        if self.power.shape[self.dim] > max(INVERSES):
+            found = self.value()
+            protocol.together(found, v)
+            return protocol.multiply(found.settle(), v.settle())
+        power, y = self._factors(v)
+        scaled = protocol.multiply(power.settle(FACTOR_BITS), v.settle())
+        protocol.together(scaled, y)
+        return protocol.multiply(scaled.settle(), y.settle(FACTOR_BITS))
+
+    def scaled(self, c: float) -> Number:
+        """Return c e / S for a public c, by which 1/S is multiplied as it is truncated; with headroom for c below 1.
+
+        Domain: that of `value`, and 2^-20 < |c| < 2^20.   Error: <= (n + 2) 2^-f |c| + 2^-(20 + h) for a headroom of h.
+        Cost: 2 rounds for n <= 128, else 6; not truncated.   Reveals: nothing.
+        """
+        power, y = self._factors()
+        mantissa, exponent = math.frexp(abs(c))
+        headroom = min(max((mantissa == 0.5) - exponent, 0), SLACK_BITS)
+        factor = y.protocol.scale(y, abs(c), FACTOR_BITS + headroom)
+        assert factor is not None
+        out = y.protocol.multiply(power.settle(FACTOR_BITS), factor)
+        return (out if c > 0 else -out).declare(headroom=headroom)
 
     def weighted(self, v: Number, op: Callable[[Tensor, Tensor], Tensor]) -> Number:
         """Return op(e / S, v) = op(e, v) / S for sums op over the last dimension of e: no weight is opened for them.
