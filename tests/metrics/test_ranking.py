@@ -164,6 +164,23 @@ def test_three_parties_measure(random):
     assert float(found) == pytest.approx(roc_auc_score(label, score), abs=EXACT)
 
 
+@pytest.mark.parametrize("name", PLAIN)
+def test_two_parties_alone_measure(name, random):
+    label, score = draw(random, 40)
+    score[:4] = torch.tensor([-(2.0**40), 2.0**40, 2.0**40, -(2.0**40)])
+    weight = torch.randint(0, 3, (40,), generator=random)
+    weight[0], weight[-1] = 1, 1
+
+    with tacit.session(protocol="two-party") as session:
+        both = tacit.share(score, owner="alice") + tacit.share(torch.zeros(40), owner="bob")
+        given = tacit.share(label, owner="bob"), both
+        found = tacit.reveal(getattr(metrics, name)(*given, sample_weight=tacit.share(weight, owner="bob")))
+        assert session.meter.cost.rounds < 400
+
+    expected = PLAIN[name](label.numpy(), score.numpy(), sample_weight=weight.double().numpy())
+    assert float(found) == pytest.approx(expected, abs=EXACT)
+
+
 def test_a_session_that_checks_itself_has_nothing_to_say(random):
     label, score = draw(random, 33)
 
@@ -218,3 +235,14 @@ def test_a_hundred_thousand_rows(random):
             expected = ks_2samp(score[label == 1], score[label == 0]).statistic if name == "ks_score" else None
             expected = PLAIN[name](label, score) if expected is None else expected
             assert float(found) == pytest.approx(expected, abs=EXACT)
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_rows_of_two_parties_alone(random):
+    label, score = draw(random, 100_000)
+
+    with tacit.session(protocol="two-party"):
+        both = tacit.share(score, owner="alice") + tacit.share(torch.zeros(100_000), owner="bob")
+        found = tacit.reveal(metrics.roc_auc_score(tacit.share(label, owner="bob"), both))
+
+    assert float(found) == pytest.approx(roc_auc_score(label, score), abs=EXACT)

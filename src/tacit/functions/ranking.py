@@ -15,7 +15,6 @@ from tacit.functions.maximum import Maximum
 from tacit.functions.reciprocal import INVERSE, WORKING_BITS, quotient
 from tacit.functions.step import Octaves
 from tacit.functions.whole import floor
-from tacit.protocols.network import in_order
 from tacit.protocols.number import Number
 from tacit.protocols.values import Bits
 
@@ -56,7 +55,7 @@ def ranking(score: Number, label: Number, weight: Number | None = None) -> Ranki
     protocol = score.protocol
     count = score.shape[0]
     key = score.settle(protocol.frac_bits).rescaled(0).times_integer(1 << LABEL_BITS) + label.rescaled(0)
-    key, *beside = in_order(key, *([] if weight is None else [weight]))
+    key, *beside = protocol.in_order(key, *([] if weight is None else [weight]))
     label = key - floor(key, LABEL_BITS).times_integer(1 << LABEL_BITS)
     last = protocol.public_bits(torch.ones(1, dtype=torch.uint8))
     if count > 1:

@@ -27,7 +27,7 @@ __all__ = ["ROUND", "DeclaredCost", "Prices", "Protocol"]
 INTERACTIVE = {
     *("share", "share_bits", "reveal", "refresh", "together", "multiply", "bilinear", "scale", "settle", "settle_all"),
     *("harmonics", "polynomials", "powers_of_two", "less", "select", "conjunction", "all_of", "to_arithmetic"),
-    *("hot", "parity_of_product", "sums_below", "rows_below", "shuffled", "arranged", "deal_premask"),
+    *("hot", "parity_of_product", "sums_below", "rows_below", "shuffled", "arranged", "in_order", "deal_premask"),
 }
 """The primitives in which parties draw from key streams that they share, or send; and what contents ask of a scheme."""
 
@@ -336,4 +336,11 @@ class Protocol(ABC):
 
         Where it is none the result means nothing, and what the numbers are may become known: whoever calls this makes
         sure that it is one, whatever the secrets are.
+        """
+
+    @abstractmethod
+    def in_order(self, key: Number, *beside: Number) -> list[Number]:
+        """Integer keys in ascending order, and rows of integers that go with them. Equal keys may change places.
+
+        Shape: [n, *k], each k by itself, and [n, *k, ..].   Domain: differences of keys below 2^62.   Error: none.
         """

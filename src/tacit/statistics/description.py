@@ -14,7 +14,6 @@ import tacit.aten  # noqa: F401 - registers the operators
 from tacit.errors import DataError
 from tacit.functions.linear import fractional
 from tacit.functions.moments import moments
-from tacit.protocols.network import in_order
 from tacit.statistics.given import table_of
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import arithmetic, secret
@@ -108,7 +107,7 @@ def _quantiles(x: SecretTensor, levels: Sequence[float], sample: int) -> Tensor:
         chosen = torch.randperm(x.shape[0])[:sample]
         x = x[chosen]  # type: ignore[assignment]
     share = fractional(arithmetic(x)).settle(x._protocol.frac_bits)
-    (ordered,) = in_order(share.rescaled(0))
+    (ordered,) = x._protocol.in_order(share.rescaled(0))
     ordered = ordered.rescaled(share.frac_bits)
     last = x.shape[0] - 1
     places = [min(int(q * last), last - 1) for q in levels]

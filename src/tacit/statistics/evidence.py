@@ -16,7 +16,6 @@ from tacit.errors import DataError
 from tacit.functions.linear import fractional
 from tacit.functions.logarithm import log
 from tacit.metrics.given import column, indicator, number_of
-from tacit.protocols.network import in_order
 from tacit.protocols.number import Number
 from tacit.ring import kernels
 from tacit.statistics.given import table_of
@@ -137,7 +136,7 @@ def _by_rank(x: SecretTensor, one: Number, bins: int) -> tuple[Number, Number]:
     count, width = x.shape
     share = fractional(arithmetic(x)).settle(protocol.frac_bits).rescaled(0)
     labels = one.move(lambda t: t[:, None].expand(count, width), view=False)
-    _, labels = in_order(share, labels)
+    _, labels = protocol.in_order(share, labels)
     ends = [count * (k + 1) // bins for k in range(bins)]
     sizes = [b - a for a, b in zip([0, *ends], ends, strict=False)]
     positives = labels.linear(lambda t: torch.stack([p.sum(0) for p in t.split(sizes)], 1))

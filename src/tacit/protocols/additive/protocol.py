@@ -15,7 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from tacit.errors import TacitError
-from tacit.protocols import leaving
+from tacit.protocols import leaving, network
 from tacit.protocols.additive import (
     comparison,
     conjunction,
@@ -430,6 +430,10 @@ class Additive(Protocol):
             raise TacitError("places that rows were to be arranged at are no permutation: a bug of Tacit")
         moved = [[t[back] for t in parts] for parts in rest]
         return [self._like(x, parts) for x, parts in zip(values, moved, strict=True)]
+
+    @override
+    def in_order(self, key: Number, *beside: Number) -> list[Number]:
+        return network.in_order(key, *beside)
 
     def _like(self, x: Value, parts: list[Tensor]) -> Value:
         """A value of the same kind and scale around other shares, of which nothing is known."""

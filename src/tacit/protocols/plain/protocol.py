@@ -16,6 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from tacit.errors import ConfigError
+from tacit.protocols import network
 from tacit.protocols.number import SETTLED, Number
 from tacit.protocols.plain import evaluate
 from tacit.protocols.plain.content import Integers
@@ -231,6 +232,10 @@ class Plain(Protocol):
     def arranged(self, places: Number, values: Sequence[Value]) -> list[Value]:
         order = _ring(places).argsort()
         return [self._rows(x, order) for x in values]
+
+    @override
+    def in_order(self, key: Number, *beside: Number) -> list[Number]:
+        return network.in_order(key, *beside)
 
     def _rows(self, x: Value, order: Tensor) -> Value:
         rows = _ring(x)[order]

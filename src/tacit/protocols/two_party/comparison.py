@@ -14,6 +14,12 @@ neighbouring digits are one by  (l, e) = (l₁ ^ e₁ l₀, e₁ e₀).
 
 *Privacy.* c is uniform, so d is; R knows one pad only, of the entry it may read, and every other entry that S sends is
 masked by a pad of its own (the entry of zero, if R does not read it, by pad[-d] in all others).
+
+Of pairs (x, k) that are compared by k where x is zero, |k| < 2^m, the first comes before zero if
+
+    x - 1 + [k >= 0] < 0        [k >= 0] = ¬(k_S ^ k_R) at bit m, ^ the carry of the bits below it
+
+so x is compared with 1, and [k >= 0] is one more carry that comes into it, e [k >= 0] from below all its digits.
 """
 
 from __future__ import annotations
@@ -33,7 +39,7 @@ if TYPE_CHECKING:
     from tacit.protocols.two_party.transfers import Transfers
     from tacit.session.session import Session
 
-__all__ = ["less"]
+__all__ = ["before", "less"]
 
 DIGITS = 16
 """Of four bits, the last one of three: 63 bits are compared."""
@@ -60,11 +66,7 @@ def less(session: Session, transfers: Transfers, parts: Sequence[Tensor], thresh
     pieces = [
         _Piece(transfers, s, {i: x[at] for i, x in here.items()}, at, thresholds) for s, at in split(session, count)
     ]
-    transfers.make([piece.order for piece in pieces])
-    opened = hop(session, [piece.open() for piece in pieces])
-    tables = hop(session, [piece.send(d) for piece, d in zip(pieces, opened, strict=True)])
-    for piece, table in zip(pieces, tables, strict=True):
-        piece.read(table)
+    _looked_up(session, transfers, pieces)
     planes = [torch.cat([piece.planes[i] for piece in pieces], dim=-1) for i in here]
     out = []
     for i, carry in zip(here, _carry(session, transfers, planes), strict=True):
@@ -74,6 +76,108 @@ def less(session: Session, transfers: Transfers, parts: Sequence[Tensor], thresh
     return out
 
 
+def before(
+    session: Session, transfers: Transfers, parts: Sequence[Tensor], keys: Sequence[Tensor], width: int
+) -> list[Tensor]:
+    """Shares of [x < 0 or x = 0 and k < 0], uint8 [n], from contiguous shares of x and k, [n] each: nine hops at most.
+
+    Domain: -2^63 < x < 2^63, |k| < 2^(4 width), width <= 15; floor(15 / width) keys take the digits of one number.
+    """
+    count = parts[0].numel()
+    if not count:
+        return [torch.empty(0, dtype=torch.uint8) for _ in parts]
+    if count > MOST:
+        cut = [list(zip(*(t.split(MOST) for t in some), strict=True)) for some in (parts, keys)]
+        found = [before(session, transfers, x, k, width) for x, k in zip(*cut, strict=True)]
+        return [torch.cat(row) for row in zip(*found, strict=True)]
+    here = session.party_indices
+    pieces, tied = [], []
+    for sender, at in split(session, count):
+        first = {i: x[at] for i, x in zip(here, parts, strict=True)}
+        second = {i: _side_by_side(k[at], width) for i, k in zip(here, keys, strict=True)}
+        pieces.append(_Piece(transfers, sender, first, at, [1]))
+        tied.append(_Piece(transfers, sender, second, slice(0, len(next(iter(second.values())))), [0]))
+    _looked_up(session, transfers, [*pieces, *tied])
+    groups = [
+        _Tree([torch.cat([piece.planes[i] for piece in pieces], dim=-1) for i in here]),
+        _Tree(
+            [
+                torch.cat([_apart(k.planes[i], width, x.size) for x, k in zip(pieces, tied, strict=True)], -1)
+                for i in here
+            ]
+        ),
+    ]
+    while any(group.digits > 1 for group in groups):
+        _fold(session, transfers, [group for group in groups if group.digits > 1])
+    return _with_ties(session, transfers, pieces, keys, width, groups)
+
+
+def _side_by_side(k: Tensor, width: int) -> Tensor:
+    """Low digits of shares, those of several keys in one word, apart from each other: [n] -> fewer, in whole bytes."""
+    bits, each = 4 * width, (DIGITS - 1) // width
+    rows = _words(len(k), each)
+    low = k & ((1 << bits) - 1)
+    low = torch.cat([low, low.new_zeros(rows * each - len(k))]).view(each, rows)
+    out = low[0].clone()
+    for place in range(1, each):
+        out |= low[place] << bits * place
+    return out
+
+
+def _words(count: int, each: int) -> int:
+    """Words for so many keys, of which there are so many in each; eight to a byte of a plane."""
+    return -(-count // (8 * each)) * 8
+
+
+def _apart(planes: Tensor, width: int, count: int) -> Tensor:
+    """Planes of keys from those of the words that they were in: [2, 16, 1, bytes] -> [2, width, 1, count / 8]."""
+    each = (DIGITS - 1) // width
+    rows = [planes[:, width * place : width * (place + 1)] for place in range(each)]
+    return torch.cat(rows, dim=-1)[..., : count // 8]
+
+
+def _with_ties(
+    session: Session,
+    transfers: Transfers,
+    pieces: Sequence[_Piece],
+    keys: Sequence[Tensor],
+    width: int,
+    groups: Sequence[_Tree],
+) -> list[Tensor]:
+    """The signs of x - 1 + [k >= 0], from (l, e) of x and l of k."""
+    of_x, of_k = groups
+    here, columns = session.party_indices, [piece.size // 8 for piece in pieces]
+    carries = []
+    for place, i in enumerate(here):
+        rows = []
+        for piece, carry in zip(pieces, of_k.planes[place][0].view(-1).split(columns), strict=True):
+            top = (keys[place][piece.at] >> 4 * width & 1).to(torch.uint8)
+            top = torch.cat([top, top.new_zeros(piece.size - piece.count)])
+            own = kernels.on(top).pack_bits(top) ^ carry
+            rows.append(~own if i == piece.sender else own)
+        carries.append(torch.cat(rows))
+    ends = [planes[:, 0, 0] for planes in of_x.planes]
+    added = bits.both(session, transfers, [end[1].contiguous() for end in ends], [c.unsqueeze(0) for c in carries])
+    out = []
+    for place, i in enumerate(here):
+        carry = (ends[place][0] ^ added[place].view(-1)).split(columns)
+        out.append(
+            torch.cat(
+                [piece.signs(i, c.view(1, -1).contiguous()).view(-1) for piece, c in zip(pieces, carry, strict=True)]
+            )
+        )
+    return out
+
+
+def _looked_up(session: Session, transfers: Transfers, pieces: Sequence[_Piece]) -> None:
+    """Leave shares of (l, e) of each digit at the pieces. Two hops."""
+    transfers.make([piece.order for piece in pieces])
+    opened = hop(session, [piece.open() for piece in pieces])
+    tables = hop(session, [piece.send(d) for piece, d in zip(pieces, opened, strict=True)])
+    for piece, table in zip(pieces, tables, strict=True):
+        piece.read(table)
+
+
 class _Piece:
     """Elements of which one party, the sender, has the tables."""
 
@@ -81,6 +185,7 @@ class _Piece:
         self, transfers: Transfers, sender: int, parts: dict[int, Tensor], at: slice, thresholds: Sequence[int]
     ) -> None:
         self.sender = sender
+        self.at = at
         self.count = at.stop - at.start
         self.size = (self.count + 7) // 8 * 8
         """Elements, with zeros at the end that fill the last byte of a plane."""
@@ -148,3 +253,40 @@ def _carry(session: Session, transfers: Transfers, planes: Sequence[Tensor]) -> 
             merged.append(z)
         planes = merged
     return [p[0, 0] for p in planes]
+
+
+class _Tree:
+    """Planes of (l, e) of digits, lowest first, that become one: [2, digits, 1, bytes] for each party here."""
+
+    def __init__(self, planes: list[Tensor]) -> None:
+        self.planes = planes
+
+    @property
+    def digits(self) -> int:
+        """How many there still are."""
+        return self.planes[0].shape[1]
+
+    def halved(self, products: Sequence[Tensor]) -> None:
+        """Pairs of neighbours become one by e₁ (l₀, e₀), [2, pairs, 1, bytes]; the highest of an odd number stays."""
+        merged = []
+        for p, z in zip(self.planes, products, strict=True):
+            z = z.clone()
+            z[0] ^= p[0, 1::2]
+            merged.append(torch.cat([z, p[:, 2 * z.shape[1] :]], dim=1))
+        self.planes = merged
+
+
+def _fold(session: Session, transfers: Transfers, trees: Sequence[_Tree]) -> None:
+    """Halve the digits of several trees. One hop."""
+    choices: list[list[Tensor]] = [[] for _ in session.party_indices]
+    values: list[list[Tensor]] = [[] for _ in session.party_indices]
+    for tree in trees:
+        pairs = tree.digits // 2
+        for place, p in enumerate(tree.planes):
+            choices[place].append(p[1, 1 : 2 * pairs : 2].reshape(-1))
+            values[place].append(p[:, 0 : 2 * pairs : 2].reshape(2, -1))
+    products = bits.both(session, transfers, [torch.cat(c) for c in choices], [torch.cat(v, dim=1) for v in values])
+    sizes = [tree.planes[0][0, 1::2].numel() for tree in trees]
+    for place, tree in enumerate(trees):
+        rows = [z.split(sizes, dim=1)[place] for z in products]
+        tree.halved([z.view(2, tree.digits // 2, *tree.planes[0].shape[2:]) for z in rows])

@@ -16,7 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from tacit.errors import ConfigError
-from tacit.protocols import fallbacks, leaving
+from tacit.protocols import fallbacks, leaving, network
 from tacit.protocols.content import TensorOp
 from tacit.protocols.number import SETTLED, Number
 from tacit.protocols.protocol import Protocol
@@ -24,7 +24,17 @@ from tacit.protocols.remembered import Owned, Remembered, Storage
 from tacit.protocols.scale import Scale
 from tacit.protocols.series import POWER_OF_TWO_BITS, Harmonics, Polynomial
 from tacit.protocols.two_party import bits as planes
-from tacit.protocols.two_party import comparison, harmonics, kernels, ole, powers, product, selection, truncation
+from tacit.protocols.two_party import (
+    comparison,
+    harmonics,
+    kernels,
+    ole,
+    powers,
+    product,
+    selection,
+    sorting,
+    truncation,
+)
 from tacit.protocols.two_party.content import Halves, halves_of
 from tacit.protocols.two_party.cost import COSTS, PRICES
 from tacit.protocols.two_party.factors import Factors
@@ -414,11 +424,58 @@ class TwoParty(Protocol):
 
     @override
     def shuffled(self, values: Sequence[Value]) -> list[Value]:
-        return fallbacks.shuffled(values)
+        """By two networks of switches; from a store of transfers, which has none, by sorting random keys."""
+        if self._transfers.on_disk:
+            return fallbacks.shuffled(values)
+        rows = sorting.shuffled(self.session, self._transfers, self._words(values))
+        return self._like(values, rows)
 
     @override
     def arranged(self, places: Number, values: Sequence[Value]) -> list[Value]:
-        return fallbacks.arranged(places, values)
+        """Shuffle rows with their places, and open these: a uniform order, whatever the rows were."""
+        if self._transfers.on_disk:
+            return fallbacks.arranged(places, values)
+        rows = sorting.arranged(self.session, self._transfers, self._words([places, *values]))
+        return self._like(values, rows)
+
+    @override
+    def in_order(self, key: Number, *beside: Number) -> list[Number]:
+        """By the order of an only owner, or by comparing shuffled rows in the open; from a store by a network."""
+        if self._transfers.on_disk or not key.numel:
+            return network.in_order(key, *beside)
+        count, columns, dims = key.shape[0], math.prod(key.shape[1:]), len(key.shape)
+        rows: sorting.Rows = {}
+        widths = [math.prod(x.shape[dims:]) for x in (key, *beside)]
+        for place, i in enumerate(self._here):
+            parts = [halves_of(x).parts_here[place] for x in (key, *beside)]
+            flat = [t.reshape(count, columns, w).transpose(0, 1) for t, w in zip(parts, widths, strict=True)]
+            rows[i] = torch.cat(flat, 2).view(count * columns, -1)
+        alone = halves_of(key).alone
+        if alone is None:
+            found = sorting.sorted_by(self.session, self._transfers, rows, columns)
+        else:
+            found = sorting.sorted_by_owner(self.session, self._transfers, alone, rows, columns)
+        cut = [found[i].view(columns, count, -1).transpose(0, 1).split(widths, 2) for i in self._here]
+        return [self._number([row[k].reshape(x.shape) for row in cut], x.scale) for k, x in enumerate((key, *beside))]
+
+    def _words(self, values: Sequence[Value]) -> sorting.Rows:
+        """Rows of all values side by side; a bit is the lowest of a word, as `odd` has it."""
+        flat = [[t.reshape(len(t), -1).to(RING.dtype) for t in halves_of(x).parts_here] for x in values]
+        return {i: torch.cat(row, 1) for i, row in zip(self._here, zip(*flat, strict=True), strict=True)}
+
+    def _like(self, values: Sequence[Value], rows: sorting.Rows) -> list[Value]:
+        """Values of the same kinds and scales of rows side by side."""
+        out: list[Value] = []
+        first = 0
+        for x in values:
+            last = first + math.prod(x.shape[1:])
+            parts = [rows[i][:, first:last].reshape(x.shape) for i in self._here]
+            if isinstance(x, Bits):
+                out.append(self._bits([(t & 1).to(torch.uint8) for t in parts]))
+            else:
+                out.append(self._number(parts, x.scale))
+            first = last
+        return out
 
     # --- construction ----------------------------------------------------------------------------------------------
 

@@ -105,13 +105,18 @@ class Transfers:
         """
         return self._made(self.order_digits(sender, count, tables))
 
+    @property
+    def on_disk(self) -> bool:
+        """Whether they come from a store, or go to one: none may be hashed later then, and which are taken is fixed."""
+        return self._reader is not None or self._writer is not None
+
     def correlated(self, sender: int, count: int) -> list[Raw]:
         """Transfers as they are, for what hashes them later: q and Δ at the sender, t and the choices at the receiver.
 
         q = t + choice Δ. The caller hashes whatever leaves its party of them. Cost: a transfer each.
         """
         self._check(sender, count)
-        if self._reader is not None or self._writer is not None:
+        if self.on_disk:
             raise ConfigError("transfers that are hashed later are not stored: make them while the program runs")
         self._broken_off = True
         pieces = [self._ways.take(sender, min(LARGEST, count - at)) for at in range(0, max(count, 1), LARGEST)]
@@ -154,7 +159,7 @@ class Transfers:
         the rest at calls to come; whether there is a rest. From a store, and for one, nothing is made.
         """
         self._check(0, 0)
-        if self._reader is not None or self._writer is not None:
+        if self.on_disk:
             return False
         self._ahead.want(steps)
         start, made = time.perf_counter(), 0
