@@ -135,12 +135,13 @@ def test_forms_that_cannot_sum_a_query_say_so(form, reason):
 
 
 def test_answers_that_cannot_be_summed_never_leave():
-    def arrays(i, config):
-        return RecordDict({"metrics": MetricRecord({"n": 1}), "arrays": ArrayRecord({"w": Array(np.ones(2))})})
+    def several(i, config):
+        return RecordDict({"metrics": MetricRecord({"n": 1}), "more": MetricRecord({"n": 1})})
 
-    grid, roster, form = federation(arrays)
-    with pytest.raises(FederatedError, match="and no arrays"):
-        SecureGrid(grid, roster, form).ask("ages")
+    for answer in (several, lambda i, config: RecordDict({"config": ConfigRecord({"n": 1})})):
+        grid, roster, form = federation(answer)
+        with pytest.raises(FederatedError, match="a MetricRecord, an ArrayRecord or one of each"):
+            SecureGrid(grid, roster, form).ask("ages")
     with pytest.raises(UpdateError, match="infinite number"):
         tally([1.0, np.inf])
     with pytest.raises(ValueError, match="ascend"):
@@ -148,6 +149,35 @@ def test_answers_that_cannot_be_summed_never_leave():
     with pytest.raises(ValueError, match="the center of x must be a number, not nan"):
         tally([1.0], center=float("nan"))
     assert min(tally([1e308, 1e308])["x.squares"], tally([1e308, 1e308])["x.sum"]) > 2.0**64  # counted as cut
+
+
+@pytest.mark.parametrize("beside", [{}, {"metrics": MetricRecord({"n": 1})}])
+def test_arrays_are_summed_too_in_the_range_of_updates(beside):
+    def answer(i, config):
+        many = np.arange(6.0).reshape(2, 3) * i + config["plus"]
+        arrays = ArrayRecord(
+            {"many": Array(many), "few": Array(np.array([2**50 + i])), "none": Array(np.zeros((0, 2)))}
+        )
+        return RecordDict({**beside, "arrays": arrays})
+
+    network = Watching()
+    grid, roster, form = federation(answer, network=network)
+    queries = SecureGrid(grid, roster, form)
+
+    def asked(plus):
+        content = RecordDict({"config": ConfigRecord({"plus": plus})})
+        (reply,) = queries.send_and_receive([Message(content, n, "query.ages") for n in grid.get_node_ids()])
+        return reply.content
+
+    total = asked(0.25)
+    assert total["arrays"]["many"].numpy() == pytest.approx(np.arange(6.0).reshape(2, 3) * 10 + 1.25, abs=1e-10)
+    assert total["arrays"]["few"].numpy() == 5 * 2**50 + 10
+    assert total["arrays"]["none"].numpy().shape == (0, 2)
+    assert len(total["metrics"]) == len(beside)
+    sent = [m.content.array_records for m in network.got if m.content.array_records]
+    assert not any("many" in record for records in sent for record in records.values())
+    with pytest.raises(FederatedError, match=r"in arrays above the limit of the settings, were cut, .*\(many 30\)"):
+        asked(2.0**18 + 1)
 
 
 def test_a_tally_of_nothing_is_no_number_and_different_centers_are_noticed():

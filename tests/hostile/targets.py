@@ -43,7 +43,7 @@ from tacit.session.evidence import read_account
 from tacit.session.preparation import Preparation
 from tacit.session.store import Store
 
-from . import federations
+from . import federations, histograms
 
 
 class Target(NamedTuple):
@@ -385,6 +385,11 @@ def packets(folder: Path, data: bytes) -> None:
 @target("stages", federations.stages)
 def stages(folder: Path, data: bytes) -> None:
     federations.answers(data)
+
+
+@target("histograms", histograms.queries)
+def histograms_of_trees(folder: Path, data: bytes) -> None:
+    histograms.answers(data)
 
 
 @target("answers", federations.replied, slow=True)

@@ -6,6 +6,7 @@
     client.py     SecureAggregationMod: any ClientApp, at the client
     masks/        form 1, one server: pairwise masks
     parties/      form 2, several computing parties: medians, trimmed means, clipping
+    trees/        XGBoost's trees from securely summed histograms
     privacy/      clipping, distributed noise, accounting, a client's own budget
     form.py       what the forms have in common            update.py   a client's contribution as one vector
     identity.py   who takes part                           boxes.py    what one encrypts for another
@@ -33,11 +34,14 @@ if TYPE_CHECKING:
     from tacit.federated.parties.terms import Terms
     from tacit.federated.privacy.noise import Privacy
     from tacit.federated.server import SecureAggregation, SecureGrid
+    from tacit.federated.trees.answers import answer_histograms
+    from tacit.federated.trees.strategy import FedXgbHistogram
 
 __all__ = [
     "Aggregators",
     "ClippedMean",
     "ComputingParties",
+    "FedXgbHistogram",
     "Identity",
     "InsecureEmbeddedParties",
     "LocalGrid",
@@ -53,6 +57,7 @@ __all__ = [
     "Tally",
     "Terms",
     "TrimmedMean",
+    "answer_histograms",
     "enroll",
     "from_node_config",
     "numpy_client_app",
@@ -80,6 +85,8 @@ _HOMES = {
     "Privacy": "tacit.federated.privacy.noise",
     "SecureAggregation": "tacit.federated.server",
     "SecureGrid": "tacit.federated.server",
+    "FedXgbHistogram": "tacit.federated.trees.strategy",
+    "answer_histograms": "tacit.federated.trees.answers",
     "Tally": "tacit.federated.analytics",
     "tally": "tacit.federated.analytics",
 }

@@ -225,7 +225,8 @@ class SecureGrid(Grid):
                 raise FederatedError(f"the query was not answered: {self.report[-1]}") from error
             return []
         if kind == "query" and aggregate.saturated:
-            reason = f"answers above 2^64 were cut, and the sum would be wrong ({_counts(aggregate.saturated)}): {CUT}"
+            beyond = "above 2^64, or in arrays above the limit of the settings,"
+            reason = f"answers {beyond} were cut, and the sum would be wrong ({_counts(aggregate.saturated)}): {CUT}"
             self._note(replace(self._line(kind, aggregate), error=reason))
             raise FederatedError(f"the query was not answered: {reason}")
         self._note(self._line(kind, aggregate))

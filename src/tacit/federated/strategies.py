@@ -16,7 +16,7 @@ __all__ = ["check_strategy"]
 log = logging.getLogger("flwr.tacit")
 
 _PRIVACY = "it clips or counts single updates: wrap the strategy inside it, and give the form Privacy(clip, ...)"
-_TREES = "trees are no numbers that can be averaged; no form serves it"
+_TREES = "trees cannot be averaged: FedXgbHistogram(params, roster, form) grows XGBoost's from secure sums"
 
 UNFIT = {
     "FedMedian": "wrap FedAvg, with ComputingParties(Terms(Median()))",

@@ -115,11 +115,21 @@ class Update:
 
     @classmethod
     def of_query(cls, reply: RecordDict) -> Self:
-        """Read what a ClientApp answers to a query: one MetricRecord of numbers, all of which are summed."""
-        if len(reply.metric_records) != 1 or reply.array_records:
-            raise UpdateError("the answer to a query holds one MetricRecord, whose numbers are summed, and no arrays")
-        flat = _flat(next(iter(reply.metric_records.values())))
-        return cls(Layout(tuple(flat), ()), 0.0, np.array(list(flat.values()), dtype=np.float64), summed=True)
+        """Read what a ClientApp answers to a query: a MetricRecord of numbers, all of which are summed.
+
+        An ArrayRecord in its place or beside it is for many numbers: they take 8 bytes each, not 16, and have the range
+        of updates, but for few whole ones.
+        """
+        several = len(reply.metric_records) > 1 or len(reply.array_records) > 1
+        if several or not (reply.metric_records or reply.array_records):
+            raise UpdateError("the answer to a query holds a MetricRecord, an ArrayRecord or one of each, to be summed")
+        flat = _flat(next(iter(reply.metric_records.values()), MetricRecord()))
+        arrays = {name: array.numpy() for record in reply.array_records.values() for name, array in record.items()}
+        shapes = tuple((name, array.shape) for name, array in arrays.items())
+        whole = tuple(name for name, x in arrays.items() if not np.issubdtype(x.dtype, np.floating) and x.size <= SMALL)
+        numbers = np.array(list(flat.values()), dtype=np.float64)
+        values = [numbers, *(x.astype(np.float64).ravel() for x in arrays.values())]
+        return cls(Layout(tuple(flat), shapes, whole), 0.0, np.concatenate(values), summed=True)
 
     @classmethod
     def of(cls, sent: ArrayRecord | None, reply: RecordDict, *, metrics: bool = True, weight: str = WEIGHT) -> Self:
@@ -195,15 +205,21 @@ def average(
     metrics.update(lists)
     content = RecordDict({"metrics": metrics})
     if layout.arrays:
-        sent = next(iter(instruction.content.array_records.values()))
+        sent = None if weight is None else next(iter(instruction.content.array_records.values()))
         content["arrays"], at = ArrayRecord(), len(layout.metrics)
         for name, shape in layout.arrays:
-            old, size = sent[name].numpy(), math.prod(shape)
-            new = old.astype(np.float64) + mean[at : at + size].reshape(shape)
-            exact = new if np.issubdtype(old.dtype, np.floating) else np.rint(new)
-            content.array_records["arrays"][name] = Array(np.asarray(exact, dtype=old.dtype))
+            size = math.prod(shape)
+            own = mean[at : at + size].reshape(shape)
+            content.array_records["arrays"][name] = Array(own if sent is None else _moved(sent[name].numpy(), own))
             at += size
     return Message(content, reply_to=instruction)
+
+
+def _moved(old: npt.NDArray[Any], mean: Floats) -> npt.NDArray[Any]:
+    """Return an array that was sent, moved by the average, in its own type."""
+    new = old.astype(np.float64) + mean
+    exact = new if np.issubdtype(old.dtype, np.floating) else np.rint(new)
+    return np.asarray(exact, dtype=old.dtype)
 
 
 def contribution(

@@ -1,0 +1,295 @@
+"""Trees grown from sums under masks are those that XGBoost grows of all rows in one place."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from tacit.federated import (
+    ClippedMean,
+    FedXgbHistogram,
+    InsecureEmbeddedParties,
+    LocalGrid,
+    PairwiseMasks,
+    Privacy,
+    SecureAggregationMod,
+    Settings,
+    answer_histograms,
+    enroll,
+)
+from tacit.federated.errors import FederatedError
+from tacit.federated.trees import bins
+
+from .test_ahead import Watching
+
+xgboost = pytest.importorskip("xgboost")
+
+SITES = 4
+SEED = 7
+
+
+def table(seed, rows=600, columns=4, missing=0.1):
+    """Rows of few numbers in each column, each with many rows: bins part them all, here as in XGBoost."""
+    rng = np.random.default_rng(seed)
+    x = np.rint(rng.normal(size=(rows, columns)) * 2).clip(-3, 3).astype(np.float32) * [1, 1e-3, 50, 1] + [0, 0, 1e4, 0]
+    score = x[:, 0] / 2 * x[:, 3] + (x[:, 2] - 1e4) / 50 + rng.normal(size=rows)
+    x[rng.random(x.shape) < missing] = np.nan
+    return x.astype(np.float32), score
+
+
+def federation(parts, form=None, network=lambda message: message):
+    """A federation whose sites hold these rows, labels and, perhaps, weights."""
+    roster, people = enroll(f"site-{i}" for i in range(len(parts)))
+    form = form or PairwiseMasks(Settings(minimum=3))
+    mod = SecureAggregationMod(form, lambda c: (people[f"site-{c.node_config['partition-id']}"], roster))
+    app = ClientApp(mods=[mod])
+
+    @app.query("xgb")
+    def query(message, context):
+        return answer_histograms(message, context, *parts[context.node_config["partition-id"]])
+
+    @app.evaluate()
+    def evaluate(message, context):
+        x, y = parts[context.node_config["partition-id"]][:2]
+        model = xgboost.Booster()
+        model.load_model(bytearray(message.content["arrays"]["0"].numpy().tobytes()))
+        rows = x if isinstance(x, xgboost.DMatrix) else xgboost.DMatrix(x, y)
+        told = float(model.eval(rows).rsplit(":", 1)[1])
+        metrics = MetricRecord({"logloss": told, "num-examples": rows.num_row()})
+        return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+    return LocalGrid(app, len(parts), network=network), roster, form
+
+
+def split(*whole):
+    cuts = np.cumsum([len(whole[0]) // 7, len(whole[0]) // 3, len(whole[0]) // 9])
+    return list(zip(*(np.split(each, cuts) for each in whole), strict=True))
+
+
+def grown(parts, params, rounds=3, form=None, **options):
+    grid, roster, form = federation(parts, form)
+    strategy = FedXgbHistogram(params, roster, form)
+    result = strategy.start(grid, num_rounds=rounds, **options)
+    model = xgboost.Booster()
+    model.load_model(bytearray(result.arrays["0"].numpy().tobytes()))
+    return model, result, strategy
+
+
+CASES = {
+    "logistic": ({"objective": "binary:logistic", "max_depth": 3}, lambda s: (s > 0).astype(float)),
+    "squares": (
+        {"objective": "reg:squarederror", "max_depth": 4, "lambda": 0.5, "gamma": 3.0},
+        lambda s: 3000 + 40 * s,
+    ),
+    "classes": (
+        {
+            "objective": "multi:softprob",
+            "num_class": 3,
+            "max_depth": 2,
+            "alpha": 0.5,
+            "min_child_weight": 5,
+            "base_score": 0.5,
+        },
+        lambda s: np.digitize(s, [-1, 1]).astype(float),
+    ),
+    "weighed": (
+        {"objective": "binary:logistic", "scale_pos_weight": 2.5, "eta": 0.7, "max_depth": 2},
+        lambda s: (s > 1).astype(float),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_trees_from_sums_are_xgboosts_of_all_rows(case):
+    params, labels = CASES[case]
+    x, score = table(SEED)
+    y = labels(score)
+    weights = [np.random.default_rng(SEED + 1).uniform(0.5, 2, len(x))] if case == "weighed" else []
+
+    model, _, strategy = grown(split(x, y, *weights), params, fraction_evaluate=0.0)
+
+    pooled = xgboost.train(
+        {**params, "tree_method": "hist", "nthread": 1},
+        xgboost.DMatrix(x, y, weight=weights[0] if weights else None),
+        3,
+    )
+    got, expected = (m.predict(xgboost.DMatrix(x), output_margin=True) for m in (model, pooled))
+    assert got == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    assert all(line.survivors == SITES for line in strategy.report)
+
+
+def test_a_run_is_one_of_flowers_with_sums_only_and_two_messages_a_session():
+    x, score = table(SEED)
+    y = (score > 0).astype(float)
+    parts = split(x, y)
+    parts[0] = (xgboost.DMatrix(*parts[0]),)
+    parts = [(*part, *([None, None][: 2 - len(part)])) for part in parts]
+    network = Watching()
+    grid, roster, form = federation(parts, network=network)
+    strategy = FedXgbHistogram({"objective": "binary:logistic", "max_depth": 2}, roster, form)
+
+    result = strategy.start(grid, ArrayRecord([np.zeros(0, np.uint8)]), num_rounds=2)
+
+    assert list(result.evaluate_metrics_clientapp) == [1, 2]
+    losses = [metrics["logloss"] for metrics in result.evaluate_metrics_clientapp.values()]
+    model = xgboost.Booster()
+    model.load_model(bytearray(result.arrays["0"].numpy().tobytes()))
+    told = float(model.eval(xgboost.DMatrix(x, y)).rsplit(":", 1)[1])
+    assert losses[1] == pytest.approx(told, abs=1e-5)
+    assert losses[1] < losses[0] < 0.69
+    assert not any(message.content.metric_records for message in network.got)
+    sessions = len(strategy.report)
+    assert len(network.got) == SITES * (2 * sessions + 2)
+
+
+def test_a_forest_is_grown_of_rows_that_each_site_draws_once_for_a_tree():
+    x, score = table(SEED, rows=900)
+    y = (score > 0).astype(float)
+    params = {"objective": "binary:logistic", "eta": 1, "num_parallel_tree": 8, "subsample": 0.6, "max_depth": 3}
+
+    model, result, _ = grown(split(x, y), {**params, "colsample_bytree": 0.5}, rounds=1, fraction_evaluate=0.0)
+
+    trees = json.loads(result.arrays["0"].numpy().tobytes())["learner"]["gradient_booster"]["model"]["trees"]
+    assert len(trees) == 8
+    for tree in trees:
+        weights, columns = tree["sum_hessian"], tree["split_indices"]
+        for node, (left, right) in enumerate(zip(tree["left_children"], tree["right_children"], strict=True)):
+            assert left == -1 or weights[left] + weights[right] == pytest.approx(weights[node], rel=1e-5)
+        assert 0.5 * 900 / 4 < weights[0] < 0.7 * 900 / 4
+        assert len({c for c, left in zip(columns, tree["left_children"], strict=True) if left != -1}) <= 2
+    assert len({tree["sum_hessian"][0] for tree in trees}) > 3
+    assert ((model.predict(xgboost.DMatrix(x)) > 0.5) == y).mean() > 0.6
+
+
+def test_a_site_that_vanishes_is_missed_and_a_round_that_fails_leaves_the_model():
+    x, score = table(SEED)
+    parts = split(x, (score > 0).astype(float))
+    lost = set()
+
+    def network(message):
+        if not message.metadata.reply_to_message_id and message.metadata.dst_node_id in lost:
+            return None
+        done = message.content.config_records.get("config", {}).get("done", 0) if message.has_content() else 0
+        lost.update([2, 3][:done])
+        return message
+
+    grid, roster, form = federation(parts, network=network)
+    strategy = FedXgbHistogram({"objective": "binary:logistic", "max_depth": 2}, roster, form)
+
+    result = strategy.start(grid, num_rounds=4, fraction_evaluate=0.0)
+
+    survivors = [line.survivors for line in strategy.report]
+    assert set(survivors) == {SITES, SITES - 1, 0}
+    assert survivors == sorted(survivors, reverse=True)
+    model = xgboost.Booster()
+    model.load_model(bytearray(result.arrays["0"].numpy().tobytes()))
+    assert 1 <= model.num_boosted_rounds() < 4
+    with pytest.raises(FederatedError, match="not answered"):  # nobody is left to begin with
+        strategy.start(grid, num_rounds=1)
+
+
+@pytest.mark.parametrize(
+    ("params", "reason"),
+    [
+        ({"max_leaves": 7}, "have no max_leaves=7"),
+        ({"tree_method": "exact"}, "have no tree_method='exact'"),
+        ({"lambda_": 1}, "have no lambda_=1"),
+        ({"eta": 0.1, "learning_rate": 0.1}, "given twice"),
+        ({"objective": "rank:ndcg"}, "is not here"),
+        ({"objective": "multi:softprob"}, "num_class is how many"),
+        ({"max_depth": 0}, "max_depth may be from 1"),
+        ({"max_depth": 2.5}, "must be a whole number"),
+        ({"subsample": 0}, "above 0"),
+        ({"eta": float("nan")}, "above 0"),
+        ({"lambda": -1}, "lambda must not be negative"),
+        ({"scale_pos_weight": 2}, "of a logistic objective"),
+        ({"objective": "binary:logistic", "base_score": 1}, "between 0 and 1"),
+    ],
+)
+def test_parameters_that_would_give_other_trees_are_refused(params, reason):
+    roster, _ = enroll(["a", "b"])
+    with pytest.raises(ValueError, match=reason):
+        FedXgbHistogram(params, roster)
+
+
+def test_forms_and_models_that_do_not_fit_are_refused():
+    roster, _ = enroll(["a", "b", "c"])
+    with pytest.raises(FederatedError, match="the first form"):
+        FedXgbHistogram({}, roster, InsecureEmbeddedParties(ClippedMean(1.0), minimum=3))
+    with pytest.raises(FederatedError, match="have no noise"):
+        FedXgbHistogram({}, roster, PairwiseMasks(Settings(minimum=3, privacy=Privacy(1.0, 1.0, honest=3))))
+    with pytest.raises(FederatedError, match="begin with no model"):
+        FedXgbHistogram({}, roster).start(LocalGrid(ClientApp(), 3), ArrayRecord([np.ones(3, np.uint8)]))
+
+
+@pytest.mark.parametrize(
+    ("change", "params", "reason"),
+    [
+        (lambda x, y: (x[:, :3], y), {}, "different columns"),
+        (lambda x, y: (x, y[:-1]), {}, "need a label each"),
+        (lambda x, y: (x, y + 0.5), {"objective": "binary:logistic"}, "must be from 0 to 1"),
+        (lambda x, y: (x, y * 3), {"objective": "multi:softmax", "num_class": 3}, "whole numbers from 0 to 2"),
+        (lambda x, y: (x.astype(float) * 1e300, y), {}, "too large for single precision"),
+        (lambda x, y: (x, np.full_like(y, np.nan)), {}, "a label is NaN"),
+        (lambda x, y: (x, y, y - 1), {}, "weights of rows must be numbers from 0"),
+    ],
+)
+def test_rows_that_do_not_fit_are_told_by_their_site(change, params, reason):
+    x, score = table(SEED, rows=40, missing=0)
+    parts = split(x, (score > 0).astype(float))
+    parts[1] = change(*parts[1])
+    grid, roster, form = federation(parts, PairwiseMasks(Settings(minimum=4)))
+
+    with pytest.raises(FederatedError, match=reason) as caught:
+        FedXgbHistogram(params, roster, form).start(grid)
+
+    assert "different" in reason or "site-1: " in str(caught.value)
+
+
+@pytest.mark.parametrize("most", [2, 16, 64])
+def test_bins_hold_about_as_many_rows_whatever_a_columns_range_is(most):
+    rng, largest = np.random.default_rng(SEED), np.finfo(np.float32).max
+    columns = {
+        "normal": rng.normal(size=4000),
+        "times": 1.7e9 + rng.uniform(0, 1e6, 4000),
+        "wide": np.exp(rng.normal(0, 20, 4000)) * rng.choice([-1, 1], 4000),
+        "ends": rng.choice([-largest, largest, 0.0, -0.0, 1e-45, -1e-45], 4000),
+        "constant": np.full(4000, -3.0),
+        "missing": np.full(4000, np.nan),
+        "few": rng.choice([0, 1, 2], 4000, p=[0.5, 0.3, 0.2]),
+        "next": np.nextafter(np.float32(1), [np.float32(0), np.float32(2)], dtype=np.float32)[rng.integers(0, 2, 4000)],
+    }
+    rows = np.column_stack([x.astype(np.float32) for x in columns.values()])
+    asked = []
+
+    def ask(edges):
+        asked.append(sum(map(len, edges)))
+        found = bins.counts(rows, edges)
+        return np.split(found, np.cumsum([len(each) + 1 for each in edges])[:-1])
+
+    cuts = dict(zip(columns, bins.agree(ask, len(columns), most), strict=True))
+
+    assert len(asked) <= bins.QUERIES
+    assert max(asked) < 2 * 4100 * len(columns)
+    for name, x in zip(columns, rows.T, strict=True):
+        own, distinct = cuts[name], len(np.unique(x[~np.isnan(x)]))
+        held = np.bincount(np.searchsorted(own, x[~np.isnan(x)], side="right"), minlength=len(own) + 1)
+        assert np.isfinite(own).all()
+        assert (np.diff(own) > 0).all()
+        assert len(own) == max(distinct - 1, 0) if distinct <= most else len(own) < most
+        if distinct > most:
+            assert held.max() <= 2.5 * 4000 / most, name
+            assert len(own) >= most / 2 - 1
+
+
+def test_keys_are_in_the_order_of_numbers():
+    some = np.array([-np.finfo(np.float32).max, -2, -1e-45, -0.0, 0.0, 1e-45, 1, 3e38], np.float32)
+
+    found = bins.keys(some)
+
+    assert (np.diff(found.astype(np.int64)) > 0).tolist() == [True, True, True, False, True, True, True]
+    assert bins.values(found).tolist() == some.tolist()
