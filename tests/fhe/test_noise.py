@@ -83,9 +83,8 @@ def test_the_noise_that_is_flooded_stays_below_its_bound(linear: LogisticRegress
     polynomial = p.layout.place_inputs(client.spec.encoder.encode(x))[0]
     c0, secret_seed = client._secret.encrypt(polynomial)
     fresh = server._scheme.seeded_ciphertext(c0, secret_seed)
-    server._scheme.evaluator.transform_to_ntt_inplace(fresh)
     assert server._fixed is not None
-    total = server._masked([(server._fixed[0][0][0], fresh)], key)
+    total = server._sums.total(server._fixed[0][0], server._sums.inputs([fresh]), key)
     budget = client._secret.noise_budget(server._scheme.residues(total))
 
     # budget = floor(log2 q - log2(t |noise|) - 1), so |noise| <= 2^(log2 q - log2 t - 1 - budget)

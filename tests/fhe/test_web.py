@@ -232,7 +232,7 @@ def test_a_model_that_spreads_its_inputs_is_refused(page: chromium.Page, linear:
     spec = linear.client().spec
     layout = SpreadLayout(8192, 30, 1, 30, 1, 1, 64)
     parameters = replace(
-        spec.parameters, degree=8192, data_bits=(47, 47, 47), special_bits=60, layout=layout
+        spec.parameters, degree=8192, data_bits=(47, 47, 47), special_bits=47, layout=layout
     )  # fmt: skip
     file = base64.b64encode(to_bytes(replace(spec, parameters=parameters))).decode()
 

@@ -91,15 +91,20 @@ class Layout:
 
     def place_weights(self, row: Index, column: Index, value: Int) -> Iterator[Int]:
         """Yield for each answer ciphertext the polynomials (groups, degree) of forms given by their entries."""
-        order = np.argsort(row, kind="stable")
-        product, offset = np.divmod(row[order], self.per_product)
-        group, j = np.divmod(column[order], self.block)
-        exponent = self._exponents(offset, self.block - 1 - j)
-        ends = np.searchsorted(product, np.arange(self.products + 1))
+        product, group, exponent = self.places(row, column)
+        order = np.argsort(product, kind="stable")
+        ends = np.searchsorted(product[order], np.arange(self.products + 1))
         for start, end in pairwise(ends):
+            here = order[start:end]
             out = np.zeros((self.groups, self.degree), dtype=np.int64)
-            out[group[start:end], exponent[start:end]] = value[order[start:end]]
+            out[group[here], exponent[here]] = value[here]
             yield out
+
+    def places(self, row: Index, column: Index) -> tuple[Index, Index, Index]:
+        """Return the answer ciphertext, the group and the exponent of entries of forms."""
+        product, offset = np.divmod(row, self.per_product)
+        group, j = np.divmod(column, self.block)
+        return product, group, self._exponents(offset, self.block - 1 - j)
 
 
 @dataclass(frozen=True)

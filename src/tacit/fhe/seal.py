@@ -176,6 +176,21 @@ class Scheme:
             out.load(self.context, path)
         return out
 
+    def key_residues(self, keys: Any) -> Word:
+        """Return the residues of Galois keys (elements, digits, 2, key primes, n), in SEAL's NTT form."""
+        p, rows = self.parameters, len(self.key_primes)
+        raw, size = _saved(keys), 2 * rows * p.degree
+        out = np.empty((len(p.elements), len(self.primes), size), dtype=np.uint64)
+        starts = [int((element - 1) // 2) for element in p.elements]
+        held = len(self.primes) * (_KEY_HEAD + 8 * size)  # of each element: no other slot has anything but a count
+        for k, slot in enumerate(starts):
+            at = 32 + 8 + 8 * (slot + 1) + held * sum(other < slot for other in starts)
+            for digit in range(len(self.primes)):
+                at += _KEY_HEAD
+                out[k, digit] = np.frombuffer(raw, dtype="<u8", offset=at, count=size)
+                at += 8 * size
+        return out.reshape(len(p.elements), len(self.primes), 2, rows, p.degree)
+
     def residues(self, ciphertext: Any) -> Word:
         """Return the residues of a two-part ciphertext, shape (2, primes, n)."""
         raw = _saved(ciphertext)

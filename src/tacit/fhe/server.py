@@ -9,7 +9,7 @@ For one query ciphertext group c_g (see `layout.py` and `noise.py`):
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -22,7 +22,8 @@ from tacit.fhe.layout import Index, Int, SpreadLayout
 from tacit.fhe.program import Forms
 from tacit.fhe.seal import Scheme, reduced
 from tacit.fhe.spec import ServerSpec, load
-from tacit.fhe.spread import spread, undone
+from tacit.fhe.spread import undone
+from tacit.fhe.sums import sums_of
 
 KEY_CACHE = 256
 """Public keys kept ready to use (130 kB each at n = 4096). More costs memory, fewer costs 1 ms for a client that
@@ -40,18 +41,20 @@ class Server:
         self._cached = cached_keys or (SPREAD_KEY_CACHE if self.spec.parameters.elements else KEY_CACHE)
         self._model = bytes.fromhex(self.spec.model)
         self._scheme = Scheme(self.spec.parameters)
+        self._sums = sums_of(self._scheme)
         self._keys: OrderedDict[bytes, Any] = OrderedDict()
         self._lock = Lock()
-        self._fixed: tuple[list[list[Any]], Int] | None = None
+        self._fixed: tuple[list[Any], Int] | None = None
         if not self.spec.program.fresh:
-            weights, constants = self._forms()
-            self._fixed = list(weights), constants
+            forms, layout = self._forms(), self.spec.parameters.layout
+            polynomials = layout.place_weights(forms.row, forms.column, forms.value)
+            self._fixed = [self._sums.factors(groups) for groups in polynomials], forms.constant
 
     def register(self, public_key: bytes) -> str:
         """Take a client's public key and return its identifier. Idempotent."""
         message = wire.unpack(public_key, (wire.Kind.PUBLIC_KEY,), self._model)
         cutter = wire.Cutter(message.payload)
-        key = self._fresh_ciphertext(cutter), self._switching_keys(cutter)
+        key = self._sums.inputs([self._next_ciphertext(cutter)]), self._switching_keys(cutter)
         cutter.finish()
         if wire.digest(message.payload)[:16] != message.key:
             raise MessageError("this public key does not have the identifier that it claims")
@@ -90,9 +93,13 @@ class Server:
         for start in range(0, message.rows, layout.samples):
             samples = min(layout.samples, message.rows - start)
             inputs = self._inputs(cutter, switches)
-            weights, constants = self._fixed or self._forms()
-            for product, factors in enumerate(weights):
-                total = self._masked(list(zip(factors, inputs, strict=True)), key)
+            if self._fixed is None:
+                forms = self._forms()
+                constants, totals = forms.constant, self._sums.totals(layout, forms, inputs, key)
+            else:
+                factors, constants = self._fixed
+                totals = (self._sums.total(each, inputs, key) for each in factors)
+            for product, total in enumerate(totals):
                 positions = layout.positions(product, samples)
                 constant = np.tile(constants[self._rows_of(product)], samples)
                 pieces.append(self._finish(total, positions, constant))
@@ -110,15 +117,12 @@ class Server:
         cutter = wire.Cutter(message.payload)
         pieces = []
         for start in range(0, message.rows, n):
-            inputs = [self._fresh_ciphertext(cutter) for _ in range(length)]
+            inputs = self._sums.inputs([self._next_ciphertext(cutter) for _ in range(length)])
             positions = np.arange(min(n, message.rows - start))
             for row, constant in zip(table, forms.constant, strict=True):
-                unit = np.zeros(n, dtype=np.int64)
-                scalars = []
-                for weight in row:
-                    unit[0] = weight
-                    scalars.append(self._scheme.weights(unit))
-                total = self._masked(list(zip(scalars, inputs, strict=True)), key)
+                scalars = np.zeros((length, n), dtype=np.int64)
+                scalars[:, 0] = row
+                total = self._sums.total(self._sums.factors(scalars), inputs, key)
                 pieces.append(self._finish(total, positions, np.full(positions.size, constant)))
         cutter.finish()
         return b"".join(pieces), len(pieces)
@@ -128,60 +132,32 @@ class Server:
         start = product * layout.per_product
         return slice(start, start + layout.outputs_of(product))
 
-    def _forms(self) -> tuple[Iterable[list[Any]], Int]:
-        """Return the weights of each product and group, ready to multiply (made as they are asked for), and the
-        constants."""
-        forms: Forms = self.spec.program.forms(self.spec.parameters.moduli)
-        layout, value = self.spec.parameters.layout, forms.value
-        if isinstance(layout, SpreadLayout):
-            value = undone(value, layout.pieces, self.spec.parameters.plain_modulus)
-        polynomials = layout.place_weights(forms.row, forms.column, value)
-        return ([self._scheme.weights(w) for w in groups] for groups in polynomials), forms.constant
+    def _forms(self) -> Forms:
+        """Return forms for one answer, of inputs as they are multiplied."""
+        forms, layout = self.spec.program.forms(self.spec.parameters.moduli), self.spec.parameters.layout
+        if not isinstance(layout, SpreadLayout):
+            return forms
+        return replace(forms, value=undone(forms.value, layout.pieces, self.spec.parameters.plain_modulus))
 
-    def _inputs(self, cutter: wire.Cutter, switches: Any) -> list[Any]:
+    def _inputs(self, cutter: wire.Cutter, switches: Any) -> Any:
         """Return the groups of inputs of the next rows, ready to multiply."""
         layout = self.spec.parameters.layout
         if not isinstance(layout, SpreadLayout):
-            return [self._fresh_ciphertext(cutter) for _ in range(layout.groups)]
-        pieces = []
-        for upload in range(layout.uploads):
-            ciphertext = self._next_ciphertext(cutter)
-            pieces += spread(self._scheme, ciphertext, switches, layout.pieces_of(upload))
-        for piece in pieces:
-            self._scheme.evaluator.transform_to_ntt_inplace(piece)
-        return pieces
+            return self._sums.inputs([self._next_ciphertext(cutter) for _ in range(layout.groups)])
+        uploads = range(layout.uploads)
+        pieces = [self._sums.spread(self._next_ciphertext(cutter), switches, layout.pieces_of(k)) for k in uploads]
+        return self._sums.joined(pieces)
 
     def _next_ciphertext(self, cutter: wire.Cutter) -> Any:
         return self._scheme.seeded_ciphertext(
             *wire.cut_fresh(cutter, self.spec.parameters.degree, self._scheme.primes)
         )  # fmt: skip
 
-    def _fresh_ciphertext(self, cutter: wire.Cutter) -> Any:
-        """Return the next ciphertext of a message, ready to multiply (NTT form)."""
-        ciphertext = self._next_ciphertext(cutter)
-        self._scheme.evaluator.transform_to_ntt_inplace(ciphertext)
-        return ciphertext
-
     def _switching_keys(self, cutter: wire.Cutter) -> Any:
         """Return the keys that spreading needs, from the rest of a message; None where nothing is spread."""
         p, scheme = self.spec.parameters, self._scheme
         parts = [wire.cut_fresh(cutter, p.degree, scheme.key_primes) for _ in p.elements for _ in scheme.primes]
-        return scheme.switching_keys(parts) if parts else None
-
-    def _masked(self, terms: list[tuple[Any | None, Any]], key: Any) -> Any:
-        """Return sum W c + u pk. A zero W is skipped; u is not zero, so that the sum always has a second part."""
-        n, evaluator = self.spec.parameters.degree, self._scheme.evaluator
-        u = None
-        while u is None:
-            u = self._scheme.weights(randomness.ternary(n))
-        total, term = self._scheme.empty(), self._scheme.empty()
-        evaluator.multiply_plain(key, u, total)
-        for weight, ciphertext in terms:
-            if weight is not None:
-                evaluator.multiply_plain(ciphertext, weight, term)
-                evaluator.add_inplace(total, term)
-        evaluator.transform_from_ntt_inplace(total)
-        return total
+        return self._sums.switches(parts) if parts else None
 
     def _finish(self, total: Any, positions: Index, constant: Int) -> bytes:
         """Add the constants, flood, switch to the first prime, and keep what is needed."""
