@@ -27,7 +27,7 @@ test: lint  ## everything CI runs: lint, types, layers, tests, documentation
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'timed and not slow' tests/net tests/cli
 
 test-slow: $(DEV)  ## the tests that take minutes, models of transformers and other libraries among them
-	$(PIP) --editable '.[dev,libraries]'
+	$(PIP) --editable '.[dev,libraries,simulation]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist loadfile --timeout 3600
 
 fuzz: $(DEV)  ## feed hostile bytes to all that reads any, and look for masks used twice; FUZZ_SECONDS for each way in

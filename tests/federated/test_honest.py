@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from tacit.federated import (
     Settings,
     enroll,
 )
-from tacit.federated.errors import FederatedError
+from tacit.federated.errors import FederatedError, RosterError
 from tacit.federated.strategies import UNFIT
 
 from .apps import initial, secure
@@ -172,6 +173,21 @@ def test_a_strategy_may_be_started_twice_in_one_run(name):
     strategy.start(grid, initial(), num_rounds=1)
 
     assert [(line.number, line.error) for line in strategy.report] == [(3, None)]
+
+
+def test_processes_share_identities_by_a_folder_that_the_first_one_makes(tmp_path):
+    folder = tmp_path / "deep" / "keys"
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda _: enroll(["b", "a.1"], folder), range(6)))
+
+    assert len({roster.keys["a.1"] for roster, _ in found}) == 1
+    roster, people = found[0]
+    assert {name: roster.index(person) for name, person in people.items()} == {"b": 1, "a.1": 0}
+    assert [path.name for path in folder.parent.iterdir()] == ["keys"]  # nothing of the others is left
+    assert all(path.stat().st_mode & 0o077 == 0 for path in folder.glob("*.pem"))
+    assert pickle.loads(pickle.dumps(people["b"])).public_key == people["b"].public_key
+    with pytest.raises(RosterError, match="holds the identities of others"):
+        enroll(["a.1", "b", "c"], folder)
 
 
 def test_identities_of_a_simulation_may_be_passed_to_its_processes_and_no_others():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -135,7 +138,36 @@ def _simulated(name: str, key: bytes) -> Identity:
     return Identity(name, Ed25519PrivateKey.from_private_bytes(key), True)
 
 
-def enroll(names: Iterable[str]) -> tuple[Roster, dict[str, Identity]]:
-    """Make identities for all names in one place: for tests, notebooks and simulations, whose processes share them."""
-    identities = {name: Identity(name, Ed25519PrivateKey.generate(), True) for name in names}
-    return Roster.of(identities.values()), identities
+def enroll(names: Iterable[str], folder: str | Path | None = None) -> tuple[Roster, dict[str, Identity]]:
+    """Make identities for all names in one place: for tests, notebooks and simulations, whose processes share them.
+
+    Processes that each import the app, as those of `flwr run` do, share them by a folder: the first one makes them
+    there, all others read them.
+    """
+    names = list(names)
+    if folder is None:
+        identities = {name: Identity(name, Ed25519PrivateKey.generate(), True) for name in names}
+        return Roster.of(identities.values()), identities
+    folder = Path(folder)
+    if not folder.exists():
+        _keep(names, folder)
+    roster = Roster.load(folder / "roster.json")
+    if set(roster.names) != set(names):
+        raise RosterError(f"{folder} holds the identities of others: name a new folder, or remove it")
+    loaded = [Identity.load(folder / f"{name}.pem") for name in names]
+    return roster, {identity.name: replace(identity, _portable=True) for identity in loaded}
+
+
+def _keep(names: list[str], folder: Path) -> None:
+    """Make a folder with identities and their roster, all at once; of several processes the first one's is kept."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        identities = [Identity.generate(name) for name in names]
+        for identity in identities:
+            identity.save(made)
+        Roster.of(identities).save(made / "roster.json")
+        with contextlib.suppress(OSError):  # another process was faster
+            made.rename(folder)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
