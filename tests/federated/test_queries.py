@@ -188,6 +188,9 @@ def test_a_tally_of_nothing_is_no_number_and_different_centers_are_noticed():
     grid, roster, form = federation(lambda i, config: RecordDict({"metrics": tally([1.0], center=float(i))}))
     with pytest.raises(UpdateError, match="different centers"):
         Tally.of(SecureGrid(grid, roster, form).ask("ages"))
+    grid, roster, form = federation(lambda i, config: RecordDict({"metrics": tally([1.0], [0.0, 1.0 + (i == 2)])}))
+    with pytest.raises(UpdateError, match="different edges"):
+        Tally.of(SecureGrid(grid, roster, form).ask("ages"))
 
 
 def test_a_sum_that_was_cut_is_no_answer_and_one_about_a_center_is():
@@ -209,7 +212,10 @@ def test_a_sum_that_was_cut_is_no_answer_and_one_about_a_center_is():
     assert queries.report[1].error is None
 
 
-@pytest.mark.parametrize(("one", "other"), [(45.0, 45.001), (2.0, 4.0), (1.7e12, 1.7e12 + 1e7), (3.0, -3.0), (0, 1e-9)])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(45.0, 45.001), (2.0, 4.0), (1.7e12, 1.7e12 + 1e7), (3.0, -3.0), (0, 1e-9), (45.0, np.nextafter(45.0, 46.0))],
+)
 def test_different_centers_are_noticed_at_every_size(one, other):
     def total(*centers):
         site = [dict(tally([c], name="t", center=c)) for c in centers]

@@ -8,7 +8,9 @@ A client answers with `tally` of its values, the server reads `Tally` from the s
 
 from __future__ import annotations
 
+import hashlib
 import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -41,7 +43,6 @@ def tally(values: npt.ArrayLike, edges: Sequence[float] = (), name: str = "x", *
         raise UpdateError(f"{name} holds an infinite number, which has no sum")
     if not math.isfinite(center):
         raise ValueError(f"the center of {name} must be a number, not {center}")
-    mantissa, exponent = math.frexp(center)  # of a center itself the square might not fit
     bounds = np.asarray(edges, dtype=np.float64)
     if not (np.diff(bounds) > 0).all():
         raise ValueError("the edges of a histogram must ascend")
@@ -52,7 +53,7 @@ def tally(values: npt.ArrayLike, edges: Sequence[float] = (), name: str = "x", *
         {
             f"{name}.count": len(x),
             f"{name}.missing": int(missing.sum()),
-            f"{name}.centers": [1.0, mantissa, mantissa**2, float(exponent), float(exponent**2)],
+            f"{name}.about": [1, *_marks(struct.pack("<d", center + 0.0)), *_marks(_digest(bounds))],
             f"{name}.sum": math.fsum(moved),
             f"{name}.squares": math.fsum(moved**2),
         }
@@ -60,6 +61,29 @@ def tally(values: npt.ArrayLike, edges: Sequence[float] = (), name: str = "x", *
     if len(bounds):
         record[f"{name}.histogram"] = counts.tolist()
     return record
+
+
+WORDS = 4
+"""Of 16 bits, in what sites must have alike. Their squares are whole numbers that any number of sites may add up."""
+
+
+def _digest(bounds: npt.NDArray[np.float64]) -> bytes:
+    return hashlib.sha256((bounds + 0.0).tobytes()).digest()[: 2 * WORDS]
+
+
+def _marks(content: bytes) -> list[int]:
+    """Return the words of what is the same at every site, and their squares: n sum w^2 = (sum w)^2 only then."""
+    words = struct.unpack(f"<{WORDS}H", content)
+    return [*words, *(word**2 for word in words)]
+
+
+def _common(sites: int, marks: list[int]) -> bytes | None:
+    """Return what all sites had, from the sums of their marks; None if they differed."""
+    words, squares = marks[:WORDS], marks[WORDS:]
+    if sites < 1 or len(squares) != WORDS or any(sites * s != w**2 for w, s in zip(words, squares, strict=True)):
+        return None
+    each = [word // sites for word in words]
+    return struct.pack(f"<{WORDS}H", *each) if all(0 <= word < 1 << 16 for word in each) else None
 
 
 @dataclass(frozen=True)
@@ -78,7 +102,7 @@ class Tally:
     def of(cls, total: MetricRecord, name: str = "x") -> Self:
         """Read the sum of all sites' `tally`."""
         try:
-            sites, *centers = total[f"{name}.centers"]  # type: ignore[misc]
+            sites, *marks = map(round, total[f"{name}.about"])  # type: ignore[arg-type]
             count, missing = round(float(total[f"{name}.count"])), round(float(total[f"{name}.missing"]))  # type: ignore[arg-type]
             moved, squares = float(total[f"{name}.sum"]), float(total[f"{name}.squares"])  # type: ignore[arg-type]
             bins = total.get(f"{name}.histogram", [])
@@ -86,9 +110,10 @@ class Tally:
             raise UpdateError(f"the answer to the query holds no tally named {name!r}") from None
         if not count:
             return cls(0, missing, 0.0, math.nan, math.nan, tuple(map(round, bins)))  # type: ignore[arg-type]
-        mantissa, mantissas, exponent, exponents = (x / sites for x in centers)
-        if abs(mantissas - mantissa**2) > 1e-13 or abs(exponents - exponent**2) > 1e-6:
+        if (words := _common(sites, marks[: 2 * WORDS])) is None:
             raise UpdateError(f"sites have summed {name} about different centers")
-        center, mean = math.ldexp(mantissa, round(exponent)), moved / count
+        if _common(sites, marks[2 * WORDS :]) is None:
+            raise UpdateError(f"sites have counted {name} between different edges")
+        (center,), mean = struct.unpack("<d", words), moved / count
         std = math.sqrt(max(squares / count - mean**2, 0.0))
         return cls(count, missing, moved + count * center, center + mean, std, tuple(map(round, bins)))  # type: ignore[arg-type]
