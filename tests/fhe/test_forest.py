@@ -17,7 +17,7 @@ from tacit.fhe import Client, ensemble, parameters, spec, tree, wire
 from tacit.fhe.compile.conditions import Tree
 from tacit.fhe.compile.forest import VALUE_BITS, Forest, Hiding, compile_forest, constant_term
 from tacit.fhe.layout import SpreadLayout
-from tacit.fhe.read import RegressionHead
+from tacit.fhe.read import Classes, ClassificationHead, RegressionHead
 from tacit.fhe.spec import ClientSpec
 
 
@@ -232,3 +232,26 @@ def test_ensembles_of_other_models_are_refused_by_name(datasets: Any) -> None:
         model = kind(LogisticRegression(max_iter=200), n_estimators=2).fit(x, y)
         with pytest.raises(DataError, match="takes decision trees, not LogisticRegression"):
             model.compile(x)
+
+
+@pytest.mark.parametrize("kind", [tree.DecisionTreeClassifier, tree.ExtraTreeClassifier, ensemble.BaggingClassifier])
+def test_leaves_where_two_classes_are_equal_say_what_they_say_in_clear(kind: Any, rng: np.random.Generator) -> None:
+    one = {"n_estimators": 1} if kind is ensemble.BaggingClassifier else {"max_depth": 3}
+    x = rng.normal(size=(60, 3)).round(1)
+    for classes in (2, 3, 5):
+        model = kind(**one).fit(x, rng.permutation(60) % classes).compile(x)
+
+        assert (model.predict(x, fhe="simulate") == model.predict(x)).all()
+        assert (
+            np.abs(model.predict_proba(x, fhe="simulate") - model.predict_proba(x)).max() < classes * 2.0**-VALUE_BITS
+        )
+
+
+@pytest.mark.parametrize("trees", [3, 7, 50, 100])
+def test_equal_votes_go_to_the_first_class(trees: int) -> None:
+    head = ClassificationHead(np.ones(1) / trees, np.zeros(1), Classes((0, 1, 2), "int64"), "fractions")
+    first, second = np.divmod(np.arange((trees + 1) ** 2), trees + 1)
+    votes = np.stack([first, second, trees - first - second], axis=1)
+    votes = votes[votes[:, 2] >= 0]
+
+    assert (head.predict(votes[:, :2], votes) == votes.argmax(axis=1)).all()

@@ -5,6 +5,7 @@ import { TacitError, counts, insist } from "./bytes.mjs";
 const DAMAGED = "this model file is damaged: a field is missing or of the wrong kind";
 const FORGED = "the answer does not name one leaf for each tree: it was forged or damaged";
 
+const ROUNDING = 1e-9; // read.py
 const mod = (value, t) => ((value % t) + t) % t;
 const centred = (value, t) => (value > Math.floor(t / 2) ? value - t : value);
 const sigmoid = (x) => (x < 0 ? Math.exp(x) / (1 + Math.exp(x)) : 1 / (1 + Math.exp(-x)));
@@ -172,7 +173,9 @@ export class ClassificationHead extends Head {
   }
 
   predict(values) {
-    const scores = this.scores(values), which = Array.isArray(scores) ? largest(scores) : Number(scores > 0);
+    const scores = this.scores(values);
+    if (this.proba === "fractions") scores[scores.length - 1] -= ROUNDING; // the last class wins no tie
+    const which = Array.isArray(scores) ? largest(scores) : Number(scores > 0);
     insist(which < this.classes.values.length, DAMAGED);
     return this.classes.values[which];
   }

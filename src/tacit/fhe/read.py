@@ -18,6 +18,9 @@ from tacit.fhe.program import ascending
 Float = npt.NDArray[np.float64]
 Labels = npt.NDArray[Any]
 
+ROUNDING = 1e-9
+"""More than float64 loses in a sum of probabilities, and less than any two of a forest differ by."""
+
 
 @final
 @dataclass(frozen=True)
@@ -208,6 +211,8 @@ class ClassificationHead(Head):
     def winners(self, values: Int, z: Int) -> npt.NDArray[np.intp]:
         """Return the index of the class of each row."""
         scores = self.scores(values, z)
+        if self.proba == "fractions":  # what the others leave has their rounding, and the last class wins no tie
+            scores = scores - np.append(np.zeros(scores.shape[1] - 1), ROUNDING)
         return (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
 
     def predict_proba(self, values: Int, z: Int) -> Float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tacit.errors import DataError, FheError
 from tacit.fhe.compile.conditions import Categories, Tree
-from tacit.fhe.compile.forest import Forest, constant_term
+from tacit.fhe.compile.forest import VALUE_BITS, Forest, constant_term
 from tacit.fhe.encode import Float
 from tacit.fhe.read import Classes, ClassificationHead, Head, IsolationHead, RegressionHead
 
@@ -23,6 +23,22 @@ def tree_of(fitted: Any, value: Float, channel: int = 0) -> Tree:
     return Tree(feature, threshold, left, right, value, channel, missing)
 
 
+def decided(share: Float) -> Float:
+    """Return the class fractions of one tree's nodes, so that rounding them changes no largest one.
+
+    Where two are all but equal, as in a leaf of two rows, that which `argmax` takes gets half a unit (reach / limit)
+    for each class more.
+    """
+    rows, width = np.arange(len(share)), share.shape[1]
+    first = share.argmax(axis=1)
+    others = share.copy()
+    others[rows, first] = 0.0
+    missing = np.maximum(0.505 * width * 2.0**-VALUE_BITS - (share[rows, first] - others.max(axis=1)), 0.0)
+    out = share.copy()
+    out[rows, first] += missing
+    return np.asarray(out / (1 + missing[:, None]))
+
+
 def fractions(model: Any, members: list[Any]) -> Forest:
     """Return a classifier that averages the class fractions of its trees. The last class is what the others leave."""
     if getattr(model, "n_outputs_", 1) != 1:
@@ -31,6 +47,7 @@ def fractions(model: Any, members: list[Any]) -> Forest:
     for member in members:
         counts = member.tree_.value[:, 0, :]
         share = counts / counts.sum(axis=1, keepdims=True)
+        share = decided(share) if len(members) == 1 else share
         trees.append(tree_of(member.tree_, share[:, : max(len(model.classes_) - 1, 1)]))
         labels.append(share.argmax(axis=1)[:, None].astype(np.int64))
         pure = pure and bool((share[trees[-1].feature < 0].max(axis=1) == 1).all())
@@ -161,6 +178,7 @@ def bagged_fractions(model: Any) -> Forest:
         share = np.zeros((len(counts), width))
         own = np.arange(width) if counts.shape[1] == width else member.classes_.astype(np.intp)
         share[:, own] = counts / counts.sum(axis=1, keepdims=True)
+        share = decided(share) if count == 1 else share
         trees.append(_over(tree_of(member.tree_, share[:, : width - 1]), columns))
         labels.append(share.argmax(axis=1)[:, None].astype(np.int64))
         pure = pure and bool((share[trees[-1].feature < 0].max(axis=1) == 1).all())
