@@ -34,6 +34,7 @@ from tests.fhe import chromium
 from tests.fhe.serving import listening
 from tests.hostile.mutations import mutated
 
+from tacit.errors import DataError
 from tacit.fhe import Pipeline, from_torch
 from tacit.fhe.encode import Encoder
 from tacit.fhe.ensemble import (
@@ -253,6 +254,26 @@ def test_a_node_that_asks_for_missing_values_only_is_read(page: chromium.Page, h
 
     assert model.tree_.threshold[0] == np.inf
     assert z == spec.encode(x[:6]).tolist()
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+@pytest.mark.parametrize("gaps", [True, False])
+def test_a_number_beyond_single_precision_is_refused_as_in_python(
+    page: chromium.Page, hidden: bool, gaps: bool, rng: np.random.Generator
+) -> None:
+    x, y = rng.normal(size=(40, 2)), np.arange(40) % 2
+    x[:3, 0] = np.nan if gaps else 0
+    spec = DecisionTreeClassifier(max_depth=2, hide_structure=hidden).fit(x, y).compile(x).client().spec
+    file = base64.b64encode(to_bytes(spec)).decode()
+    largest = float(np.finfo(np.float32).max)
+
+    def encoded(value: float) -> str:
+        return f"t.Client.of(t.seal, t.readModel(t.raw('{file}')), null).then((c) => c.encode([[{value}, 0]]))"
+
+    assert "too large for the single precision" in refusal(page, encoded(1e300))
+    with pytest.raises(DataError, match="too large for the single precision"):
+        spec.encode(np.array([[1e300, 0]]))
+    assert refusal(page, encoded(largest)) == "None"
 
 
 @pytest.mark.slow

@@ -109,6 +109,13 @@ export class Quantizer extends Encoder {
   }
 }
 
+function inSingle(row) {
+  const rounded = row.map(Math.fround);
+  insist(rounded.every((value) => Math.abs(value) !== Infinity),
+    "a number is too large for the single precision in which these trees compare", DataError);
+  return rounded;
+}
+
 export class Thermometer extends Encoder {
   static fields = ["columns", "feature", "threshold", "single", "before"];
   static infinite = "threshold"; // of a node that tells missing values from all others
@@ -125,7 +132,7 @@ export class Thermometer extends Encoder {
   }
 
   integers(row) {
-    const seen = this.single ? row.map(Math.fround) : row, out = new Float64Array(this.length);
+    const seen = this.single ? inSingle(row) : row, out = new Float64Array(this.length);
     this.feature.forEach((f, i) => (out[i] = seen[f] > this.threshold[i] ? 1 : 0));
     return out;
   }
@@ -158,7 +165,7 @@ export class LeafEncoder extends Encoder {
   }
 
   integers(row) {
-    const seen = this.single ? row.map(Math.fround) : row, out = new Float64Array(this.length);
+    const seen = this.single ? inSingle(row) : row, out = new Float64Array(this.length);
     for (let node of this.root) {
       while (this.feature[node] >= 0)
         node = seen[this.feature[node]] <= this.threshold[node] ? this.left[node] : this.right[node];
@@ -189,7 +196,7 @@ export class MixedBits extends Encoder {
   }
 
   integers(row) {
-    const rounded = this.single ? row.map(Math.fround) : row, out = new Float64Array(this.length);
+    const rounded = this.single ? inSingle(row) : row, out = new Float64Array(this.length);
     this.feature.forEach((f, i) => {
       const x = row[f], seen = rounded[f], v = this.value[i], none = Number.isNaN(x);
       const is = [seen > v, seen > v || none, x === v, Math.trunc(x) === v, none];
