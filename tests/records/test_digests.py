@@ -15,10 +15,12 @@ from pyarrow import parquet
 
 import tacit
 from tacit.errors import ConfigError, DataError
+from tacit.records.columns import _of_batch
 from tacit.records.digests import Digests, Texts
 from tacit.records.keys import digest_of, normal_text
 from tacit.records.native import Native
-from tacit.records.read import Wanted, _of_batch, _read
+from tacit.records.own import Wanted
+from tacit.records.read import _read
 from tacit.records.sources import Reading
 from tacit.session.ranks import Rank
 
@@ -107,7 +109,7 @@ def test_a_moment_is_one_key_whoever_gives_it(session, texts, units, tmp_path, m
     for values in given:
         assert [digest_of([value]) for value in values] == expected
     for maker in (Digests(), Native()):
-        monkeypatch.setattr("tacit.records.read.at_hand", lambda maker=maker: maker)
+        monkeypatch.setattr("tacit.records.columns.at_hand", lambda maker=maker: maker)
         for source in sources_of(texts, units, tmp_path):
             table = tacit.read_table(source, "alice", key="k")
             assert [row.numpy().tobytes() for row in table.held.digests] == expected, source

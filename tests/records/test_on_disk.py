@@ -34,7 +34,7 @@ def random():
 def chunks(monkeypatch):
     """Pieces so small that a table has several."""
     monkeypatch.setattr(stored, "CHUNK", 64)
-    monkeypatch.setattr("tacit.records.read.CHUNK", 64)
+    monkeypatch.setattr("tacit.records.columns.CHUNK", 64)
 
 
 @pytest.fixture

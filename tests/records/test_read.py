@@ -20,8 +20,8 @@ from pyarrow import feather
 import tacit
 from tacit.cli.local import launch_local
 from tacit.errors import ConfigError, DataError, UnusableTable, tellable
+from tacit.records.columns import _of_batch
 from tacit.records.keys import digest_of
-from tacit.records.read import _of_batch
 
 NAMES = ("id", "age", "income", "member", "city", "fraud")
 ROWS = [
@@ -417,6 +417,54 @@ def test_whole_numbers_are_never_rounded_from_others(session, write, kind):
         tacit.read_table({"x": [1.0, 1.5, float("inf")]}, "alice", dtype={"x": "int"})
     grouped = tacit.read_table(write("x;y\n1.000;1\n"), "alice", dtype={"x": "int"}, thousands=".", decimal=",")
     assert grouped.held.frame["x"].tolist() == [1000]
+
+
+@pytest.mark.parametrize("kind", ["file", "frame", "times"])
+def test_dates_never_lose_what_they_say(session, write, kind):
+    def source(*cells):
+        if kind == "times":
+            return {"x": np.array([cell.replace("Z", "") for cell in cells], dtype="M8[s]")}
+        return write("a,x\n1," + "\n1,".join(cells) + "\n") if kind == "file" else {"x": list(cells)}
+
+    plain = tacit.read_table(source("2020-01-02", "2021-02-03 00:00:00"), "alice", columns=["x"], dtype={"x": "date"})
+    assert plain.held.frame["x"].astype("M8[D]").astype(str).tolist() == ["2020-01-02", "2021-02-03"]
+
+    told = r"column 'x' is not what dtype says in 1 row, for it has times of day, which .* \(say 'datetime'\)"
+    with pytest.raises(UnusableTable, match=told):
+        tacit.read_table(source("2020-01-02", "2021-02-03 12:30:00"), "alice", columns=["x"], dtype={"x": "date"})
+    timed = source("2020-01-02", "2021-02-03T12:30:00Z")
+    times = tacit.read_table(timed, "alice", columns=["x"], dtype={"x": "datetime"}).held.frame["x"]
+    assert times.astype("M8[s]").astype(str).tolist() == ["2020-01-02T00:00:00", "2021-02-03T12:30:00"]
+
+
+def test_times_are_those_of_utc_where_they_say_how_far_they_are_from_it(session, write):
+    cells = ["2020-01-02 12:00:00+02", "2020-01-02 12:00:00"]
+
+    for source in (write("a,x\n1," + "\n1,".join(cells) + "\n"), {"x": cells}):
+        for how in ({}, {"dtype": {"x": "datetime"}}):
+            if isinstance(source, dict) and not how:
+                continue
+            found = tacit.read_table(source, "alice", columns=["x"], **how).held.frame["x"]
+            assert found.astype("M8[h]").astype(str).tolist() == ["2020-01-02T10", "2020-01-02T12"]
+
+
+def test_dates_are_read_as_their_format_says_whatever_else_is_stated(session, write):
+    for kind in ("date", "datetime"):
+        path = write("d;y\n03/04/2020;1\n05/04/2020;2\n")
+        table = tacit.read_table(path, "alice", dtype={"d": kind}, date_format="%d/%m/%Y")
+        assert table.held.frame["d"].astype("M8[D]").astype(str).tolist() == ["2020-04-03", "2020-04-05"]
+    with pytest.raises(UnusableTable, match="not what dtype says in 1 row"):
+        tacit.read_table({"d": ["03/04/2020", "soon"]}, "alice", dtype={"d": "date"}, date_format="%d/%m/%Y")
+
+
+def test_numbers_are_no_truth_values_but_for_0_and_1(session, write):
+    assert tacit.read_table({"x": [1, 0]}, "alice", dtype={"x": "bool"}).held.frame["x"].tolist() == [True, False]
+    assert tacit.read_table({"x": [1.0, 0.0]}, "alice", dtype={"x": "bool"}).held.frame["x"].tolist() == [True, False]
+    for cells in ([2, 1], [0.5, 1.0], [-1, 0]):
+        with pytest.raises(UnusableTable, match="column 'x' is not what dtype says in 1 row"):
+            tacit.read_table({"x": cells}, "alice", dtype={"x": "bool"})
+        with pytest.raises(UnusableTable, match=r"column 'x' is not what dtype says in (line 2|2 lines)"):
+            tacit.read_table(write(f"a,x\n1,{cells[0]}\n1,{cells[1]}\n"), "alice", dtype={"x": "bool"})
 
 
 def test_dates_of_two_forms_are_told_as_what_they_are(session, write):

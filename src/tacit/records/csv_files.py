@@ -195,8 +195,17 @@ def _types(names: Sequence[str], sniffed: dict[str, str], places: Sequence[str],
     for name, kind in reading.dtype.items():
         stated = sql_type(name, kind)
         if name in types:
-            types[name] = "VARCHAR" if stated == WHOLE else stated  # as it is written: the reader would round 1.5
+            types[name] = _read_as(stated, types[name])
     return types
+
+
+def _read_as(stated: str, found: str) -> str:
+    """As what a column is read that is stated to be of a type: the reader would round 1.5, and cut times off dates."""
+    if stated == WHOLE:
+        return "VARCHAR"
+    if stated in ("DATE", "TIMESTAMP"):
+        return found if found.startswith(("DATE", "TIMESTAMP")) else "VARCHAR"
+    return stated
 
 
 def sql_type(name: str, kind: str) -> str:

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import Any
 
 from tacit.api import current_session
 from tacit.errors import ConfigError, DataError, UnusableTable
-from tacit.records.csv_files import WHOLE as WHOLE_NUMBER
-from tacit.records.csv_files import in_sql, problems_of_names, sql_type
-from tacit.records.digests import Texts, at_hand
-from tacit.records.keys import DIGEST_BYTES, Either, alternatives_of, is_raw, key_query
-from tacit.records.labels import Classes, as_label, check_classes
-from tacit.records.shards import SHARDS, Unkeyed, own_rows
-from tacit.records.sources import TABLE, Reading, arrow, described, loaded, quoted, told
-from tacit.records.stored import CHUNK, TEXT, Column, written
+from tacit.records.columns import fetched, streamed
+from tacit.records.csv_files import problems_of_names
+from tacit.records.keys import Either, alternatives_of
+from tacit.records.labels import Classes, check_classes
+from tacit.records.own import Own, Wanted, absent, own_part, types_of, whole_part
+from tacit.records.packages import TABLE, quoted, told
+from tacit.records.shards import SHARDS
+from tacit.records.sources import Reading, described, loaded
+from tacit.records.stored import Column, written
 from tacit.records.table import Held, Records, check, limit_of_numbers, promised
 from tacit.session.announced import fitting, names, whole
-from tacit.session.ranks import Rank
 
 __all__ = ["read_table"]
 
@@ -79,7 +74,7 @@ def read_table(
         query: SQL that runs at the owner: in a database there, or on the source, which it calls `data`.
         na: what stands in cells without a value, beside nothing at all; by default NA, NaN, NULL, None and ?.
         dtype: types of columns that the reader shall not find out by itself: {"zip": "str"}, of int, float, str, bool,
-            date and datetime.
+            date and datetime. A column that would lose something by it is refused: 1.5 is no int, noon no date.
         delimiter, decimal, thousands, date_format, encoding: of CSV files, where they are not found out: ";", ",", ".",
             "%d/%m/%Y", "latin-1".
         skip: of CSV and Excel files, how many lines stand above the names of the columns.
@@ -155,21 +150,6 @@ def read_table(
     return Records(owner, title, label, [len(key) for key in alternatives], len(keys), held, hear, shard)
 
 
-class Wanted(NamedTuple):
-    """What is to become of the columns."""
-
-    keys: tuple[str, ...]
-    """All columns of keys."""
-    alternatives: tuple[tuple[str, ...], ...]
-    """Keys that are tried one after the other."""
-    label: str | None
-    classes: Classes | None
-    columns: tuple[str, ...] | None
-    shard: str | None
-    """How rows are divided among ranks."""
-    rank: Rank
-
-
 def _read(source: Any, wanted: Wanted, reading: Reading, on_disk: str | Path | None) -> tuple[Held, dict[str, Any]]:
     """At the owner: what it keeps, and what all roles learn."""
     if source is None:
@@ -185,83 +165,48 @@ def _read(source: Any, wanted: Wanted, reading: Reading, on_disk: str | Path | N
 
 def _opened(source: Any, wanted: Wanted, reading: Reading) -> tuple[Held, dict[str, Any]]:
     called = described(source)
+    own = None if wanted.shard is None else own_part(source, called, wanted, reading)
+    if own is not None:
+        reading = replace(reading, rows=own.reads)
     connection = loaded(source, reading)
     try:
         with told(f"{called} cannot be used"):
-            return _taken(connection, called, wanted, reading)
+            return _taken(connection, called, wanted, reading, own)
     finally:
         connection.close()
 
 
-def _taken(connection: Any, called: str, wanted: Wanted, reading: Reading) -> tuple[Held, dict[str, Any]]:
-    """`_read`, of what a connection has loaded."""
+def _taken(
+    connection: Any, called: str, wanted: Wanted, reading: Reading, own: Own | None
+) -> tuple[Held, dict[str, Any]]:
+    """`_read`, of what a connection has loaded: the whole table, or a rank's own part of it."""
     types = {n: str(t) for n, t, *_ in connection.execute(f"DESCRIBE {TABLE}").fetchall()}
-    problems = problems_of_names(list(types)) or _absent(types, wanted)
-    check(called, problems)
+    check(called, problems_of_names(list(types)) or absent(types, wanted))
     names = wanted.columns
     if names is None:
         names = tuple(n for n in types if n not in wanted.keys and n != wanted.label)
     rows = connection.execute(f"SELECT count(*) FROM {TABLE}").fetchall()[0][0]
     check(called, [] if rows else ["it has no rows"])
-    _na(connection, types, reading)
-    types = _typed(connection, types, reading, problems)
-    kept = {n: types[n] for n in names}
-    label = None  # of all rows, also where this rank has some: which classes there are, all of them say
-    if wanted.label is not None:
-        column = _fetched(connection, {wanted.label: types[wanted.label]}, problems).get(wanted.label)
-        if column is not None:
-            label = as_label(wanted.label, column, wanted.classes, limit_of_numbers(), problems)
-    found = [_digests(connection, [(n, types[n]) for n in key], problems) for key in wanted.alternatives]
-    check(called, problems)
-    digests = [_apart(place, part[0]) for place, part in enumerate(found) if part is not None]
-    every = torch.cat(digests, dim=1) if digests else None
+    problems: list[str] = []
+    types = types_of(connection, reading, problems)
+    if own is None:
+        own = whole_part(connection, called, wanted, types, rows, problems)
+    elif rows != len(own.origin):
+        raise UnusableTable(f"{called} has changed while it was read")
     if not wanted.keys:
         _warn_of_keys(connection, called, {n: types[n] for n in names}, rows)
-    origin = torch.arange(rows)
-    if wanted.shard is not None:
-        unkeyed = _unkeyed(connection, list(types), found[0][1]) if found and found[0] is not None else None
-        origin = own_rows(wanted.shard, wanted.rank, rows, every, unkeyed)
-        check(
-            called, [] if len(origin) else [f"none of its {rows} rows is rank {wanted.rank.index}'s: use fewer ranks"]
-        )
-        _keep(connection, origin)
-        every = None if every is None else every[origin]
-        label = None if label is None else label._replace(values=label.values[origin])
+    kept = {n: types[n] for n in names}
     frame: dict[str, Column]
     if reading.folder is None:
-        frame = _fetched(connection, kept, problems)
+        frame = fetched(connection, kept, problems)
     else:
-        frame = written(reading.folder, len(origin), *_streamed(connection, kept, problems), problems)
+        frame = written(reading.folder, len(own.origin), *streamed(connection, kept, problems), problems)
     check(called, problems)
     folder = None if reading.folder is None else reading.folder.parent
-    held = Held(called, frame, label, every, origin, limit_of_numbers(), folder, wanted.columns is not None)
-    public = {"rows": len(origin), "columns": list(names), "classes": None if label is None else label.classes}
+    label = own.label
+    held = Held(called, frame, label, own.digests, own.origin, limit_of_numbers(), folder, wanted.columns is not None)
+    public = {"rows": len(own.origin), "columns": list(names), "classes": None if label is None else label.classes}
     return held, public
-
-
-def _unkeyed(connection: Any, columns: Sequence[str], keyless: Tensor) -> Unkeyed:
-    """Rows without a key, with hashes of all their columns."""
-    places = torch.nonzero(keyless).squeeze(1)
-    if not len(places):
-        return Unkeyed(places, np.empty(0, dtype=np.uint64))
-    connection.register("unkeyed", arrow({"place": places.numpy()}))
-    listed = ", ".join(f"t.{quoted(name)}" for name in columns)
-    found = connection.execute(
-        f"SELECT hash(row({listed})) AS h FROM {TABLE} t, unkeyed WHERE t.rowid = unkeyed.place ORDER BY t.rowid"
-    ).fetchnumpy()
-    connection.unregister("unkeyed")
-    return Unkeyed(places, np.asarray(found["h"]))
-
-
-def _keep(connection: Any, places: Tensor) -> None:
-    """Keep these rows of the table, in their order."""
-    connection.register("kept", arrow({"place": places.numpy()}))
-    connection.execute(
-        f"CREATE TABLE tacit_shard AS SELECT t.* FROM {TABLE} t, kept WHERE t.rowid = kept.place ORDER BY t.rowid"
-    )
-    connection.unregister("kept")
-    connection.execute(f"DROP TABLE {TABLE}")
-    connection.execute(f"ALTER TABLE tacit_shard RENAME TO {TABLE}")
 
 
 def _public(owner: str, wanted: Wanted, said: Any) -> dict[str, Any]:
@@ -284,176 +229,6 @@ def _listed(what: str, names: str | Sequence[str] | None) -> tuple[str, ...]:
     if len(set(listed)) < len(listed):
         raise ConfigError(f"{what}=… names a column twice")
     return listed
-
-
-def _absent(types: Mapping[str, str], wanted: Wanted) -> list[str]:
-    asked = (*wanted.keys, *([wanted.label] if wanted.label is not None else []), *(wanted.columns or ()))
-    missing = [repr(name) for name in asked if name not in types]
-    return [f"it has no column {', '.join(missing)}; its columns are {', '.join(types)}"] if missing else []
-
-
-def _na(connection: Any, types: Mapping[str, str], reading: Reading) -> None:
-    """Take values away that stand for none; the reader of CSV has done so already, which does no harm."""
-    for word in reading.na or ():
-        for name, kind in types.items():
-            if kind == "VARCHAR":
-                column = quoted(name)
-                connection.execute(f"UPDATE {TABLE} SET {column} = NULL WHERE trim({column}) = ?", [word])
-
-
-def _typed(connection: Any, types: dict[str, str], reading: Reading, problems: list[str]) -> dict[str, str]:
-    """The types of columns, once those that are stated have been made so; the reader of CSV has done that already."""
-    out = dict(types)
-    for name, given in reading.dtype.items():
-        kind = sql_type(name, given)
-        if name not in types or types[name] == kind:
-            continue
-        column, cast = quoted(name), f"TRY_CAST({quoted(name)} AS {kind})"
-        if kind == WHOLE_NUMBER:  # DuckDB would round others
-            cast = _whole(column, types[name], reading)
-        torn = f"{column} IS NOT NULL AND {cast} IS NULL"
-        count = connection.execute(f"SELECT count(*) FROM {TABLE} WHERE {torn}").fetchall()[0][0]
-        if count:
-            problems.append(f"column {name!r} is not what dtype says in {count} row{'s' * (count > 1)}")
-            continue
-        connection.execute(f"ALTER TABLE {TABLE} ALTER {column} TYPE {kind} USING {cast}")
-        out[name] = kind
-    return out
-
-
-def _whole(column: str, kind: str, reading: Reading) -> str:
-    """A column as whole numbers: in SQL, NULL for what is none."""
-    if kind != "VARCHAR":
-        number = f"TRY_CAST({column} AS DOUBLE)"
-        return f"TRY_CAST(CASE WHEN {number} = trunc({number}) THEN {column} END AS BIGINT)"
-    text = f"trim({column})"
-    if reading.thousands is not None:
-        text = f"replace({text}, {in_sql(reading.thousands)}, '')"
-    if reading.decimal is not None:
-        text = f"replace({text}, {in_sql(reading.decimal)}, '.')"
-    return f"TRY_CAST(regexp_extract({text}, '^([+-]?[0-9]+)([.]0*)?$', 1) AS BIGINT)"
-
-
-# --- columns ----------------------------------------------------------------------------------------------------------
-
-NOTHING = '"NULL"'
-"""The type of a column without any value."""
-WHOLE = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"})
-REAL = frozenset({"FLOAT", "DOUBLE", "HUGEINT", "UHUGEINT", "UBIGINT"})
-
-
-def _fetched(connection: Any, types: Mapping[str, str], problems: list[str]) -> dict[str, np.ndarray]:
-    """Columns as arrays: numbers (NaN for none), truth values, dates (NaT), or texts (None)."""
-    casts = _casts(types, problems)
-    if not casts:
-        return {}
-    arrays = connection.execute(_query(casts)).fetchnumpy()
-    return {name: _filled(arrays[name]) for name in casts}
-
-
-def _casts(types: Mapping[str, str], problems: list[str]) -> dict[str, str]:
-    """The types in which columns are fetched, of those that are something."""
-    casts = {name: cast for name, kind in types.items() if (cast := _cast(kind)) is not None}
-    others = [name for name in types if name not in casts]
-    problems += [f"column {name!r} holds {types[name]}, which is no number, text or date" for name in others]
-    return casts
-
-
-def _query(casts: Mapping[str, str]) -> str:
-    listed = ", ".join(f"CAST({quoted(name)} AS {cast}) AS {quoted(name)}" for name, cast in casts.items())
-    return f"SELECT {listed} FROM {TABLE}"
-
-
-def _streamed(connection: Any, types: Mapping[str, str], problems: list[str]) -> tuple[dict[str, Any], Any]:
-    """The same in pieces: what NumPy calls the columns' types, and batches. Whole numbers with gaps are real."""
-    casts = _casts(types, problems)
-    if not casts:
-        return {}, ()
-    counts = ", ".join(f"count({quoted(name)}) = count(*)" for name in casts)
-    (full,) = connection.execute(f"SELECT {counts} FROM {TABLE}").fetchall()
-    for (name, cast), filled in zip(casts.items(), full, strict=True):
-        if cast in ("BIGINT", "BOOLEAN") and not filled:
-            casts[name] = "DOUBLE"
-    kinds = {name: STORED[cast] for name, cast in casts.items()}
-    return kinds, _batches(connection, _query(casts), CHUNK)
-
-
-def _batches(connection: Any, query: str, rows: int) -> Iterator[Any]:
-    """What a query finds, so many rows at a time."""
-    with connection.sql(query).to_arrow_reader(rows) as reader:
-        yield from reader
-
-
-STORED = {"BIGINT": np.int64, "DOUBLE": np.float64, "BOOLEAN": np.bool_, "TIMESTAMP": "M8[us]", "VARCHAR": TEXT}
-"""What NumPy calls the types in which columns are fetched."""
-
-
-def _cast(kind: str) -> str | None:
-    """The type in which a column of a type is fetched."""
-    if kind in WHOLE:
-        return "BIGINT"
-    if kind in REAL or kind.startswith("DECIMAL"):
-        return "DOUBLE"
-    if kind in ("VARCHAR", "UUID") or kind.startswith("ENUM"):
-        return "VARCHAR"
-    if kind == "DATE" or kind.startswith("TIMESTAMP"):
-        return "TIMESTAMP"
-    return {"BOOLEAN": "BOOLEAN", NOTHING: "DOUBLE"}.get(kind)
-
-
-def _filled(array: Any) -> np.ndarray:
-    """An array with NaN, NaT or None where DuckDB has NULL."""
-    if not np.ma.isMaskedArray(array):
-        return np.asarray(array)
-    mask, data = np.ma.getmaskarray(array), array.data
-    if not mask.any():
-        return np.asarray(data)
-    if data.dtype.kind in "biu":
-        data = data.astype(np.float64)
-    data = data.copy()
-    data[mask] = {"f": np.nan, "M": np.datetime64("NaT")}.get(data.dtype.kind)
-    return data
-
-
-def _digests(connection: Any, columns: Sequence[tuple[str, str]], problems: list[str]) -> tuple[Tensor, Tensor] | None:
-    """Digests of the rows' keys, the first 128 bits of SHA-256, and which rows have none; there they are random."""
-    wrong = [f"column {name!r} holds {kind}, which is no key" for name, kind in columns if _cast(kind) is None]
-    if wrong:
-        problems += wrong
-        return None
-    query = key_query([(quoted(name), kind) for name, kind in columns], TABLE)
-    raw = [is_raw(kind) for _, kind in columns]
-    found = [_of_batch(batch, raw) for batch in _batches(connection, query, 16 * CHUNK)]
-    digests, keyless = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return digests, keyless
-
-
-def _of_batch(batch: Any, raw: Sequence[bool]) -> tuple[Tensor, Tensor]:
-    """The same of some rows: int64 [rows, 2] and bool [rows]."""
-    texts = [_texts(column, each) for column, each in zip(batch.columns, raw, strict=True)]
-    found, keyless = at_hand().make(texts)
-    if keyless.numpy().any():
-        random = os.urandom(DIGEST_BYTES * int(keyless.sum()))
-        found[keyless] = torch.frombuffer(bytearray(random), dtype=torch.uint8).view(-1, DIGEST_BYTES)
-    return found.view(torch.int64), keyless
-
-
-def _texts(column: Any, raw: bool) -> Texts:
-    """A column of Arrow's, where it lies."""
-    if str(column.type) != "string":  # texts of other types lie otherwise
-        column = column.cast("string")
-    _, offsets, data = column.buffers()
-    places = np.frombuffer(offsets, dtype=np.int32, count=len(column) + 1, offset=4 * column.offset)
-    letters = np.frombuffer(b"" if data is None else data, dtype=np.uint8)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of memory that may only be read, as it is
-        return Texts(torch.from_numpy(letters), torch.from_numpy(places), raw)
-
-
-def _apart(place: int, digests: Tensor) -> Tensor:
-    """Digests that those of another alternative never equal, even of the same text."""
-    digests[:, 0] ^= place
-    return digests
 
 
 def _warn_of_keys(connection: Any, title: str, types: Mapping[str, str], rows: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, time
 from numbers import Number
@@ -21,13 +21,12 @@ import torch
 
 from tacit.errors import ConfigError, UnusableTable
 from tacit.records.csv_files import in_utf8, load_csv, problems_of_names
+from tacit.records.packages import SOURCE, TABLE, duckdb_here, missing, of_query, pyarrow_here, quoted, readable, told
+from tacit.records.parquet import PLACE, load_parquet
 from tacit.records.postgres import ADDRESSES, queried
 from tacit.records.remote import REMOTE, fetched
 
-__all__ = ["SOURCE", "TABLE", "Reading", "arrow", "described", "loaded", "quoted", "told"]
-
-SOURCE, TABLE = "data", "tacit_table"
-"""What a query calls the table of a source that has one only; where what is read stands then."""
+__all__ = ["Reading", "columns_of_parquet", "described", "loaded"]
 
 PARQUET, JSON, ARROW, EXCEL, SQLITE = "parquet", "json", "arrow", "excel", "sqlite"
 ENDINGS = {
@@ -51,6 +50,9 @@ class Reading:
 
     query: str | None = None
     columns: Sequence[str] | None = None
+    """Of a Parquet file, those that are read; all if None."""
+    rows: range | np.ndarray | None = None
+    """Of a Parquet file, the places of those that are read; all if None."""
     na: Sequence[str] | None = None
     dtype: Mapping[str, str] = field(default_factory=dict)
     keys: Sequence[str] = ()
@@ -76,11 +78,11 @@ def loaded(source: Any, reading: Reading) -> Any:
     connection = _connected(reading.folder)
     try:
         connection.execute("SET TimeZone = 'UTC'")  # or times with a zone would be other ones at each owner
-        with told(f"{described(source)} cannot be read"), _readable(f"{described(source)} cannot be read"):
+        with told(f"{described(source)} cannot be read"), readable(f"{described(source)} cannot be read"):
             _load(connection, source, reading)
         connection.execute("SET enable_external_access = false")
         if reading.query is not None and not _is_database(source):
-            with told(f"the query on {described(source)} does not run", show=_of_query):
+            with told(f"the query on {described(source)} does not run", show=of_query):
                 connection.execute(f"CREATE TABLE {TABLE} AS SELECT * FROM ({reading.query.rstrip().rstrip(';')})")
         else:
             connection.execute(f"ALTER TABLE {SOURCE} RENAME TO {TABLE}")
@@ -93,11 +95,11 @@ def loaded(source: Any, reading: Reading) -> Any:
 def _connected(folder: Path | None) -> Any:
     """A database in memory, or in a file of this folder, a private one that is removed afterwards."""
     if folder is None:
-        return _duckdb().connect()
+        return duckdb_here().connect()
     settings = {"memory_limit": LEAST_MEMORY, "temp_directory": str(folder), "threads": "2"}
     try:
-        return _duckdb().connect(str(folder / "table.duckdb"), config=settings)
-    except _duckdb().Error as error:
+        return duckdb_here().connect(str(folder / "table.duckdb"), config=settings)
+    except duckdb_here().Error as error:
         raise UnusableTable(f"there is no room for the table in {folder.parent} ({type(error).__name__})") from None
 
 
@@ -106,11 +108,6 @@ def described(source: Any) -> str:
     if isinstance(source, str | Path):
         return "the address" if "://" in str(source) else str(source)
     return f"the {type(source).__name__}"
-
-
-def quoted(name: str) -> str:
-    """A name in SQL."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _load(connection: Any, source: Any, reading: Reading) -> None:
@@ -157,9 +154,23 @@ def _load_file(connection: Any, text: str, reading: Reading, called: str) -> Non
     elif kind is None:
         with in_utf8(text, reading.encoding, reading.folder) as (path, encoding):
             load_csv(connection, path, SOURCE, replace(reading, encoding=encoding), called)
+    elif kind == PARQUET:
+        load_parquet(connection, text, reading)
     else:
-        reader = "read_parquet" if kind == PARQUET else "read_json_auto"
-        connection.execute(f"CREATE TABLE {SOURCE} AS SELECT * FROM {reader}(?)", [text])
+        connection.execute(f"CREATE TABLE {SOURCE} AS SELECT * FROM read_json_auto(?)", [text])
+
+
+def columns_of_parquet(source: Any, reading: Reading) -> tuple[list[str], int] | None:
+    """The columns and the number of rows of a source of which some can be read: a Parquet file; None of any other."""
+    if not isinstance(source, str | Path) or reading.query is not None or "://" in str(source):
+        return None
+    if any(mark in str(source) for mark in "*?[") or _kind(str(source)) != PARQUET:
+        return None
+    with duckdb_here().connect() as connection, told(f"{described(source)} cannot be read"):
+        names = connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(source)]).fetchall()
+        rows = connection.execute("SELECT count(*) FROM read_parquet(?)", [str(source)]).fetchall()[0][0]
+    columns = [name for name, *_ in names]
+    return None if PLACE in columns else (columns, rows)
 
 
 def _take(connection: Any, table: Any, numeric: Sequence[str] = ()) -> None:
@@ -202,7 +213,7 @@ def _is_database(source: Any) -> bool:
 
 def _arrow(source: Any, reading: Reading) -> Any:
     """A data frame, an Arrow table or a dict of columns. What names rows in pandas is a column where it is the key."""
-    pyarrow = _pyarrow()
+    pyarrow = pyarrow_here()
     index = [name for name in getattr(getattr(source, "index", None), "names", ()) if name in reading.keys]
     if index and not any(name in source for name in index):
         source = source.reset_index(index)
@@ -229,7 +240,7 @@ VALUES = (type(None), str, bytes, Number, np.generic, date, time, UUID)
 
 def _column(cells: Any) -> Any:
     """A column in Arrow's form; text, if it is of several kinds."""
-    pyarrow = _pyarrow()
+    pyarrow = pyarrow_here()
     cells = cells.detach().cpu().numpy() if isinstance(cells, torch.Tensor) else cells
     try:
         return pyarrow.array(cells, from_pandas=True)
@@ -242,7 +253,7 @@ def _column(cells: Any) -> Any:
 
 
 def _arrow_file(path: str) -> Any:
-    _pyarrow()
+    pyarrow_here()
     from pyarrow import feather
 
     return feather.read_table(path)
@@ -268,7 +279,7 @@ def _sqlite(path: str, reading: Reading) -> Any:
 
 def _dated(table: Any) -> Any:
     """Texts that are all dates, as SQLite keeps them, made dates."""
-    pyarrow = _pyarrow()
+    pyarrow = pyarrow_here()
     for place, name in enumerate(table.column_names):
         texts = table.column(place)
         if texts.type == pyarrow.string() and all(DATE.fullmatch(t) for t in texts.to_pylist() if t is not None):
@@ -282,7 +293,7 @@ def _excel(path: str, sheet: str | None, skip: int) -> Any:
     try:
         from openpyxl import load_workbook
     except ImportError:
-        raise _missing("openpyxl") from None
+        raise missing("openpyxl") from None
     try:
         book = load_workbook(path, read_only=True, data_only=True)
     except Exception as error:
@@ -305,7 +316,7 @@ def any_value(row: Sequence[Any]) -> bool:
 
 def _columns(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
     """Rows of Python objects as a table; a column of several kinds is text."""
-    pyarrow = _pyarrow()
+    pyarrow = pyarrow_here()
     check_names(names)
     columns = [_column([row[place] for row in rows]) for place in range(len(names))]
     return pyarrow.table(columns, names=list(names))
@@ -316,67 +327,3 @@ def check_names(names: Sequence[str]) -> None:
     problems = problems_of_names(names) if names else ["it has no columns"]
     if problems:
         raise UnusableTable(f"the table cannot be used: {'; '.join(problems)}")
-
-
-# --- other packages, and their errors ------------------------------------------------------------------------------
-
-
-def arrow(columns: Mapping[str, np.ndarray]) -> Any:
-    """An Arrow table of arrays."""
-    return _pyarrow().table(dict(columns))
-
-
-def _duckdb() -> Any:
-    try:
-        import duckdb
-    except ImportError:
-        raise _missing("duckdb") from None
-    return duckdb
-
-
-def _pyarrow() -> Any:
-    try:
-        import pyarrow
-    except ImportError:
-        raise _missing("pyarrow") from None
-    return pyarrow
-
-
-def _missing(package: str) -> ConfigError:
-    return ConfigError(f"tacit.read_table needs {package} here: pip install 'tacit[data]'")
-
-
-def _of_query(message: str) -> str:
-    """What DuckDB says of a query's form: names of columns, which its owner may see; no cells, for nothing ran yet."""
-    return f": {message.splitlines()[0]}"
-
-
-@contextlib.contextmanager
-def told(sentence: str, show: Callable[[str], str] | None = None) -> Iterator[None]:
-    """Say in our words what DuckDB stumbled over: its own may have values."""
-    duckdb = _duckdb()
-    of_form = (duckdb.BinderException, duckdb.ParserException, duckdb.CatalogException)
-    try:
-        yield
-    except duckdb.Error as error:
-        message = str(error)
-        if "extension" in message:
-            detail = ": DuckDB has no extension for it, and cannot get one from the network"
-        elif isinstance(error, duckdb.IOException):
-            detail = ": it is not there, is damaged, or this process may not read it"
-        elif show is not None and isinstance(error, of_form):
-            detail = show(message)
-        else:
-            detail = f" ({type(error).__name__})"
-        raise UnusableTable(f"{sentence}{detail}") from None
-
-
-@contextlib.contextmanager
-def _readable(sentence: str) -> Iterator[None]:
-    """The same of what Python and PyArrow stumble over in a file or a data frame."""
-    try:
-        yield
-    except (UnusableTable, ConfigError):
-        raise
-    except (OSError, ValueError, TypeError, ArithmeticError) as error:
-        raise UnusableTable(f"{sentence} ({type(error).__name__})") from None
