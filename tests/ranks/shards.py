@@ -4,9 +4,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
 import torch.distributed as dist
+from pyarrow import parquet
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -75,6 +77,24 @@ with tacit.session(seed=seed + HERE) as session:
         aligned=True,
     )
     assert int(all_ranks(torch.tensor([len(same)])).sum()) == 90
+
+    file = folder / "bank.parquet"
+    if HERE == 0:
+        parquet.write_table(pyarrow.table(BANK), file, row_group_size=20)
+    dist.barrier()
+    for how in ("key", "rows"):
+        table = tacit.read_table(file, "alice", key="no", shard=how)
+        assert table.held is not None
+        origin = all_ranks(table.held.origin)
+        assert torch.equal(origin.sort().values, torch.arange(90))
+        assert (
+            all_ranks(tacit.reveal(table.x)) - torch.tensor(np.stack([BANK["a"], BANK["b"]], 1))[origin]
+        ).abs().max() < 1e-3
+    own = folder / f"{HERE}.parquet"
+    parquet.write_table(pyarrow.table({**BANK, "a": BANK["a"] + (HERE == COUNT - 1)}), own)
+    for source in (own, {**BANK, "a": BANK["a"] + (HERE == 0)}, {n: c[: 90 - HERE] for n, c in BANK.items()}):
+        with pytest.raises(UnusableTable, match=r"is not the same at all ranks: rank \d .*found"):
+            tacit.read_table(source, "alice", key="no", shard="key")
 
     holes = {"no": [*range(20), *[None] * 20], "a": np.arange(40.0)}
     left = tacit.join(
