@@ -24,6 +24,7 @@ TESTS = (
     "tests/protocols/two_party/test_kernels.py",
     "tests/protocols/two_party/test_oblivious.py",
     "tests/hostile/test_tampering.py",
+    "tests/records/test_digests.py",
 )
 
 RUN = """
