@@ -51,6 +51,13 @@ CASES = {
     "matmul": Case(
         "matmul", lambda k, i, o: k.matmul(*i), lambda n: ([ring(n, 70), ring(70, 200)], []), (1,), any_device=True
     ),
+    "matmul_short": Case(
+        "matmul_short",
+        lambda k, i, o: k.matmul_short(*i),
+        lambda n: ([ring(n, 70), ring(70, 200).to(torch.int32)], []),
+        (1,),
+        any_device=True,
+    ),
     "contract": Case(
         "contract",
         lambda k, i, o: k.contract(i[0], SQUARE, i[1], SQUARE, o[0], SQUARE),

@@ -11,6 +11,7 @@ import torch
 
 from tacit.protocols.additive.kernels import CHUNKS, Reference
 from tacit.protocols.additive.kernels.waves import Term, Waves
+from tacit.ring.kernels import matmul
 
 from .operands import bits, native_kernels, octets, ring
 
@@ -34,6 +35,21 @@ def test_matrix_products_of_any_layout(shape: tuple[int, int, int]) -> None:
 
     for z, x, y in products:
         assert torch.equal(z, reference.matmul(x, y))
+
+
+@pytest.mark.parametrize("shape", MATRICES)
+@pytest.mark.usefixtures("isa", "threads")
+def test_products_with_short_matrices_of_any_layout(shape: tuple[int, int, int]) -> None:
+    m, k, n = shape
+    x, y = ring(m, k), ring(k, n).to(torch.int32)
+    rights = [y, ring(n, k).to(torch.int32).T, ring(k + 1, n + 3).to(torch.int32)[1:, 3:], y[::2].repeat(2, 1)[:k]]
+
+    products = [(matmul(x, right), right) for right in rights]
+    turned = matmul(rights[1].T, x.T)
+
+    for z, right in products:
+        assert torch.equal(z, reference.matmul(x, right.to(torch.int64)))
+    assert torch.equal(turned, products[1][0].T)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +83,8 @@ def test_random_products() -> None:
 def test_sizes_that_do_not_fit_are_refused_as_by_pytorch() -> None:
     with pytest.raises(RuntimeError):
         native.matmul(ring(3, 4), ring(5, 6))
+    with pytest.raises(RuntimeError):
+        native.matmul_short(ring(30, 40), ring(50, 60).to(torch.int32))
 
 
 def test_an_unknown_instruction_set_is_refused() -> None:

@@ -27,7 +27,14 @@ constexpr i64 DIRECT_ROWS = 16;
 constexpr i64 THIN_ROWS = 8, FEW_ROWS = 4, LARGE = 1 << 17;
 constexpr i64 THIN_COLUMNS = 512;  // sums of eight rows fill most of a first-level cache: 32 KiB
 
+// Elements of a short y that are widened at a time: half a second-level cache. Fewer: shorter lines; more: they are read
+// from memory once more. Lines of fewer columns take longer to widen than to multiply.
+constexpr i64 WIDENED = 1 << 16, FEWEST_COLUMNS = 64;
+
 constexpr double GRAIN = 1e6;  // products a thread should have at least: some 40 µs of them
+
+inline u64 ring(u64 x) { return x; }
+inline u64 ring(std::int32_t x) { return static_cast<u64>(static_cast<i64>(x)); }
 
 bool contiguous(const i64* axis, i64 count) {
     for (i64 i = 1; i < count; ++i)
@@ -120,7 +127,8 @@ TACIT_END_TARGET
 #endif
 
 using Block = decltype(&portable::block);
-using Thin = decltype(&portable::thin);
+template <class Y>
+using Thin = decltype(&portable::thin<Y>);
 
 Block block_of(Isa isa) {
 #if TACIT_X86
@@ -130,12 +138,22 @@ Block block_of(Isa isa) {
     return portable::block;
 }
 
-Thin thin_of(Isa isa) {
+template <class Y>
+Thin<Y> thin_of(Isa isa) {
 #if TACIT_X86
-    if (isa == Isa::avx512) return avx512::thin;
-    if (isa == Isa::avx2) return avx2::thin;
+    if (isa == Isa::avx512) return avx512::thin<Y>;
+    if (isa == Isa::avx2) return avx2::thin<Y>;
 #endif
-    return portable::thin;
+    return portable::thin<Y>;
+}
+
+template <class Y>
+void few(Strided<const u64> x, Strided<const Y> y, Strided<u64> z, i64 m, i64 k, i64 n, int threads) {
+    const Thin<Y> thin = thin_of<Y>(isa());
+    parallel(n, 64, worth(double(k) * n, GRAIN, threads), [&](i64 begin, i64 end) {
+        thin({x.data, 0, x.row, x.column}, {y.data + begin * y.column, 0, y.row, y.column},
+             {z.data + begin * z.column, 0, z.row, z.column}, m, k, end - begin);
+    });
 }
 
 std::vector<i64> steps(i64 count, i64 step) {
@@ -181,14 +199,8 @@ void matmul(Strided<const u64> x, Strided<const u64> y, Strided<u64> z, i64 batc
         return matmul(turned(y), turned(x), turned(z), batch, n, k, m, threads);
     }
     if (m <= (k * n < LARGE ? FEW_ROWS : THIN_ROWS)) {
-        const Thin thin = thin_of(isa());
-        for (i64 b = 0; b < batch; ++b) {
-            parallel(n, 64, worth(double(k) * n, GRAIN, threads), [&](i64 begin, i64 end) {
-                thin({x.data + b * x.batch, 0, x.row, x.column},
-                     {y.data + b * y.batch + begin * y.column, 0, y.row, y.column},
-                     {z.data + b * z.batch + begin * z.column, 0, z.row, z.column}, m, k, end - begin);
-            });
-        }
+        const auto of = [](auto s, i64 b) { return decltype(s){s.data + b * s.batch, 0, s.row, s.column}; };
+        for (i64 b = 0; b < batch; ++b) few(of(x, b), of(y, b), of(z, b), m, k, n, threads);
         return;
     }
     const auto x_rows = steps(m, x.row), x_inner = steps(k, x.column), x_first = steps(batch, x.batch);
@@ -196,6 +208,26 @@ void matmul(Strided<const u64> x, Strided<const u64> y, Strided<u64> z, i64 batc
     const auto z_rows = steps(m, z.row), z_columns = steps(n, z.column), z_first = steps(batch, z.batch);
     contract({x.data, y.data, z.data, x_rows, x_inner, y_inner, y_columns, z_rows, z_columns, x_first, y_first, z_first},
              threads);
+}
+
+void matmul_short(Strided<const u64> x, Strided<const std::int32_t> y, Strided<u64> z, i64 m, i64 k, i64 n,
+                  int threads) {
+    if (m <= THIN_ROWS) return few(x, y, z, m, k, n, threads);
+    parallel(n, 8, worth(double(m) * k * n, GRAIN, threads), [&](i64 begin, i64 end) {
+        const i64 most = std::min(end - begin, std::max(WIDENED / std::max(k, i64{1}), FEWEST_COLUMNS));
+        std::vector<u64> wide(most * k);
+        for (i64 at = begin; at < end; at += most) {
+            const i64 count = std::min(most, end - at);
+            const bool along = y.column == 1;  // lines are rows, or else columns
+            const i64 lines = along ? k : count, length = along ? count : k, step = along ? y.row : y.column;
+            const std::int32_t* from = y.data + at * y.column;
+            for (i64 line = 0; line < lines; ++line)
+                for (i64 i = 0; i < length; ++i)
+                    wide[line * length + i] = ring(from[line * step + i]);
+            const Strided<const u64> block{wide.data(), 0, along ? length : 1, along ? 1 : length};
+            matmul(x, block, {z.data + at * z.column, 0, z.row, z.column}, 1, m, k, count, 1);
+        }
+    });
 }
 
 namespace {
@@ -233,6 +265,9 @@ struct Matrices {
 const Adds names([](nb::module_& m) {
     m.def("matmul", [](Steps x, Steps y, Steps z, i64 batch, i64 rows, i64 inner, i64 columns, int threads) {
         matmul(strided<const u64>(x), strided<const u64>(y), strided<u64>(z), batch, rows, inner, columns, threads);
+    }, Unlocked());
+    m.def("matmul_short", [](Steps x, Steps y, Steps z, i64 rows, i64 inner, i64 columns, int threads) {
+        matmul_short(strided<const u64>(x), strided<const std::int32_t>(y), strided<u64>(z), rows, inner, columns, threads);
     }, Unlocked());
     m.def("contract", [](Memory x, Tables x_at, Memory y, Tables y_at, Memory z, Tables z_at, int threads) {
         const Matrices a(x, x_at), b(y, y_at), c(z, z_at);

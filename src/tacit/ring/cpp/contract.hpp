@@ -31,4 +31,7 @@ struct Strided {
 // z = x y for `batch` products of [m, k] and [k, n]. z may not overlap its operands.
 void matmul(Strided<const u64> x, Strided<const u64> y, Strided<u64> z, i64 batch, i64 m, i64 k, i64 n, int threads);
 
+// The same of one product, whose y is in signed integers of 32 bits, with steps of 1 along its rows or its columns.
+void matmul_short(Strided<const u64> x, Strided<const std::int32_t> y, Strided<u64> z, i64 m, i64 k, i64 n, int threads);
+
 }  // namespace tacit

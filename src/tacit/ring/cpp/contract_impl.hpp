@@ -122,20 +122,22 @@ inline void block(const Contraction& c, i64 batch, i64 top, i64 bottom, i64 left
     }
 }
 
-// z = x y for at most THIN_ROWS rows of x: y is read once, along its memory.
-inline void thin(Strided<const u64> x, Strided<const u64> y, Strided<u64> z, i64 m, i64 k, i64 n) {
+// z = x y for at most THIN_ROWS rows of x: y, of ring elements or shorter ones, is read once, along its memory.
+template <class Y>
+void thin(Strided<const u64> x, Strided<const Y> y, Strided<u64> z, i64 m, i64 k, i64 n) {
     std::vector<u64> lines(m * k);
     for (i64 r = 0; r < m; ++r)
         for (i64 i = 0; i < k; ++i) lines[r * k + i] = x.data[r * x.row + i * x.column];
     if (y.column != 1 || n == 1) {  // a sum for each column
         for (i64 j = 0; j < n; ++j)
             for (i64 r = 0; r < m; ++r) {
-                const u64 *line = lines.data() + r * k, *column = y.data + j * y.column;
+                const u64* line = lines.data() + r * k;
+                const Y* column = y.data + j * y.column;
                 u64 sum = 0;
                 if (y.row == 1)
-                    for (i64 i = 0; i < k; ++i) sum += line[i] * column[i];
+                    for (i64 i = 0; i < k; ++i) sum += line[i] * ring(column[i]);
                 else
-                    for (i64 i = 0; i < k; ++i) sum += line[i] * column[i * y.row];
+                    for (i64 i = 0; i < k; ++i) sum += line[i] * ring(column[i * y.row]);
                 z.data[r * z.row + j * z.column] = sum;
             }
         return;
@@ -146,18 +148,20 @@ inline void thin(Strided<const u64> x, Strided<const u64> y, Strided<u64> z, i64
         for (i64 r = 0; r < m; ++r) std::fill_n(sums[r], count, 0);
         i64 i = 0;
         for (; i + 4 <= k; i += 4) {
-            const u64* y0 = y.data + i * y.row + at;
-            const u64 *y1 = y0 + y.row, *y2 = y1 + y.row, *y3 = y2 + y.row;
+            const Y* y0 = y.data + i * y.row + at;
+            const Y *y1 = y0 + y.row, *y2 = y1 + y.row, *y3 = y2 + y.row;
             for (i64 r = 0; r < m; ++r) {
                 const u64* line = lines.data() + r * k + i;
                 const u64 x0 = line[0], x1 = line[1], x2 = line[2], x3 = line[3];
                 u64* sum = sums[r];
-                for (i64 j = 0; j < count; ++j) sum[j] += x0 * y0[j] + x1 * y1[j] + x2 * y2[j] + x3 * y3[j];
+                for (i64 j = 0; j < count; ++j) {
+                    sum[j] += x0 * ring(y0[j]) + x1 * ring(y1[j]) + x2 * ring(y2[j]) + x3 * ring(y3[j]);
+                }
             }
         }
         for (; i < k; ++i)
             for (i64 r = 0; r < m; ++r)
-                for (i64 j = 0; j < count; ++j) sums[r][j] += lines[r * k + i] * y.data[i * y.row + at + j];
+                for (i64 j = 0; j < count; ++j) sums[r][j] += lines[r * k + i] * ring(y.data[i * y.row + at + j]);
         for (i64 r = 0; r < m; ++r)
             for (i64 j = 0; j < count; ++j) z.data[r * z.row + (at + j) * z.column] = sums[r][j];
     }

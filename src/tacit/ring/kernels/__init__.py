@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tacit.ring.kernels.devices import BACKEND, Kernels, by_device
 from tacit.ring.kernels.reference import Places, Reference
+from tacit.ring.short import SHORT, widened
 
 __all__ = ["BACKEND", "Kernels", "Places", "Reference", "at", "by_device", "describe", "matmul", "on"]
 
@@ -32,8 +33,15 @@ on, at = KERNELS.on, KERNELS.at
 
 
 def matmul(x: Tensor, y: Tensor) -> Tensor:
-    """Matrix product in the ring, with torch.matmul's shapes and broadcasting: the one kernel that is passed around."""
-    return on(x).matmul(x, y)
+    """Matrix product in the ring, with torch.matmul's shapes and broadcasting: the one kernel that is passed around.
+
+    One of the operands may be what `shortened` has made.
+    """
+    if x.dtype is not SHORT and y.dtype is not SHORT:
+        return on(x).matmul(x, y)
+    if x.dim() == 2 and y.dim() == 2:
+        return on(y).matmul_short(y.t(), x.t()).t() if x.dtype is SHORT else on(x).matmul_short(x, y)
+    return on(x).matmul(widened(x), widened(y))
 
 
 def describe() -> str:

@@ -15,6 +15,7 @@ from tacit.ring.kernels.reference import CPU, Places, Reference
 from tacit.ring.memory import space
 from tacit.ring.ring import RING
 from tacit.ring.shapes import broadcast
+from tacit.ring.short import SHORT
 
 __all__ = ["NONE", "KeyStream", "Memory", "Native", "has_aes", "integer", "isa", "memory", "use_isa"]
 
@@ -76,6 +77,18 @@ class Native(Reference):
         if x.dim() == 1:
             z = z.squeeze(-2)
         return z.squeeze(-1) if y.dim() == 1 else z
+
+    def matmul_short(self, x: Tensor, y: Tensor) -> Tensor:
+        """Product of two matrices, the second one as `shortened` has made it: see `Reference`."""
+        (rows, inner), columns = x.shape, y.shape[1]
+        small = rows * inner * columns <= SMALL
+        if small or not (_is_ring(x) and y.dtype is SHORT and y.is_cpu and 1 in y.stride() and len(y) == inner):
+            return super().matmul_short(x, y)
+        z = space((rows, columns), RING.dtype)
+        left, right = (x.data_ptr(), 0, *x.stride()), (y.data_ptr(), 0, *y.stride())
+        out = (z.data_ptr(), 0, columns, 1)
+        _native.matmul_short(left, right, out, rows, inner, columns, torch.get_num_threads())
+        return z
 
     def contract(self, x: Tensor, x_at: Places, y: Tensor, y_at: Places, z: Tensor, z_at: Places) -> None:
         """z[i, j] = Σ_k x[i, k] y[k, j] in the ring, read where they lie: see `Places`."""

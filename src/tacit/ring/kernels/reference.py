@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from torch import Tensor
 
 from tacit.ring.ring import RING
+from tacit.ring.short import SHORT, widened
 
 __all__ = ["KeyStream", "Places", "Reference"]
 
@@ -47,6 +48,12 @@ class Reference:
     def matmul(self, x: Tensor, y: Tensor) -> Tensor:
         """Matrix product in the ring, with torch.matmul's shapes and broadcasting. Of floats it is torch.matmul."""
         return torch.matmul(x, y)
+
+    def matmul_short(self, x: Tensor, y: Tensor) -> Tensor:
+        """Product of two matrices, the second one as `shortened` has made it."""
+        if y.dtype is not SHORT:
+            raise TypeError(f"a short matrix is of {SHORT}, not of {y.dtype}")
+        return self.matmul(x, widened(y))
 
     def contract(self, x: Tensor, x_at: Places, y: Tensor, y_at: Places, z: Tensor, z_at: Places) -> None:
         """z[i, j] = Σ_k x[i, k] y[k, j] in the ring, for matrices that lie anywhere in contiguous tensors."""
