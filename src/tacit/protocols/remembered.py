@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tacit.protocols.content import Known, TensorOp
 from tacit.protocols.scale import WHOLE, Scale
+from tacit.ring.short import widened
 
 if TYPE_CHECKING:
     from tacit.protocols.values import Value
@@ -49,10 +50,15 @@ class Lineage(NamedTuple):
 
 
 class Owned(NamedTuple):
-    """A content that one party knows: its index and, in that party's process, the ring elements."""
+    """A content that one party knows: its index and, in that party's process, the ring elements, as `kept`."""
 
     party: int
-    value: Tensor | None
+    kept: Tensor | None
+
+    @property
+    def value(self) -> Tensor | None:
+        """The ring elements."""
+        return None if self.kept is None else widened(self.kept)
 
 
 class Facts:
@@ -129,7 +135,7 @@ def owned(facts: Facts) -> Owned | None:
     if facts.owned is None and lineage is not None and lineage.move is not None:
         parent = owned(lineage.facts)
         if parent is not None:
-            facts.owned = Owned(parent.party, None if parent.value is None else lineage.move(parent.value))
+            facts.owned = Owned(parent.party, None if parent.kept is None else lineage.move(parent.kept))
     return facts.owned
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from operator import add, sub, xor
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from tacit.protocols.additive.given import Given
 from tacit.protocols.additive.masks import BitMask, Form, Mask, Premask
 from tacit.protocols.additive.parts import OpenedParts
 from tacit.protocols.content import Content, TensorOp, extent
@@ -29,12 +31,11 @@ __all__ = ["Opened", "Shares", "Unsettled", "bit_mask", "is_given", "masked_form
 class Shares(Content):
     """A tensor for each party hosted here, or a single meta tensor at the producer."""
 
-    __slots__ = ("_missing", "_whole", "base", "held", "home", "seen")
+    __slots__ = ("__weakref__", "_given", "_held", "_missing", "_views", "_whole", "base", "home", "seen")
 
     def __init__(self, home: Additive, held: list[Tensor], base: Shares | None = None) -> None:
         self.home = home
-        self.held = held
-        """What the parties hold: shares, or shares that are short of a premask."""
+        self._held = held
         self.base = base
         """What this is a view of; None for all of a storage. Several secrets may lie in one buffer, at each party in
         another place, so places count from the base."""
@@ -43,6 +44,38 @@ class Shares(Content):
         self._whole: list[Tensor] = []
         self.seen: tuple[Premask, Premask] | None = None
         """The base's premask, and what this view has of it."""
+        self._given: Given | None = None
+        """At a base: what its shares follow from, until they are written out; see `given`."""
+        self._views: WeakSet[Shares] | None = None
+        if base is not None and base._views is not None:
+            base._views.add(self)
+
+    @classmethod
+    def following(cls, home: Additive, given: Given) -> Shares:
+        """Shares that follow from what an owner has given; what lies in E stands in for where they lie."""
+        out = cls(home, [given.opened for _ in given.indices])
+        out._given, out._views = given, WeakSet()
+        return out
+
+    @property
+    def held(self) -> list[Tensor]:
+        """What the parties hold: shares, or shares that are short of a premask."""
+        root = self if self.base is None else self.base
+        if root._given is not None:
+            root._write_out(root._given)
+        return self._held
+
+    def _write_out(self, given: Given) -> None:
+        """Give a base and all views of it the memory that they have in common."""
+        with torch.inference_mode(False):  # shares outlive such a mode, and are written to
+            own = given.shares()
+            for view in self._views or ():
+                pairs = zip(view._held, self._held, own, strict=True)
+                view._held = [
+                    t.as_strided(v.shape, v.stride(), v.storage_offset() - e.storage_offset() + t.storage_offset())
+                    for v, e, t in pairs
+                ]
+            self._held, self._given, self._views = own, None, None
 
     @classmethod
     def premasked(cls, home: Additive, held: list[Tensor], premask: Premask) -> Shares:
@@ -98,14 +131,14 @@ class Shares(Content):
     @property
     @override
     def like(self) -> Tensor:
-        return self.held[0]
+        return self._held[0]
 
     @property
     @override
     def offset(self) -> int:
         if self.base is None:
             return 0
-        return int(self.held[0].storage_offset() - self.base.held[0].storage_offset())
+        return int(self._held[0].storage_offset() - self.base._held[0].storage_offset())
 
     @override
     def pack(self) -> None:
@@ -115,8 +148,13 @@ class Shares(Content):
 
     @override
     def move(self, op: TensorOp, *, view: bool) -> Shares:
+        given = self.root._given
+        if given is not None:
+            copied = None if view else given.moved(self._held[0], op)
+            if copied is not None:
+                return Shares(self.home, copied)
         premask = self.keep_premask()
-        moved = [op(t) for t in self.held]
+        moved = [op(t) for t in (self._held if view else self.held)]
         if premask is None:
             return Shares(self.home, moved, self.root if view else None)
         premask_of_moved = premask.map(op, moved[0].shape, onto=False)  # elements may be repeated
@@ -130,8 +168,10 @@ class Shares(Content):
 
     @override
     def strided(self, op: Callable[[Tensor, int], Tensor], reads: Callable[[int], Any]) -> Shares:
-        reads(extent(self.root.held[0]))
-        pairs = zip(self.true_shares(), self.root.held, strict=True)
+        reads(extent(self.root._held[0]))
+        if self.root._given is None:
+            self.deal_premask()
+        pairs = zip(self._held, self.root._held, strict=True)
         return Shares(self.home, [op(t, int(whole.storage_offset())) for t, whole in pairs], self.root)
 
     @override
@@ -223,6 +263,12 @@ class Shares(Content):
     def parts(self) -> list[Tensor]:
         return self.true_shares()
 
+    def read(self) -> list[Tensor]:
+        """True shares for whoever reads them once, and keeps and changes none."""
+        given = self.root._given
+        out = None if given is None else given.moved(self._held[0], torch.clone)
+        return self.true_shares() if out is None else out
+
     @override
     def assembled(self) -> Tensor:
         """The shares together, with what has been left out of them: a mask that only the producer knows."""
@@ -278,6 +324,8 @@ def _mask(facts: Facts) -> Mask | BitMask | None:
     parent = None if lineage is None else _mask(lineage.facts)
     if parent is None or lineage is None:
         return None
+    if lineage.move is None and isinstance(parent, Mask):
+        parent = parent.whole
     mask = lineage.step(parent)
     assert isinstance(mask, Mask | BitMask)
     opened(facts).mask = mask

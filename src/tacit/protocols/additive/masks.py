@@ -14,6 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from tacit.protocols.additive import kernels
+from tacit.protocols.additive.given import Given, nothing
 from tacit.protocols.additive.source.base import Dealt, Source
 from tacit.protocols.content import Known, TensorOp
 from tacit.ring.ring import RING
@@ -29,11 +30,13 @@ class MaskValue(Dealt):
     gives them some.
     """
 
-    __slots__ = ("_parent", "_shape", "_tables", "_wide_tables", "dealt", "holder")
+    __slots__ = ("_parent", "_shape", "_tables", "_wide_tables", "dealt", "given", "holder")
 
-    def __init__(self, dealt: Dealt, holder: int | None = None) -> None:
+    def __init__(self, dealt: Dealt, holder: int | None = None, given: Given | None = None) -> None:
         super().__init__(dealt.parts, dealt.plain, dealt.shares)
         self.holder = holder
+        self.given = given
+        """What the holder has shared, of which its share follows; among the parts stands nothing then, see `part`."""
         self.dealt = True
         self._shape = torch.Size()
         self._parent: tuple[MaskValue, TensorOp] | None = None
@@ -49,6 +52,12 @@ class MaskValue(Dealt):
         secret.dealt, secret._shape, secret._parent = False, shape, parent
         return secret
 
+    @classmethod
+    def of_owner(cls, given: Given, plain: Tensor | None, shape: torch.Size) -> MaskValue:
+        """The mask of what a party has shared."""
+        parts = [nothing(shape, here=k != given.place) for k in range(len(given.indices))]
+        return cls(Dealt(parts, plain), given.owner, given)
+
     def deal(self, source: Source) -> MaskValue:
         """Give the parties shares of a, if they have none yet. 8 bytes an element."""
         if not self.dealt:
@@ -60,9 +69,18 @@ class MaskValue(Dealt):
                 self.parts = source.withheld(self, self._shape)
         return self
 
-    def mapped(self, op: TensorOp, shape: torch.Size) -> MaskValue:
-        """The mask of op(x), for an op that is linear, and the shape of that."""
+    def part(self, place: int) -> Tensor:
+        """The share of a of a party hosted here."""
+        if self.given is not None and self.given.place == place:
+            return self.given.mask
+        return self.parts[place]
+
+    def mapped(self, op: TensorOp, shape: torch.Size, opened: Tensor | None = None) -> MaskValue:
+        """The mask of op(x), for an op that is linear, and the shape of that; and op(E), if an owner has given x."""
         plain = None if self.plain is None else op(self.plain)
+        if self.given is not None:
+            assert opened is not None
+            return MaskValue.of_owner(self.given.map(op, opened), plain, shape)
         if self.dealt:
             return MaskValue(self.map(op), self.holder)
         return MaskValue.withheld(plain, shape, (self, op) if self._shape.numel() <= shape.numel() else None)
@@ -186,7 +204,7 @@ class Mask(Known):
         opened, secrets = [m.opened for m in masks if m.opened is not None], [m.secret for m in masks]
         plain = [s.plain for s in secrets if s.plain is not None]
         holders = {s.holder for s in secrets}
-        parts = [op(*row) for row in zip(*(s.parts for s in secrets), strict=True)]
+        parts = [op(*(s.part(k) for s in secrets)) for k in range(len(secrets[0].parts))]
         holder = holders.pop() if len(holders) == 1 else None
         secret = MaskValue(Dealt(parts, op(*plain) if plain else None), holder)
         return cls.simple(op(*opened) if opened else None, secret)
@@ -197,6 +215,21 @@ class Mask(Known):
         secret = self.terms[0].secret
         assert isinstance(secret, MaskValue)
         return secret
+
+    def known(self, place: int, *, short: bool) -> Tensor | None:
+        """x itself, of the simple form, if it is at hand at a party hosted here; as it is kept, if `short`."""
+        given = self.secret.given
+        if given is None or given.place != place or given.opened is not self.opened:
+            return None
+        return given.kept if short else given.value
+
+    @property
+    def whole(self) -> Mask:
+        """This form for operations that do more than move elements; see `Given.whole`."""
+        secret = self.terms[0].secret
+        if not isinstance(secret, MaskValue) or secret.given is None:
+            return self
+        return Mask.simple(self.opened, MaskValue.of_owner(secret.given.whole, secret.plain, self.shape))
 
     @property
     def shape(self) -> torch.Size:
@@ -217,7 +250,8 @@ class Mask(Known):
         for k in range(len(self.terms[0].secret.parts)):
             total: Tensor | None = None
             for factor, secret, _ in self.terms:
-                part = secret.parts[k] if factor is None else factor * secret.parts[k]
+                own = secret.part(k) if isinstance(secret, MaskValue) else secret.parts[k]
+                part = own if factor is None else factor * own
                 total = part if total is None else total + part
             assert total is not None
             out.append(total)
@@ -360,7 +394,8 @@ def _map_term(term: Term, op: TensorOp, opened: Tensor | None) -> Term:
     factor, secret, zeros = term
     if not isinstance(secret, MaskValue):
         return Term(_apply(op, factor), secret.map(op), zeros)
-    if opened is None:  # at the producer, so the mask is here
+    like = opened
+    if like is None:  # at the producer, so the mask is here
         assert secret.plain is not None
-        opened = op(secret.plain)
-    return Term(_apply(op, factor), secret.mapped(op, opened.shape), zeros)
+        like = op(secret.plain)
+    return Term(_apply(op, factor), secret.mapped(op, like.shape, opened), zeros)

@@ -38,8 +38,8 @@ class Packed(NamedTuple):
         """Those of an opened matrix."""
         mask.deal(source)
         secret = mask.secret
-        pairs = zip(indices, secret.parts, strict=False)
-        parts = [packed(part) if secret.known_to(index) else None for index, part in pairs]
+        places = enumerate(indices[: len(secret.parts)])
+        parts = [packed(secret.part(k)) if secret.known_to(index) else None for k, index in places]
         return cls(
             mask.shape[0],
             None if mask.opened is None else packed(mask.opened),

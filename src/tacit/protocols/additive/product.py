@@ -27,6 +27,7 @@ from torch import Tensor
 from tacit.protocols.additive import kernels
 from tacit.protocols.additive.masks import Draw, Form, Mask, MaskValue, Premask
 from tacit.protocols.additive.source.base import Bilinear, Dealt, Source
+from tacit.ring.kernels import matmul
 from tacit.ring.ring import RING
 
 __all__ = ["Product", "bilinear", "elementwise", "premasked"]
@@ -49,20 +50,38 @@ def bilinear(source: Source, x: Mask, y: Mask, op: Bilinear, indices: Sequence[i
     for k, index in enumerate(indices):
         assert E is not None
         assert F is not None
-        z: Tensor | None = None
-        if index == 0 and not b.known_to(index):
-            z = op(E + a.parts[k] if a.known_to(index) else E, F)
-        else:
-            if index == 0 or b.known_to(index):
-                z = op(E, b.parts[k] + F if index == 0 else b.parts[k])
-            if a.known_to(index):
-                other = op(a.parts[k], F)
-                z = other if z is None else z.add_(other)
-        products.append(z)
+        products.append(_terms(index, k, x, y, op))
     shape = next((z.shape for z in products if z is not None), None)
     if shape is None and E is not None and F is not None:  # a third party that owns neither operand
         shape = op(E.to("meta"), F.to("meta")).shape
     return premasked(*source.bilinear_product(products, a, b, op, shape), shape)
+
+
+def _terms(index: int, k: int, x: Mask, y: Mask, op: Bilinear) -> Tensor | None:
+    """What one party, hosted at a place, makes of what it has: E∘[b] + [a]∘F, and E∘F at the first.
+
+    An owner of one operand knows it as a whole, of which its mask would have to be worked out:
+
+        E∘b + [a]∘F  =  E∘y + ([a] - E)∘F        y = F + b
+    """
+    a, b, E, F = x.secret, y.secret, x.opened, y.opened  # noqa: N806 - the letters of the formula
+    assert E is not None
+    assert F is not None
+    left, right = (v.known(k, short=op is matmul) for v in (x, y))
+    if index == 0 and not b.known_to(index):
+        if left is None and a.known_to(index):
+            left = E + a.part(k)
+        return op(E if left is None else left, F)
+    z: Tensor | None = None
+    if right is not None and (index == 0 or a.known_to(index)):
+        z = op(E, right)
+        return z.add_(op(a.part(k) if index == 0 else a.part(k) - E, F)) if a.known_to(index) else z
+    if index == 0 or b.known_to(index):
+        z = op(E, b.part(k) + F if index == 0 else b.part(k))
+    if a.known_to(index):
+        other = op(a.part(k), F)
+        z = other if z is None else z.add_(other)
+    return z
 
 
 def elementwise(source: Source, x: Form, y: Form, shape: torch.Size, indices: Sequence[int]) -> Product:
@@ -115,7 +134,7 @@ def _sum(mask: Mask, place: int, index: int) -> Tensor | None:
     """A party's share of Σ Q_k s_k, if it may differ from zero."""
     first = mask.terms[0].secret
     if isinstance(first, MaskValue):
-        return first.parts[place] if first.known_to(index) else None
+        return first.part(place) if first.known_to(index) else None
     return mask.sums()[place]
 
 

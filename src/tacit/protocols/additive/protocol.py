@@ -33,6 +33,7 @@ from tacit.protocols.additive import (
 )
 from tacit.protocols.additive.content import Shares, Unsettled, bit_mask, is_given, masked_form, opened, simple_mask
 from tacit.protocols.additive.cost import COSTS, PRICES
+from tacit.protocols.additive.given import LARGE, Given
 from tacit.protocols.additive.masks import BitMask, Form, Mask, MaskValue, Premask
 from tacit.protocols.additive.opening import Masking, Opening, shares_of
 from tacit.protocols.additive.scheme import SCHEME
@@ -48,6 +49,7 @@ from tacit.protocols.series import POWER_OF_TWO_BITS, Harmonics, Polynomial, com
 from tacit.protocols.values import Bits, Value
 from tacit.ring.ring import RING
 from tacit.ring.shapes import broadcast
+from tacit.ring.short import shortened
 from tacit.session.session import Session
 
 __all__ = ["Additive"]
@@ -83,6 +85,8 @@ class Additive(Protocol):
     def share(self, value: Tensor | None, owner: str, shape: Sequence[int], frac_bits: int) -> Number:
         """E = x - a; the owner sends E, and is bound to x by it.   Cost: 8 bytes, to each other party."""
         index, size = io.owner_index(self.session, owner), torch.Size(shape)
+        if size.numel() >= LARGE:
+            return self._share_large(value if index in self._indices else None, index, size, Scale(frac_bits))
         a = MaskValue(self._source.private_ring(size, index), index)
         masked = None
         if value is not None and index in self._indices:
@@ -92,6 +96,22 @@ class Additive(Protocol):
         out.facts.owned = Owned(index, value if index in self._indices else None)
         known = opened(out.facts)
         known.mask, known.given = Mask.simple(e, a), True
+        return out
+
+    def _share_large(self, x: Tensor | None, owner: int, size: torch.Size, scale: Scale) -> Number:
+        """The same, in as little memory as E and x take; see `given`."""
+        masked, a = self._source.taken_off(x, size, owner)
+        kept = None if x is None else shortened(x.contiguous())
+        e = io.given(self.session, masked, owner, size, RING.dtype)
+        content, given = Shares(self, _meta(size, RING.dtype)), None
+        if e is not None:
+            given = Given(e, kept, owner, self._indices)
+            content = Shares.following(self, given)
+        out = Number(self, content, Storage(size.numel(), scale))
+        out.facts.owned = Owned(owner, kept)
+        secret = MaskValue(Dealt([], a), owner) if given is None else MaskValue.of_owner(given, a, size)
+        known = opened(out.facts)
+        known.mask, known.given = Mask.simple(e, secret), True
         return out
 
     @override
@@ -131,7 +151,7 @@ class Additive(Protocol):
     @override
     def reveal(self, x: Value, receivers: Sequence[str]) -> Tensor | None:
         """Each party adds a fresh sharing of zero before its share leaves, so shares say nothing beyond their sum."""
-        shares = shares_of(x).true_shares()
+        shares = shares_of(x).read()
         value = leaving.revealed(self.session, shares, x.shape, receivers, binary=isinstance(x, Bits))
         if set(self.session.parties) <= set(receivers):
             self.session.witness(value)
@@ -140,7 +160,7 @@ class Additive(Protocol):
     @override
     def refresh(self, x: Value) -> list[Tensor]:
         """Each party adds a fresh sharing of zero."""
-        return leaving.refreshed(self.session, shares_of(x).true_shares(), binary=isinstance(x, Bits))
+        return leaving.refreshed(self.session, shares_of(x).read(), binary=isinstance(x, Bits))
 
     @override
     def adopt(

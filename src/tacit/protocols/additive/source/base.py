@@ -112,6 +112,13 @@ class Source(ABC):
         """[a] for a uniform a that one party knows, by its index; the other parties' shares are zero."""
 
     @abstractmethod
+    def taken_off(self, x: Tensor | None, shape: Shape, holder: int) -> tuple[Tensor | None, Tensor | None]:
+        """x - a for a uniform a as in `private_ring`, at the party that knows x and a, and a at the producer.
+
+        In one pass, for which a takes no memory at the party.
+        """
+
+    @abstractmethod
     def parted_ring(self, shape: Shape) -> Dealt:
         """[a] likewise, of which the producer keeps every party's share."""
 

@@ -113,6 +113,14 @@ class Dealing:
         parts = [self._ends[i].ring(shape) if i == holder else zero for i in self._hosted]
         return Dealt(parts, self._at_producer[holder].ring(shape) if self._at_producer else None)
 
+    def taken_off(self, x: Tensor | None, shape: Shape, holder: int) -> tuple[Tensor | None, Tensor | None]:
+        """x - a for the a of `private_ring`, at the party that knows both, and a at the producer. No bytes."""
+        masked = None
+        if x is not None and holder in self._ends:
+            masked = x.clone(memory_format=torch.contiguous_format)
+            self._ends[holder].subtract_from(masked)
+        return masked, self._at_producer[holder].ring(shape) if self._at_producer else None
+
     def parted_ring(self, shape: Shape) -> Dealt:
         """As `random_ring`; the producer keeps every party's share. No bytes."""
         parts = [self._ends[i].ring(shape) for i in self._hosted]

@@ -43,6 +43,10 @@ class Produced(Source):
         return self._dealing.private_ring(shape, holder)
 
     @override
+    def taken_off(self, x: Tensor | None, shape: Shape, holder: int) -> tuple[Tensor | None, Tensor | None]:
+        return self._dealing.taken_off(x, shape, holder)
+
+    @override
     def parted_ring(self, shape: Shape) -> Dealt:
         return self._dealing.parted_ring(shape)
 
