@@ -44,6 +44,9 @@ def shared_module(
         _check_shareable(labelled(name, place) or "a parameter", tensor)
     derived = _derived(module)  # PyTorch copies no results
     memo: dict[int, Any] = {id(t): t.detach().clone() for part in module.modules() for t in _results(part)}
+    for tensor in given.values():  # of a parameter that is hidden below, nobody needs a copy
+        if isinstance(tensor, nn.Parameter) and tensor.dtype.is_floating_point and not isinstance(tensor, SecretTensor):
+            memo[id(tensor)] = tensor
     out = copy.deepcopy(module, memo)
     done: dict[int, tuple[Tensor, Tensor]] = {}
 
