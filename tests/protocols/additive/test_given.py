@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import tacit
+from tacit.protocols.additive import product
 from tacit.protocols.additive import protocol as additive
 from tacit.protocols.additive.given import LARGE
 from tacit.session.session import Session
@@ -74,7 +75,7 @@ def test_writing_leaves_what_was_made_before_and_reaches_all_views(session: Sess
     x = torch.randn(3, 4)
     y = tacit.share(x, owner=owner)
     views, apart = [y.t(), y[:, 1], y.view(-1)[5:]], y * 1.0
-    product = y @ y.t()
+    square = y @ y.t()
 
     CHANGES[name](y)
     changed = x.clone()
@@ -85,7 +86,7 @@ def test_writing_leaves_what_was_made_before_and_reaches_all_views(session: Sess
         assert (tacit.reveal(view, to="all") - plain).abs().max() < 1e-4
         assert (tacit.reveal(view * view, to="all") - plain * plain).abs().max() < 1e-3
     assert (tacit.reveal(apart, to="all") - x).abs().max() < 1e-4
-    assert (tacit.reveal(product, to="all") - x @ x.t()).abs().max() < 1e-3
+    assert (tacit.reveal(square, to="all") - x @ x.t()).abs().max() < 1e-3
     assert (tacit.reveal(y @ y.t(), to="all") - changed @ changed.t()).abs().max() < 1e-3
 
 
@@ -123,6 +124,18 @@ def test_numbers_that_fit_no_four_bytes_are_kept_as_they_are(session: Session, o
 
     assert torch.equal(tacit.reveal(secret, to="all").to(torch.float64), x)
     assert torch.equal(tacit.reveal(secret.view(3, 1).sum(1) - x, to="all"), torch.zeros(3))
+
+
+@pytest.mark.parametrize("shape", [(30, 70), (70, 30)])
+def test_masks_are_worked_out_piece_by_piece(
+    session: Session, owner: str, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(product, "PIECE", 250)
+    x, w = torch.randn(3, shape[0]), torch.randn(*shape)
+
+    got = tacit.reveal(tacit.share(x, owner="alice") @ tacit.share(w, owner=owner), to="all")
+
+    assert (got - x @ w).abs().max() < 5e-3
 
 
 def test_the_gradient_reaches_what_an_owner_has_shared(session: Session, owner: str) -> None:

@@ -76,12 +76,31 @@ def _terms(index: int, k: int, x: Mask, y: Mask, op: Bilinear) -> Tensor | None:
     if right is not None and (index == 0 or a.known_to(index)):
         z = op(E, right)
         return z.add_(op(a.part(k) if index == 0 else a.part(k) - E, F)) if a.known_to(index) else z
-    if index == 0 or b.known_to(index):
+    if right is not None:  # x is another owner's
+        z = _of_difference(E, right, F, op)
+    elif index == 0 or b.known_to(index):
         z = op(E, b.part(k) + F if index == 0 else b.part(k))
     if a.known_to(index):
         other = op(a.part(k), F)
         z = other if z is None else z.add_(other)
     return z
+
+
+PIECE = 1 << 20
+"""Elements of a mask that are worked out at a time: 8 MiB. More: fewer calls; fewer: less memory."""
+
+
+def _of_difference(x: Tensor, y: Tensor, f: Tensor, op: Bilinear) -> Tensor:
+    """op(x, y - f), for a matrix product piece by piece: the difference of a large model's weights is large."""
+    if op is not matmul or y.dim() != 2 or y.numel() <= PIECE:
+        return op(x, y - f)
+    rows, columns = y.shape
+    step = max(1, PIECE // min(rows, columns))
+    if rows <= columns:
+        return torch.cat([op(x, v - g) for v, g in zip(y.split(step, 1), f.split(step, 1), strict=True)], -1)
+    pieces = zip(x.split(step, -1), y.split(step), f.split(step), strict=True)
+    total: Tensor = sum(op(u, v - g) for u, v, g in pieces)  # type: ignore[assignment]
+    return total
 
 
 def elementwise(source: Source, x: Form, y: Form, shape: torch.Size, indices: Sequence[int]) -> Product:
