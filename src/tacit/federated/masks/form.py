@@ -15,7 +15,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.app.typing import ConfigRecordValues
 from flwr.serverapp import Grid
 
-from tacit.federated import records
+from tacit.federated import records, turns
 from tacit.federated.errors import BudgetError, FederatedError, RoundError, RoundFailedError
 from tacit.federated.form import Aggregate, Aggregation, Course, Credentials, Train
 from tacit.federated.identity import Identity, Roster
@@ -63,6 +63,8 @@ class PairwiseMasks(Aggregation):
             raise RoundError("answers to queries have no noise: a client of differential privacy gives none")
         identity, roster = credentials(context)
         stage, number = records.get(message.content, "stage", int), records.get(message.content, "number", int)
+        ahead = message.content.config_records[records.RECORD].get("ahead", number)
+        turns.take(context, ahead if isinstance(ahead, int) else number, begins=stage == Stage.ADVERTISED)
         kept = Kept.of(context)
         if stage == Stage.ADVERTISED:
             kept.begin(number)

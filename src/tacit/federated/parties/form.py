@@ -20,7 +20,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid
 
 from tacit.errors import TacitError
-from tacit.federated import records
+from tacit.federated import records, turns
 from tacit.federated.boxes import fresh_key, public_key
 from tacit.federated.errors import RosterError, RoundError, RoundFailedError, ThresholdError
 from tacit.federated.form import Aggregate, Aggregation, Course, Credentials, Train
@@ -85,6 +85,7 @@ class SharedUpdates(Aggregation):
             raise RoundError("computing parties answer no queries: PairwiseMasks sums them")
         identity, roster = credentials(context)
         number, privacy = records.get(message.content, "number", int), self.terms.privacy
+        turns.take(context, number, begins=True)
         kept = context.state.config_records.get(records.kept(context), ConfigRecord({"number": -1}))
         last = records.get(RecordDict({records.RECORD: kept}), "number", int)
         if number <= last:

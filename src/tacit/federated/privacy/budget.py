@@ -8,6 +8,7 @@ from pathlib import Path
 from flwr.app import ConfigRecord, Context
 
 from tacit import private_files
+from tacit.federated import turns
 from tacit.federated.errors import BudgetError
 from tacit.federated.privacy.accountant import Accountant
 from tacit.federated.privacy.noise import Privacy
@@ -16,8 +17,8 @@ __all__ = ["charge", "check"]
 
 RECORD = "tacit-budget"
 FILE = "spent"
-"""The key of a node's config that names the file of the account. Without one it lasts as long as Flower keeps the
-node's state, which is one run."""
+"""The key of a node's config that names the file of the account. Without one it lasts for a run, in a file beside that
+which counts the run's messages, and without that, in a simulation, in the node's state."""
 
 
 def check(context: Context, privacy: Privacy) -> None:
@@ -30,12 +31,13 @@ def charge(context: Context, privacy: Privacy, rho: float) -> None:
 
     Called before anything of the round leaves the client, so that a crash in between errs on the safe side.
     """
-    total = _affordable(_spent(context), privacy, rho)
     path = _path(context)
     if path is None:
-        context.state[RECORD] = ConfigRecord({"rho": total})
+        context.state[RECORD] = ConfigRecord({"rho": _affordable(_spent(context), privacy, rho)})
         return
-    private_files.write(path, json.dumps({"rho": total}).encode())
+    with turns.locked(path.with_name(f"{path.name}.lock")):  # messages that come at once pay one after the other
+        total = _affordable(_spent(context), privacy, rho)
+        private_files.write(path, json.dumps({"rho": total}).encode())
 
 
 def _affordable(spent: float, privacy: Privacy, rho: float) -> float:
@@ -51,7 +53,7 @@ def _affordable(spent: float, privacy: Privacy, rho: float) -> float:
 
 def _path(context: Context) -> Path | None:
     name = context.node_config.get(FILE)
-    return None if name is None else Path(str(name))
+    return turns.place(context, FILE) if name is None else Path(str(name))
 
 
 def _spent(context: Context) -> float:
