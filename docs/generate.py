@@ -271,6 +271,12 @@ def alone() -> str:
     return "\n".join(path.read_text(encoding="utf-8").splitlines()[2:]) if path.exists() else "Not measured yet."
 
 
+def federated(name: str) -> str:
+    """Return what rounds or stages of federations were measured to take."""
+    path = PAGES.parent / "benchmarks" / "results" / f"federated-{name}.md"
+    return path.read_text(encoding="utf-8").strip() if path.exists() else "Not measured yet."
+
+
 def differences() -> str:
     """Return what differs from PyTorch on purpose, in shape or dtype, or is not asked about, and why."""
     rows = [[f"`{func}`", f"results after the {count}. differ: {why}"] for func, (count, why) in DIFFERENCES.items()]
@@ -285,6 +291,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "costs": costs,
     "differences": differences,
     "exceptions": exceptions,
+    "federated-rounds": lambda: federated("rounds"),
+    "federated-stages": lambda: federated("stages"),
     "forms": forms,
     "functions": functions,
     "modules": modules,

@@ -1,4 +1,4 @@
-"""What a round of secure aggregation costs: bytes and seconds of a client, seconds of the server, against plain FedAvg.
+"""What the stages of secure aggregation cost with drop-outs: a client, and the server, against plain FedAvg.
 
 Every cell is run, none is computed from others. One client takes part through Flower messages, which are serialised and
 counted, and its seconds are those of everything that it does but train. The other clients take part in all stages, too,
@@ -6,25 +6,22 @@ but add only masks that do not cancel: their own, and those that they share with
 dropped out. The server does all of its work on all vectors, and the sum is checked to the last bit. Drop-outs happen
 after clients shared their secrets, the dearest moment. Seconds are of the processor (user and system).
 
-Up to 32 clients all share masks with all. 100 use the graph that `plan` finds for 30 % drop-outs; 1,000 that for 10 %
-or, in the lines with 30 %, for 30 %. What comes before the model, keys and shares, is done and measured once a graph.
+10 clients share masks with all. 100 use the graph that `plan` finds for 30 % drop-outs; 1,000 that for 10 %. What comes
+before the model, keys and shares, is done and measured once a graph. Whole rounds of all clients: `rounds.py`.
 
-    python benchmarks/federated/costs.py                    # all: an hour, a table, and docs/images/federated-costs.svg
-    python benchmarks/federated/costs.py --quick            # the small ones
-    python benchmarks/federated/costs.py --clients 100 --parameters 1000000
+    python benchmarks/federated/costs.py            # some minutes; writes benchmarks/results/federated-stages.md
+    python benchmarks/federated/costs.py --quick    # ten clients, 8,000 parameters; nothing is kept
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 
@@ -44,9 +41,13 @@ from tacit.federated.masks.shamir import _weights_at_zero
 from tacit.federated.update import Layout, Update
 from tacit.federated.vectors import Ring
 
-CLIENTS = [10, 100, 1000]
-PARAMETERS = [8_000, 100_000, 1_000_000, 10_000_000]
-DROPPED = [0.0, 0.1, 0.3]
+RESULTS = Path(__file__).parents[1] / "results" / "federated-stages.md"
+CELLS = {
+    10: [(8_000, 0.0), (1_000_000, 0.0), (1_000_000, 0.3)],
+    100: [(8_000, 0.0), (8_000, 0.3), (1_000_000, 0.0), (1_000_000, 0.3)],
+    1000: [(8_000, 0.0), (8_000, 0.1)],
+}
+"""Parameters and drop-outs, for each number of clients."""
 
 PLAIN_BYTES = 8e9
 """Plain FedAvg holds all replies in memory at once; it is left out where they are more than that."""
@@ -250,74 +251,22 @@ def table(costs: list[Cost]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---:"] * len(head), *rows])
 
 
-def plot(costs: list[Cost], path: Path) -> None:
-    """Draw bytes and seconds against parameters, for each number of clients."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    import matplotlib.pyplot as plt
-
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-    lines: list[tuple[Any, Callable[[Cost], float | None], str]] = [
-        (left, lambda c: c.up, "bytes that a client sends"),
-        (middle, lambda c: c.client, "client, seconds"),
-        (right, lambda c: c.server, "server, seconds"),
-    ]
-    for axes, value, label in lines:
-        for n, colour in zip(CLIENTS, ("C0", "C1", "C2"), strict=True):
-            for dropped, style in ((0.0, "o-"), (0.3, "^:")):
-                chosen = [c for c in costs if c.clients == n and c.dropped == dropped]
-                if not chosen or (dropped and axes is not right):
-                    continue
-                note = f"{n:,} clients" + (", 30 % dropped" if dropped else "")
-                axes.loglog([c.parameters for c in chosen], [value(c) for c in chosen], style, color=colour, label=note)
-        axes.set(xlabel="parameters", ylabel=label)
-    ten = [c for c in costs if c.clients == 10 and not c.dropped]
-    left.loglog([c.parameters for c in ten], [c.plain_up for c in ten], "k--", label="plain FedAvg")
-    for n in CLIENTS:
-        chosen = [c for c in costs if c.clients == n and not c.dropped and c.plain_server is not None]
-        right.loglog([c.parameters for c in chosen], [c.plain_server for c in chosen], "k--", linewidth=0.8)
-    left.legend(fontsize=7)
-    right.legend(fontsize=7)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-
-
 def main() -> None:
-    """Measure, print, draw."""
+    """Measure, and keep the table for the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="up to 100 clients and 100,000 parameters")
-    parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS)
-    parser.add_argument("--parameters", type=int, nargs="+", default=PARAMETERS)
-    parser.add_argument("--dropped", type=float, nargs="+", default=DROPPED)
-    parser.add_argument("--save", type=Path, help="add what is measured to this file of JSON lines")
-    parser.add_argument("--render", type=Path, help="only draw and print what such a file holds")
-    parser.add_argument("--plot", type=Path, default=Path("docs/images/federated-costs.svg"))
+    parser.add_argument("--quick", action="store_true", help="ten clients and 8,000 parameters; nothing is kept")
     options = parser.parse_args()
     logging.getLogger("flwr").setLevel(logging.ERROR)
-    if options.render:
-        costs = sorted(
-            {Cost(*json.loads(line))[:3]: Cost(*json.loads(line)) for line in options.render.open()}.values()
-        )
-    else:
-        measure(prepare(10, 0.3), 8_000, 0.3)  # once, so that what is loaded on first use is not in the table
-        costs = []
-        for n in options.clients:
-            prepared = None
-            for dropped in options.dropped:
-                if prepared is None or (n > 100 and dropped > 0.1):
-                    prepared = prepare(n, 0.1 if n > 100 and dropped <= 0.1 else 0.3)
-                for d in options.parameters:
-                    if options.quick and (n > 100 or d > 100_000):
-                        continue
-                    costs.append(measure(prepared, d, dropped))
-                    print(costs[-1], flush=True)
-                    if options.save:
-                        with options.save.open("a") as file:
-                            file.write(json.dumps(costs[-1]) + "\n")
-    print(table(costs))
-    if options.render or not options.quick:
-        plot(costs, options.plot)
+    measure(prepare(10, 0.3), 8_000, 0.3)  # once, so that what is loaded on first use is not in the table
+    costs = []
+    for clients, cells in CELLS.items():
+        prepared = prepare(clients, 0.1 if clients > 100 else 0.3)
+        for parameters, dropped in cells:
+            costs.append(measure(prepared, parameters, dropped))
+            print(costs[-1], flush=True)
+            if options.quick:
+                return
+    RESULTS.write_text(table(costs) + "\n")
 
 
 if __name__ == "__main__":
