@@ -75,9 +75,11 @@ export class Client {
     client.spec = spec;
     client.#remote = remote;
     client.#scheme = new SecretScheme(seal, spec.parameters);
-    const payload = packFresh(...client.#scheme.encrypt(new Float64Array(spec.parameters.degree)), client.#scheme.primes);
+    const scheme = client.#scheme, switches = scheme.switchingKeys(spec.parameters.elements);
+    const payload = joined([packFresh(...scheme.encrypt(new Float64Array(spec.parameters.degree)), scheme.primes),
+      ...switches.map(([c0, seed]) => packFresh(c0, seed, scheme.keyPrimes))]);
     client.#key = (await sha256(payload)).subarray(0, 16);
-    client.#public = await pack(Kind.PUBLIC_KEY, spec.id, client.#key, 0, 1, payload);
+    client.#public = await pack(Kind.PUBLIC_KEY, spec.id, client.#key, 0, 1 + switches.length, payload);
     return client;
   }
 
@@ -97,7 +99,7 @@ export class Client {
     const p = this.spec.parameters, layout = p.layout;
     const chunks = Math.ceil(rows / p.degree), packs = Math.ceil(rows / layout.samples);
     const byRow = chunks * (layout.length * p.uploadBytes + layout.outputs * (p.answerBytes + 6 * rows));
-    const packed = packs * (layout.groups * p.uploadBytes + layout.products * p.answerBytes);
+    const packed = packs * (layout.uploads * p.uploadBytes + layout.products * p.answerBytes);
     return this.spec.bulk && byRow < packed && layout.length * p.uploadBytes <= MESSAGE_BYTES;
   }
 

@@ -3,33 +3,44 @@
 
 import { MessageError, counts, insist } from "./bytes.mjs";
 import { Affine, LeafEncoder, MixedBits, MixedLeaves, Monomials, Quantizer, Thermometer } from "./encode.mjs";
-import { ClassificationHead, ForestReader, IsolationHead, NeighborHead, NeighborReader, PlainReader, RegressionHead, VoteReader } from "./read.mjs";
+import { ForestReader, HEADS, Head, NeighborReader, PlainReader, VoteReader } from "./read.mjs";
 import { MESSAGE_BYTES } from "./wire.mjs";
 
 const FORMAT = 2;
-const RINGS = ["4096 46,47 16", "8192 47,47,47 17", "8192 47,47,47,47 17"];
+const RINGS = ["4096 46,47 16", "8192 47,47,47 17", "8192 47,47,47,47 17"], SPREAD_RING = "8192 47,47,47 47";
+const UNFIT = "this layout does not fit its ring";
 
 class Layout {
   static fields = ["degree", "length", "outputs", "groups", "per_product", "samples"];
 
   constructor(fields) {
     Object.assign(this, fields);
-    insist(Layout.fields.every((name) => counts(this[name], 1, 2 ** 24)), "this layout does not fit its ring");
+    insist(Object.keys(fields).every((name) => counts(this[name], 1, 2 ** 24)) && this.groups <= this.length, UNFIT);
     this.block = Math.ceil(this.length / this.groups);
     this.stride = this.per_product * this.block;
     this.products = Math.ceil(this.outputs / this.per_product);
-    insist(this.samples * this.stride <= this.degree && this.groups <= this.length, "this layout does not fit its ring");
+    this.check();
+  }
+
+  check() {
+    insist(this.samples * this.stride <= this.degree, UNFIT);
+    this.uploads = this.groups;
+  }
+
+  /** Where an output's weight for the input `block` - 1 - `at` of a group lies. */
+  exponent(offset, at) {
+    return offset * this.block + at;
   }
 
   /** The coefficients of answer ciphertext `product` that hold outputs, row by row of the data. */
   positions(product, samples) {
     const here = Math.min(this.per_product, this.outputs - product * this.per_product), out = [];
     for (let row = 0; row < samples; row++)
-      for (let o = 0; o < here; o++) out.push(row * this.stride + o * this.block + this.block - 1);
+      for (let o = 0; o < here; o++) out.push(row * this.stride + this.exponent(o, this.block - 1));
     return out;
   }
 
-  /** The polynomials, one for each group, of up to `samples` encoded rows. */
+  /** The polynomials, one for each ciphertext, of up to `samples` encoded rows. */
   placeInputs(rows) {
     return Array.from({ length: this.groups }, (_, group) => {
       const out = new Float64Array(this.degree);
@@ -39,23 +50,51 @@ class Layout {
   }
 }
 
+/** Inputs that the server spreads: of each ciphertext it makes `pieces`, by keys that a client sends once. */
+class SpreadLayout extends Layout {
+  static fields = [...Layout.fields, "pieces"];
+
+  check() {
+    insist(this.samples === 1 && Number.isInteger(Math.log2(this.pieces)) && this.block * this.pieces <= this.degree &&
+      this.per_product <= this.pieces * Math.floor(this.degree / this.pieces / this.block), UNFIT);
+    this.uploads = Math.ceil(this.groups / this.pieces);
+  }
+
+  exponent(offset, at) {
+    return (offset % this.pieces) + this.pieces * (Math.floor(offset / this.pieces) * this.block + at);
+  }
+
+  placeInputs([row]) {
+    const out = Array.from({ length: this.uploads }, () => new Float64Array(this.degree));
+    row.forEach((value, j) => {
+      const group = Math.floor(j / this.block), piece = group % this.pieces;
+      out[Math.floor(group / this.pieces)][(j % this.block) * this.pieces + piece] = value;
+    });
+    return out;
+  }
+}
+
 class Parameters {
   static fields = ["degree", "data_bits", "special_bits", "plain_modulus", "layout", "flood_bits", "trim_bits", "moduli"];
 
   constructor(fields) {
     Object.assign(this, fields);
     const ring = `${this.degree} ${this.data_bits} ${this.special_bits}`;
-    insist(RINGS.includes(ring) && this.layout instanceof Layout && this.layout.degree === this.degree,
+    const spread = this.layout instanceof SpreadLayout, known = spread ? ring === SPREAD_RING : RINGS.includes(ring);
+    insist(known && this.layout instanceof Layout && this.layout.degree === this.degree,
       "these encryption parameters are not among the checked ones");
     insist(counts(this.plain_modulus, 2, 2 ** 32) && counts(this.trim_bits, 0, this.data_bits[0] - 1) &&
       Array.isArray(this.moduli) && this.moduli.length > 0 && this.moduli.every((t) => counts(t, 2, 2 ** 32)) &&
       this.moduli.reduce((a, b) => a * b, 1) === this.plain_modulus, "these encryption parameters are out of range");
     this.uploadBytes = (this.data_bits.reduce((a, b) => a + b) * this.degree) / 8 + 64;
     this.answerBytes = Math.floor(((this.data_bits[0] - this.trim_bits) * this.degree) / 8);
-    const { products, groups, samples } = this.layout; // parameters.py: a client cuts its rows where a service would
-    this.seconds = products * (groups + 1) * (2e-4 + 1.8e-8 * this.degree * this.data_bits.length);
-    const packs = Math.min(Math.floor(MESSAGE_BYTES / (groups * this.uploadBytes)),
-      Math.floor(2 ** 27 / (products * this.answerBytes)), Math.floor(8 / this.seconds));
+    const levels = spread ? Math.log2(this.layout.pieces) : 0;
+    this.elements = Array.from({ length: levels }, (_, level) => this.degree / 2 ** level + 1); // of automorphisms
+    const { products, groups, uploads, samples } = this.layout; // parameters.py: a client cuts where a service would
+    this.seconds = products * (groups + 1) * (2e-4 + 1.8e-8 * this.degree * this.data_bits.length) +
+      (spread ? groups * this.degree * 4e-7 : 0);
+    const packs = Math.min(Math.floor(MESSAGE_BYTES / (uploads * this.uploadBytes)),
+      Math.floor(2 ** 27 / (products * Math.max(this.answerBytes, 1))), Math.floor(8 / this.seconds));
     this.mostRows = Math.max(packs, 1) * samples;
   }
 }
@@ -91,10 +130,9 @@ class ClientSpec {
     Object.assign(this, fields);
     const encoders = [Quantizer, Thermometer, LeafEncoder, MixedBits, MixedLeaves];
     const readers = [PlainReader, ForestReader, VoteReader, NeighborReader];
-    const heads = [ClassificationHead, RegressionHead, NeighborHead, IsolationHead];
     const one = (kinds, item) => kinds.some((kind) => item instanceof kind);
     insist(this.parameters instanceof Parameters && this.front instanceof Front && one(encoders, this.encoder) &&
-      one(readers, this.reader) && one(heads, this.head) && typeof this.bulk === "boolean" &&
+      one(readers, this.reader) && this.head instanceof Head && typeof this.bulk === "boolean" &&
       typeof this.name === "string" && typeof this.model === "string" && /^[0-9a-f]{32}$/.test(this.model) &&
       this.encoder.length === this.parameters.layout.length,
       "this tacit.fhe model file is damaged: its parts do not belong together");
@@ -103,8 +141,8 @@ class ClientSpec {
 }
 
 const KINDS = new Map(Object.entries({
-  Layout, Parameters, Front, Classes, ClientSpec, Affine, Monomials, Quantizer, Thermometer, LeafEncoder, MixedBits, MixedLeaves, PlainReader, ForestReader,
-  VoteReader, NeighborReader, ClassificationHead, RegressionHead, NeighborHead, IsolationHead,
+  Layout, SpreadLayout, Parameters, Front, Classes, ClientSpec, Affine, Monomials, Quantizer, Thermometer, LeafEncoder, MixedBits, MixedLeaves, PlainReader, ForestReader,
+  VoteReader, NeighborReader, ...HEADS,
 }));
 
 const READ = {
@@ -132,8 +170,6 @@ function rebuilt(tree, tensors) {
     insist(tensors.has(tree.tensor), "this model file is damaged");
     return tensors.get(tree.tensor);
   }
-  insist(tree.kind !== "SpreadLayout", "this large forest has the server spread its inputs, which takes keys that this " +
-    "client does not make: compile it with hide_structure=False, or use the Python client");
   const kind = KINDS.get(tree.kind);
   insist(kind, `this model needs a client that knows ${JSON.stringify(String(tree.kind).slice(0, 40))}: use the Python one`);
   const { kind: _, ...fields } = tree;

@@ -115,16 +115,25 @@ export class NeighborReader {
   }
 }
 
-class Head {
+const list = (item) => item instanceof Float64Array && item.length > 0;
+
+/** What scikit-learn does with scores. `scale` and `shift` make them of the integers. */
+export class Head {
+  constructor(fields) {
+    Object.assign(this, fields);
+    insist(!("scale" in fields) || (list(this.scale) && list(this.shift)), DAMAGED);
+    insist(!("classes" in fields) || Array.isArray(this.classes?.values), DAMAGED);
+  }
+
   affine(values) {
     const wide = (item) => item.length === 1 || item.length === values.length;
     insist(wide(this.scale) && wide(this.shift), DAMAGED);
     return values.map((value, i) => value * this.scale[i % this.scale.length] + this.shift[i % this.shift.length]);
   }
 
-  arrays() {
-    const list = (item) => item instanceof Float64Array && item.length > 0;
-    insist(list(this.scale) && list(this.shift), DAMAGED);
+  picked(which) {
+    insist(which < this.classes.values.length, DAMAGED);
+    return this.classes.values[which];
   }
 
   probabilities() {
@@ -136,9 +145,7 @@ export class RegressionHead extends Head {
   static fields = ["scale", "shift", "exponential", "flat"];
 
   constructor(fields) {
-    super();
-    Object.assign(this, fields);
-    this.arrays();
+    super(fields);
     insist(typeof this.exponential === "boolean" && typeof this.flat === "boolean", DAMAGED);
   }
 
@@ -156,14 +163,17 @@ export class RegressionHead extends Head {
 
 const PROBA = ["logistic", "softmax", "samme", "one-vs-rest", "modified-huber", "exponential", "fractions", "none"];
 
+const normalised = (chances) => {
+  const sum = total(chances);
+  return chances.map((value) => (sum > 0 ? value / sum : 1 / chances.length));
+};
+
 export class ClassificationHead extends Head {
   static fields = ["scale", "shift", "classes", "proba"];
 
   constructor(fields) {
-    super();
-    Object.assign(this, fields);
-    this.arrays();
-    insist(Array.isArray(this.classes?.values) && PROBA.includes(this.proba), DAMAGED);
+    super(fields);
+    insist(PROBA.includes(this.proba), DAMAGED);
   }
 
   scores(values) {
@@ -175,9 +185,7 @@ export class ClassificationHead extends Head {
   predict(values) {
     const scores = this.scores(values);
     if (this.proba === "fractions") scores[scores.length - 1] -= ROUNDING; // the last class wins no tie
-    const which = Array.isArray(scores) ? largest(scores) : Number(scores > 0);
-    insist(which < this.classes.values.length, DAMAGED);
-    return this.classes.values[which];
+    return this.picked(Array.isArray(scores) ? largest(scores) : Number(scores > 0));
   }
 
   probabilities(values) {
@@ -188,9 +196,7 @@ export class ClassificationHead extends Head {
     if (this.proba === "none") return super.probabilities();
     const huber = this.proba === "modified-huber", factor = this.proba === "exponential" ? 2 : 1;
     const one = [scores].flat().map((s) => (huber ? (Math.min(Math.max(s, -1), 1) + 1) / 2 : sigmoid(s * factor)));
-    if (single) return [1 - one[0], one[0]];
-    const sum = total(one);
-    return one.map((value) => (sum > 0 ? value / sum : 1 / one.length));
+    return single ? [1 - one[0], one[0]] : normalised(one);
   }
 }
 
@@ -198,9 +204,7 @@ export class IsolationHead extends Head {
   static fields = ["scale", "shift", "unit", "offset"];
 
   constructor(fields) {
-    super();
-    Object.assign(this, fields);
-    this.arrays();
+    super(fields);
     insist(Number.isFinite(this.unit) && Number.isFinite(this.offset), DAMAGED);
   }
 
@@ -216,11 +220,11 @@ export class IsolationHead extends Head {
 export class NeighborHead extends Head {
   static fields = ["k", "by_distance", "classes", "scale", "shift"];
 
-  constructor(fields) {
-    super();
-    Object.assign(this, fields);
-    insist(counts(this.k, 1, 2 ** 24) && typeof this.by_distance === "boolean" && Array.isArray(this.classes?.values) &&
-      Number.isFinite(this.scale) && Number.isFinite(this.shift), DAMAGED);
+  constructor({ scale, shift, ...fields }) {
+    super(fields);
+    Object.assign(this, { scale, shift }); // two numbers
+    insist(counts(this.k, 1, 2 ** 24) && typeof this.by_distance === "boolean" && Number.isFinite(scale) &&
+      Number.isFinite(shift), DAMAGED);
   }
 
   scores(values, z) {
@@ -236,7 +240,7 @@ export class NeighborHead extends Head {
 
   predict(values, z) {
     const scores = this.scores(values, z);
-    return Array.isArray(scores) ? this.classes.values[largest(scores)] : scores;
+    return Array.isArray(scores) ? this.picked(largest(scores)) : scores;
   }
 
   probabilities(values, z) {
@@ -244,3 +248,118 @@ export class NeighborHead extends Head {
   }
 }
 
+/** A score for each pair of classes i < j; times `sign` it speaks for j. */
+export class PairHead extends Head {
+  static fields = ["scale", "shift", "classes", "sign", "by_confidence", "pairs"];
+
+  constructor(fields) {
+    super(fields);
+    insist([1, -1].includes(this.sign) && typeof this.by_confidence === "boolean" && typeof this.pairs === "boolean",
+      DAMAGED);
+  }
+
+  #counted(values) {
+    const k = this.classes.values.length, votes = new Array(k).fill(0), sums = new Array(k).fill(0);
+    const says = this.affine(values).map((score) => this.sign * score);
+    insist(says.length === (k * (k - 1)) / 2, DAMAGED);
+    for (let i = 0, at = 0; i < k; i++)
+      for (let j = i + 1; j < k; j++, at++) {
+        votes[(this.sign > 0 ? says[at] > 0 : says[at] >= 0) ? j : i] += 1;
+        sums[i] -= says[at];
+        sums[j] += says[at];
+      }
+    return [votes, votes.map((vote, c) => vote + sums[c] / (3 * (Math.abs(sums[c]) + 1)))];
+  }
+
+  scores(values) {
+    if (this.pairs) return this.affine(values);
+    const scores = this.#counted(values)[1];
+    return scores.length === 2 ? scores[1] : scores;
+  }
+
+  predict(values) {
+    return this.picked(largest(this.#counted(values)[Number(this.by_confidence)]));
+  }
+}
+
+/** Classifiers with heads of their own, `sizes` scores each, of which one is made. */
+class Members extends Head {
+  constructor(fields) {
+    super(fields);
+    const known = Array.isArray(this.heads) && this.heads.length > 0 && this.heads.every((head) => head instanceof Head);
+    insist(known && Array.isArray(this.sizes) && this.sizes.length === this.heads.length &&
+      this.sizes.every((size) => counts(size, 1, 2 ** 24)), DAMAGED);
+  }
+
+  /** What each member says of its scores. */
+  parts(values, say) {
+    let at = 0;
+    const parts = this.heads.map((head, m) => say(head, values.slice(at, (at += this.sizes[m])), m));
+    insist(at === values.length, DAMAGED);
+    return parts;
+  }
+
+  predict(values, z) {
+    return this.picked(largest(this.scores(values, z)));
+  }
+
+  /** Sums over the members, class by class, in their order. */
+  added(parts) {
+    const width = this.classes.values.length;
+    insist(parts.every((part) => part.length === width), DAMAGED);
+    return Array.from({ length: width }, (_, c) => parts.reduce((sum, part) => sum + part[c], 0));
+  }
+}
+
+export class VotingHead extends Members {
+  static fields = ["heads", "sizes", "weights", "classes", "soft"];
+
+  constructor(fields) {
+    super(fields);
+    insist(list(this.weights) && this.weights.length === this.heads.length && typeof this.soft === "boolean", DAMAGED);
+  }
+
+  scores(values, z) {
+    const all = this.weights.reduce((sum, weight) => sum + weight, 0);
+    const said = this.parts(values, (head, part, m) => {
+      if (this.soft) return head.probabilities(part, z).map((chance) => this.weights[m] * chance);
+      const label = head.predict(part, z);
+      return this.classes.values.map((_, c) => this.weights[m] * Number(label === c));
+    });
+    return this.added(said).map((sum) => (this.soft ? sum / all : sum));
+  }
+
+  probabilities(values, z) {
+    return this.soft ? this.scores(values, z) : super.probabilities();
+  }
+}
+
+/** Members whose scores go through sigmoids, 1 / (1 + exp(a score + b)), normalised, and averaged. */
+export class CalibratedHead extends Members {
+  static fields = ["heads", "sizes", "slope", "offset", "classes"];
+
+  constructor(fields) {
+    super(fields);
+    const fits = (item) => list(item) && item.shape.length === 2 && item.shape[0] === this.heads.length;
+    insist(fits(this.slope) && fits(this.offset) && this.slope.length === this.offset.length, DAMAGED);
+  }
+
+  scores(values, z) {
+    const width = this.slope.shape[1];
+    const said = this.parts(values, (head, part, m) => {
+      const scores = [head.scores(part, z)].flat();
+      insist(scores.length === width, DAMAGED);
+      const one = scores.map((s, i) => sigmoid(-(this.slope[m * width + i] * s + this.offset[m * width + i])));
+      return width === 1 ? [1 - one[0], one[0]] : normalised(one);
+    });
+    return this.added(said).map((sum) => sum / this.heads.length);
+  }
+
+  probabilities(values, z) {
+    return this.scores(values, z);
+  }
+}
+
+export const HEADS = {
+  ClassificationHead, RegressionHead, NeighborHead, IsolationHead, PairHead, VotingHead, CalibratedHead,
+};
