@@ -144,6 +144,8 @@ class Client:
             raise KeyMismatchError("this answer was made for another client's key")
         if message.reference != wire.digest(query):
             raise KeyMismatchError("this answer belongs to another query")
+        if message.rows != wire.size_of(query)[1]:
+            raise MessageError("this answer has more or fewer rows than its query")
         cutter = wire.Cutter(message.payload)
         chunks = self._decrypt_bulk if message.kind is wire.Kind.BULK_ANSWER else self._decrypt_rows
         outputs = list(chunks(cutter, message.rows))

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tacit.errors import DataError, MessageError
+from tacit.fhe.fields import vectors
 from tacit.fhe.layout import Index, Int
 
 Float = npt.NDArray[np.float64]
@@ -41,13 +42,6 @@ def in_single(x: Float) -> Float:
     return rounded
 
 
-def _vectors(kind: str, *items: Any) -> bool:
-    """Return whether these are vectors of one length, of whole numbers ("i") or of others ("f")."""
-    return all(isinstance(item, np.ndarray) and item.ndim == 1 and item.dtype.kind == kind for item in items) and (
-        len({len(item) for item in items}) == 1
-    )
-
-
 @final
 @dataclass(frozen=True)
 class Affine:
@@ -58,7 +52,7 @@ class Affine:
 
     def __post_init__(self) -> None:
         """Refuse a file whose matrix does not fit its offset."""
-        fine = _vectors("f", self.offset) and self.matrix.ndim == 2 and len(self.matrix) == len(self.offset)
+        fine = vectors("f", self.offset) and self.matrix.ndim == 2 and len(self.matrix) == len(self.offset)
         if not (fine and np.isfinite(self.matrix).all() and np.isfinite(self.offset).all()):
             raise MessageError("the affine map in this model file is damaged")
 
@@ -168,7 +162,7 @@ class Quantizer(Encoder):
         """Refuse a file whose ranges do not fit each other or the map before them."""
         d, before = len(self.center), self.before
         made = d if before is None else len(before.matrix if isinstance(before, Affine) else before.index)
-        fine = _vectors("f", self.center, self.step) and type(self.limit) is int and self.limit >= 1 and made == d
+        fine = vectors("f", self.center, self.step) and type(self.limit) is int and self.limit >= 1 and made == d
         if not (fine and np.isfinite(self.center).all() and np.isfinite(self.step).all()):
             raise MessageError("the ranges of columns in this model file are damaged")
 
@@ -230,8 +224,8 @@ class LeafEncoder(Encoder):
     def __post_init__(self) -> None:
         """Refuse a file whose walks would not end: a child comes after its node."""
         if not (
-            _vectors("i", self.root) and _vectors("i", self.feature, self.left, self.right)
-            and _vectors("f", self.threshold) and not np.isnan(self.threshold).any()
+            vectors("i", self.root) and vectors("i", self.feature, self.left, self.right)
+            and vectors("f", self.threshold) and not np.isnan(self.threshold).any()
         ):  # fmt: skip
             raise MessageError("the trees of this model file are damaged")
         inner = np.flatnonzero(self.feature >= 0)
@@ -283,7 +277,7 @@ class LeafEncoder(Encoder):
 def _check_bits(columns: int, before: Affine | None, feature: Index, value: Float) -> None:
     """Refuse bits of columns that are not there, and values that are no numbers (infinite ones are: they tell missing
     values from all others)."""
-    fine = _vectors("i", feature) and _vectors("f", value) and len(feature) == len(value)
+    fine = vectors("i", feature) and vectors("f", value) and len(feature) == len(value)
     within = fine and ((feature >= 0) & (feature < _seen(columns, before))).all()
     if not within or np.isnan(value).any():
         raise MessageError("the bits of this model file are damaged")
@@ -357,7 +351,7 @@ class MixedBits(Bits):
     def __post_init__(self) -> None:
         """Refuse a file that asks for columns which are not there, or what no bit says."""
         _check_bits(self.columns, self.before, self.feature, self.value)
-        if not (_vectors("i", self.asks, self.feature) and ((self.asks >= BELOW) & (self.asks <= MISSING)).all()):
+        if not (vectors("i", self.asks, self.feature) and ((self.asks >= BELOW) & (self.asks <= MISSING)).all()):
             raise MessageError("the bits of this model file are damaged")
 
     def encode(self, x: Any) -> Int:
@@ -397,7 +391,7 @@ class MixedLeaves(Encoder):
 
     def __post_init__(self) -> None:
         """Refuse a file whose walks would not end, or that asks for bits that are not there."""
-        fitting = _vectors("i", self.start) and _vectors("i", self.test) and isinstance(self.bits, MixedBits)
+        fitting = vectors("i", self.start) and vectors("i", self.test) and isinstance(self.bits, MixedBits)
         if not fitting:
             raise MessageError("the trees of this model file are damaged")
         walks = LeafEncoder(

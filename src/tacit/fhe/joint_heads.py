@@ -9,8 +9,9 @@ import numpy as np
 from scipy.special import expit
 
 from tacit.fhe.encode import Float
+from tacit.fhe.fields import counts, finite, flags, insist
 from tacit.fhe.layout import Int
-from tacit.fhe.read import Classes, Head, Labels
+from tacit.fhe.read import Classes, Head, Labels, fits_affine
 
 
 def _from_votes(votes: Float, confidences: Float) -> Float:
@@ -32,6 +33,16 @@ class PairHead(Head):
     """Whether equal votes are decided by the sums of scores; otherwise the first class wins."""
     pairs: bool
     """Whether `decision_function` returns the scores of the pairs as they are."""
+
+    def __post_init__(self) -> None:
+        """Refuse a file whose numbers are none."""
+        known = isinstance(self.classes, Classes) and flags(self.by_confidence, self.pairs) and self.sign in (1, -1)
+        insist(finite(self.scale, self.shift) and known, "the scales")
+
+    def fits(self, width: int) -> bool:
+        """Return whether there is a score for each pair of classes."""
+        k = len(self.classes)
+        return width == k * (k - 1) // 2 and fits_affine(width, self.scale, self.shift)
 
     @property
     def labels(self) -> bool:
@@ -80,8 +91,23 @@ def pair_head(classes: Any, sign: float, by_confidence: bool, pairs: bool) -> An
 class Members(Head):
     """Classifiers with heads of their own, `sizes` scores each, of which one is made."""
 
+    heads: tuple[Head, ...]
     sizes: tuple[int, ...]
     classes: Classes
+
+    def _check(self, fine: bool) -> None:
+        """Refuse a file whose members are none."""
+        lists = (
+            isinstance(self.heads, tuple) and isinstance(self.sizes, tuple) and 0 < len(self.heads) == len(self.sizes)
+        )
+        members = lists and all(isinstance(head, Head) for head in self.heads) and counts(self.sizes)
+        insist(members and isinstance(self.classes, Classes) and fine, "the members of a vote")
+
+    def fits(self, width: int) -> bool:
+        """Return whether each member can be given its scores."""
+        return sum(self.sizes) == width and all(
+            head.fits(size) for head, size in zip(self.heads, self.sizes, strict=True)
+        )
 
     @property
     def labels(self) -> bool:
@@ -107,12 +133,18 @@ class VotingHead(Members):
     classes: Classes
     soft: bool
 
+    def __post_init__(self) -> None:
+        """Refuse a file whose members or weights are none."""
+        self._check(finite(self.weights) and self.weights.shape == (len(self.heads),) and flags(self.soft))
+
     def scores(self, values: Int, z: Int) -> Float:
         """Return the averaged probabilities, or the weights of the votes."""
         parts = self._parts(values)
         if self.soft:
-            each = [head.predict_proba(part, z) for head, part in zip(self.heads, parts, strict=True)]
-            mean: Float = np.average(np.stack(each), axis=0, weights=self.weights)
+            mean = np.zeros((len(values), len(self.classes)))
+            for weight, head, part in zip(self.weights, self.heads, parts, strict=True):
+                mean += weight * head.predict_proba(part, z)
+            mean /= sum(self.weights.tolist())
             return mean
         says = [np.asarray(head.predict(part, z)) for head, part in zip(self.heads, parts, strict=True)]
         votes = np.zeros((len(values), len(self.classes)))
@@ -135,6 +167,11 @@ class CalibratedHead(Members):
     slope: Float
     offset: Float
     classes: Classes
+
+    def __post_init__(self) -> None:
+        """Refuse a file whose members or sigmoids are none."""
+        fine = finite(self.slope, self.offset) and self.slope.shape == self.offset.shape
+        self._check(fine and self.slope.ndim == 2 and len(self.slope) == len(self.heads))
 
     def scores(self, values: Int, z: Int) -> Float:
         """Return the probabilities."""

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tacit.errors import MessageError
+from tacit.fhe.fields import counts
 
 Int = npt.NDArray[np.int64]
 Index = npt.NDArray[np.intp]
@@ -42,8 +43,8 @@ class Layout:
     samples: int
 
     def __post_init__(self) -> None:
-        counts = (self.length, self.outputs, self.groups, self.per_product, self.samples)
-        if min(counts) < 1 or self.samples * self.stride > self.degree or self.groups > self.length:
+        numbers = (self.degree, self.length, self.outputs, self.groups, self.per_product, self.samples)
+        if not counts(numbers) or self.samples * self.stride > self.degree or self.groups > self.length:
             raise MessageError("this layout does not fit its ring")
 
     @property
@@ -120,9 +121,9 @@ class SpreadLayout(Layout):
     pieces: int
 
     def __post_init__(self) -> None:
-        counts = (self.length, self.outputs, self.groups, self.per_product, self.samples, self.pieces)
+        numbers = (self.degree, self.length, self.outputs, self.groups, self.per_product, self.samples, self.pieces)
         if not (
-            min(counts) >= 1
+            counts(numbers)
             and self.samples == 1
             and self.pieces & (self.pieces - 1) == 0
             and self.groups <= self.length

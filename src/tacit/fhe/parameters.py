@@ -67,10 +67,13 @@ class Parameters:
         ring = (self.degree, self.data_bits, self.special_bits)
         if ring not in ((SPREAD_RING,) if isinstance(self.layout, SpreadLayout) else RINGS):
             raise MessageError(f"these encryption parameters are not among the checked ones: ring degree {self.degree}")
-        if (
-            not 2 <= self.plain_modulus <= 1 << 32
-            or self.trim_bits not in range(48)
-            or self.flood_bits not in range(188)
+        whole = all(type(value) is int for value in (self.plain_modulus, self.trim_bits, self.flood_bits, *self.moduli))
+        if not (
+            whole
+            and 2 <= self.plain_modulus <= 1 << 32
+            and 0 <= self.trim_bits < self.data_bits[0]
+            and 0 <= self.flood_bits < 188
+            and self.layout.degree == self.degree
         ):
             raise MessageError("these encryption parameters are out of range")
         if not self.moduli or min(self.moduli) < 2 or math.prod(self.moduli) != self.plain_modulus:

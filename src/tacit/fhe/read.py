@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scipy.special import expit, softmax
 
 from tacit.errors import DataError, FheError, MessageError
+from tacit.fhe.fields import counts, finite, flags, insist, number
 from tacit.fhe.layout import Int
 from tacit.fhe.program import ascending
 
@@ -33,6 +34,11 @@ class Classes:
     def __post_init__(self) -> None:
         if np.dtype(self.dtype).kind not in "biufUOMm":
             raise MessageError("this model file names a type of label that this program does not know")
+        plain = isinstance(self.values, tuple) and all(type(one) in (bool, int, float, str) for one in self.values)
+        try:
+            insist(plain and len(self.pick(np.arange(len(self.values)))) == len(self.values), "the labels")
+        except (ValueError, TypeError, OverflowError) as error:
+            raise MessageError("the labels in this model file are damaged") from error
 
     @classmethod
     def of(cls, labels: Any) -> Classes:
@@ -67,6 +73,10 @@ class Reader(ABC):
     def read(self, outputs: Int, moduli: tuple[int, ...]) -> Int:
         """Return the integers of each row, from coefficients modulo the product of the moduli."""
 
+    @abstractmethod
+    def width(self, coefficients: int, moduli: int) -> int:
+        """Return how many integers a row of that many coefficients has, 0 if it cannot be read."""
+
 
 @final
 @dataclass(frozen=True)
@@ -77,6 +87,10 @@ class PlainReader(Reader):
         """Return them as they are."""
         return outputs
 
+    def width(self, coefficients: int, moduli: int) -> int:
+        """Return how many there are."""
+        return coefficients if moduli == 1 else 0
+
 
 @final
 @dataclass(frozen=True)
@@ -86,6 +100,18 @@ class ForestReader(Reader):
     leaves: tuple[int, ...]
     trees: tuple[int, ...]
     values: int
+
+    def __post_init__(self) -> None:
+        """Refuse a file whose numbers are none."""
+        lists = isinstance(self.leaves, tuple) and isinstance(self.trees, tuple) and len(self.leaves) == len(self.trees)
+        insist(
+            lists and counts((*self.leaves, *self.trees), 0) and counts((self.values, sum(self.leaves))), "the trees"
+        )
+
+    def width(self, coefficients: int, moduli: int) -> int:
+        """Return the number of sums, where each leaf has a form for its cost and one for each value."""
+        fits = coefficients * moduli == sum(self.leaves) * (1 + self.values)
+        return len(self.leaves) * self.values if fits else 0
 
     def read(self, outputs: Int, moduli: tuple[int, ...]) -> Int:
         """Return the sums (rows, channels x values), centred modulo t."""
@@ -112,6 +138,15 @@ class VoteReader(Reader):
     trees: int
     labels: int
 
+    def __post_init__(self) -> None:
+        """Refuse a file whose numbers are none."""
+        insist(counts((self.leaves, self.trees, self.labels)), "the trees")
+
+    def width(self, coefficients: int, moduli: int) -> int:
+        """Return how many labels are counted, where each leaf has a form for its cost and one for its label."""
+        fits = moduli % 2 == 0 and coefficients == -(-2 * self.leaves // moduli)
+        return max(self.labels - 1, 1) if fits else 0
+
     def read(self, outputs: Int, moduli: tuple[int, ...]) -> Int:
         """Return how often each label occurs, but for the last (rows, labels - 1)."""
         parts = np.mod(outputs[:, :, None], np.array(moduli, dtype=np.int64)).reshape(len(outputs), -1)
@@ -134,6 +169,10 @@ class NeighborReader(Reader):
         """Return the pairs, nearest first."""
         return ascending(outputs)
 
+    def width(self, coefficients: int, moduli: int) -> int:
+        """Return how many numbers the pairs have."""
+        return coefficients if moduli == 1 and coefficients % 2 == 0 else 0
+
 
 class Head(ABC):
     """Turns integers into what the user asked for. `z` is the client's own encoded row."""
@@ -150,10 +189,19 @@ class Head(ABC):
         """Return class probabilities."""
         raise FheError("this model has no predict_proba")
 
+    @abstractmethod
+    def fits(self, width: int) -> bool:
+        """Return whether it can be given rows of that many integers."""
+
     @property
     def labels(self) -> bool:
         """Whether predictions are labels, not quantities."""
         return False
+
+
+def fits_affine(width: int, *items: Float) -> bool:
+    """Return whether scales and shifts are one for all of that many integers, or one for each."""
+    return all(item.shape in ((1,), (width,)) for item in items)
 
 
 @final
@@ -166,6 +214,14 @@ class RegressionHead(Head):
     exponential: bool
     flat: bool
 
+    def __post_init__(self) -> None:
+        """Refuse a file whose numbers are none."""
+        insist(finite(self.scale, self.shift) and flags(self.exponential, self.flat), "the scales")
+
+    def fits(self, width: int) -> bool:
+        """Return whether there is a scale for each integer."""
+        return fits_affine(width, self.scale, self.shift) and (width == 1 or not self.flat)
+
     def scores(self, values: Int, z: Int) -> Float:
         """Return the linear predictor."""
         out: Float = values * self.scale + self.shift
@@ -175,6 +231,11 @@ class RegressionHead(Head):
         """Return the mean of the target."""
         out = self.scores(values, z)
         return np.exp(out) if self.exponential else out
+
+
+PROBABILITIES = (
+    "logistic", "softmax", "samme", "one-vs-rest", "modified-huber", "exponential", "fractions", "none",
+)  # fmt: skip
 
 
 @final
@@ -191,6 +252,17 @@ class ClassificationHead(Head):
     shift: Float
     classes: Classes
     proba: str
+
+    def __post_init__(self) -> None:
+        """Refuse a file whose numbers are none, or that makes probabilities in an unknown way."""
+        known = isinstance(self.classes, Classes) and self.proba in PROBABILITIES
+        insist(finite(self.scale, self.shift) and known, "the scales")
+
+    def fits(self, width: int) -> bool:
+        """Return whether there is a scale for each integer, and a class for each score."""
+        scores = width + 1 if self.proba == "fractions" else max(width, 2)
+        enough = width > 1 or self.proba != "samme"
+        return fits_affine(width, self.scale, self.shift) and scores <= len(self.classes) and enough
 
     def scores(self, values: Int, z: Int) -> Float:
         """Return the decision function, or the probabilities of a forest."""
@@ -245,6 +317,14 @@ class IsolationHead(Head):
     unit: float
     offset: float
 
+    def __post_init__(self) -> None:
+        """Refuse a file whose numbers are none."""
+        insist(finite(self.scale, self.shift) and number(self.unit) and number(self.offset) and self.unit, "the scales")
+
+    def fits(self, width: int) -> bool:
+        """Return whether there is one integer."""
+        return width == 1 and fits_affine(1, self.scale, self.shift)
+
     def scores(self, values: Int, z: Int) -> Float:
         """Return `decision_function`."""
         depth = (values * self.scale + self.shift)[:, 0]
@@ -271,6 +351,15 @@ class NeighborHead(Head):
     classes: Classes
     scale: float
     shift: float
+
+    def __post_init__(self) -> None:
+        """Refuse a file whose numbers are none."""
+        known = isinstance(self.classes, Classes) and flags(self.by_distance) and counts([self.k])
+        insist(known and number(self.scale) and number(self.shift), "the scales")
+
+    def fits(self, width: int) -> bool:
+        """Return whether these are pairs, of as many neighbours as are asked for."""
+        return width % 2 == 0 and self.k <= width // 2
 
     @property
     def labels(self) -> bool:

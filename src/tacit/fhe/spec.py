@@ -20,6 +20,7 @@ from safetensors.numpy import save as save_tensors
 from tacit import private_files
 from tacit.errors import MessageError
 from tacit.fhe.encode import Affine, Encoder, LeafEncoder, MixedBits, MixedLeaves, Monomials, Quantizer, Thermometer
+from tacit.fhe.fields import flags
 from tacit.fhe.forest_program import ForestProgram, LeafProgram
 from tacit.fhe.joint_heads import CalibratedHead, PairHead, VotingHead
 from tacit.fhe.layout import Int, Layout, SpreadLayout
@@ -172,8 +173,16 @@ def _rebuild(tree: Any, tensors: dict[str, Any]) -> Any:
 
 
 def _consistent(spec: ClientSpec | ServerSpec) -> bool:
-    layout = spec.parameters.layout
-    length = spec.encoder.length if isinstance(spec, ClientSpec) else spec.program.length
-    packed = len(spec.parameters.moduli)
-    outputs = layout.outputs if isinstance(spec, ClientSpec) else -(-spec.program.outputs // packed)
-    return len(bytes.fromhex(spec.model)) == 16 and layout.length == length and layout.outputs == outputs
+    p = spec.parameters
+    if not (isinstance(p, Parameters) and flags(spec.bulk) and all(type(s) is str for s in (spec.model, spec.name))):
+        return False
+    if isinstance(spec, ServerSpec):
+        fits = isinstance(spec.program, Program) and p.layout.outputs == -(-spec.program.outputs // len(p.moduli))
+        length = spec.program.length
+    else:
+        parts = (spec.front, Front), (spec.encoder, Encoder), (spec.reader, Reader), (spec.head, Head)
+        if not all(isinstance(part, kind) for part, kind in parts):
+            return False
+        width = spec.reader.width(p.layout.outputs, len(p.moduli))
+        fits, length = width > 0 and spec.head.fits(width), spec.encoder.length
+    return len(bytes.fromhex(spec.model)) == 16 and p.layout.length == length and fits

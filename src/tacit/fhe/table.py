@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tacit.errors import DataError
+from tacit.fhe.fields import insist
 from tacit.fhe.steps import Steps
 
 Float = npt.NDArray[np.float64]
@@ -61,6 +62,11 @@ class Front:
 
     names: tuple[str, ...] = ()
     steps: Steps | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a file whose names are none."""
+        named = isinstance(self.names, tuple) and all(type(name) is str for name in self.names)
+        insist(named and (self.steps is None or isinstance(self.steps, Steps)), "the names of columns")
 
     def __call__(self, x: Any) -> Float:
         """Return the table of numbers that is encoded.
