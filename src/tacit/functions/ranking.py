@@ -31,7 +31,8 @@ ROWS = 1 << 14
 """Quotients at a time. More: fewer rounds; fewer: less memory, of which each takes some kilobytes."""
 
 LABEL_BITS = 2
-"""A score s and a label y are sorted as 4 s + y, so that two neighbours are tied where they differ by less than 2."""
+"""A score s and a label y are sorted as 4 s + y, so that two neighbours are tied where they differ by less than 2. Where
+what goes beside a key costs nothing, the label does."""
 
 
 class Ranking(NamedTuple):
@@ -48,19 +49,22 @@ class Ranking(NamedTuple):
 def ranking(score: Number, label: Number, weight: Number | None = None) -> Ranking:
     """Sort rows by score and add up their labels.
 
-    Shape: [n], n >= 1.   Domain: |score| < 2^(57 - f); labels 0 and 1; weights >= 0, see `WEIGHT_BITS`.
+    Shape: [n], n >= 1.   Domain: |score| < 2^(57 - f), and of two parties alone 2^(62 - f); labels 0 and 1;
+    weights >= 0, see `WEIGHT_BITS`.
     Error: none, once scores are truncated to the session's fractional bits.
     Cost: that of sorting n numbers, and 10 rounds.   Reveals: nothing.
     """
     protocol = score.protocol
     count = score.shape[0]
-    key = score.settle(protocol.frac_bits).rescaled(0).times_integer(1 << LABEL_BITS) + label.rescaled(0)
-    key, *beside = protocol.in_order(key, *([] if weight is None else [weight]))
-    label = key - floor(key, LABEL_BITS).times_integer(1 << LABEL_BITS)
+    score, label = score.settle(protocol.frac_bits).rescaled(0), label.rescaled(0)
+    packed = protocol.prices.carried
+    key = score.times_integer(1 << LABEL_BITS) + label if packed else score
+    key, *beside = protocol.in_order(key, *([] if packed else [label]), *([] if weight is None else [weight]))
+    label = key - floor(key, LABEL_BITS).times_integer(1 << LABEL_BITS) if packed else beside.pop(0)
     last = protocol.public_bits(torch.ones(1, dtype=torch.uint8))
     if count > 1:
         steps = key.linear(lambda t: t[1:] - t[:-1])
-        ends = protocol.less(steps, [2])[0].invert().joined(last)
+        ends = protocol.less(steps, [2 if packed else 1])[0].invert().joined(last)
     else:
         ends = last
     if weight is None:

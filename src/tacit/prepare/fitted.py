@@ -146,7 +146,10 @@ def fitted(column: Column, rows: Array | slice, settings: Settings) -> Fitted:
     out = _parts(whole) if kind == DATE and settings.dates == "parts" else [whole]
     if settings.scale is None:
         return Fitted(name, kind, fill)
-    centre, spread = zip(*(_scaled(v, settings.scale) for v in out), strict=True)
+    with np.errstate(over="ignore"):
+        centre, spread = zip(*(_scaled(v, settings.scale) for v in out), strict=True)
+    if not all(map(math.isfinite, (*centre, *spread))):
+        raise DataError(f"column {name!r} holds numbers that are too large to be scaled")
     return Fitted(name, kind, fill, None, centre, spread)
 
 

@@ -65,6 +65,8 @@ class Prices(NamedTuple):
     """Up to so many elements are sorted by comparing all pairs. More: fewer rounds; fewer: fewer bytes."""
     again_factor: int
     """Bytes of a number that meets a second factor before the first product is truncated, likewise."""
+    carried: bool = True
+    """Whether each comparison of a sort pays for what goes beside its keys."""
 
 
 class Protocol(ABC):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tacit.errors import TacitError
+from tacit.errors import DataError, TacitError
 from tacit.protocols.two_party import bits, comparison, exchange, sorting
 from tacit.protocols.two_party.oblivious import switches
 from tacit.protocols.two_party.partition import ascending
@@ -71,6 +71,15 @@ def test_columns_are_sorted_each_by_itself(known: bool) -> None:
     assert torch.equal(world.ring(a), key.gather(0, order))
     expected = beside.gather(0, order[..., None].expand(beside.shape))
     assert torch.allclose(world.value(b), expected.double(), atol=2**-16)
+
+
+@pytest.mark.parametrize("count", [3, 30, 600])
+def test_numbers_that_have_no_order_end_the_run(count: int) -> None:
+    world = World(2, "two-party")
+    wide = world.share(torch.tensor([0, FAR - 1, 1 - FAR]).repeat(count // 3), 0).times_integer(3)
+
+    with pytest.raises(DataError, match="further apart than"):
+        world.protocol.in_order(wide)
 
 
 def test_ties_are_compared_by_what_comes_behind() -> None:

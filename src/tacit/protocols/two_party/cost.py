@@ -33,5 +33,5 @@ COSTS: Mapping[str, DeclaredCost] = {
     "hot": _cost(7, 5052, "of 16 places: 15 comparisons, and the bits as integers"),
 }
 
-PRICES = Prices(compared=300, again=300, chosen=34, few=16, again_factor=154)
+PRICES = Prices(compared=300, again=300, chosen=34, few=16, again_factor=154, carried=False)
 """A comparison takes 83 bytes online and some 230 of transfers, six hops of little; so sorting compares fewer pairs."""

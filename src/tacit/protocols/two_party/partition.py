@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tacit.errors import DataError
+
 __all__ = ["Compare", "ascending"]
 
 Compare = Callable[[Tensor, Tensor], Tensor]
@@ -48,11 +50,17 @@ class _Sieve(NamedTuple):
         return self.sample[:, first].reshape(-1), self.sample[:, second].reshape(-1)
 
     def ranks(self, before: Tensor) -> Tensor:
-        """The place of each element in its sample, from what comes first of each pair."""
+        """The place of each element in its sample, from what comes first of each pair.
+
+        Of three that each come before another, as differences do that have wrapped, no order would ever be found.
+        """
         first, second = torch.triu_indices(self.sample.shape[1], self.sample.shape[1], 1)
         one = before.view(len(self.sample), -1).to(torch.int64)
         ranks = torch.zeros(self.sample.shape, dtype=torch.int64)
-        return ranks.index_add(1, second, one).index_add(1, first, 1 - one)
+        ranks = ranks.index_add(1, second, one).index_add(1, first, 1 - one)
+        if not torch.equal(ranks.sort(dim=1).values, torch.arange(ranks.shape[1]).expand(ranks.shape)):
+            raise DataError("what is sorted holds numbers that lie further apart than 2^63 in the ring: divide them")
+        return ranks
 
 
 class _Search:
