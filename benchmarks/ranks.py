@@ -1,18 +1,23 @@
 """What more machines a party bring: a training step of 1, 2 and 4 ranks, beside a model of its cost.
 
-    python benchmarks/ranks.py                                            # two minutes; needs Tacit and PyTorch only
+    python benchmarks/ranks.py                                            # three minutes; needs Tacit and PyTorch only
     python benchmarks/ranks.py --links 20ms,50mbit --out results/ranks.json
     python benchmarks/wan.py 20ms,50mbit 6 python benchmarks/ranks.py     # two ranks of three roles, on hosts (root)
 
 One step of SGD under DistributedDataParallel, on a batch that the ranks divide. The model, all of whose numbers come
-from runs of ONE rank (at the batches that n ranks would have each) and from all-reduces alone:
+from runs of ONE rank at a time or of several that know nothing of each other, and from collectives alone:
 
-    seconds(n)  =  max( own + rounds · trip / 2 + sent / rate,   dealt / rate,   n · busy / cores )  +  reduce(n)
+    seconds(n)  =  T + reduce(n)
+    T           =  max( own + links + (beside - own) · beside / T,   dealt / rate )
+    links       =  rounds · trip / 2 + sent / rate
 
-`own` is what one rank takes at a batch of B/n on fast links, waiting for the others' computation included; `sent` the
-bytes from party to party; `dealt` those of the crypto-producer to the party that gets most, which come ahead and by
-links of their own; `busy` the processor seconds of all roles. The last of the three is that of one machine for all;
-with a machine for each rank of each role it is away, and `reduce` is a ring's over their network.
+`own` is what one rank takes at a batch of B/n on fast links, waiting for the others' computation included; `beside`,
+what it takes while n - 1 others do the same on this machine, the slowest of them at each step: what they take from each
+other where 3 n processes share a few cores, by turns of waiting and by caches that are no longer theirs. They do so as
+often as they compute, which over slow links is less of the time: so the factor beside / T. `sent` are the bytes from
+party to party; `dealt` those of the crypto-producer to the party that gets most, which come ahead and by links of their
+own; `reduce` what a step's collectives take, in all roles at once. With a machine for each rank of each role nothing is
+shared, and `reduce` is a ring's over their network.
 
 Only what Tacit needs is imported: where nothing is installed but PyTorch, `pip install --target vendor cryptography
 safetensors click rich` elsewhere, take that folder along, and set PYTHONPATH=src:vendor. Processes are forks of this
@@ -23,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import sys
@@ -30,8 +36,9 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from multiprocessing import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +86,8 @@ class Row:
     """Bytes from the crypto-producer to the party that gets most."""
     weights: list[float]
     """Of the model at the end, some."""
+    collected: list[tuple[str, int]]
+    """The collectives of a step among the ranks of a role, and the words of each."""
 
     @property
     def compute(self) -> float:
@@ -103,8 +112,19 @@ def timed(owner: type, name: str, clock: list[float]) -> None:
     setattr(owner, name, outer)
 
 
-def train(batch: int, steps: int) -> dict[str, Any]:
-    """Steps of one rank, the first ones not counted."""
+def listed(name: str, found: list[tuple[str, int]]) -> None:
+    """Write down how many words are in a collective."""
+    inner = getattr(Among, name)
+
+    def outer(among: Among, t: torch.Tensor, *arguments: Any) -> Any:
+        found.append((name, max(1, t.nbytes // 8)))
+        return inner(among, t, *arguments)
+
+    setattr(Among, name, outer)
+
+
+def train(batch: int, steps: int, gate: Any) -> dict[str, Any]:
+    """Steps of one rank, the first ones not counted. At the gate all processes of the measurement meet."""
     import torch.distributed as dist
     from torch import nn
     from torch.nn.parallel import DistributedDataParallel
@@ -113,6 +133,9 @@ def train(batch: int, steps: int) -> dict[str, Any]:
     for name in ("_wait", "_wait_writing"):
         timed(Tcp, name, waiting)
     timed(Among, "_do", collectives)
+    collected: list[tuple[str, int]] = []
+    for name in COLLECTIVES:
+        listed(name, collected)
     dist.init_process_group("gloo")
     rank, ranks = dist.get_rank(), dist.get_world_size()
     torch.manual_seed(1)
@@ -125,6 +148,9 @@ def train(batch: int, steps: int) -> dict[str, Any]:
         model = DistributedDataParallel(tacit.share(plain))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
         for step in range(steps + 2):
+            if step == 2:
+                gate.wait()
+            collected.clear()
             if step >= 2:
                 marks.append((waiting[0], collectives[0], time.process_time(), session.meter.cost, carried(session)))
                 start = time.perf_counter()
@@ -136,11 +162,12 @@ def train(batch: int, steps: int) -> dict[str, Any]:
             if step >= 2:
                 times.append(time.perf_counter() - start)
         cost, wait, summing, busy = session.meter.cost - marks[0][3], waiting[0], collectives[0], time.process_time()
+        collected_in_step = list(collected)
         links = {pair: count - marks[0][4][pair] for pair, count in carried(session).items()}
         weights = tacit.reveal(model.module[2].weight.flatten()[:8], to="all").tolist()
     dist.destroy_process_group()
     return {
-        "seconds": statistics.median(sorted(times)[: (len(times) + 1) // 2 + 1]),
+        "times": times,
         "waiting": (wait - marks[0][0]) / steps,
         "collectives": (summing - marks[0][1]) / steps,
         "busy": (busy - marks[0][2]) / steps,
@@ -148,6 +175,7 @@ def train(batch: int, steps: int) -> dict[str, Any]:
         "sent": max((c for (a, _), c in links.items() if not a.startswith("crypto")), default=0) / steps,
         "dealt": max((c for (a, _), c in links.items() if a.startswith("crypto")), default=0) / steps,
         "weights": weights,
+        "collected": collected_in_step,
     }
 
 
@@ -156,19 +184,33 @@ def carried(session: Any) -> dict[tuple[str, str], int]:
     return dict(session.transport.wire_bytes)
 
 
-def reduce_alone(elements: int, times: int) -> dict[str, Any]:
-    """Seconds of an all-reduce of as many ring elements as a step's gradients have."""
+COLLECTIVES = ("sum", "gather", "broadcast", "exchange")
+
+
+def collect(collected: Sequence[tuple[str, int]], times: int, gate: Any) -> dict[str, Any]:
+    """Seconds of the collectives of a step, which do nothing else."""
     import torch.distributed as dist
 
     dist.init_process_group("gloo")
-    t = torch.zeros(elements, dtype=torch.int64)
+    ranks, spent = dist.get_world_size(), []
     for turn in range(times + 1):
         if turn == 1:
-            start = time.perf_counter()
-        dist.all_reduce(t)
-    seconds = (time.perf_counter() - start) / times
+            gate.wait()
+        start = time.perf_counter()
+        for name, words in collected:
+            t = torch.zeros(words, dtype=torch.int64)
+            if name == "sum":
+                dist.all_reduce(t)
+            elif name == "gather":
+                dist.all_gather([torch.empty_like(t) for _ in range(ranks)], t)
+            elif name == "broadcast":
+                dist.broadcast(t, 0)
+            else:
+                t = torch.zeros(words // ranks * ranks, dtype=torch.int64)
+                dist.all_to_all_single(torch.empty_like(t), t)
+        spent.append(time.perf_counter() - start)
     dist.destroy_process_group()
-    return {"seconds": seconds}
+    return {"times": spent[1:]}
 
 
 def move(megabytes: int) -> dict[str, Any]:
@@ -217,8 +259,11 @@ def child(environment: dict[str, str], host: int, work: Callable[[], Any]) -> tu
         os._exit(code)
 
 
-def jobs(roles: Sequence[str], ranks: int, config: dict[str, Path] | None, work: Callable[[], Any]) -> dict[str, Any]:
-    """What each process of each role returns."""
+Children = dict[str, tuple[int, int]]
+
+
+def started(roles: Sequence[str], ranks: int, config: dict[str, Path] | None, work: Callable[[], Any]) -> Children:
+    """The processes of each role."""
     ports, children = free_ports(len(roles)), {}
     for place, role in enumerate(roles):
         for index in range(ranks):
@@ -230,6 +275,11 @@ def jobs(roles: Sequence[str], ranks: int, config: dict[str, Path] | None, work:
             if config is not None:
                 job |= {"TACIT_CONFIG": str(config[name]), "TACIT_ROLE": role}
             children[name] = child(job, host, work)
+    return children
+
+
+def ended(children: Children) -> dict[str, Any]:
+    """What each process returns."""
     found = {}
     for name, (number, reader) in children.items():
         with os.fdopen(reader) as file:
@@ -238,6 +288,11 @@ def jobs(roles: Sequence[str], ranks: int, config: dict[str, Path] | None, work:
             sys.exit(f"{name} has failed")
         found[name] = json.loads(text)
     return found
+
+
+def jobs(roles: Sequence[str], ranks: int, config: dict[str, Path] | None, work: Callable[[], Any]) -> dict[str, Any]:
+    """What each process of each role returns."""
+    return ended(started(roles, ranks, config, work))
 
 
 @contextmanager
@@ -294,32 +349,60 @@ def relayed(link: Conditions, pairs: Sequence[tuple[int, int]]) -> tuple[int, in
 # --- measuring --------------------------------------------------------------------------------------------------------
 
 
+def usual(times: Sequence[Sequence[float]]) -> float:
+    """What the slowest process takes for a step, of the faster half of steps: the median of these."""
+    slowest = sorted(map(max, zip(*times, strict=True)))
+    return statistics.median(slowest[: (len(slowest) + 1) // 2 + 1])
+
+
 def measured(ranks: int, batch: int, steps: int, link: Conditions | None = None) -> Row:
     """A row: of so many ranks with so many rows each."""
+    gate = Barrier(3 * ranks)
     with deployed(ranks, link) as (roles, config):
-        found = jobs(roles, ranks, config, lambda: train(batch, steps))
+        found = jobs(roles, ranks, config, lambda: train(batch, steps, gate))
     firsts = [each for name, each in found.items() if name.startswith(("alice", "bob"))]
     mean = {key: statistics.fmean(each[key] for each in firsts) for key in ("waiting", "collectives")}
     return Row(
         ranks,
         batch,
-        max(each["seconds"] for each in firsts),
+        usual([each["times"] for each in firsts]),
         **mean,
         busy=sum(each["busy"] for each in found.values()) / ranks,
         rounds=firsts[0]["rounds"],
         sent=max(each["sent"] for each in found.values()),
         dealt=max(each["dealt"] for each in found.values()),
         weights=firsts[0]["weights"],
+        collected=[(name, words) for name, words in firsts[0]["collected"]],
     )
 
 
-def predicted(one: Row, ranks: int, cores: int | None, reduce: float, link: Conditions | None = None) -> float:
-    """Seconds of a step of n ranks; `one` is of one rank, with a batch of B/n. No number of cores: one for each."""
-    own = one.seconds
+def side_by_side(count: int, batch: int, steps: int) -> float:
+    """Seconds of a step of single ranks that know nothing of each other, so many at once: the slowest's."""
+    gate = Barrier(3 * count)
+    with ExitStack() as stack:
+        there = [stack.enter_context(deployed(1, None)) for _ in range(count)]
+        begun = [started(roles, 1, config, lambda: train(batch, steps, gate)) for roles, config in there]
+        found = [each for children in begun for name, each in ended(children).items() if name in ("alice", "bob")]
+    return usual([each["times"] for each in found])
+
+
+def together(ranks: int, collected: Sequence[tuple[str, int]], times: int) -> float:
+    """Seconds of a step's collectives in three roles at once."""
+    if ranks == 1:
+        return 0.0
+    gate = Barrier(3 * ranks)
+    found = jobs(["alice", "bob", "carol"], ranks, None, lambda: collect(collected, times, gate))
+    return usual([each["times"] for each in found.values()])
+
+
+def predicted(one: Row, beside: float, reduce: float, link: Conditions | None = None) -> float:
+    """Seconds of a step of n ranks; `one` is of one rank, with a batch of B/n, `beside` that of n side by side."""
+    own, least = one.seconds, 0.0
     if link is not None:
-        own = max(own + one.rounds * link.round_trip / 2 + one.sent / link.rate, one.dealt / link.rate)
-    shared = 0.0 if cores is None else ranks * one.busy / cores
-    return max(own, shared) + reduce
+        own += one.rounds * link.round_trip / 2 + one.sent / link.rate
+        least = one.dealt / link.rate
+    more = max(0.0, beside - one.seconds) * beside  # T = own + more / T
+    return max((own + math.sqrt(own**2 + 4 * more)) / 2, least) + reduce
 
 
 def ring(elements: int, ranks: int, link: Conditions) -> float:
@@ -357,19 +440,17 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="a file for all numbers, in JSON")
     options = parser.parse_args()
     apart = bool(hosts.namespaces())
-    cores, rows = os.cpu_count() or 1, options.rows
+    cores, rows = len(os.sched_getaffinity(0)), options.rows
     elements = COLUMNS * HIDDEN + HIDDEN + HIDDEN + 1
     begun = time.monotonic()
     if apart:
         options.ranks = [n for n in options.ranks if 3 * n <= len(hosts.namespaces())]
-    reduces = {1: 0.0}
-    for n in options.ranks:
-        if n > 1:
-            found = jobs(["alone"], n, None, lambda: reduce_alone(elements, 20))
-            reduces[n] = max(each["seconds"] for each in found.values())
     print(f"{cores} cores; one step on {rows} rows: {COLUMNS}-{HIDDEN}-1, {elements} parameters\n\n{HEAD}")
-    result: dict[str, Any] = {"cores": cores, "reduce": reduces, "rows": []}
     ones = {n: measured(1, rows // n, options.steps) for n in options.ranks} if not apart else {}
+    besides = {n: side_by_side(n, rows // n, options.steps) if n > 1 else one.seconds for n, one in ones.items()}
+    reduces = {n: together(n, one.collected, 4 * options.steps) for n, one in ones.items()}
+    result: dict[str, Any] = {"cores": cores, "reduce": reduces, "beside": besides, "rows": []}
+    result["alone"] = {n: one.seconds for n, one in ones.items()}
     worst, models = 0.0, {}
     for link in (None, options.links) if not apart else (None,):
         for n in options.ranks:
@@ -378,11 +459,16 @@ def main() -> int:
             if not ones:
                 print(line(row, row.seconds, "of hosts"), flush=True)
                 continue
-            guess = predicted(ones[n], n, cores, reduces[n], link)
+            guess = predicted(ones[n], besides[n], reduces[n], link)
             print(line(row, guess, str(link) if link else "of this machine"), flush=True)
             result["rows"].append(asdict(row) | {"link": str(link), "predicted": guess})
             worst = max(worst, abs(row.seconds / guess - 1))
     apart_by = max(abs(a - b) for w in models.values() for a, b in zip(w, next(iter(models.values())), strict=True))
+    if ones:
+        told = "; ".join(
+            f"{n}: {ones[n].seconds * 1e3:.0f}, {besides[n] * 1e3:.0f}, {reduces[n] * 1e3:.0f}" for n in ones
+        )
+        print(f"\nms of a rank alone, of n side by side, of collectives: {told}")
     print(f"\nweights of all models differ by at most {apart_by:.1e}; predictions are off by at most {worst:.0%}")
     moved(options, apart, result)
     if ones:
@@ -426,8 +512,8 @@ def ahead(ones: dict[int, Row], elements: int, rows: int, result: dict[str, Any]
                 slope = max(0.0, (b - a) / (many.batch - few.batch))
                 return float(max(a + slope * (at - few.batch), 0.0 if key != "seconds" else a))
 
-            one = Row(1, at, of("seconds"), 0, 0, 0, few.rounds, of("sent"), of("dealt"), [])
-            seconds = predicted(one, n, None, ring(elements, n, LAN), WIDE)
+            one = Row(1, at, of("seconds"), 0, 0, 0, few.rounds, of("sent"), of("dealt"), [], [])
+            seconds = predicted(one, one.seconds, ring(elements, n, LAN), WIDE)
             first = first or seconds
             print(f"| {size} | {n} | {seconds * 1e3:.0f} | {size / seconds:.0f} | {first / seconds:.1f} |")
             result.setdefault("ahead", []).append([size, n, seconds])
