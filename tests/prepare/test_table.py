@@ -374,3 +374,9 @@ def test_a_table_is_read_prepared_and_joined(random):
     assert far.min(1).max() < 2**-14
     again = prepare.Table(**settings).fit(whole, rows=np.unique(own[:10]))
     assert y[:, :-1].numpy() == pytest.approx(again.transform(whole)[own], abs=2**-14)
+
+
+@pytest.mark.parametrize("how", [{"scale": "standard"}, {"scale": "min-max"}, {"impute": "mean"}])
+def test_numbers_whose_scale_overflows_are_refused(how):
+    with pytest.raises(DataError, match="column 'a' holds numbers that are too large"):
+        prepare.Table(**how).fit({"a": np.array([1.7e308, 1.6e308, -1.7e308 if "scale" in how else 1.5e308])})

@@ -28,8 +28,8 @@ def roc_auc_score(y_true: Any, y_score: Any, *, sample_weight: Any = None, pos_l
     Labels other than `pos_label` are the other class. Scores are compared with the session's fractional bits.
 
     Shape: [n] or [n, 1] each -> [].   Domain: n < 2^22 and n² < 2^(62 - f); |y_score| < 2^41 at 16 fractional bits,
-    and of two parties alone 2^46;
-    weights 0 and 1, other integers, or numbers, which are rounded to 2^-12, with a sum below 2^19.   Error: <= 2^-16.
+    and 2^46 of two parties alone; weights 0 and 1, other integers, or numbers, which are rounded to 2^-12, with a sum
+    below 2^19.   Error: <= 2^-16.
     Cost: that of sorting n numbers, `tacit.functions.ranking`.   Reveals: nothing.
     """
     ranks = _ranking("roc_auc_score", y_true, y_score, sample_weight, pos_label)

@@ -140,6 +140,8 @@ def fitted(column: Column, rows: Array | slice, settings: Settings) -> Fitted:
     if name not in settings.keep and looks_like_a_key(name, present):
         raise DataError(f"column {name!r} looks like a key: leave it out with drop=[…], or say keep=[{name!r}]")
     fill = _fill(present, settings.impute)
+    if fill is not None and not math.isfinite(fill):
+        raise DataError(f"column {name!r} holds numbers that are too large for a mean")
     if fill is None and absent.any():
         raise DataError(f"column {name!r} has no value in {int(absent.sum())} rows: say what stands for one, impute=…")
     whole = np.where(absent, 0.0 if fill is None else fill, part)
@@ -170,7 +172,8 @@ def _fill(present: Array, impute: str | float | None) -> float | None:
         return None if impute is None else float(impute)
     if impute == "zero":
         return 0.0
-    return float(np.median(present) if impute == "median" else present.mean())
+    with np.errstate(over="ignore"):
+        return float(np.median(present) if impute == "median" else present.mean())
 
 
 def _scaled(values: Array, how: str) -> tuple[float, float]:
