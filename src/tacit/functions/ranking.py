@@ -31,8 +31,8 @@ ROWS = 1 << 14
 """Quotients at a time. More: fewer rounds; fewer: less memory, of which each takes some kilobytes."""
 
 LABEL_BITS = 2
-"""A score s and a label y are sorted as 4 s + y, so that two neighbours are tied where they differ by less than 2; where
-it costs nothing, y goes beside s."""
+"""A score s and a label y are sorted as 4 s + y, so that two neighbours are tied where they differ by less than 2.
+Where it costs nothing, y goes beside s."""
 
 
 class Ranking(NamedTuple):
