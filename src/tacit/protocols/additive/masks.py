@@ -76,7 +76,7 @@ class MaskValue(Dealt):
         return self.parts[place]
 
     def mapped(self, op: TensorOp, shape: torch.Size, opened: Tensor | None = None) -> MaskValue:
-        """The mask of op(x), for an op that is linear, and the shape of that; and op(E), if an owner has given x."""
+        """The mask of op(x), for an op that is linear, and the shape of that; and op(E), of the E that is given."""
         plain = None if self.plain is None else op(self.plain)
         if self.given is not None:
             assert opened is not None
@@ -261,7 +261,7 @@ class Mask(Known):
     def map(self, op: TensorOp) -> Mask:
         """The masked form of op(x), for a linear op, such as a view, an index, an expansion."""
         opened = _apply(op, self.opened)
-        return Mask(opened, [_map_term(term, op, opened) for term in self.terms])
+        return Mask(opened, [_map_term(term, op, self.opened, opened) for term in self.terms])
 
     def written(self) -> Mask:
         """This form, whose E and Q are written out already; see `Scaled`."""
@@ -390,7 +390,8 @@ def _apply(op: TensorOp, tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else op(tensor)
 
 
-def _map_term(term: Term, op: TensorOp, opened: Tensor | None) -> Term:
+def _map_term(term: Term, op: TensorOp, before: Tensor | None, opened: Tensor | None) -> Term:
+    """The term of op(x), given E and op(E)."""
     factor, secret, zeros = term
     if not isinstance(secret, MaskValue):
         return Term(_apply(op, factor), secret.map(op), zeros)
@@ -398,4 +399,7 @@ def _map_term(term: Term, op: TensorOp, opened: Tensor | None) -> Term:
     if like is None:  # at the producer, so the mask is here
         assert secret.plain is not None
         like = op(secret.plain)
+    given = secret.given
+    if given is not None and given.opened is not before:  # x has become x + c, and E with it, but not what is given
+        opened = op(given.opened)
     return Term(_apply(op, factor), secret.mapped(op, like.shape, opened), zeros)
