@@ -11,8 +11,8 @@ layers, too; whoever has real ones reads each layer from its file in their place
 her prompt, so she counts her words herself and shares rows of ones and zeros. She alone learns the next word.
 
     tacit local examples/text/llama_by_layers.py                     # a tiny one, three processes on this machine
-    tacit local examples/text/llama_by_layers.py --size 1b           # 1.24 billion weights: minutes, 2 GB a process
-    tacit local examples/text/llama_by_layers.py --size 1b --layers 1 --pieces 1            # one part of each kind
+    tacit local examples/text/llama_by_layers.py -- --size 1b        # 1.24 billion weights: minutes, 2 GB a process
+    tacit local examples/text/llama_by_layers.py -- --size 1b --layers 1 --pieces 1         # one part of each kind
 """
 
 from __future__ import annotations
