@@ -64,6 +64,9 @@ SCORE = ClassificationHead(ONE, ONE, THREE, "softmax")
         lambda: CalibratedHead((SCORE,), (3,), np.ones((1, 3)), np.ones((1, 2)), THREE),
         lambda: Affine(np.ones((2, 2)), np.ones(3)),
         lambda: Thermometer(2, np.array([0, 2]), np.zeros(2), True),
+        lambda: Thermometer(2.0, np.array([0, 1]), np.zeros(2), True),
+        lambda: Thermometer(1 << 40, np.array([0, 1]), np.zeros(2), True),
+        lambda: VotingHead((SCORE, SCORE), (3, 3), np.array([1.0, -1.0]), THREE, True),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(make: Any) -> None:

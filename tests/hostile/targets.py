@@ -451,17 +451,29 @@ def keys(folder: Path, data: bytes) -> None:
 
 
 def _models(folder: Path) -> list[bytes]:
+    from tacit.fhe.ensemble import RandomForestRegressor
+    from tacit.fhe.neighbors import KNeighborsClassifier
     from tacit.fhe.spec import to_bytes
+    from tacit.fhe.tree import DecisionTreeClassifier
 
     client, server, _ = _model()
-    return [to_bytes(client.spec), to_bytes(server.spec)]
+    draws = np.random.default_rng(3)
+    x, kinds = draws.normal(size=(60, 4)), (RandomForestRegressor(2, max_depth=2), KNeighborsClassifier(2))
+    others = [
+        kind.fit(x, np.arange(60) % 3).compile(x) for kind in (*kinds, DecisionTreeClassifier(hide_structure=False))
+    ]
+    return [to_bytes(half) for half in (client.spec, server.spec, *(other.client().spec for other in others))]
 
 
 @target("encrypted models", _models)
 def models(folder: Path, data: bytes) -> None:
     for kind in (ClientSpec, ServerSpec):
         try:
-            from_bytes(data, kind)
+            half = from_bytes(data, kind)
+            if isinstance(half, ClientSpec):  # what is read can be used
+                p, z = half.parameters, half.encoder.encode(np.zeros((1, half.encoder.features)))
+                outputs = half.reader.read(np.zeros((1, p.layout.outputs), dtype=np.int64), p.moduli)
+                half.head.predict(outputs, z)
         except TacitError:
             continue
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tacit.errors import DataError, MessageError
-from tacit.fhe.fields import vectors
+from tacit.fhe.fields import counts, vectors
 from tacit.fhe.layout import Index, Int
 
 Float = npt.NDArray[np.float64]
@@ -224,7 +224,7 @@ class LeafEncoder(Encoder):
     def __post_init__(self) -> None:
         """Refuse a file whose walks would not end: a child comes after its node."""
         if not (
-            vectors("i", self.root) and vectors("i", self.feature, self.left, self.right)
+            counts([self.columns]) and vectors("i", self.root) and vectors("i", self.feature, self.left, self.right)
             and vectors("f", self.threshold) and not np.isnan(self.threshold).any()
         ):  # fmt: skip
             raise MessageError("the trees of this model file are damaged")
@@ -277,7 +277,7 @@ class LeafEncoder(Encoder):
 def _check_bits(columns: int, before: Affine | None, feature: Index, value: Float) -> None:
     """Refuse bits of columns that are not there, and values that are no numbers (infinite ones are: they tell missing
     values from all others)."""
-    fine = vectors("i", feature) and vectors("f", value) and len(feature) == len(value)
+    fine = counts([columns]) and vectors("i", feature) and vectors("f", value) and len(feature) == len(value)
     within = fine and ((feature >= 0) & (feature < _seen(columns, before))).all()
     if not within or np.isnan(value).any():
         raise MessageError("the bits of this model file are damaged")

@@ -135,7 +135,8 @@ class VotingHead(Members):
 
     def __post_init__(self) -> None:
         """Refuse a file whose members or weights are none."""
-        self._check(finite(self.weights) and self.weights.shape == (len(self.heads),) and flags(self.soft))
+        fine = finite(self.weights) and self.weights.ndim == 1 and self.weights.sum() != 0
+        self._check(fine and len(self.weights) == len(self.heads) and flags(self.soft))
 
     def scores(self, values: Int, z: Int) -> Float:
         """Return the averaged probabilities, or the weights of the votes."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +19,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from tacit import private_files
-from tacit.errors import MessageError
+from tacit.errors import FheError, MessageError
 from tacit.fhe.encode import Affine, Encoder, LeafEncoder, MixedBits, MixedLeaves, Monomials, Quantizer, Thermometer
 from tacit.fhe.fields import flags
 from tacit.fhe.forest_program import ForestProgram, LeafProgram
@@ -183,6 +184,17 @@ def _consistent(spec: ClientSpec | ServerSpec) -> bool:
         parts = (spec.front, Front), (spec.encoder, Encoder), (spec.reader, Reader), (spec.head, Head)
         if not all(isinstance(part, kind) for part, kind in parts):
             return False
-        width = spec.reader.width(p.layout.outputs, len(p.moduli))
-        fits, length = width > 0 and spec.head.fits(width), spec.encoder.length
+        length, width = spec.encoder.length, spec.reader.width(p.layout.outputs, len(p.moduli))
+        fits = length == p.layout.length and width > 0 and spec.head.fits(width) and _reads(spec, width)
     return len(bytes.fromhex(spec.model)) == 16 and p.layout.length == length and fits
+
+
+def _reads(spec: ClientSpec, width: int) -> bool:
+    """Return whether zeros make a prediction: what does not fit raises one of `_DAMAGE`."""
+    zeros = np.zeros((1, width), dtype=np.int64), np.zeros((1, spec.encoder.length), dtype=np.int64)
+    with np.errstate(all="ignore"):
+        spec.head.scores(*zeros)
+        made = len(spec.head.predict(*zeros))
+        with suppress(FheError):  # not every model has probabilities
+            spec.head.predict_proba(*zeros)
+    return made == 1
