@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from tacit.ring.memory import SINGLE, copy, xor, xor_into
+from tacit.ring.memory import HUGE_BYTES, SINGLE, copy, xor, xor_into, zeros
 
 PROGRAM = """
 import resource
@@ -57,3 +57,13 @@ def test_bytes_are_combined_with_those_of_another_shape() -> None:
 
     assert torch.equal(xor(x, y), x ^ y)
     assert torch.equal(xor_into(x.clone(), y), x ^ y)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.bool, torch.int64])
+@pytest.mark.parametrize("count", [0, 3, HUGE_BYTES])
+def test_zeros_are_those_of_pytorch_and_can_be_written_to(dtype: torch.dtype, count: int) -> None:
+    x = zeros((count, 2), dtype)
+
+    assert torch.equal(x, torch.zeros(count, 2, dtype=dtype))
+    x.fill_(1)
+    assert bool((x == 1).all())

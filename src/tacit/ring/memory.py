@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["copy", "keep_freed", "memory_bytes", "space", "xor", "xor_into"]
+__all__ = ["copy", "keep_freed", "memory_bytes", "space", "xor", "xor_into", "zeros"]
 
 SINGLE = range(1 << 15, 1 << 22)
 """Bytes for which one thread copies or XORs. From 32 KiB on PyTorch splits a pass over bytes among its threads, and the
@@ -69,6 +69,14 @@ def space(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     if math.prod(shape) * dtype.itemsize < HUGE_BYTES:
         return torch.empty(shape, dtype=dtype)
     return torch.from_numpy(np.empty(shape, dtype=_NUMPY[dtype]))
+
+
+def zeros(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Zeros in the memory of this machine, which large ones take when they are written to: PyTorch writes its own."""
+    size = math.prod(shape) * dtype.itemsize
+    if size < HUGE_BYTES:
+        return torch.zeros(tuple(shape), dtype=dtype)
+    return torch.from_numpy(np.zeros(size, dtype=np.uint8)).view(dtype).view(tuple(shape))
 
 
 _NUMPY = {

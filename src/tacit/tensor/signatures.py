@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from tacit.errors import ASKED, ResultMismatch
+from tacit.ring.memory import zeros
 
 __all__ = [
     "DIFFERENCES",
@@ -236,9 +237,9 @@ def _on_cpu(x: Tensor, operator: Operator, secret: type[Tensor]) -> Tensor:
     if not isinstance(x, secret):
         return x.detach().clone() if operator.writes else x.detach()
     if x.is_contiguous():
-        return torch.zeros(x.shape, dtype=x.dtype)  # memory that takes no space until it is written to
+        return zeros(x.shape, x.dtype)
     extent = 1 + sum((n - 1) * s for n, s in zip(x.shape, x.stride(), strict=True))
-    return torch.zeros(extent, dtype=x.dtype).as_strided(x.shape, x.stride())
+    return zeros((extent,), x.dtype).as_strided(x.shape, x.stride())
 
 
 def _about_values(error: Exception, made: Iterable[Tensor]) -> bool:
