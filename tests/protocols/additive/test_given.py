@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -60,6 +61,21 @@ def test_a_model_takes_three_times_its_plain_memory_at_its_owner_and_twice_at_ot
     assert (got - want).abs().max() < 1e-3
     assert (weight - model[0].weight).abs().max() < 1e-5
     assert held < 5.3 * plain  # E, which both parties hold: 2; x at the owner: 1; the producer's masks: 2; key streams
+
+
+def test_weights_are_opened_once_for_all_clients(tmp_path: Path) -> None:
+    model, bytes_of = nn.Linear(64, 48, bias=False), []
+    with tacit.session() as opened, torch.no_grad():
+        tacit.save({"model": tacit.share(model, owner="bob").state_dict()}, tmp_path)
+        secret = tacit.share(nn.Linear(64, 48, bias=False))
+        secret.load_state_dict(tacit.load(tmp_path)["model"])  # a model that no party knows
+        for client in ("alice", "bob", "alice"):
+            before = opened.meter.cost
+            secret(tacit.share(torch.randn(2, 64), owner=client))
+            bytes_of.append(sum((opened.meter.cost - before).online.values()))
+
+    assert bytes_of[0] == bytes_of[1] + 2 * 8 * model.weight.numel()
+    assert bytes_of[2] == bytes_of[1]
 
 
 CHANGES: dict[str, Callable[[Tensor], object]] = {
