@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from tacit.errors import NetworkError, TacitError
 from tacit.net.certificates import Identity
+from tacit.net.framing import HEADER_BYTES, Kind
+from tacit.net.link import SMALL_BYTES, Link
 from tacit.net.tcp import Tcp
 from tacit.net.tls import PIECE_BYTES, Tls
 from tacit.net.transport import Parcel
@@ -79,6 +81,22 @@ def test_a_changed_bit_ends_the_run(certificates: Path, place: int, bit: int) ->
 
             with pytest.raises(NetworkError, match="not what it sent"):
                 bob.recv_into(memoryview(bytearray(100)))
+
+
+def test_a_header_leaves_with_its_payload(certificates: Path) -> None:
+    payload = os.urandom(2 * SMALL_BYTES)
+    with ends(certificates) as (alice, bob, here, there):
+        link = Link("bob", "address", here, bytes(32), same_script=True, wire=alice)
+        with suppress(BlockingIOError):
+            bob.recv_into(memoryview(bytearray(100)))  # what the handshake has left
+        link.push(Kind.DATA, payload, bytes(8))
+
+        assert link.flush()
+
+        assert len(there.recv(1 << 20, socket.MSG_PEEK)) > HEADER_BYTES + len(payload)
+        target = memoryview(bytearray(HEADER_BYTES + len(payload)))
+        assert bob.recv_into(target) == len(target)
+        assert target[HEADER_BYTES:] == payload
 
 
 class Tap:

@@ -5,7 +5,6 @@
 2. TLS 1.3, each end with its pinned certificate (`certificates.py`).
 3. A *hello* inside TLS: versions, the shared part of the config, a digest of the script, and 32 fresh random bytes.
    The random bytes of both ends become the key that only the two of them have.
-4. Records under keys that follow from it (`sealed.py`), for whatever is said from then on.
 """
 
 from __future__ import annotations
@@ -25,12 +24,11 @@ from tacit.net.certificates import Identity
 from tacit.net.framing import printable
 from tacit.net.link import describe
 from tacit.net.names import plain
-from tacit.net.sealed import sealed
 from tacit.net.tls import Tls, Wire
 
 __all__ = ["WIRE_VERSION", "Endpoint", "Secured", "agree", "authenticate", "greet"]
 
-WIRE_VERSION = 4
+WIRE_VERSION = 3
 """Of preamble, hello and frames. Two versions do not talk to each other, so there is nothing to negotiate."""
 
 MAGIC = b"TACIT"
@@ -71,7 +69,7 @@ class Secured(NamedTuple):
 
     socket: socket.socket
     wire: Wire
-    """What sends and receives on the socket: sealed records, unless the config has asked for no encryption."""
+    """What sends and receives on the socket: TLS, unless the config has asked for no encryption."""
     pair_key: bytes
     same_script: bool
 
@@ -153,8 +151,6 @@ def agree(sock: socket.socket, wire: Wire, me: Endpoint, peer: str) -> Secured:
     pair = sorted(((me.role, nonce), (peer, bytes.fromhex(theirs["nonce"]))), key=lambda end: me.roles.index(end[0]))
     info = b"\0".join((CONTEXT, pair[0][0].encode(), pair[1][0].encode()))
     key = HKDF(hashes.SHA256(), 32, salt=None, info=info).derive(pair[0][1] + pair[1][1])
-    if isinstance(wire, Tls):
-        wire = sealed(sock, wire, key, me.role, peer)
     return Secured(sock, wire, key, theirs["script"] == me.script)
 
 

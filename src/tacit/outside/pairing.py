@@ -1,10 +1,9 @@
 """A client and a server who compute together, without anybody else: how they greet each other, and one request.
 
 Over TLS, where the client knows the server's certificate and the server perhaps the client's, each sends a head as
-those of `wire`: versions, what is served, and 32 random bytes, from which follow the key that only the two have and
-those of the records by which they go on (`net/sealed.py`). From then on they are the two parties of a session: the
-server announces the graph of its model, and then, as often as it allows a request, that it does; the client announces
-how many rows it asks about; both compute, and the client is told.
+those of `wire`: versions, what is served, and 32 random bytes, from which follows the key that only the two have. From
+then on they are the two parties of a session: the server announces the graph of its model, and then, as often as it
+allows a request, that it does; the client announces how many rows it asks about; both compute, and the client is told.
 """
 
 from __future__ import annotations
@@ -25,9 +24,8 @@ from tacit.api import adopted, reveal
 from tacit.errors import ConfigError, DataError, NetworkError, PeerLost, PeerStalled, TacitError
 from tacit.net.handshake import WIRE_VERSION
 from tacit.net.link import Link
-from tacit.net.sealed import sealed
 from tacit.net.tcp import Tcp
-from tacit.net.tls import Tls, Wire
+from tacit.net.tls import Wire
 from tacit.net.transcript import Transcript
 from tacit.outside.graph.form import Graph
 from tacit.outside.graph.run import run
@@ -173,8 +171,6 @@ def linked(
 ) -> Tcp:
     """The transport of a session of the two over a connection that they have greeted each other on."""
     sock.settimeout(None)
-    if isinstance(wire, Tls):
-        wire = sealed(sock, wire, key, here, peer)
     link = Link(peer, where, sock, key, same_script=True, wire=wire)
     return Tcp(here, (server, GUEST), {peer: link}, Transcript(), timeout=timeout)
 
