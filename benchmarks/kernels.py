@@ -84,7 +84,7 @@ def convolution_tasks(batch: int, c: int, o: int, size: int, k: int) -> list[Tas
         task("output", lambda: windows.convolve(x, w, g, places), lambda: convolution.convolve(x, w, g)),
         task(
             "input's gradient",
-            lambda: convolution.input_gradient(dy, w, g, (size, size)),
+            lambda: windows.input_gradient(dy, w, g, (size, size)),
             lambda: convolution.input_gradient(dy, w, g, (size, size)),
         ),
         task(

@@ -64,6 +64,12 @@ CASES = {
         lambda n: ([ring(11 + n), ring(11 + n)], [ring(11 + n)]),
         (0, 1, 2),  # as long as its places lie inside: see test_bounds
     ),
+    "contract, shared": Case(
+        "contract",
+        lambda k, i, o: k.contract(i[0], SQUARE, i[1], SQUARE, o[0], SQUARE, shared=3),
+        lambda n: ([ring(11 + n), ring(11 + n)], [ring(11 + n)]),
+        (0, 1, 2),
+    ),
     "bin_sums": Case(
         "bin_sums", lambda k, i, o: k.bin_sums(*i, 16), lambda n: ([octets(4, n) % 16, ring(3, n).t()], []), (1,)
     ),

@@ -10,7 +10,7 @@ import torch
 
 from tacit.ring import convolution, kernels, windows
 from tacit.ring.geometry import Geometry
-from tacit.ring.kernels import Reference
+from tacit.ring.kernels import Places, Reference
 
 GEOMETRIES = [  # batch, channels in and out of a group, size, kernel, stride, padding, dilation, groups
     (2, 3, 5, (12,), (3,), (1,), (0,), (1,), 1),
@@ -38,14 +38,15 @@ def agree(case: tuple, forced: Callable[[bool], None]) -> None:
 
     found = (
         windows.convolve(x, w, g, g.outputs(size)),
-        windows.input_gradient(dy, w, g, size),
+        windows.gather_gradient(dy, w, g, size),
+        windows.spread_gradient(dy, w, g, size),
         windows.weight_gradient(dy, x, g),
     )
 
     forced(False)
     want = (
         convolution.convolve(x, w, g),
-        convolution.input_gradient(dy, w, g, size),
+        *2 * [convolution.input_gradient(dy, w, g, size)],
         convolution.weight_gradient(dy, x, g),
     )
     forced(True)
@@ -92,6 +93,23 @@ def test_random_geometries(forced: Callable[[bool], None]) -> None:
             ),
             forced,
         )
+
+
+def test_images_are_shared_out_among_threads(forced: Callable[[bool], None]) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        agree((8, 3, 16, (20, 20), (5, 5), (1, 1), (2, 2), (1, 1), 1), forced)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("shared", [-1, 2])
+def test_columns_that_are_no_whole_runs_are_refused(shared: int) -> None:
+    at = Places(torch.zeros(1, dtype=torch.int64), torch.arange(0, 9, 3), torch.arange(3))
+
+    with pytest.raises(ValueError, match="whole runs"):
+        kernels.at("cpu").contract(ring(9), at, ring(9), at, ring(9), at, shared)
 
 
 def test_a_convolution_of_fewer_places_is_its_beginning() -> None:

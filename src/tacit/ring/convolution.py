@@ -38,7 +38,7 @@ def convolve(x: Tensor, w: Tensor, g: Geometry, places: Sequence[int] | None = N
 def input_gradient(dy: Tensor, w: Tensor, g: Geometry, size: Sequence[int]) -> Tensor:
     """[N, O, *outputs], [O, C / groups, *kernel] -> [N, C, *size]; also a transposed convolution of dy."""
     _check(dy.shape[1] == w.shape[0] and len(size) == len(g.kernel), "gradient", dy.shape, "weight", w.shape, g)
-    if _gathered(dy, w) and windows.worth(dy, w, g, size):
+    if _gathered(dy, w):
         return windows.input_gradient(dy, w, g, size)
     columns = kernels.matmul(_weight(w, g).transpose(1, 2), _channels(dy, g))
     shape = (g.groups * w.shape[1], math.prod(g.kernel), dy.shape[0], *dy.shape[2:])

@@ -21,15 +21,16 @@ from tacit.ring.geometry import Geometry
 from tacit.ring.kernels import Places
 from tacit.ring.ring import RING
 
-__all__ = ["convolve", "input_gradient", "weight_gradient", "worth"]
+__all__ = ["convolve", "gather_gradient", "input_gradient", "spread_gradient", "weight_gradient"]
 
 KEPT = 64
 """Shapes whose tables are kept. More: deeper networks make theirs once; fewer: less memory, for a table has 8 bytes for
 each place of the output's channels."""
 
-LEAST_CHANNELS, MOST_WORK = 8, 1.5
-"""When to gather for an input's gradient: with channels to fill a tile, and up to so many products for one of the sum,
-for windows that hang over the edges of dy are multiplied, too. Else its windows are written and added up."""
+GATHERED, TILE_ROWS, SETTLING = 1.1, 6, 4
+"""What an input's gradient costs, in products of the sum. Gathered: 1.1 for each product with a window, those that hang
+over the edges of dy included, and more where channels do not fill a tile of so many rows. Spread: 1 for each, and what
+adding a sum to its place takes, as much as 4 products. Measured, and nothing but speed depends on them."""
 
 Size = tuple[int, ...]
 
@@ -55,6 +56,14 @@ def weight_gradient(dy: Tensor, x: Tensor, g: Geometry) -> Tensor:
 
 def input_gradient(dy: Tensor, w: Tensor, g: Geometry, size: Sequence[int]) -> Tensor:
     """[N, O, *outputs], [O, C / groups, *kernel] -> [N, C, *size]; also a transposed convolution of dy."""
+    work = math.prod(size) / max(math.prod(dy.shape[2:]) * math.prod(g.stride), 1)
+    gathered = GATHERED * work * max(1.0, TILE_ROWS / max(w.shape[1], 1))
+    spread = 1 + SETTLING * g.groups / max(w.shape[0], 1)
+    return (gather_gradient if gathered <= spread else spread_gradient)(dy, w, g, size)
+
+
+def gather_gradient(dy: Tensor, w: Tensor, g: Geometry, size: Sequence[int]) -> Tensor:
+    """The same, each place of dx from the places of dy whose windows reach it."""
     dx = torch.zeros(dy.shape[0], g.groups * w.shape[1], *size, dtype=RING.dtype, device=dy.device)
     margins, phases = _phases(g, tuple(dy.shape), tuple(w.shape), tuple(size))
     w, dy = w.contiguous(), pad(dy, margins).contiguous()
@@ -63,10 +72,17 @@ def input_gradient(dy: Tensor, w: Tensor, g: Geometry, size: Sequence[int]) -> T
     return dx
 
 
-def worth(dy: Tensor, w: Tensor, g: Geometry, size: Sequence[int]) -> bool:
-    """Whether `input_gradient` is faster than a matrix of windows; measured by benchmarks/kernels.py."""
-    work = math.prod(size) / max(math.prod(dy.shape[2:]) * math.prod(g.stride), 1)
-    return w.shape[1] >= LEAST_CHANNELS and work <= MOST_WORK
+def spread_gradient(dy: Tensor, w: Tensor, g: Geometry, size: Sequence[int]) -> Tensor:
+    """The same, each place of dy to the places of dx in its window."""
+    padded = [n + 2 * p for n, p in zip(size, g.padding, strict=True)]
+    places = tuple(dy.shape[2:])
+    dx = torch.zeros(dy.shape[0], g.groups * w.shape[1], *padded, dtype=RING.dtype, device=dy.device)
+    first, rows, taps = _weight(g, tuple(w.shape))
+    turned, outputs = Places(first, taps, rows), _channels(g, tuple(dy.shape))
+    inputs = _windows(g, tuple(dx.shape), places)
+    kernels.on(dy).contract(w.contiguous(), turned, dy.contiguous(), outputs, dx, inputs, shared=math.prod(places))
+    inner = [slice(p, p + n) for p, n in zip(g.padding, size, strict=True)]
+    return dx[(slice(None), slice(None), *inner)].contiguous()
 
 
 def _padded(x: Tensor, g: Geometry) -> Tensor:

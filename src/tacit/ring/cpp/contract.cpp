@@ -173,7 +173,7 @@ bool narrow(i64 rows, i64 columns) {
 void contract(const Contraction& c, int threads) {
     const i64 m = static_cast<i64>(c.x_rows.size()), n = static_cast<i64>(c.y_columns.size());
     const i64 k = static_cast<i64>(c.x_inner.size()), batch = static_cast<i64>(c.x_first.size());
-    if (narrow(m, n)) {
+    if (!c.shared && narrow(m, n)) {
         return contract({c.y, c.x, c.z, c.y_columns, c.y_inner, c.x_inner, c.x_rows, c.z_columns, c.z_rows, c.y_first,
                          c.x_first, c.z_first}, threads);
     }
@@ -186,7 +186,12 @@ void contract(const Contraction& c, int threads) {
         });
     }
     for (i64 b = 0; b < batch; ++b) {
-        if (m > n)
+        if (c.shared)
+            parallel(n / c.shared, 1, useful, [&](i64 begin, i64 end) {
+                Workspace s;
+                block(c, b, 0, m, begin * c.shared, end * c.shared, s);
+            });
+        else if (m > n)
             parallel(m, 8, useful, [&](i64 begin, i64 end) { Workspace s; block(c, b, begin, end, 0, n, s); });
         else
             parallel(n, 24, useful, [&](i64 begin, i64 end) { Workspace s; block(c, b, 0, m, begin, end, s); });
@@ -262,6 +267,13 @@ struct Matrices {
     }
 };
 
+Contraction contraction(const Matrices& x, const Matrices& y, const Matrices& z) {
+    if (x.first.size() != y.first.size() || x.first.size() != z.first.size() || x.columns.size() != y.rows.size() ||
+        x.rows.size() != z.rows.size() || y.columns.size() != z.columns.size())
+        refuse("matrices of sizes that do not fit");
+    return {x.data, y.data, z.data, x.rows, x.columns, y.rows, y.columns, z.rows, z.columns, x.first, y.first, z.first};
+}
+
 const Adds names([](nb::module_& m) {
     m.def("matmul", [](Steps x, Steps y, Steps z, i64 batch, i64 rows, i64 inner, i64 columns, int threads) {
         matmul(strided<const u64>(x), strided<const u64>(y), strided<u64>(z), batch, rows, inner, columns, threads);
@@ -270,12 +282,14 @@ const Adds names([](nb::module_& m) {
         matmul_short(strided<const u64>(x), strided<const std::int32_t>(y), strided<u64>(z), rows, inner, columns, threads);
     }, Unlocked());
     m.def("contract", [](Memory x, Tables x_at, Memory y, Tables y_at, Memory z, Tables z_at, int threads) {
-        const Matrices a(x, x_at), b(y, y_at), c(z, z_at);
-        if (a.first.size() != b.first.size() || a.first.size() != c.first.size() || a.columns.size() != b.rows.size() ||
-            a.rows.size() != c.rows.size() || b.columns.size() != c.columns.size())
-            refuse("matrices of sizes that do not fit");
-        contract({a.data, b.data, c.data, a.rows, a.columns, b.rows, b.columns, c.rows, c.columns, a.first, b.first,
-                  c.first}, threads);
+        contract(contraction({x, x_at}, {y, y_at}, {z, z_at}), threads);
+    }, Unlocked());
+    m.def("contract_shared", [](Memory x, Tables x_at, Memory y, Tables y_at, Memory z, Tables z_at, i64 shared,
+                                int threads) {
+        Contraction c = contraction({x, x_at}, {y, y_at}, {z, z_at});
+        if (shared < 1 || c.z_columns.size() % u64(shared)) refuse("columns that are no whole runs");
+        c.shared = shared;
+        contract(c, threads);
     }, Unlocked());
 });
 

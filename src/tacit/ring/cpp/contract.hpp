@@ -17,6 +17,9 @@ struct Contraction {
     u64* z;
     Axis x_rows, x_inner, y_inner, y_columns, z_rows, z_columns;
     Axis x_first, y_first, z_first;  // a batch of products of one shape, or the groups of a convolution
+    // If not 0, sums are added to what is in z, where elements may share a place: those of one product whose columns are
+    // in the same run of so many. Such are the windows of one image, from which a gradient returns to its input.
+    i64 shared = 0;
 };
 
 void contract(const Contraction& c, int threads);

@@ -60,19 +60,26 @@ inline void pack(const u64* from, const i64* inner, i64 depth, const i64* outer,
     }
 }
 
+// Add the elements [from, to) of a row of a tile to a line, or write them.
+inline void settle_run(const u64* tile, u64* line, i64 from, i64 to, bool first) {
+    i64 j = from;
+    for (; j + WIDTH <= to; j += WIDTH) store(line + j, first ? load(tile + j) : load(line + j) + load(tile + j));
+    for (; j < to; ++j) line[j] = first ? tile[j] : line[j] + tile[j];
+}
+
 // Add a tile [rows, padded] to the result, or write it if it is the first for its place.
 inline void settle(const u64* tile, i64 padded, u64* z, const i64* rows, i64 m, const i64* columns, i64 n, bool first) {
-    const bool together = contiguous(columns, n);
+    i64 runs = 1, starts[VECTORS * WIDTH + 1] = {0};  // of neighbours
+    for (i64 j = 1; j < n; ++j)
+        if (columns[j] != columns[j - 1] + 1) starts[runs++] = j;
+    starts[runs] = n;
     for (i64 r = 0; r < m; ++r, tile += padded) {
         u64* line = z + rows[r];
-        if (together) {
-            line += columns[0];
-            if (first && n == padded)
-                for (i64 j = 0; j < n; j += WIDTH) store(line + j, load(tile + j));
-            else if (first)
-                for (i64 j = 0; j < n; ++j) line[j] = tile[j];
-            else
-                for (i64 j = 0; j < n; ++j) line[j] += tile[j];
+        if (2 * runs <= n) {
+            for (i64 run = 0; run < runs; ++run) {
+                const i64 from = starts[run];
+                settle_run(tile, line + columns[from] - from, from, starts[run + 1], first);
+            }
         } else {
             for (i64 j = 0; j < n; ++j) line[columns[j]] = first ? tile[j] : line[columns[j]] + tile[j];
         }
@@ -114,7 +121,7 @@ inline void block(const Contraction& c, i64 batch, i64 top, i64 bottom, i64 left
                         const i64 rows = std::min<i64>(ROWS, m - i);
                         TILES[vectors - 1][rows - 1](depth, a + i * depth, b, steps, out);
                         settle(out, padded, z, c.z_rows.data() + ic + i, rows, c.z_columns.data() + jc + j, columns,
-                               kc == 0);
+                               kc == 0 && !c.shared);
                     }
                 }
             }

@@ -90,13 +90,18 @@ class Native(Reference):
         _native.matmul_short(left, right, out, rows, inner, columns, torch.get_num_threads())
         return z
 
-    def contract(self, x: Tensor, x_at: Places, y: Tensor, y_at: Places, z: Tensor, z_at: Places) -> None:
-        """z[i, j] = Σ_k x[i, k] y[k, j] in the ring, read where they lie: see `Places`."""
+    def contract(
+        self, x: Tensor, x_at: Places, y: Tensor, y_at: Places, z: Tensor, z_at: Places, shared: int = 0
+    ) -> None:
+        """z[i, j] = Σ_k x[i, k] y[k, j] in the ring, read where they lie: see `Reference` and `Places`."""
         if not (z_at.rows.numel() and z_at.columns.numel() and x_at.columns.numel()):
-            super().contract(x, x_at, y, y_at, z, z_at)
+            super().contract(x, x_at, y, y_at, z, z_at, shared)
             return
         left, right, out = ((memory(t), _tables(at)) for t, at in ((x, x_at), (y, y_at), (z, z_at)))
-        _native.contract(*left, *right, *out, torch.get_num_threads())
+        if shared:
+            _native.contract_shared(*left, *right, *out, shared, torch.get_num_threads())
+        else:
+            _native.contract(*left, *right, *out, torch.get_num_threads())
 
     def bin_sums(self, codes: Tensor, w: Tensor, bins: int) -> Tensor:
         """Sums of rows by their bins: see `Reference`."""

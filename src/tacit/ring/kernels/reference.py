@@ -55,9 +55,19 @@ class Reference:
             raise TypeError(f"a short matrix is of {SHORT}, not of {y.dtype}")
         return self.matmul(x, widened(y))
 
-    def contract(self, x: Tensor, x_at: Places, y: Tensor, y_at: Places, z: Tensor, z_at: Places) -> None:
-        """z[i, j] = Σ_k x[i, k] y[k, j] in the ring, for matrices that lie anywhere in contiguous tensors."""
-        z.view(-1)[z_at.all()] = torch.matmul(x.view(-1)[x_at.all()], y.view(-1)[y_at.all()])
+    def contract(
+        self, x: Tensor, x_at: Places, y: Tensor, y_at: Places, z: Tensor, z_at: Places, shared: int = 0
+    ) -> None:
+        """z[i, j] = Σ_k x[i, k] y[k, j] in the ring, for matrices that lie anywhere in contiguous tensors.
+
+        With `shared`, sums are added to z, where elements of one product may have the same place whose columns are in
+        the same run of so many.
+        """
+        product = torch.matmul(x.view(-1)[x_at.all()], y.view(-1)[y_at.all()])
+        if shared:
+            z.view(-1).index_add_(0, z_at.all().reshape(-1), product.reshape(-1))
+        else:
+            z.view(-1)[z_at.all()] = product
 
     def bin_sums(self, codes: Tensor, w: Tensor, bins: int) -> Tensor:
         """Sums of rows by their bins: of w [rows, n] for uint8 [columns, rows] -> [columns, bins, n]."""
