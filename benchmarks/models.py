@@ -284,8 +284,9 @@ def described(rows: list[Row], tiny: bool) -> str:
     others = max((row["foreign_cpus"] for row in rows), default=0.0)
     return (
         f"Bob's model on Alice's input: three processes with TLS 1.3 on one machine of {os.cpu_count()} cores, one "
-        f"thread each; architectures of transformers{', made tiny' if tiny else ''}, with random weights. The first "
-        "prediction opens the weights under masks, once for all. Memory is the most that a role had while it "
+        f"thread each; architectures of transformers{', made tiny' if tiny else ''}, with random weights, "
+        "which Bob has sent under masks when he shared them. The first prediction finds out what later ones use as "
+        "well. Memory is the most that a role had while it "
         "predicted, beyond PyTorch itself, beside what plain float32 weights take; "
         f"the error is the largest, as a part of the largest score. Others used {others:.2f} CPUs at most."
     )
