@@ -49,6 +49,17 @@ def test_columns_are_described_as_pandas_does(session, random):
     assert seen(found.vif)[4] == pytest.approx(1, abs=2**-7)
 
 
+def test_inflation_of_columns_that_others_make_up_is_the_largest(session, random):
+    x = torch.randn(300, 7, generator=random)
+    x[:, 1] = x[:, 0] + 0.001 * x[:, 1]
+    x[:, 4] = x[:, 2] - 3 * x[:, 3]
+
+    found = seen(describe(tacit.share(x, owner="alice"), columns=list("abcdefg"), vif=True, quantiles=()).vif)
+
+    assert found[:5].tolist() == [128.0] * 5
+    assert found[5:] == pytest.approx(np.ones(2), abs=0.2)
+
+
 def test_an_outlier_leaves_precision(session, random):
     x = torch.randn(200, 2, generator=random)
     x[0, 0] = 500.0

@@ -457,6 +457,25 @@ def test_dates_are_read_as_their_format_says_whatever_else_is_stated(session, wr
         tacit.read_table({"d": ["03/04/2020", "soon"]}, "alice", dtype={"d": "date"}, date_format="%d/%m/%Y")
 
 
+def test_a_format_with_times_keeps_them(session, write):
+    path = write("d,y\n01/02/2024 10:00,1\n02/02/2024 11:30,2\n")
+    how = {"columns": ["d"], "date_format": "%d/%m/%Y %H:%M"}
+
+    for stated in ({}, {"dtype": {"d": "datetime"}}):
+        found = tacit.read_table(path, "alice", **how, **stated).held.frame["d"]
+        assert found.astype("M8[m]").astype(str).tolist() == ["2024-02-01T10:00", "2024-02-02T11:30"]
+    with pytest.raises(UnusableTable, match="times of day, which a date would lose"):
+        tacit.read_table(path, "alice", **how, dtype={"d": "date"})
+
+
+@pytest.mark.parametrize("kind", ["file", "frame"])
+def test_dates_without_end_are_none(session, write, kind):
+    source = write("a,d\n1,2024-01-01\n1,infinity\n") if kind == "file" else {"d": ["2024-01-01", "-infinity"]}
+
+    with pytest.raises(UnusableTable, match=r"column 'd' .*in (1 row|line)"):
+        tacit.read_table(source, "alice", columns=["d"], dtype={"d": "date"})
+
+
 def test_numbers_are_no_truth_values_but_for_0_and_1(session, write):
     assert tacit.read_table({"x": [1, 0]}, "alice", dtype={"x": "bool"}).held.frame["x"].tolist() == [True, False]
     assert tacit.read_table({"x": [1.0, 0.0]}, "alice", dtype={"x": "bool"}).held.frame["x"].tolist() == [True, False]

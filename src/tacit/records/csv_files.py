@@ -109,7 +109,7 @@ def load_csv(connection: Any, path: str, table: str, reading: Reading, called: s
         for option in options
         if found[option]
         and not (option == "delim" and reading.delimiter)
-        and not (option == "dateformat" and reading.date_format)
+        and not (option in ("dateformat", "timestampformat") and reading.date_format)
     )
     names = _header(path, reading, found, called)
     problems = problems_of_names(names)
@@ -177,7 +177,7 @@ def _options(reading: Reading) -> str:
         ("decimal_separator", reading.decimal),
         ("encoding", reading.encoding),
         ("thousands", reading.thousands),
-        ("dateformat", reading.date_format),
+        ("timestampformat" if of_times(reading.date_format) else "dateformat", reading.date_format),
     ):
         if value is not None:
             options += f", {option} = {in_sql(value)}"
@@ -195,16 +195,26 @@ def _types(names: Sequence[str], sniffed: dict[str, str], places: Sequence[str],
     for name, kind in reading.dtype.items():
         stated = sql_type(name, kind)
         if name in types:
-            types[name] = _read_as(stated, types[name])
+            types[name] = _read_as(stated, types[name], reading)
     return types
 
 
-def _read_as(stated: str, found: str) -> str:
+TIMES = re.compile(r"%-?[HIMSpfgnXc]")
+"""What formats of dates say of the time of day."""
+
+
+def of_times(date_format: str | None) -> bool:
+    """Whether a format of dates has times of day, too: taken for one of dates, DuckDB would leave them out."""
+    return date_format is not None and TIMES.search(date_format.replace("%%", "")) is not None
+
+
+def _read_as(stated: str, found: str, reading: Reading) -> str:
     """As what a column is read that is stated to be of a type: the reader would round 1.5, and cut times off dates."""
     if stated == WHOLE:
         return "VARCHAR"
     if stated in ("DATE", "TIMESTAMP"):
-        return found if found.startswith(("DATE", "TIMESTAMP")) else "VARCHAR"
+        known = found.startswith(("DATE", "TIMESTAMP")) and reading.date_format is None
+        return found if known else "VARCHAR"
     return stated
 
 

@@ -41,6 +41,12 @@ def typed(connection: Any, types: dict[str, str], reading: Reading, problems: li
             continue
         connection.execute(f"ALTER TABLE {TABLE} ALTER {column} TYPE {kind} USING {cast}")
         out[name] = kind
+    for name, kind in out.items():
+        if kind.startswith(("DATE", "TIMESTAMP")):
+            endless = f"SELECT count(*) FROM {TABLE} WHERE NOT isfinite({quoted(name)})"
+            count = connection.execute(endless).fetchall()[0][0]
+            if count:
+                problems.append(f"column {name!r} holds infinite dates in {count} row{'s' * (count > 1)}")
     return out
 
 

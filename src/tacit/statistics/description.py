@@ -20,6 +20,16 @@ from tacit.tensor.operands import arithmetic, secret
 
 __all__ = ["Description", "describe"]
 
+MOST_INFLATION = 128.0
+"""Beyond, the inverse is off by more than is said. With it, columns differ by a twelfth of a deviation."""
+
+LEAST_INFLATION = 0.75
+"""Inflation is 1 at least; what is less by more than rounding is none."""
+
+MOST_OFF = 0.125
+"""What a column of R X may be off by in all. More: some that others make up are taken for ones with an inverse; less:
+among many columns, large inflation is taken for none that there is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Description:
@@ -38,7 +48,7 @@ class Description:
     quantiles: Tensor | None
     """[levels, columns]."""
     vif: Tensor | None
-    """Variance inflation of each column; of a constant, 1."""
+    """Variance inflation of each column; of a constant 1, of columns that others make up, and beyond it, 128."""
 
 
 def describe(
@@ -67,7 +77,7 @@ def describe(
         least_rows: tables of fewer rows are refused.
         sample: with more rows, quantiles are those of so many, drawn in public.
 
-    Domain: |x| < 2^30; inflation below 2^8.   Error: see `tacit.functions.moments`; quantiles 2^-15 of their sample's,
+    Domain: |x| < 2^30.   Error: see `tacit.functions.moments`; quantiles 2^-15 of their sample's,
     which are off by about 1 / (2 √sample) of the ranks; inflation 2^-8 relative.
     Cost: see `tacit.functions.moments`; for quantiles that of sorting each column.   Reveals: nothing.
     """
@@ -81,7 +91,7 @@ def describe(
     if vif:
         constant = found.varies.invert()
         alone = torch.diag(secret(constant.arithmetic(), torch.int64).to(torch.float32))
-        inflation = torch.linalg.inv(related + alone).diagonal().clone()
+        inflation = _inflation(related + alone)
     return Description(
         columns=names,
         rows=x.shape[0],
@@ -92,6 +102,19 @@ def describe(
         quantiles=_quantiles(x, levels, sample) if levels else None,
         vif=inflation,
     )
+
+
+def _inflation(correlation: Tensor) -> Tensor:
+    """The diagonal of the inverse X of R, from 1 to `MOST_INFLATION`.
+
+    Of columns that others make up there is no inverse, and what is found for one is no such thing: for a vector v with
+    R v = 0, v R X = 0, so the column i of R X - 1 has a sum of magnitudes of |v_i| / max |v| at least.
+    """
+    inverse = torch.linalg.inv(correlation)
+    off = (correlation @ inverse - torch.eye(len(correlation))).abs().sum(0)
+    found = inverse.diagonal().clone()
+    none = (off > MOST_OFF) | (found > MOST_INFLATION) | (found < LEAST_INFLATION)
+    return torch.where(none, MOST_INFLATION, found.clamp(min=1.0))
 
 
 def _levels(quantiles: Sequence[float]) -> tuple[float, ...]:
