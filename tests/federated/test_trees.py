@@ -165,31 +165,47 @@ def test_a_forest_is_grown_of_rows_that_each_site_draws_once_for_a_tree():
     assert ((model.predict(xgboost.DMatrix(x)) > 0.5) == y).mean() > 0.6
 
 
-def test_a_site_that_vanishes_is_missed_and_a_round_that_fails_leaves_the_model():
+def test_of_sums_that_lack_a_site_none_is_unmasked_and_the_model_stays():
     x, score = table(SEED)
     parts = split(x, (score > 0).astype(float))
-    lost = set()
+    lost, asked, unmasked = set(), [], []
 
     def network(message):
-        if not message.metadata.reply_to_message_id and message.metadata.dst_node_id in lost:
-            return None
-        done = message.content.config_records.get("config", {}).get("done", 0) if message.has_content() else 0
-        lost.update([2, 3][:done])
-        return message
+        if message.metadata.reply_to_message_id:
+            return message
+        content = message.content.config_records
+        if "config" in content:
+            asked.append((content["config"].get("done"), content["config"].get("depth")))
+            if asked[-1] == (1, 1) and len(asked) % SITES == 0:
+                lost.add(3)
+            elif asked.count((1, 0)) > SITES:
+                lost.clear()  # it is back for the round after
+        if content["tacit"]["stage"] > 3:
+            unmasked.append(content["tacit"]["number"])
+        return None if message.metadata.dst_node_id in lost else message
 
     grid, roster, form = federation(parts, network=network)
     strategy = FedXgbHistogram({"objective": "binary:logistic", "max_depth": 2}, roster, form)
 
-    result = strategy.start(grid, num_rounds=4, fraction_evaluate=0.0)
+    result = strategy.start(grid, num_rounds=3, fraction_evaluate=0.0)
 
-    survivors = [line.survivors for line in strategy.report]
-    assert set(survivors) == {SITES, SITES - 1, 0}
-    assert survivors == sorted(survivors, reverse=True)
+    assert {line.survivors for line in strategy.report} == {SITES, 0}
+    (failed,) = [line for line in strategy.report if line.error]
+    assert "site-1: in this sum and not in those before, or the other way round" in failed.error
+    assert failed.number not in unmasked
     model = xgboost.Booster()
     model.load_model(bytearray(result.arrays["0"].numpy().tobytes()))
-    assert 1 <= model.num_boosted_rounds() < 4
-    with pytest.raises(FederatedError, match="not answered"):  # nobody is left to begin with
-        strategy.start(grid, num_rounds=1)
+    assert model.num_boosted_rounds() == 2
+
+
+def test_a_federation_too_small_to_begin_says_so():
+    x, score = table(SEED, rows=60)
+    parts = split(x, (score > 0).astype(float))
+    gone = {2, 3}
+    grid, roster, form = federation(parts, network=lambda m: None if m.metadata.dst_node_id in gone else m)
+
+    with pytest.raises(FederatedError, match="not answered"):
+        FedXgbHistogram({"objective": "binary:logistic"}, roster, form).start(grid)
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,11 @@ class Course:
     taken: int = 0
     """The highest that was given to any session."""
     prepared: object = None
+    clients: frozenset[int] = frozenset()
+    """Who was in the last sum."""
+    insists: frozenset[int] | None = None
+    """Who has to be in the next sum, and nobody else: else nothing is unmasked. Sums over all and over all but one tell
+    of that one."""
     rho: float = 0.0
     """The privacy loss of all of them, in zero-concentrated differential privacy: a second `start` adds to it."""
 

@@ -189,6 +189,7 @@ class SecureGrid(Grid):
         self._clear = frozenset(clear)
         self.report: list[RoundReport] = []
         self._accountant: Accountant | None = None
+        self._insists: frozenset[int] | None = None
         self._course = _COURSES.setdefault(grid.run.run_id, Course())
 
     @property
@@ -214,6 +215,7 @@ class SecureGrid(Grid):
         if kind == "evaluate" and privacy is not None:
             log.warning("metrics have no noise: with differential privacy, evaluate at the server (evaluate_fn)")
             return []
+        self._course.insists = self._insists if kind == "query" else None
         self._course.number = self._course.taken + 1  # unless the session takes one that was prepared
         try:
             self._form.check_asked(len(outgoing), len(self._roster))
@@ -232,6 +234,13 @@ class SecureGrid(Grid):
         self._note(self._line(kind, aggregate))
         weighted_by = None if kind == "query" else self._form.weighted_by
         return [average(outgoing[0], aggregate.layout, aggregate.mean, aggregate.examples, weighted_by)]
+
+    def insist(self, on: bool = True) -> None:
+        """From now on sum over exactly the clients of the last sum, or nothing is unmasked; `False` for any clients.
+
+        What sums over all clients and over all but one tell together is that one's own. Evaluation takes who is there.
+        """
+        self._insists = self._course.clients if on else None
 
     def ask(
         self, action: str = "", config: ConfigRecord | None = None, *, timeout: float | None = 3600

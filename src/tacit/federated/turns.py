@@ -53,7 +53,7 @@ def take(context: Context, number: int, *, begins: bool) -> None:
         data = os.read(file, 1 << 10)
         try:
             turn, highest = (0, -1) if not data else (int(n) for n in json.loads(data))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError, RecursionError):
             raise RosterError(f"{path} is damaged: remove it once this run is over") from None
         if begins and number <= highest:
             raise RoundError(f"session {number} is over, or another message has begun it")

@@ -172,6 +172,7 @@ class Leader:
         self._prepare()
         layout = self._exchange_vectors({self.nodes[i]: self.model_for(i) for i in sorted(c.boxes)})
         self.timed(c.close_vectors)
+        self._insist()
         self.out_of_step.clear()
         if not c.complete:
             survivors = records.pack_indices(sorted(c.survivors))
@@ -184,7 +185,19 @@ class Leader:
         for v, u in sorted(c.wrong):
             holder, dealer = c.roster.names[v], c.roster.names[u]
             self.failures[holder] = f"its share of a secret of {dealer} is wrong, and was left out: one of both lied"
+        if self.course is not None:
+            self.course.clients = frozenset(c.survivors)
         return self._decode(layout, total)
+
+    def _insist(self) -> None:
+        """Raise `ThresholdError`, before anything is unmasked, if others are in this sum than have to be."""
+        insists = None if self.course is None else self.course.insists
+        if insists is not None and insists != self.collector.survivors:
+            names = [self.collector.roster.names[i] for i in sorted(insists ^ self.collector.survivors)]
+            raise ThresholdError(
+                f"{', '.join(names[:20])}: in this sum and not in those before, or the other way round. What both tell "
+                "together would be that client's own, so nothing was unmasked"
+            )
 
     def _decode(self, layout: Layout, total: Ring) -> Aggregate:
         survivors, words = len(self.collector.survivors), self.settings.words(layout)[1]

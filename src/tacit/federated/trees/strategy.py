@@ -86,7 +86,9 @@ class FedXgbHistogram:
     ) -> Result:
         """Grow trees for so many rounds, have clients evaluate the model after each, and return the last one.
 
-        A round that fails leaves the model as it was. Raises `FederatedError` if every round failed.
+        All sums are over the sites of the first one: what sums with a site and without it tell together is that site's
+        own. A round that lacks one is not unmasked, and leaves the model as it was. Raises `FederatedError` if every
+        round failed.
         """
         if initial_arrays is not None and any(array.numpy().size for array in initial_arrays.values()):
             raise FederatedError("trees from sums begin with no model: leave initial_arrays out, or empty")
@@ -118,6 +120,7 @@ class FedXgbHistogram:
         """Ask how many rows and columns there are, and agree on bins."""
         settings = self.settings
         total = self._ask(grid, "begin", timeout, {}, {}).content.metric_records["metrics"]
+        grid.insist()
         sites, columns, squared = (float(x) for x in total["columns"])  # type: ignore[union-attr]
         if abs(squared / sites - (columns / sites) ** 2) > 1e-6:
             raise FederatedError("sites have rows of different columns: all need the same, in the same order")
