@@ -289,3 +289,26 @@ def test_a_forest_in_a_pipeline_with_gaps(datasets: Any) -> None:
     model.fit(x, y).compile(x)
 
     assert (model.predict(x[:10], fhe="execute") == model.predict(x[:10])).mean() >= 0.8
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "Float32", "boolean"])
+def test_pandas_numbers_that_may_be_missing_are_read(dtype: str, datasets: Any) -> None:
+    pandas = pytest.importorskip("pandas")
+    x, _, y, _ = datasets["wine"]
+    frame = pandas.DataFrame({"a": x[:, 0], "b": pandas.array((y > 0) if dtype == "boolean" else y, dtype=dtype)})
+    frame.loc[::7, "b"] = pandas.NA
+
+    model = tree.DecisionTreeClassifier(max_depth=3).fit(frame, y).compile(frame)
+
+    assert (model.predict(frame, fhe="simulate") == model.predict(frame)).all()
+
+
+def test_a_step_that_rounds_is_no_affine_map_where_compile_saw_whole_numbers(rng: np.random.Generator) -> None:
+    x = rng.integers(-9, 10, (80, 2)).astype(float)
+    x[0] = -9, 9
+    steps = [("round", FunctionTransformer(np.rint)), ("line", linear_model.LogisticRegression())]
+    model = Pipeline(steps).fit(x, x.sum(axis=1) > 0).compile(x)
+
+    spec = model.client().spec
+
+    assert (spec.encode(x + 0.4) == spec.encode(x)).all()

@@ -100,7 +100,7 @@ class Pipeline(FheModel, SkPipeline):
 
 def affine_of(steps: SkPipeline, x: Any, names: tuple[str, ...], *, missing: bool = False) -> Affine | None:
     """Return the steps as one affine map, or None: read off the unit vectors, and checked on the rows of x, on rows
-    far beyond them, and on a row of missing values (which an affine map cannot fill).
+    between and far beyond them, and on a row of missing values (which an affine map cannot fill).
 
     In front of a model that knows `missing` values it must also send each where the steps send it.
     """
@@ -111,7 +111,8 @@ def affine_of(steps: SkPipeline, x: Any, names: tuple[str, ...], *, missing: boo
         offset = _applied(steps, np.zeros((1, rows.shape[1])), x, names)[0]
         matrix = (_applied(steps, np.eye(rows.shape[1]), x, names) - offset).T
         affine = Affine(np.ascontiguousarray(matrix), offset)
-        probes = (rows, FAR * rows[:20] + FAR, -FAR * rows[:20] - FAR)
+        between = 0.7183 * rows[:20] + 0.3141  # no whole numbers, which rounding leaves as they are
+        probes = (rows, between, FAR * rows[:20] + FAR, -FAR * rows[:20] - FAR)
         if not all(_agree(affine(probe), _applied(steps, probe, x, names)) for probe in probes):
             return None
     except (ValueError, TypeError, KeyError, IndexError):  # a step that takes other things than any numbers

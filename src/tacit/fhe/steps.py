@@ -121,7 +121,7 @@ class _Writer:
             fields = {k: v for k, v in vars(item).items() if not (k in _FITTING and not _plain(v))}
             return {"step": name, "fields": [[k, self.tree(v, f"{short}.{k}")] for k, v in fields.items()]}
         what = type(item).__name__
-        place = f"the steps before the model hold {what} ({where})" if where else f"{what} before the model"
+        place = f"{what} ({where}), in the steps before the model," if where else f"{what} before the model"
         raise DataError(
             f"{place} cannot be written into a client's file, which holds data only: use scikit-learn's scalers, "
             "encoders, imputers and selections, or transform the rows before they are given to the model"

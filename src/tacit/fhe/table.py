@@ -7,6 +7,7 @@ of being read by position.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,8 @@ def trained_names(model: Any) -> tuple[str, ...]:
 def numbers(x: Any) -> Float:
     """Return a dense float table of whatever scikit-learn takes, or say which column is no number."""
     x = x.toarray() if hasattr(x, "toarray") else x
+    if isinstance(getattr(x, "dtypes", None), Iterable) and any(_nullable(dtype) for dtype in x.dtypes):
+        x = x.astype({name: "float64" for name, dtype in x.dtypes.items() if _nullable(dtype)})  # pd.NA to NaN
     for name, dtype in zip(getattr(x, "columns", ()), getattr(x, "dtypes", ()), strict=False):
         if getattr(dtype, "kind", "f") not in "biufO":
             raise DataError(_no_number(f"column {name!r}", str(dtype)))
@@ -47,6 +50,11 @@ def numbers(x: Any) -> Float:
         if isinstance(error, DataError):
             raise
         raise DataError(_no_number("this table", "something else")) from error
+
+
+def _nullable(dtype: Any) -> bool:
+    """Return whether this is a type of pandas' numbers that may be missing."""
+    return hasattr(dtype, "na_value") and getattr(dtype, "kind", "") in ("b", "i", "u", "f")
 
 
 def _no_number(where: str, what: str) -> str:
