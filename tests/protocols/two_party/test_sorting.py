@@ -73,7 +73,7 @@ def test_columns_are_sorted_each_by_itself(known: bool) -> None:
     assert torch.allclose(world.value(b), expected.double(), atol=2**-16)
 
 
-@pytest.mark.parametrize("count", [3, 30, 600])
+@pytest.mark.parametrize("count", [3, 3000])  # a sample of 63 of the latter lacks one of the three once in 10^10
 def test_numbers_that_have_no_order_end_the_run(count: int) -> None:
     world = World(2, "two-party")
     wide = world.share(torch.tensor([0, FAR - 1, 1 - FAR]).repeat(count // 3), 0).times_integer(3)

@@ -81,7 +81,6 @@ class Switches:
 
     def __init__(self, session: Session, transfers: Transfers) -> None:
         self._session, self._transfers = session, transfers
-        self._uses = 0
 
     def move(self, holder: int, order: Tensor | None, rows: Mapping[int, Tensor], wires: int) -> dict[int, Tensor]:
         """Shares of rows [wires, width] in an order of the holder, int64 [wires]: row i is what was row order[i].
@@ -105,7 +104,7 @@ class Switches:
         session, sender, out = self._session, 1 - holder, dict(rows)
         count, width = sum(stage.switches for stage in stages), next(iter(rows.values())).shape[1]
         raws = dict(zip(session.party_indices, self._transfers.correlated(sender, count), strict=True))
-        number, self._uses = self._uses << 32, self._uses + 1
+        number = self._transfers.next_use() << 32
         opened, message = None, None
         if holder in rows:
             assert swaps is not None

@@ -70,6 +70,7 @@ class Transfers:
         self._ways = Ways(session, form)
         self._ahead = Ahead()
         supply = session.supply
+        self._uses = 0
         self._reader = Reader(session, supply) if isinstance(supply, Shelf) else None
         self._writer = Writer(session, supply) if isinstance(supply, Preparation) else None
         self._keys: dict[int, bytes] = {}
@@ -122,6 +123,11 @@ class Transfers:
         pieces = [self._ways.take(sender, min(LARGEST, count - at)) for at in range(0, max(count, 1), LARGEST)]
         self._broken_off = False
         return [_whole(raws) for raws in zip(*pieces, strict=True)]
+
+    def next_use(self) -> int:
+        """A number for what hashes `correlated` transfers, alike at both ends: no two of a session have the same."""
+        self._uses += 1
+        return self._uses - 1
 
     def make(self, orders: Sequence[Order[Any]]) -> None:
         """Fill the entries of orders: what they take travels both ways at once, if they have senders of both sides.
