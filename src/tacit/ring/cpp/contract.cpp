@@ -71,6 +71,7 @@ using Vec = u64;
 inline Vec load(const u64* from) { return *from; }
 inline void store(u64* to, Vec v) { *to = v; }
 inline Vec broadcast(u64 x) { return x; }
+inline Vec plus(Vec x, Vec y) { return x + y; }
 struct Sum {
     Vec total;
     void clear() { total = 0; }
@@ -88,6 +89,7 @@ using Vec = __m256i;
 inline Vec load(const u64* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
 inline void store(u64* to, Vec v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), v); }
 inline Vec broadcast(u64 x) { return _mm256_set1_epi64x(static_cast<long long>(x)); }
+inline Vec plus(Vec x, Vec y) { return _mm256_add_epi64(x, y); }
 // x y = xl yl + (xl yh + xh yl) 2^32 in halves of 32 bits; the two cross products are one 32-bit product of x with y's
 // halves swapped, summed apart in halves of their own, and shifted and joined once at the end.
 struct Sum {
@@ -115,6 +117,7 @@ using Vec = __m512i;
 inline Vec load(const u64* from) { return _mm512_loadu_si512(from); }
 inline void store(u64* to, Vec v) { _mm512_storeu_si512(to, v); }
 inline Vec broadcast(u64 x) { return _mm512_set1_epi64(static_cast<long long>(x)); }
+inline Vec plus(Vec x, Vec y) { return _mm512_add_epi64(x, y); }
 struct Sum {
     Vec total;
     void clear() { total = _mm512_setzero_si512(); }

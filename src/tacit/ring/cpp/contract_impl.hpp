@@ -63,7 +63,7 @@ inline void pack(const u64* from, const i64* inner, i64 depth, const i64* outer,
 // Add the elements [from, to) of a row of a tile to a line, or write them.
 inline void settle_run(const u64* tile, u64* line, i64 from, i64 to, bool first) {
     i64 j = from;
-    for (; j + WIDTH <= to; j += WIDTH) store(line + j, first ? load(tile + j) : load(line + j) + load(tile + j));
+    for (; j + WIDTH <= to; j += WIDTH) store(line + j, first ? load(tile + j) : plus(load(line + j), load(tile + j)));
     for (; j < to; ++j) line[j] = first ? tile[j] : line[j] + tile[j];
 }
 
