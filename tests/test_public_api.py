@@ -21,6 +21,7 @@ PUBLIC = {
     "batches",
     "check",
     "checkpoint",
+    "compile",
     "current_session",
     "describe",
     "either",

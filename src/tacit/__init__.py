@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tacit.outside.client import Client
     from tacit.profile import profile
     from tacit.records import either, join, read_table
+    from tacit.replay import compile
     from tacit.resume import checkpoint
     from tacit.statistics.description import describe
     from tacit.tensor import SecretTensor
@@ -35,6 +36,7 @@ __all__ = [
     "batches",
     "check",
     "checkpoint",
+    "compile",
     "current_session",
     "describe",
     "either",
@@ -66,6 +68,7 @@ _HOMES = {
     "tacit.generation": ("generate",),
     "tacit.outside.client": ("Client",),
     "tacit.profile": ("profile",),
+    "tacit.replay": ("compile",),
     "tacit.resume": ("checkpoint",),
     "tacit.records": ("either", "join", "read_table"),
     "tacit.statistics.description": ("describe",),

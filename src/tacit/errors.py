@@ -34,6 +34,8 @@
     │   ├── MessageError             a ciphertext, key or model file that is damaged, forged or of another version
     │   ├── KeyMismatchError         a key, ciphertext or answer that belongs to another model or client
     │   └── ServiceError             an encrypted-prediction service that cannot be reached or refused
+    ├── NotReplayed                  a step that cannot be replayed: a warning, or an error of a strict one
+    │   └── Unsteady                 one that cannot be this time
     ├── PrecisionError               a result that is not PyTorch's, found by a session that checks itself
     ├── RevealError                  a secret used as if it were a number, or a reveal the policy forbids
     ├── ResultMismatch               a result of another shape or dtype than PyTorch's: a bug of Tacit
@@ -64,6 +66,7 @@ __all__ = [
     "LinkDown",
     "MessageError",
     "NetworkError",
+    "NotReplayed",
     "Overloaded",
     "ParameterError",
     "PeerAborted",
@@ -82,6 +85,7 @@ __all__ = [
     "ThresholdError",
     "Unanswered",
     "UnequalOpenings",
+    "Unsteady",
     "UnsupportedOperator",
     "UnusableTable",
     "UpdateError",
@@ -239,6 +243,14 @@ class KeyMismatchError(FheError):
 
 class ServiceError(FheError):
     """An encrypted-prediction service cannot be reached, or refused."""
+
+
+class NotReplayed(TacitError):
+    """A step cannot be recorded or replayed: in words that go on from "it is not replayed:"."""
+
+
+class Unsteady(NotReplayed):
+    """It cannot be this time, for something is as in no later call: a first step, an evaluation before it."""
 
 
 class PrecisionError(TacitError):

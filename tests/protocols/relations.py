@@ -37,7 +37,7 @@ class Seen:
         """Write down a message of whole words."""
         flat = tensor.detach().contiguous().view(-1).view(torch.uint8)
         if flat.numel() >= 16 and flat.numel() % 8 == 0:
-            self.words.setdefault(what, []).append(flat.numpy().copy().view(np.uint64))
+            self.words.setdefault(what, []).append(np.from_dlpack(flat).copy().view(np.uint64))
 
     @property
     def count(self) -> int:

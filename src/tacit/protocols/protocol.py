@@ -14,6 +14,7 @@ from tacit.errors import DataError
 from tacit.protocols.binned import Binned
 from tacit.protocols.in_step import in_step
 from tacit.protocols.number import Number
+from tacit.protocols.replays import Replays
 from tacit.protocols.scale import FINEST_PRODUCT, PARAMETER_BITS, SLACK_BITS
 from tacit.protocols.series import Harmonics, Polynomial
 from tacit.protocols.values import Bits, Value
@@ -106,6 +107,10 @@ class Protocol(ABC):
     def parameter_bits(self) -> int:
         """Fractional bits of a module's parameters and buffers: two of them still make a product, untruncated."""
         return self.frac_bits + min(PARAMETER_BITS, (self.product_bits - 2 * self.frac_bits) // 2)
+
+    def replays(self) -> Replays | None:
+        """How a step of this session is recorded to be replayed; None if it cannot be."""
+        return None
 
     def indexed(self, tensors: Sequence[Tensor]) -> Iterator[tuple[int, Tensor]]:
         """Pair the tensors of a share with the indices of the parties they belong to (-1 at a helper)."""

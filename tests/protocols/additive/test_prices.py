@@ -42,7 +42,7 @@ def test_few_bytes_are_dealt_of_multiples_of_large_powers_of_two(world: World, w
 
     source = world.protocol._source
     assert isinstance(source, Produced)
-    (odd, dealt) = source._dealing.ring("", [(3,), (3, 5)], lambda: [value[:, 0] * 0, value], [width, width])
+    (odd, dealt) = source.dealing.ring("", [(3,), (3, 5)], lambda: [value[:, 0] * 0, value], [width, width])
 
     assert torch.equal(sum(dealt.parts), value)
     assert torch.equal(sum(odd.parts), value[:, 0] * 0)

@@ -36,14 +36,16 @@ from tacit.protocols.additive.cost import COSTS, PRICES
 from tacit.protocols.additive.given import LARGE, Given
 from tacit.protocols.additive.masks import BitMask, Form, Mask, MaskValue, Premask
 from tacit.protocols.additive.opening import Masking, Opening, shares_of
+from tacit.protocols.additive.recorded import Recorded
 from tacit.protocols.additive.scheme import SCHEME
-from tacit.protocols.additive.source.base import Dealt, Source
+from tacit.protocols.additive.source.base import Dealt
 from tacit.protocols.additive.source.produced import Produced
 from tacit.protocols.additive.source.stored import delivery
 from tacit.protocols.binned import Binned
 from tacit.protocols.number import SETTLED, Number
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.remembered import Owned, Remembered, Storage
+from tacit.protocols.replays import Replays
 from tacit.protocols.scale import WHOLE, Scale
 from tacit.protocols.series import POWER_OF_TWO_BITS, Harmonics, Polynomial, common_window
 from tacit.protocols.values import Bits, Value
@@ -72,12 +74,19 @@ class Additive(Protocol):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self._source: Source = Produced(session, delivery(session))
+        made = delivery(session)
+        self._source = Produced(session, made)
+        self._recorded = Recorded(self, self._source.dealing) if made.online and not session.preparing else None
         self._masking = Masking(session, self._source)
         self._indices = session.party_indices
         session.compare_openings()
         for (i, j), key in self._source.pair_keys().items():  # of fresh sharings of zero, which the producer knows
             session.agreed(session.parties[i], session.parties[j], leaving.ZERO, key)
+
+    @override
+    def replays(self) -> Replays | None:
+        """With a producer who computes along: what comes from a store, or goes to one, is not counted out twice."""
+        return self._recorded
 
     # --- in and out ------------------------------------------------------------------------------------------------
 

@@ -97,7 +97,8 @@ class Dealing:
 
     def __init__(self, session: Session, delivery: Delivery) -> None:
         self._session, self._delivery = session, delivery
-        self._turn = 0
+        self.turns = 0
+        """How many dealings there were: whose turn it is to be sent one."""
         self._hosted = session.party_indices
         self._ends = {i: delivery.party_stream(i) for i in self._hosted}
         parties = range(len(session.parties)) if session.hosts(PRODUCER) else ()
@@ -320,8 +321,8 @@ class Dealing:
     def _next_correction(self, total: int) -> int:
         """The party whose turn it is to be sent the next dealing, of so many bytes."""
         self._session.check_open()
-        corrected = self._turn % len(self._session.parties)
-        self._turn += 1
+        corrected = self.turns % len(self._session.parties)
+        self.turns += 1
         if self._delivery.online:
             self._session.meter.dealt(PRODUCER, total)
         return corrected

@@ -30,42 +30,42 @@ class Produced(Source):
     """What the producer deals. Costs are its bytes for an element, to all parties together; without one, none."""
 
     def __init__(self, session: Session, delivery: Delivery) -> None:
-        self._dealing = Dealing(session, delivery)
+        self.dealing = Dealing(session, delivery)
 
     # --- masks -----------------------------------------------------------------------------------------------------
 
     @override
     def random_ring(self, shape: Shape) -> Dealt:
-        return self._dealing.random_ring(shape)
+        return self.dealing.random_ring(shape)
 
     @override
     def private_ring(self, shape: Shape, holder: int) -> Dealt:
-        return self._dealing.private_ring(shape, holder)
+        return self.dealing.private_ring(shape, holder)
 
     @override
     def taken_off(self, x: Tensor | None, shape: Shape, holder: int) -> tuple[Tensor | None, Tensor | None]:
-        return self._dealing.taken_off(x, shape, holder)
+        return self.dealing.taken_off(x, shape, holder)
 
     @override
     def parted_ring(self, shape: Shape) -> Dealt:
-        return self._dealing.parted_ring(shape)
+        return self.dealing.parted_ring(shape)
 
     @override
     def redrawn(self, holder: int, columns: int) -> Redrawn:
-        return self._dealing.redrawn(holder, columns)
+        return self.dealing.redrawn(holder, columns)
 
     @override
     def random_bits(self, shape: Shape) -> Dealt:
-        return self._dealing.random_bits(shape)
+        return self.dealing.random_bits(shape)
 
     @override
     def private_bits(self, shape: Shape, holder: int) -> Dealt:
-        return self._dealing.private_bits(shape, holder)
+        return self.dealing.private_bits(shape, holder)
 
     @override
     def pair_keys(self) -> dict[tuple[int, int], bytes]:
         """32 bytes a pair, once, at the start of the session."""
-        return self._dealing.pair_keys("key of a pair")
+        return self.dealing.pair_keys("key of a pair")
 
     @override
     def withheld(self, a: Dealt, shape: Shape) -> list[Tensor]:
@@ -74,7 +74,7 @@ class Produced(Source):
         def fill(out: Tensor) -> None:
             out.copy_(_known(a))
 
-        return [part for (part,) in self._dealing.words("withheld mask", shape, [RING.bytes], fill)]
+        return [part for (part,) in self.dealing.words("withheld mask", shape, [RING.bytes], fill)]
 
     @override
     def lowest_bits(self, a: Dealt, shape: Shape) -> list[Tensor]:
@@ -83,7 +83,7 @@ class Produced(Source):
         def fill(plane: Tensor) -> None:
             plane.copy_(kernels.on(plane).pack_bits((_known(a) & 1).to(torch.uint8)))
 
-        return [plane for (plane,) in self._dealing.bits("lowest bits", [(_plane(math.prod(shape)),)], fill)]
+        return [plane for (plane,) in self.dealing.bits("lowest bits", [(_plane(math.prod(shape)),)], fill)]
 
     @override
     def parities(self, ab: Dealt, shape: Shape) -> list[Tensor]:
@@ -92,7 +92,7 @@ class Produced(Source):
         def fill(plane: Tensor) -> None:
             plane.copy_(kernels.on(plane).pack_bits(_known(ab)))
 
-        return [plane for (plane,) in self._dealing.bits("parities", [(_plane(math.prod(shape)),)], fill)]
+        return [plane for (plane,) in self.dealing.bits("parities", [(_plane(math.prod(shape)),)], fill)]
 
     # --- products --------------------------------------------------------------------------------------------------
 
@@ -105,7 +105,7 @@ class Produced(Source):
         return t.parts, Dealt([], t.plain)
 
     def _draw(self, shape: Shape) -> Dealt:
-        return self._dealing.random_ring(shape)
+        return self.dealing.random_ring(shape)
 
     @override
     def bilinear_product(
@@ -116,7 +116,7 @@ class Produced(Source):
 
     @override
     def masked_sum(self, parts: Sequence[Tensor | None], value: Tensor | None, shape: Shape) -> Product:
-        shares, m = self._dealing.add_random(parts, value, shape)
+        shares, m = self.dealing.add_random(parts, value, shape)
         return shares, Dealt([], m)
 
     @override
@@ -127,7 +127,7 @@ class Produced(Source):
             return [_known(s) * _known(t) for s, t in factors]
 
         widths = [RING.bytes_above(count) for count in zeros]
-        return self._dealing.ring("products of terms", [shape] * len(factors), make, widths)
+        return self.dealing.ring("products of terms", [shape] * len(factors), make, widths)
 
     # --- truncation and selection ----------------------------------------------------------------------------------
 
@@ -138,7 +138,7 @@ class Produced(Source):
         def fill(high: Tensor, wrap: Tensor) -> None:
             kernels.on(high).scaled_parts(_known(a), multiplier, high, wrap)
 
-        return self._dealing.words("truncation", shape, [RING.bytes, RING.bytes_above(zeros)], fill)
+        return self.dealing.words("truncation", shape, [RING.bytes, RING.bytes_above(zeros)], fill)
 
     @override
     def selection(self, a: Dealt, beta: Dealt, shape: torch.Size, scaled: tuple[int, int] | None = None) -> Rows:
@@ -152,7 +152,7 @@ class Produced(Source):
                 kernels.on(high).scaled_parts(_known(a), multiplier, high, wrap, _known(beta).expand(shape))
 
         widths = [RING.bytes] if scaled is None else [RING.bytes, RING.bytes_above(zeros)]
-        return self._dealing.words("selection", shape, widths, fill)
+        return self.dealing.words("selection", shape, widths, fill)
 
     @override
     def arithmetic_bits(self, beta: Dealt, shape: Shape) -> list[Tensor]:
@@ -161,7 +161,7 @@ class Produced(Source):
         def fill(out: Tensor) -> None:
             out.copy_(_known(beta))
 
-        return [part for (part,) in self._dealing.words("arithmetic bits", shape, [RING.bytes], fill)]
+        return [part for (part,) in self.dealing.words("arithmetic bits", shape, [RING.bytes], fill)]
 
     # --- comparison ------------------------------------------------------------------------------------------------
 
@@ -174,7 +174,7 @@ class Produced(Source):
             kernels.on(flat).thermometer(flat, tables.view(torch.int16).view(kernels.CHUNKS, -1))
             sign.copy_(kernels.on(flat).pack_bits((flat < 0).view(torch.uint8)))
 
-        rows = self._dealing.bits("digits", [(2 * kernels.CHUNKS * count,), (_plane(count),)], fill)
+        rows = self.dealing.bits("digits", [(2 * kernels.CHUNKS * count,), (_plane(count),)], fill)
         tables, sign = (Dealt([row[k] for row in rows], None) for k in range(2))
         return tables.map(lambda t: t.view(torch.int16).view(kernels.CHUNKS, -1)), sign
 
@@ -182,14 +182,14 @@ class Produced(Source):
     def monomials(self, plane: int) -> list[tuple[Dealt, Dealt]]:
         """12 7/8 bytes; those of all levels in one frame."""
         levels, nodes = comparison.LEVELS, comparison.NODES
-        masks = [self._dealing.random_bits((comparison.INPUTS[top], nodes[top], plane)) for top in levels]
+        masks = [self.dealing.random_bits((comparison.INPUTS[top], nodes[top], plane)) for top in levels]
 
         def fill(*products: Tensor) -> None:
             for top, m, out in zip(levels, masks, products, strict=True):
                 kernels.on(out).node_expand(_known(m), top=top, out=out)
 
         shapes = [(comparison.MONOMIALS[top], nodes[top], plane) for top in levels]
-        rows = self._dealing.bits("monomials", shapes, fill)
+        rows = self.dealing.bits("monomials", shapes, fill)
         return [(m, Dealt([row[k] for row in rows], None)) for k, m in enumerate(masks)]
 
     @override
@@ -201,18 +201,18 @@ class Produced(Source):
             kernels.on(flat).wide_tables(flat, tables)
             sign.copy_(kernels.on(flat).pack_bits((flat < 0).view(torch.uint8)))
 
-        rows = self._dealing.bits("digits", [(count, *comparison.WIDE_TABLES), (_plane(count),)], fill)
+        rows = self.dealing.bits("digits", [(count, *comparison.WIDE_TABLES), (_plane(count),)], fill)
         return Dealt([row[0] for row in rows], None), Dealt([row[1] for row in rows], None)
 
     @override
     def wide_monomials(self, count: int) -> tuple[Dealt, Dealt]:
         """48 bytes."""
-        masks = self._dealing.random_bits((2 * count,)).map(lambda t: t.view(torch.int16))
+        masks = self.dealing.random_bits((2 * count,)).map(lambda t: t.view(torch.int16))
 
         def fill(products: Tensor) -> None:
             kernels.on(products).wide_expand(_known(masks), products.view(RING.dtype).view(count, -1))
 
-        rows = self._dealing.bits("monomials", [(RING.bytes * comparison.WIDE_PRODUCTS * count,)], fill)
+        rows = self.dealing.bits("monomials", [(RING.bytes * comparison.WIDE_PRODUCTS * count,)], fill)
         return masks, Dealt([row[0].view(RING.dtype).view(count, -1) for row in rows], None)
 
     # --- series ----------------------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ class Produced(Source):
             kernels.on(words).wave_table(plan, _known(a), words)
 
         count = math.prod(shape)
-        return self._dealing.packed("wave", [(size, words * count) for size, words in plan.runs], fill)
+        return self.dealing.packed("wave", [(size, words * count) for size, words in plan.runs], fill)
 
     @override
     def powers(self, a: Dealt, frac_bits: int, window: int, degree: int, shape: Shape) -> list[Tensor]:
@@ -234,7 +234,7 @@ class Produced(Source):
         def make() -> list[Tensor]:
             return [powers.of_mask(_known(a), frac_bits, window, degree)]
 
-        return self._dealing.ring("powers", [(2, degree, *shape)], make)[0].parts
+        return self.dealing.ring("powers", [(2, degree, *shape)], make)[0].parts
 
     @override
     def octaves(self, a: Dealt, frac_bits: int, shape: Shape) -> list[Tensor]:
@@ -243,7 +243,7 @@ class Produced(Source):
         def make() -> list[Tensor]:
             return [exponential.of_mask(_known(a), frac_bits)]
 
-        return self._dealing.ring("octaves", [(exponential.ENTRIES, *shape)], make)[0].parts
+        return self.dealing.ring("octaves", [(exponential.ENTRIES, *shape)], make)[0].parts
 
     @override
     def places(self, a: Dealt, bits: int, count: int) -> list[Tensor]:
@@ -253,7 +253,7 @@ class Produced(Source):
             at = _known(a).reshape(-1, 1) & (1 << bits) - 1
             rows.zero_().scatter_(1, at, 1)
 
-        return [rows for (rows,) in self._dealing.words("places", (count, 1 << bits), [RING.bytes], fill)]
+        return [rows for (rows,) in self.dealing.words("places", (count, 1 << bits), [RING.bytes], fill)]
 
     # --- bits ------------------------------------------------------------------------------------------------------
 
@@ -264,7 +264,7 @@ class Produced(Source):
         def fill(plane: Tensor) -> None:
             plane.copy_(kernels.on(plane).pack_bits((_known(beta) & _known(delta)).expand(shape)))
 
-        return [plane for (plane,) in self._dealing.bits("conjunction", [(_plane(shape.numel()),)], fill)]
+        return [plane for (plane,) in self.dealing.bits("conjunction", [(_plane(shape.numel()),)], fill)]
 
     @override
     def truth_table(self, betas: Sequence[Dealt], shape: torch.Size) -> list[Tensor]:
@@ -274,7 +274,7 @@ class Produced(Source):
             place = conjunction.number([1 ^ _known(beta) for beta in betas])
             table.zero_().scatter_(1, (place >> 3).view(-1, 1), (1 << (place & 7)).to(torch.uint8).view(-1, 1))
 
-        rows = self._dealing.bits("truth table", [(shape.numel(), (1 << len(betas)) // 8)], fill)
+        rows = self.dealing.bits("truth table", [(shape.numel(), (1 << len(betas)) // 8)], fill)
         return [table for (table,) in rows]
 
     # --- orders ----------------------------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ class Produced(Source):
     @override
     def turn(self, holder: int, shapes: Sequence[torch.Size], kinds: Sequence[torch.dtype]) -> Turn:
         """8 bytes an element, and a bit a bit."""
-        return self._dealing.turn("order", holder, shapes, kinds)
+        return self.dealing.turn("order", holder, shapes, kinds)
 
 
 def _known(value: Dealt) -> Tensor:

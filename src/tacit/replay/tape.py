@@ -1,0 +1,433 @@
+"""A recording as a list of calls, in memory of its own: what is left of a step when all decisions have been made.
+
+Every tensor that a recorded step has made has its place in buffers that stay, so a replay makes no tensors, takes no
+views and decides nothing: it runs kernels and operators on the same addresses again, draws, sends and receives. Inputs
+are copied in; parameters are where they are. What came out is copied from the buffers, for the next replay overwrites
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from hashlib import blake2b
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tacit.errors import NotReplayed, Unsteady
+from tacit.net.transport import Parcel, Transport
+from tacit.replay.recorder import Address, Event, Recorder, leaves
+from tacit.ring.prg import SMALL_BYTES, Stream
+from tacit.session.session import Session
+
+__all__ = ["Tape"]
+
+aten = torch.ops.aten
+Call = Callable[[], Any]
+
+EMPTY = frozenset(
+    {aten.empty.memory_format, aten.empty_like.default, aten.empty_strided.default, aten.new_empty.default}
+    | {aten.new_empty_strided.default}
+)
+POISON = 0x5A
+"""What buffers hold before a recording is tried: a step that reads what it has not written comes out wrong."""
+
+OUT: dict[Any, Callable[..., Any]] = {
+    aten.add.Tensor: torch.add,
+    aten.sub.Tensor: torch.sub,
+    aten.mul.Tensor: torch.mul,
+    aten.neg.default: torch.neg,
+    aten.bitwise_xor.Tensor: torch.bitwise_xor,
+    aten.bitwise_xor.Scalar: torch.bitwise_xor,
+    aten.bitwise_and.Tensor: torch.bitwise_and,
+    aten.bitwise_and.Scalar: torch.bitwise_and,
+    aten.bitwise_not.default: torch.bitwise_not,
+    aten.lt.Scalar: torch.lt,
+    aten.gt.Scalar: torch.gt,
+    aten.mm.default: torch.mm,
+    aten.bmm.default: torch.bmm,
+    aten.cat.default: torch.cat,
+    aten.stack.default: torch.stack,
+}
+"""Operators by functions that write to memory that is given, and are called faster than the operator's own name."""
+
+IN_PLACE: dict[Any, str] = {
+    aten.add_.Tensor: "add_",
+    aten.sub_.Tensor: "sub_",
+    aten.mul_.Tensor: "mul_",
+    aten.copy_.default: "copy_",
+    aten.bitwise_xor_.Tensor: "bitwise_xor_",
+    aten.zero_.default: "zero_",
+}
+
+
+class Tape:
+    """What a step does, to be done again."""
+
+    def __init__(
+        self,
+        session: Session,
+        recorder: Recorder,
+        inputs: Sequence[Tensor],
+        states: Sequence[Tensor],
+        results: Sequence[Tensor],
+        secret: Mapping[int, torch.UntypedStorage],
+        pinned: Sequence[Tensor],
+    ) -> None:
+        self._session, self._recorder = session, recorder
+        self._secret = secret
+        """Memory of secrets that were there before: no constant may lie in it, but what is pinned."""
+        self._pinned = [_region(t) for t in pinned if not t.is_meta]
+        self._text: list[str] = []
+        self._names: dict[int, str] = {}
+        self._buffers: dict[int, torch.UntypedStorage] = {}
+        self._placed: dict[Any, Tensor] = {}
+        self._states = {recorder.see(t) for t in states}
+        self._regions = [_region(t) for t in inputs]
+        for k, (start, stop) in enumerate(self._regions):
+            if any(start < other[1] and other[0] < stop for other in self._regions[:k]):
+                raise NotReplayed("two of its arguments share memory")
+        self.inputs = [self._slot(k, t) for k, t in enumerate(inputs)]
+        """Where arguments are copied to."""
+        live = {recorder.see(t) for t in (*states, *results) if not t.is_meta}
+        kept = _needed(recorder, live)
+        self.calls: list[Call] = []
+        """A replay."""
+        self._dry: list[Call] = []
+        self._checks: list[tuple[Tensor, Tensor]] = []
+        self._counts: list[tuple[Any, tuple[Any, ...]]] = []
+        for event, needed in zip(recorder.events, kept, strict=True):
+            self._add(event, needed=needed)
+        if self._counts:
+            self.calls.append(partial(_count, tuple(self._counts)))
+        for t in results:
+            self.at(t)
+        self.digest = blake2b("\n".join(self._text).encode(), digest_size=16).hexdigest()
+        """Of all that it does, with the constants in it: two recordings of one step have the same."""
+        said = [repr(event.given[:2]) for event in recorder.events if event.kind == "record"]
+        self.public = blake2b("\n".join(said).encode(), digest_size=16).digest()
+        """Of its operators, which are the same at every role."""
+
+    # --- places -------------------------------------------------------------------------------------------------------
+
+    def at(self, t: Tensor) -> Tensor:
+        """The tensor of the tape for one of the recording."""
+        if t.is_meta:
+            return t
+        key = self._recorder.see(t)
+        place = key, t.data_ptr(), t.shape, t.stride(), t.dtype
+        found = self._placed.get(place)
+        if found is None:
+            found = self._placed[place] = self._place(t, key)
+        return found
+
+    def _place(self, t: Tensor, key: int) -> Tensor:
+        start, stop = _region(t)
+        if t.numel():
+            for k, (first, last) in enumerate(self._regions):
+                if first <= start and stop <= last:
+                    return _view(self.inputs[k].untyped_storage(), start - first, t)
+        if key in self._states:
+            return t
+        if t.numel() and any(a <= start and stop <= b for a, b in self._pinned):
+            return t  # beside which the draws of an argument may lie
+        storage = self._recorder.storages[key]
+        if key not in self._recorder.moving:
+            if storage.data_ptr() in self._secret and t.numel():
+                raise NotReplayed(
+                    "it reads a secret that is neither an argument nor among what it reads, or what was kept of one"
+                )
+            return t
+        begin, end = storage.data_ptr(), storage.data_ptr() + storage.nbytes()
+        if any(begin < last and first < end for first, last in self._regions):
+            raise Unsteady("it reads memory beside that of its arguments, of which they are parts")
+        if key not in self._buffers:
+            buffer = torch.full((max(storage.nbytes(), 1),), POISON, dtype=torch.uint8)
+            self._buffers[key] = buffer.untyped_storage()
+        return _view(self._buffers[key], int(t.storage_offset()) * t.itemsize, t)
+
+    def _slot(self, k: int, t: Tensor) -> Tensor:
+        start, stop = self._regions[k]
+        return _view(torch.full((max(stop - start, 1),), POISON, dtype=torch.uint8).untyped_storage(), 0, t)
+
+    def _named(self, x: Any) -> str:
+        """What stands for an operand in the text: for a constant, what it holds."""
+        if isinstance(x, Address):
+            return "&" + self._named(x.tensor)
+        if isinstance(x, Tensor):
+            if x.is_meta:
+                return f"meta{tuple(x.shape)}"
+            key = self._recorder.see(x)
+            form = f"{tuple(x.shape)}{x.stride()}{x.dtype}"
+            if key in self._states or key in self._recorder.moving or not x.numel():
+                name = self._names.setdefault(key, f"m{len(self._names)}")
+                return f"{name}+{x.storage_offset() if not self._of_an_input(x) else 'in'}:{form}"
+            held = blake2b(x.detach().numpy().tobytes(), digest_size=16)
+            return f"c{held.hexdigest()}:{form}"
+        if isinstance(x, (list, tuple)):
+            return f"({', '.join(map(self._named, x))})"
+        if isinstance(x, dict):
+            return f"{{{', '.join(f'{k}={self._named(v)}' for k, v in x.items())}}}"
+        return repr(x)
+
+    def _of_an_input(self, t: Tensor) -> bool:
+        start, stop = _region(t)
+        return any(first <= start and stop <= last for first, last in self._regions)
+
+    # --- calls --------------------------------------------------------------------------------------------------------
+
+    def _add(self, event: Event, *, needed: bool) -> None:
+        kind, what, given, made = event
+        text = given
+        if kind in ("draw", "stream", "take", "exchange", "send"):
+            text = _without_copies(kind, given)
+        label = what if kind in ("plain", "meter") else ""
+        if kind == "kernel":
+            label = getattr(what, "__name__", "")
+        self._text.append(f"{kind} {label} {self._named(text)} {self._named(made)}")
+        if needed or kind not in ("plain", "kernel"):
+            getattr(self, f"_{kind}")(what, given, made, needed)
+
+    def _both(self, call: Call) -> None:
+        self.calls.append(call)
+        self._dry.append(call)
+
+    def _plain(self, func: Any, given: Any, made: Any, needed: bool) -> None:
+        args, kwargs = self._moved(given)
+        if func._schema.is_mutable:
+            if func in IN_PLACE and type(args[0]) is Tensor:
+                self._both(partial(getattr(args[0], IN_PLACE[func]), *args[1:], **kwargs))
+            else:
+                self._both(partial(func, *args, **kwargs))
+            return
+        sources = {self._recorder.see(x) for x in leaves(given) if isinstance(x, Tensor) and not x.is_meta}
+        outs = [x for x in leaves(made) if isinstance(x, Tensor)]
+        if func in EMPTY or all(x.is_meta or self._recorder.see(x) in sources for x in outs):
+            return
+        places = [self.at(x) for x in outs]
+        if func in (aten.clone.default, aten._to_copy.default, aten.lift_fresh_copy.default):
+            self._both(partial(places[0].copy_, args[0]))
+        elif func in OUT:
+            self._both(partial(OUT[func], *args, **kwargs, out=places[0]))
+        elif func in (aten.sum.dim_IntList,):
+            self._both(partial(torch.sum, *args, **kwargs, out=places[0]))
+        elif len(places) == 1:
+            self._both(partial(_computed, places[0], func, args, kwargs))
+        else:
+            self._both(partial(_several, places, func, args, kwargs))
+
+    def _kernel(self, function: Any, given: Any, made: Any, needed: bool) -> None:
+        self._both(partial(function, *self._moved(given)))
+
+    def _draw(self, stream: Stream, given: Any, made: Tensor, needed: bool) -> None:
+        count, held = given
+        out = self.at(made)
+        if count > SMALL_BYTES:
+            source: Any = stream._source
+            self.calls.append(partial(source._write, out, torch.uint8, 0))
+        elif needed:
+            self.calls.append(partial(_drawn, out, stream.bytes, count))
+        else:
+            self.calls.append(partial(stream.bytes, count))
+        self._dry.append(partial(out.copy_, held))
+
+    def _stream(self, source: Any, given: Any, made: Any, needed: bool) -> None:
+        out, dtype, how, held = given
+        self.calls.append(partial(source._write, self.at(out), dtype, how))
+        self._dry.append(partial(self.at(out).copy_, held))
+
+    def _exchange(self, what: Any, given: Any, made: Any, needed: bool) -> None:
+        sends, receives, sent, arrived = given
+        to, fro = ([Parcel(a, b, self.at(t)) for a, b, t in row] for row in (sends, receives))
+        self.calls.append(partial(self._transport.exchange, to, fro))
+        for parcel, held in zip(to, sent, strict=True):
+            self._dry.append(partial(self._compare, parcel.tensor, held))
+        for parcel, held in zip(fro, arrived, strict=True):
+            self._dry.append(partial(parcel.tensor.copy_, held))
+
+    def _send(self, what: Any, given: Any, made: Any, needed: bool) -> None:
+        (source, destination, tensor), sent = given
+        place = self.at(tensor)
+        if self._session.embedded:
+            self.calls.append(partial(self._transport.send, Parcel(source, destination, place)))
+        else:
+            self.calls.append(partial(_handed_over, self._transport, source, destination, place))
+        self._dry.append(partial(self._compare, place, sent))
+
+    def _take(self, what: Any, given: Any, made: Tensor, needed: bool) -> None:
+        source, destination, size, held = given
+        place = self.at(made)
+        self.calls.append(partial(_taken, place, self._transport, source, destination, size))
+        self._dry.append(partial(place.copy_, held))
+
+    def _meter(self, name: str, given: Any, made: Any, needed: bool) -> None:
+        self._counts.append((getattr(self._session.meter, name), given))
+
+    def _record(self, what: Any, given: Any, made: Any, needed: bool) -> None:
+        self.calls.append(partial(self._session.transcript.record, *given))
+
+    def _witness(self, what: Any, given: Any, made: Any, needed: bool) -> None:
+        self.calls.append(partial(self._session.witness, *(None if t is None else self.at(t) for t in given)))
+
+    @property
+    def _transport(self) -> Transport:
+        return self._session.transport
+
+    def _moved(self, x: Any) -> Any:
+        """Operands in their places."""
+        if isinstance(x, Address):
+            return self.at(x.tensor).data_ptr()
+        if isinstance(x, Tensor):
+            return self.at(x)
+        if isinstance(x, (list, tuple)):
+            return type(x)(self._moved(y) for y in x)
+        if isinstance(x, dict):
+            return {k: self._moved(v) for k, v in x.items()}
+        return x
+
+    # --- a trial ------------------------------------------------------------------------------------------------------
+
+    def _compare(self, mine: Tensor, held: Tensor) -> None:
+        if mine.dtype != held.dtype or not torch.equal(mine, held):
+            raise NotReplayed("a trial of the recording came out otherwise: this is a bug of Tacit, please report it")
+
+    def tried(
+        self,
+        inputs: Sequence[Tensor],
+        states: Sequence[tuple[Tensor, Tensor]],
+        results: Sequence[Tensor],
+    ) -> None:
+        """Run it on what the recording began with, draws and arrivals as they were; raise unless all of it is the same.
+
+        `states` are tensors and what they held before; they hold what they do now afterwards.
+        """
+        now = [t.clone() for t, _ in states]
+        try:
+            for t, before in states:
+                t.copy_(before)
+            self.take_in(inputs)
+            for call in self._dry:
+                call()
+            for (t, _), held in zip(states, now, strict=True):
+                self._compare(t, held)
+            for t in results:
+                if not t.is_meta and self._recorder.see(t) not in self._states:
+                    self._compare(self.at(t), t)
+        finally:
+            for (t, _), held in zip(states, now, strict=True):
+                t.copy_(held)
+
+    def settle(self) -> None:
+        """Forget the recording: from now on it is only replayed."""
+        self._dry, self._secret, self._recorder = [], {}, None  # type: ignore[assignment]
+        self._text, self._names = [], {}
+
+    def take_in(self, inputs: Sequence[Tensor]) -> None:
+        """Copy arguments to their places."""
+        for slot, t in zip(self.inputs, inputs, strict=True):
+            _dense(slot).copy_(_dense(t))
+
+    def run(self) -> None:
+        """Do it again."""
+        for call in self.calls:
+            call()
+
+
+def _needed(recorder: Recorder, live: set[int]) -> list[bool]:
+    """Which events make something that counts: a result, a state, or what is sent."""
+    moving = recorder.moving
+    live = set(live)
+    out: list[bool] = []
+    for kind, what, given, made in reversed(recorder.events):
+        if kind in ("exchange", "send", "witness"):
+            parcels = given[0] if kind == "exchange" else [given[0]] if kind == "send" else given
+            live.update(recorder.see(t) for t in leaves(parcels) if isinstance(t, Tensor))
+            out.append(True)
+            continue
+        if kind == "plain":
+            changed = [x for x in leaves(made) if isinstance(x, Tensor) and not x.is_meta]
+            if what._schema.is_mutable:
+                changed += [x for x in leaves(given) if isinstance(x, Tensor) and not x.is_meta]
+            used = [x for x in leaves(given) if isinstance(x, Tensor) and not x.is_meta]
+        elif kind == "kernel":
+            changed = used = [x.tensor for x in _all_addresses(given)]
+        elif kind in ("draw", "take"):
+            changed, used = [made], []
+        elif kind == "stream":
+            changed = used = [given[0]]
+        else:
+            out.append(True)
+            continue
+        needed = any((key := recorder.see(x)) in live and key in moving for x in changed)
+        if needed:
+            live.update(recorder.see(x) for x in used)
+        out.append(needed)
+    return out[::-1]
+
+
+def _all_addresses(x: Any) -> list[Address]:
+    if isinstance(x, Address):
+        return [x]
+    return [a for y in x for a in _all_addresses(y)] if isinstance(x, (list, tuple)) else []
+
+
+def _without_copies(kind: str, given: Any) -> Any:
+    if kind == "exchange":
+        return given[:2]
+    return given[0] if kind == "send" else given[:-1]
+
+
+def _region(t: Tensor) -> tuple[int, int]:
+    """The bytes that a tensor's elements lie in."""
+    if not t.numel():
+        return 0, 0
+    span = 1 + sum((n - 1) * s for n, s in zip(t.shape, t.stride(), strict=True))
+    return t.data_ptr(), t.data_ptr() + span * t.itemsize
+
+
+def _view(storage: torch.UntypedStorage, offset: int, like: Tensor) -> Tensor:
+    """A tensor of a form somewhere in memory."""
+    if offset % like.itemsize:
+        raise NotReplayed("a tensor begins in the middle of a word")
+    out = torch.empty(0, dtype=like.dtype)
+    return out.set_(storage, offset // like.itemsize, like.shape, like.stride())
+
+
+def _dense(t: Tensor) -> Tensor:
+    """Without the dimensions along which all elements are one."""
+    if 0 in t.stride():
+        for d, step in enumerate(t.stride()):
+            if step == 0 and t.shape[d] > 1:
+                t = t.narrow(d, 0, 1)
+    return t
+
+
+def _computed(out: Tensor, func: Any, args: Any, kwargs: Any) -> None:
+    out.copy_(func(*args, **kwargs))
+
+
+def _several(outs: Sequence[Tensor], func: Any, args: Any, kwargs: Any) -> None:
+    for out, result in zip(outs, leaves(func(*args, **kwargs)), strict=True):
+        out.copy_(result)
+
+
+def _drawn(out: Tensor, draw: Callable[[int], Tensor], count: int) -> None:
+    out.copy_(draw(count))
+
+
+def _handed_over(transport: Transport, source: str, destination: str, place: Tensor) -> None:
+    """Send a copy: the transport may still be at it when the next replay comes to this memory."""
+    transport.send(Parcel(source, destination, place.clone()))
+
+
+def _taken(place: Tensor, transport: Transport, source: str, destination: str, size: int) -> None:
+    arrived = transport.take(source, destination, size)
+    if arrived.data_ptr() != place.data_ptr():
+        place.copy_(arrived)
+
+
+def _count(counts: Sequence[tuple[Callable[..., None], tuple[Any, ...]]]) -> None:
+    for count, args in counts:
+        count(*args)

@@ -1,0 +1,264 @@
+"""All that a step reads, which is known before it runs, and is read again before each call.
+
+A step is compiled only where its whole program is of a kind that can be proved (see `program`); what that program reads
+is listed here: names, attributes, numbers, modules, optimizers. A call asks whether each of them is what it was.
+"""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import FunctionType, ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tacit.errors import NotReplayed
+from tacit.replay.allowed import CONTAINERS, FUNCTIONAL, LAYERS, OPTIMIZERS, of_a_library
+from tacit.tensor import SecretTensor
+
+__all__ = ["PLAIN", "World", "is_plain"]
+
+PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None), torch.dtype, torch.Size})
+"""Classes of values that never change, and are compared by value."""
+
+_GONE = object()
+
+_HOOKS = (
+    *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
+    *("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs"),
+)
+_OPTIMIZER_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+
+_STANDARD = frozenset(vars(nn.Module()))
+
+_PYTORCH_S = {kind: dict(vars(kind)) for kind in (*LAYERS, *CONTAINERS, *OPTIMIZERS, nn.Module)}
+"""What these classes were when Tacit was imported: a patched one is another."""
+
+
+def is_plain(x: Any) -> bool:
+    """Whether a value can never change."""
+    return type(x) in PLAIN or (type(x) is tuple and all(map(is_plain, x)))
+
+
+def alike(now: Any, before: Any) -> bool:
+    """The same object, or an equal plain value."""
+    if now is before:
+        return True
+    if type(now) is not type(before):
+        return False
+    if type(now) is tuple:
+        return len(now) == len(before) and all(map(alike, now, before))
+    if type(now) is float:  # there are two zeros, and NaN is not what it is
+        return bool(now.hex() == before.hex())
+    return type(now) in PLAIN and (repr(now) == repr(before) if type(now) is complex else bool(now == before))
+
+
+class World:
+    """What a step reads."""
+
+    def __init__(self) -> None:
+        self._guards: list[tuple[str, Callable[[], Any], Any]] = []
+        functions = vars(nn.functional)
+        self._guards.append(("torch.nn.functional", lambda: tuple(map(functions.get, FUNCTIONAL)), None))
+        self._guards = [(name, look, look()) for name, look, _ in self._guards]
+        self._seen: dict[int, Any] = {}
+        self._places: set[Any] = set()
+        self.secrets: list[SecretTensor] = []
+        """Parameters, and other secrets, each once."""
+
+    def changed(self) -> str:
+        """What is not as it was, in words; empty if all of it is."""
+        for name, read, before in self._guards:
+            try:
+                same = alike(read(), before)
+            except Exception:
+                return name
+            if not same:
+                return name
+        return ""
+
+    def read(self, name: str, read: Callable[[], Any], place: Any = None) -> Any:
+        """Read something now, and again before each call. It is one of `place`, if that is given, so asked for once."""
+        found = read()
+        if place is None or place not in self._places:
+            self._places.add(place)
+            self._guards.append((name, read, found))
+        return found
+
+    # --- where names stand --------------------------------------------------------------------------------------------
+
+    def name(self, function: FunctionType, name: str) -> Any:
+        """What a name that is not local stands for in a function."""
+        code = function.__code__
+        if name in code.co_freevars:
+            cell = (function.__closure__ or ())[code.co_freevars.index(name)]
+            return self.read(name, lambda: cell.cell_contents, (id(cell), self.keep(cell)))
+        space, built_in = function.__globals__, vars(builtins)
+
+        def look() -> Any:
+            return space.get(name, built_in.get(name, _GONE))
+
+        if space.get("__builtins__") not in (builtins, built_in):
+            raise NotReplayed(f"{function.__name__} has other built-in functions")
+        found = self.read(name, look, (id(space), name, self.keep(space)))
+        if found is _GONE:
+            raise NotReplayed(f"{name} is not to be found")
+        return found
+
+    def keep(self, x: Any) -> bool:
+        """Keep an object, so that its id stays its own."""
+        self._seen[id(x)] = x
+        return True
+
+    def of_module(self, module: ModuleType, name: str, path: str) -> Any:
+        """An attribute of a Python module."""
+        return self.read(path, lambda: vars(module).get(name, _GONE), (id(module), name, self.keep(module)))
+
+    def defaults(self, function: FunctionType) -> None:
+        """The code and the defaults of a function."""
+
+        def look() -> Any:
+            more = function.__kwdefaults__ or {}
+            return function.__code__, function.__defaults__, tuple(more), tuple(more.values())
+
+        name = function.__name__
+        found = self.read(f"a default of {name}", look, (id(function), self.keep(function)))
+        if not is_plain(found[1:]):
+            raise NotReplayed(f"a default of {name} is not a number or a string")
+
+    # --- secrets, modules, optimizers ---------------------------------------------------------------------------------
+
+    def tensor(self, x: Tensor, name: str) -> None:
+        """A tensor that a step reads."""
+        if type(x) is not SecretTensor:
+            raise NotReplayed(f"{name} is a public tensor: share it, or its module, or write numbers")
+        if id(x) in self._seen:
+            return
+        self.keep(x)
+        self.secrets.append(x)
+        self.read(f"{name}, or a hook of it,", lambda: _tensor_row(x))
+        if x._backward_hooks or x._post_accumulate_grad_hooks:
+            raise NotReplayed(f"{name} has a hook")
+        if not x.is_leaf:
+            raise NotReplayed(f"gradients go on from {name}: it was made of others, give it as an argument, detached")
+
+    def module(self, m: nn.Module, name: str) -> None:
+        """A module, which is called or asked for a part of it. Its class is PyTorch's, or the caller looks at it."""
+        if id(m) in self._seen:
+            return
+        self.keep(m)
+        kind = type(m)
+        row = self.read(f"{name} (its hooks, parts or parameters)", lambda: tuple(_module_row(m)))
+        if any(row[2 : 2 + len(_HOOKS)]):
+            raise NotReplayed(f"{name} has hooks")
+        if "forward" in vars(m) or m._compiled_call_impl is not None:
+            raise NotReplayed(f"{name} has a forward of its own, or was compiled")
+        if _patched(kind) or _patched(nn.Module):
+            raise NotReplayed(f"the class of {name} is not what PyTorch has")
+        self.read(f"the class of {name}", lambda: _patched(kind) or _patched(nn.Module), (kind, "patched"))
+        if kind in LAYERS or kind in CONTAINERS:
+            for key, x in vars(m).items():
+                if key not in _STANDARD and not is_plain(_frozen(x)):
+                    raise NotReplayed(f"{name}.{key} is not a number or a string")
+            self.read(f"{name} (its settings)", lambda: _settings_row(m))
+        for key, x in m._parameters.items():
+            if x is not None:
+                self.tensor(x, f"{name}.{key}")
+        for key, b in m._buffers.items():
+            if b is not None and (kind in LAYERS or kind in CONTAINERS):
+                self.tensor(b, f"{name}.{key}")
+
+    def optimizer(self, opt: torch.optim.Optimizer, name: str, method: str) -> None:
+        """One of PyTorch's optimizers, with all that its step reads, or its zero_grad."""
+        if type(opt) not in OPTIMIZERS:
+            raise NotReplayed(f"{name} is a {type(opt).__name__}: SGD, Adam and AdamW are known")
+        if method in vars(opt):
+            raise NotReplayed(f"{name}.{method} is not PyTorch's: a schedule wraps it")
+        if (id(opt), method) in self._places:
+            return
+        self._places.add((id(opt), method))
+        self.keep(opt)
+        kind = type(opt)
+        row = self.read(f"{name} (its hooks)", lambda: tuple(_optimizer_row(opt, method)))
+        if any(row[2 : 2 + len(_OPTIMIZER_HOOKS)]):
+            raise NotReplayed(f"{name} has hooks")
+        if _patched(kind):
+            raise NotReplayed(f"the class of {name} is not what PyTorch has")
+        self.read(f"the class of {name}", lambda: _patched(kind), (kind, "patched"))
+        for k, group in enumerate(opt.param_groups):
+            if type(group) is not dict:
+                raise NotReplayed(f"{name}.param_groups[{k}] is a {type(group).__name__}")
+            values = {key: x for key, x in group.items() if key != "params" and method == "step"}
+            for key, x in values.items():
+                if not is_plain(_frozen(x)):
+                    raise NotReplayed(f"{name}.param_groups[{k}][{key!r}] is a {type(x).__name__}: give it as a number")
+                self.read(f"{name}.param_groups[{k}][{key!r}]", partial(_of_a_group, group, key))
+            if values.get("momentum") or "betas" in values:
+                raise NotReplayed(f"{name} keeps averages of gradients: call its step() outside of the step")
+            if values.get("differentiable") or values.get("capturable"):
+                raise NotReplayed(f"{name} is differentiable or capturable")
+            for n, p in enumerate(group["params"]):
+                self.tensor(p, f"{name}.param_groups[{k}]['params'][{n}]")
+
+
+def _tensor_row(x: SecretTensor) -> Any:
+    return (
+        *(x.requires_grad, x.is_leaf, not x._backward_hooks),
+        *(not x._post_accumulate_grad_hooks, *sorted(vars(x))),
+    )
+
+
+def _module_row(m: nn.Module) -> Iterator[Any]:
+    kind = type(m)
+    yield from (kind, kind.forward)
+    for name in _HOOKS:
+        yield len(getattr(m, name))
+    yield from (m.training, "forward" in vars(m), m._compiled_call_impl is None, type(m._modules) is dict)
+    for part in (m._parameters, m._buffers, m._modules):
+        yield from part.keys()
+        yield from part.values()
+
+
+def _settings_row(m: nn.Module) -> Any:
+    return tuple((key, _frozen(x)) for key, x in vars(m).items() if key not in _STANDARD)
+
+
+def _optimizer_row(opt: torch.optim.Optimizer, method: str) -> Iterator[Any]:
+    yield from (type(opt), type(opt.state))
+    for name in _OPTIMIZER_HOOKS:
+        yield len(getattr(opt, name))
+    yield from (method in vars(opt), type(opt.param_groups), len(opt.param_groups))
+    for group in opt.param_groups:
+        yield from (group, type(group["params"]), *group.keys(), *group["params"])
+
+
+def _of_a_group(group: dict[str, Any], key: str) -> Any:
+    return _frozen(group[key])
+
+
+def _frozen(x: Any) -> Any:
+    """Lists as tuples: they are compared by what is in them."""
+    return tuple(map(_frozen, x)) if type(x) in (list, tuple) else x
+
+
+def _patched(kind: type) -> bool:
+    before = _PYTORCH_S.get(kind)
+    if before is None:
+        return False
+    now = vars(kind)
+    return any(not _one_function(now.get(key), x) for key, x in before.items() if key in _CALLED)
+
+
+def _one_function(now: Any, before: Any) -> bool:
+    """PyTorch wraps the step of a class of optimizers when it makes the first."""
+    return now is before or (of_a_library(now) and inspect.unwrap(now) is inspect.unwrap(before))
+
+
+_CALLED = frozenset(
+    {"forward", "__call__", "_call_impl", "_wrapped_call_impl", "__getattr__", "step", "zero_grad", "_init_group"}
+    | {"__getitem__", "__iter__", "__getattribute__", "__setattr__"}
+)
