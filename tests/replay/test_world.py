@@ -512,3 +512,23 @@ def test_programs_that_are_not_straight_are_refused(function: Any) -> None:
 def test_compiled_functions_are_told_apart() -> None:
     assert isinstance(tacit.compile(strict=True)(lambda x: x), Compiled)
     assert tacit.compile(fullgraph=True)(lambda x: x).strict
+
+
+def same_list(x: Tensor, a: Any, b: Any) -> Tensor:
+    return x * 2 if a is b else x * 3
+
+
+class Private(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.__rate = 0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.__rate
+
+
+def test_identities_and_private_names_are_refused() -> None:
+    net = Private()
+    for function in (same_list, lambda x: net(x)):
+        with pytest.raises(NotReplayed, match="line"):
+            world_of(function)

@@ -42,6 +42,8 @@ MOST_BYTES = 1 << 28
 """Of parameters and what else a function reads, up to which a recording is tried: it copies them twice."""
 
 _recording = threading.local()
+_alone = threading.Lock()
+"""Held while a step is recorded: what a recording replaces is the whole process's."""
 
 
 def compile(
@@ -126,6 +128,8 @@ class Recording:
         """Raise if it has done what no replay does."""
         if self._refused is not None:
             raise self._refused
+        if self._recorder.disturbed:
+            raise Unsteady("another thread worked meanwhile")
         if self._recorder.why:
             raise NotReplayed(self._recorder.why)
         if self._call.protocol.session._requests != self._requests:
@@ -299,16 +303,24 @@ class Compiled:
         recording: Recording | None = None
         if call.key is not None:
             try:
-                recording = Recording(call)
+                recording = Recording(call) if _alone.acquire(blocking=False) else None
+                why = Unsteady("another thread records a step")
             except Unsteady as error:
+                _alone.release()
                 why = error
+            except BaseException:
+                _alone.release()
+                raise
         if recording is None:
             result, refused = self._run(call, args, kwargs)
             if not session.closed:
                 self._vote(call, None, refused or why)
             return result
         self._say("not replayed", call.protocol)
-        result = recording.run(self.function, args, kwargs)
+        try:
+            result = recording.run(self.function, args, kwargs)
+        finally:
+            _alone.release()
         if session.closed:
             self._tell("it ends its session", for_good=True)
             return result

@@ -96,6 +96,8 @@ class _Reader:
         self._code = function.__code__
         self._local = {*self._code.co_varnames, *self._code.co_cellvars}
         self._returned: list[Known] = []
+        if "__signature__" in vars(function):
+            raise NotReplayed(f"{function.__name__} says that it takes other arguments than it does")
         world.defaults(function)
 
     def run(self, names: Names) -> Known:
@@ -226,6 +228,9 @@ class _Reader:
 
     def _of(self, node: ast.expr, names: Names) -> Known:
         """What an expression stands for."""
+        for name in (getattr(node, "id", ""), getattr(node, "attr", "")):
+            if name.startswith("__"):
+                raise self._refuse(node, f"{name} is private")
         if isinstance(node, ast.Constant):
             if not is_plain(node.value) and node.value is not Ellipsis:
                 raise self._refuse(node, "such a constant is not replayed")
@@ -241,8 +246,9 @@ class _Reader:
         if isinstance(node, (ast.Tuple, ast.List)):
             return Row(tuple(self._of(x, names) for x in node.elts))
         if isinstance(node, ast.Compare) and all(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops):
-            for x in (node.left, *node.comparators):
-                self._of(x, names)
+            if not all(isinstance(x, ast.Constant) and x.value is None for x in node.comparators):
+                raise self._refuse(node, "`is` of other things than None is not replayed")
+            self._of(node.left, names)
             return DATA
         if isinstance(node, ast.IfExp):
             self._data(node, self._of(node.test, names))

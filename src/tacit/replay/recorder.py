@@ -64,6 +64,8 @@ class Recorder(TorchDispatchMode):
         self.events: list[Event] = []
         self.why = ""
         """Why it cannot be replayed; the first reason."""
+        self.disturbed = False
+        """Whether another thread was at work."""
         self.storages: dict[int, Any] = {}
         """All memory that was seen, kept so that none of it is another's later."""
         self.moving: set[int] = set()
@@ -103,7 +105,8 @@ class Recorder(TorchDispatchMode):
         """Add an event."""
         if not self._paused:
             if threading.get_ident() != self._thread:
-                self.refuse("another thread worked in the session meanwhile")
+                self.disturbed = True
+                return
             self.events.append(Event(kind, what, given, made))
 
     @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -169,10 +170,10 @@ def _facts(x: Facts) -> list[Any]:
 
 
 class Alone(MaskValue):
-    """A mask of one content, by its id: where a copy has it as well, that is given one of its own."""
+    """A mask of one content: where a copy has it as well, that is given one of its own."""
 
     __slots__ = ("place",)
-    place: int
+    place: ref[Shares]
 
 
 def _mask_value(x: MaskValue) -> list[Any]:
@@ -243,7 +244,7 @@ class Recorded(replays.Replays):
         for draw in missing.draws:
             draw.spent = True
         secret = missing.secret
-        if missing.onto or secret.dealt or type(secret) is not Alone or secret.place != id(content):
+        if missing.onto or secret.dealt or type(secret) is not Alone or secret.place() is not content:
             _miss(content, _copied(secret.plain))
 
     @override
@@ -301,7 +302,7 @@ class Recorded(replays.Replays):
             kind = type(x)
             if kind is Shares:
                 tensors = x.held
-            elif kind is Dealt or kind is MaskValue:
+            elif issubclass(kind, Dealt):
                 tensors = [*x.parts, *(x.shares or ()), x.plain]
             elif kind is Mask or kind is BitMask:
                 tensors = [x.opened]
@@ -347,5 +348,5 @@ def _miss(content: Shares, plain: Tensor | None) -> None:
     draw.spent = True
     secret = Alone.withheld(plain, content.shape)
     assert isinstance(secret, Alone)
-    secret.place = id(content)
+    secret.place = ref(content)
     content._miss(Premask(secret, frozenset((draw,)), onto=False), content)
