@@ -10,6 +10,7 @@ secrets.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -38,6 +39,10 @@ CLAMPS = {
     "clamp_max": (aten.clamp_max.default, aten.minimum.default),
 }
 """By numbers, and by tensors."""
+
+FEW = 4096
+"""Parameters that are opened beside their change, all together. More: a round less for larger models, as long as their
+products are small enough to take masks of several terms."""
 
 KEEPS_PRECISE = {*CLAMPS, "lerp"}
 """What leaves a result as precise as the second list, in place as well."""
@@ -72,6 +77,16 @@ def apply(op: Callable[..., Tensor], operands: Sequence[List], each: Sequence[di
         shapes = [columns[0][k].shape for k in range(len(places))]
         out.update(zip(places, cut(result, shapes), strict=True))
     return [out[place] for place in range(len(operands[0]))]
+
+
+def _beside(xs: List) -> AbstractContextManager[None]:
+    """Small parameters are opened in the round that multiplies their change: so what they become is masked already."""
+    shares = [x.share for x in xs if isinstance(x, SecretTensor) and plain(x) is None]
+    if not shares or len(shares) < len(xs) or not all(isinstance(s, Number) and s.storage.lasting for s in shares):
+        return nullcontext()
+    if sum(share.numel for share in shares) > FEW:
+        return nullcontext()
+    return shares[0].protocol.beside(*shares)
 
 
 def _kind(x: Tensor) -> Any:
@@ -175,7 +190,8 @@ def _binary(name: str, op: Any) -> None:
         return apply(lambda x, value: op(x, value), [xs], [{"value": v} for v in values])
 
     def lists(xs: List, ys: List, **alpha: Any) -> list[Tensor]:
-        return apply(op, [xs, ys], [alpha] * len(xs))
+        with _beside(xs) if alpha else nullcontext():
+            return apply(op, [xs, ys], [alpha] * len(xs))
 
     def tensor(xs: List, y: Tensor, **alpha: Any) -> list[Tensor]:
         return apply(lambda x: op(x, y, **alpha), [xs], [{}] * len(xs))

@@ -150,7 +150,11 @@ def times_public(x: Number, v: Tensor) -> Number:
         x = x.settle()
     if frac_bits and precise:
         x = x.settle(PRECISE_PRODUCT_BITS - frac_bits)
-    out = apply_public(x, ring, torch.mul, broadcast(x.shape, ring.shape))
+    shape = broadcast(x.shape, ring.shape)
+    if ring.numel() == 1 and not frac_bits and shape == x.shape:
+        out = x.times_integer(int(ring))  # of which is known what is known of x
+    else:
+        out = apply_public(x, ring, torch.mul, shape)
     positive = x.scale.positive and bool((v >= 0).all())
     out.declare(frac_bits=x.frac_bits + frac_bits, positive=positive)
     return out

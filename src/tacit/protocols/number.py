@@ -20,7 +20,7 @@ from tacit.protocols.scale import (
     SUM_BITS,
     Scale,
 )
-from tacit.protocols.values import Value, same
+from tacit.protocols.values import Multiple, Value, same
 from tacit.ring.ring import RING
 from tacit.ring.shapes import broadcast
 
@@ -102,7 +102,7 @@ class Number(Value):
         if bits == 0:
             return self
         out = self._of(self.content.linear(lambda t: t << bits, shape=self.shape), self.scale.lifted(frac_bits))
-        out.descend(self, lambda known: known.map(lambda t: t << bits))
+        out.descend(self, Multiple(1 << bits))
         return out
 
     def linear(self, op: TensorOp, *, onto: bool = False, shape: torch.Size | None = None) -> Number:
@@ -124,7 +124,7 @@ class Number(Value):
 
     def __neg__(self) -> Number:
         out = self.linear(torch.neg, onto=True, shape=self.shape)
-        out.descend(self, lambda known: known.map(torch.neg))
+        out.descend(self, Multiple(-1))
         return out
 
     def __add__(self, other: Number) -> Number:
@@ -134,12 +134,16 @@ class Number(Value):
     def __sub__(self, other: Number) -> Number:
         x, y = _aligned(self, other)
         difference = x.content.subtract(y.content, broadcast(x.shape, y.shape))
-        return self._of(difference, x.scale.plus(y.scale, minus=True))
+        out = self._of(difference, x.scale.plus(y.scale, minus=True))
+        self.protocol.note_sum(out, x, y, -1)
+        return out
 
     def added(self, other: Number) -> Number:
         """The sum of two shares of one scale, whatever that scale is. Local."""
         total = self.content.add(other.content, broadcast(self.shape, other.shape))
-        return self._of(total, self.scale.plus(other.scale))
+        out = self._of(total, self.scale.plus(other.scale))
+        self.protocol.note_sum(out, self, other, 1)
+        return out
 
     @staticmethod
     def end_to_end(shares: Sequence[Number]) -> Number:
@@ -147,7 +151,9 @@ class Number(Value):
         frac_bits = max(x.frac_bits for x in shares)
         rows = [x.lifted(frac_bits) for x in shares]
         joined = rows[0].content.end_to_end([x.content for x in rows[1:]])
-        return rows[0]._of(joined, Scale.end_to_end([x.scale for x in rows], frac_bits))
+        out = rows[0]._of(joined, Scale.end_to_end([x.scale for x in rows], frac_bits))
+        out.protocol.note_joined(out, rows)
+        return out
 
     def __mul__(self, other: Number) -> Number:
         return self.protocol.multiply(*factors(self, other))
@@ -165,7 +171,7 @@ class Number(Value):
         """Multiply by a public integer. Local, exact."""
         product = self.content.linear(lambda t: t * k, onto=bool(k % 2), shape=self.shape)
         out = self._of(product, self.scale.times_integer(k))
-        out.descend(self, lambda known: known.map(lambda t: t * k))
+        out.descend(self, Multiple(k))
         return out
 
     def scale_for(self, source: Number) -> int:
@@ -192,6 +198,8 @@ class Number(Value):
         self.content.write(source.content, whole=whole)
         self.storage.scale = self.scale.overwritten(source.scale, whole=whole)
         self.storage.version += 1
+        if whole:
+            self.protocol.note_written(self, source)
 
 
 def factors(x: Number, y: Number) -> tuple[Number, Number]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -202,6 +203,19 @@ class Protocol(ABC):
 
         A scheme that opens its operands under masks opens those that are not open yet; others do nothing.
         """
+
+    def beside(self, *values: Value) -> AbstractContextManager[None]:
+        """While this lasts, the next round that opens anything opens these as well. A hint, as `together`."""
+        return nullcontext()
+
+    def note_sum(self, out: Number, x: Number, y: Number, sign: int) -> None:  # noqa: B027 - of most schemes, nothing
+        """Note of out = x ± y what a scheme knows of it by what it knows of these. Local, as the two that follow."""
+
+    def note_joined(self, out: Number, rows: Sequence[Number]) -> None:  # noqa: B027
+        """Likewise of numbers end to end."""
+
+    def note_written(self, out: Number, source: Number) -> None:  # noqa: B027
+        """Likewise of a number that has been overwritten, all of it."""
 
     @abstractmethod
     def multiply(self, x: Number, y: Number) -> Number:

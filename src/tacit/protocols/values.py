@@ -7,6 +7,7 @@ What a process holds of a value is its `Content`, which is the scheme's; what is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -186,3 +187,13 @@ class Bits(Value):
 
 def same(known: Known) -> Known:
     return known
+
+
+@dataclass(frozen=True, slots=True)
+class Multiple:
+    """The step to a multiple, by a public integer."""
+
+    k: int
+
+    def __call__(self, known: Known) -> Known:
+        return known.map(lambda t: t * self.k)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import add, sub, xor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import WeakSet
 
 import torch
@@ -19,6 +19,7 @@ from typing_extensions import override
 from tacit.protocols.additive.given import Given
 from tacit.protocols.additive.masks import BitMask, Form, Mask, Premask
 from tacit.protocols.additive.parts import OpenedParts
+from tacit.protocols.additive.source.base import Source
 from tacit.protocols.content import Content, TensorOp, extent
 from tacit.protocols.remembered import Facts
 
@@ -291,21 +292,39 @@ class Unsettled(NamedTuple):
     bits: int
 
 
+class Spreading(Protocol):
+    """What makes a masked form of several terms, see `spread`."""
+
+    def extent(self) -> Any:
+        """How many terms there will be; None if it is not known yet."""
+
+    def spread(self, source: Source) -> Any:
+        """The form."""
+
+
 class Opened:
     """What is open of one version of a content. Every role knows the same at the same time."""
 
-    __slots__ = ("form", "given", "mask", "parts", "unsettled")
+    __slots__ = ("dealt", "form", "given", "mask", "parts", "sum", "unsettled")
 
     def __init__(self) -> None:
         self.mask: Mask | BitMask | None = None
         """Its simple mask."""
         self.form: Form | None = None
         """A masked form with more than one term, left by a truncation."""
+        self.dealt = 0
+        """Bytes that products have had dealt because it is not open."""
+        self.sum: Spreading | None = None
+        """How it is masked in several terms, by what it was made of."""
         self.unsettled: Unsettled | None = None
         self.parts: OpenedParts | None = None
         """Of lasting data: what has been opened of it, element by element."""
         self.given = False
         """Whether it came in masked: what an owner has shared, or what was made of such by moving and joining."""
+
+    def take(self, mask: Mask | BitMask) -> None:
+        """Keep a simple mask, and no longer what it was made of."""
+        self.mask, self.sum = mask, None
 
 
 def opened(facts: Facts) -> Opened:
@@ -328,7 +347,7 @@ def _mask(facts: Facts) -> Mask | BitMask | None:
         parent = parent.whole
     mask = lineage.step(parent)
     assert isinstance(mask, Mask | BitMask)
-    opened(facts).mask = mask
+    opened(facts).take(mask)
     return mask
 
 

@@ -58,6 +58,8 @@ class Masking:
     def __init__(self, session: Session, source: Source) -> None:
         self._session = session
         self._source = source
+        self.waiting: Sequence[Value] = ()
+        """What the next round opens as well; see `Protocol.beside`."""
 
     def open_together(self, *shares: Value) -> None:
         """Give every share a simple mask. What a share was moved from is opened in its place, if it is no larger."""
@@ -65,18 +67,16 @@ class Masking:
 
     def _mask_beside(self, shares: Sequence[Value], others: Sequence[Opening]) -> list[Tensor | None]:
         """The same, and what else is opened in that round."""
-        roots: list[Value] = []
-        for share in shares:
-            if not is_open(share):
-                root = _root(share)
-                if not any(root is other for other in roots):
-                    roots.append(root)
+        roots = _closed(shares)
         if not roots and not others:
             return []
+        if self.waiting:
+            shares, self.waiting = (*shares, *self.waiting), ()
+            roots = _closed(shares)
         pending = [self._begin(root) for root in roots]
         values = self.open([*(p.opening for p in pending), *others])
         for root, p, value in zip(roots, pending, values, strict=False):
-            opened(root.facts).mask = p.finish(value)
+            opened(root.facts).take(p.finish(value))
         for share in shares:
             is_open(share)  # from now on it is, whatever becomes of what it was moved from
         return values[len(roots) :]
@@ -244,6 +244,17 @@ def _root(value: Value) -> Value:
 def is_open(value: Value) -> bool:
     """Whether its simple mask is known, if only from what it was moved from."""
     return (bit_mask if isinstance(value, Bits) else simple_mask)(value.facts) is not None
+
+
+def _closed(shares: Sequence[Value]) -> list[Value]:
+    """What has to be opened for all of these to be open."""
+    roots: list[Value] = []
+    for share in shares:
+        if not is_open(share):
+            root = _root(share)
+            if not any(root is other for other in roots):
+                roots.append(root)
+    return roots
 
 
 def _payload(openings: Sequence[Opening], place: int) -> Tensor:

@@ -5,7 +5,8 @@ Each primitive is one opening of what is not open yet, and local work; the corre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from operator import add
 from typing import ClassVar
@@ -29,6 +30,7 @@ from tacit.protocols.additive import (
     product,
     selection,
     shuffle,
+    spread,
     truncation,
 )
 from tacit.protocols.additive.content import Shares, Unsettled, bit_mask, is_given, masked_form, opened, simple_mask
@@ -217,6 +219,31 @@ class Additive(Protocol):
             t += a
 
     @override
+    @contextmanager
+    def beside(self, *values: Value) -> Iterator[None]:
+        waiting, self._masking.waiting = self._masking.waiting, values
+        try:
+            yield
+        finally:
+            self._masking.waiting = waiting
+
+    @override
+    def note_sum(self, out: Number, x: Number, y: Number, sign: int) -> None:
+        if out.numel <= spread.FEW and x.shape == y.shape:
+            spread.note_sum(out.facts, x.facts, y.facts, sign)
+
+    @override
+    def note_joined(self, out: Number, rows: Sequence[Number]) -> None:
+        if out.numel <= spread.FEW and all(x.facts.lineage is None for x in rows):
+            opened(out.facts).sum = spread.Joined([opened(x.facts) for x in rows])
+
+    @override
+    def note_written(self, out: Number, source: Number) -> None:
+        found = spread.kept(source.facts) if out.numel <= spread.FEW and out.shape == source.shape else None
+        if found is not None:
+            opened(out.facts).sum = found
+
+    @override
     def multiply(self, x: Number, y: Number) -> Number:
         self.together(*(v for v in (x, y) if masked_form(v.facts) is None))
         shape = broadcast(x.shape, y.shape)
@@ -227,9 +254,17 @@ class Additive(Protocol):
 
     @override
     def bilinear(self, x: Number, y: Number, op: Callable[[Tensor, Tensor], Tensor]) -> Number:
+        if spread.pays(x, y, op):
+            return self._spread_matmul(x, y)
         self.together(x, y)
         left, right = _simple(x), _simple(y)
         return self._product(product.bilinear(self._source, left, right, op, self._indices), x.scale.times(y.scale))
+
+    def _spread_matmul(self, x: Number, y: Number) -> Number:
+        left, right = (spread.spread(self._source, v.facts) for v in (x, y))
+        shape, scale = torch.Size((x.shape[0], y.shape[1])), x.scale.times(y.scale)
+        found = spread.matmul(self._source, left, right, self._indices, shape)
+        return self._arithmetic(found, shape, scale) if isinstance(found, list) else self._product(found, scale)
 
     def _product(self, result: product.Product, scale: Scale) -> Number:
         parts, shape, premask = result
@@ -361,8 +396,11 @@ class Additive(Protocol):
             y = x if x.scale.precise else self.settle(x)
             form = _form(y)
             tensors = [t for i, t in self.indexed(shares_of(y).true_shares()) if i >= 0]
-            parts = selection.selected(self._source, _bits(b), form, tensors, y.shape)
+            bit = _bits(b)
+            parts, rows = selection.selected(self._source, bit, form, tensors, y.shape)
             out.append(self._arithmetic(parts, y.shape, y.scale.chosen()))
+            if y.numel <= spread.FEW and b.shape == y.shape:
+                opened(out[-1].facts).sum = spread.selection(bit, form, rows)
         return out
 
     @override
@@ -391,8 +429,11 @@ class Additive(Protocol):
         found = ARITHMETIC.of(b)
         if found is None:
             self.together(b)
-            parts = selection.to_ring(self._source, _bits(b), self._indices)
+            bit = _bits(b)
+            parts = selection.to_ring(self._source, bit, self._indices)
             found = ARITHMETIC.keep(b, self._arithmetic(parts, b.shape, Scale(positive=True)))
+            if b.numel <= spread.FEW:
+                opened(found.facts).sum = spread.bits(bit)
         return found
 
     @override

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tacit.protocols.additive import kernels
 from tacit.protocols.additive.masks import BitMask, Form, Scaled
-from tacit.protocols.additive.source.base import Dealt, Source
+from tacit.protocols.additive.source.base import Dealt, Rows, Source
 from tacit.ring.ring import RING
 
 __all__ = ["draw_bit_mask", "selected", "to_ring"]
@@ -30,8 +30,10 @@ def draw_bit_mask(source: Source, shape: torch.Size, holder: int | None = None) 
     return plane, BitMask(None, beta)
 
 
-def selected(source: Source, bit: BitMask, x: Form, parts: Sequence[Tensor], shape: torch.Size) -> list[Tensor]:
-    """Shares of b x, from the masked bit, the masked x and the shares of x.
+def selected(
+    source: Source, bit: BitMask, x: Form, parts: Sequence[Tensor], shape: torch.Size
+) -> tuple[list[Tensor], Rows]:
+    """Shares of b x, from the masked bit, the masked x and the shares of x; and those of β s_k, for each term of x.
 
     Producer: 8 bytes an element, and for the second term of a truncation by s bits ceil(s / 8).
     """
@@ -46,7 +48,7 @@ def selected(source: Source, bit: BitMask, x: Form, parts: Sequence[Tensor], sha
         assert z.opened is not None
         c = bit.opened.expand(shape)
         out.append(kernels.on(z.opened).selected(z.opened, c, part, ring.expand(shape), high, multiplier, *wrap))
-    return out
+    return out, rows
 
 
 def to_ring(source: Source, bit: BitMask, indices: Sequence[int]) -> list[Tensor]:
