@@ -133,7 +133,7 @@ def test_all_gates_of_a_step_take_one_sigmoid(session, random):
         forward.append(middle - start)
         backward.append(session.meter.cost.rounds - middle)
 
-    assert forward[1] - forward[0] == 8
+    assert forward[1] - forward[0] == 6
     assert backward[1] - backward[0] <= 5
 
 
