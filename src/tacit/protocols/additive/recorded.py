@@ -25,7 +25,7 @@ from tacit.protocols.additive.source.dealing import Dealing
 from tacit.protocols.number import Number
 from tacit.protocols.remembered import Facts, Lineage, Owned, Storage
 from tacit.protocols.scale import Scale
-from tacit.protocols.values import Bits, Value
+from tacit.protocols.values import Bits, Multiple, Value
 from tacit.ring import kernels as ring_kernels
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Form(replays.Form):
     def input(self, value: Value) -> Hashable:
         content, facts = value.content, value.facts
         assert isinstance(content, Shares)
+        _leave_sums(facts)
         if isinstance(value, Number):
             simple_mask(facts)  # which follows from what it was moved from
         known: Opened | None = facts.scheme
@@ -75,6 +76,7 @@ class Form(replays.Form):
         assert isinstance(content, Shares)
         if content.base is not None or not value.whole:
             raise Unsteady("what is written to is a part of something larger")
+        _leave_sums(facts)
         if known(facts):
             raise Unsteady("more is known of what is written to than after a step")
         return type(value), value.scale, value.storage.lasting, self._missing(content)
@@ -133,6 +135,15 @@ def _owner(lineage: Lineage) -> Owned | None:
     return _owner(lineage.facts.lineage)
 
 
+def _leave_sums(facts: Facts) -> None:
+    """Have a content stand apart from what it was made of by sums and selections, see `spread`. Local, everywhere."""
+    found: Opened | None = facts.scheme
+    if found is not None and found.sum is not None:
+        found.sum = None
+        if not (found.mask or found.form or found.unsettled or found.parts or found.given):
+            facts.scheme = None
+
+
 def known(facts: Facts) -> bool:
     """Whether anything is known of a content."""
     return bool(facts.scheme or facts.memo or facts.lineage or facts.owned or facts.within) or facts.public is not None
@@ -144,6 +155,7 @@ def _pins(value: Value) -> list[Any]:
     What is known of it can only grow; where it has, another step would have come of it.
     """
     out: list[Any] = []
+    _leave_sums(value.facts)
     _pin(value, out, set())
     return out
 
@@ -185,7 +197,7 @@ _PINNED: dict[type, Callable[[Any], list[Any]]] = {
     Bits: lambda x: [x.storage, x.storage.version, x.storage.scale, x.content, x.facts],
     Shares: lambda x: [x.base, *x.held, x._missing, x.seen],
     Facts: _facts,
-    Opened: lambda x: [x.mask, x.form, x.unsettled, x.parts, x.given],
+    Opened: lambda x: [x.mask, x.form, x.unsettled, x.parts, x.given, x.sum],
     Mask: lambda x: [x.opened, *(y for t in x.terms for y in (t.factor, t.secret))],
     MaskValue: _mask_value,
     Alone: _mask_value,
@@ -198,7 +210,7 @@ _PINNED: dict[type, Callable[[Any], list[Any]]] = {
 }
 
 
-_FIXED = (int, bool, float, str, range, Scale, Storage, Tensor, FunctionType, partial, BuiltinFunctionType)
+_FIXED = (int, bool, float, str, range, Scale, Storage, Tensor, FunctionType, partial, BuiltinFunctionType, Multiple)
 """What never changes, or has been compared once it is found to be the same object."""
 
 
@@ -234,6 +246,7 @@ class Recorded(replays.Replays):
     def alone(self, value: Value) -> None:
         """A mask that draws are left of is given up: they count as spent, for whoever else has them."""
         content = _shares(value)
+        _leave_sums(value.facts)
         content.held  # noqa: B018 - as of an argument
         missing = content.root._missing
         if missing is None:
@@ -326,6 +339,7 @@ class Recorded(replays.Replays):
 
     @override
     def is_clean(self, value: Value) -> bool:
+        _leave_sums(value.facts)
         return not known(value.facts)
 
 
