@@ -12,7 +12,10 @@ from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
+
 __all__ = [
+    "NO_KEY",
     "OWNER_ONLY",
     "PUBLIC",
     "create",
@@ -23,6 +26,9 @@ __all__ = [
     "replacing_by_folder",
     "write",
 ]
+
+NO_KEY = (OSError, ValueError, TypeError, UnsupportedAlgorithm, InternalError)
+"""What `cryptography` raises where a file holds no private key: `InternalError` at keys of a wrong length."""
 
 OWNER_ONLY = 0o600
 PUBLIC = 0o644

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import ZipFile
 
 import numpy as np
 import torch
@@ -288,7 +289,9 @@ def safetensors(folder: Path, data: bytes) -> None:
 def _arrays(folder: Path) -> list[bytes]:
     out = io.BytesIO()
     np.savez(out, x=np.ones((3, 4), np.float32), y=np.arange(3))
-    return [out.getvalue()]
+    with ZipFile(other := io.BytesIO(), "w") as file:
+        file.writestr("x.npx", "no array, which NumPy hands over as bytes")
+    return [out.getvalue(), other.getvalue()]
 
 
 @target("npz", _arrays)
@@ -399,7 +402,9 @@ def answers_of_clients(folder: Path, data: bytes) -> None:
 
 def _identities(folder: Path) -> list[bytes]:
     folder.mkdir(exist_ok=True)
-    return [Identity.generate("x").save(folder).read_bytes()]
+    key = Identity.generate("x").save(folder).read_bytes()
+    short = key.replace(b"K2Vw", b"K2Vv")  # says that it is a key of another curve, of which it has too few bytes
+    return [key, short]
 
 
 @target("identities", _identities)

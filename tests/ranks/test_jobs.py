@@ -85,7 +85,7 @@ def test_ranks_run_from_stores_that_ranks_have_prepared(
         assert all(printed[-1] == "tensor([10., 12., 14., 16.])" for printed in lines.of.values()), lines.of
     again = Lines()
     assert launch_local(path, ranks=2, prepared="store", settings=PATIENT, on_line=again)
-    assert "used" in " ".join(again.of["alice[1]"]), again.of
+    assert "has been begun" in " ".join(again.of["alice[1]"]), again.of
 
 
 @pytest.mark.slow

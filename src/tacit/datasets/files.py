@@ -46,7 +46,10 @@ def read_tensors(path: str | Path, label: str | None = None) -> Tensors:
 
 def _read_npz(path: Path) -> Tensors:
     with np.load(path, allow_pickle=False) as file:
-        return {name: _tensor(file[name]) for name in file.files}
+        arrays = {name: file[name] for name in file.files}
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):  # NumPy hands over other members as bytes
+        raise DataError(f"{path}: not all that it holds are arrays")
+    return {name: _tensor(array) for name, array in arrays.items()}
 
 
 def _read_npy(path: Path) -> Tensors:

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -54,7 +54,7 @@ class Identity:
             if not private_files.is_private(place):
                 raise RosterError(f"{place} can be read by other users of this machine: run `chmod 600 {place}`")
             key = load_pem_private_key(place.read_bytes(), password=None)
-        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        except private_files.NO_KEY as error:
             raise RosterError(f"{place}: no identity can be read there ({type(error).__name__})") from None
         if not isinstance(key, Ed25519PrivateKey):
             raise RosterError(f"{place}: the key is not an Ed25519 key")

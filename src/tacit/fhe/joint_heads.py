@@ -55,14 +55,12 @@ class PairHead(Head):
 
     def _counted(self, values: Int) -> tuple[Float, Float]:
         says = self.sign * self._raw(values)
-        votes, sums = np.zeros((2, len(values), len(self.classes)))
-        for k, (i, j) in enumerate(zip(*np.triu_indices(len(self.classes), 1), strict=True)):
-            later = says[:, k] > 0 if self.sign > 0 else says[:, k] >= 0
-            votes[:, j] += later
-            votes[:, i] += ~later
-            sums[:, i] -= says[:, k]
-            sums[:, j] += says[:, k]
-        return votes, sums
+        later = says > 0 if self.sign > 0 else says >= 0
+        ends = np.stack(np.triu_indices(len(self.classes), 1), axis=1).ravel()  # i, j of the first pair, of the next, …
+        votes, sums = np.zeros((2, len(self.classes), len(values)))
+        np.add.at(votes, ends, np.stack([~later, later], axis=2).reshape(len(values), -1).T)
+        np.add.at(sums, ends, np.stack([-says, says], axis=2).reshape(len(values), -1).T)
+        return votes.T, sums.T
 
     def scores(self, values: Int, z: Int) -> Float:
         """Return `decision_function`."""

@@ -262,7 +262,7 @@ class ClassificationHead(Head):
         """Return whether there is a scale for each integer, and a class for each score."""
         scores = width + 1 if self.proba == "fractions" else max(width, 2)
         enough = width > 1 or self.proba != "samme"
-        return fits_affine(width, self.scale, self.shift) and scores <= len(self.classes) and enough
+        return fits_affine(width, self.scale, self.shift) and scores <= max(len(self.classes), 2) and enough
 
     def scores(self, values: Int, z: Int) -> Float:
         """Return the decision function, or the probabilities of a forest."""
@@ -281,8 +281,10 @@ class ClassificationHead(Head):
         return True
 
     def winners(self, values: Int, z: Int) -> npt.NDArray[np.intp]:
-        """Return the index of the class of each row."""
+        """Return the index of the class of each row. Where all that was fitted on had one class, it is that one."""
         scores = self.scores(values, z)
+        if len(self.classes) == 1:
+            return np.zeros(len(scores), dtype=np.intp)
         if self.proba == "fractions":  # what the others leave has their rounding, and the last class wins no tie
             scores = scores - np.append(np.zeros(scores.shape[1] - 1), ROUNDING)
         return (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)

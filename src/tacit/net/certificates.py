@@ -18,7 +18,6 @@ from functools import cache
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -191,7 +190,7 @@ def signing_key(folder: Path, role: str) -> ec.EllipticCurvePrivateKey:
     try:
         raw = path.read_bytes()
         key = serialization.load_pem_private_key(raw, key_password() if b"ENCRYPTED" in raw else None)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except private_files.NO_KEY as error:
         raise ConfigError(f"{path} is not a private key that can be used: {error}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ConfigError(f"{path} is not a key on an elliptic curve, as `tacit keygen` makes it")

@@ -95,7 +95,7 @@ def box_key(folder: Path, party: str) -> bytes:
         if not private_files.is_private(path):
             raise RosterError(f"{path} can be read by other users of this machine: run `chmod 600 {path}`")
         key = load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError) as error:
+    except private_files.NO_KEY as error:
         raise RosterError(f"{path}: no key can be read there ({type(error).__name__})") from None
     if not isinstance(key, X25519PrivateKey):
         raise RosterError(f"{path}: the key is not an X25519 key")
