@@ -11,10 +11,12 @@ import pytest
 from safetensors.numpy import load, save
 
 from tacit.errors import MessageError
+from tacit.fhe.discriminant_analysis import LinearDiscriminantAnalysis
 from tacit.fhe.encode import Affine, Thermometer
 from tacit.fhe.ensemble import RandomForestRegressor
 from tacit.fhe.joint_heads import CalibratedHead, PairHead, VotingHead
-from tacit.fhe.linear_model import LogisticRegression
+from tacit.fhe.linear_model import LogisticRegression, RidgeClassifier
+from tacit.fhe.naive_bayes import GaussianNB
 from tacit.fhe.neighbors import KNeighborsRegressor
 from tacit.fhe.read import (
     Classes,
@@ -93,6 +95,16 @@ def test_parts_that_do_not_fit_are_refused(make: Any) -> None:
 )
 def test_heads_do_not_fit_other_numbers_of_scores(head: Any, width: int) -> None:
     assert not head.fits(width)
+
+
+@pytest.mark.parametrize("model", [GaussianNB(), RidgeClassifier(), LinearDiscriminantAnalysis()], ids=repr)
+def test_models_of_one_class_can_be_read(model: Any, rng: np.random.Generator) -> None:
+    x = rng.normal(size=(30, 3))
+    model.fit(x, np.full(30, "only")).compile(x)
+
+    head = from_bytes(to_bytes(model.client().spec), ClientSpec).head
+
+    assert head.predict(np.zeros((2, 1), np.int64), np.zeros((2, 1), np.int64)).tolist() == ["only"] * 2
 
 
 def with_fields(raw: bytes, **changes: Any) -> bytes:
