@@ -90,6 +90,10 @@ RACES = {
         lambda message: asked(message, Stage.MASKED, **message.content["tacit"]),
     ),
     "two sets of keys of one session": ((1, Stage.ADVERTISED), lambda message: asked(message, Stage.ADVERTISED)),
+    "two sets of keys of one session, one with a later number beside": (
+        (1, Stage.ADVERTISED),
+        lambda message: asked(message, Stage.ADVERTISED, ahead=1000),
+    ),
 }
 
 
@@ -123,6 +127,17 @@ def test_a_state_of_before_is_refused_and_a_node_that_lost_it_takes_part_again(t
     (tmp_path / f"site-3.{grid.run.run_id}.turn").unlink()
     strategy.start(grid, initial(), num_rounds=2)
     assert [line.survivors for line in strategy.report] == [SITES - 1, SITES]
+
+
+def test_a_node_that_was_made_to_forget_makes_no_keys_for_a_session_that_was(tmp_path):
+    strategy, grid = federation(tmp_path)
+    strategy.start(grid, initial(), num_rounds=1)
+    message = Message(RecordDict({"tacit": ConfigRecord({"number": 1})}), NODE, "train")
+
+    for beside in ({}, {"ahead": 5000}, {"ahead": "5000"}):
+        fresh = Context(grid.run.run_id, NODE, grid.contexts[NODE].node_config, RecordDict(), {})
+        reply = grid._app(asked(message, Stage.ADVERTISED, **beside), fresh)
+        assert "session 1 is over" in reply.error.reason
 
 
 def test_turns_are_taken_one_by_one_by_any_number_of_processes(tmp_path):

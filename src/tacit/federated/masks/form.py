@@ -64,7 +64,8 @@ class PairwiseMasks(Aggregation):
         identity, roster = credentials(context)
         stage, number = records.get(message.content, "stage", int), records.get(message.content, "number", int)
         ahead = message.content.config_records[records.RECORD].get("ahead", number)
-        turns.take(context, ahead if isinstance(ahead, int) else number, begins=stage == Stage.ADVERTISED)
+        begins = stage == Stage.ADVERTISED  # such a message makes keys for its own session, whatever it says of others
+        turns.take(context, number if begins or not isinstance(ahead, int) else ahead, begins=begins)
         kept = Kept.of(context)
         if stage == Stage.ADVERTISED:
             kept.begin(number)
