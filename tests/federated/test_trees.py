@@ -17,6 +17,7 @@ from tacit.federated import (
     PairwiseMasks,
     Privacy,
     SecureAggregationMod,
+    SecureGrid,
     Settings,
     answer_histograms,
     enroll,
@@ -196,6 +197,49 @@ def test_of_sums_that_lack_a_site_none_is_unmasked_and_the_model_stays():
     model = xgboost.Booster()
     model.load_model(bytearray(result.arrays["0"].numpy().tobytes()))
     assert model.num_boosted_rounds() == 2
+
+
+@pytest.mark.parametrize("evaluated", [0.0, 1.0])
+def test_a_site_that_comes_after_the_first_sum_is_left_out_and_stops_nothing(evaluated):
+    x, score = table(SEED, rows=200)
+    parts = split(x, (score > 0).astype(float))
+    network = Watching()
+    grid, roster, form = federation(parts, network=network)
+
+    class Late(type(grid)):
+        """The last node connects once two more sums were taken."""
+
+        def get_node_ids(self):
+            here = sorted(super().get_node_ids())
+            return here if len(strategy.report) > 2 else here[:-1]
+
+    grid.__class__ = Late
+    params = {"objective": "binary:logistic", "max_depth": 2, "max_bin": 8}
+    strategy = FedXgbHistogram(params, roster, form)
+
+    result = strategy.start(grid, num_rounds=3, fraction_evaluate=evaluated)
+
+    model = xgboost.Booster()
+    model.load_model(bytearray(result.arrays["0"].numpy().tobytes()))
+    assert model.num_boosted_rounds() == 3
+    assert [line.error for line in strategy.report] == [None] * len(strategy.report)
+    queries, others = ([line for line in strategy.report if (line.kind == "query") == kind] for kind in (True, False))
+    assert {line.survivors for line in queries} == {SITES - 1}
+    assert {line.survivors for line in others} == ({SITES} if evaluated else set())
+    (refused,) = [line for line in queries if line.failures]
+    assert list(refused.failures.values()) == [
+        "it was not in the first of these sums, so it is left out of those that follow"
+    ]
+    vectors = [
+        message for message in network.got if message.content.array_records or "layout" in message.content["tacit"]
+    ]
+    assert sum(message.metadata.src_node_id == 5 for message in vectors) == len(others)
+
+
+def test_one_insists_on_the_clients_of_a_sum_that_there_was():
+    roster, _ = enroll(["a", "b", "c"])
+    with pytest.raises(FederatedError, match="nothing was summed under masks yet"):
+        SecureGrid(LocalGrid(ClientApp(), 3), roster).insist()
 
 
 def test_a_federation_too_small_to_begin_says_so():

@@ -69,6 +69,8 @@ class Course:
     insists: frozenset[int] | None = None
     """Who has to be in the next sum, and nobody else: else nothing is unmasked. Sums over all and over all but one tell
     of that one."""
+    late: set[int] = field(default_factory=set)
+    """The nodes of clients that came to such sums and have no part in them: they are asked no more."""
     rho: float = 0.0
     """The privacy loss of all of them, in zero-concentrated differential privacy: a second `start` adds to it."""
 

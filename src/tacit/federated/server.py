@@ -216,6 +216,8 @@ class SecureGrid(Grid):
             log.warning("metrics have no noise: with differential privacy, evaluate at the server (evaluate_fn)")
             return []
         self._course.insists = self._insists if kind == "query" else None
+        if self._course.insists is not None:
+            outgoing = [message for message in outgoing if message.metadata.dst_node_id not in self._course.late]
         self._course.number = self._course.taken + 1  # unless the session takes one that was prepared
         try:
             self._form.check_asked(len(outgoing), len(self._roster))
@@ -238,9 +240,13 @@ class SecureGrid(Grid):
     def insist(self, on: bool = True) -> None:
         """From now on sum over exactly the clients of the last sum, or nothing is unmasked; `False` for any clients.
 
-        What sums over all clients and over all but one tell together is that one's own. Evaluation takes who is there.
+        What sums over all clients and over all but one tell together is that one's own. A client that comes later is
+        left out; one that is missing fails the query. Evaluation takes who is there.
         """
+        if on and not self._course.clients:
+            raise FederatedError("nothing was summed under masks yet: insist() is for the clients of the last sum")
         self._insists = self._course.clients if on else None
+        self._course.late.clear()
 
     def ask(
         self, action: str = "", config: ConfigRecord | None = None, *, timeout: float | None = 3600

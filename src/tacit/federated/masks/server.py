@@ -32,6 +32,7 @@ from tacit.federated.form import OUT_OF_STEP, Aggregate, Course
 from tacit.federated.identity import Roster
 from tacit.federated.masks.collector import Collector
 from tacit.federated.masks.member import Stage, session_name
+from tacit.federated.masks.packets import Advertisement
 from tacit.federated.masks.settings import HEAD, Settings
 from tacit.federated.masks.wide import quotients
 from tacit.federated.update import Layout
@@ -53,6 +54,10 @@ class Gathering:
     asked: frozenset[int]
     nodes: dict[int, int] = field(default_factory=dict)
     """The node of each client; which it is, its signature says."""
+    only: frozenset[int] | None = None
+    """The clients that may be in it, where sums are of those of one before."""
+    late: set[int] = field(default_factory=set)
+    """Nodes of others, that were left out."""
 
     @classmethod
     def of(cls, settings: Settings, roster: Roster, run: int, number: int, asked: frozenset[int]) -> Self:
@@ -65,6 +70,9 @@ class Gathering:
         packet = records.get(content, f"{prefix}keys", bytes)
         if records.get(content, f"{prefix}agreed", bytes) != self.agreed:
             raise RosterError("this client has other settings than the server, or another roster")
+        if self.only is not None and Advertisement.unpack(packet).index not in self.only:
+            self.late.add(node)
+            raise RosterError("it was not in the first of these sums, so it is left out of those that follow")
         self.nodes[self.collector.accept_advertisement(packet)] = node
 
     def keys_for(self, client: int, prefix: str = "") -> dict[str, ConfigRecordValues]:
@@ -92,6 +100,7 @@ class Gathering:
         """Whether this is ready in place of another that has not begun: same run, settings, roster and nodes."""
         alike = self.agreed == other.agreed and self.asked == other.asked
         alike = alike and self.collector.settings == other.collector.settings  # `minimum`, too, which is each one's own
+        alike = alike and (other.only is None or other.only.issuperset(self.nodes))
         return alike and self.advertised_by_all and set(self.collector.boxes) == set(self.nodes)
 
 
@@ -137,6 +146,7 @@ class Leader:
         """Return the leader of the next session of a run: of that which is prepared, if it is for the same nodes."""
         leader = cls(settings, grid, messages, timeout, course.taken + 1, roster)
         prepared, course.prepared, leader.course = course.prepared, None, course
+        leader.begun.only, leader.begun.late = course.insists, course.late
         if isinstance(prepared, Gathering) and prepared.is_for(leader.begun):
             leader.begun, leader.prepared = prepared, True
         else:
@@ -237,7 +247,7 @@ class Leader:
 
     def _prepare(self) -> None:
         if self.course is not None:
-            roster, asked = self.collector.roster, self.begun.asked
+            roster, asked = self.collector.roster, self.begun.asked - self.begun.late
             self.next = Gathering.of(self.settings, roster, self.grid.run.run_id, self.course.take(), asked)
             self.course.prepared = self.next
 
