@@ -22,8 +22,8 @@ from tacit.federated import (
     answer_histograms,
     enroll,
 )
-from tacit.federated.errors import FederatedError
-from tacit.federated.trees import bins
+from tacit.federated.errors import FederatedError, UpdateError
+from tacit.federated.trees import answers, bins
 
 from .test_ahead import Watching
 
@@ -308,6 +308,49 @@ def test_rows_that_do_not_fit_are_told_by_their_site(change, params, reason):
         FedXgbHistogram(params, roster, form).start(grid)
 
     assert "different" in reason or "site-1: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ({"columns": [1.0, 8e6 - 12, 16e12 - 48]}, "columns, and sites say 2000000"),
+        ({"columns": [1.0, -24.0, -12.0]}, "columns, and sites say -3"),
+        ({"columns": [-3.0, 0.0, 0.0]}, "to be more than one, or none"),
+        ({"columns": [1e6, 4e6, 16e6]}, "to be more than one, or none"),
+        ({"ones": -1e9}, "more rows are of class 1 than there are"),
+    ],
+)
+def test_a_site_that_lies_of_what_there_is_ends_the_run_and_not_the_server(monkeypatch, told, reason):
+    x, score = table(SEED, rows=40)
+    real = answers._STAGES["begin"]
+
+    def begin(config, arrays, context, *rows):
+        reply = real(config, arrays, context, *rows)
+        if context.node_config["partition-id"] == 0:
+            for name, value in told.items():
+                reply.metric_records["sums"][name] = value
+        return reply
+
+    monkeypatch.setitem(answers._STAGES, "begin", begin)
+    grid, roster, form = federation(split(x, (score > 0).astype(float)))
+    strategy = FedXgbHistogram({"objective": "binary:logistic", "scale_pos_weight": 2.0}, roster, form)
+
+    with pytest.raises(FederatedError, match=reason):
+        strategy.start(grid)
+
+    assert len(strategy.report) == 1
+
+
+def test_a_client_counts_for_no_more_columns_and_ranges_than_an_answer_holds(monkeypatch):
+    columns = answers.MOST_COLUMNS
+    assert columns * bins.RANGES <= answers.LARGEST_ANSWER
+    assert len(bins._first()) + 1 == bins.RANGES
+    with pytest.raises(UpdateError, match="for 1 to 4112 columns, and this client has 4113"):
+        answers._begin({}, {}, None, np.zeros((1, columns + 1), np.float32), np.zeros(1), np.ones(1))
+    monkeypatch.setattr(answers, "LARGEST_ANSWER", 100)
+    config, edges = {"sizes": [100], "scale": 0}, np.arange(100, dtype=np.uint32)
+    with pytest.raises(UpdateError, match="too many counts at once"):
+        answers._bins(config, {"edges": edges}, None, np.zeros((1, 1), np.float32), np.zeros(1), np.ones(1))
 
 
 @pytest.mark.parametrize("most", [2, 16, 64])

@@ -16,7 +16,7 @@ from tacit.federated.trees.forest import Forest
 from tacit.federated.trees.objectives import OBJECTIVES, check_labels, gradients
 from tacit.federated.vectors import Floats
 
-__all__ = ["ACTION", "CONFIG", "answer_histograms"]
+__all__ = ["ACTION", "CONFIG", "LARGEST_ANSWER", "MOST_COLUMNS", "answer_histograms"]
 
 ACTION = "xgb"
 """The query: `@app.query("xgb")`."""
@@ -24,6 +24,8 @@ CONFIG = "config"
 STATE = "tacit.trees"
 LARGEST_ANSWER = 1 << 24
 """Numbers, 128 MB: a server that asks for more has no tree in mind that a client should run out of memory for."""
+MOST_COLUMNS = LARGEST_ANSWER // bins.RANGES
+"""4,112: the first counts of all columns are as many numbers as an answer may hold."""
 
 Rows = npt.NDArray[np.float32]
 
@@ -86,6 +88,8 @@ def _objective(config: ConfigRecord) -> str:
 def _begin(config: ConfigRecord, arrays: Any, context: Context, x: Rows, y: Floats, w: Floats) -> RecordDict:
     """Return how many rows and columns there are, and the labels' weighted sums."""
     columns = x.shape[1]
+    if not 1 <= columns <= MOST_COLUMNS:
+        raise UpdateError(f"trees from sums are for 1 to {MOST_COLUMNS} columns, and this client has {columns}")
     sums: dict[str, MetricRecordValues] = {
         "rows": len(x), "columns": [1, columns, columns**2], "weight": float(w.sum()), "labels": float((w * y).sum()),
         "squares": float((w * y * y).sum()),
@@ -97,6 +101,8 @@ def _begin(config: ConfigRecord, arrays: Any, context: Context, x: Rows, y: Floa
 def _bins(config: ConfigRecord, arrays: Any, context: Context, x: Rows, y: Floats, w: Floats) -> RecordDict:
     """Return how many rows lie between the edges."""
     edges = _parts(arrays["edges"], config, np.uint32, x.shape[1])
+    if sum(len(each) + 1 for each in edges) > LARGEST_ANSWER:
+        raise UpdateError("a query asks for too many counts at once")
     return _scaled(bins.counts(x, edges), config)
 
 

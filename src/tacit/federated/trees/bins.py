@@ -20,7 +20,9 @@ TOP = np.uint32(0x80000000)
 LOWEST, HIGHEST = 0x00800000, 0xFF7FFFFF
 """The keys of the smallest and of the largest number."""
 FIRST = 1 << 20
-"""The width of the first ranges, an eighth of a number's size: 4,064 of them, 32 kB a feature."""
+"""The width of the first ranges, an eighth of a number's size."""
+RANGES = 4080
+"""How many of them there are: 32 kB a feature."""
 PIECES = 2048
 """How many ranges are asked for anew, of each feature and query. More would take fewer queries, of more bytes."""
 QUERIES = 6
@@ -47,19 +49,32 @@ def counts(rows: npt.NDArray[np.float32], edges: list[Keys]) -> Floats:
     return np.concatenate(found).astype(np.float64)
 
 
-def agree(ask: Callable[[list[Keys]], list[Floats]], features: int, most: int) -> list[npt.NDArray[np.float32]]:
-    """Return the cuts of each feature, at most `most` - 1, which ascend; `ask` returns the counts of all sites."""
-    edges = [np.arange(LOWEST + FIRST, HIGHEST, FIRST, dtype=np.uint32)] * features
+def agree(
+    ask: Callable[[list[Keys]], list[Floats]], features: int, most: int, largest: int = 1 << 24
+) -> list[npt.NDArray[np.float32]]:
+    """Return the cuts of each feature, at most `most` - 1, which ascend; `ask` returns the counts of all sites.
+
+    No query asks for more than `largest` counts: where that would be needed, ranges stay as they are.
+    """
+    edges = [_first()] * features
     for query in range(QUERIES):
         found = ask(edges)
         finer = [_finer(bounds, n, most) for bounds, n in zip(edges, found, strict=True)]
         if query == QUERIES - 1 or all(len(new) == 0 for new in finer):
             break
-        edges = [
+        following = [
             np.union1d(_needed(bounds, n), new).astype(np.uint32)
             for bounds, n, new in zip(edges, found, finer, strict=True)
         ]
+        if sum(len(bounds) + 1 for bounds in following) > largest:
+            break
+        edges = following
     return [_cuts(bounds, n, most) for bounds, n in zip(edges, found, strict=True)]
+
+
+def _first() -> Keys:
+    """Return the edges of the first ranges."""
+    return np.arange(LOWEST + FIRST, HIGHEST, FIRST, dtype=np.uint32)
 
 
 def _ranges(edges: Keys) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -19,7 +19,7 @@ from tacit.federated.identity import Roster
 from tacit.federated.masks.form import PairwiseMasks
 from tacit.federated.server import RoundReport, SecureGrid
 from tacit.federated.trees import bins, splits
-from tacit.federated.trees.answers import ACTION, CONFIG
+from tacit.federated.trees.answers import ACTION, CONFIG, LARGEST_ANSWER, MOST_COLUMNS
 from tacit.federated.trees.forest import Forest
 from tacit.federated.trees.settings import Boosting
 from tacit.federated.vectors import Floats
@@ -122,12 +122,16 @@ class FedXgbHistogram:
         total = self._ask(grid, "begin", timeout, {}, {}).content.metric_records["metrics"]
         grid.insist()
         sites, columns, squared = (float(x) for x in total["columns"])  # type: ignore[union-attr]
+        if round(sites) != grid.report[-1].survivors:
+            raise FederatedError("sites say of themselves to be more than one, or none: a client lies")
         if abs(squared / sites - (columns / sites) ** 2) > 1e-6:
             raise FederatedError("sites have rows of different columns: all need the same, in the same order")
         features = round(columns / sites)
         counted, weight = float(total["rows"]), float(total["weight"])  # type: ignore[arg-type]
         if counted < 1 or weight <= 0 or not features:
             raise FederatedError("no site has any rows")
+        if not 1 <= features <= MOST_COLUMNS:
+            raise FederatedError(f"trees from sums are for 1 to {MOST_COLUMNS} columns, and sites say {features}")
         base_score, base, largest = self._first(total, weight)
         scale = self._scale(largest)
         cuts = self._bins(grid, features, counted, timeout)
@@ -145,6 +149,8 @@ class FedXgbHistogram:
             around = max(squares - 2 * mean * labels + mean * mean * weight, 0.0) + 2.0**-48 * squares
             return mean, mean, max(weight, HEADROOM * math.sqrt(weight * around))
         more = (settings.scale_pos_weight - 1) * ones
+        if weight + more <= 0:
+            raise FederatedError("sites say that more rows are of class 1 than there are: a client lies")
         mean = (labels + more) / (weight + more) if given is None else given
         if not 0 < mean < 1:
             raise FederatedError("all labels of all sites are alike: there is nothing to learn, or give base_score")
@@ -165,9 +171,9 @@ class FedXgbHistogram:
             config = {"sizes": [len(each) for each in edges], "scale": scale}
             sums = self._sums(self._ask(grid, "bins", timeout, config, {"edges": np.concatenate(edges)}), scale)
             ends = np.cumsum([len(each) + 1 for each in edges])
-            return [np.rint(part) for part in np.split(sums, ends[:-1])]
+            return [np.maximum(np.rint(part), 0) for part in np.split(sums, ends[:-1])]
 
-        return bins.agree(ask, features, self.settings.max_bin)
+        return bins.agree(ask, features, self.settings.max_bin, LARGEST_ANSWER)
 
     def _round(self, grid: SecureGrid, course: _Course, train_config: ConfigRecord | None, timeout: float) -> Forest:
         """Grow the trees of one round, a level at a time."""
