@@ -389,6 +389,26 @@ def test_bins_hold_about_as_many_rows_whatever_a_columns_range_is(most):
             assert len(own) >= most / 2 - 1
 
 
+@pytest.mark.parametrize(("rows", "most"), [(60, 64), (200, 256), (1000, 64), (4000, 16)])
+def test_no_count_that_is_asked_for_is_much_finer_than_a_bin(rows, most):
+    x = np.random.default_rng(SEED).normal(50, 10, size=(rows, 1)).astype(np.float32)
+    counted = []
+
+    def ask(edges):
+        counted.append(bins.counts(x, edges))
+        return [counted[-1]]
+
+    cuts = bins.agree(ask, 1, most)
+
+    held = max(rows / most, bins.FEW)
+    first, last = counted[0], counted[-1]
+    assert np.count_nonzero(last) <= np.count_nonzero(first) + 2 * bins.PIECES * rows / held
+    middle = np.abs(x[:, 0] - np.median(x)) < 10
+    part = np.bincount(np.searchsorted(cuts[0], x[middle, 0]), minlength=len(cuts[0]) + 1)
+    assert part[part > 0].mean() > held / 8  # about a quarter, where rows lie close
+    assert len(cuts[0]) <= most - 1
+
+
 def test_keys_are_in_the_order_of_numbers():
     some = np.array([-np.finfo(np.float32).max, -2, -1e-45, -0.0, 0.0, 1e-45, 1, 3e38], np.float32)
 

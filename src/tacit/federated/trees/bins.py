@@ -1,7 +1,9 @@
 """How features are cut into bins: by counts over all sites, asked for finer and finer where many rows lie.
 
 Numbers are seen as 32-bit keys in their order, so that a range of any size is halved in as many steps, and nobody has
-to say what a feature's range is. A range that holds no more rows than a bin should is not cut any finer.
+to say what a feature's range is. A range that holds no more rows than a bin should, or than `FEW`, is not cut any
+finer, and others are cut into pieces of about a quarter of a bin: counts are seen by the server, and finer ones would tell
+of single rows what the trees never use.
 """
 
 from __future__ import annotations
@@ -23,9 +25,12 @@ FIRST = 1 << 20
 """The width of the first ranges, an eighth of a number's size."""
 RANGES = 4080
 """How many of them there are: 32 kB a feature."""
-PIECES = 2048
-"""How many ranges are asked for anew, of each feature and query. More would take fewer queries, of more bytes."""
-QUERIES = 6
+FEW = 8
+"""Rows. So many may be in one bin even where `most` bins of fewer rows would do."""
+PIECES = 4
+"""Into how many ranges one is cut for each bin that its rows would fill: fewer tell less, and take more queries."""
+QUERIES = 8
+"""A range that is cut holds more rows than one bin: it gets 8 pieces or more, so 7 queries reach a single number."""
 
 
 def keys(x: npt.NDArray[np.float32]) -> Keys:
@@ -86,9 +91,10 @@ def _ranges(edges: Keys) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
 def _finer(edges: Keys, found: Floats, most: int) -> Keys:
     """Return edges inside the ranges that hold more rows than a bin should."""
     start, end = _ranges(edges)
-    heavy = np.flatnonzero((found > found.sum() / most) & (end - start > 1))
-    pieces = max(PIECES // max(len(heavy), 1), 4)
-    new = [np.linspace(start[i], end[i], min(pieces, end[i] - start[i]) + 1).astype(np.int64)[1:-1] for i in heavy]
+    bin_rows = max(found.sum() / most, FEW)
+    heavy = np.flatnonzero((found > bin_rows) & (end - start > 1))
+    pieces = np.minimum(PIECES * np.ceil(found / bin_rows), end - start).astype(np.int64)
+    new = [np.linspace(start[i], end[i], pieces[i] + 1).astype(np.int64)[1:-1] for i in heavy]
     return np.unique(np.concatenate([np.zeros(0, np.int64), *new])).astype(np.uint32)
 
 
