@@ -22,6 +22,7 @@ from tacit.federated import (
     tally,
 )
 from tacit.federated.errors import FederatedError, UpdateError
+from tacit.federated.update import Update
 
 from .apps import initial, secure
 from .test_ahead import Watching
@@ -149,6 +150,20 @@ def test_answers_that_cannot_be_summed_never_leave():
     with pytest.raises(ValueError, match="the center of x must be a number, not nan"):
         tally([1.0], center=float("nan"))
     assert min(tally([1e308, 1e308])["x.squares"], tally([1e308, 1e308])["x.sum"]) > 2.0**64  # counted as cut
+
+
+def test_arrays_of_other_things_than_real_numbers_never_leave():
+    for array in (np.array([1 + 2j]), np.array(["a"]), np.array([1], "datetime64[s]"), np.array([1], "timedelta64[s]")):
+        with pytest.raises(UpdateError, match=r"array .x. of the reply is of .*: real numbers are summed"):
+            Update.of_query(RecordDict({"arrays": ArrayRecord({"x": Array(array)})}))
+    sent, reply = ArrayRecord({"x": Array(np.ones(1))}), ArrayRecord({"x": Array(np.ones(1) + 2j)})
+    content = RecordDict({"arrays": reply, "metrics": MetricRecord({"num-examples": 1})})
+    with pytest.raises(UpdateError, match="is of complex128"):
+        Update.of(sent, content)
+    for array in (np.array([True, False]), np.array([3], np.uint8), np.ones(2, np.float16)):
+        assert (
+            Update.of_query(RecordDict({"arrays": ArrayRecord({"x": Array(array)})})).values.tolist() == array.tolist()
+        )
 
 
 @pytest.mark.parametrize("beside", [{}, {"metrics": MetricRecord({"n": 1})}])

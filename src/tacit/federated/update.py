@@ -125,6 +125,8 @@ class Update:
             raise UpdateError("the answer to a query holds a MetricRecord, an ArrayRecord or one of each, to be summed")
         flat = _flat(next(iter(reply.metric_records.values()), MetricRecord()))
         arrays = {name: array.numpy() for record in reply.array_records.values() for name, array in record.items()}
+        for name, array in arrays.items():
+            _real(name, array)
         shapes = tuple((name, array.shape) for name, array in arrays.items())
         whole = tuple(name for name, x in arrays.items() if not np.issubdtype(x.dtype, np.floating) and x.size <= SMALL)
         numbers = np.array(list(flat.values()), dtype=np.float64)
@@ -165,6 +167,12 @@ def _is_float(array: Array) -> bool:
     return np.issubdtype(np.dtype(array.dtype), np.floating)
 
 
+def _real(name: str, array: npt.NDArray[Any]) -> None:
+    """Raise `UpdateError` for what is no array of real numbers: times would be summed, imaginary parts lost."""
+    if array.dtype.kind not in "biuf":
+        raise UpdateError(f"array {name!r} of the reply is of {array.dtype}: real numbers are summed")
+
+
 def _one_record(reply: RecordDict) -> ArrayRecord:
     if len(reply.array_records) != 1:
         raise UpdateError("the reply holds no ArrayRecord, or several: one is aggregated")
@@ -180,6 +188,7 @@ def _differences(sent: ArrayRecord, got: ArrayRecord) -> tuple[tuple[tuple[str, 
         old, new = sent[name].numpy(), got[name].numpy()
         if old.shape != new.shape:
             raise UpdateError(f"array {name!r} has shape {list(new.shape)} where {list(old.shape)} came")
+        _real(name, new)
         shapes.append((name, tuple(old.shape)))
         deltas.append((new.astype(np.float64) - old.astype(np.float64)).ravel())
         if not np.isfinite(deltas[-1]).all():
