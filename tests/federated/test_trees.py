@@ -242,6 +242,46 @@ def test_one_insists_on_the_clients_of_a_sum_that_there_was():
         SecureGrid(LocalGrid(ClientApp(), 3), roster).insist()
 
 
+def test_a_site_that_is_silent_once_while_bins_are_agreed_on_is_asked_again():
+    x, score = table(SEED, rows=100)
+    lost = []
+
+    def network(message):
+        config = message.content.config_records.get("config", {})
+        if config.get("stage") == "bins" and message.metadata.dst_node_id == 3 and not lost:
+            lost.append(message)
+            return None
+        return message
+
+    grid, roster, form = federation(split(x, (score > 0).astype(float)), network=network)
+    strategy = FedXgbHistogram({"objective": "binary:logistic", "max_depth": 1, "seed": -1}, roster, form)
+
+    assert strategy.start(grid, num_rounds=1, fraction_evaluate=0.0).arrays
+    assert [line.error is None for line in strategy.report].count(False) == len(lost) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"base_margin": np.ones(3)}, "have no base_margin"),
+        ({"feature_types": ["c", "q"], "enable_categorical": True}, "have no categories"),
+        ({"group": [3]}, "have no groups"),
+        ({"label_lower_bound": np.ones(3), "label_upper_bound": np.ones(3)}, "have no label bounds"),
+        ({"feature_weights": np.ones(2)}, "have no feature_weights"),
+    ],
+)
+def test_a_matrix_of_which_xgboost_would_grow_other_trees_is_refused(more, reason):
+    rows = xgboost.DMatrix(np.ones((3, 2)), np.ones(3), **more)
+    with pytest.raises(UpdateError, match=reason):
+        answers._data(rows, None, None)
+
+
+def test_a_parameter_that_is_none_is_xgboosts_default():
+    roster, _ = enroll(["a", "b", "c"])
+    strategy = FedXgbHistogram({"objective": "binary:logistic", "base_score": None, "max_leaves": None}, roster)
+    assert strategy.settings.base_score is None
+
+
 def test_a_federation_too_small_to_begin_says_so():
     x, score = table(SEED, rows=60)
     parts = split(x, (score > 0).astype(float))
@@ -295,6 +335,7 @@ def test_forms_and_models_that_do_not_fit_are_refused():
         (lambda x, y: (x, y * 3), {"objective": "multi:softmax", "num_class": 3}, "whole numbers from 0 to 2"),
         (lambda x, y: (x.astype(float) * 1e300, y), {}, "too large for single precision"),
         (lambda x, y: (x, np.full_like(y, np.nan)), {}, "a label is NaN"),
+        (lambda x, y: (x, y * 1e10), {}, "labels are too large"),
         (lambda x, y: (x, y, y - 1), {}, "weights of rows must be numbers from 0"),
     ],
 )

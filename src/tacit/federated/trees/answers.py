@@ -11,6 +11,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.app.typing import MetricRecordValues
 
 from tacit.federated.errors import ForgeryError, UpdateError
+from tacit.federated.masks.wide import LARGEST
 from tacit.federated.trees import bins
 from tacit.federated.trees.forest import Forest
 from tacit.federated.trees.objectives import OBJECTIVES, check_labels, gradients
@@ -59,6 +60,7 @@ def _data(rows: Any, labels: Any, weights: Any) -> tuple[Rows, Floats, Floats]:
     if hasattr(rows, "get_label"):  # a DMatrix, which holds all three
         if labels is not None or weights is not None:
             raise UpdateError("a DMatrix holds its labels and weights: give no others beside it")
+        _plain(rows)
         labels, weights = rows.get_label(), rows.get_weight()
         weights = weights if len(weights) else None
         sparse = rows.get_data()
@@ -78,6 +80,20 @@ def _data(rows: Any, labels: Any, weights: Any) -> tuple[Rows, Floats, Floats]:
     return x, y, w
 
 
+def _plain(rows: Any) -> None:
+    """Refuse a DMatrix with more than rows, labels and weights: XGBoost would grow other trees of it."""
+    has = {
+        "base_margin": len(rows.get_base_margin()),
+        "label bounds": len(rows.get_float_info("label_lower_bound")) + len(rows.get_float_info("label_upper_bound")),
+        "feature_weights": len(rows.get_float_info("feature_weights")),
+        "groups": len(rows.get_uint_info("group_ptr")),
+        "categories (feature_types 'c')": "c" in (rows.feature_types or []),
+    }
+    given = [name for name, there in has.items() if there]
+    if given:
+        raise UpdateError(f"trees from sums have no {', '.join(given)}, and without them they would be others")
+
+
 def _objective(config: ConfigRecord) -> str:
     objective = str(config["objective"])
     if objective not in OBJECTIVES:
@@ -95,6 +111,8 @@ def _begin(config: ConfigRecord, arrays: Any, context: Context, x: Rows, y: Floa
         "squares": float((w * y * y).sum()),
         "ones": float(w[y == 1].sum()),
     }  # fmt: skip
+    if max(abs(sums["labels"]), sums["squares"]) >= LARGEST:  # type: ignore[arg-type, operator]
+        raise UpdateError("labels are too large, as the sum of their squares passes 2^64: divide them at every site")
     return RecordDict({"sums": MetricRecord(sums)})
 
 

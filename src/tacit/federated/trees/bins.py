@@ -2,8 +2,8 @@
 
 Numbers are seen as 32-bit keys in their order, so that a range of any size is halved in as many steps, and nobody has
 to say what a feature's range is. A range that holds no more rows than a bin should, or than `FEW`, is not cut any
-finer, and others are cut into pieces of about a quarter of a bin: counts are seen by the server, and finer ones would tell
-of single rows what the trees never use.
+finer, and others are cut into pieces of about a quarter of a bin: the server sees the counts, and finer ones would
+tell of single rows what the trees never use.
 """
 
 from __future__ import annotations

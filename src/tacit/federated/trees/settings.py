@@ -94,7 +94,7 @@ class Boosting:
         found: dict[str, Any] = {}
         for name, value in params.items():
             own = ALIASES.get(name, name)
-            if name in NO_MATTER or (name, value) in AS_HERE:
+            if value is None or name in NO_MATTER or (name, value) in AS_HERE:  # None is XGBoost's for its default
                 continue
             if own not in known or name == "lambda_":
                 raise ValueError(f"trees from sums have no {name}={value!r}, and without it they would be others")

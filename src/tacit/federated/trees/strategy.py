@@ -169,7 +169,12 @@ class FedXgbHistogram:
 
         def ask(edges: list[bins.Keys]) -> list[Floats]:
             config = {"sizes": [len(each) for each in edges], "scale": scale}
-            sums = self._sums(self._ask(grid, "bins", timeout, config, {"edges": np.concatenate(edges)}), scale)
+            try:
+                answer = self._ask(grid, "bins", timeout, config, {"edges": np.concatenate(edges)})
+            except FederatedError as error:
+                log.error("counts for bins are asked for once more: %s", error)
+                answer = self._ask(grid, "bins", timeout, config, {"edges": np.concatenate(edges)})
+            sums = self._sums(answer, scale)
             ends = np.cumsum([len(each) + 1 for each in edges])
             return [np.maximum(np.rint(part), 0) for part in np.split(sums, ends[:-1])]
 
@@ -178,7 +183,7 @@ class FedXgbHistogram:
     def _round(self, grid: SecureGrid, course: _Course, train_config: ConfigRecord | None, timeout: float) -> Forest:
         """Grow the trees of one round, a level at a time."""
         settings, done = self.settings, len(course.forest)
-        draw = np.random.default_rng([settings.seed, done])
+        draw = np.random.default_rng([settings.seed % 2**64, done])
         some = max(round(settings.colsample_bytree * course.columns), 1)
         columns = [sorted(draw.permutation(course.columns)[:some].tolist()) for _ in range(settings.group)]
         widths = [len(cuts) + 1 for cuts in course.cuts]
