@@ -236,6 +236,35 @@ def test_a_site_that_comes_after_the_first_sum_is_left_out_and_stops_nothing(eva
     assert sum(message.metadata.src_node_id == 5 for message in vectors) == len(others)
 
 
+@pytest.mark.parametrize("stage", ["begin", "bins"])
+def test_a_node_that_was_silent_in_a_sum_that_went_without_it_is_not_waited_for_again(stage):
+    """Either a site that misses the first sum, or a second node that connects later, of no site, and says nothing."""
+    x, score = table(SEED, rows=100)
+    parts, asked = split(x, (score > 0).astype(float)), []
+
+    def network(message):
+        if message.metadata.dst_node_id == 5:
+            asked.append(message)
+            return None
+        return message
+
+    grid, roster, form = federation(parts, network=network)
+
+    class Late(type(grid)):
+        def get_node_ids(self):
+            here = sorted(super().get_node_ids())
+            return here if stage == "begin" or strategy.report else here[:-1]
+
+    grid.__class__ = Late
+    strategy = FedXgbHistogram({"objective": "binary:logistic", "max_depth": 2, "max_bin": 8}, roster, form)
+
+    assert strategy.start(grid, num_rounds=2, fraction_evaluate=0.0).arrays
+
+    assert len(asked) == 1
+    assert {line.survivors for line in strategy.report} == {SITES - 1}
+    assert not any(line.error for line in strategy.report)
+
+
 def test_one_insists_on_the_clients_of_a_sum_that_there_was():
     roster, _ = enroll(["a", "b", "c"])
     with pytest.raises(FederatedError, match="nothing was summed under masks yet"):

@@ -70,7 +70,9 @@ class Course:
     """Who has to be in the next sum, and nobody else: else nothing is unmasked. Sums over all and over all but one tell
     of that one."""
     late: set[int] = field(default_factory=set)
-    """The nodes of clients that came to such sums and have no part in them: they are asked no more."""
+    """Nodes without a part in such sums, as their clients came later, or they were silent: they are asked no more."""
+    absent: frozenset[int] = frozenset()
+    """Nodes that were asked for the last sum and are not in it."""
     rho: float = 0.0
     """The privacy loss of all of them, in zero-concentrated differential privacy: a second `start` adds to it."""
 

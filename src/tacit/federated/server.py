@@ -246,7 +246,7 @@ class SecureGrid(Grid):
         if on and not self._course.clients:
             raise FederatedError("nothing was summed under masks yet: insist() is for the clients of the last sum")
         self._insists = self._course.clients if on else None
-        self._course.late.clear()
+        self._course.late = set(self._course.absent) if on else set()
 
     def ask(
         self, action: str = "", config: ConfigRecord | None = None, *, timeout: float | None = 3600

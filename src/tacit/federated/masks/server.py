@@ -197,6 +197,9 @@ class Leader:
             self.failures[holder] = f"its share of a secret of {dealer} is wrong, and was left out: one of both lied"
         if self.course is not None:
             self.course.clients = frozenset(c.survivors)
+            self.course.absent = self.begun.asked - {self.nodes[i] for i in c.survivors}
+            if self.course.insists is not None:
+                self.course.late.update(self.course.absent)
         return self._decode(layout, total)
 
     def _insist(self) -> None:
