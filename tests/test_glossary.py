@@ -24,8 +24,10 @@ STEPS = {
     "Division",
     "Form",
     "Job",
+    "Joined",
     "Links",
     "Masking",
+    "Multiple",
     "Note",
     "Packed",
     "Pending",
@@ -34,6 +36,8 @@ STEPS = {
     "Precision",
     "Product",
     "Rows",
+    "Spreading",
+    "Summed",
     "Term",
 }
 """Types of one file's own, which it explains itself."""

@@ -470,7 +470,7 @@ def test_no_count_that_is_asked_for_is_much_finer_than_a_bin(rows, most):
 
     cuts = bins.agree(ask, 1, most)
 
-    held = max(rows / most, bins.FEW)
+    held = max(rows / most, bins.LEAST)
     first, last = counted[0], counted[-1]
     assert np.count_nonzero(last) <= np.count_nonzero(first) + 2 * bins.PIECES * rows / held
     middle = np.abs(x[:, 0] - np.median(x)) < 10

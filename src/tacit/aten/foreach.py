@@ -40,10 +40,6 @@ CLAMPS = {
 }
 """By numbers, and by tensors."""
 
-FEW = 4096
-"""Parameters that are opened beside their change, all together. More: a round less for larger models, as long as their
-products are small enough to take masks of several terms."""
-
 KEEPS_PRECISE = {*CLAMPS, "lerp"}
 """What leaves a result as precise as the second list, in place as well."""
 
@@ -84,9 +80,10 @@ def _beside(xs: List) -> AbstractContextManager[None]:
     shares = [x.share for x in xs if isinstance(x, SecretTensor) and plain(x) is None]
     if not shares or len(shares) < len(xs) or not all(isinstance(s, Number) and s.storage.lasting for s in shares):
         return nullcontext()
-    if sum(share.numel for share in shares) > FEW:
+    protocol = shares[0].protocol
+    if sum(share.numel for share in shares) > protocol.prices.beside:
         return nullcontext()
-    return shares[0].protocol.beside(*shares)
+    return protocol.beside(*shares)
 
 
 def _kind(x: Tensor) -> Any:

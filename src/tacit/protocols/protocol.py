@@ -69,6 +69,9 @@ class Prices(NamedTuple):
     """Bytes of a number that meets a second factor before the first product is truncated, likewise."""
     carried: bool = True
     """Whether each comparison of a sort pays for what goes beside its keys."""
+    beside: int = 0
+    """Up to so many elements of parameters are opened beside their change, all together, where small products take
+    masks of several terms. More: a round less for larger models, as long as their products are small enough."""
 
 
 class Protocol(ABC):

@@ -1,7 +1,7 @@
 """How features are cut into bins: by counts over all sites, asked for finer and finer where many rows lie.
 
 Numbers are seen as 32-bit keys in their order, so that a range of any size is halved in as many steps, and nobody has
-to say what a feature's range is. A range that holds no more rows than a bin should, or than `FEW`, is not cut any
+to say what a feature's range is. A range that holds no more rows than a bin should, or than `LEAST`, is not cut any
 finer, and others are cut into pieces of about a quarter of a bin: the server sees the counts, and finer ones would
 tell of single rows what the trees never use.
 """
@@ -25,7 +25,7 @@ FIRST = 1 << 20
 """The width of the first ranges, an eighth of a number's size."""
 RANGES = 4080
 """How many of them there are: 32 kB a feature."""
-FEW = 8
+LEAST = 8
 """Rows. So many may be in one bin even where `most` bins of fewer rows would do."""
 PIECES = 4
 """Into how many ranges one is cut for each bin that its rows would fill: fewer tell less, and take more queries."""
@@ -91,7 +91,7 @@ def _ranges(edges: Keys) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
 def _finer(edges: Keys, found: Floats, most: int) -> Keys:
     """Return edges inside the ranges that hold more rows than a bin should."""
     start, end = _ranges(edges)
-    bin_rows = max(found.sum() / most, FEW)
+    bin_rows = max(found.sum() / most, LEAST)
     heavy = np.flatnonzero((found > bin_rows) & (end - start > 1))
     pieces = np.minimum(PIECES * np.ceil(found / bin_rows), end - start).astype(np.int64)
     new = [np.linspace(start[i], end[i], pieces[i] + 1).astype(np.int64)[1:-1] for i in heavy]

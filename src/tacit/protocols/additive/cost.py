@@ -37,6 +37,6 @@ COSTS: Mapping[str, DeclaredCost] = {
     "hot": _cost(1, lambda n: 64 * (n - 1), 16 * 64, "of 16 places: 8 bytes from the producer for each of 2^k"),
 }
 
-PRICES = Prices(compared=50, again=22, chosen=26, few=48, again_factor=26)
+PRICES = Prices(compared=50, again=22, chosen=26, few=48, again_factor=26, beside=4096)
 """Comparing all pairs of 48 elements takes 8 rounds and six times the comparisons of a network, whose 21 layers take
 four rounds each."""

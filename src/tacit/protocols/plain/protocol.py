@@ -52,7 +52,7 @@ class Plain(Protocol):
 
     scheme = SCHEME
     costs: ClassVar[Mapping[str, DeclaredCost]] = {name: DeclaredCost(0, lambda n: 0.0) for name in PRIMITIVES}
-    prices = Prices(compared=50, again=22, chosen=26, few=48, again_factor=26)
+    prices = Prices(compared=50, again=22, chosen=26, few=48, again_factor=26, beside=4096)
     """Those of the additive scheme: a program that is checked shall go its way."""
 
     def __init__(self, session: Session) -> None:

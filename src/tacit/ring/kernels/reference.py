@@ -65,7 +65,7 @@ class Reference:
         """
         product = torch.matmul(x.view(-1)[x_at.all()], y.view(-1)[y_at.all()])
         if shared:
-            z.view(-1).index_add_(0, z_at.all().reshape(-1), product.reshape(-1))
+            z.view(-1).index_add_(0, z_at.all().reshape(-1).to(z.device), product.reshape(-1))
         else:
             z.view(-1)[z_at.all()] = product
 
