@@ -76,7 +76,7 @@ class Bytes:
     def recv_into(self, view: memoryview) -> int:
         return self._rest.readinto(view)
 
-    def send(self, data: bytes | memoryview, flags: int = 0) -> int:
+    def send(self, data: bytes | memoryview) -> int:
         return len(data)
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from tacit.errors import LinkDown
 from tacit.net.framing import HEADER_BYTES, Header, Kind, pack_header, unpack_header
-from tacit.net.tls import MORE, PIECE_BYTES, RECORD_BYTES, Wire
+from tacit.net.tls import PIECE_BYTES, RECORD_BYTES, Wire
 
 __all__ = ["Link", "Promised", "Wait", "describe"]
 
@@ -125,8 +125,7 @@ class Link:
                         if not self._frames:
                             break
                         self._writing = self._gather()
-                    follows = self._frames and isinstance(self._frames[0], memoryview)
-                    done = self._wire.send(self._writing, MORE if follows else 0)  # a header leaves with its payload
+                    done = self._wire.send(self._writing)
                     self._written += done
                     self._writing = self._writing[done:]
                 self._torn = False

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from tacit.errors import NetworkError
 
-__all__ = ["MORE", "PIECE_BYTES", "RECORD_BYTES", "Tls", "Wire"]
+__all__ = ["PIECE_BYTES", "RECORD_BYTES", "Tls", "Wire"]
 
 RECORD_BYTES: Final = 1 << 14
 """The most that one TLS record holds, and that one call of OpenSSL returns."""
@@ -26,14 +26,11 @@ PIECE_BYTES: Final = 1 << 17
 """The most that is encrypted at once, and asked of the operating system at once. Longer saves system calls; shorter
 stays in smaller caches between cipher and system call."""
 
-MORE: Final[int] = getattr(socket, "MSG_MORE", 0)
-"""Says with `send` that another one follows at once, with which these bytes may leave: Linux only."""
-
 
 class Wire(Protocol):
     """Bytes to and from a peer: a plain socket is one, and so is `Tls`. Both wait if their socket does."""
 
-    def send(self, data: memoryview, flags: int = 0, /) -> int:
+    def send(self, data: memoryview, /) -> int:
         """Send some of the data, and return how much. If nothing goes, raise `BlockingIOError`, and get it again."""
 
     def recv_into(self, target: memoryview, /) -> int:
@@ -70,8 +67,8 @@ class Tls:
                 self._socket.sendall(self._departing.read())
                 return self._tls.getpeercert(binary_form=True)
 
-    def send(self, data: memoryview, flags: int = 0) -> int:
-        """Send the beginning of the data, and return how much that was; with `MORE`, it leaves with what follows.
+    def send(self, data: memoryview) -> int:
+        """Send the beginning of the data, and return how much of it that was.
 
         After a `BlockingIOError` its records are half under way: the next call must be given the same data.
         """
@@ -79,8 +76,6 @@ class Tls:
             piece = data[:PIECE_BYTES]
             with self._calls:
                 self._sending = self._tls.write(piece)
-                if flags & MORE:
-                    return self._sending
                 self._unsent = memoryview(self._departing.read())
         while self._unsent:
             self._unsent = self._unsent[self._socket.send(self._unsent) :]

@@ -22,7 +22,7 @@ from tacit.ring.short import widened
 
 __all__ = ["LARGE", "Given", "nothing"]
 
-LARGE = 1 << 15
+LARGE = 1 << 19
 """Elements from which on a secret is held so. Fewer: less memory for small ones; more: no pass for what is small and
 used often."""
 
