@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import shutil
-import sys
 import tempfile
 import tomllib
 import zipfile
@@ -20,7 +18,8 @@ from flwr.supercore.object_ref import load_app
 
 from tacit.federated import Identity, LocalGrid, Roster
 
-QUICKSTART = Path(__file__).parent / "quickstart"
+from .projects import forget
+
 SITES = 5
 
 FORMS = {
@@ -56,21 +55,6 @@ def two_lines(folder: Path, form: str) -> list[str]:
         new += [line[1:] for line in difflib.ndiff(before.splitlines(), after.splitlines()) if line[0] == "+"]
     (folder / "quickstart" / "__init__.py").write_text(f"from tacit.federated import {names}\nFORM = {form}\n")
     return [line.strip() for line in new if "import" not in line]
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A copy of the project, and no trace of it in the interpreter afterwards."""
-    shutil.copytree(QUICKSTART, tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    yield tmp_path / "project"
-    forget()
-
-
-def forget():
-    for name in [name for name in sys.modules if name.split(".")[0] == "quickstart"]:
-        del sys.modules[name]
 
 
 def start(folder: Path) -> list[np.ndarray]:

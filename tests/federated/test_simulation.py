@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import pytest
 
 from tacit.federated import enroll
 
-from .test_quickstart import QUICKSTART, forget, start, two_lines
+from .test_quickstart import start, two_lines
 
 PROGRAM = """
 import numpy as np
@@ -106,16 +105,6 @@ def simulated(folder: Path) -> None:
             assert old in text
             text = text.replace(old, new)
         path.write_text(text)
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A copy of the project, and no trace of it in the interpreter afterwards."""
-    shutil.copytree(QUICKSTART, tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    yield tmp_path / "project"
-    forget()
 
 
 @pytest.fixture
