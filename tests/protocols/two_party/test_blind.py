@@ -22,6 +22,7 @@ from tacit.session.session import Session
 
 from ..world import World
 from .apart import apart
+from .hops import Hops
 from .test_matching import digests, tables
 from .test_privacy import CHI_SQUARE, chi_square
 
@@ -29,15 +30,13 @@ ROWS, WIDTH = 3000, 2
 FORMS = [("size", False), ("nothing", False), ("size", True)]
 
 
-class Seen:
+class Seen(Hops):
     """What is sent in hops, by who sends it, in which file and what it is; what tables hold, and what is found."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.notes: dict[tuple[str, int, torch.dtype], list[torch.Tensor]] = {}
+        super().__init__(monkeypatch, (blind, evaluation, lookup, programs, switches, taken))
         self.found: list[torch.Tensor] = []
         self.programmed: list[torch.Tensor] = []
-        for module in (blind, evaluation, lookup, programs, switches, taken):
-            monkeypatch.setattr(module, "hop", lambda s, notes, at=module.__name__: self.hop(s, notes, at))
         send = programs.Programs.send
 
         def sent(programs: Any, values: torch.Tensor | None, width: int) -> torch.Tensor | None:
@@ -54,12 +53,6 @@ class Seen:
             return filled(shape, digests, values, table)
 
         monkeypatch.setattr(programs, "filled", fill)
-
-    def hop(self, session: Session, notes: list[exchange.Note], at: str) -> list[torch.Tensor | None]:
-        for note in notes:
-            assert note.tensor is not None
-            self.notes.setdefault((at, note.sender, note.dtype), []).append(note.tensor.clone().reshape(-1))
-        return exchange.hop(session, notes)
 
 
 def unseen(

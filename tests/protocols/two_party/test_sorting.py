@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tacit.errors import DataError, TacitError
-from tacit.protocols.two_party import bits, comparison, exchange, sorting
+from tacit.protocols.two_party import bits, comparison, sorting
 from tacit.protocols.two_party.oblivious import switches
 from tacit.protocols.two_party.partition import ascending
 from tacit.protocols.two_party.protocol import TwoParty
@@ -18,6 +18,7 @@ from tacit.session.session import Session
 
 from ..world import World
 from .apart import apart
+from .hops import Hops
 from .test_privacy import CHI_SQUARE, chi_square, unmask
 
 FAR = 1 << 62
@@ -139,14 +140,12 @@ def test_places_that_are_no_permutation_stop_the_run() -> None:
 # --- what is seen ----------------------------------------------------------------------------------------------------
 
 
-class Seen:
+class Seen(Hops):
     """What is sent in hops, by file, sender and kind, and what is opened."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.notes: dict[tuple[str, int, torch.dtype], list[torch.Tensor]] = {}
+        super().__init__(monkeypatch, (bits, comparison, sorting, switches))
         self.opened: list[torch.Tensor] = []
-        for module in (bits, comparison, sorting, switches):
-            monkeypatch.setattr(module, "hop", lambda s, notes, at=module.__name__: self.hop(s, notes, at))
         opened = sorting._opened
 
         def watched(*args: Any) -> torch.Tensor:
@@ -154,12 +153,6 @@ class Seen:
             return self.opened[-1]
 
         monkeypatch.setattr(sorting, "_opened", watched)
-
-    def hop(self, session: Session, notes: list[exchange.Note], at: str) -> list[torch.Tensor | None]:
-        for note in notes:
-            assert note.tensor is not None
-            self.notes.setdefault((at, note.sender, note.dtype), []).append(note.tensor.clone().reshape(-1))
-        return exchange.hop(session, notes)
 
 
 def leaks(kind: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
