@@ -15,7 +15,8 @@ from tacit.cli.main import cli
 from tacit.errors import ConfigError
 from tacit.federated.site import approved, digest_of, run_supernode
 
-from .test_quickstart import QUICKSTART, two_lines
+from .projects import QUICKSTART
+from .test_quickstart import two_lines
 
 
 @pytest.fixture
