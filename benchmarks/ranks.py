@@ -47,7 +47,7 @@ import torch
 
 import tacit.api
 from tacit.net.emulation import Conditions, Relay
-from tacit.net.tcp import Tcp
+from tacit.net.waiting import Waiting
 from tacit.session.among import Among
 from tacit.session.config import Config
 from tacit.session.ranks import Rank
@@ -98,9 +98,12 @@ class Row:
 # --- one rank of one role ---------------------------------------------------------------------------------------------
 
 
-def timed(owner: type, name: str, clock: list[float]) -> None:
+WAITS = (Waiting.for_frame, Waiting.until_written)
+"""What a rank does while it waits for its links: named here, so that who moves them hears of it."""
+
+
+def timed(owner: type, inner: Any, clock: list[float]) -> None:
     """Add up the seconds that are spent in a method."""
-    inner = getattr(owner, name)
 
     def outer(*arguments: Any) -> Any:
         start = time.perf_counter()
@@ -109,12 +112,12 @@ def timed(owner: type, name: str, clock: list[float]) -> None:
         finally:
             clock[0] += time.perf_counter() - start
 
-    setattr(owner, name, outer)
+    setattr(owner, inner.__name__, outer)
 
 
-def listed(name: str, found: list[tuple[str, int]]) -> None:
+def listed(inner: Any, found: list[tuple[str, int]]) -> None:
     """Write down how many words are in a collective."""
-    inner = getattr(Among, name)
+    name = inner.__name__
 
     def outer(among: Among, t: torch.Tensor, *arguments: Any) -> Any:
         found.append((name, max(1, t.nbytes // 8)))
@@ -130,12 +133,12 @@ def train(batch: int, steps: int, gate: Any) -> dict[str, Any]:
     from torch.nn.parallel import DistributedDataParallel
 
     waiting, collectives = [0.0], [0.0]
-    for name in ("_wait", "_wait_writing"):
-        timed(Tcp, name, waiting)
-    timed(Among, "_do", collectives)
+    for method in WAITS:
+        timed(Waiting, method, waiting)
+    timed(Among, Among._do, collectives)
     collected: list[tuple[str, int]] = []
-    for name in COLLECTIVES:
-        listed(name, collected)
+    for method in COLLECTIVES:
+        listed(method, collected)
     dist.init_process_group("gloo")
     rank, ranks = dist.get_rank(), dist.get_world_size()
     torch.manual_seed(1)
@@ -184,7 +187,7 @@ def carried(session: Any) -> dict[tuple[str, str], int]:
     return dict(session.transport.wire_bytes)
 
 
-COLLECTIVES = ("sum", "gather", "broadcast", "exchange")
+COLLECTIVES = (Among.sum, Among.gather, Among.broadcast, Among.exchange)
 
 
 def collect(collected: Sequence[tuple[str, int]], times: int, gate: Any) -> dict[str, Any]:
