@@ -313,6 +313,13 @@ def test_limits_are_those_of_the_best_pass(module: Any) -> None:
     assert found == {**MACHINE, "calibration_ms": 9.0}
 
 
+def test_the_model_of_ranks_times_methods_that_there_are(module: Any) -> None:
+    ranks = module("ranks")
+
+    assert {method.__qualname__ for method in ranks.WAITS} == {"Waiting.for_frame", "Waiting.until_written"}
+    assert {method.__name__ for method in ranks.COLLECTIVES} == {"sum", "gather", "broadcast", "exchange"}
+
+
 def test_a_floor_adds_up_what_a_task_needs_at_least(module: Any) -> None:
     floor = module("floor")
 
