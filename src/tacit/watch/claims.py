@@ -55,7 +55,7 @@ CLAIMS: dict[str, Claim] = {
         "diag_embed diagflat diagonal diff dot dsplit dstack eq expand expand_as fill flatten flip fliplr flipud "
         "fmax fmin full_like gather ge gt heaviside hsplit hstack index_add index_copy index_fill index_put "
         "index_select inner isclose isfinite isinf isnan kthvalue le lerp linalg.cross linalg.diagonal "
-        "linalg.matrix_power linalg.multi_dot linalg.vander linalg.vecdot logical_and logical_not logical_or "
+        "linalg.multi_dot linalg.vander linalg.vecdot logical_and logical_not logical_or "
         "logical_xor lt masked_fill max maximum median "
         "meshgrid min minimum mm movedim msort mv nan_to_num nanmean nanmedian nansum narrow ne neg new_full "
         "new_ones new_zeros "
@@ -78,7 +78,7 @@ CLAIMS: dict[str, Claim] = {
         Claim(UNITS),
     ),
     **each(
-        "addr cos cov cumulative_trapezoid einsum erf erfc gradient kron ldexp log_softmax "
+        "addr cos cov cumulative_trapezoid einsum erf erfc gradient kron ldexp linalg.matrix_power log_softmax "
         "logaddexp2 logsumexp matmul mean mul "
         "nn.functional.adaptive_avg_pool1d nn.functional.avg_pool1d "
         "nn.functional.avg_pool2d nn.functional.avg_pool3d nn.functional.bilinear nn.functional.celu "
