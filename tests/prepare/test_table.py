@@ -380,3 +380,21 @@ def test_a_table_is_read_prepared_and_joined(random):
 def test_numbers_whose_scale_overflows_are_refused(how):
     with pytest.raises(DataError, match="column 'a' holds numbers that are too large"):
         prepare.Table(**how).fit({"a": np.array([1.7e308, 1.6e308, -1.7e308 if "scale" in how else 1.5e308])})
+
+
+def test_a_row_of_texts_is_read_as_what_was_fitted(tmp_path):
+    days = np.array(["2020-01-01", "2021-06-30", "2022-02-02"], dtype="M8[us]")
+    table = {"since": days, "married": np.array([True, False, True]), "amount": np.array([1.0, 2.0, 4.0])}
+    steps = make_column_transformer(
+        (FunctionTransformer(lambda frame: frame.astype("int64"), feature_names_out="one-to-one"), ["since"]),
+        (StandardScaler(), ["amount"]),
+        remainder="passthrough",
+    )
+
+    for prepared in (prepare.Table(**ALL).fit(table), prepare.Table(transform=steps).fit(table)):
+        row = prepared.transform({"married": "No", "since": "2021-06-30", "amount": 2})
+        assert np.array_equal(row, prepared.transform(table)[1:2])
+        with pytest.raises(DataError, match="'since' holds texts that are no dates"):
+            prepared.transform({"married": "no", "since": "30.06.2021", "amount": 2})
+        with pytest.raises(DataError, match="'married' holds words that are no truth values"):
+            prepared.transform({"married": "perhaps", "since": "2021-06-30", "amount": 2})

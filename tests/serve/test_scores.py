@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from torch import nn
@@ -122,7 +123,7 @@ def test_who_is_not_everywhere_has_no_score_and_nobody_is_told_where(client: Cli
 def test_one_owner_is_given_columns_of_somebody_new_and_prepares_them_as_in_training(client: Client) -> None:
     rows = [{"job": "smith", "income": np.float64(2.5)}, {"income": None, "job": "baker"}]
 
-    found = client.score({"server0": rows, "server1": [ANN, BEN]})
+    found = client.score({"server0": pandas.DataFrame(rows), "server1": [ANN, BEN]})
     alone = client.score({"server0": rows[0], "server1": {"late": 2}})
 
     assert (found - torch.stack([expected(2.5, "smith", 0), expected(0, None, 3)])).abs().max() < 1e-3
@@ -181,6 +182,7 @@ def test_a_case_that_was_not_answered_can_be_asked_for_again(
         ({"server0": "  ", "server1": ANN}, "a key that is empty is nobody's"),
         ({"server0": None, "server1": ANN}, "a key is a text, a whole number or a date, not a NoneType"),
         ({"server0": [], "server1": []}, "nobody is asked about"),
+        ([{"server0": "DE-1", "server1": ANN}], "of several people say for each owner"),
         ({"server0": {"income": float("inf"), "job": "x"}, "server1": ANN}, "'income' holds infinity"),
         ({"server0": {"income": [1], "job": "x"}, "server1": ANN}, "'income' holds a list"),
         ({"server0": {}, "server1": ANN}, "one dict a person"),

@@ -59,11 +59,15 @@ def said(plan: KeyPlan, about: Any, case: str | None) -> tuple[dict[str, About],
             counts.add(1)
             continue
         people = each[owner]
+        people = _rows_of(people)
         single = single and not _several(people)
         listed = list(people) if _several(people) else [people]
         if not listed:
             raise DataError("nobody is asked about")
         rows = isinstance(listed[0], Mapping)
+        if rows and listed[0] and set(listed[0]) <= set(parts):
+            lists = ", ".join(f"{name!r}: […]" for name in parts)
+            raise DataError(f"of several people say for each owner what there is of all of them: {{{lists}}}")
         out[owner] = About(rows=_checked(listed)) if rows else About(digests=_digests(listed, owner, width))
         counts.add(len(listed))
     if len(counts) > 1:
@@ -74,6 +78,13 @@ def said(plan: KeyPlan, about: Any, case: str | None) -> tuple[dict[str, About],
 def pushed(row: Row) -> Said:
     """One row of an owner's columns."""
     return _said_of(_checked([row]))
+
+
+def _rows_of(people: Any) -> Any:
+    """A data frame of pandas or polars as its rows: as a list it would be the names of its columns."""
+    if not hasattr(people, "columns"):
+        return people
+    return people.to_dicts() if hasattr(people, "to_dicts") else people.to_dict("records")
 
 
 def _several(people: Any) -> bool:

@@ -12,12 +12,14 @@ import numpy as np
 from tacit.data.table import ABSENT
 from tacit.errors import DataError
 from tacit.prepare.given import CATEGORY, DATE, NOTHING, NUMBER, PLURAL, TRUTH, Column
-from tacit.records.numbers import looks_like_a_key
+from tacit.records.numbers import look_like_numbers, looks_like_a_key
 
-__all__ = ["Fitted", "Settings", "fitted"]
+__all__ = ["Fitted", "Settings", "as_kind", "fitted"]
 
 KINDS = (NUMBER, TRUTH, CATEGORY, DATE)
 PARTS = ("year", "month", "weekday")
+TRUTHS = {"yes": True, "no": False, "true": True, "false": False, "t": True, "f": False}
+"""Texts that the reader of CSV takes for truth values."""
 
 Array = np.ndarray[Any, Any]
 
@@ -90,7 +92,7 @@ class Fitted:
 
     def applied(self, column: Column, settings: Settings) -> list[Array]:
         """The columns that come of it. Raises `DataError` where a cell is missing and nothing stands for it."""
-        values = _as_kind(column, self.kind)
+        values = as_kind(column, self.kind)
         if self.words is not None:
             return _of_words(values, self.words, one_hot=settings.categories == "one-hot")
         absent = np.isnan(values)
@@ -159,6 +161,11 @@ def _fitted_words(name: str, words: Array, settings: Settings) -> Fitted:
     if settings.categories is None:
         raise DataError(f"column {name!r} holds words: say categories='one-hot' or 'ordinal', or drop=[…]")
     found = sorted(set(words.tolist()))
+    if name not in settings.keep and look_like_numbers(found):
+        raise DataError(
+            f"column {name!r} holds texts that look like numbers or dates: have them read as such (decimal=… and "
+            f"date_format=… of tacit.read_table), or say keep=[{name!r}] if they are words"
+        )
     if len(found) > settings.most_categories:
         raise DataError(
             f"column {name!r} has {len(found)} different words, more than {settings.most_categories}: is it a key? "
@@ -186,12 +193,17 @@ def _scaled(values: Array, how: str) -> tuple[float, float]:
     return centre, 0.0 if spread <= 1e-12 * size else spread
 
 
-def _as_kind(column: Column, kind: str) -> Array:
+def as_kind(column: Column, kind: str) -> Array:
     """The values, where the kind is that of the training rows, or may be read as it."""
     if column.kind == NOTHING:
         return np.full(len(column.values), None, dtype=object) if kind == CATEGORY else column.values
     if column.kind == kind or {column.kind, kind} == {NUMBER, TRUTH}:
         return column.values
+    if kind == TRUTH and column.kind == CATEGORY:  # as a form has them
+        words = [None if v is None else v.strip().casefold() for v in column.values]
+        if not all(v is None or v in TRUTHS for v in words):
+            raise DataError(f"column {column.name!r} holds words that are no truth values as yes or no, true or false")
+        return np.array([np.nan if v is None else float(TRUTHS[v]) for v in words], dtype=np.float64)
     if kind == DATE and column.kind == CATEGORY:  # as JSON has dates
         try:
             days = [np.nan if v is None else np.datetime64(v, "s").astype(np.int64) / 86400 for v in column.values]

@@ -15,10 +15,22 @@ import numpy as np
 
 from tacit.errors import DataError, UnusableTable
 
-__all__ = ["CATEGORY", "DATE", "NOTHING", "NUMBER", "PLURAL", "TRUTH", "Column", "columns_of", "is_column", "refuse"]
+__all__ = [
+    "CATEGORY",
+    "DATE",
+    "NOTHING",
+    "NUMBER",
+    "PLURAL",
+    "TRUTH",
+    "Column",
+    "columns_of",
+    "is_column",
+    "names_of",
+    "refuse",
+]
 
 NUMBER, TRUTH, CATEGORY, DATE, NOTHING = "number", "truth", "category", "date", "nothing"
-PLURAL = {NUMBER: "numbers", TRUTH: "truths", CATEGORY: "words", DATE: "dates", NOTHING: "nothing"}
+PLURAL = {NUMBER: "numbers", TRUTH: "truth values", CATEGORY: "words", DATE: "dates", NOTHING: "nothing"}
 
 EXACT = 2.0**53
 """Integers from here on are not all floating-point numbers."""
@@ -63,6 +75,16 @@ def columns_of(table: Any, used: Callable[[str], bool]) -> tuple[list[Column], l
     elif found and not len(found[0].values):
         problems.append("it has no rows")
     return found, problems
+
+
+def names_of(table: Any) -> list[Any]:
+    """The names of the columns of whatever table it is."""
+    if isinstance(table, (list, tuple)) and table and isinstance(table[0], Mapping):
+        table = table[0]
+    if isinstance(table, Mapping):
+        return list(table)
+    names: Any = getattr(table, "column_names", None)  # of Arrow
+    return list(getattr(table, "columns", ()) if names is None else names)
 
 
 def refuse(problems: Sequence[str]) -> None:
@@ -183,7 +205,7 @@ def _kind(value: Any) -> str:
     if isinstance(value, (datetime.date, np.datetime64)):
         return NOTHING if _not_a_number(value) else DATE
     if isinstance(value, str):
-        return CATEGORY
+        return CATEGORY if value.strip() else NOTHING
     if isinstance(value, numbers.Number) and not isinstance(value, complex):
         return NUMBER
     return NUMBER if type(value).__name__ == "Decimal" else "unknown"

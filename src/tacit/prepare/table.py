@@ -17,8 +17,8 @@ from tacit.api import current_session, share
 from tacit.data.read import remember_columns
 from tacit.errors import DataError, UnusableTable
 from tacit.prepare import foreign
-from tacit.prepare.fitted import Array, Fitted, Settings, fitted
-from tacit.prepare.given import PLURAL, Column, columns_of, is_column, refuse
+from tacit.prepare.fitted import Array, Fitted, Settings, as_kind, fitted
+from tacit.prepare.given import CATEGORY, DATE, PLURAL, TRUTH, Column, columns_of, is_column, names_of, refuse
 from tacit.private_files import write
 from tacit.records.stored import Stored
 from tacit.records.table import announced, check_names
@@ -49,7 +49,7 @@ class Table:
         clip: the largest magnitude of numbers and dates, after scaling.
         columns: those that are used, all but `drop` if None.
         drop: columns that are left out.
-        keep: columns that look like keys and are none.
+        keep: columns that look like keys and are none, or words that look like numbers.
         most_categories: with more words, a column is taken for a key, and refused.
         transform: a transformer of scikit-learn that does all this in place of the built-in steps.
     """
@@ -112,15 +112,17 @@ class Table:
         Raises:
             DataError: with all that is wrong with the table at once, without a value.
         """
+        there = names_of(table)
+        stray = [f"drop names {name!r}, and it has no such column" for name in self.settings.drop if name not in there]
         if self._transform is not None:
             columns, problems = self._chosen(table)
-            refuse(problems)
+            refuse(stray + problems)
             training = _rows(rows, len(columns[0].values))
             seen = [Fitted(c.name, c.kind) for c in columns]
             names = foreign.fit(self._transform, _taken(table, [c.name for c in columns], training))
             self._fitted, self._names = seen, names
             return self
-        found, problems = [], list[str]()
+        found, problems = [], stray
         part: Array | slice | None = None
         for column in self._one_by_one(table, problems):
             part = _rows(rows, len(column.values)) if part is None else part
@@ -143,6 +145,8 @@ class Table:
         refuse(problems)
         columns = _in_order(columns, known, free=isinstance(table, (Mapping, list, tuple)))
         if self._transform is not None:
+            if isinstance(table, Mapping):
+                table, columns = _as_seen(table, columns, known)
             _check_kinds(columns, known)
             return foreign.apply(self._transform, _taken(table, [f.name for f in known], slice(None)), self._names)
         out, problems = list[Array](), []
@@ -364,6 +368,29 @@ def _in_order(columns: list[Column], known: Sequence[Fitted], *, free: bool) -> 
             problems.append(f"column {wrong[0][0]!r} stands where {wrong[0][1]!r} stood: keep the order")
     refuse(problems)
     return [named[f.name] for f in known]
+
+
+def _as_seen(
+    table: Mapping[str, Any], columns: Sequence[Column], known: Sequence[Fitted]
+) -> tuple[dict[str, Any], list[Column]]:
+    """A dict and its columns, in which texts are the dates or the truth values that were fitted: JSON has no dates."""
+    out, seen, problems = dict(table), [], []
+    for column, one in zip(columns, known, strict=True):
+        if column.kind == CATEGORY and one.kind in (DATE, TRUTH):
+            try:
+                values = as_kind(column, one.kind)
+            except DataError as error:
+                problems.append(str(error))
+                continue
+            column = Column(column.name, one.kind, values)
+            out[column.name] = values
+            if one.kind == DATE:
+                out[column.name] = np.datetime64(0, "us") + (values * 86_400e6).astype("m8[us]")
+            elif not np.isnan(values).any():
+                out[column.name] = values.astype(bool)
+        seen.append(column)
+    refuse(problems)
+    return out, seen
 
 
 def _check_kinds(columns: Sequence[Column], known: Sequence[Fitted]) -> None:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tacit.errors import ConfigError, UnusableTable
+from tacit.records.headers import first_row, problems_of_names
+from tacit.records.packages import quoted
 
 if TYPE_CHECKING:
     from tacit.records.sources import Reading
@@ -34,7 +36,7 @@ SNIFFED = (
 )
 """The columns of DuckDB's `sniff_csv`, by the names of the options that they are."""
 
-__all__ = ["MISSING", "TYPES", "WHOLE", "in_sql", "in_utf8", "load_csv", "problems_of_names", "sql_type"]
+__all__ = ["MISSING", "TYPES", "WHOLE", "check_options", "in_sql", "in_utf8", "load_csv", "sql_type"]
 
 WORDS = ("na", "n/a", "nan", "null", "none", "?", "")
 MISSING = tuple(dict.fromkeys(form for word in WORDS for form in (word, word.upper(), word.title(), "NaN")))
@@ -63,8 +65,8 @@ STRUCTURE = {
     "TOO MANY COLUMNS": "too many cells",
     "UNQUOTED VALUE": "a quote that is not closed, or something behind one",
     "LINE SIZE OVER MAXIMUM": "too many characters",
-    "INVALID ENCODING": "no UTF-8 text (say what it is, encoding='latin-1')",
-    "INVALID UNICODE": "no UTF-8 text (say what it is, encoding='latin-1')",
+    "INVALID ENCODING": "no UTF-8 text (say what it is, encoding='cp1252' or 'utf-16' as a rule)",
+    "INVALID UNICODE": "no UTF-8 text (say what it is, encoding='cp1252' or 'utf-16' as a rule)",
 }
 
 
@@ -117,6 +119,8 @@ def load_csv(connection: Any, path: str, table: str, reading: Reading, called: s
         problems = ["its first line says what separates cells, and names no columns: say skip=1"]
     if names and all(name and _is_number(name) for name in names):
         problems = ["its first line holds numbers and must name the columns"]
+    elif len(names) == len(columns):
+        problems = first_row(names, [c["type"] != "VARCHAR" for c in columns]) or problems
     if not columns or not names:
         problems = ["it is empty: its first line must name the columns"]
     elif len(names) != len(columns):
@@ -131,8 +135,11 @@ def load_csv(connection: Any, path: str, table: str, reading: Reading, called: s
         f"CREATE TABLE {table} AS SELECT * FROM read_csv({in_sql(path)}, header = false, skip = {skip + 1}, "
         f"columns = {{{spelled}}}, auto_detect = false, store_rejects = true, rejects_limit = 0{dialect}{given})"
     )
-    problems = _rejected(connection, reading) or _ambiguous(
-        connection, table, types, found["dateformat"] or "", reading
+    problems = (
+        _rejected(connection, reading)
+        or _ambiguous(connection, table, types, found["dateformat"] or "", reading)
+        or _pointed(connection, table, types, reading)
+        or _among_cells(connection, table, names, {c["type"] for c in columns})
     )
     if problems:
         raise UnusableTable(f"{called} cannot be used: {'; '.join(problems)}")
@@ -145,13 +152,40 @@ def _ambiguous(connection: Any, table: str, types: dict[str, str], found: str, r
     problems = []
     for name, kind in types.items():
         if kind == "DATE":
-            day, month = (f'{part}("{name.replace(chr(34), 2 * chr(34))}")' for part in ("day", "month"))
+            day, month = (f"{part}({quoted(name)})" for part in ("day", "month"))
             query = f"SELECT bool_and({day} <= 12) AND bool_or({day} <> {month}) FROM {table}"
             if connection.execute(query).fetchall()[0][0]:
                 problems.append(
                     f"column {name!r} holds dates whose day may be the month: say date_format='%d/%m/%Y', or as it is"
                 )
     return problems
+
+
+def _pointed(connection: Any, table: str, types: dict[str, str], reading: Reading) -> list[str]:
+    """Columns of numbers with points in a file of another decimal mark: those points are of thousands, as a rule."""
+    if reading.decimal in (None, "."):
+        return []
+    columns = [n for n, kind in types.items() if kind == "VARCHAR" and n not in (*reading.keys, *reading.dtype)]
+    tests = [f"bool_and(regexp_full_match(trim({quoted(n)}), '[+-]?[0-9]+([.][0-9]+)+'))" for n in columns]
+    if not columns:
+        return []
+    (found,) = connection.execute(f"SELECT {', '.join(tests)} FROM {table}").fetchall()
+    return [
+        f"column {name!r} holds numbers with points beside decimal={reading.decimal!r}: say thousands='.' if they "
+        f"are of thousands, or dtype={{{name!r}: 'str'}}"
+        for name, pointed in zip(columns, found, strict=True)
+        if pointed
+    ]
+
+
+def _among_cells(connection: Any, table: str, names: Sequence[str], kinds: set[str]) -> list[str]:
+    """What to say of a table of texts only in which a name occurs among the cells of its own column."""
+    if kinds != {"VARCHAR"}:
+        return []
+    tests = [f"bool_or(trim({quoted(name)}) = {in_sql(name)})" for name in names]
+    (found,) = connection.execute(f"SELECT {', '.join(tests)} FROM {table}").fetchall()
+    places = [str(place) for place, among in enumerate(found, start=1) if among]
+    return [f"its first line looks like a row, and must name the columns: see column {places[0]}"] if places else []
 
 
 def _header(path: str, reading: Reading, found: dict[str, Any], called: str) -> list[str]:
@@ -167,6 +201,20 @@ def _header(path: str, reading: Reading, found: dict[str, Any], called: str) -> 
             return [name.strip() for name in next(lines, [])]
     except UnicodeDecodeError:
         raise UnusableTable(f"{called} holds {STRUCTURE['INVALID ENCODING']}") from None
+
+
+def check_options(reading: Reading) -> None:
+    """Refuse what no CSV file is written with: the reader would say so in words of its own, or not at all."""
+    if type(reading.skip) is not int or reading.skip < 0:
+        raise ConfigError(f"skip is how many lines stand above the names of the columns, not {reading.skip!r}")
+    for option, marks in (("decimal", ".,"), ("thousands", ".,' _\u00a0\u202f")):
+        value = getattr(reading, option)
+        if value is not None and (len(value) != 1 or value not in marks):
+            raise ConfigError(f"{option}={value!r} is none of the marks that numbers have, as {option}={marks[1]!r}")
+    if reading.thousands is not None and reading.thousands == (reading.decimal or "."):
+        raise ConfigError(f"thousands={reading.thousands!r} needs another decimal mark: say decimal=…")
+    if reading.date_format is not None and "%" not in reading.date_format:
+        raise ConfigError(f"date_format={reading.date_format!r} has no %: write as '%d.%m.%Y' which part stands where")
 
 
 def _options(reading: Reading) -> str:
@@ -223,19 +271,6 @@ def sql_type(name: str, kind: str) -> str:
     if kind not in TYPES:
         raise ConfigError(f"dtype={{{name!r}: …}} is one of {', '.join(TYPES)}, not {kind!r}")
     return TYPES[kind]
-
-
-def problems_of_names(names: Sequence[str]) -> list[str]:
-    """What is wrong with the names of columns."""
-    problems = []
-    for place, name in enumerate(names):
-        if not name:
-            problems.append(f"column {place + 1} has no name")
-        elif not name.isprintable():
-            problems.append(f"the name of column {place + 1} has characters that cannot be printed")
-        elif name.casefold() in [other.casefold() for other in names[:place]]:
-            problems.append(f"two columns are named {name!r}")
-    return problems
 
 
 def _rejected(connection: Any, reading: Reading) -> list[str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 import numpy as np
 
-__all__ = ["as_numbers", "looks_like_a_key", "missing", "rows_of"]
+__all__ = ["as_numbers", "look_like_numbers", "looks_like_a_key", "missing", "rows_of"]
 
 
 def as_numbers(name: str, column: np.ndarray, limit: float, problems: list[str]) -> np.ndarray | None:
@@ -13,21 +16,38 @@ def as_numbers(name: str, column: np.ndarray, limit: float, problems: list[str])
     if column.dtype.kind == "M":
         problems.append(f"{here} holds dates")
         return None
+    wrong = none = missing(column)
     if column.dtype.kind == "O":
         words = np.array([value is not None and not _is_number(value) for value in column.tolist()], dtype=bool)
         if words.any():
-            problems.append(f"{here} holds words in {rows_of(words)}")
-            return None
-    none = missing(column)
+            problems.append(f"{here} holds words in {rows_of(words)}{_hint(column[words])}")
+            wrong = none | words
     if none.any():
         problems.append(f"{here} has no value in {rows_of(none)}")
+    if column.dtype.kind == "O" and wrong.any():
         return None
     numbers = column.astype(np.float64)
-    wrong = ~(np.abs(numbers) < limit)
-    if wrong.any():
-        problems.append(f"{here} holds numbers that are infinite, or not below {limit:g}, in {rows_of(wrong)}")
-        return None
-    return numbers
+    large = ~(np.abs(numbers) < limit) & ~none
+    if large.any():
+        problems.append(f"{here} holds numbers that are infinite, or not below {limit:g}, in {rows_of(large)}")
+    return None if (large | wrong).any() else numbers
+
+
+LIKE_NUMBERS = re.compile(r"[-+]?[€$£]?[0-9]+([.,' \u00a0\u202f][0-9]+)*-?\s?[€$£%]?")
+
+
+def look_like_numbers(words: Iterable[str]) -> bool:
+    """Whether texts all look like numbers as people write them, 1.234,50 or 12 %, and some are not their digits only.
+
+    Postal codes, say, are digits only, and words to whoever wants them to be.
+    """
+    found = [str(word).strip() for word in words]
+    return bool(found) and all(map(LIKE_NUMBERS.fullmatch, found)) and not all(map(str.isdecimal, found))
+
+
+def _hint(words: np.ndarray) -> str:
+    how = " that look like numbers: say how they are written, decimal=… or thousands=…, or take signs away by query=…"
+    return how if look_like_numbers(words.tolist()) else ""
 
 
 ENDS = ("id", "key", "uuid", "guid")

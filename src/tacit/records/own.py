@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tacit.records.alike import check_alike, of_footer, of_table
 from tacit.records.columns import digests_of, fetched
-from tacit.records.csv_files import problems_of_names
+from tacit.records.headers import problems_of_names
 from tacit.records.labels import Classes, Label, as_label
 from tacit.records.packages import TABLE, arrow, quoted, told
 from tacit.records.shards import Unkeyed, own_rows

@@ -13,9 +13,10 @@ from typing import Any
 from tacit.api import current_session
 from tacit.errors import ConfigError, DataError, UnusableTable
 from tacit.records.columns import fetched, streamed
-from tacit.records.csv_files import problems_of_names
+from tacit.records.csv_files import check_options
+from tacit.records.headers import problems_of_names
 from tacit.records.keys import Either, alternatives_of
-from tacit.records.labels import Classes, check_classes
+from tacit.records.labels import Classes, Label, check_classes
 from tacit.records.own import Own, Wanted, absent, own_part, types_of, whole_part
 from tacit.records.packages import TABLE, quoted, told
 from tacit.records.shards import SHARDS
@@ -72,7 +73,8 @@ def read_table(
             are classes in sorted order.
         columns: those that are wanted, in this order, beside key and label.
         query: SQL that runs at the owner: in a database there, or on the source, which it calls `data`.
-        na: what stands in cells without a value, beside nothing at all; by default NA, NaN, NULL, None and ?.
+        na: what stands in cells without a value, beside nothing at all; by default, in CSV files, NA, NaN, NULL, None
+            and ?.
         dtype: types of columns that the reader shall not find out by itself: {"zip": "str"}, of int, float, str, bool,
             date and datetime. A column that would lose something by it is refused: 1.5 is no int, noon no date.
         delimiter, decimal, thousands, date_format, encoding: of CSV files, where they are not found out: ";", ",", ".",
@@ -140,6 +142,7 @@ def read_table(
         skip=skip,
         sheet=sheet,
     )
+    check_options(reading)
     title = name or f"the table of {owner}"
     held, hear = promised(
         owner,
@@ -204,6 +207,8 @@ def _taken(
     check(called, problems)
     folder = None if reading.folder is None else reading.folder.parent
     label = own.label
+    if label is not None:
+        _warn_of_two(called, wanted, label)
     held = Held(called, frame, label, own.digests, own.origin, limit_of_numbers(), folder, wanted.columns is not None)
     public = {"rows": len(own.origin), "columns": list(names), "classes": None if label is None else label.classes}
     return held, public
@@ -229,6 +234,18 @@ def _listed(what: str, names: str | Sequence[str] | None) -> tuple[str, ...]:
     if len(set(listed)) < len(listed):
         raise ConfigError(f"{what}=… names a column twice")
     return listed
+
+
+def _warn_of_two(title: str, wanted: Wanted, label: Label) -> None:
+    """Warn the owner of a label of numbers, of which there are two: they are classes, most likely."""
+    values = label.values
+    low, high = values.min(), values.max()
+    if label.classes is None and low < high and bool(((values == low) | (values == high)).all()):
+        warnings.warn(
+            f"{title}: the label {wanted.label!r} has two different numbers and is taken for a quantity: if they are "
+            "classes, say which, classes=[…]",
+            stacklevel=6,
+        )
 
 
 def _warn_of_keys(connection: Any, title: str, types: Mapping[str, str], rows: int) -> None:

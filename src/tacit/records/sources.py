@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 from tacit.errors import ConfigError, UnusableTable
-from tacit.records.csv_files import in_utf8, load_csv, problems_of_names
+from tacit.records.csv_files import in_utf8, load_csv
+from tacit.records.headers import first_row, problems_of_names
 from tacit.records.packages import SOURCE, TABLE, duckdb_here, missing, of_query, pyarrow_here, quoted, readable, told
 from tacit.records.parquet import PLACE, load_parquet
 from tacit.records.postgres import ADDRESSES, queried
@@ -81,15 +82,25 @@ def loaded(source: Any, reading: Reading) -> Any:
         with told(f"{described(source)} cannot be read"), readable(f"{described(source)} cannot be read"):
             _load(connection, source, reading)
         connection.execute("SET enable_external_access = false")
+        there = _names(connection, SOURCE)
         if reading.query is not None and not _is_database(source):
             with told(f"the query on {described(source)} does not run", show=of_query):
                 connection.execute(f"CREATE TABLE {TABLE} AS SELECT * FROM ({reading.query.rstrip().rstrip(';')})")
         else:
             connection.execute(f"ALTER TABLE {SOURCE} RENAME TO {TABLE}")
+        if reading.dtype and (stray := set(reading.dtype) - there - _names(connection, TABLE)):
+            raise UnusableTable(
+                f"{described(source)} cannot be used: dtype says what there is no column for, "
+                f"{', '.join(map(repr, sorted(stray)))}"
+            )
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _names(connection: Any, table: str) -> set[str]:
+    return {name for name, *_ in connection.execute(f"DESCRIBE {table}").fetchall()}
 
 
 def _connected(folder: Path | None) -> Any:
@@ -141,8 +152,10 @@ def _address(source: str | Path) -> str:
 
 def _load_file(connection: Any, text: str, reading: Reading, called: str) -> None:
     kind = _kind(text)
-    if text.lower().endswith(".zip"):
+    if text.lower().endswith((".zip", ".tar", ".7z", ".tar.gz", ".tgz")):
         raise UnusableTable(f"{called} is an archive: unpack the file that is in it")
+    if text.lower().endswith((".bz2", ".xz", ".lzma")):
+        raise UnusableTable(f"{called} is compressed in a way that is not read (gzip and zstd are): unpack it")
     if "://" in text and kind in (SQLITE, EXCEL, ARROW):
         raise UnusableTable(f"{called} is of a file that is read from a disk only: fetch it before")
     if kind == SQLITE:
@@ -306,6 +319,9 @@ def _excel(path: str, sheet: str | None, skip: int) -> Any:
         found = list(book[sheet or book.sheetnames[0]].iter_rows(values_only=True))[skip:]
         rows = [row for row in found if any_value(row)]
     names = [str(name).strip() if name is not None else "" for name in (rows[0] if rows else ())]
+    typed = [any(not isinstance(row[place], str | None) for row in rows[1:]) for place in range(len(names))]
+    if problems := first_row(names, typed):
+        raise UnusableTable(f"{path} cannot be used: {problems[0]}")
     return _columns(names, rows[1:])
 
 

@@ -176,12 +176,14 @@ class Records(InParts):
     def prepared(self, preparation: Preparation, train: Any = None, *, names: str = "shown") -> Records:
         """The table with the columns that a preparation makes of these, at the owner; the others' is not used.
 
-        It is fitted before on `train`, a mask or places of rows, if that is given; otherwise it must be fitted already.
+        It is fitted before on `train`, a mask or places of rows or "own" for all, if that is given; otherwise it must
+        be fitted already.
         Reveals: the names of the columns that come out or, with names="hidden", how many they are.
         """
         check_names(names)
         check_fitted(self, train)
-        rows = None if train is None else places_of(train, len(self), FITTED)
+        own = isinstance(train, str) and train == "own"
+        rows = None if train is None else places_of(slice(None) if own else train, len(self), FITTED)
         return self.made_of(preparation, self.held, rows, names)
 
     def made_of(self, preparation: Preparation, held: Held | None, rows: Tensor | None, names: str) -> Records:

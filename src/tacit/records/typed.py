@@ -13,7 +13,16 @@ __all__ = ["typed", "without_missing"]
 
 
 def without_missing(connection: Any, types: Mapping[str, str], reading: Reading) -> None:
-    """Take values away that stand for none; the reader of CSV has done so already, which does no harm."""
+    """Take values away that stand for none: empty texts, as databases have them, and what `na` says.
+
+    The reader of CSV has done most of it already, which does no harm.
+    """
+    texts = [name for name, kind in types.items() if kind == "VARCHAR" and name not in reading.keys]
+    if texts:
+        tests = ", ".join(f"bool_or(trim({quoted(name)}) = '')" for name in texts)
+        (found,) = connection.execute(f"SELECT {tests} FROM {TABLE}").fetchall()
+        for name in (name for name, blank in zip(texts, found, strict=True) if blank):
+            connection.execute(f"UPDATE {TABLE} SET {quoted(name)} = NULL WHERE trim({quoted(name)}) = ''")
     for word in reading.na or ():
         for name, kind in types.items():
             if kind == "VARCHAR":
