@@ -394,16 +394,21 @@ def _rows(source: Source, group: Sequence[Term], b: Dealt, zeros: int) -> Crosse
     m, n = (some.plain if some.plain is not None else some.parts[0]).shape
     p = (b.plain if b.plain is not None else b.parts[0]).shape[1]
     known = [g.secret.plain for g in group if g.secret.plain is not None]
-    stacked = Dealt([], torch.stack(known, 1).unsqueeze(3) if known else None)
+    stacked = Dealt([], _stacked(known).unsqueeze(3) if known else None)
     (dealt,) = source.terms([(stacked, b)], [zeros], (m, count, n, p))
     factors = [g.factor for g in group if g.factor is not None]
-    q = torch.stack(factors, 1).view(m, 1, count * n) if factors else None
+    q = _stacked(factors).reshape(m, 1, count * n) if factors else None
 
     def unstacked(t: Tensor) -> Tensor:
         assert q is not None
         return ring_kernels.matmul(q, t.view(m, count * n, p)).squeeze(1)
 
     return unstacked, dealt
+
+
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+    """Along a new second dimension."""
+    return torch.stack(tuple(tensors), 1) if len(tensors) > 1 else tensors[0].unsqueeze(1)
 
 
 def _pair(source: Source, s: Term, t: Term) -> Crossed:

@@ -53,6 +53,11 @@ class Native(Reference, native.Native):
         _native.scaled_share(memory(opened), m, *dealt, leader, memory(out), torch.get_num_threads())
         return out
 
+    def scaled_public(self, opened: Tensor, m: int) -> Tensor:
+        """What the leader adds: its share where nothing was dealt."""
+        nothing = torch.zeros_like(opened, memory_format=torch.contiguous_format)
+        return self.scaled_share(opened, m, nothing, nothing, leader=True)
+
     def selected(
         self, opened: Tensor, c: Tensor, x: Tensor, beta: Tensor, high: Tensor, m: int = 0, wrap: Tensor | None = None
     ) -> Tensor:
