@@ -177,7 +177,7 @@ def test_labels_that_are_known_to_be_classes_save_rounds(
         scores.grad.share.settle()
         rounds.append(session.meter.cost.rounds - before)
         torch.testing.assert_close(tacit.reveal(scores.grad), plain.grad, atol=3e-4, rtol=0)
-    assert rounds == [10, 10]  # of which one is its owner's, who shares the weights
+    assert rounds == [9, 9]  # of which one is its owner's, who shares the weights
 
 
 def test_labels_are_checked_by_who_shares_them(session: Session) -> None:

@@ -347,6 +347,24 @@ def test_a_period_must_divide_the_ring(two: World) -> None:
             two.protocol.harmonics(two.share(torch.zeros(3), frac_bits), Harmonics(period, sine=(1.0,)))
 
 
+@pytest.mark.parametrize("count", [1, 100, 2600])
+def test_powers_of_two_that_bits_choose(world: World, count: int) -> None:
+    ends = torch.tensor([-59.0, 1 - 2.0**-16, 0.0, -30.0, -1.0])
+    y = torch.cat([ends, torch.rand(count, dtype=torch.float64) * 60 - 59]).clamp(-59, 1 - 2.0**-16)[-count - 5 :]
+    y = (y * 2**16).round() / 2**16
+    off = torch.cat([torch.tensor([-59.0625, 1.0, 2.0**40, -(2.0**40), 17.0]), torch.randn(count) * 2.0**30]).double()
+    bit = torch.cat([torch.ones(count + 5), torch.zeros(count + 5)]).to(torch.uint8)
+    shared = world.protocol.share_bits(bit, world.parties[0], bit.shape)
+
+    z = world.protocol.chosen_powers_of_two(shared, world.share(torch.cat([y, off])))
+
+    got = world.value(z)
+    assert (
+        (got[: count + 5] - torch.exp2(y)).abs() <= 2.0**-20 * (1 + torch.exp2(y)) + 2.0 ** -min(z.frac_bits, 30)
+    ).all()
+    assert (got[count + 5 :] == 0).all()
+
+
 @pytest.mark.parametrize(("window", "degree"), [(1, 1), (2, 9), (16, 0), (16, 3), (16, 9), (64, 5)])
 def test_polynomials(world: World, window: int, degree: int) -> None:
     c = torch.randn(degree + 1, dtype=torch.float64)

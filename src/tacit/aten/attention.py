@@ -67,7 +67,7 @@ class Weights:
         """Sums of values by these weights, which are divided after they were added up: no weight is opened for them."""
         if not value.numel() or not all(isinstance(t, SecretTensor) and plain(t) is None for t in (self.scores, value)):
             return self.value @ value
-        parts = softmax_of(as_secret(self.scores), -1)
+        parts = softmax_of(as_secret(self.scores), -1, weighted=True)
         sums = secret(parts.weighted(arithmetic(as_secret(value)).without_headroom(), kernels.matmul), value.dtype)
         return sums if self._some is None else sums * self._some
 

@@ -33,11 +33,11 @@ SUMS: Remembered[Tensor] = Remembered("public sums along a dimension")
 BEHIND: Remembered[Logits] = Remembered("what a logarithm is that of")
 
 
-def softmax_of(x: SecretTensor, dim: int) -> Softmax:
-    """The parts of softmax, computed once for each content of x."""
+def softmax_of(x: SecretTensor, dim: int, *, weighted: bool = False) -> Softmax:
+    """The parts of softmax, computed once for each content of x; `weighted` as `Softmax.of` has it."""
     share = arithmetic(x)
     dim %= max(x.dim(), 1)
-    return SOFTMAX.once(share, lambda: Softmax.of(share.without_headroom(), dim), dim)
+    return SOFTMAX.once(share, lambda: Softmax.of(share.without_headroom(), dim, weighted=weighted), dim)
 
 
 @implements(aten._softmax.default)

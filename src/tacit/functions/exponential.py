@@ -9,9 +9,10 @@ import torch
 
 from tacit.protocols.number import Number
 from tacit.protocols.series import HIGHEST as WINDOW
+from tacit.protocols.values import Bits
 from tacit.ring.fixed_point import VALUE_BITS
 
-__all__ = ["exp", "exp2", "exp_down", "exp_nonpositive", "exp_within"]
+__all__ = ["exp", "exp2", "exp_chosen", "exp_down", "exp_nonpositive", "exp_within"]
 
 LOWEST = -30
 """Below, exp x is less than 2^-43 and counts as zero; the window of `powers_of_two` ends at -44 log 2 = -30.5."""
@@ -101,6 +102,16 @@ def exp_down(x: Number) -> Number:
     """
     found = x.protocol.powers_of_two(_lowered(_exponent(x, LOG2E), 1 - WINDOW))
     return found.rescaled(found.frac_bits + WINDOW - 1)
+
+
+def exp_chosen(bit: Bits, x: Number) -> Number:
+    """Return exp x where a bit is set, for -40.8 <= x <= 0 there, and 0 where it is not, whatever x is.
+
+    Shape: any, one for both.   Domain: -40.8 <= x <= 0 where the bit is set.   Error: <= 2^-19 + 2^-24; of many 2^-f.
+    Cost: 1 round for up to 2,500 elements, none if x and the bit are open, and not truncated; else 2.
+    Reveals: nothing.
+    """
+    return x.protocol.chosen_powers_of_two(bit, _exponent(x, LOG2E))
 
 
 def exp_nonpositive(x: Number) -> Number:

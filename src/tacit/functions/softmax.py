@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from tacit.functions.exponential import exp_down, exp_nonpositive
+from tacit.functions.exponential import exp_chosen, exp_down, exp_nonpositive
 from tacit.functions.inverses import INVERSES
 from tacit.functions.logarithm import log
 from tacit.functions.maximum import Maximum, extra_of_near, levels
@@ -17,6 +17,7 @@ from tacit.functions.step import Steps
 from tacit.protocols.number import Number
 from tacit.protocols.protocol import ROUND
 from tacit.protocols.scale import SLACK_BITS
+from tacit.protocols.series import CHOSEN_BITS
 
 __all__ = ["Softmax"]
 
@@ -42,8 +43,11 @@ class Softmax:
     _parts: tuple[Number, Number] | None = None
 
     @classmethod
-    def of(cls, x: Number, dim: int) -> Softmax:
-        """Find the maximum, subtract it, and exponentiate: 4 rounds, 2 if few bytes tell what counts as zero."""
+    def of(cls, x: Number, dim: int, *, weighted: bool = False) -> Softmax:
+        """Find the maximum, subtract it, and exponentiate: 4 rounds, 2 if few bytes tell what counts as zero.
+
+        1 then of few elements, but not if the exponential is to be multiplied as it is, by `weighted`, first of all.
+        """
         count, protocol = x.shape[dim], x.protocol
         rows = x.numel // max(count, 1)
         deep = levels(count, rows, protocol.prices)
@@ -62,7 +66,10 @@ class Softmax:
         if near is None:
             return cls(difference, exp_nonpositive(difference), dim)
         protocol.together(difference, near)
-        (power,) = protocol.select([(near, exp_down(difference))])
+        if weighted or count > max(INVERSES):
+            (power,) = protocol.select([(near, exp_down(difference))])
+        else:
+            power = exp_chosen(near, difference)
         return cls(difference, power, dim)
 
     def value(self) -> Number:
@@ -116,6 +123,8 @@ class Softmax:
         """
         power, y = self._factors(v.settle())
         protocol = v.protocol
+        if power.frac_bits == CHOSEN_BITS:
+            power = power.settle()
         total = protocol.bilinear(power, v.settle(), op)
         protocol.together(total, y)
         return protocol.multiply(total.settle(), y.settle(WORKING_BITS))

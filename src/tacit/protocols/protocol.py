@@ -17,7 +17,7 @@ from tacit.protocols.in_step import in_step
 from tacit.protocols.number import Number
 from tacit.protocols.replays import Replays
 from tacit.protocols.scale import FINEST_PRODUCT, PARAMETER_BITS, SLACK_BITS
-from tacit.protocols.series import Harmonics, Polynomial
+from tacit.protocols.series import HIGHEST, Harmonics, Polynomial
 from tacit.protocols.values import Bits, Value
 from tacit.ring import kernels
 from tacit.session.roles import Scheme
@@ -28,7 +28,17 @@ __all__ = ["ROUND", "DeclaredCost", "Prices", "Protocol"]
 
 INTERACTIVE = {
     *("share", "share_bits", "reveal", "refresh", "together", "multiply", "bilinear", "scale", "settle", "settle_all"),
-    *("harmonics", "polynomials", "powers_of_two", "less", "select", "conjunction", "all_of", "to_arithmetic"),
+    *(
+        "harmonics",
+        "polynomials",
+        "powers_of_two",
+        "chosen_powers_of_two",
+        "less",
+        "select",
+        "conjunction",
+        "all_of",
+        "to_arithmetic",
+    ),
     *("hot", "parity_of_product", "sums_below", "rows_below", "shuffled", "arranged", "in_order", "deal_premask"),
 }
 """The primitives in which parties draw from key streams that they share, or send; and what contents ask of a scheme."""
@@ -278,6 +288,17 @@ class Protocol(ABC):
 
         What is precise is not truncated.
         """
+
+    def chosen_powers_of_two(self, b: Bits, y: Number) -> Number:
+        """b 2^y for bits and exponents of one shape, and -59 <= y < 1 wherever a bit is set; zero where it is not.
+
+        A power of two and a selection, which truncates it; a scheme may need less for few elements, and truncate not.
+        Error: <= 2^-20 + 2^-20 2^y, and a unit of the session's where it is truncated.
+        """
+        up = HIGHEST - 1
+        found = self.powers_of_two(y.plus(torch.tensor(up << y.frac_bits)))
+        (out,) = self.select([(b, found.rescaled(found.frac_bits + up))])
+        return out
 
     def positive_part(self, x: Number) -> tuple[Number, Bits]:
         """max(x, 0) and [x > 0]: a comparison, and a selection that truncates what x still needs. Exact."""

@@ -12,7 +12,18 @@ from functools import lru_cache
 
 from tacit.ring.ring import RING
 
-__all__ = ["HIGHEST", "LARGEST", "LOWEST", "POWER_OF_TWO_BITS", "ROOM", "Harmonics", "Polynomial", "common_window"]
+__all__ = [
+    "CHOSEN_BITS",
+    "CHOSEN_LOWEST",
+    "HIGHEST",
+    "LARGEST",
+    "LOWEST",
+    "POWER_OF_TWO_BITS",
+    "ROOM",
+    "Harmonics",
+    "Polynomial",
+    "common_window",
+]
 
 ROOM = 14
 """Bits of room for multiples and sums of a series. More: larger ones; fewer: finer results."""
@@ -22,6 +33,10 @@ LOWEST, HIGHEST = -44, 16
 
 POWER_OF_TWO_BITS = 46
 """Fractional bits of a power of two, so that 2^16 stays below 2^62."""
+
+CHOSEN_LOWEST, CHOSEN_BITS = -59, 42
+"""The window of the exponents of a chosen power of two begins here and ends below 1; and its fractional bits, with
+which sums of thousands of them fit, and logarithms of these."""
 
 LARGEST = 2.0**30
 """How large a polynomial may get on its window. More: coarser results and, in a scheme that deals powers, coarser

@@ -284,3 +284,21 @@ def test_a_conjunction_of_up_to_ten_bits_takes_one_round(world: World, count: in
     world.protocol.all_of(bits)
 
     assert (world.session.meter.cost - before).rounds == (0 if count == 1 else 1 if count <= 10 else 2)
+
+
+@pytest.mark.parametrize("elements", [1, 2500, 2501])
+def test_few_powers_of_two_are_chosen_in_no_round_of_their_own(world: World, elements: int) -> None:
+    few, peers = elements <= 2500, len(world.parties) - 1
+    y = world.share(-torch.rand(elements) * 40)
+    bits = world.protocol.less(y, [-(20 << 16)])[0]
+    world.protocol.together(y, bits)
+    before = world.session.meter.cost
+
+    z = world.protocol.chosen_powers_of_two(bits, y)
+
+    cost = world.session.meter.cost - before
+    assert cost.rounds == (0 if few else 1)
+    assert cost.online["party0"] == (0 if few else 8 * elements * peers)
+    assert z.frac_bits == (42 if few else 16)
+    if few:
+        assert cost.producer == 256 * elements

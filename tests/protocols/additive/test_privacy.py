@@ -130,6 +130,16 @@ def _harmonics(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     return w.protocol.harmonics(w.share(x), Harmonics(32, sine=(1.0, 0.5), cosine=(0.25,))).settle()
 
 
+def _chosen_powers(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    """Many of few."""
+    pairs = zip(x[:8000].split(2000), y[:8000].clamp(-40, 0.9).split(2000), strict=True)
+    rows = [((u > 0).to(torch.uint8), v) for u, v in pairs]
+    chosen = [
+        w.protocol.chosen_powers_of_two(w.protocol.share_bits(b, w.parties[1], b.shape), w.share(v)) for b, v in rows
+    ]
+    return [z.settle() for z in chosen]
+
+
 def _polynomial(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     (z,) = w.protocol.polynomials(w.share(x), [Polynomial(16, (0.5, 1.0, 0.0, -0.25))])
     return z.settle()
@@ -177,6 +187,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "logic": _logic,
     "conjunction of many": _conjunction_of_many,
     "harmonics": _harmonics,
+    "chosen powers": _chosen_powers,
     "polynomial": _polynomial,
     "parts of a data set": _parts,
     "bins": _bins,

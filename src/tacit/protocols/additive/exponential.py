@@ -7,6 +7,9 @@ and a (each mod 64) into a high digit, a multiple of 4, and the rest in [0, 4). 
 
 whatever carries between the digits. So the producer deals the table j -> 2^(a_low + 4 ((j + a_high) mod 16) - 48), the
 parties look the public E_high up, and multiply by the public 2^E_low. No comparison, no rounds of its own.
+
+A bit b = c ^ β that is masked as well chooses between two tables: that times β, if c = 0, and times 1 - β, if c = 1. So
+b 2^y takes no further round. Where b is not set the whole table is zero, so y may lie anywhere.
 """
 
 from __future__ import annotations
@@ -17,12 +20,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tacit.protocols.additive.masks import Mask
+from tacit.protocols.additive.masks import BitMask, Mask
 from tacit.protocols.additive.source.base import Source
-from tacit.protocols.series import HIGHEST, LOWEST, POWER_OF_TWO_BITS
+from tacit.protocols.protocol import ROUND
+from tacit.protocols.series import CHOSEN_BITS, CHOSEN_LOWEST, HIGHEST, LOWEST, POWER_OF_TWO_BITS
 from tacit.ring.ring import RING
 
-__all__ = ["ENTRIES", "PERIOD", "of_mask", "powers_of_two"]
+__all__ = ["ENTRIES", "PERIOD", "chosen", "few", "of_mask", "of_masks", "powers_of_two"]
 
 DIGIT = 4
 """Octaves in the low part. More: a shorter table (64 / DIGIT entries of 8 bytes from the producer), but the window
@@ -36,6 +40,19 @@ assert (DIGIT - OFFSET, PERIOD - OFFSET) == (LOWEST, HIGHEST)
 TABLE_BITS, FACTOR_BITS = 24, 22
 """The table has more fractional bits than the factor: its error is multiplied by up to 2^4."""
 assert TABLE_BITS + FACTOR_BITS == POWER_OF_TWO_BITS
+
+CHOSEN_OFFSET = DIGIT - CHOSEN_LOWEST
+CHOSEN_TABLE_BITS, CHOSEN_FACTOR_BITS = 23, 19
+"""Of what is below 2: 2^4 units of the table's rounding are as much as one of the factor's."""
+assert CHOSEN_TABLE_BITS + CHOSEN_FACTOR_BITS == CHOSEN_BITS
+
+MORE = 80
+"""Bytes by which two tables are more than one, and the opening of its result for a selection, of all roles together."""
+
+
+def few(count: int) -> bool:
+    """Whether a round is worth more than the bytes by which it can be saved."""
+    return 0 < count * MORE <= ROUND
 
 
 def powers_of_two(source: Source, y: Mask, frac_bits: int, indices: Sequence[int]) -> list[Tensor]:
@@ -51,10 +68,31 @@ def powers_of_two(source: Source, y: Mask, frac_bits: int, indices: Sequence[int
     return [factor * part.gather(0, high.unsqueeze(0)).squeeze(0) for part in tables]
 
 
-def of_mask(a: Tensor, frac_bits: int) -> Tensor:
-    """The table of a: 2^(a_low + 4 ((j + a_high) mod 16) - 48) for j = 0 … 15, with `TABLE_BITS` fractional bits."""
+def chosen(source: Source, bit: BitMask, y: Mask, frac_bits: int, indices: Sequence[int]) -> list[Tensor]:
+    """Shares of b 2^y at scale `CHOSEN_BITS`, for -59 <= y < 1.   Error: <= 2^-20 + 2^-20 2^y, and none of zero.
+
+    Producer: 256 bytes an element.
+    """
+    tables = source.chosen_octaves(y.secret, bit.beta, frac_bits, y.shape)
+    if y.opened is None or bit.opened is None:
+        return []
+    high, low = _digits(y.opened + (CHOSEN_OFFSET << frac_bits), frac_bits)
+    at = (high + ENTRIES * bit.opened.to(high.dtype)).unsqueeze(0)
+    factor = (_exp2(low) * float(1 << CHOSEN_FACTOR_BITS)).round_().to(RING.dtype)
+    return [factor * part.gather(0, at).squeeze(0) for part in tables]
+
+
+def of_masks(a: Tensor, beta: Tensor, frac_bits: int) -> Tensor:
+    """The tables of a for y < 1, times β and times 1 - β, one after the other."""
+    table = of_mask(a, frac_bits, CHOSEN_TABLE_BITS, CHOSEN_OFFSET)
+    part = table * beta
+    return torch.cat([part, table - part])
+
+
+def of_mask(a: Tensor, frac_bits: int, bits: int = TABLE_BITS, offset: int = OFFSET) -> Tensor:
+    """The table of a: 2^(a_low + 4 ((j + a_high) mod 16) - offset) for j = 0 … 15, with so many fractional bits."""
     high, low = _digits(a, frac_bits)
-    base = torch.exp2(low + (TABLE_BITS - OFFSET))
+    base = torch.exp2(low + (bits - offset))
     octaves = torch.exp2(torch.arange(ENTRIES, dtype=torch.float64, device=a.device) * DIGIT)
     places = torch.arange(ENTRIES, device=a.device).view(-1, *[1] * a.dim())
     return (base * octaves[(places + high) % ENTRIES]).round_().to(RING.dtype)

@@ -235,6 +235,10 @@ class Source(ABC):
         """[2^(a_low + 4 ((j + a_high) mod 16) - 48)] for each j along a first dimension; see `exponential.py`."""
 
     @abstractmethod
+    def chosen_octaves(self, a: Dealt, beta: Dealt, frac_bits: int, shape: Shape) -> list[Tensor]:
+        """[β T_j] and [(1 - β) T_j] for each j, in one dimension, for the T_j that are chosen; see `exponential.py`."""
+
+    @abstractmethod
     def places(self, a: Dealt, bits: int, count: int) -> list[Tensor]:
         """[a mod 2^bits = j] for each j, [count, 2^bits], of a mask of so many elements; see `one_hot.py`."""
 

@@ -246,6 +246,15 @@ class Produced(Source):
         return self.dealing.ring("octaves", [(exponential.ENTRIES, *shape)], make)[0].parts
 
     @override
+    def chosen_octaves(self, a: Dealt, beta: Dealt, frac_bits: int, shape: Shape) -> list[Tensor]:
+        """256 bytes."""
+
+        def make() -> list[Tensor]:
+            return [exponential.of_masks(_known(a), _known(beta), frac_bits)]
+
+        return self.dealing.ring("chosen octaves", [(2 * exponential.ENTRIES, *shape)], make)[0].parts
+
+    @override
     def places(self, a: Dealt, bits: int, count: int) -> list[Tensor]:
         """8 bytes a place."""
 
