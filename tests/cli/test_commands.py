@@ -59,7 +59,7 @@ def test_the_version_comes_with_the_kernels_in_use(asked: str) -> None:
         text=True,
     )
 
-    kernels = r"native \((avx512|avx2|portable)(, AES instructions)?\)" if native else "reference"
+    kernels = r"native \((amx|avx512|avx2|portable)(, AES instructions)?\)" if native else "reference"
     assert re.fullmatch(f"tacit {re.escape(tacit.__version__)}, kernels: {kernels}\n", done.stdout)
 
 

@@ -18,6 +18,7 @@ SOURCES = ROOT / "src" / "tacit" / "ring" / "cpp"
 TESTS = (
     "tests/ring/test_bounds.py",
     "tests/ring/test_native.py",
+    "tests/ring/test_tiles.py",
     "tests/protocols/two_party/test_transfer_kernels.py",
     "tests/protocols/two_party/test_lattice_kernels.py",
     "tests/protocols/two_party/test_lattice_apart.py",

@@ -9,6 +9,7 @@
 
 #include "module.hpp"
 #include "threads.hpp"
+#include "tiles.hpp"
 
 namespace tacit {
 namespace {
@@ -31,7 +32,7 @@ constexpr i64 THIN_COLUMNS = 512;  // sums of eight rows fill most of a first-le
 // from memory once more. Lines of fewer columns take longer to widen than to multiply.
 constexpr i64 WIDENED = 1 << 16, FEWEST_COLUMNS = 64;
 
-constexpr double GRAIN = 1e6;  // products a thread should have at least: some 40 µs of them
+constexpr double GRAIN = 1e6, TILED_GRAIN = 4e6;  // products a thread should have at least: some 40 and 100 µs of them
 
 inline u64 ring(u64 x) { return x; }
 inline u64 ring(std::int32_t x) { return static_cast<u64>(static_cast<i64>(x)); }
@@ -135,7 +136,7 @@ using Thin = decltype(&portable::thin<Y>);
 
 Block block_of(Isa isa) {
 #if TACIT_X86
-    if (isa == Isa::avx512) return avx512::block;
+    if (isa >= Isa::avx512) return avx512::block;
     if (isa == Isa::avx2) return avx2::block;
 #endif
     return portable::block;
@@ -144,7 +145,7 @@ Block block_of(Isa isa) {
 template <class Y>
 Thin<Y> thin_of(Isa isa) {
 #if TACIT_X86
-    if (isa == Isa::avx512) return avx512::thin<Y>;
+    if (isa >= Isa::avx512) return avx512::thin<Y>;
     if (isa == Isa::avx2) return avx2::thin<Y>;
 #endif
     return portable::thin<Y>;
@@ -176,28 +177,31 @@ bool narrow(i64 rows, i64 columns) {
 void contract(const Contraction& c, int threads) {
     const i64 m = static_cast<i64>(c.x_rows.size()), n = static_cast<i64>(c.y_columns.size());
     const i64 k = static_cast<i64>(c.x_inner.size()), batch = static_cast<i64>(c.x_first.size());
-    if (!c.shared && narrow(m, n)) {
+    const bool tiles = tiled(m, k, n);
+    if (!tiles && !c.shared && narrow(m, n)) {
         return contract({c.y, c.x, c.z, c.y_columns, c.y_inner, c.x_inner, c.x_rows, c.z_columns, c.z_rows, c.y_first,
                          c.x_first, c.z_first}, threads);
     }
-    const Block block = block_of(isa());
-    const int useful = worth(double(batch) * m * n * k, GRAIN, threads);
+    const auto block = [&c, tiles, vectors = block_of(isa())](i64 b, i64 top, i64 bottom, i64 left, i64 right, Workspace& s) {
+        tiles ? tiled_block(c, b, top, bottom, left, right) : vectors(c, b, top, bottom, left, right, s);
+    };
+    const int useful = worth(double(batch) * m * n * k, tiles ? TILED_GRAIN : GRAIN, threads);
     if (batch >= useful) {
         return parallel(batch, 1, useful, [&](i64 begin, i64 end) {
             Workspace space;
-            for (i64 b = begin; b < end; ++b) block(c, b, 0, m, 0, n, space);
+            for (i64 b = begin; b < end; ++b) block(b, 0, m, 0, n, space);
         });
     }
     for (i64 b = 0; b < batch; ++b) {
         if (c.shared)
             parallel(n / c.shared, 1, useful, [&](i64 begin, i64 end) {
                 Workspace s;
-                block(c, b, 0, m, begin * c.shared, end * c.shared, s);
+                block(b, 0, m, begin * c.shared, end * c.shared, s);
             });
         else if (m > n)
-            parallel(m, 8, useful, [&](i64 begin, i64 end) { Workspace s; block(c, b, begin, end, 0, n, s); });
+            parallel(m, tiles ? 16 : 8, useful, [&](i64 begin, i64 end) { Workspace s; block(b, begin, end, 0, n, s); });
         else
-            parallel(n, 24, useful, [&](i64 begin, i64 end) { Workspace s; block(c, b, 0, m, begin, end, s); });
+            parallel(n, tiles ? 16 : 24, useful, [&](i64 begin, i64 end) { Workspace s; block(b, 0, m, begin, end, s); });
     }
 }
 
@@ -221,6 +225,13 @@ void matmul(Strided<const u64> x, Strided<const u64> y, Strided<u64> z, i64 batc
 void matmul_short(Strided<const u64> x, Strided<const std::int32_t> y, Strided<u64> z, i64 m, i64 k, i64 n,
                   int threads) {
     if (m <= THIN_ROWS) return few(x, y, z, m, k, n, threads);
+    if (tiled(m, k, n)) {
+        const auto x_rows = steps(m, x.row), x_inner = steps(k, x.column), y_inner = steps(k, y.row), first = steps(1, 0);
+        const auto y_columns = steps(n, y.column), z_rows = steps(m, z.row), z_columns = steps(n, z.column);
+        Contraction c{x.data, nullptr, z.data, x_rows, x_inner, y_inner, y_columns, z_rows, z_columns, first, first, first};
+        c.short_y = y.data;
+        return contract(c, threads);
+    }
     parallel(n, 8, worth(double(m) * k * n, GRAIN, threads), [&](i64 begin, i64 end) {
         const i64 most = std::min(end - begin, std::max(WIDENED / std::max(k, i64{1}), FEWEST_COLUMNS));
         std::vector<u64> wide(most * k);

@@ -24,12 +24,19 @@
 #define TACIT_END_TARGET TACIT_PRAGMA(GCC pop_options)
 #endif
 #define TACIT_AVX2 "avx2,bmi,bmi2"
+#if TACIT_X86 && defined(__linux__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#define TACIT_AMX 1  // the compiler knows its instructions, and whom to ask for its registers
+#else
+#define TACIT_AMX 0
+#endif
 #define TACIT_AVX512 "avx2,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"
+#define TACIT_AVX512_AMX TACIT_AVX512 ",avx512vbmi,amx-tile,amx-int8"
 
-// Call the copy of a function for the instruction set in use.
+// Call the copy of a function for the instruction set in use: tiles are for matrix products only.
 #if TACIT_X86
 #define TACIT_CALL(function, ...)                                               \
     switch (isa()) {                                                            \
+        case Isa::amx:                                                          \
         case Isa::avx512: avx512::function(__VA_ARGS__); break;                 \
         case Isa::avx2: avx2::function(__VA_ARGS__); break;                     \
         case Isa::portable: portable::function(__VA_ARGS__); break;             \
@@ -48,11 +55,11 @@ using u32 = std::uint32_t;
 using u64 = std::uint64_t;
 using i64 = std::int64_t;
 
-enum class Isa { portable, avx2, avx512 };
+enum class Isa { portable, avx2, avx512, amx };  // each with those before it
 
 Isa best_isa();   // of this machine
 Isa isa();        // in use
 std::string isa_name();
-void use_isa(const std::string& name);  // "portable", "avx2", "avx512" or "best"; throws if the machine lacks it
+void use_isa(const std::string& name);  // "portable", "avx2", "avx512", "amx" or "best"; throws if the machine lacks it
 
 }  // namespace tacit

@@ -70,7 +70,7 @@ void fill_vaes(const u8 (*round_keys)[16], u64 block, u64 count, u8* out) {
 TACIT_END_TARGET
 
 Fill fill_of(Isa isa) {
-    return isa == Isa::avx512 && __builtin_cpu_supports("vaes") ? fill_vaes : fill_aes;
+    return isa >= Isa::avx512 && __builtin_cpu_supports("vaes") ? fill_vaes : fill_aes;
 }
 #else
 Fill fill_of(Isa) { throw std::logic_error("no AES instructions"); }

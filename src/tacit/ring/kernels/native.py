@@ -23,7 +23,7 @@ SMALL = 1 << 13
 """Up to this many products, PyTorch's loops are done before the checks here are: a call takes 6 µs, against 2."""
 
 isa, use_isa, has_aes = _native.isa, _native.use_isa, _native.KeyStream.available
-"""The instruction set in use, "avx512", "avx2" or "portable"; how to choose one, or the "best"; whether it has AES."""
+"""The instruction set in use: amx, avx512, avx2 or portable; how to choose it, or the "best"; whether it has AES."""
 
 Memory = tuple[int, int]
 """An address, and how many elements lie there."""

@@ -238,7 +238,7 @@ inline void inverse_block(u64* a, const Prime& prime, const Mod& m) {
 TACIT_END_TARGET
 
 bool has_ifma() {
-    return isa() == Isa::avx512 && __builtin_cpu_supports("avx512ifma") && __builtin_cpu_supports("avx512vpopcntdq");
+    return isa() >= Isa::avx512 && __builtin_cpu_supports("avx512ifma") && __builtin_cpu_supports("avx512vpopcntdq");
 }
 #endif
 

@@ -194,7 +194,7 @@ inline void store(const Vec* a, u8* out) {
 TACIT_END_TARGET
 
 bool is_wide() {
-    return isa() == Isa::avx512 && __builtin_cpu_supports("vaes") && __builtin_cpu_supports("gfni");
+    return isa() >= Isa::avx512 && __builtin_cpu_supports("vaes") && __builtin_cpu_supports("gfni");
 }
 
 template <u64 FIRST>

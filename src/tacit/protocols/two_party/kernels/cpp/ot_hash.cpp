@@ -190,7 +190,7 @@ TACIT_END_TARGET
 
 // Call the copy for the instruction set in use.
 #define TACIT_HASH(function, ...) \
-    (isa() == Isa::avx512 && __builtin_cpu_supports("vaes") ? wide::function(__VA_ARGS__) : narrow::function(__VA_ARGS__))
+    (isa() >= Isa::avx512 && __builtin_cpu_supports("vaes") ? wide::function(__VA_ARGS__) : narrow::function(__VA_ARGS__))
 
 void encrypt_block(const RoundKeys& keys, u64 number, u8* out) {
     alignas(16) u8 block[16] = {};
