@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from functools import partial
 
 import pytest
 
 import tacit.api.running
+from preloaded import Preloaded
 from tacit.errors import ConfigError
 
 
@@ -24,6 +25,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     `--protocol`, it computes by that protocol, where a test does not name one."""
     parser.addoption("--check", action="store_true", help="run embedded sessions with check=True")
     parser.addoption("--protocol", help="run embedded sessions by this protocol")
+
+
+@pytest.fixture(scope="session")
+def preloaded() -> Iterator[Preloaded]:
+    """Runs programs in processes of their own, which need not import PyTorch once more."""
+    interpreter = Preloaded()
+    yield interpreter
+    interpreter.close()
 
 
 @pytest.fixture

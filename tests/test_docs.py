@@ -59,24 +59,28 @@ def folder_with_data(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("name", "text"), [marked(*program) for program in programs()])
-def test_programs_run(name, text, folder_with_data, tmp_path):
-    for library in libraries(text):
-        pytest.importorskip(library, reason="pip install tacit[libraries]", exc_type=ImportError)
+def test_programs_run(name, text, folder_with_data, tmp_path, preloaded):
     script = tmp_path / "program.py"
     script.write_text(text.replace("epochs=5", "epochs=1"))
+    for library in libraries(text):
+        pytest.importorskip(library, reason="pip install tacit[libraries]", exc_type=ImportError)
 
-    command = [sys.executable, *([] if libraries(text) else ["-W", "error"]), script]
-    done = subprocess.run(command, cwd=folder_with_data, capture_output=True, text=True, env=ONE_THREAD)
+    if libraries(text):
+        command = [sys.executable, script]
+        done = subprocess.run(command, cwd=folder_with_data, capture_output=True, text=True, env=ONE_THREAD)
+    else:
+        done = preloaded.run(script, folder_with_data)
 
     assert done.returncode == 0, done.stderr
     assert done.stdout
 
 
-def test_the_notebook_prints_what_the_quickstart_says(tmp_path):
+def test_the_notebook_prints_what_the_quickstart_says(tmp_path, preloaded):
     text = next(block for block in blocks(ROOT / "docs" / "quickstart.md", "python") if "income" in block)
 
-    done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = preloaded.run(text, tmp_path)
 
+    assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith("SecretTensor(<hidden; see tacit.reveal>, ")
     assert lines[1] == "tensor([False,  True,  True])"
