@@ -106,6 +106,7 @@ def test_work_on_secrets_by_one_role_alone_is_a_divergence(tmp_path: Path) -> No
     assert "do not run the same program" in text
 
 
+@pytest.mark.slow  # as the last test below, which says more of it
 def test_public_values_that_differ_are_a_divergence(tmp_path: Path) -> None:
     lines = Lines()
 
@@ -175,7 +176,7 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_ctrl_c_ends_all_children(tmp_path: Path, number: signal.Signals) -> None:
     path = script(tmp_path, "import time\nprint('up', flush=True)\ntime.sleep(100)\n")
     process = subprocess.Popen(
@@ -201,7 +202,7 @@ def test_ctrl_c_ends_all_children(tmp_path: Path, number: signal.Signals) -> Non
     assert not any(Path(f"/proc/{child}").exists() for child in children)
 
 
-@pytest.mark.parametrize("how", ["SIGKILL", "SIGSEGV"])
+@pytest.mark.parametrize("how", ["SIGKILL", pytest.param("SIGSEGV", marks=pytest.mark.slow)])
 def test_a_role_that_was_killed_is_named_with_the_signal(tmp_path: Path, how: str) -> None:
     lines = Lines()
     text = f"""
