@@ -52,12 +52,14 @@ def selected(
 
 
 def to_ring(source: Source, bit: BitMask, indices: Sequence[int]) -> list[Tensor]:
-    """Additive shares of b = c + (1 - 2c) [β]. Local."""
+    """Additive shares of b = c + (1 - 2c) [β]. Local.
+
+    In three passes: with m = -c, all bits of which are alike, (1 - 2c) β = (β ^ m) - m, and c more is - 2m.
+    """
     ring = bit.ring(source)
     out = []
-    for k, index in enumerate(indices):
+    for part, index in zip(ring.parts, indices, strict=True):
         assert bit.opened is not None
-        c = bit.opened.to(RING.dtype)
-        part = (1 - 2 * c) * ring.parts[k]
-        out.append(part + c if index == 0 else part)
+        m = bit.opened.view(torch.int8).neg().to(RING.dtype)
+        out.append((part ^ m).sub_(m, alpha=2 if index == 0 else 1))
     return out
