@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from tacit.errors import EncodingError
@@ -72,6 +74,8 @@ def encode_public(x: torch.Tensor, *, name: str = "public tensor") -> tuple[torc
         return x.to(RING.dtype), 0
     if not x.numel():
         return x.to(RING.dtype), 0
+    if x.numel() == 1 and abs(value := float(x)) < 2.0**20:
+        return _encode_number(value, x.shape)
     x = x.to(torch.float64)
     largest = float(x.abs().max())
     if largest < 2.0**20 and bool((x == x.round()).all()):
@@ -81,3 +85,12 @@ def encode_public(x: torch.Tensor, *, name: str = "public tensor") -> tuple[torc
         exponent = -int(torch.frexp(torch.tensor(largest, dtype=torch.float64)).exponent)  # 2^-(e+1) <= x < 2^-e
         frac_bits = min(PUBLIC_BITS + exponent, 40)
     return encode(x, frac_bits, name=name), frac_bits
+
+
+def _encode_number(value: float, shape: torch.Size) -> tuple[torch.Tensor, int]:
+    """The same for a single number below 2^20 in magnitude: programs have many, and Python is done sooner."""
+    frac_bits = 0
+    if not value.is_integer():
+        frac_bits = min(PUBLIC_BITS + max(0, -math.frexp(value)[1]), 40)
+        value = round(math.ldexp(value, frac_bits))
+    return torch.tensor(int(value), dtype=RING.dtype).view(shape), frac_bits
