@@ -18,10 +18,12 @@ from tacit.federated import (
     Identity,
     InsecureEmbeddedParties,
     LocalGrid,
+    NormFilter,
     PairwiseMasks,
     SecureAggregation,
     SecureAggregationMod,
     Settings,
+    TrimmedMean,
     enroll,
 )
 from tacit.federated.errors import FederatedError, RosterError
@@ -198,3 +200,58 @@ def test_identities_of_a_simulation_may_be_passed_to_its_processes_and_no_others
     assert again.public_key == people["a"].public_key
     with pytest.raises(TypeError, match="the identity of c is not pickled"):
         pickle.dumps(Identity.generate("c"))
+
+
+def test_what_is_no_strategy_form_or_roster_is_refused_where_it_stands():
+    roster, _ = enroll("abc")
+    form = FORMS["masks"]()
+    given = [
+        ((FedAvg, roster, form), "not the class FedAvg"),
+        ((SecureAggregation(FedAvg(), roster, form), roster, form), "securely already"),
+        ((FedAvg(), "roster.json", form), r"Roster.load\(path\), or what enroll gives, not a str"),
+        ((FedAvg(), roster, Settings(minimum=3)), "not a Settings"),
+    ]
+
+    for arguments, said in given:
+        with pytest.raises(FederatedError, match=said):
+            SecureAggregation(*arguments)
+    with pytest.raises(FederatedError, match="not a Settings"):
+        SecureAggregationMod(Settings(minimum=3))
+    with pytest.raises(RosterError, match="comes twice"):
+        enroll(["a", "b", "a"])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"limit": float("nan")}, {"limit": -1}, {"bits": 16}, {"minimum": 2.5}, {"max_examples": "9"}, {"degree": 4.0}],
+    ids=str,
+)
+def test_settings_that_mean_nothing_are_refused(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        Settings(**settings)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [lambda: TrimmedMean(-1), lambda: TrimmedMean(0.5), lambda: ClippedMean(0), lambda: NormFilter(float("nan"))],
+)
+def test_rules_that_would_leave_one_row_or_none_are_refused(made):
+    with pytest.raises(ValueError, match="not"):
+        made()
+
+
+def test_a_client_without_the_mod_is_told_of_it():
+    roster, _ = enroll(f"site-{i}" for i in range(CLIENTS))
+    app = app_of(lambda i: 1.0, lambda i: {"num-examples": 1})  # answers by itself
+
+    @app.evaluate()
+    def evaluate(message, context):
+        _ = message.content["arrays"]
+
+    strategy = SecureAggregation(FedAvg(fraction_evaluate=1.0), roster, FORMS["masks"]())
+    with pytest.raises(FederatedError):
+        strategy.start(LocalGrid(app, CLIENTS), initial(), num_rounds=1)
+
+    reasons = [reason for line in strategy.report for reason in line.failures.values()]
+    assert len(reasons) == 2 * CLIENTS
+    assert all("does ClientApp(mods=[…]) have SecureAggregationMod?" in reason for reason in reasons)

@@ -28,6 +28,11 @@ class SecureAggregationMod:
     def __init__(
         self, form: Aggregation, credentials: Credentials = from_node_config, *, clear: Collection[str] = ()
     ) -> None:
+        if not isinstance(form, Aggregation):
+            raise FederatedError(
+                f"the form is the one that the server has, PairwiseMasks(Settings(…)) for example, not a "
+                f"{type(form).__name__}"
+            )
         self.form = form
         self.credentials = credentials
         self.clear = frozenset(clear)

@@ -145,6 +145,8 @@ def enroll(names: Iterable[str], folder: str | Path | None = None) -> tuple[Rost
     there, all others read them.
     """
     names = list(names)
+    if len(set(names)) < len(names):
+        raise RosterError("each client has a name of its own, and one of these comes twice")
     if folder is None:
         identities = {name: Identity(name, Ed25519PrivateKey.generate(), True) for name in names}
         return Roster.of(identities.values()), identities

@@ -20,7 +20,7 @@ Network = Callable[[Message], Message | None]
 """What happens to a message on its way, to a client or back: another message, or none. For tests of faults."""
 
 SERVER = 1
-CLIENT_FAILED = 0
+CLIENT_FAILED = 2
 
 
 class LocalGrid(Grid):

@@ -28,7 +28,13 @@ def put(content: RecordDict, **fields: ConfigRecordValues) -> RecordDict:
 def get(content: RecordDict, name: str, kind: type[T]) -> T:
     """Return a field of Tacit's record, of the type it must have."""
     record = content.config_records.get(RECORD)
-    value = None if record is None else record.get(name)
+    if record is None:
+        raise ForgeryError("no message of secure aggregation: does ClientApp(mods=[…]) have SecureAggregationMod?")
+    value = record.get(name)
+    if name not in record:
+        raise ForgeryError(
+            f"a message of secure aggregation has no field {name!r}: do clients and server have the same form?"
+        )
     if not isinstance(value, kind):
         raise ForgeryError(f"a message of secure aggregation has no field {name!r} of type {kind.__name__}")
     return value

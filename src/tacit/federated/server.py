@@ -73,7 +73,7 @@ class RoundReport:
         if self.saturated:
             parts.append(
                 f"{self.saturated} coordinates saturated, so the average is not exact ({_counts(self.cut)}): "
-                "raise the limit"
+                "raise limit in the settings, or max_examples for what weighs clients"
             )
         if self.epsilon is not None:
             parts.append(f"epsilon = {self.epsilon:.3g} at delta = {self.delta:g} so far")
@@ -103,6 +103,14 @@ class SecureAggregation(Strategy):
         *,
         checkpoint: str | Path | None = None,
     ) -> None:
+        if isinstance(strategy, SecureAggregation):
+            raise FederatedError("this strategy aggregates securely already: wrap Flower's own, and once")
+        if not isinstance(strategy, Strategy):
+            raise FederatedError(f"wrap one of Flower's strategies, FedAvg() for example, not {_called(strategy)}")
+        if not isinstance(roster, Roster):
+            raise FederatedError(f"the roster is Roster.load(path), or what enroll gives, not {_called(roster)}")
+        if form is not None and not isinstance(form, Aggregation):
+            raise FederatedError(f"the form is PairwiseMasks(Settings(…)), for example, not {_called(form)}")
         self.strategy = strategy
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.roster = roster
@@ -320,6 +328,11 @@ class SecureGrid(Grid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Refuse, as `push_messages` does."""
         raise FederatedError("secure aggregation needs send_and_receive; this strategy pulls messages by itself")
+
+
+def _called(given: object) -> str:
+    """What a message calls what was given instead."""
+    return f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
 
 
 def _counts(cut: Mapping[str, int]) -> str:

@@ -44,6 +44,12 @@ __all__ = ["Leader"]
 Accept = Callable[[int, RecordDict], Any]
 
 
+APP_RAISED = 2
+"""Flower's code of an error reply for an app that raised an exception: at the first stage the mod asks it nothing."""
+
+NO_MOD = "; the app was asked: does ClientApp(mods=[…]) have SecureAggregationMod?"
+
+
 @dataclass
 class Gathering:
     """Keys and shares of one session: the first two stages, before anything is computed on."""
@@ -352,7 +358,8 @@ class Leader:
                 node = sent.get(reply.metadata.reply_to_message_id, node)
             silent.discard(node)
             if reply.has_error():
-                client = self._fail(node, str(reply.error.reason))
+                alone = stage == Stage.ADVERTISED and reply.error.code == APP_RAISED
+                client = self._fail(node, str(reply.error.reason), NO_MOD if alone else "")
                 if prepared and reply.error.code == OUT_OF_STEP:
                     self.out_of_step[client] = self.failures[client]
             elif node in asked:
@@ -366,9 +373,9 @@ class Leader:
         except FederatedError as error:
             self._fail(node, str(error))
 
-    def _fail(self, node: int, reason: str) -> str:
+    def _fail(self, node: int, reason: str, more: str = "") -> str:
         client = next((self.collector.roster.names[i] for i, own in self.nodes.items() if own == node), f"node {node}")
-        self.failures[client] = reason.strip().splitlines()[-1] if reason.strip() else "failed"
+        self.failures[client] = (reason.strip().splitlines()[-1] if reason.strip() else "failed") + more
         return client
 
     def timed(self, work: Callable[[], Any]) -> Any:

@@ -54,6 +54,12 @@ class Settings:
         for name, (wide, narrow) in {"limit": (2.0**18, 64.0), "max_examples": (2**18, 10_000)}.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, narrow if self.bits == 32 else wide)
+        if self.bits not in (32, 64):
+            raise ValueError(f"bits are 32 or 64, not {self.bits!r}")
+        if not 0 < self.limit < math.inf:
+            raise ValueError(f"limit must be positive and finite, not {self.limit!r}")
+        if any(type(n) not in (int, type(None)) for n in (self.minimum, self.degree, self.max_examples)):
+            raise ValueError("minimum, degree and max_examples are whole numbers")
         if self.minimum is not None and self.minimum < 2:
             raise ValueError("the sum of one client is no secret: minimum must be 2 or more")
         if not 0.5 <= self.threshold < 1:

@@ -48,6 +48,10 @@ class ClippedMean(Rule):
 
     norm: float
 
+    def __post_init__(self) -> None:
+        if not 0 < self.norm < math.inf:
+            raise ValueError(f"a norm is positive and finite, not {self.norm}")
+
     def fewest(self) -> int:
         """Two: the mean of one is no secret."""
         return 2
@@ -73,6 +77,10 @@ class NormFilter(Rule):
     """
 
     factor: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.factor < math.inf:
+            raise ValueError(f"a factor is positive and finite, not {self.factor}")
 
     def fewest(self) -> int:
         """Three: of two rows none is the outlier."""
@@ -113,6 +121,10 @@ class TrimmedMean(Rule):
     """The mean of each coordinate without its `trim` smallest and `trim` largest values; each client counts once."""
 
     trim: int
+
+    def __post_init__(self) -> None:
+        if type(self.trim) is not int or self.trim < 0:  # -1 would leave one row, a client's
+            raise ValueError(f"trim is how many values to leave out at each end, not {self.trim!r}")
 
     def fewest(self) -> int:
         """Two rows must be left."""
