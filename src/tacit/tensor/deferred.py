@@ -65,9 +65,13 @@ def held(x: Any) -> Any:
     """An operand as it is now, whatever is written to it later."""
     if not isinstance(x, Tensor):
         return x
-    if not waits(x):
+    if not isinstance(x, SecretTensor):
         return x.detach().clone()
-    assert isinstance(x, SecretTensor)
+    if isinstance(x._share, Value):
+        if x._share.protocol.session.watcher is not None:  # who follows each operator
+            return x.detach().clone()
+        copy = x._share.move(lambda t: t.clone(memory_format=torch.contiguous_format), view=False)
+        return SecretTensor(copy, x.dtype)
     unchanged = Once(x._share.unchanged, x._share.depth) if isinstance(x._share, Once) else x._share
     return SecretTensor(unchanged, x.dtype, protocol=x._protocol, shape=x.shape)
 
