@@ -120,6 +120,57 @@ def training(draws: random.Random, folder: Path, *, zero: bool) -> None:
     tacit.reveal(x * x + kept * kept)
 
 
+OPTIMIZERS: tuple[Callable[..., torch.optim.Optimizer], ...] = (
+    lambda p: torch.optim.SGD(p, lr=0.05, weight_decay=0.1),
+    lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
+    lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True),
+    lambda p: torch.optim.Adam(p, lr=0.05),
+    lambda p: torch.optim.Adam(p, lr=0.05, amsgrad=True),
+    lambda p: torch.optim.AdamW(p, lr=0.05),
+)
+
+
+def compiled_training(draws: random.Random, *, zero: bool) -> int:
+    """A compiled step, what it leaves opened now and then in between; return how often it was replayed."""
+    one, other = tacit.api.active_protocol().session.parties[:2]
+    x = tacit.share(torch.zeros(40, 3) if zero else torch.randn(40, 3), owner=one)
+    y = tacit.share((torch.rand(40, 1) > 0.5).float(), owner=other)
+    net = tacit.share(nn.Linear(3, 1), owner=draws.choice((one, None)))
+    optimizer = draws.choice(OPTIMIZERS)(net.parameters())
+
+    @tacit.compile
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        optimizer.zero_grad()
+        out = net(x)
+        nn.functional.binary_cross_entropy_with_logits(out, y).backward()
+        optimizer.step()
+        return out.detach()
+
+    for k in range(14):
+        out = step(x[2 * k : 2 * k + 2], y[2 * k : 2 * k + 2])
+        kept = [v for s in optimizer.state.values() for v in s.values() if isinstance(v, tacit.SecretTensor)]
+        what = draws.choice(("averages", "gradient", "parameter", "result", "", "", "", "", ""))
+        for secret in {"averages": kept, "gradient": [net.weight.grad], "parameter": [net.weight], "result": [out]}.get(
+            what, []
+        ):
+            tacit.reveal([(secret * secret).detach(), secret.detach() * 3])
+    tacit.reveal([p * p for p in net.parameters()] + [v * v for v in kept])
+    return step.replayed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parties", [2, 3])
+def test_no_mask_is_used_twice_by_compiled_steps(monkeypatch: pytest.MonkeyPatch, parties: int) -> None:
+    replayed = 0
+    for seed in range(SEED, SEED + 10 - 2 * parties):
+        torch.manual_seed(seed)
+        with watching(monkeypatch) as seen, tacit.session(parties=("alice", "bob", "carol")[:parties]):
+            replayed += compiled_training(random.Random(seed), zero=seed % 3 == 0)
+        assert not seen.suspicious(), f"program {seed}: {seen.suspicious()}"
+
+    assert replayed > 3
+
+
 def looked_at(
     monkeypatch: pytest.MonkeyPatch, folder: Path, seed: int, *, parties: int = 2, protocol: str = "additive"
 ) -> Seen:

@@ -253,6 +253,10 @@ def changes(what: str) -> Program:
                 if k == 6:
                     if what == "rate":
                         optimizer.param_groups[0]["lr"] = 0.01
+                    elif what == "no rate":
+                        optimizer.param_groups[0]["lr"] = 0.0
+                    elif what == "decay":
+                        optimizer.param_groups[0]["weight_decay"] = 0.01
                     elif what == "frozen":
                         model[0].weight.requires_grad_(False)
                     elif what == "size":
@@ -292,7 +296,7 @@ def changes(what: str) -> Program:
 
 
 CHANGES = (
-    *("rate", "frozen", "size", "setting", "deep setting", "parameter in place"),
+    *("rate", "no rate", "decay", "frozen", "size", "setting", "deep setting", "parameter in place"),
     *("part of a parameter", "parameter", "data of a parameter", "loaded", "layer", "argument", "hook"),
     *("gradient's hook", "learned more", "data in place"),
 )
@@ -306,8 +310,8 @@ def test_a_change_between_steps_counts(what: str) -> None:
 
 @pytest.mark.slow
 def test_a_change_is_told() -> None:
-    with pytest.warns(UserWarning, match=r"param_groups.*lr.* has changed, which it reads, so it is recorded again"):
-        left(changes("rate"), tacit.compile, ("alice", "bob"))
+    with pytest.warns(UserWarning, match=r"param_groups.*decay.* has changed, which it reads, so it is recorded again"):
+        left(changes("decay"), tacit.compile, ("alice", "bob"))
 
 
 @pytest.mark.slow

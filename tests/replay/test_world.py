@@ -363,7 +363,7 @@ CHANGES: dict[str, Callable[[Any, Any], None]] = {
     "gradient's hook": lambda net, opt: net.head[1].weight.register_hook(lambda g: g) and None,
     "frozen": lambda net, opt: net.head[1].weight.requires_grad_(False) is None,
     "mode": lambda net, opt: net.eval() and None,
-    "rate": lambda net, opt: opt.param_groups[0].__setitem__("lr", 0.2),
+    "kind of rate": lambda net, opt: opt.param_groups[0].__setitem__("lr", torch.tensor(0.2)),
     "decay": lambda net, opt: opt.param_groups[0].__setitem__("weight_decay", 0.2),
     "momentum": lambda net, opt: opt.param_groups[0].__setitem__("momentum", 0.9),
     "group": lambda net, opt: opt.add_param_group({"params": [nn.Parameter(tacit.share(torch.ones(1), owner="bob"))]}),

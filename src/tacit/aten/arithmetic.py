@@ -13,6 +13,7 @@ from tacit.functions.clip import clip
 from tacit.functions.linear import FAR, add_public, finest_sum, times_public
 from tacit.functions.reciprocal import quotient, reciprocal
 from tacit.functions.whole import SMALL, wrap
+from tacit.protocols import followed
 from tacit.protocols.number import Number
 from tacit.protocols.scale import SLACK_BITS
 from tacit.ring.shapes import broadcast
@@ -45,7 +46,7 @@ def combine(x: Operand, y: Operand, alpha: float = 1) -> Number | Tensor:
     if alpha != 1 and isinstance(a, Number) and isinstance(b, Number) and not a.scale.headroom:
         b = b.without_headroom()  # the sum has none
     if alpha != 1:
-        b = b * alpha if isinstance(b, Tensor) else scaled(b, scalar(alpha))
+        b = b * alpha if isinstance(b, Tensor) else scaled(b, scalar(alpha), followed.number("alpha", alpha))
     if isinstance(a, Tensor):
         return a + b if isinstance(b, Tensor) else add_public(b, a)
     if isinstance(b, Tensor):
@@ -64,9 +65,12 @@ def multiply(x: Operand, y: Operand) -> Number | Tensor:
     return scaled(a, b) if isinstance(b, Tensor) else a * b
 
 
-def scaled(x: Number, v: Tensor) -> Number:
-    """x v for a public v. In a backward pass a factor below 1, such as a mean's 1/n, adds to the headroom of x."""
-    out = times_public(x, v)
+def scaled(x: Number, v: Tensor, number: float | None = None) -> Number:
+    """x v for a public v; see `times_public`.
+
+    In a backward pass a factor below 1, such as a mean's 1/n, adds to the headroom of x.
+    """
+    out = times_public(x, v, number)
     out.declare(headroom=x.scale.headroom)
     if v.numel() and v.dtype.is_floating_point and torch._C._current_autograd_node() is not None:
         mantissa, exponent = math.frexp(float(v.abs().max()))
@@ -155,7 +159,8 @@ def divide(func: Any, x: Operand, y: Operand) -> SecretTensor:
         if not bool(inverse.isfinite().all()):
             raise ZeroDivisionError("a secret divided by a public zero, NaN or infinity: fixed point holds no infinity")
         dividend = number(x)
-        result = dividend * inverse if isinstance(dividend, Tensor) else scaled(dividend, inverse)
+        factor = followed.number("inverse", float(inverse)) if followed.follower() and inverse.numel() == 1 else None
+        result = dividend * inverse if isinstance(dividend, Tensor) else scaled(dividend, inverse, factor)
         return finish(result, dtype, x, y)
     dividend = number(x)
     if isinstance(dividend, Tensor) and bool(dividend.isinf().any()):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from tacit.protocols.followed import Followed
 from tacit.protocols.number import Number
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.scale import PRECISE_BITS
@@ -117,12 +119,14 @@ def unreachable(c: Tensor, protocol: Protocol) -> Tensor | None:
     return beyond if bool(beyond.any()) else None
 
 
-def times_public(x: Number, v: Tensor) -> Number:
+def times_public(x: Number, v: Tensor, number: float | None = None) -> Number:
     """x v. What this adds to the scale is truncated by whoever needs that; only an x that is a product itself is
     truncated here, in one round, in which a single number multiplies it as well.
 
     A power of two only changes the scale, a whole number only the ring elements; other factors are rounded to 16
     significant bits of their largest element.
+
+    `number` is a single v as it was found, for it may be one that a recording follows.
 
     Domain: |x v| < 2^30 at 16 fractional bits, 2^26 where x is a parameter; where x is kept precise, |x| < 2^20 for a
     single number, |x v| < 2^4 for others.
@@ -130,22 +134,28 @@ def times_public(x: Number, v: Tensor) -> Number:
     x = x.summable()
     precise = x.scale.precise
     wide = x.scale.wide and not precise and x.frac_bits > x.protocol.frac_bits
+    followed = number if isinstance(number, Followed) and not x.scale.far else None
+    if followed is not None:
+        followed.goes(lambda v: _way(v, octave=precise or wide))
     if v.numel() and v.dtype.is_floating_point:
         first = float(v.reshape(-1)[0])
         if first <= -largest(x.protocol) and bool(((v <= -largest(x.protocol)) & v.isfinite()).all()):
             return _times_far(x, v)
         if first != 0 and math.isfinite(first) and (v.numel() == 1 or bool((v == first).all())):
             scaled = None if precise and abs(first) < 1 else _times_power_of_two(x, first)
+            factor = first if followed is None else followed
             if scaled is None and precise:
-                scaled = _times_precise(x, first)
+                scaled = _times_precise(x, factor)
             elif scaled is None and wide:
-                scaled = _times_wide(x, first)
+                scaled = _times_wide(x, factor)
             elif scaled is None and x.frac_bits > x.protocol.factor_bits:
-                scaled = x.protocol.scale(x, first)
+                scaled = x.protocol.scale(x, factor)
             if scaled is not None:
                 shape = broadcast(x.shape, v.shape)
                 return scaled if shape == x.shape else scaled.move(lambda t: t.expand(shape).contiguous(), view=False)
     ring, frac_bits = encode_public(v, name="a public factor")
+    if followed is not None and frac_bits:
+        ring = followed.element(ring, partial(_encoded, frac_bits=frac_bits))
     if frac_bits and not precise and (wide or x.frac_bits > x.protocol.factor_bits):
         x = x.settle()
     if frac_bits and precise:
@@ -158,6 +168,18 @@ def times_public(x: Number, v: Tensor) -> Number:
     positive = x.scale.positive and bool((v >= 0).all())
     out.declare(frac_bits=x.frac_bits + frac_bits, positive=positive)
     return out
+
+
+def _way(v: float, *, octave: bool) -> tuple[object, ...]:
+    """What `times_public` decides by of a single number, which it multiplies by then, whatever that is."""
+    mantissa, exponent = math.frexp(abs(v))
+    return v > 0, mantissa == 0.5, math.isfinite(v), v.is_integer(), octave and exponent
+
+
+def _encoded(v: float, frac_bits: int) -> int | None:
+    """A factor as a ring element, if it has these fractional bits of its own."""
+    ring, bits = encode_public(torch.tensor(v, dtype=torch.float64), name="a public factor")
+    return int(ring) if bits == frac_bits else None
 
 
 def _times_wide(x: Number, factor: float) -> Number | None:

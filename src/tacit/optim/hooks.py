@@ -20,6 +20,7 @@ from tacit.aten.foreach import cut, keep_end_to_end
 from tacit.errors import TacitError
 from tacit.optim.clipping import clip_gradients
 from tacit.optim.lists import END_TO_END, Group, Joined, join
+from tacit.protocols.followed import follower
 from tacit.session.changes import while_open
 from tacit.session.ledger import source_line
 from tacit.session.watcher import Guard
@@ -53,6 +54,8 @@ def before_step(optimizer: optim.Optimizer, args: Any, kwargs: Any) -> tuple[Any
     for group in optimizer.param_groups:
         _check_shared(group["params"])
     undo = Prepared([], [], [])
+    if (following := follower()) is not None:
+        following.step_begins(optimizer)
     guard = _guard(optimizer)
     groups = [g for g in optimizer.param_groups if _secret(g["params"]) and not g.get("differentiable")]
     undecided = [g for g in groups if "foreach" in g and g["foreach"] is None and not g.get("fused")]
@@ -136,6 +139,8 @@ def after_step(optimizer: optim.Optimizer, args: Any, kwargs: Any) -> None:
 def finish_step(optimizer: optim.Optimizer, args: Any, kwargs: Any) -> None:
     """Undo what was done for a step, and check its parameters, where a session checks their range."""
     after_step(optimizer, args, kwargs)
+    if (following := follower()) is not None:
+        following.step_ends()
     guard = _guard(optimizer)
     if guard is not None:
         guard.after_step(optimizer)

@@ -82,6 +82,7 @@ class Call(NamedTuple):
     """Why it has none."""
     shape: Hashable
     """Its arguments but for what is in secrets."""
+    world: World
 
 
 class Entry(NamedTuple):
@@ -104,7 +105,7 @@ class Recording:
         self._secret = replays.memory()
         self._requests, self._turn = session._requests, replays.turn
         self._randomness = torch.get_rng_state()
-        self._recorder = Recorder(session, replays.kernels, call.tensors, self._shares)
+        self._recorder = Recorder(session, replays.kernels, call.tensors, self._shares, call.world.counters)
         self._refused: NotReplayed | None = None
         for x in (*call.arguments, *call.states):
             self._recorder.learn(x)
@@ -206,8 +207,9 @@ class Compiled:
             return self.function(*args, **kwargs)
         entry = self._entries.get(call.key)
         if entry is not None:
-            if entry.results.fits():
-                return self._replay(entry, call)
+            values = entry.tape.numbers.values() if entry.results.fits() else None
+            if values is not None:
+                return self._replay(entry, call, values)
             del self._entries[call.key]
         return self._record(call, args, kwargs) if self._replays else self._run(call, args, kwargs)[0]
 
@@ -253,17 +255,20 @@ class Compiled:
         values = [there(x) for x in (*arguments, *states)]
         for value in values[: len(arguments)]:
             replays.whole(value)
-        for value in values[len(arguments) :]:
-            replays.alone(value)
-        before = Before(replays, arguments, states)
+        for x, value in zip(states, values[len(arguments) :], strict=True):
+            if id(x) in self._world.averages:
+                replays.forget(value)
+            else:
+                replays.alone(value)
+        before = Before(replays, arguments, states, list(self._world.averages.values()))
         form = replays.form()
         key: Hashable = None
         reason = ""
         try:
-            key = (shape, *self._key(replays, form, arguments, states))
+            key = (shape, self._world.counted(), *self._key(replays, form, arguments, states))
         except Unsteady as why:
             reason = str(why)
-        return Call(protocol, replays, arguments, states, before, form.tensors, key, reason, shape)
+        return Call(protocol, replays, arguments, states, before, form.tensors, key, reason, shape, self._world)
 
     def _key(
         self, replays: Replays, form: Form, arguments: list[SecretTensor], states: list[SecretTensor]
@@ -389,15 +394,18 @@ class Compiled:
 
     # --- replaying ----------------------------------------------------------------------------------------------------
 
-    def _replay(self, entry: Entry, call: Call) -> Any:
+    def _replay(self, entry: Entry, call: Call, values: Sequence[int]) -> Any:
         session = call.protocol.session
         entry.results.begin()
         self._say("replayed", call.protocol, entry.tape.public.hex())
         try:
             with torch.no_grad():
+                entry.tape.begin(values)
                 entry.tape.take_in(call.tensors)
                 entry.tape.run()
                 call.replays.pass_turns(entry.turns)
+                entry.tape.numbers.count()
+                call.world.note_called()
                 out = entry.results.made()
         except BaseException:
             session.fall_out_of_step()  # as a primitive that breaks off

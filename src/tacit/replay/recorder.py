@@ -19,6 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import tacit.ring.memory
 from tacit.net.transcript import Transcript
 from tacit.net.transport import Parcel
+from tacit.protocols.followed import follow
+from tacit.replay.numbers import Numbers
 from tacit.ring.prg import Stream
 from tacit.session.meter import Meter
 from tacit.session.session import Session
@@ -56,7 +58,12 @@ class Recorder(TorchDispatchMode):
     """Notes what happens in one thread while it is entered."""
 
     def __init__(
-        self, session: Session, kernels: Sequence[Any], inputs: Sequence[Tensor], states: Sequence[Tensor]
+        self,
+        session: Session,
+        kernels: Sequence[Any],
+        inputs: Sequence[Tensor],
+        states: Sequence[Tensor],
+        counters: Sequence[Tensor] = (),
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.session = session
@@ -75,6 +82,7 @@ class Recorder(TorchDispatchMode):
         self._paused = False
         self._thread = threading.get_ident()
         self._pointers: dict[int, Tensor] = {}
+        self._numbers = Numbers(counters, self.element)
         for t in (*inputs, *states):
             self._moves(t)
 
@@ -100,6 +108,18 @@ class Recorder(TorchDispatchMode):
     def refuse(self, why: str) -> None:
         """Say that there will be no tape; what runs goes on."""
         self.why = self.why or why
+
+    @property
+    def numbers(self) -> Numbers:
+        """Those that change, and are followed."""
+        return self._numbers
+
+    def element(self, t: Tensor) -> Tensor:
+        """A tensor of its own memory that is filled anew for each replay."""
+        with self.paused():
+            out = t.clone()
+        self._moves(out)
+        return out
 
     def note(self, kind: str, what: Any, given: Any, made: Any = None) -> None:
         """Add an event."""
@@ -214,6 +234,9 @@ class Recorder(TorchDispatchMode):
             for module in self._modules:
                 put(module, "_native", _Kernels(self, module._native))
                 put(module, "memory", self._memory(module.memory))
+            follow(self._numbers)
+            stack.callback(follow, None)
+            stack.callback(self._numbers.ended)
             with self:
                 yield
         if session.closed:
@@ -301,7 +324,7 @@ class Recorder(TorchDispatchMode):
     def _recorded(self, inner: Callable[..., None]) -> Callable[..., None]:
         def record(transcript: Transcript, operator: str, fingerprint: bytes = b"", place: Any = None) -> None:
             inner(transcript, operator, fingerprint, place)
-            self.note("record", None, (operator, fingerprint, place))
+            self.note("record", None, (operator, fingerprint, place, self._numbers.tokens(fingerprint)))
 
         return record
 

@@ -43,8 +43,15 @@ class Written(NamedTuple):
 class Before:
     """How the secrets were that a step was given or reads."""
 
-    def __init__(self, replays: Replays, arguments: Sequence[SecretTensor], states: Sequence[SecretTensor]) -> None:
+    def __init__(
+        self,
+        replays: Replays,
+        arguments: Sequence[SecretTensor],
+        states: Sequence[SecretTensor],
+        averages: Sequence[SecretTensor],
+    ) -> None:
         self._replays, self._arguments, self._states = replays, arguments, states
+        self._averages = set(map(id, averages))
         self._values = [there(x) for x in (*arguments, *states)]
         self._versions = [v.storage.version for v in self._values]
         self._scales = [v.scale for v in self._values]
@@ -93,7 +100,10 @@ class Before:
         trained = {id(x) for x, grad in gradients if grad is not None}
         for k, (value, version) in enumerate(zip(self._values, self._versions, strict=True)):
             if value.storage.version != version:
-                replays.alone(value)
+                if k >= len(self._arguments) and id(self._states[k - len(self._arguments)]) in self._averages:
+                    replays.forget(value)  # what it lies in end to end with others is none of the next step's
+                else:
+                    replays.alone(value)
             elif k >= len(self._arguments) and self._clean[k] and id(self._states[k - len(self._arguments)]) in trained:
                 replays.forget(value)  # an optimizer writes to it next, outside of the step
                 self._trained.add(k)

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from tacit.errors import NotReplayed, Unsteady
 from tacit.net.transport import Parcel, Transport
+from tacit.protocols.followed import Ring
+from tacit.replay.numbers import Number
 from tacit.replay.recorder import Address, Event, Recorder, leaves
 from tacit.ring.prg import SMALL_BYTES, Stream
 from tacit.session.session import Session
@@ -98,12 +100,21 @@ class Tape:
         self._dry: list[Call] = []
         self._checks: list[tuple[Tensor, Tensor]] = []
         self._counts: list[tuple[Any, tuple[Any, ...]]] = []
+        self.numbers = numbers = recorder.numbers
+        self._elements = {id(x): k for k, x in enumerate(numbers.elements)}
+        self._given: list[list[tuple[_Changing, int]]] = [[] for _ in self._elements]
+        """For each ring element that is made of a number, the kernels that are given it."""
         for event, needed in zip(recorder.events, kept, strict=True):
             self._add(event, needed=needed)
         if self._counts:
             self.calls.append(partial(_count, tuple(self._counts)))
         for t in results:
             self.at(t)
+        self._filled = [self.at(x) if isinstance(x, Tensor) else None for x in numbers.elements]
+        """For each, the tensor that holds it, if there is one."""
+        for place, x in zip(self._filled, numbers.elements, strict=True):
+            if place is not None:
+                place.copy_(x)
         self.digest = blake2b("\n".join(self._text).encode(), digest_size=16).hexdigest()
         """Of all that it does, with the constants in it: two recordings of one step have the same."""
         said = [repr(event.given[:2]) for event in recorder.events if event.kind == "record"]
@@ -156,6 +167,10 @@ class Tape:
         """What stands for an operand in the text: for a constant, what it holds."""
         if isinstance(x, Address):
             return "&" + self._named(x.tensor)
+        if isinstance(x, Number):
+            return "a number"
+        if isinstance(x, Ring):
+            return f"number {self._elements[id(x)]}"
         if isinstance(x, Tensor):
             if x.is_meta:
                 return f"meta{tuple(x.shape)}"
@@ -180,15 +195,16 @@ class Tape:
 
     def _add(self, event: Event, *, needed: bool) -> None:
         kind, what, given, made = event
-        text = given
+        if not needed and kind in ("plain", "kernel"):
+            return
+        text = given if kind != "record" else (given[0], given[2], *given[3])
         if kind in ("draw", "stream", "take", "exchange", "send"):
             text = _without_copies(kind, given)
         label = what if kind in ("plain", "meter") else ""
         if kind == "kernel":
             label = getattr(what, "__name__", "")
         self._text.append(f"{kind} {label} {self._named(text)} {self._named(made)}")
-        if needed or kind not in ("plain", "kernel"):
-            getattr(self, f"_{kind}")(what, given, made, needed)
+        getattr(self, f"_{kind}")(what, given, made, needed)
 
     def _both(self, call: Call) -> None:
         self.calls.append(call)
@@ -219,7 +235,17 @@ class Tape:
             self._both(partial(_several, places, func, args, kwargs))
 
     def _kernel(self, function: Any, given: Any, made: Any, needed: bool) -> None:
-        self._both(partial(function, *self._moved(given)))
+        args = self._moved(given)
+        rings = [(k, x) for k, x in enumerate(given) if isinstance(x, Ring)]
+        if len(rings) != sum(isinstance(x, Ring) for x in leaves(given)):
+            raise NotReplayed("a kernel is given a number that changes beside others")
+        if not rings:
+            self._both(partial(function, *args))
+            return
+        call = _Changing(function, list(args))
+        self._both(call)
+        for k, x in rings:
+            self._given[self._elements[id(x)]].append((call, k))
 
     def _draw(self, stream: Stream, given: Any, made: Tensor, needed: bool) -> None:
         count, held = given
@@ -266,7 +292,12 @@ class Tape:
         self._counts.append((getattr(self._session.meter, name), given))
 
     def _record(self, what: Any, given: Any, made: Any, needed: bool) -> None:
-        self.calls.append(partial(self._session.transcript.record, *given))
+        operator, fingerprint, place, tokens = given
+        record = self._session.transcript.record
+        if any(isinstance(token, Number) for token in tokens):
+            self.calls.append(partial(_record, record, operator, tokens, place))
+        else:
+            self.calls.append(partial(record, operator, fingerprint, place))
 
     def _witness(self, what: Any, given: Any, made: Any, needed: bool) -> None:
         self.calls.append(partial(self._session.witness, *(None if t is None else self.at(t) for t in given)))
@@ -322,6 +353,7 @@ class Tape:
     def settle(self) -> None:
         """Forget the recording: from now on it is only replayed."""
         self._dry, self._secret, self._recorder = [], {}, None  # type: ignore[assignment]
+        self.numbers.settle()
         self._text, self._names = [], {}
 
     def take_in(self, inputs: Sequence[Tensor]) -> None:
@@ -329,10 +361,30 @@ class Tape:
         for slot, t in zip(self.inputs, inputs, strict=True):
             _dense(slot).copy_(_dense(t))
 
+    def begin(self, values: Sequence[int]) -> None:
+        """Give everything what is made of numbers now."""
+        for value, place, given in zip(values, self._filled, self._given, strict=True):
+            if place is not None:
+                place.fill_(value)
+            for call, k in given:
+                call.args[k] = value
+
     def run(self) -> None:
         """Do it again."""
         for call in self.calls:
             call()
+
+
+class _Changing:
+    """A kernel that is given numbers that change."""
+
+    __slots__ = ("args", "function")
+
+    def __init__(self, function: Callable[..., Any], args: list[Any]) -> None:
+        self.function, self.args = function, args
+
+    def __call__(self) -> None:
+        self.function(*self.args)
 
 
 def _needed(recorder: Recorder, live: set[int]) -> list[bool]:
@@ -426,6 +478,10 @@ def _taken(place: Tensor, transport: Transport, source: str, destination: str, s
     arrived = transport.take(source, destination, size)
     if arrived.data_ptr() != place.data_ptr():
         place.copy_(arrived)
+
+
+def _record(record: Callable[..., None], operator: str, tokens: Sequence[bytes | Number], place: Any) -> None:
+    record(operator, b"|".join(repr(t.raw).encode() if isinstance(t, Number) else t for t in tokens), place)
 
 
 def _count(counts: Sequence[tuple[Callable[..., None], tuple[Any, ...]]]) -> None:

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tacit.errors import NotReplayed
+from tacit.errors import NotReplayed, Unsteady
 from tacit.replay.allowed import CONTAINERS, FUNCTIONAL, LAYERS, OPTIMIZERS, of_a_library
+from tacit.replay.numbers import MOST_STEPS
 from tacit.tensor import SecretTensor
 
 __all__ = ["PLAIN", "World", "is_plain"]
@@ -69,6 +70,14 @@ class World:
         self._places: set[Any] = set()
         self.secrets: list[SecretTensor] = []
         """Parameters, and other secrets, each once."""
+        self.averages: dict[int, SecretTensor] = {}
+        """Those of them that an optimizer keeps."""
+        self.counters: list[Tensor] = []
+        """Public tensors in which optimizers count their steps."""
+        self._scheduled: list[torch.optim.Optimizer] = []
+        """Optimizers whose `step` a schedule wraps."""
+        self._waits = ""
+        """The name of an optimizer that has yet to make what it keeps."""
 
     def changed(self) -> str:
         """What is not as it was, in words; empty if all of it is."""
@@ -88,6 +97,20 @@ class World:
             self._places.add(place)
             self._guards.append((name, read, found))
         return found
+
+    def counted(self) -> tuple[float, ...]:
+        """By how much counters are ahead of one another. Raises `Unsteady` where steps cannot be followed."""
+        if self._waits:
+            raise Unsteady(f"{self._waits} has not stepped before")
+        counts = [float(t) for t in self.counters]
+        if any(not (0 <= count < MOST_STEPS and count.is_integer()) for count in counts):
+            raise Unsteady("an optimizer counts its steps by no whole number, or has counted too many")
+        return tuple(count - counts[0] for count in counts)
+
+    def note_called(self) -> None:
+        """Say that schedules have seen their optimizers step."""
+        for opt in self._scheduled:
+            opt._opt_called = True  # type: ignore[attr-defined]
 
     # --- where names stand --------------------------------------------------------------------------------------------
 
@@ -177,7 +200,10 @@ class World:
         if type(opt) not in OPTIMIZERS:
             raise NotReplayed(f"{name} is a {type(opt).__name__}: SGD, Adam and AdamW are known")
         if method in vars(opt):
-            raise NotReplayed(f"{name}.{method} is not PyTorch's: a schedule wraps it")
+            if method != "step" or not _by_a_schedule(vars(opt)["step"], opt):
+                raise NotReplayed(f"{name}.{method} is not PyTorch's")
+            self._scheduled.append(opt)
+            self.read(f"{name}.step", lambda: vars(opt).get("step"))
         if (id(opt), method) in self._places:
             return
         self._places.add((id(opt), method))
@@ -196,13 +222,33 @@ class World:
             for key, x in values.items():
                 if not is_plain(_frozen(x)):
                     raise NotReplayed(f"{name}.param_groups[{k}][{key!r}] is a {type(x).__name__}: give it as a number")
-                self.read(f"{name}.param_groups[{k}][{key!r}]", partial(_of_a_group, group, key))
-            if values.get("momentum") or "betas" in values:
-                raise NotReplayed(f"{name} keeps averages of gradients: call its step() outside of the step")
-            if values.get("differentiable") or values.get("capturable"):
-                raise NotReplayed(f"{name} is differentiable or capturable")
+                followed = key == "lr" and type(x) is float and not group.get("decoupled_weight_decay")
+                look = _kind_of_rate if followed else _of_a_group
+                self.read(f"{name}.param_groups[{k}][{key!r}]", partial(look, group, key))
+            if any(values.get(key) for key in ("differentiable", "capturable", "fused")):
+                raise NotReplayed(f"{name} is differentiable, capturable or fused")
             for n, p in enumerate(group["params"]):
                 self.tensor(p, f"{name}.param_groups[{k}]['params'][{n}]")
+        if method == "step":
+            self._kept(opt, name)
+
+    def _kept(self, opt: torch.optim.Optimizer, name: str) -> None:
+        """What an optimizer keeps of each parameter: averages, which are secret, and how many steps it has taken."""
+        parameters = [p for group in opt.param_groups for p in group["params"]]
+        self.read(f"what {name} keeps", lambda: tuple(x for p in parameters for x in _kept_row(opt, p)))
+        states = [opt.state.get(p) or {} for p in parameters]
+        keeps = [bool(g.get("momentum")) or "betas" in g for g in opt.param_groups]
+        if any(keeps) and not any(states):
+            self._waits = name
+        for state in states:
+            for key, x in state.items():
+                if type(x) is SecretTensor:
+                    self.tensor(x, f"{name}.state[…][{key!r}]")
+                    self.averages[id(x)] = x
+                elif key == "step" and type(x) is Tensor and x.shape == () and x.dtype == torch.float32:
+                    self.counters.append(x)
+                elif x is not None:
+                    raise NotReplayed(f"{name}.state[…][{key!r}] is a {type(x).__name__}")
 
 
 def _tensor_row(x: SecretTensor) -> Any:
@@ -234,6 +280,31 @@ def _optimizer_row(opt: torch.optim.Optimizer, method: str) -> Iterator[Any]:
     yield from (method in vars(opt), type(opt.param_groups), len(opt.param_groups))
     for group in opt.param_groups:
         yield from (group, type(group["params"]), *group.keys(), *group["params"])
+
+
+def _kept_row(opt: torch.optim.Optimizer, p: Tensor) -> Iterator[Any]:
+    state = opt.state.get(p)
+    yield type(state)
+    if state is not None:
+        yield from state.keys()
+        yield from state.values()
+
+
+def _by_a_schedule(step: Any, opt: torch.optim.Optimizer) -> bool:
+    """Whether it is what a learning rate's schedule puts in the place of an optimizer's step, and nothing else."""
+    code = getattr(step, "__code__", None)
+    inner = inspect.unwrap(step, stop=lambda f: f is vars(type(opt)).get("step")) if code is not None else None
+    return (
+        code is not None
+        and code.co_filename == torch.optim.lr_scheduler.__file__
+        and code.co_name == "wrapper"
+        and inner is vars(type(opt)).get("step")
+    )
+
+
+def _kind_of_rate(group: dict[str, Any], key: str) -> Any:
+    """Of what stands in for itself at each replay: what kind of a number it is."""
+    return type(group[key])
 
 
 def _of_a_group(group: dict[str, Any], key: str) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from operator import add
 from typing import ClassVar
@@ -44,6 +45,7 @@ from tacit.protocols.additive.source.base import Dealt
 from tacit.protocols.additive.source.produced import Produced
 from tacit.protocols.additive.source.stored import delivery
 from tacit.protocols.binned import Binned
+from tacit.protocols.followed import Followed
 from tacit.protocols.number import SETTLED, Number
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.remembered import Owned, Remembered, Storage
@@ -301,7 +303,10 @@ class Additive(Protocol):
         if drop is None:
             return None
         self.together(x)
-        form = truncation.scaled(self._source, _simple(x), drop)
+        m = truncation.multiplier(drop)
+        if isinstance(factor, Followed):
+            m = factor.ring(partial(_multiplier, x.scale, frac_bits=target))
+        form = truncation.scaled(self._source, _simple(x), m)
         out = self._arithmetic(form.parts(self._indices), x.shape, x.scale.scaled(abs(factor), target))
         opened(out.facts).form = form
         return out if factor > 0 else -out
@@ -539,6 +544,12 @@ def _simple(x: Number) -> Mask:
     mask = simple_mask(x.facts)
     assert mask is not None
     return mask
+
+
+def _multiplier(scale: Scale, factor: float, frac_bits: int) -> int | None:
+    """What `Additive.scale` multiplies by, if a truncation can."""
+    drop = scale.ratio(factor, frac_bits)
+    return None if drop is None else truncation.multiplier(drop)
 
 
 def _bits(b: Bits) -> BitMask:

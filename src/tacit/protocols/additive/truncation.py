@@ -22,7 +22,7 @@ from tacit.protocols.additive.masks import Mask, Scaled
 from tacit.protocols.additive.source.base import Source
 from tacit.ring.ring import RING
 
-__all__ = ["scaled", "truncated"]
+__all__ = ["multiplier", "scaled", "truncated"]
 
 
 def truncated(source: Source, z: Mask, bits: int) -> Scaled:
@@ -33,10 +33,10 @@ def truncated(source: Source, z: Mask, bits: int) -> Scaled:
     return _form(source, z, 1 << (RING.bits - bits), RING.bits - bits)
 
 
-def scaled(source: Source, z: Mask, factor: float) -> Scaled:
+def scaled(source: Source, z: Mask, multiplier: int) -> Scaled:
     """The masked form of z k for a public 2^-62 <= k < 1: a truncation and a product with a public number in one.
 
-    Let m = k 2^64, a multiple of 4. With E' and a unsigned, z' = z + 2^62 = E' + a - w 2^64 as in the truncation above,
+    Let m = k 2^64, see `multiplier`. With E' and a unsigned, z' = z + 2^62 = E' + a - w 2^64 as in the truncation,
 
         z k  =  ceil(E' m / 2^64) - 1 + [floor(a m / 2^64)] + {0, 1} - [w] m - m / 4
 
@@ -44,7 +44,12 @@ def scaled(source: Source, z: Mask, factor: float) -> Scaled:
     exact where z is zero, for the two fractions add up to a whole number then. With
     m = 2^(64-s) it is the truncation by s bits. Producer: 16 bytes an element.
     """
-    return _form(source, z, 4 * round((1 << RING.value_bits) * Fraction(factor)), 0)
+    return _form(source, z, multiplier, 0)
+
+
+def multiplier(factor: float) -> int:
+    """m = k 2^64, a multiple of 4, of a factor k."""
+    return 4 * round((1 << RING.value_bits) * Fraction(factor))
 
 
 def _form(source: Source, z: Mask, multiplier: int, zeros: int) -> Scaled:
