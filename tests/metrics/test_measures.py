@@ -233,3 +233,15 @@ def test_wrong_numbers_are_refused(session):
         metrics.mean_squared_error(torch.zeros(2), secret)
     with pytest.raises(DataError, match="are public"):
         metrics.mean_squared_error([1.0], [2.0], sample_weight=secret)
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_measures_of_two_classes_want_to_know_which_of_three_is_meant(public, session):
+    plain = torch.tensor([0, 1, 2, 2])
+    labels = plain if public else tacit.share(plain, owner="alice", classes=3)
+    score = tacit.share(torch.tensor([0.1, 0.2, 0.9, 0.8]), owner="bob")
+
+    for measure in (metrics.roc_auc_score, metrics.f1_score, metrics.log_loss, metrics.brier_score_loss):
+        with pytest.raises(DataError, match="is of two classes, and the labels have 3"):
+            measure(labels, score)
+    assert tacit.reveal(metrics.roc_auc_score(labels, score, pos_label=2)) == 1

@@ -50,7 +50,7 @@ def train_test_split(
         random_state: a seed of its own.
         shuffle: whether rows are drawn at random; otherwise the last ones are the test rows.
         stratify: labels, one a row.
-        classes: what labels there are. Others count as one more class.
+        classes: what labels there are. Others count with the first of them.
     """
     rows = common_length(tensors, "train_test_split")
     train, test = _sizes(rows, test_size, train_size)
@@ -111,7 +111,7 @@ class StratifiedKFold:
     Args:
         n_splits: the number of folds.
         random_state: a seed for the public choices; without, PyTorch's public generator makes them.
-        classes: what labels there are, 0 and 1 unless they are known. Others count as one more class.
+        classes: what labels there are, 0 and 1 unless they are known. Others count with the first.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tacit.errors import DataError
-from tacit.metrics.given import Given, given, indicator, mean_of, ratio
+from tacit.metrics.given import Given, given, indicator, mean_of, positive, ratio
 from tacit.protocols.remembered import within
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import plain
@@ -80,7 +80,7 @@ def precision_score(
     y_pred: Any,
     *,
     labels: Sequence[float] | None = None,
-    pos_label: float = 1,
+    pos_label: float | None = None,
     average: str | None = "binary",
     sample_weight: Any = None,
 ) -> Tensor:
@@ -99,7 +99,7 @@ def recall_score(
     y_pred: Any,
     *,
     labels: Sequence[float] | None = None,
-    pos_label: float = 1,
+    pos_label: float | None = None,
     average: str | None = "binary",
     sample_weight: Any = None,
 ) -> Tensor:
@@ -112,7 +112,7 @@ def f1_score(
     y_pred: Any,
     *,
     labels: Sequence[float] | None = None,
-    pos_label: float = 1,
+    pos_label: float | None = None,
     average: str | None = "binary",
     sample_weight: Any = None,
 ) -> Tensor:
@@ -132,7 +132,7 @@ def _score(
     y_true: Any,
     y_pred: Any,
     labels: Sequence[float] | None,
-    pos_label: float,
+    pos_label: float | None,
     average: str | None,
     sample_weight: Any,
     *,
@@ -141,25 +141,28 @@ def _score(
     if average not in AVERAGES:
         raise DataError(f"{name}(average=…) is one of {', '.join(map(repr, AVERAGES))}, not {average!r}")
     found = given(name, y_true, y_pred, "y_pred", sample_weight)
-    classes = [pos_label] if average == "binary" else _classes(name, found, labels)
-    true, called = (_spread(x, classes, name) for x in (found.true, found.other))
+    if average == "binary":
+        true, called = (positive(x, pos_label, name).unsqueeze(1) for x in (found.true, found.other))
+    else:
+        classes = _classes(name, found, labels)
+        true, called = (_spread(x, classes, name) for x in (found.true, found.other))
     weight = found.weight
     weighted = true if weight is None else true * weight.unsqueeze(1)
     hits = (weighted * called).sum(0)
-    positive = weighted.sum(0)
+    actual = weighted.sum(0)
     predicted = (called if weight is None else called * weight.unsqueeze(1)).sum(0)
     kind = kind or name
     if average == "micro":
-        hits, positive, predicted = hits.sum(), positive.sum(), predicted.sum()
+        hits, actual, predicted = hits.sum(), actual.sum(), predicted.sum()
     if kind == "f1_score":
-        scores = ratio(hits * 2, positive + predicted)
+        scores = ratio(hits * 2, actual + predicted)
     else:
-        scores = ratio(hits, predicted if kind == "precision_score" else positive)
+        scores = ratio(hits, predicted if kind == "precision_score" else actual)
     if average in ("binary", "micro"):
         return scores.reshape(())
     if average == "macro":
         return scores.mean()
-    return scores if average is None else ratio((scores * positive).sum(), positive.sum())
+    return scores if average is None else ratio((scores * actual).sum(), actual.sum())
 
 
 def _counts(found: Given, classes: Sequence[float], name: str) -> Tensor:

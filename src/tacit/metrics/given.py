@@ -15,11 +15,12 @@ from tacit.functions.labels import by_owner, known_within
 from tacit.functions.linear import fractional
 from tacit.functions.ranking import MOST_WEIGHT, WEIGHT_BITS
 from tacit.protocols.number import Number
+from tacit.protocols.remembered import within
 from tacit.ring.given import real_tensor
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import arithmetic, as_secret, plain, secret
 
-__all__ = ["Given", "divided", "given", "indicator", "integers", "mean_of", "number_of", "ratio"]
+__all__ = ["Given", "divided", "given", "indicator", "integers", "mean_of", "number_of", "positive", "ratio"]
 
 LABELS = {torch.bool, torch.int64, torch.float32, torch.float64}
 
@@ -117,6 +118,20 @@ def indicator(y: Tensor, label: Any, name: str) -> Tensor:
     exact = ring == label * 2**share.frac_bits
     found = by_owner(share, lambda t: ((t == ring) & exact).to(torch.int64), share.shape)
     return (y == label).to(torch.int64) if found is None else secret(found, torch.int64)
+
+
+def positive(y: Tensor, label: float | None, name: str, say: str = "say which one is meant, pos_label=…") -> Tensor:
+    """[y = label] for a measure of two classes, by default 1; it must be said where more are known to be there."""
+    if label is None:
+        known: Tensor | None = plain(y)
+        if known is not None:
+            count = len(known.unique())
+        else:
+            assert isinstance(y, SecretTensor)
+            count = 2 if y.dtype == torch.bool else len(within(y.share.facts) or ())
+        if count > 2:
+            raise DataError(f"{name} is of two classes, and the labels have {count}: {say}")
+    return indicator(y, 1 if label is None else label, name)
 
 
 def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tacit.errors import DataError
 from tacit.functions.logarithm import log
-from tacit.metrics.given import given, indicator, mean_of, number_of, ratio
+from tacit.metrics.given import given, indicator, mean_of, number_of, positive, ratio
 from tacit.tensor import SecretTensor
 from tacit.tensor.operands import as_secret, secret
 
@@ -41,7 +41,7 @@ def log_loss(
     if p.dim() == 2 and p.shape[1] == 1:
         p = p.squeeze(1)
     if p.dim() == 1:
-        one = indicator(found.true, 1 if labels is None else list(labels)[-1], "log_loss")
+        one = positive(found.true, None if labels is None else list(labels)[-1], "log_loss", "give a column for each")
         if labels is not None and len(labels) != 2:
             raise DataError(f"log_loss of {len(labels)} classes needs a column of probabilities for each")
         chosen = (1 - p) + one * (2 * p - 1)
@@ -61,19 +61,19 @@ def log_loss(
     return loss.sum() if found.weight is None else (loss * found.weight).sum()
 
 
-def brier_score_loss(y_true: Any, y_proba: Any, *, sample_weight: Any = None, pos_label: float = 1) -> Tensor:
+def brier_score_loss(y_true: Any, y_proba: Any, *, sample_weight: Any = None, pos_label: float | None = None) -> Tensor:
     """Return the mean of (p - y)² for probabilities of `pos_label`.
 
     Shape: [n] or [n, 1] each -> [].   Domain: 0 <= y_proba <= 1.   Error: <= 2^-14.   Cost: 3 rounds.
     Reveals: nothing.
     """
     found = given("brier_score_loss", y_true, y_proba, "y_proba", sample_weight)
-    wrong = found.other.to(torch.float32) - indicator(found.true, pos_label, "brier_score_loss")
+    wrong = found.other.to(torch.float32) - positive(found.true, pos_label, "brier_score_loss")
     return mean_of(wrong * wrong, found.weight)
 
 
 def calibration_curve(
-    y_true: Any, y_prob: Any, *, pos_label: float = 1, n_bins: int = 5, sample_weight: Any = None
+    y_true: Any, y_prob: Any, *, pos_label: float | None = None, n_bins: int = 5, sample_weight: Any = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return for each of equal bins of [0, 1] the part of rows that are positive, their mean probability, their number.
 
@@ -94,6 +94,6 @@ def calibration_curve(
         inside = torch.cat([1 - beyond[:1], beyond[:-1] - beyond[1:], beyond[-1:]])
     if found.weight is not None:
         inside = inside * found.weight
-    one = indicator(found.true, pos_label, "calibration_curve")
+    one = positive(found.true, pos_label, "calibration_curve")
     counts = inside.sum(1)
     return ratio((inside * one).sum(1), counts), ratio((inside * p).sum(1), counts), counts

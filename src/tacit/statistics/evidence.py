@@ -15,7 +15,7 @@ from tacit.aten.rows import weight_of
 from tacit.errors import DataError
 from tacit.functions.linear import fractional
 from tacit.functions.logarithm import log
-from tacit.metrics.given import column, indicator, number_of
+from tacit.metrics.given import column, number_of, positive
 from tacit.protocols.number import Number
 from tacit.ring import kernels
 from tacit.statistics.given import table_of
@@ -48,7 +48,7 @@ def weight_of_evidence(
     *,
     bins: int | Sequence[float] | Mapping[str, Sequence[float]] = 5,
     columns: Sequence[str] | None = None,
-    pos_label: float = 1,
+    pos_label: float | None = None,
     least_rows: int = 100,
     least_in_bin: int = 20,
 ) -> Evidence:
@@ -64,7 +64,7 @@ def weight_of_evidence(
         bins: edges for all columns, or by name: bins are (-∞, e_1), [e_1, e_2), …, [e_k, ∞). Or a number of bins of
             equally many rows, in the order of each column, by ranks: rows with equal numbers may fall into two of them.
         columns: names of the columns, where the table does not know them.
-        pos_label: the label of the positive class.
+        pos_label: the label of the positive class, 1 by default.
         least_rows: tables of fewer rows are refused.
         least_in_bin: see above.
 
@@ -73,7 +73,7 @@ def weight_of_evidence(
     Reveals: nothing.
     """
     x, names = table_of(table, columns, least_rows, "weight_of_evidence")
-    y = indicator(column(label, "weight_of_evidence", "label"), pos_label, "weight_of_evidence")
+    y = positive(column(label, "weight_of_evidence", "label"), pos_label, "weight_of_evidence")
     if len(y) != x.shape[0]:
         raise DataError(f"weight_of_evidence needs columns of one length, and they have {x.shape[0]} and {len(y)}")
     if weight_of(label) is not None:
