@@ -1,6 +1,6 @@
 """What more machines a party bring: a training step of 1, 2 and 4 ranks, beside a model of its cost.
 
-    python benchmarks/ranks.py                                            # three minutes; needs Tacit and PyTorch only
+    python benchmarks/ranks.py                                            # eight minutes; needs Tacit and PyTorch only
     python benchmarks/ranks.py --links 20ms,50mbit --out results/ranks.json
     python benchmarks/wan.py 20ms,50mbit 6 python benchmarks/ranks.py     # two ranks of three roles, on hosts (root)
 
@@ -12,12 +12,15 @@ from runs of ONE rank at a time or of several that know nothing of each other, a
     links       =  rounds · trip / 2 + sent / rate
 
 `own` is what one rank takes at a batch of B/n on fast links, waiting for the others' computation included; `beside`,
-what it takes while n - 1 others do the same on this machine, the slowest of them at each step: what they take from each
-other where 3 n processes share a few cores, by turns of waiting and by caches that are no longer theirs. They do so as
-often as they compute, which over slow links is less of the time: so the factor beside / T. `sent` are the bytes from
+what it takes while n - 1 others do the same on this machine, the slowest of them at each step, less `reduce`: what they
+take from each other where 3 n processes share a few cores, by turns of waiting and by caches that are no longer theirs.
+They are n sessions of one rank that know nothing of each other, but that after each step as many numbers are summed as
+ranks sum: so they wait for the slowest as often as ranks do. They take cores from each other as often as they compute,
+which over slow links is less of the time: so the factor beside / T. `sent` are the bytes from
 party to party; `dealt` those of the crypto-producer to the party that gets most, which come ahead and by links of their
 own; `reduce` what a step's collectives take, in all roles at once. With a machine for each rank of each role nothing is
-shared, and `reduce` is a ring's over their network.
+shared, and `reduce` is a ring's over their network. Everything is measured several times, in turns, and the least of
+each counts: what else a machine does only adds.
 
 Only what Tacit needs is imported: where nothing is installed but PyTorch, `pip install --target vendor cryptography
 safetensors click rich` elsewhere, take that folder along, and set PYTHONPATH=src:vendor. Processes are forks of this
@@ -38,6 +41,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from multiprocessing import Barrier
 from pathlib import Path
 from typing import Any
@@ -126,8 +130,11 @@ def listed(inner: Any, found: list[tuple[str, int]]) -> None:
     setattr(Among, name, outer)
 
 
-def train(batch: int, steps: int, gate: Any) -> dict[str, Any]:
-    """Steps of one rank, the first ones not counted. At the gate all processes of the measurement meet."""
+def train(batch: int, steps: int, gate: Any, meeting: Callable[[], Callable[[], None]] | None = None) -> dict[str, Any]:
+    """Steps of one rank, the first ones not counted. At the gate all processes of the measurement meet.
+
+    A meeting makes what is done at the end of each step, with others that this rank knows nothing of.
+    """
     import torch.distributed as dist
     from torch import nn
     from torch.nn.parallel import DistributedDataParallel
@@ -147,6 +154,7 @@ def train(batch: int, steps: int, gate: Any) -> dict[str, Any]:
     x = data[:, rank * batch : (rank + 1) * batch]
     y = x[:, :, :1] - x[:, :, 1:2].relu()
     times, marks = [], []
+    meet = meeting() if meeting is not None else None
     with tacit.session() as session:
         model = DistributedDataParallel(tacit.share(plain))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
@@ -162,6 +170,8 @@ def train(batch: int, steps: int, gate: Any) -> dict[str, Any]:
             optimizer.zero_grad()
             nn.functional.mse_loss(model(part), wanted).backward()
             optimizer.step()
+            if meet is not None:
+                meet()
             if step >= 2:
                 times.append(time.perf_counter() - start)
         cost, wait, summing, busy = session.meter.cost - marks[0][3], waiting[0], collectives[0], time.process_time()
@@ -214,6 +224,24 @@ def collect(collected: Sequence[tuple[str, int]], times: int, gate: Any) -> dict
         spent.append(time.perf_counter() - start)
     dist.destroy_process_group()
     return {"times": spent[1:]}
+
+
+def meeting(port: int, index: int, count: int, collected: Sequence[tuple[str, int]]) -> Callable[[], None]:
+    """The collectives of a step, among processes that have no other group in common."""
+    import torch.distributed as dist
+
+    store = dist.TCPStore("127.0.0.1", port, count, is_master=index == 0, wait_for_workers=False)
+    group = dist.ProcessGroupGloo(store, index, count, timedelta(seconds=120))
+
+    def meet() -> None:
+        for name, words in collected:
+            t = torch.zeros(words, dtype=torch.int64)
+            if name == "sum":
+                group.allreduce([t]).wait()
+            else:
+                group.allgather([[torch.empty_like(t) for _ in range(count)]], [t]).wait()
+
+    return meet
 
 
 def move(megabytes: int) -> dict[str, Any]:
@@ -379,12 +407,19 @@ def measured(ranks: int, batch: int, steps: int, link: Conditions | None = None)
     )
 
 
-def side_by_side(count: int, batch: int, steps: int) -> float:
-    """Seconds of a step of single ranks that know nothing of each other, so many at once: the slowest's."""
+def side_by_side(count: int, batch: int, steps: int, collected: Sequence[tuple[str, int]]) -> float:
+    """Seconds of a step of single ranks of sessions of their own, so many at once, and of its sums: the slowest's."""
     gate = Barrier(3 * count)
     with ExitStack() as stack:
         there = [stack.enter_context(deployed(1, None)) for _ in range(count)]
-        begun = [started(roles, 1, config, lambda: train(batch, steps, gate)) for roles, config in there]
+        places = dict(zip(there[0][0], free_ports(3), strict=True))
+
+        def work(index: int) -> Callable[[], Any]:
+            return lambda: train(
+                batch, steps, gate, lambda: meeting(places[os.environ["TACIT_ROLE"]], index, count, collected)
+            )
+
+        begun = [started(roles, 1, config, work(index)) for index, (roles, config) in enumerate(there)]
         found = [each for children in begun for name, each in ended(children).items() if name in ("alice", "bob")]
     return usual([each["times"] for each in found])
 
@@ -400,7 +435,7 @@ def together(ranks: int, collected: Sequence[tuple[str, int]], times: int) -> fl
 
 def predicted(one: Row, beside: float, reduce: float, link: Conditions | None = None) -> float:
     """Seconds of a step of n ranks; `one` is of one rank, with a batch of B/n, `beside` that of n side by side."""
-    own, least = one.seconds, 0.0
+    own, least, beside = one.seconds, 0.0, beside - reduce
     if link is not None:
         own += one.rounds * link.round_trip / 2 + one.sent / link.rate
         least = one.dealt / link.rate
@@ -427,6 +462,39 @@ def line(row: Row, guess: float, link: str) -> str:
     )
 
 
+@dataclass
+class Found:
+    """The least of each measurement until now, by the number of ranks."""
+
+    ones: dict[int, Row]
+    besides: dict[int, float]
+    reduces: dict[int, float]
+    rows: dict[tuple[int, Conditions | None], Row]
+
+    def improve(
+        self, ranks: Sequence[int], rows: int, steps: int, links: Sequence[Conditions | None], *, apart: bool
+    ) -> None:
+        """Measure everything once more, each after the other."""
+
+        def least(of: dict[Any, Any], key: Any, value: Any, size: Callable[[Any], float]) -> None:
+            if key not in of or size(value) < size(of[key]):
+                of[key] = value
+
+        for n in ranks if not apart else ():
+            least(self.ones, n, measured(1, rows // n, steps), _seconds)
+            one = self.ones[n]
+            least(self.reduces, n, together(n, one.collected, 4 * steps), float)
+            least(self.besides, n, side_by_side(n, rows // n, steps, one.collected) if n > 1 else one.seconds, float)
+        for link in links:
+            for n in ranks:
+                if apart or n > 1 or link is not None:
+                    least(self.rows, (n, link), measured(n, rows // n, steps, link), _seconds)
+
+
+def _seconds(row: Row) -> float:
+    return row.seconds
+
+
 HEAD = (
     "| links | ranks | rows a rank | ms a step | compute | waiting | collectives | rounds | MB to a party | MB dealt | "
     "predicted | off |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
@@ -438,7 +506,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--links", type=Conditions.parse, default=Conditions.parse("20ms,100mbit"))
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=8, help="of each measurement")
+    parser.add_argument("--passes", type=int, default=3, help="measurements of each number, of which the least counts")
     parser.add_argument("--rows", type=int, default=ROWS, help="rows of a step, of all ranks together")
     parser.add_argument("--out", type=Path, help="a file for all numbers, in JSON")
     options = parser.parse_args()
@@ -449,15 +518,17 @@ def main() -> int:
     if apart:
         options.ranks = [n for n in options.ranks if 3 * n <= len(hosts.namespaces())]
     print(f"{cores} cores; one step on {rows} rows: {COLUMNS}-{HIDDEN}-1, {elements} parameters\n\n{HEAD}")
-    ones = {n: measured(1, rows // n, options.steps) for n in options.ranks} if not apart else {}
-    besides = {n: side_by_side(n, rows // n, options.steps) if n > 1 else one.seconds for n, one in ones.items()}
-    reduces = {n: together(n, one.collected, 4 * options.steps) for n, one in ones.items()}
+    links = (None, options.links) if not apart else (None,)
+    found = Found({}, {}, {}, {})
+    for _ in range(options.passes):
+        found.improve(options.ranks, rows, options.steps, links, apart=apart)
+    ones, besides, reduces = found.ones, found.besides, found.reduces
     result: dict[str, Any] = {"cores": cores, "reduce": reduces, "beside": besides, "rows": []}
     result["alone"] = {n: one.seconds for n, one in ones.items()}
     worst, models = 0.0, {}
-    for link in (None, options.links) if not apart else (None,):
+    for link in links:
         for n in options.ranks:
-            row = ones[1] if n == 1 and link is None and ones else measured(n, rows // n, options.steps, link)
+            row = ones[1] if n == 1 and link is None and ones else found.rows[n, link]
             models[n, link] = row.weights
             if not ones:
                 print(line(row, row.seconds, "of hosts"), flush=True)
