@@ -93,6 +93,8 @@ def copy(into: Tensor, source: Tensor) -> None:
     """Copy contiguous bytes."""
     if into.nbytes in SINGLE and into.is_cpu and source.is_cpu:
         ctypes.memmove(into.data_ptr(), source.data_ptr(), into.nbytes)
+    elif into.dtype is source.dtype and into.shape == source.shape:
+        into.copy_(source)
     else:
         into.view(-1).view(torch.uint8).copy_(source.view(-1).view(torch.uint8))
 

@@ -377,7 +377,7 @@ class Additive(Protocol):
         stacked = None
         if mask.opened is not None:
             edges = [max(-BOUND, min(t << up, BOUND)) for t in thresholds]  # |x 2^up| < BOUND, for it was truncated
-            stacked = torch.stack([mask.opened - edge for edge in edges])
+            stacked = _less_each(mask.opened, edges)
         shape = torch.Size((len(thresholds), *x.shape))
         turns = iter(beside)
 
@@ -564,3 +564,10 @@ def _form(x: Number) -> Form:
     form = masked_form(x.facts)
     assert form is not None
     return form
+
+
+def _less_each(v: Tensor, edges: Sequence[int]) -> Tensor:
+    """v - t for every t, in one pass."""
+    if len(edges) == 1:
+        return (v - edges[0]).unsqueeze(0)
+    return v - torch.tensor(edges, dtype=RING.dtype).view(-1, *[1] * v.dim())
