@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 
 from tacit.protocols.number import Number
-from tacit.protocols.series import HIGHEST as WINDOW
+from tacit.protocols.series import COARSE, FULL
 from tacit.protocols.values import Bits
 from tacit.ring.fixed_point import VALUE_BITS
 
@@ -18,6 +18,12 @@ LOWEST = -30
 """Below, exp x is less than 2^-43 and counts as zero; the window of `powers_of_two` ends at -44 log 2 = -30.5."""
 
 LOG2E = math.log2(math.e)
+
+COARSE_BITS, COARSE_LOWEST = 16, -15.5
+"""Fractional bits of sessions that read exponentials of what is not positive from a coarse table, in a fifth of the
+bytes, and below what they count as zero: 2^-22.4. More: larger errors beside a unit, of which they are 1/4 at 16."""
+
+WINDOW = FULL.highest
 
 RATE_BITS, LEAST_RATE_BITS = 30, 24
 """Bits of log2(e), and of other rates. More: the exponent is more precise (its error is |x| 2^-31); but with those of x
@@ -117,10 +123,13 @@ def exp_chosen(bit: Bits, x: Number) -> Number:
 def exp_nonpositive(x: Number) -> Number:
     """Return exp x, and 0 for x < -30, where the caller knows that x <= 0: fewer comparisons, and one table.
 
+    For f <= 16 the table is a coarse one, and 0 returned for x < -15.5.
+
     Shape: any.   Domain: -2^(61 - f) < x <= 0.   Error: <= 2^(1 - f).
     Cost: 4 rounds.   Reveals: nothing.
     """
-    found = exp_within(x)
-    (below,) = x.protocol.less(x, [LOWEST << x.frac_bits])
+    coarse = x.protocol.frac_bits <= COARSE_BITS
+    found = x.protocol.powers_of_two(_exponent(x, LOG2E), COARSE if coarse else FULL)
+    (below,) = x.protocol.less(x, [round((COARSE_LOWEST if coarse else LOWEST) * 2.0**x.frac_bits)])
     (out,) = x.protocol.select([(below.invert(), found)])
     return out

@@ -17,7 +17,7 @@ import torch
 
 from tacit.protocols.network import in_order
 from tacit.protocols.number import Number
-from tacit.protocols.series import HIGHEST, LOWEST, POWER_OF_TWO_BITS, Harmonics, Polynomial, common_window
+from tacit.protocols.series import FULL, POWER_OF_TWO_BITS, Harmonics, Polynomial, common_window
 from tacit.protocols.values import Bits, Value
 from tacit.ring.ring import RING
 
@@ -197,12 +197,12 @@ def powers_of_two(y: Number) -> Number:
     Error: <= 2^-20 + 2^-20 2^y.   Cost: a comparison with 59 thresholds, a polynomial of degree 9, a product.
     """
     protocol = y.protocol
-    octaves = range(LOWEST + 1, HIGHEST)
+    octaves = range(FULL.lowest + 1, FULL.highest)
     below = protocol.less(y, [k << y.frac_bits for k in octaves])
     reached = Bits.stack([b.invert() for b in below]).arithmetic()
-    rest = y - reached.sum([0]).plus(torch.tensor(LOWEST)).lifted(y.frac_bits)
+    rest = y - reached.sum([0]).plus(torch.tensor(FULL.lowest)).lifted(y.frac_bits)
     fine = POWER_OF_TWO_BITS - FACTOR
-    sizes = [0 if k < -fine else 1 << k + fine for k in (LOWEST, *octaves)]
+    sizes = [0 if k < -fine else 1 << k + fine for k in (FULL.lowest, *octaves)]
     steps = torch.tensor([b - a for a, b in pairwise(sizes)]).view(-1, *[1] * len(y.shape))
     whole = reached.linear(lambda t: (t * steps.to(t.device)).sum(0)).plus(torch.tensor(sizes[0])).rescaled(fine)
     (part,) = polynomials(rest, [Polynomial(1, EXPONENTIAL)])

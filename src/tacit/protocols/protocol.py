@@ -17,7 +17,7 @@ from tacit.protocols.in_step import in_step
 from tacit.protocols.number import Number
 from tacit.protocols.replays import Replays
 from tacit.protocols.scale import FINEST_PRODUCT, PARAMETER_BITS, SLACK_BITS
-from tacit.protocols.series import HIGHEST, Harmonics, Polynomial
+from tacit.protocols.series import FULL, Exponents, Harmonics, Polynomial
 from tacit.protocols.values import Bits, Value
 from tacit.ring import kernels
 from tacit.session.roles import Scheme
@@ -269,8 +269,8 @@ class Protocol(ABC):
         """
 
     @abstractmethod
-    def powers_of_two(self, y: Number) -> Number:
-        """2^y for -44 <= y < 16, from one opening of y; not truncated. Outside of this window the result is wrong."""
+    def powers_of_two(self, y: Number, window: Exponents = FULL) -> Number:
+        """2^y for a window of y, from one opening of y; not truncated. Outside of the window the result is wrong."""
 
     # --- bits ------------------------------------------------------------------------------------------------------
 
@@ -295,7 +295,7 @@ class Protocol(ABC):
         A power of two and a selection, which truncates it; a scheme may need less for few elements, and truncate not.
         Error: <= 2^-20 + 2^-20 2^y, and a unit of the session's where it is truncated.
         """
-        up = HIGHEST - 1
+        up = FULL.highest - 1
         found = self.powers_of_two(y.plus(torch.tensor(up << y.frac_bits)))
         (out,) = self.select([(b, found.rescaled(found.frac_bits + up))])
         return out

@@ -9,17 +9,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from tacit.ring.ring import RING
 
 __all__ = [
     "CHOSEN_BITS",
     "CHOSEN_LOWEST",
-    "HIGHEST",
+    "COARSE",
+    "FULL",
     "LARGEST",
-    "LOWEST",
     "POWER_OF_TWO_BITS",
     "ROOM",
+    "Exponents",
     "Harmonics",
     "Polynomial",
     "common_window",
@@ -28,11 +30,27 @@ __all__ = [
 ROOM = 14
 """Bits of room for multiples and sums of a series. More: larger ones; fewer: finer results."""
 
-LOWEST, HIGHEST = -44, 16
-"""The window of exponents of a power of two: below, it is less than any unit; above, it would not fit."""
-
 POWER_OF_TWO_BITS = 46
 """Fractional bits of a power of two, so that 2^16 stays below 2^62."""
+
+
+class Exponents(NamedTuple):
+    """A window of exponents y of a power of two, lowest <= y < highest, and what the arithmetic may add to its error.
+
+    A scheme may do better.
+    """
+
+    lowest: int
+    highest: int
+    rounding: float
+
+
+FULL = Exponents(-44, 16, 2.0**-21)
+"""All exponents of use: below, a power is less than any unit; above, it would not fit. Of large ones the error is
+relative."""
+
+COARSE = Exponents(-23, 1, 2.0**-18)
+"""Those of powers that are at most 1 and are truncated to 16 bits, or fewer: a fifth of the bytes."""
 
 CHOSEN_LOWEST, CHOSEN_BITS = -59, 42
 """The window of the exponents of a chosen power of two begins here and ends below 1; and its fractional bits, with

@@ -51,7 +51,7 @@ from tacit.protocols.protocol import Protocol
 from tacit.protocols.remembered import Owned, Remembered, Storage
 from tacit.protocols.replays import Replays
 from tacit.protocols.scale import WHOLE, Scale
-from tacit.protocols.series import CHOSEN_BITS, POWER_OF_TWO_BITS, Harmonics, Polynomial, common_window
+from tacit.protocols.series import CHOSEN_BITS, FULL, Exponents, Harmonics, Polynomial, common_window
 from tacit.protocols.values import Bits, Value
 from tacit.ring.ring import RING
 from tacit.ring.shapes import broadcast
@@ -342,17 +342,18 @@ class Additive(Protocol):
         return found
 
     @override
-    def powers_of_two(self, y: Number) -> Number:
-        mask, frac_bits = self._opened_form(y, exponential.PERIOD)
-        parts = exponential.powers_of_two(self._source, mask, frac_bits, self._indices)
-        return self._arithmetic(parts, y.shape, Scale(POWER_OF_TWO_BITS))
+    def powers_of_two(self, y: Number, window: Exponents = FULL) -> Number:
+        octaves = exponential.octaves(window)
+        mask, frac_bits = self._opened_form(y, octaves.period)
+        parts = exponential.powers_of_two(self._source, mask, frac_bits, octaves, self._indices)
+        return self._arithmetic(parts, y.shape, Scale(octaves.frac_bits))
 
     @override
     def chosen_powers_of_two(self, b: Bits, y: Number) -> Number:
         if not exponential.few(y.numel) or b.shape != y.shape:
             return super().chosen_powers_of_two(b, y)
         with self.beside(b):
-            mask, frac_bits = self._opened_form(y, exponential.PERIOD)
+            mask, frac_bits = self._opened_form(y, exponential.CHOSEN.period)
         self.together(b)
         parts = exponential.chosen(self._source, _bits(b), mask, frac_bits, self._indices)
         return self._arithmetic(parts, y.shape, Scale(CHOSEN_BITS, positive=True))

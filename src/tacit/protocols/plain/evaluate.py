@@ -8,7 +8,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from tacit.protocols.series import HIGHEST, LOWEST, POWER_OF_TWO_BITS, Harmonics, Polynomial
+from tacit.protocols.series import FULL, POWER_OF_TWO_BITS, Harmonics, Polynomial
 
 __all__ = ["harmonics", "polynomial", "power_of_two", "scaled", "truncated"]
 
@@ -64,8 +64,8 @@ def polynomial(x: Tensor, frac_bits: int, p: Polynomial) -> Tensor:
 def power_of_two(y: Tensor, frac_bits: int) -> Tensor:
     """2^y at `POWER_OF_TWO_BITS`. What lies outside of the window is taken back into it, and so is wrong."""
     octaves = OCTAVES << frac_bits
-    exponent = ((y - (LOWEST << frac_bits)) & octaves - 1).to(torch.float64) * 2.0**-frac_bits + LOWEST
-    return _encoded(exponent.clamp(max=math.nextafter(HIGHEST, LOWEST)).exp2(), POWER_OF_TWO_BITS)
+    exponent = ((y - (FULL.lowest << frac_bits)) & octaves - 1).to(torch.float64) * 2.0**-frac_bits + FULL.lowest
+    return _encoded(exponent.clamp(max=math.nextafter(FULL.highest, FULL.lowest)).exp2(), POWER_OF_TWO_BITS)
 
 
 def _encoded(x: Tensor, bits: int) -> Tensor:

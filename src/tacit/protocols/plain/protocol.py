@@ -24,7 +24,7 @@ from tacit.protocols.plain.scheme import SCHEME
 from tacit.protocols.protocol import DeclaredCost, Prices, Protocol
 from tacit.protocols.remembered import Owned, Storage
 from tacit.protocols.scale import Scale
-from tacit.protocols.series import POWER_OF_TWO_BITS, Harmonics, Polynomial, common_window
+from tacit.protocols.series import FULL, POWER_OF_TWO_BITS, Exponents, Harmonics, Polynomial, common_window
 from tacit.protocols.values import Bits, Value
 from tacit.session.session import Session
 
@@ -180,7 +180,7 @@ class Plain(Protocol):
         return [self._number(evaluate.polynomial(_ring(x), x.frac_bits, p), Scale(p.frac_bits)) for p in polynomials]
 
     @override
-    def powers_of_two(self, y: Number) -> Number:
+    def powers_of_two(self, y: Number, window: Exponents = FULL) -> Number:
         return self._number(evaluate.power_of_two(_ring(y), y.frac_bits), Scale(POWER_OF_TWO_BITS))
 
     # --- bits ------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from tacit.protocols.number import SETTLED, Number
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.remembered import Owned, Remembered, Storage
 from tacit.protocols.scale import Scale
-from tacit.protocols.series import POWER_OF_TWO_BITS, Harmonics, Polynomial
+from tacit.protocols.series import FULL, POWER_OF_TWO_BITS, Exponents, Harmonics, Polynomial
 from tacit.protocols.two_party import bits as planes
 from tacit.protocols.two_party import (
     comparison,
@@ -327,7 +327,7 @@ class TwoParty(Protocol):
         return [p.view(terms, *shape).sum(0) for p in products]
 
     @override
-    def powers_of_two(self, y: Number) -> Number:
+    def powers_of_two(self, y: Number, window: Exponents = FULL) -> Number:
         parts = [t.reshape(-1) for t in halves_of(y).parts_here]
         found = powers.powers_of_two(self.session, self._transfers, parts, y.frac_bits)
         return self._number([t.view(y.shape) for t in found], Scale(POWER_OF_TWO_BITS))

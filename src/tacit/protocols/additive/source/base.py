@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tacit.protocols.additive.kernels.octaves import Octaves
 from tacit.protocols.additive.kernels.waves import Waves
 from tacit.ring.prg import Stream
 
@@ -231,8 +232,8 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def octaves(self, a: Dealt, frac_bits: int, shape: Shape) -> list[Tensor]:
-        """[2^(a_low + 4 ((j + a_high) mod 16) - 48)] for each j along a first dimension; see `exponential.py`."""
+    def octaves(self, a: Dealt, frac_bits: int, table: Octaves, shape: Shape) -> list[Tensor]:
+        """[2^(a_low + D (1 + (j + a_high) mod N) - O)] for each j along a first dimension; see `exponential.py`."""
 
     @abstractmethod
     def chosen_octaves(self, a: Dealt, beta: Dealt, frac_bits: int, shape: Shape) -> list[Tensor]:

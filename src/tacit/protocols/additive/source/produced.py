@@ -15,6 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from tacit.protocols.additive import comparison, conjunction, exponential, kernels, powers
+from tacit.protocols.additive.kernels.octaves import Octaves
 from tacit.protocols.additive.kernels.waves import Waves
 from tacit.protocols.additive.source.base import Bilinear, Dealt, Product, Redrawn, Rows, Source, Turn
 from tacit.protocols.additive.source.dealing import Dealing, Delivery
@@ -237,13 +238,13 @@ class Produced(Source):
         return self.dealing.ring("powers", [(2, degree, *shape)], make)[0].parts
 
     @override
-    def octaves(self, a: Dealt, frac_bits: int, shape: Shape) -> list[Tensor]:
-        """128 bytes."""
+    def octaves(self, a: Dealt, frac_bits: int, table: Octaves, shape: Shape) -> list[Tensor]:
+        """128 bytes of a full table, 24 of a coarse one; see `Octaves.bytes`."""
 
         def make() -> list[Tensor]:
-            return [exponential.of_mask(_known(a), frac_bits)]
+            return [table.of_mask(_known(a), frac_bits)]
 
-        return self.dealing.ring("octaves", [(exponential.ENTRIES, *shape)], make)[0].parts
+        return self.dealing.ring("octaves", [(table.entries, *shape)], make, [table.width])[0].parts
 
     @override
     def chosen_octaves(self, a: Dealt, beta: Dealt, frac_bits: int, shape: Shape) -> list[Tensor]:
@@ -252,7 +253,7 @@ class Produced(Source):
         def make() -> list[Tensor]:
             return [exponential.of_masks(_known(a), _known(beta), frac_bits)]
 
-        return self.dealing.ring("chosen octaves", [(2 * exponential.ENTRIES, *shape)], make)[0].parts
+        return self.dealing.ring("chosen octaves", [(2 * exponential.CHOSEN.entries, *shape)], make)[0].parts
 
     @override
     def places(self, a: Dealt, bits: int, count: int) -> list[Tensor]:

@@ -1,0 +1,96 @@
+"""Tables of powers of two by their octaves, and how many bits of each are needed: see `exponential.py` beside this folder.
+
+2^(E + a) = F T with a public factor F = 2^(E_low - D), in [2^-D, 1), and a dealt T = 2^(a_low + D (1 + digit) - O).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tacit.ring.ring import RING
+
+__all__ = ["Octaves"]
+
+
+class Octaves(NamedTuple):
+    """A table for exponents of D - O <= y < N D - O."""
+
+    entries: int
+    """N, a power of two."""
+    digit: int
+    """D, the octaves in the low part, a power of two. More: a shorter table, but the window narrows by D octaves, and
+    the factor's rounding error grows by 2^D."""
+    offset: int
+    """O."""
+    public_bits: int
+    """Fractional bits of F."""
+    dealt_bits: int
+    """Fractional bits of T."""
+    width: int
+    """Bytes of an entry; they stand at the top of the ring."""
+
+    @classmethod
+    def of(cls, lowest: int, highest: int, rounding: float, digit: int) -> Octaves:
+        """The table for a window, off by at most `rounding`: F T is off by 2^(highest + D - 1 - h) + 2^(-1 - g).
+
+        An entry has h + g bits, those above the point, and two that a truncation asks for.
+        """
+        entries = 1 << math.ceil(math.log2((highest - lowest) / digit + 1))
+        fine = math.ceil(-math.log2(rounding))
+        public, dealt = highest + digit + fine, fine
+        width = -(-(public + dealt + highest + 2) // 8)
+        if width > RING.bytes:
+            raise ValueError(f"a power of two below 2^{highest} of an error of {rounding:.3g} has no room in the ring")
+        return cls(entries, digit, entries * digit - highest, public, dealt, width)
+
+    @property
+    def period(self) -> int:
+        """Octaves after which exponents repeat."""
+        return self.entries * self.digit
+
+    @property
+    def frac_bits(self) -> int:
+        """Fractional bits of a result, of entries at the top of the ring."""
+        return RING.bits - 8 * self.width + self.public_bits + self.dealt_bits
+
+    @property
+    def bytes(self) -> int:
+        """Of all entries."""
+        return self.entries * self.width
+
+    def of_mask(self, a: Tensor, frac_bits: int) -> Tensor:
+        """The table of a: 2^(a_low + D (1 + (j + a_high) mod N) - O) for j = 0 … N - 1, at the top of the ring."""
+        high, low = self.digits(a, frac_bits)
+        base = torch.exp2(low + (self.dealt_bits + self.digit - self.offset))
+        octaves = torch.exp2(torch.arange(self.entries, dtype=torch.float64, device=a.device) * self.digit)
+        places = torch.arange(self.entries, device=a.device).view(-1, *[1] * a.dim())
+        found = (base * octaves[(places + high) % self.entries]).round_().to(RING.dtype)
+        return found << RING.bits - 8 * self.width if self.width < RING.bytes else found
+
+    def factor(self, low: Tensor) -> Tensor:
+        """F."""
+        return (_exp2(low) * 2.0 ** (self.public_bits - self.digit)).round_().to(RING.dtype)
+
+    def digits(self, v: Tensor, frac_bits: int) -> tuple[Tensor, Tensor]:
+        """The high digit, 0 … N - 1, and the rest in [0, D), of v 2^-S modulo N D."""
+        step = self.digit << frac_bits
+        v = v & (self.period << frac_bits) - 1
+        return v >> step.bit_length() - 1, (v & step - 1).to(torch.float64) * 2.0**-frac_bits
+
+
+def _exp2(x: Tensor) -> Tensor:
+    """2^x for 0 <= x < 16, from single additions and products only, so that all parties get the same bits.
+
+    See `waves`: library functions differ between machines in the last bit. Error: < 1e-14 relative.
+    """
+    whole = torch.floor(x)
+    rest = (x - whole) * math.log(2)
+    total = torch.full_like(rest, 1 / math.factorial(16))
+    for k in range(15, -1, -1):
+        total.mul_(rest).add_(1 / math.factorial(k))
+    powers = torch.tensor([2.0**k for k in range(17)], dtype=torch.float64, device=x.device)
+    return total * powers[whole.to(torch.int64)]
