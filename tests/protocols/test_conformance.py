@@ -268,6 +268,36 @@ def test_comparisons_of_few_elements_are_exact(world: World, ends: torch.Tensor)
             assert torch.equal(world.ring(b).bool(), values < t)
 
 
+@pytest.mark.parametrize(
+    ("most", "near"), [(63, 0), (47, 0), (48, 1), (31, 0), (20, 5), (49, 8), (63, 1 << 18), (62, 1 << 40)]
+)
+def test_comparisons_look_at_as_much_as_is_in_question(world: World, most: int, near: int, ends: torch.Tensor) -> None:
+    edge, unit = 1 << most - 1, max(near, 1)
+    around = torch.tensor([-2 * unit - 1, -unit, -1, 0, 1, unit - 1, unit, 2 * unit + 1])
+    values = torch.cat([ends.clamp(1 - edge, edge - 1), around, torch.randint(1 - edge, edge, (2000,))])
+    for t in (0, unit, 3 - edge):
+        inside = values[(values - t).abs() < 1 << most]
+
+        (bit,) = world.protocol.less(world.share(inside, 0), [t], near=near, most=most)
+
+        told = world.ring(bit).bool()
+        assert told[inside < t].all()
+        assert not told[inside >= t + unit].any()
+        assert near or torch.equal(told, inside < t)
+
+
+def test_a_product_that_hardly_is_positive_counts_as_zero_or_as_it_is(world: World) -> None:
+    x = torch.cat([torch.randn(1200), 2.0 ** -torch.arange(22), -(2.0 ** -torch.arange(22)), torch.zeros(3)])
+    z = world.protocol.multiply(world.share(x, 20), world.share(torch.ones_like(x), 20))
+
+    part, positive = world.protocol.positive_part(z)
+
+    assert (world.value(part) - x.clamp(min=0)).abs().max() <= 2.0**-16
+    told = world.ring(positive).bool()
+    assert not told[x <= 0].any()
+    assert told[x >= 2.0**-18].all()
+
+
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 1000])
 def test_comparison_of_any_number_of_elements(two: World, size: int) -> None:
     x = torch.randint(-9, 9, (size,))

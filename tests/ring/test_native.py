@@ -133,6 +133,14 @@ def test_tables_are_alike_and_looked_up_alike(size: int) -> None:
             assert torch.equal(found[0], want[0])
             assert torch.equal(found[1], want[1])
     assert torch.equal(native.thermometer(a), reference.thermometer(a))
+    for rows in (4, 8, 12):  # the top ones
+        out = torch.zeros(rows, size, dtype=torch.int16)
+        native.thermometer(a, out)
+        assert torch.equal(out, reference.thermometer(a)[CHUNKS - rows :])
+        u = ring(3, size)
+        found, want = (k.lookup(tables[:rows], u, leader=True) for k in (native, reference))
+        assert torch.equal(found[0], want[0])
+        assert torch.equal(found[1], want[1])
 
 
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 100, 50_001])

@@ -23,6 +23,9 @@ COARSE_BITS, COARSE_LOWEST = 16, -15.5
 """Fractional bits of sessions that read exponentials of what is not positive from a coarse table, in a fifth of the
 bytes, and below what they count as zero: 2^-22.4. More: larger errors beside a unit, of which they are 1/4 at 16."""
 
+NEAR = 2
+"""How far above an exponent may count as below: to 2^-19.5, of coarse ones. More: fewer digits are compared."""
+
 WINDOW = FULL.highest
 
 RATE_BITS, LEAST_RATE_BITS = 30, 24
@@ -120,16 +123,18 @@ def exp_chosen(bit: Bits, x: Number) -> Number:
     return x.protocol.chosen_powers_of_two(bit, _exponent(x, LOG2E))
 
 
-def exp_nonpositive(x: Number) -> Number:
+def exp_nonpositive(x: Number, most: int | None = None) -> Number:
     """Return exp x, and 0 for x < -30, where the caller knows that x <= 0: fewer comparisons, and one table.
 
-    For f <= 16 the table is a coarse one, and 0 returned for x < -15.5.
+    For f <= 16 the table is a coarse one, and 0 returned for x < -15.5. Up to 2 more it may be 0, too. `most` is
+    that of `less`, where it is public.
 
     Shape: any.   Domain: -2^(61 - f) < x <= 0.   Error: <= 2^(1 - f).
     Cost: 4 rounds.   Reveals: nothing.
     """
     coarse = x.protocol.frac_bits <= COARSE_BITS
     found = x.protocol.powers_of_two(_exponent(x, LOG2E), COARSE if coarse else FULL)
-    (below,) = x.protocol.less(x, [round((COARSE_LOWEST if coarse else LOWEST) * 2.0**x.frac_bits)])
+    lowest = round((COARSE_LOWEST if coarse else LOWEST) * 2.0**x.frac_bits)
+    (below,) = x.protocol.less(x, [lowest], near=NEAR << x.frac_bits, most=most)
     (out,) = x.protocol.select([(below.invert(), found)])
     return out

@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 from tacit.protocols.number import Number
 from tacit.protocols.protocol import ROUND, Prices
 from tacit.protocols.values import Bits
+from tacit.ring.fixed_point import VALUE_BITS
 
 __all__ = ["Maximum", "Plan", "even_plan", "extra_of_near", "levels"]
 
@@ -26,6 +27,29 @@ More: memory, 34 MB at most as it is, some 32 bytes a pair; fewer: they are coun
 
 Sizes = tuple[int, ...]
 Plan = tuple[Sizes, ...]
+
+
+class Told(NamedTuple):
+    """What a level tells of differences."""
+
+    gap: float | None
+    largest: bool
+    blur: int
+    """Below which one may count as none."""
+    most: int | None
+    """|d| < 2^most."""
+
+    def of(self, d: Number) -> tuple[Bits, Bits | None]:
+        """[d > 0]; and [d < -gap], one after the other with [d <= gap], if there is a gap. Of the least, of -d."""
+        first = 1 if self.largest else 0
+        if self.gap is None:
+            (below,) = d.protocol.less(d, [first], near=self.blur, most=self.most)
+            return below.invert() if self.largest else below, None
+        edge = round(self.gap * 2.0**d.frac_bits)
+        below, far_below, not_above = d.protocol.less(d, [first, -edge, edge + 1], most=self.most)
+        if self.largest:
+            return below.invert(), far_below.joined(not_above)
+        return below, not_above.joined(far_below).invert()
 
 
 class Level(NamedTuple):
@@ -61,13 +85,30 @@ class Maximum:
     Reveals: nothing.
     """
 
-    def __init__(self, x: Number, *, largest: bool = True, plan: Plan | None = None, gap: float | None = None) -> None:
-        """`plan` has the sizes of the groups of each level, for a caller who knows better ones; `gap` see `near`."""
+    def __init__(
+        self,
+        x: Number,
+        *,
+        largest: bool = True,
+        plan: Plan | None = None,
+        gap: float | None = None,
+        value: bool = False,
+    ) -> None:
+        """`plan` has the sizes of the groups of each level, for a caller who knows better ones; `gap` see `near`.
+
+        If only a `value` near the largest is asked for, of products that differ by less than a quarter of the unit that
+        they are truncated to the earlier one may go on.
+        """
         self._like = x
         self._levels: list[Level] = []
+        dropped = x.frac_bits - x.settled_bits
+        self.most = VALUE_BITS + 2 - dropped if dropped > 0 else None
+        """|d| < 2^most, of differences of what was truncated, if it was: |x| < 2^62 as a product."""
+        blur = 1 << dropped - 2 if value and gap is None and dropped > 2 else 0
         for sizes in plan or _plan(x.shape[0], x.shape[1:].numel(), x.protocol.prices):
             x = self._levels[-1].advance() if self._levels else x
-            self._levels.append((_matches if _alone(x, sizes) else _groups)(x, sizes, gap, largest))
+            told = Told(gap, largest, 0, self.most) if self._levels else Told(gap, largest, blur, None)
+            self._levels.append((_matches if _alone(x, sizes) else _groups)(x, sizes, told))
         self._first = x
 
     @cached_property
@@ -124,14 +165,14 @@ def _alone(x: Number, sizes: Sizes) -> bool:
     return max(sizes) == 2 and x.frac_bits <= x.protocol.frac_bits
 
 
-def _matches(x: Number, sizes: Sizes, gap: float | None, largest: bool) -> Level:
+def _matches(x: Number, sizes: Sizes, told: Told) -> Level:
     """Neighbours, with d = right - left: left + [d > 0] d goes on, or left + [d < 0] d."""
     half = len(sizes)
     left, right, rest = (
         x.move(_slice(*s), view=False) for s in ((0, 2 * half, 2), (1, 2 * half, 2), (2 * half, None, 1))
     )
     d = right - left
-    right_wins, close = _compared(d, gap, largest)
+    right_wins, close = told.of(d)
     players = torch.arange(2 * half)
     first = players % 2 == 0
 
@@ -143,13 +184,13 @@ def _matches(x: Number, sizes: Sizes, gap: float | None, largest: bool) -> Level
     return Level(x.shape[0], sizes, _picked(right_wins, players // 2, first), advance, near)
 
 
-def _groups(x: Number, sizes: Sizes, gap: float | None, largest: bool) -> Level:
+def _groups(x: Number, sizes: Sizes, told: Told) -> Level:
     """All pairs of a group, by one opening of its elements: E_j - E_i is x_j - x_i under the mask a_j - a_i."""
     active = sum(sizes)
     settled = x.settle()
     x.protocol.together(x)  # an untruncated product was opened to truncate it
     pairs, winners = _pairs(sizes)
-    ahead, close = _compared(_differences(x, *pairs), gap, largest)  # [the later one is larger], or smaller
+    ahead, close = told.of(_differences(x, *pairs))  # [the later one is larger], or smaller
     met = len(pairs[0])
     ranks = [[_picked(ahead, k, f) for k, f in zip(*of, strict=True)] for of in winners]
     nears = []
@@ -162,9 +203,20 @@ def _groups(x: Number, sizes: Sizes, gap: float | None, largest: bool) -> Level:
     def advance() -> Number:
         playing, rest = (settled.move(_slice(*s), view=False) for s in ((0, active, 1), (active, None, 1)))
         (chosen,) = x.protocol.select([(won, playing)])
-        return chosen.linear(lambda t: torch.stack([g.sum(0) for g in t.split(sizes)])).joined(rest)
+        return chosen.linear(lambda t: _totals(t, sizes)).joined(rest)
 
     return Level(x.shape[0], sizes, won, advance, near)
+
+
+def _totals(t: Tensor, sizes: Sizes) -> Tensor:
+    """The sum of each group, of all groups of one size at once."""
+    totals, at = [], 0
+    for size, group in groupby(sizes):
+        count = len(list(group))
+        first, *rest = t[at : at + size * count].unflatten(0, (count, size)).unbind(1)
+        totals.append(sum(rest, first))
+        at += size * count
+    return totals[0] if len(totals) == 1 else torch.cat(totals)
 
 
 def _of_all(groups: Sequence[Sequence[Bits]]) -> Bits:
@@ -173,19 +225,6 @@ def _of_all(groups: Sequence[Sequence[Bits]]) -> Bits:
     for group in rest:
         first = first.joined(group)
     return first
-
-
-def _compared(d: Number, gap: float | None, largest: bool) -> tuple[Bits, Bits | None]:
-    """[d > 0]; and [d < -gap], one after the other with [d <= gap], if there is a gap. Of the smallest, those of -d."""
-    first = 1 if largest else 0
-    if gap is None:
-        (below,) = d.protocol.less(d, [first])
-        return below.invert() if largest else below, None
-    edge = round(gap * 2.0**d.frac_bits)
-    below, far_below, not_above = d.protocol.less(d, [first, -edge, edge + 1])
-    if largest:
-        return below.invert(), far_below.joined(not_above)
-    return below, not_above.joined(far_below).invert()
 
 
 def _differences(x: Number, first: Tensor, second: Tensor) -> Number:

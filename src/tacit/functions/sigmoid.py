@@ -52,6 +52,10 @@ beside the series' own error; fewer: larger factors."""
 PRODUCT_BITS = 58
 """Fractional bits of that product: two of them and the factor, |2 y s + y| < 4, stay below 2^62: a truncation asks."""
 
+NEAR = 2.0**-3
+"""How far within its interval a series may be given up already. More: fewer digits of a product are compared, eight do
+with this; fewer: what the limit is off by is less."""
+
 SOFTPLUS_BOUND = 11
 SOFTPLUS_EVEN = Harmonics(
     2048,
@@ -67,7 +71,7 @@ SOFTPLUS_EVEN = Harmonics(
 """Closest to log(2 cosh(x/2)) on [-11, 11] in the same way: error 2.1e-5, and beyond 11 max(x, 0) is off by 1.7e-5. Odd
 multiples mirror it in a point at 2048 / 51 / 4 = 10.04, to either side of which it is nearly a line."""
 
-ERF_BOUND = 3.125
+ERF_BOUND, ERF_NEAR = 3.125, 2.0**-10
 ERF = Harmonics(
     64,
     turns=5,
@@ -173,7 +177,7 @@ def erf(x: Number) -> Number:
     Ref: [ZZL23].
     """
     x = x.settle(FINEST_PRODUCT)
-    low, high = bounds(x, ERF_BOUND)
+    low, high = bounds(x, ERF_BOUND, near=ERF_NEAR)
     series = x.protocol.harmonics(x, ERF)
     inside, above = low ^ high, high.invert()
     x.protocol.together(inside, above, low, series)
@@ -195,9 +199,21 @@ def softplus(x: Number, threshold: float = math.inf) -> Number:
     return middle + upper
 
 
-def bounds(x: Number, bound: float, threshold: float = math.inf, *beside: Callable[[], Value]) -> tuple[Bits, Bits]:
-    """[x < -bound] and [x < bound]; or [x <= threshold] in the place of both where that is less."""
-    edge = math.floor(bound * 2**x.frac_bits)
-    upper = edge if threshold >= bound else math.floor(threshold * 2**x.frac_bits) + 1
-    low, high = x.protocol.less(x, [min(-edge, upper), upper], *beside)
+def bounds(
+    x: Number,
+    bound: float,
+    threshold: float = math.inf,
+    *beside: Callable[[], Value],
+    near: float = NEAR,
+) -> tuple[Bits, Bits]:
+    """[x < -bound] and [x < bound]; or [x <= threshold] in the place of both where that is less.
+
+    What is inside, but by less than `near`, may count as outside.
+    """
+    edge, blurred = math.floor(bound * 2**x.frac_bits), math.floor(near * 2**x.frac_bits)
+    if threshold < bound:
+        upper = math.floor(threshold * 2**x.frac_bits) + 1
+        low, high = x.protocol.less(x, [min(-edge, upper), upper], *beside)
+    else:
+        low, high = x.protocol.less(x, [-edge, edge - blurred], *beside, near=blurred)
     return low, high

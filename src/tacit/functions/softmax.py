@@ -53,7 +53,7 @@ class Softmax:
         deep = levels(count, rows, protocol.prices)
         extra = extra_of_near(count, rows, protocol.prices)
         gap = REACH / deep if 0 < deep <= DEEPEST and extra <= 2 * ROUND else None
-        found = Maximum(x.move(lambda t: t.movedim(dim, 0), view=False), gap=gap)
+        found = Maximum(x.move(lambda t: t.movedim(dim, 0), view=False), gap=gap, value=True)
         near = None if gap is None else found.near.move(lambda t: t.movedim(0, dim), view=False)
         largest = found.values
 
@@ -64,7 +64,7 @@ class Softmax:
         level = x.settle(largest.frac_bits) if x.frac_bits > largest.frac_bits else x
         difference = level - largest.move(spread, view=False)
         if near is None:
-            return cls(difference, exp_nonpositive(difference), dim)
+            return cls(difference, exp_nonpositive(difference, found.most), dim)
         protocol.together(difference, near)
         if weighted or count > max(INVERSES):
             (power,) = protocol.select([(near, exp_down(difference))])

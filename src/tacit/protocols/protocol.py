@@ -275,8 +275,13 @@ class Protocol(ABC):
     # --- bits ------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def less(self, x: Number, thresholds: Sequence[int], *beside: Callable[[], Value]) -> list[Bits]:
+    def less(
+        self, x: Number, thresholds: Sequence[int], *beside: Callable[[], Value], near: int = 0, most: int | None = None
+    ) -> list[Bits]:
         """[x < t] for public ring elements t at the scale of x, all from one opening of x. |x - t| < 2^63.
+
+        It may also be said of t <= x < t + near, and where |x - t| < 2^most is public this helps a scheme as well: the
+        less of x is in question, the fewer bytes.
 
         The rounds are the scheme's, and may be fewer for few elements: functions say what many take. `beside` are
         asked, once x is open, for what may be masked in the rounds that the comparison then takes.
@@ -301,8 +306,12 @@ class Protocol(ABC):
         return out
 
     def positive_part(self, x: Number) -> tuple[Number, Bits]:
-        """max(x, 0) and [x > 0]: a comparison, and a selection that truncates what x still needs. Exact."""
-        positive = self.less(x, [1])[0].invert()
+        """max(x, 0) and [x > 0]: a comparison, and a selection that truncates what x still needs. Exact.
+
+        A product that is positive, but by less than a quarter of the unit that it is truncated to, may count as zero.
+        """
+        finer = x.frac_bits - x.settled_bits - 2
+        positive = self.less(x, [1], near=1 << finer if finer > 0 else 0)[0].invert()
         (part,) = self.select([(positive, x)])
         return part, positive
 

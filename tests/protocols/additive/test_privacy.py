@@ -21,7 +21,7 @@ from tacit.protocols.additive.source.base import Dealt
 from tacit.protocols.additive.source.dealing import Dealing
 from tacit.protocols.additive.source.produced import Produced
 from tacit.protocols.binned import Binned
-from tacit.protocols.series import Harmonics, Polynomial
+from tacit.protocols.series import COARSE, Harmonics, Polynomial
 from tacit.ring import kernels
 
 from .watched import WatchedWorld as World
@@ -170,6 +170,16 @@ def _shuffle(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     return w.protocol.shuffled([a, w.protocol.multiply(a, b), bits])
 
 
+def _comparison_of_digits(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    """With three nodes and with two, of secrets of which that tells enough."""
+    a, b = _shares(w, x, y)
+    return [w.protocol.less(a, [0, 65536], near=1 << 17), w.protocol.less(b, [0, 1], most=30)]
+
+
+def _power_of_two(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    return w.protocol.powers_of_two(w.share(x), COARSE).settle()
+
+
 PRIMITIVES: dict[str, Primitive] = {
     "reveal of a sum": _reveal_sum,
     "reveal of bits": _reveal_bits,
@@ -183,6 +193,8 @@ PRIMITIVES: dict[str, Primitive] = {
     "scaling": _scaling,
     "comparison": _comparison,
     "comparison of few": _comparison_of_few,
+    "comparison of digits": _comparison_of_digits,
+    "power of two": _power_of_two,
     "relu": _relu,
     "logic": _logic,
     "conjunction of many": _conjunction_of_many,

@@ -7,6 +7,9 @@ two rounds. The tables belong to the mask a: comparing one secret with many thre
 
 Online, a party and element: 28 bits + 6 bits, after E is open. Producer: 32 1/8 bytes a mask, 12 7/8 a comparison.
 
+Where so little of x is in question that the top 12 or 8 digits tell it, only these are compared: `Digits`. What is
+below them is left out of E and of a, so E_top + a_top is x less up to two units of what is left.
+
 Few elements are compared by 8 digits of 8 bits, which one round combines, `at_once`. Online: 16 bits. Producer: 256 1/8
 bytes a mask, 48 a comparison.
 """
@@ -19,23 +22,19 @@ import torch
 from torch import Tensor
 
 from tacit.protocols.additive import kernels
-from tacit.protocols.additive.kernels.radix4 import Radix4
+from tacit.protocols.additive.kernels.digits import ALL, PAIR, Digits
 from tacit.protocols.additive.masks import MaskValue
 from tacit.protocols.additive.source.base import Dealt, Source
 from tacit.protocols.protocol import ROUND
 from tacit.ring.memory import xor_into
 
-__all__ = ["INPUTS", "LEVELS", "MONOMIALS", "NODES", "WIDE_PRODUCTS", "WIDE_TABLES", "at_once", "few", "negative"]
+__all__ = ["LEVELS", "WIDE_PRODUCTS", "WIDE_TABLES", "at_once", "few", "negative"]
 
 OpenBits = Callable[[Sequence[Tensor], int], "Tensor | None"]
 """One round: XOR the hosted parties' bytes, so many each, with their peers'."""
 
 LEVELS = (False, True)
 """Of the tree: whether it is the top."""
-INPUTS = {top: len(Radix4(equal=not top).inputs) for top in LEVELS}
-MONOMIALS = {top: Radix4(equal=not top).monomials for top in LEVELS}
-NODES = {False: 4, True: 1}
-"""For each level, what a node opens, the products of mask bits that it takes, and how many nodes there are."""
 
 WIDE_TABLES, WIDE_PRODUCTS = (8, 32), 6
 """Of a mask: digits, and the bytes of a table of 256 places; and the ring elements that products of its bits fill."""
@@ -82,22 +81,27 @@ def negative(
     shape: torch.Size,
     indices: Sequence[int],
     open_bits: OpenBits,
+    digits: Digits = ALL,
 ) -> list[Tensor]:
     """XOR shares (bytes of value 0 or 1) of [E_t + a < 0] for every t: `opened` is E, of shape [T, *shape of a]."""
     count, masked = shape.numel(), shape[1:].numel()
     plane = (count + 7) // 8
-    tables, sign = secret.tables(source, masked)
-    levels = source.monomials(plane)
+    tables, sign = secret.tables(source, masked, digits)
+    levels = source.monomials(plane, digits)
     if opened is None:
-        for top in LEVELS:
-            open_bits((), INPUTS[top] * NODES[top] * plane)
+        for nodes, inputs, _ in digits.levels:
+            open_bits((), inputs * nodes * plane)
         return []
     flat = opened.reshape(shape[0], masked)
+    flat = flat << digits.shift if digits.shift else flat
     on = kernels.on(opened)
     pairs = [on.lookup(table, ~flat, leader=i == 0) for table, i in zip(tables.parts, indices, strict=True)]
     less = [pair[0] for pair in pairs]
     equal = [pair[1] for pair in pairs]
     for top, (masks, monomials) in zip(LEVELS, levels, strict=True):
+        if top and digits.nodes == PAIR:
+            less = _pair(masks, monomials, less, equal, indices, open_bits)
+            break
         words = [on.node_inputs(q, e, top=top) for q, e in zip(less, equal, strict=True)]
         public = open_bits([xor_into(w, m) for w, m in zip(words, masks.parts, strict=True)], words[0].numel())
         assert public is not None
@@ -105,9 +109,36 @@ def negative(
             on.node_evaluate(public, masks.parts[k], monomials.parts[k], less[k][3], top=top, leader=i == 0)
             for k, i in enumerate(indices)
         ]
-        less = [out[0].view(NODES[False], 1, plane) if not top else out[0] for out in outputs]
-        equal = [out[1].view(NODES[False], 1, plane) for out in outputs if out[1] is not None]
+        less = [out[0] if top else _digits_of(out[0], digits.nodes, plane) for out in outputs]
+        equal = [_digits_of(out[1], digits.nodes, plane) for out in outputs if out[1] is not None]
     return _with_signs([on.unpack_bits(part, count) for part in less], flat, sign, shape, indices)
+
+
+def _digits_of(planes: Tensor, nodes: int, plane: int) -> Tensor:
+    """What nodes say, as the digits of the node above them: below three there is nothing, which is not less."""
+    planes = planes.view(nodes, 1, plane)
+    return torch.cat([torch.zeros_like(planes[:1]), planes]) if nodes == 3 else planes
+
+
+def _pair(
+    masks: Dealt,
+    products: Dealt,
+    less: Sequence[Tensor],
+    equal: Sequence[Tensor],
+    indices: Sequence[int],
+    open_bits: OpenBits,
+) -> list[Tensor]:
+    """l1 + q1 l0, of two bits that are opened: q1 l0 = v u + v m0 + u m1 + m1 m0 for v = q1 + m1 and u = l0 + m0."""
+    words = [torch.stack([q[1], below[0]]) for q, below in zip(equal, less, strict=True)]
+    public = open_bits([xor_into(w, m) for w, m in zip(words, masks.parts, strict=True)], words[0].numel())
+    assert public is not None
+    v, u = public.view(words[0].shape)
+    out = []
+    for k, i in enumerate(indices):
+        m1, m0 = masks.parts[k]
+        product = products.parts[k][0] ^ (v & m0) ^ (u & m1)
+        out.append((product ^ (v & u) if i == 0 else product) ^ less[k][1])
+    return out
 
 
 def _with_signs(

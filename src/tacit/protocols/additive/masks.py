@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from tacit.protocols.additive import kernels
 from tacit.protocols.additive.given import Given, nothing
+from tacit.protocols.additive.kernels.digits import Digits
 from tacit.protocols.additive.source.base import Dealt, Source
 from tacit.protocols.content import Known, TensorOp
 from tacit.ring.ring import RING
@@ -40,7 +41,7 @@ class MaskValue(Dealt):
         self.dealt = True
         self._shape = torch.Size()
         self._parent: tuple[MaskValue, TensorOp] | None = None
-        self._tables: tuple[Dealt, Dealt] | None = None
+        self._tables: dict[Digits, tuple[Dealt, Dealt]] = {}
         self._wide_tables: tuple[Dealt, Dealt] | None = None
 
     @classmethod
@@ -89,11 +90,15 @@ class MaskValue(Dealt):
         """Whether a party's share of a may differ from zero."""
         return self.holder is None or self.holder == index
 
-    def tables(self, source: Source, count: int) -> tuple[Dealt, Dealt]:
-        """Shares of the thermometer tables of a (int16 [16, n]) and of its sign (a plane). 32 1/8 bytes an element."""
-        if self._tables is None:
-            self._tables = source.digits(self, count)
-        return self._tables
+    def tables(self, source: Source, count: int, digits: Digits) -> tuple[Dealt, Dealt]:
+        """Shares of the thermometer tables of a (int16 [16, n]) and of its sign (a plane). 32 1/8 bytes an element.
+
+        Of fewer digits, as many rows.
+        """
+        found = self._tables.get(digits)
+        if found is None:
+            found = self._tables[digits] = source.digits(self, count, digits)
+        return found
 
     def wide_tables(self, source: Source, count: int) -> tuple[Dealt, Dealt]:
         """The same of digits of 8 bits: uint8 [n, 8, 32]. 256 1/8 bytes an element."""

@@ -37,6 +37,7 @@ from tacit.protocols.additive import (
 from tacit.protocols.additive.content import Shares, Unsettled, bit_mask, is_given, masked_form, opened, simple_mask
 from tacit.protocols.additive.cost import COSTS, PRICES
 from tacit.protocols.additive.given import LARGE, Given
+from tacit.protocols.additive.kernels.digits import Digits
 from tacit.protocols.additive.masks import BitMask, Form, Mask, MaskValue, Premask
 from tacit.protocols.additive.opening import Masking, Opening, shares_of
 from tacit.protocols.additive.recorded import Recorded
@@ -361,18 +362,31 @@ class Additive(Protocol):
     # --- bits ------------------------------------------------------------------------------------------------------
 
     @override
-    def less(self, x: Number, thresholds: Sequence[int], *beside: Callable[[], Value]) -> list[Bits]:
-        missing = [t for t in dict.fromkeys(thresholds) if LESS.of(x, t) is None]
-        if missing:
-            for t, bit in zip(missing, self._less(x, missing, beside), strict=True):
-                LESS.keep(x, bit, t)
-        found = [LESS.of(x, t) for t in thresholds]
-        return [bit for bit in found if bit is not None]
+    def less(
+        self, x: Number, thresholds: Sequence[int], *beside: Callable[[], Value], near: int = 0, most: int | None = None
+    ) -> list[Bits]:
+        def known(t: int) -> Bits | None:
+            exact = LESS.of(x, t)
+            return LESS.of(x, (t, near)) if exact is None and near else exact
 
-    def _less(self, x: Number, thresholds: Sequence[int], beside: Sequence[Callable[[], Value]]) -> list[Bits]:
+        missing = [t for t in dict.fromkeys(thresholds) if known(t) is None]
+        if missing:
+            for t, bit in zip(missing, self._less(x, missing, beside, near, most), strict=True):
+                LESS.keep(x, bit, (t, near) if near else t)
+        return [bit for bit in map(known, thresholds) if bit is not None]
+
+    def _less(
+        self,
+        x: Number,
+        thresholds: Sequence[int],
+        beside: Sequence[Callable[[], Value]],
+        near: int = 0,
+        most: int | None = None,
+    ) -> list[Bits]:
         origin = x.origin()
         if origin is not None and origin.move is not None and isinstance(origin.parent, Number):
-            return [b.move(origin.move, view=False) for b in self.less(origin.parent, thresholds, *beside)]
+            found = self.less(origin.parent, thresholds, *beside, near=near, most=most)
+            return [b.move(origin.move, view=False) for b in found]
         mask, frac_bits = self._opened_form(x)
         up = frac_bits - x.frac_bits
         stacked = None
@@ -385,8 +399,12 @@ class Additive(Protocol):
         def open_bits(tensors: Sequence[Tensor], size: int) -> Tensor | None:
             return self._masking.open_bits(tensors, size, *(share() for share in islice(turns, 1)))
 
-        compare = comparison.at_once if comparison.few(x.numel, len(thresholds)) else comparison.negative
-        parts = compare(self._source, mask.secret, stacked, shape, self._indices, open_bits)
+        operands = self._source, mask.secret, stacked, shape, self._indices, open_bits
+        if comparison.few(x.numel, len(thresholds)):
+            parts = comparison.at_once(*operands)
+        else:
+            digits = Digits.telling(RING.sign_bit if most is None else min(most + up, RING.sign_bit), near << up)
+            parts = comparison.negative(*operands, digits)
         return [self._binary([p[k] for p in parts], x.shape) for k in range(len(thresholds))]
 
     def _opened_form(self, x: Number, period: int = 1) -> tuple[Mask, int]:

@@ -186,7 +186,9 @@ class Plain(Protocol):
     # --- bits ------------------------------------------------------------------------------------------------------
 
     @override
-    def less(self, x: Number, thresholds: Sequence[int], *beside: Callable[[], Value]) -> list[Bits]:
+    def less(
+        self, x: Number, thresholds: Sequence[int], *beside: Callable[[], Value], near: int = 0, most: int | None = None
+    ) -> list[Bits]:
         return [self._bits((_ring(x) < t).to(torch.uint8)) for t in thresholds]
 
     @override

@@ -335,7 +335,9 @@ class TwoParty(Protocol):
     # --- bits ------------------------------------------------------------------------------------------------------
 
     @override
-    def less(self, x: Number, thresholds: Sequence[int], *beside: Callable[[], Value]) -> list[Bits]:
+    def less(
+        self, x: Number, thresholds: Sequence[int], *beside: Callable[[], Value], near: int = 0, most: int | None = None
+    ) -> list[Bits]:
         missing = [t for t in dict.fromkeys(thresholds) if LESS.of(x, t) is None]
         if missing:
             for t, bit in zip(missing, self._less(x, missing), strict=True):

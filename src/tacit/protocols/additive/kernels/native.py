@@ -71,18 +71,19 @@ class Native(Reference, native.Native):
         return out
 
     def thermometer(self, a: Tensor, out: Tensor | None = None) -> Tensor:
-        """Tables T_k[j] = [j < digit k of a], j = 0..14, below the top bit of a: [n] -> int16 [16, n], contiguous."""
+        """Tables T_k[j] = [j < digit k of a], j = 0..14, below the top bit of a: see `Reference`."""
         a = a.contiguous()
         out = space((CHUNKS, a.numel()), torch.int16) if out is None else out
-        _native.thermometer(memory(a), memory(out, torch.int16), torch.get_num_threads())
+        _native.thermometer(memory(a), memory(out, torch.int16), len(out), torch.get_num_threads())
         return out
 
     def lookup(self, tables: Tensor, public: Tensor, *, leader: bool) -> tuple[Tensor, Tensor]:
         """Look public digits up in shared tables: see `Reference`."""
         tables, public = tables.contiguous(), public.contiguous()
-        less, equal = space((2, 4, 4, (public.numel() + 7) // 8), torch.uint8)
+        less, equal = space((2, 4, len(tables) // 4, (public.numel() + 7) // 8), torch.uint8)
         out = memory(less, torch.uint8), memory(equal, torch.uint8)
-        _native.lookup(memory(tables, torch.int16), memory(public), leader, *out, torch.get_num_threads())
+        places = memory(tables, torch.int16), len(tables), memory(public)
+        _native.lookup(*places, leader, *out, torch.get_num_threads())
         return less, equal
 
     def node_expand(self, masks: Tensor, *, top: bool, out: Tensor | None = None) -> Tensor:

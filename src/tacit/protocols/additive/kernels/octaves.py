@@ -1,4 +1,4 @@
-"""Tables of powers of two by their octaves, and how many bits of each are needed: see `exponential.py` beside this folder.
+"""Tables of powers of two by their octaves, and how many bits of each are needed; see `exponential.py`.
 
 2^(E + a) = F T with a public factor F = 2^(E_low - D), in [2^-D, 1), and a dealt T = 2^(a_low + D (1 + digit) - O).
 """

@@ -119,12 +119,15 @@ class Reference(reference.Reference):
         return high * m_high + self.logical_shift(middle, half) + self.logical_shift(other, half)
 
     def thermometer(self, a: Tensor, out: Tensor | None = None) -> Tensor:
-        """Tables T_k[j] = [j < digit k of a], j = 0..14, below the top bit of a: [n] -> int16 [16, n], contiguous."""
+        """Tables T_k[j] = [j < digit k of a], j = 0..14, below the top bit of a: [n] -> int16 [16, n], contiguous.
+
+        An `out` of fewer rows, 4, 8 or 12, gets those of the top digits.
+        """
         words = a.reshape(-1) & _LOW
         if out is None:
             out = torch.empty(CHUNKS, words.numel(), dtype=torch.int16, device=a.device)
         for at in range(0, words.numel(), BLOCK):
-            digits = _digits(words[at : at + BLOCK])
+            digits = _digits(words[at : at + BLOCK])[CHUNKS - len(out) :]
             torch.sub(torch.ones_like(digits) << digits, 1, out=out[:, at : at + BLOCK])
         return out
 
@@ -132,14 +135,15 @@ class Reference(reference.Reference):
         """Look public digits up in shared tables: shares of [u_k < a_k] and [u_k = a_k] for every digit k, as planes.
 
         `tables` int16 [16, n], `public` [..., n] -> two uint8 [4 digits, 4 nodes, ceil(numel / 8)], where digit p of
-        node q is digit 4 q + p of the number.
+        node q is digit 4 q + p of the number. Tables of the top digits only have fewer nodes.
         """
         u = public.reshape(-1) & _LOW
+        rows = len(tables)
         if u.numel() != tables.shape[1]:
             tables = tables.repeat(1, u.numel() // max(tables.shape[1], 1))
-        less, equal = torch.empty((2, CHUNKS, (u.numel() + 7) // 8), dtype=torch.uint8, device=u.device)
+        less, equal = torch.empty((2, rows, (u.numel() + 7) // 8), dtype=torch.uint8, device=u.device)
         for at in range(0, u.numel(), BLOCK):
-            digits, part = _digits(u[at : at + BLOCK]), tables[:, at : at + BLOCK]
+            digits, part = _digits(u[at : at + BLOCK])[CHUNKS - rows :], tables[:, at : at + BLOCK]
             below = (part >> digits).bitwise_and_(1)  # [u_k < a_k]
             upto = (part << 1).bitwise_or_(int(leader)).bitwise_right_shift_(digits).bitwise_and_(1)  # [u_k <= a_k]
             planes = slice(at // 8, at // 8 + (digits.shape[1] + 7) // 8)
@@ -256,5 +260,5 @@ def _spread(words: Tensor) -> Tensor:
 
 
 def _by_digit(planes: Tensor) -> Tensor:
-    """[16, bytes] in the order of the digits -> [4 digits, 4 nodes, bytes]."""
-    return planes.view(4, 4, -1).transpose(0, 1)
+    """[4 nodes, bytes] in the order of the digits -> [4 digits, nodes, bytes]."""
+    return planes.view(len(planes) // 4, 4, -1).transpose(0, 1)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tacit.protocols.additive.kernels.digits import Digits
 from tacit.protocols.additive.kernels.octaves import Octaves
 from tacit.protocols.additive.kernels.waves import Waves
 from tacit.ring.prg import Stream
@@ -197,14 +198,15 @@ class Source(ABC):
     # --- comparison ------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def digits(self, a: Dealt, count: int) -> tuple[Dealt, Dealt]:
+    def digits(self, a: Dealt, count: int, digits: Digits) -> tuple[Dealt, Dealt]:
         """[j < d_i(a)]₂ and [j = d_i(a)]₂ for each digit d_i of a mod 2^63 and each j, and [msb(a)]₂ as a plane.
 
-        The tables are int16 [digits, count], the digits as `kernels.thermometer` has them.
+        The tables are int16 [digits, count], the digits as `kernels.thermometer` has them. Of `Digits` only, and of a
+        moved up as they say.
         """
 
     @abstractmethod
-    def monomials(self, plane: int) -> list[tuple[Dealt, Dealt]]:
+    def monomials(self, plane: int, digits: Digits) -> list[tuple[Dealt, Dealt]]:
         """[m]₂ for uniform masks of the bits that each level of a comparison's tree opens, and [∏_{i in S} m_i]₂.
 
         For the sets S that `Radix4` names; elements are packed into planes of so many bytes.

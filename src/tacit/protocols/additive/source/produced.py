@@ -15,6 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from tacit.protocols.additive import comparison, conjunction, exponential, kernels, powers
+from tacit.protocols.additive.kernels.digits import PAIR, Digits
 from tacit.protocols.additive.kernels.octaves import Octaves
 from tacit.protocols.additive.kernels.waves import Waves
 from tacit.protocols.additive.source.base import Bilinear, Dealt, Product, Redrawn, Rows, Source, Turn
@@ -167,29 +168,34 @@ class Produced(Source):
     # --- comparison ------------------------------------------------------------------------------------------------
 
     @override
-    def digits(self, a: Dealt, count: int) -> tuple[Dealt, Dealt]:
-        """32 1/8 bytes."""
+    def digits(self, a: Dealt, count: int, digits: Digits) -> tuple[Dealt, Dealt]:
+        """32 1/8 bytes, or 8 a node and 1/8."""
+        chunks = 4 * digits.nodes
 
         def fill(tables: Tensor, sign: Tensor) -> None:
             flat = _known(a).reshape(-1)
-            kernels.on(flat).thermometer(flat, tables.view(torch.int16).view(kernels.CHUNKS, -1))
+            flat = flat << digits.shift if digits.shift else flat
+            kernels.on(flat).thermometer(flat, tables.view(torch.int16).view(chunks, -1))
             sign.copy_(kernels.on(flat).pack_bits((flat < 0).view(torch.uint8)))
 
-        rows = self.dealing.bits("digits", [(2 * kernels.CHUNKS * count,), (_plane(count),)], fill)
+        rows = self.dealing.bits("digits", [(2 * chunks * count,), (_plane(count),)], fill)
         tables, sign = (Dealt([row[k] for row in rows], None) for k in range(2))
-        return tables.map(lambda t: t.view(torch.int16).view(kernels.CHUNKS, -1)), sign
+        return tables.map(lambda t: t.view(torch.int16).view(chunks, -1)), sign
 
     @override
-    def monomials(self, plane: int) -> list[tuple[Dealt, Dealt]]:
-        """12 7/8 bytes; those of all levels in one frame."""
-        levels, nodes = comparison.LEVELS, comparison.NODES
-        masks = [self.dealing.random_bits((comparison.INPUTS[top], nodes[top], plane)) for top in levels]
+    def monomials(self, plane: int, digits: Digits) -> list[tuple[Dealt, Dealt]]:
+        """12 7/8 bytes, 10 1/8 of three nodes and 5 5/8 of two; those of all levels in one frame."""
+        levels = digits.levels
+        masks = [self.dealing.random_bits((inputs, nodes, plane)) for nodes, inputs, _ in levels]
 
         def fill(*products: Tensor) -> None:
-            for top, m, out in zip(levels, masks, products, strict=True):
-                kernels.on(out).node_expand(_known(m), top=top, out=out)
+            for k, (m, out) in enumerate(zip(masks, products, strict=True)):
+                if len(_known(m)) == PAIR:
+                    torch.bitwise_and(*_known(m), out=out[0])
+                else:
+                    kernels.on(out).node_expand(_known(m), top=k > 0, out=out)
 
-        shapes = [(comparison.MONOMIALS[top], nodes[top], plane) for top in levels]
+        shapes = [(products, nodes, plane) for nodes, _, products in levels]
         rows = self.dealing.bits("monomials", shapes, fill)
         return [(m, Dealt([row[k] for row in rows], None)) for k, m in enumerate(masks)]
 

@@ -142,27 +142,36 @@ TACIT_END_TARGET
 
 u64 planes_of(u64 count) { return (count + 7) / 8; }
 
-// Tables of a: bit j of out[k, i] is [j < digit k of a[i]]; out is [CHUNKS, count].
-void thermometer(Memory a_at, Memory out_at, int threads) {
+// The first of the digits that so many rows have: the top ones, all of some nodes.
+int first_of(u64 rows) {
+    if (!rows || rows > CHUNKS || rows % 4) refuse("tables of another number of digits");
+    return CHUNKS - int(rows);
+}
+
+// Tables of a: bit j of out[k, i] is [j < digit k of a[i]]; out is [CHUNKS, count], or has the rows of the top digits.
+void thermometer(Memory a_at, Memory out_at, u64 rows, int threads) {
     const u64 n = size(a_at);
+    const int first = first_of(rows);
     const u64* a = elements<u64>(a_at, n);
-    u16* out = elements<u16>(out_at, CHUNKS * n);
+    u16* out = elements<u16>(out_at, rows * n);
     parallel(i64(n), BLOCK, worth(double(n), GRAIN, threads), [&](i64 begin, i64 end) {
-        TACIT_CALL(thermometer, a, n, out, u64(begin), u64(end))
+        TACIT_CALL(thermometer, a, n, out, first, u64(begin), u64(end))
     });
 }
 
-// Look digits of public numbers up in shared tables [CHUNKS, width]; number i uses column i mod width. Digit 4 q + p goes
-// to row 4 p + q of `less` and `equal`, [CHUNKS, ceil(count / 8)]. One party, the leader, adds the public 1 of j = 0.
-void lookup(Memory tables_at, Memory numbers_at, bool leader, Memory less_at, Memory equal_at, int threads) {
-    const u64 n = size(numbers_at), width = size(tables_at) / CHUNKS, rows = CHUNKS * planes_of(n);
+// Look digits of public numbers up in shared tables [digits, width]; number i uses column i mod width. Digit 4 q + p of
+// Q nodes goes to row Q p + q of `less` and `equal`, [digits, ceil(count / 8)]. One
+// party, the leader, adds the public 1 of j = 0.
+void lookup(Memory tables_at, u64 digits, Memory numbers_at, bool leader, Memory less_at, Memory equal_at, int threads) {
+    const int first = first_of(digits);
+    const u64 n = size(numbers_at), width = size(tables_at) / digits, rows = digits * planes_of(n);
     if (n && (!width || n % width)) refuse("tables for another number of elements");
-    const u16* tables = elements<u16>(tables_at, CHUNKS * width);
+    const u16* tables = elements<u16>(tables_at, digits * width);
     const u64* numbers = elements<u64>(numbers_at, n);
     u8 *less = elements<u8>(less_at, rows), *equal = elements<u8>(equal_at, rows);
     if (!n) return;
     parallel(i64(n), BLOCK, worth(double(n), GRAIN, threads), [&](i64 begin, i64 end) {
-        TACIT_CALL(lookup, tables, width, numbers, n, leader, less, equal, u64(begin), u64(end))
+        TACIT_CALL(lookup, tables, width, numbers, n, leader, less, equal, first, u64(begin), u64(end))
     });
 }
 

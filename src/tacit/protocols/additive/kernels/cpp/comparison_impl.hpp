@@ -15,33 +15,35 @@ inline void digits_of(const u64* numbers, u64 count, u16 (*digits)[BLOCK]) {
     }
 }
 
-inline void thermometer(const u64* a, u64 count, u16* out, u64 begin, u64 end) {
+inline void thermometer(const u64* a, u64 count, u16* out, int first, u64 begin, u64 end) {
     alignas(64) u16 digits[RUN / BLOCK][CHUNKS][BLOCK];
     for (u64 at = begin; at < end; at += RUN) {
         const u64 size = std::min(RUN, end - at);
         for (u64 i = 0; i < size; i += BLOCK) digits_of(a + at + i, std::min(BLOCK, size - i), digits[i / BLOCK]);
-        for (int k = 0; k < CHUNKS; ++k) {
+        for (int k = first; k < CHUNKS; ++k) {
+            u16* row = out + (k - first) * count + at;
             for (u64 i = 0; i < size; i += BLOCK) {
-                __builtin_prefetch(out + k * count + at + i + RUN, 1);
-                __builtin_prefetch(out + k * count + at + i + RUN + BLOCK / 2, 1);
+                __builtin_prefetch(row + i + RUN, 1);
+                __builtin_prefetch(row + i + RUN + BLOCK / 2, 1);
                 u16 table[BLOCK];
                 for (u64 j = 0; j < BLOCK; ++j) table[j] = static_cast<u16>((1u << digits[i / BLOCK][k][j]) - 1);
-                std::memcpy(out + k * count + at + i, table, 2 * std::min(BLOCK, size - i));
+                std::memcpy(row + i, table, 2 * std::min(BLOCK, size - i));
             }
         }
     }
 }
 
 inline void lookup(const u16* tables, u64 width, const u64* numbers, u64 count, bool leader, u8* less, u8* equal,
-                   u64 begin, u64 end) {
+                   int first, u64 begin, u64 end) {
     const u64 bytes = (count + 7) / 8;
+    const int nodes = (CHUNKS - first) / 4;
     alignas(64) u16 digits[RUN / BLOCK][CHUNKS][BLOCK];
     u16 copy[BLOCK] = {};
     for (u64 at = begin; at < end; at += RUN) {
         const u64 run = std::min(RUN, end - at);
         for (u64 i = 0; i < run; i += BLOCK) digits_of(numbers + at + i, std::min(BLOCK, run - i), digits[i / BLOCK]);
-        for (int k = 0; k < CHUNKS; ++k) {
-            const u16* row = tables + k * width;
+        for (int k = first; k < CHUNKS; ++k) {
+            const u16* row = tables + (k - first) * width;
             for (u64 i = 0; i < run; i += BLOCK) {
                 const u64 size = std::min(BLOCK, run - i), column = (at + i) % width;
                 const u16* part = row + column;
@@ -56,7 +58,7 @@ inline void lookup(const u16* tables, u64 width, const u64* numbers, u64 count, 
                     found.less &= (u64{1} << size) - 1;
                     found.equal &= (u64{1} << size) - 1;
                 }
-                const u64 place = (4 * (k % 4) + k / 4) * bytes + (at + i) / 8;
+                const u64 place = (nodes * (k % 4) + (k - first) / 4) * bytes + (at + i) / 8;
                 std::memcpy(less + place, &found.less, (size + 7) / 8);
                 std::memcpy(equal + place, &found.equal, (size + 7) / 8);
             }
