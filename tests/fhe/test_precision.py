@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
 
+from tacit.errors import FheError
 from tacit.fhe import Pipeline, boosted, ensemble, linear_model, neighbors, neural_network
 from tacit.fhe.compile.linear import SPREAD, ranges
 
@@ -114,6 +115,20 @@ def test_several_outputs_of_xgboost_all_come_back(several: str, datasets: Any) -
 
     assert model.predict(x[:3], fhe="execute").shape == (3, 2)
     np.testing.assert_allclose(model.predict(x, fhe="simulate"), trained.predict(x), rtol=2e-3, atol=0.5)
+
+
+def test_ranks_and_risks_come_back_and_another_objective_is_told_of_these(rng: np.random.Generator) -> None:
+    xgboost = pytest.importorskip("xgboost")
+    x, size = rng.normal(size=(60, 3)), {"n_estimators": 3, "max_depth": 2}
+    relevant = (x[:, 0] > 0).astype(int)
+    ranker = xgboost.XGBRanker(objective="rank:ndcg", **size).fit(x, relevant, qid=np.repeat(range(6), 10))
+    risks = xgboost.XGBRegressor(objective="survival:cox", **size).fit(x, 0.5 + np.abs(x[:, 1]))
+
+    for trained in (ranker, risks):
+        found = boosted.from_xgboost_model(trained, x).predict(x, fhe="simulate")
+        np.testing.assert_allclose(found, trained.predict(x), rtol=2e-3, atol=2e-3)
+    with pytest.raises(FheError, match="'binary:hinge' cannot be compiled: train with one of reg:squarederror"):
+        boosted.from_xgboost_model(xgboost.XGBClassifier(objective="binary:hinge", **size).fit(x, relevant), x)
 
 
 def test_training_that_stopped_early_counts_its_best_iteration(datasets: Any) -> None:

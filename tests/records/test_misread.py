@@ -17,7 +17,7 @@ HIDDEN = 987.25
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (f"A1,5,{HIDDEN}\nA2,6,1.5\nA3,7,2.5\n", "values stand in the place of names in columns 2, 3"),
+        (f"A1,5,{HIDDEN}\nA2,6,1.5\nA3,7,2.5\n", "in columns 2, 3 a value stands there"),
         ("A1,2020-01-02,x\nA2,2020-01-03,y\n", "in column 2"),
         (f"A1,{HIDDEN},{HIDDEN}\nA2,1.5,2.5\n", "in columns 2, 3"),
         ("Ann,car,north\nBen,car,south\nCem,van,north\n", "see column 2"),
@@ -35,13 +35,24 @@ def test_a_row_is_not_taken_for_names(session, write, text, said):
 
 @pytest.mark.parametrize(
     "header",
-    ["id,2019,2020", "id,0,1", "id,a,5", "true,a,b"],
-    ids=["years", "places", "mixed", "key"],
+    ["id,2019,2020", "id,2020,2019", "id,0,1", "id,a,5", "true,a,b", "id,0.1,0.25,0.5,0.75,0.9"],
+    ids=["years", "down", "places", "mixed", "key", "quantiles"],
 )
 def test_names_that_count_or_stand_beside_words_are_names(session, write, header):
-    table = tacit.read_table(write(f"{header}\nA1,7,8\nA2,9,10\n"), "alice", key=header.split(",")[0])
+    cells = ",".join(["7"] * header.count(","))
+    table = tacit.read_table(write(f"{header}\nA1,{cells}\nA2,{cells}\n"), "alice", key=header.split(",")[0])
 
     assert list(table.columns) == header.split(",")[1:]
+
+
+def test_names_that_the_program_says_are_names(session, write):
+    sample = tacit.read_table(write("id,250,401\nA1,1.5,7\nA2,2.5,8\n"), "alice", key="id", columns=["250", "401"])
+    words = tacit.read_table(write("id,smoker\nA1,smoker\nA2,no\n", "w.csv"), "alice", key="id", label="smoker")
+    empty = tacit.read_table(write("id,score\na,\nb,\n", "e.csv"), "alice", key="id", dtype={"score": "float"})
+
+    assert (list(sample.columns), words.classes, list(empty.columns)) == (["250", "401"], 2, ["score"])
+    with pytest.raises(UnusableTable, match=r"if these are names, say so, columns=\[…\]"):
+        tacit.read_table(write("id,250,401\nA1,1.5,7\n", "x.csv"), "alice", key="id")
 
 
 def test_a_row_of_a_sheet_is_not_taken_for_names(session, tmp_path):

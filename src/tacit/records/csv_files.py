@@ -9,14 +9,14 @@ import gzip
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from io import BytesIO, TextIOWrapper
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tacit.errors import ConfigError, UnusableTable
-from tacit.records.headers import first_row, problems_of_names
+from tacit.records.headers import STATED, first_row, problems_of_names
 from tacit.records.packages import quoted
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def load_csv(connection: Any, path: str, table: str, reading: Reading, called: s
     if names and all(name and _is_number(name) for name in names):
         problems = ["its first line holds numbers and must name the columns"]
     elif len(names) == len(columns):
-        problems = first_row(names, [c["type"] != "VARCHAR" for c in columns]) or problems
+        problems = first_row(names, [c["type"] != "VARCHAR" for c in columns], reading.stated) or problems
     if not columns or not names:
         problems = ["it is empty: its first line must name the columns"]
     elif len(names) != len(columns):
@@ -139,7 +139,7 @@ def load_csv(connection: Any, path: str, table: str, reading: Reading, called: s
         _rejected(connection, reading)
         or _ambiguous(connection, table, types, found["dateformat"] or "", reading)
         or _pointed(connection, table, types, reading)
-        or _among_cells(connection, table, names, {c["type"] for c in columns})
+        or _among_cells(connection, table, types, {c["type"] for c in columns}, reading.stated)
     )
     if problems:
         raise UnusableTable(f"{called} cannot be used: {'; '.join(problems)}")
@@ -178,14 +178,19 @@ def _pointed(connection: Any, table: str, types: dict[str, str], reading: Readin
     ]
 
 
-def _among_cells(connection: Any, table: str, names: Sequence[str], kinds: set[str]) -> list[str]:
+def _among_cells(
+    connection: Any, table: str, types: dict[str, str], kinds: set[str], stated: Collection[str]
+) -> list[str]:
     """What to say of a table of texts only in which a name occurs among the cells of its own column."""
-    if kinds != {"VARCHAR"}:
+    names = [n for n, kind in types.items() if kind == "VARCHAR" and n not in stated]
+    if kinds != {"VARCHAR"} or not names:
         return []
     tests = [f"bool_or(trim({quoted(name)}) = {in_sql(name)})" for name in names]
     (found,) = connection.execute(f"SELECT {', '.join(tests)} FROM {table}").fetchall()
-    places = [str(place) for place, among in enumerate(found, start=1) if among]
-    return [f"its first line looks like a row, and must name the columns: see column {places[0]}"] if places else []
+    places = [str(list(types).index(name) + 1) for name, among in zip(names, found, strict=True) if among]
+    if not places:
+        return []
+    return [f"its first line looks like a row, and must name the columns: see column {places[0]}{STATED}"]
 
 
 def _header(path: str, reading: Reading, found: dict[str, Any], called: str) -> list[str]:

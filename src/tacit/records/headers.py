@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
-__all__ = ["PANDAS", "first_row", "problems_of_names"]
+__all__ = ["STATED", "first_row", "problems_of_names"]
 
 DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}([ T].*)?")
-WHOLE = re.compile(r"\d{1,9}")
 TRUTHS = ("true", "false", "yes", "no")
 
 YEARS = range(1900, 2101)
@@ -32,19 +32,23 @@ def problems_of_names(names: Sequence[str]) -> list[str]:
     return problems
 
 
-def first_row(names: Sequence[str], typed: Sequence[bool]) -> list[str]:
+def first_row(names: Sequence[str], typed: Sequence[bool], stated: Collection[str]) -> list[str]:
     """What to say, without a value, of names that are values, in each column that holds no texts; of none, nothing.
 
-    Names that count (0, 1, 2, … of pixels, years, months) are names.
+    Names that count (0, 1, 2, … of pixels, years, wavelengths in order) are names, and so are those that the program
+    itself has `stated`, which are public.
     """
     above = [name for name, other in zip(names, typed, strict=True) if other]
-    if not above or not all(map(_is_value, above)) or _counts(above):
+    strange = [name for name in above if name not in stated]
+    if not strange or not all(map(_is_value, above)) or _counts(above):
         return []
     places = [str(place + 1) for place, other in enumerate(typed) if other]
-    return [
-        f"its first line looks like a row, and must name the columns: values stand in the place of names in "
-        f"column{'s' * (len(places) > 1)} {', '.join(places[:10])}"
-    ]
+    columns = f"column{'s' * (len(places) > 1)} {', '.join(places[:10])}"
+    return [f"its first line looks like a row, and must name the columns: in {columns} a value stands there{STATED}"]
+
+
+STATED = "; if these are names, say so, columns=[…]"
+"""How to go on where a name looks like a value and is none: what the program says is public."""
 
 
 def _is_value(name: str) -> bool:
@@ -57,11 +61,24 @@ def _is_value(name: str) -> bool:
 
 
 def _counts(names: Sequence[str]) -> bool:
-    """Whether names are whole numbers one after the other from 0 or 1, years, or three dates and more, in order."""
+    """Whether names count: from 0 or 1, by years, or more than a few numbers or dates in order, up or down."""
     if len(names) < 2:
         return False
-    if all(map(WHOLE.fullmatch, names)):
-        found = [int(name) for name in names]
-        in_turn = found[0] in (0, 1) and found == list(range(found[0], found[0] + len(found)))
-        return in_turn or (all(n in YEARS for n in found) and found == sorted(set(found)))
-    return len(names) > 2 and all(map(DATE.fullmatch, names)) and list(names) == sorted(set(names))
+    if all(map(DATE.fullmatch, names)):
+        return len(names) > 2 and _in_order(list(names))
+    try:
+        found = [float(name) for name in names]
+    except ValueError:
+        return False
+    in_turn = found[0] in (0, 1) and found == [found[0] + k for k in range(len(found))]
+    years = all(n in YEARS for n in found)
+    return in_turn or ((years or len(found) >= MANY) and _in_order(found))
+
+
+def _in_order(values: Sequence[Any]) -> bool:
+    rising = sorted(set(values))
+    return list(values) in (rising, rising[::-1])
+
+
+MANY = 5
+"""Numbers of a row stand in order by chance once in 60 times. Fewer: more rows pass for names; more: fewer spectra."""

@@ -134,6 +134,7 @@ def read_table(
         dtype=dict(dtype or {}),
         keys=keys,
         label=label,
+        stated=frozenset((*keys, *(asked or ()), *((label,) if label else ()))),
         delimiter=delimiter,
         decimal=decimal,
         thousands=thousands,

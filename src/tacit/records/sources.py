@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, time
 from numbers import Number
@@ -59,6 +59,8 @@ class Reading:
     keys: Sequence[str] = ()
     """Columns that are text, or dates, whatever they look like."""
     label: str | None = None
+    stated: Collection[str] = ()
+    """Columns that the program names, which are public anyway."""
     delimiter: str | None = None
     decimal: str | None = None
     encoding: str | None = None
@@ -161,7 +163,7 @@ def _load_file(connection: Any, text: str, reading: Reading, called: str) -> Non
     if kind == SQLITE:
         _take(connection, _sqlite(text, reading))
     elif kind == EXCEL:
-        _take(connection, _excel(text, reading.sheet, reading.skip))
+        _take(connection, _excel(text, reading.sheet, reading.skip, reading.stated))
     elif kind == ARROW:
         _take(connection, _arrow_file(text))
     elif kind is None:
@@ -301,7 +303,7 @@ def _dated(table: Any) -> Any:
     return table
 
 
-def _excel(path: str, sheet: str | None, skip: int) -> Any:
+def _excel(path: str, sheet: str | None, skip: int, stated: Collection[str]) -> Any:
     """A sheet, whose first row, below so many, names the columns; the only one if none is named."""
     try:
         from openpyxl import load_workbook
@@ -320,7 +322,7 @@ def _excel(path: str, sheet: str | None, skip: int) -> Any:
         rows = [row for row in found if any_value(row)]
     names = [str(name).strip() if name is not None else "" for name in (rows[0] if rows else ())]
     typed = [any(not isinstance(row[place], str | None) for row in rows[1:]) for place in range(len(names))]
-    if problems := first_row(names, typed):
+    if problems := first_row(names, typed, stated):
         raise UnusableTable(f"{path} cannot be used: {problems[0]}")
     return _columns(names, rows[1:])
 

@@ -18,11 +18,14 @@ from tacit.fhe.compile.forest import Forest, constant_term
 from tacit.fhe.encode import Float
 from tacit.fhe.read import Classes, ClassificationHead, Head, RegressionHead
 
-_XGB_LOG = ("count:poisson", "reg:gamma", "reg:tweedie")
-_XGB_IDENTITY = ("reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror", "reg:quantileerror")
+_XGB_LOG = ("count:poisson", "reg:gamma", "reg:tweedie", "survival:cox")
+_XGB_IDENTITY = (
+    *("reg:squarederror", "reg:squaredlogerror", "reg:absoluteerror", "reg:pseudohubererror", "reg:quantileerror"),
+    *("rank:pairwise", "rank:ndcg", "rank:map"),
+)
 _XGB_CLASSES = ("binary:logistic", "multi:softprob", "multi:softmax")
 _LGB_LOG = ("poisson", "gamma", "tweedie")
-_LGB_IDENTITY = ("regression", "regression_l1", "huber", "fair", "quantile", "mape")
+_LGB_IDENTITY = ("regression", "regression_l1", "huber", "fair", "quantile", "mape", "lambdarank", "rank_xendcg")
 _LGB_CLASSES = ("binary", "multiclass")
 
 
@@ -61,6 +64,10 @@ def _xgboost_categories(body: dict[str, Any]) -> Iterator[Sequence[Any]]:
         yield values
 
 
+def _of_another_objective(library: str, objective: str, known: Sequence[str]) -> str:
+    return f"{library} models with objective {objective!r} cannot be compiled: train with one of {', '.join(known)}"
+
+
 def _head(classes: Any, shift: Float, exponential: bool) -> Any:
     def regression(scale: Float, centre: Float) -> Head:
         return RegressionHead(scale, shift + centre, exponential, shift.size == 1)
@@ -91,7 +98,10 @@ def xgboost_forest(model: Any, x: Float) -> Forest:
     body = stored["model"] if kind == "gbtree" else stored["gbtree"]["model"]
     refuse_codes(_xgboost_categories(body))
     if any(int(tree["tree_param"].get("size_leaf_vector") or 1) > 1 for tree in body["trees"]):
-        raise FheError('XGBoost models with multi_strategy="multi_output_tree" cannot be compiled')
+        raise FheError(
+            'XGBoost models with multi_strategy="multi_output_tree" cannot be compiled: train with '
+            '"one_output_per_tree"'
+        )
     last = body["iteration_indptr"][getattr(model, "best_iteration", len(body["iteration_indptr"]) - 2) + 1]
     weight = stored["weight_drop"] if kind == "dart" else np.ones(len(body["trees"]))
     kept = zip(body["trees"][:last], body["tree_info"][:last], weight[:last], strict=True)
@@ -101,7 +111,7 @@ def xgboost_forest(model: Any, x: Float) -> Forest:
         raise FheError("an XGBoost classifier of several labels a row cannot be compiled: train one for each label")
     classes = getattr(model, "classes_", None) if objective in _XGB_CLASSES else None
     if objective not in _XGB_LOG + _XGB_IDENTITY + _XGB_CLASSES:
-        raise FheError(f"XGBoost models with objective {objective!r} cannot be compiled")
+        raise FheError(_of_another_objective("XGBoost", objective, (*_XGB_IDENTITY, *_XGB_LOG, *_XGB_CLASSES)))
     single = x.astype(np.float32).astype(np.float64)
     shift = constant_term(trees, single, np.asarray(model.predict(x, output_margin=True), dtype=np.float64))
     return Forest(trees, True, _head(classes, shift, objective in _XGB_LOG))
@@ -138,7 +148,7 @@ def lightgbm_forest(model: Any, x: Float) -> Forest:
     trees = [_lightgbm_tree(tree, i % width) for i, tree in enumerate(dump["tree_info"])]
     objective = dump["objective"].split()[0]
     if objective not in _LGB_LOG + _LGB_IDENTITY + _LGB_CLASSES or "sqrt" in dump["objective"].split():
-        raise FheError(f"LightGBM models with objective {dump['objective']!r} cannot be compiled")
+        raise FheError(_of_another_objective("LightGBM", dump["objective"], (*_LGB_IDENTITY, *_LGB_LOG, *_LGB_CLASSES)))
     sigmoid = [part for part in dump["objective"].split() if part.startswith("sigmoid:")]
     if sigmoid and float(sigmoid[0].removeprefix("sigmoid:")) != 1.0:
         raise FheError("LightGBM models with another sigmoid than 1 cannot be compiled")
