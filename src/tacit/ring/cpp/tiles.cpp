@@ -148,53 +148,57 @@ inline __m512i by_fours(__m512i v) {
     return _mm512_permutexvar_epi8(_mm512_load_si512(ORDER.data()), v);
 }
 
-// Tiles of limbs with a row for each outer place: to[l][i, k] = limb l of from[outer[i] + along[k]].
+// A line of a tile for each limb of 64 elements in a row: to[l][k] = limb l of from[along[k]].
 template <int L, class T>
-void split_rows(const T* from, const Lanes (&along)[8], const i64* outer, i64 count, u8* to) {
-    for (i64 i = 0; i < count; ++i, to += STEP) {
-        __m512i v[8];
-        for (int e = 0; e < 8; ++e) v[e] = by_limbs(along[e].load(from + outer[i]));
-        transpose_words(v);
-        for (int l = 0; l < L; ++l) _mm512_store_si512(to + TILE * l, v[l]);
-    }
-    for (i64 i = count; i < SIDE; ++i, to += STEP)
-        for (int l = 0; l < L; ++l) _mm512_store_si512(to + TILE * l, _mm512_setzero_si512());
+inline void split_row(const T* from, const Lanes* along, u8* to) {
+    __m512i v[8];
+    for (int e = 0; e < 8; ++e) v[e] = by_limbs(along[e].load(from));
+    transpose_words(v);
+    for (int l = 0; l < L; ++l) _mm512_store_si512(to + TILE * l, v[l]);
 }
 
-// Tiles of limbs with a row for each four inner places: to[l][k / 4, i, k % 4] = limb l of from[inner[k] + across[i]].
+// The same of up to four steps for each of 16 columns: to[l][i, t] = limb l of from[inner[t] + across[i]].
 template <int L, class T>
-void split_fours(const T* from, const i64* inner, i64 depth, const Lanes* across, u8* to) {
-    for (i64 k = 0; k < STEP; k += 4, to += STEP) {
-        __m512i v[8];
-        for (int t = 0; t < 4; ++t)
-            for (int h = 0; h < 2; ++h)
-                v[4 * h + t] = k + t < depth ? by_limbs(across[h].load(from + inner[k + t])) : _mm512_setzero_si512();
-        transpose_words(v);
-        for (int l = 0; l < L; ++l) _mm512_store_si512(to + TILE * l, by_fours(v[l]));
-    }
+inline void split_fours(const T* from, const i64* inner, i64 depth, const Lanes* across, u8* to) {
+    __m512i v[8];
+    for (int t = 0; t < 4; ++t)
+        for (int h = 0; h < 2; ++h)
+            v[4 * h + t] = t < depth ? by_limbs(across[h].load(from + inner[t])) : _mm512_setzero_si512();
+    transpose_words(v);
+    for (int l = 0; l < L; ++l) _mm512_store_si512(to + TILE * l, by_fours(v[l]));
 }
 
-// Panels of 16 rows (or columns) in limbs, L tiles for each STEP of the depth; zeros beyond the ends. Read along the memory
-// where one of the axes lies so; what then lies the other way is turned.
+inline bool easy(const Lanes* lanes, i64 count) {
+    return std::all_of(lanes, lanes + count, [](const Lanes& eight) { return eight.neighbours; });
+}
+
+// Panels of 16 rows (or columns) in limbs, L tiles for each STEP of the depth; zeros beyond the ends. Read along the memory,
+// line by line, where one of the axes lies so, for what comes from memory comes fastest in long lines; what then lies the
+// other way is turned.
 template <int L, bool ROWS, class T>
 void pack(const T* from, const i64* inner, i64 depth, const i64* outer, i64 count, const Lanes* across, u8* to) {
-    const i64 panels = (count + SIDE - 1) / SIDE, panel = (depth + STEP - 1) / STEP * TILE * L;
-    const bool across_easy = std::all_of(across, across + 2 * panels, [](const Lanes& lanes) { return lanes.neighbours; });
-    for (i64 k = 0; k < depth; k += STEP, to += TILE * L) {
-        Lanes along[8];
-        for (i64 e = 0; e < 8; ++e) along[e] = {inner + k + 8 * e, depth - k - 8 * e};
-        const bool along_easy = std::all_of(along, along + 8, [](const Lanes& lanes) { return lanes.neighbours; });
-        const bool rows = ROWS ? along_easy || !across_easy : along_easy && !across_easy;
-        for (i64 p = 0; p < panels; ++p) {
-            u8* tiles = to + p * panel;
-            if (rows)
-                split_rows<L>(from, along, outer + SIDE * p, std::min(SIDE, count - SIDE * p), tiles);
-            else
-                split_fours<L>(from, inner + k, depth - k, across + 2 * p, tiles);
-            if (rows != ROWS)
-                for (int l = 0; l < L; ++l) transpose_tile(tiles + TILE * l);
-        }
+    const i64 panels = (count + SIDE - 1) / SIDE, steps = (depth + STEP - 1) / STEP, panel = steps * TILE * L;
+    Lanes along[8 * STEPS];
+    for (i64 e = 0; e < 8 * steps; ++e) along[e] = {inner + 8 * e, depth - 8 * e};
+    const bool along_easy = easy(along, 8 * steps), across_easy = easy(across, 2 * panels);
+    const bool rows = ROWS ? along_easy || !across_easy : along_easy && !across_easy;
+    if (rows) {
+        for (i64 i = 0; i < panels * SIDE; ++i)
+            for (i64 s = 0; s < steps; ++s) {
+                u8* line = to + i / SIDE * panel + s * TILE * L + i % SIDE * STEP;
+                if (i < count)
+                    split_row<L>(from + outer[i], along + 8 * s, line);
+                else
+                    for (int l = 0; l < L; ++l) _mm512_store_si512(line + TILE * l, _mm512_setzero_si512());
+            }
+    } else {
+        for (i64 k = 0; k < steps * STEP; k += 4)
+            for (i64 p = 0; p < panels; ++p)
+                split_fours<L>(from, inner + k, depth - k, across + 2 * p,
+                               to + p * panel + k / STEP * TILE * L + k % STEP / 4 * STEP);
     }
+    if (rows != ROWS)
+        for (i64 t = 0; t < panels * steps * L; ++t) transpose_tile(to + TILE * t);
 }
 
 // Sums of limbs, D_0 to D_3 and D_4 to D_7, of a tile.
