@@ -78,7 +78,8 @@ class Maximum:
     for each player that leaves, and 4 rounds a level; larger ones need fewer levels, of 5 rounds, and more comparisons.
     The cheapest sizes follow from the shape alone.
 
-    Exact; of an untruncated product the first level compares all bits, and further ones what is left of truncation.
+    Exact; of an untruncated product the first level compares all bits, but where only a value is asked for, and further
+    ones what is left of truncation.
     Shape: [n, ..] -> [..].   Domain: differences below 2^62 in the ring.
     Cost: 5 rounds for up to 10 elements of few rows, at most 4 for each of ceil(log2 n) levels and 1 more for an
     untruncated product; 50 bytes, 5 of them online, for each comparison, of which there are n - 1 or more.
