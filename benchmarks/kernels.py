@@ -1,7 +1,7 @@
 """How fast the ring kernels are on this machine, native beside reference: `python benchmarks/kernels.py`.
 
 Prints a Markdown table, a thread, the least processor time of several runs; G stands for 10^9. `--threads N` takes wall
-time instead, of N threads.
+time instead, of N threads; `--isa avx512` does without newer instructions.
 """
 
 from __future__ import annotations
@@ -160,11 +160,14 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
-    threads = parser.parse_args().threads
+    parser.add_argument("--isa", default="best", help="amx, avx512, avx2 or portable, to compare them")
+    options = parser.parse_args()
+    threads = options.threads
     if ring_kernels.BACKEND != "native":
         sys.exit("the native kernels are not installed, or TACIT_KERNELS says to do without them")
-    from tacit.ring.kernels.native import has_aes, isa
+    from tacit.ring.kernels.native import has_aes, isa, use_isa
 
+    use_isa(options.isa)
     native, reference = kernels.at("cpu"), Reference()
     torch.set_num_threads(threads)
     clock = time.process_time if threads == 1 else time.perf_counter
