@@ -209,6 +209,54 @@ def test_a_rate_of_zero_is_not_taken_for_another() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("make", [lambda p: optim.SGD(p, lr=0.3), ADAM["adam"]], ids=["sgd", "adam"])
+def test_a_rate_that_changes_for_a_gradient_that_is_public(make: Make) -> None:
+    def program(compiler: Any, session: Session) -> list[Tensor]:
+        critic = network(1)
+        optimizer = make(critic.parameters())
+
+        @compiler
+        def step(x: Tensor) -> None:
+            optimizer.zero_grad()
+            (-critic(x).mean()).backward()
+            optimizer.step()
+
+        x, _ = data(14 * BATCH)
+        for k in range(14):
+            step(x[k * BATCH : (k + 1) * BATCH])
+            if k == 7:
+                optimizer.param_groups[0]["lr"] *= 0.1
+        return list(critic.parameters())
+
+    check(program, replayed=3, quiet=False)
+
+
+@pytest.mark.slow
+def test_optimizers_that_share_their_counters() -> None:
+    def program(compiler: Any, session: Session) -> list[Tensor]:
+        model = network(1)
+        model[0].weight.requires_grad_(False)
+        one, other = (optim.Adam([model[0].bias], lr=0.01) for _ in range(2))
+
+        @compiler
+        def step(x: Tensor, y: Tensor) -> None:
+            one.zero_grad()
+            binary_cross_entropy_with_logits(model(x), y).backward()
+            one.step()
+            other.step()
+
+        x, y = data(11 * BATCH)
+        for k, (batch, target) in enumerate(batches(x, y)):
+            step(batch, target)
+            if k == 1:
+                other.load_state_dict(one.state_dict())
+        assert kept(one)[1] == kept(other)[1] == [20.0]
+        return [*model.parameters(), *kept(one)[0]]
+
+    check(program, replayed=1, quiet=False)
+
+
+@pytest.mark.slow
 def test_groups_of_different_rates() -> None:
     def program(compiler: Any, session: Session) -> list[Tensor]:
         model = network(3, 1)

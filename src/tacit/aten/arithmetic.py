@@ -46,7 +46,8 @@ def combine(x: Operand, y: Operand, alpha: float = 1) -> Number | Tensor:
     if alpha != 1 and isinstance(a, Number) and isinstance(b, Number) and not a.scale.headroom:
         b = b.without_headroom()  # the sum has none
     if alpha != 1:
-        b = b * alpha if isinstance(b, Tensor) else scaled(b, scalar(alpha), followed.number("alpha", alpha))
+        factor = followed.number("alpha", alpha)  # asked for of public operands as well, which use it as it is
+        b = b * alpha if isinstance(b, Tensor) else scaled(b, scalar(alpha), factor)
     if isinstance(a, Tensor):
         return a + b if isinstance(b, Tensor) else add_public(b, a)
     if isinstance(b, Tensor):

@@ -171,8 +171,8 @@ class Compiled:
         self._world: World | None = None
         self._protocol: Protocol | None = None
         self._entries: dict[Hashable, Entry] = {}
-        self._seen: dict[Hashable, str] = {}
-        """The digest of the last recording of each key."""
+        self._seen: dict[Hashable, tuple[str, list[float], list[bool]]] = {}
+        """The digest of the last recording of each key, the numbers that it followed, and which of them have varied."""
         self._attempts = 0
         self._told: set[str] = set()
         update_wrapper(self, function, updated=())
@@ -354,9 +354,12 @@ class Compiled:
         """
         session = call.protocol.session
         digest = "" if found is None else f"{found.tape.digest} {found.results.digest}"
-        again = found is not None and self._seen.get(call.key) == digest
+        before, raws, varied = self._seen.get(call.key, ("", [], []))
+        again = found is not None and before == digest
         if found is not None:
-            self._seen[call.key] = digest
+            numbers = found.tape.numbers
+            varied = numbers.compare(raws, varied) if again else []
+            self._seen[call.key] = digest, numbers.raws, varied
         word = b"again " if again else b"once " if found is not None else _KINDS[isinstance(why_not, Unsteady)]
         mine = word + (b"" if found is None else found.tape.public)
         votes = {

@@ -47,6 +47,8 @@ class Number:
         self.value = self._value(raw)
         self.origins: list[Origin] = []
         """It is the same by all of these, or another recording is due."""
+        self.varied = False
+        """Whether two recordings by two values of it were the same but for what is made of it, as it is followed."""
         self.uses: list[Followed] = []
         self.used: set[int] = set()
         self.ways: list[tuple[Callable[[float], Hashable], Hashable]] = []
@@ -55,8 +57,8 @@ class Number:
 
     @property
     def exact(self) -> bool:
-        """Whether it is also used in another way than by a ring element, so that only the same number will do."""
-        return any(id(use) not in self.used for use in self.uses) or not self.uses
+        """Whether only the same number will do: it is used in another way than by a ring element, or may be."""
+        return not self.varied or any(id(use) not in self.used for use in self.uses) or not self.uses
 
     def _value(self, raw: float) -> float:
         return 1 / raw if self.inverse and raw else raw
@@ -159,6 +161,18 @@ class Numbers(Follower):
     def elements(self) -> list[Any]:
         """Everything that is made of numbers, in one order."""
         return [element for number in self._found.values() for element, _ in number.made]
+
+    @property
+    def raws(self) -> list[float]:
+        """The numbers themselves."""
+        return [number.raw for number in self._found.values()]
+
+    def compare(self, raws: Sequence[float], varied: Sequence[bool]) -> list[bool]:
+        """Which of them have varied: since a recording that was the same, by these, or before."""
+        found = list(self._found.values())
+        for k, number in enumerate(found):
+            number.varied = (k < len(raws) and raws[k] != number.raw) or (k < len(varied) and varied[k])
+        return [number.varied for number in found]
 
     def values(self) -> list[int] | None:
         """What is made of them for a call that begins now; None if it is another step than was recorded."""
