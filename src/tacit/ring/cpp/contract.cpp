@@ -177,7 +177,7 @@ bool narrow(i64 rows, i64 columns) {
 void contract(const Contraction& c, int threads) {
     const i64 m = static_cast<i64>(c.x_rows.size()), n = static_cast<i64>(c.y_columns.size());
     const i64 k = static_cast<i64>(c.x_inner.size()), batch = static_cast<i64>(c.x_first.size());
-    const bool tiles = tiled(m, k, n);
+    const bool tiles = c.short_y || tiled(m, k, n);
     if (!tiles && !c.shared && narrow(m, n)) {
         return contract({c.y, c.x, c.z, c.y_columns, c.y_inner, c.x_inner, c.x_rows, c.z_columns, c.z_rows, c.y_first,
                          c.x_first, c.z_first}, threads);
