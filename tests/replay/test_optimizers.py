@@ -257,6 +257,23 @@ def test_optimizers_that_share_their_counters() -> None:
 
 
 @pytest.mark.slow
+def test_a_group_without_gradients_has_a_rate_that_changes() -> None:
+    def program(compiler: Any, session: Session) -> list[Tensor]:
+        model = network(1)
+        model[0].weight.requires_grad_(False)
+        optimizer = optim.SGD([{"params": [model[0].weight], "lr": 0.01}, {"params": [model[0].bias], "lr": 0.1}])
+        schedule = optim.lr_scheduler.ExponentialLR(optimizer, 0.99)
+        step = compiler(trainer(model, optimizer))
+        x, y = data(12 * BATCH)
+        for batch, target in batches(x, y):
+            step(batch, target)
+            schedule.step()
+        return list(model.parameters())
+
+    check(program, replayed=3, quiet=False)
+
+
+@pytest.mark.slow
 def test_groups_of_different_rates() -> None:
     def program(compiler: Any, session: Session) -> list[Tensor]:
         model = network(3, 1)

@@ -211,6 +211,9 @@ class Compiled:
             if values is not None:
                 return self._replay(entry, call, values)
             del self._entries[call.key]
+            self._failed("what it begins with, or a number that it computes by, is another again and again")
+            if self.why_not:
+                return self._run(call, args, kwargs)[0]
         return self._record(call, args, kwargs) if self._replays else self._run(call, args, kwargs)[0]
 
     def _say(self, how: str, protocol: Protocol | None, tape: str = "") -> None:
@@ -374,7 +377,6 @@ class Compiled:
             if len(self._entries) >= TAPES:
                 self._entries.pop(next(iter(self._entries)))
             self._entries[call.key] = found
-            self._attempts = 0
         else:
             self._failed(str(why_not))
 

@@ -90,7 +90,8 @@ class Numbers(Follower):
         self._step, self._within = self._step + 1, True
         for group in optimizer.param_groups:
             if isinstance(optimizer, optim.SGD):
-                self._announce("alpha", _rate, group)
+                if any(p.grad is not None for p in group["params"]):
+                    self._announce("alpha", _rate, group)
                 continue
             for p in group["params"]:
                 state = optimizer.state.get(p)
