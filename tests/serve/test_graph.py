@@ -352,7 +352,6 @@ def test_values_that_are_there_together_have_to_fit(monkeypatch: pytest.MonkeyPa
 MANY = [
     ["aten.unbind.int", [{"v": 0}, 1], {}, 4],
     ["aten.split.Tensor", [{"v": 0}, 1, 1], {}, 4],
-    ["aten.chunk.default", [{"v": 0}, 1 << 24, 1], {}, 4],
     ["aten.split_with_sizes.default", [{"v": 0}, [0] * (1 << 16) + [1 << 24], 1], {}, 4],
 ]
 
@@ -363,4 +362,26 @@ def test_a_graph_that_would_fill_memory_with_pieces_is_refused_at_once(node: lis
     literal = {"format": 1, "input": [[1 << 24], "float32"], "weights": [], "constants": [], "rows": {"2": steps}}
 
     with pytest.raises(DataError, match="gives more than 65536 results"):
+        check(Graph.parse(json.dumps(literal).encode()))
+
+
+REFUSED = [
+    ["aten.clone.default", [{"v": 0}], {"memory_format": -1}, 1],
+    ["aten.ones_like.default", [{"v": 0}], {"layout": 3}, 1],
+    ["aten._to_copy.default", [{"v": 0}], {"dtype": 1 << 40}, 1],
+    ["aten._to_copy.default", [{"v": 0}], {"device": "meta"}, 1],
+    ["aten._foreach_copy.out", [[], [{"v": 0}], True], {"out": [{"v": 0}]}, 1],
+    ["aten.exp.out", [{"v": 0}], {"out": {"v": 0}}, 1],
+    ["aten.chunk.default", [{"v": 0}, 2], {}, 2],
+    ["aten.add.default", [{"v": 0}, 1], {}, 1],
+    ["aten.as_strided_.default", [{"v": 0}, [-1, 2, 1 << 40], [1, 1, 1]], {}, 1],
+]
+
+
+@pytest.mark.parametrize("node", REFUSED, ids=lambda node: str(node[0]))
+def test_what_would_crash_pytorch_or_comes_from_no_program_is_refused(node: list[Any]) -> None:
+    steps = {"nodes": [node], "result": {"v": 1}}
+    literal = {"format": 1, "input": [[4], "float32"], "weights": [], "constants": [], "rows": {"2": steps}}
+
+    with pytest.raises(DataError):
         check(Graph.parse(json.dumps(literal).encode()))

@@ -54,6 +54,17 @@ NAMED: dict[str, Callable[[str], Any]] = {
 }
 
 
+UNSEEN = (torch.ops.aten._new_zeros_with_same_feature_meta.default,)
+"""Of derivatives forward alone; and it crashes where it is told to leave out more dimensions than there are."""
+
+KINDS = {
+    "ScalarType": torch.dtype,
+    "Layout": torch.layout,
+    "MemoryFormat": torch.memory_format,
+    "Device": torch.device,
+}
+
+
 class Place(NamedTuple):
     """Where an operand is found: among values, weights or constants."""
 
@@ -173,11 +184,22 @@ def checked_operator(name: str) -> Any:
     operator = getattr(packet, found[3], None)
     if not isinstance(operator, torch._ops.OpOverload):
         raise DataError(f"a model is made of operators of PyTorch, and {name[:80]!r} is none")
-    if operator not in HANDLERS:
-        try:
-            in_terms_of_others(operator)
-        except UnsupportedOperator as error:
-            raise DataError(str(error)) from None
+    if operator in HANDLERS and operator not in UNSEEN:
+        return operator
+    if any(a.is_out for a in operator._schema.arguments):
+        raise DataError(
+            f"{name[:80]} writes into a tensor that is given, which a served model does not: leave out= out"
+        )
+    try:
+        if found[2].startswith("_"):
+            raise DataError(f"{name[:80]} is an operator of PyTorch's own, which no program calls")
+        if operator.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
+            raise DataError(f"a model is told by the operators that {name[:80]} is made of, not by its own name")
+        in_terms_of_others(operator)
+    except UnsupportedOperator as error:
+        raise DataError(str(error)) from None
+    except RuntimeError:  # of scripts alone, not of programs
+        raise DataError(f"a model is made of operators of PyTorch, and {name[:80]!r} is none") from None
     return operator
 
 
@@ -300,11 +322,23 @@ def _steps(literal: Any) -> Steps:
         if not isinstance(args, list) or not isinstance(kwargs, dict):
             raise ValueError
         named = {key: _argument(value) for key, value in kwargs.items()}
-        nodes.append(Node(checked_operator(name), tuple(_argument(args)), named, _whole(count, 0, 1 << 16)))
+        node = Node(checked_operator(name), tuple(_argument(args)), named, _whole(count, 0, 1 << 16))
+        _check_kinds(node)
+        nodes.append(node)
     result = _argument(literal["result"])
     if not isinstance(result, Place):
         raise ValueError
     return Steps(tuple(nodes), result)
+
+
+def _check_kinds(node: Node) -> None:
+    """Refuse numbers where PyTorch has names: it looks one up in a table of its own, wherever that ends."""
+    arguments = node.operator._schema.arguments
+    given = {**dict(zip((a.name for a in arguments), node.args, strict=False)), **node.kwargs}
+    for argument in arguments:
+        kind = KINDS.get(re.sub(r"Optional\[(\w+)\]", r"\1", str(argument.real_type)))
+        if kind is not None and not isinstance(given.get(argument.name), (kind, type(None))):
+            raise ValueError
 
 
 def _check_places(graph: Graph, steps: Steps) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -57,9 +58,10 @@ def _check(graph: Graph, rows: int) -> tuple[tuple[int, ...], torch.dtype]:
             raise DataError(f"{operator} of this model gives more than {MOST_PIECES} results")
         try:
             found = operator(*args, **kwargs)
+            large = any(_elements(t) > most for t in tree_leaves(found))
         except Exception as error:
             raise DataError(f"{operator} cannot be computed for this model ({type(error).__name__})") from None
-        if any(isinstance(t, Tensor) and t.numel() > most for t in tree_leaves(found)):
+        if large:
             raise DataError(f"{operator} of this model needs more than the memory of this machine")
         return found
 
@@ -126,13 +128,11 @@ def _pieces(operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
     name, second = operator._schema.name.partition("::")[2], args[1] if len(args) > 1 else None
     if type(second) is int and second > 0 and name in ("split", "unsafe_split"):
         return -(-longest // second)
-    if name in ("chunk", "unsafe_chunk", "tensor_split") and type(second) is int:
-        return second
     return len(given) if isinstance(second, list) else longest
 
 
 def _elements(value: Any) -> int:
-    return value.numel() if isinstance(value, Tensor) else 0
+    return math.prod(value.shape) if isinstance(value, Tensor) else 0
 
 
 def _flat(result: Any) -> list[Any]:
