@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 
+import numpy as np
 import openpyxl
+import pandas as pd
 import pytest
 
 import tacit
@@ -149,3 +151,12 @@ def test_names_that_are_not_there_are_refused(session, write):
 def test_files_compressed_in_other_ways_are_named(session, write, ending):
     with pytest.raises(UnusableTable, match="gzip and zstd are"):
         tacit.read_table(write("id,a\nx,1\n", f"people.csv{ending}"), "alice", key="id")
+
+
+def test_periods_are_no_numbers(session):
+    months = pd.period_range("2020-01", periods=2, freq="M")
+
+    with pytest.raises(UnusableTable, match="periods or intervals"):
+        tacit.read_table(pd.DataFrame({"k": ["a", "b"], "month": months}), "alice", key="k")
+    with pytest.raises(UnusableTable, match="'c' holds words"):
+        _ = tacit.read_table({"k": ["a", "b"], "c": np.array([1j, 2j])}, "alice", key="k").x

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.preprocessing import StandardScaler
 
 import tacit
 from tacit.errors import ConfigError, DataError, UnusableTable
+from tacit.prepare import Table
 
 
 class Centred:
@@ -104,3 +106,18 @@ def test_a_table_can_be_prepared_by_itself_and_what_cannot_is_told_to_its_owner(
             a.prepared(mine, train=[])
         with pytest.raises(ConfigError, match="'carol' has no table here"):
             tacit.join(*tables()).prepared({"carol": mine})
+
+
+def test_what_is_no_preparation_is_refused_at_all_roles(session):
+    table = tacit.read_table({"k": ["a", "b"], "x": [1, 2]}, "alice", key="k")
+    people = tacit.join(table, tacit.read_table({"k": ["a", "b"], "z": [1, 2]}, "bob", key="k"))
+
+    for given, said in (
+        (Table, "not the class Table"),
+        ({"scale": "standard"}, "not a dict"),
+        (StandardScaler(), r"a StandardScaler prepares columns inside of a tacit.prepare.Table\(transform=…\)"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            people.prepared({"alice": given}, train="own")
+        with pytest.raises(ConfigError, match=said):
+            table.prepared(given, train="own")

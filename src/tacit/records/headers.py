@@ -27,8 +27,9 @@ def problems_of_names(names: Sequence[str]) -> list[str]:
         elif not name.isprintable():
             problems.append(f"the name of column {place + 1} has characters that cannot be printed")
         elif name.casefold() in [other.casefold() for other in names[:place]]:
-            shown = f"column {place + 1} is named like an earlier one" if _is_value(name) else None
-            problems.append(shown or f"two columns are named {name!r}")
+            hidden = _is_value(name) and name.casefold() not in TRUTHS  # a cell, perhaps, which nobody shall see
+            shown = f"column {place + 1} is named as an earlier one" if hidden else f"two columns are named {name!r}"
+            problems.append(shown)
     return problems
 
 

@@ -95,8 +95,9 @@ class Joined(InParts):
         """The table with the label."""
         labelled = [table for table in self.tables if table.label is not None]
         if len(labelled) != 1:
-            owners = " and ".join(table.owner for table in labelled) or "nobody"
-            raise ConfigError(f"of these tables one must have a label, and {owners} has: tacit.read_table(…, label=…)")
+            owners = " and ".join(table.owner for table in labelled)
+            found = f"{owners} have one each" if labelled else "nobody has"
+            raise ConfigError(f"of these tables one must have a label, and {found}: tacit.read_table(…, label=…)")
         if self._left and labelled[0] is not self.tables[0]:
             raise ConfigError(
                 f'a join with how="left" keeps rows that {labelled[0].owner} has no label for: make the table with the '

@@ -258,8 +258,11 @@ def _column(cells: Any) -> Any:
     pyarrow = pyarrow_here()
     cells = cells.detach().cpu().numpy() if isinstance(cells, torch.Tensor) else cells
     try:
-        return pyarrow.array(cells, from_pandas=True)
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError):
+        found = pyarrow.array(cells, from_pandas=True)
+        if "pandas." in str(found.type):  # what lies below are counts of months, say
+            raise UnusableTable("a column holds periods or intervals: make dates or numbers of them, to_timestamp()")
+        return found
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, pyarrow.ArrowNotImplementedError, OverflowError):
         if getattr(cells, "ndim", 1) != 1:
             raise UnusableTable("a column of a table has one dimension: name each of a matrix") from None
         if not all(isinstance(cell, VALUES) or cell != cell for cell in cells):

@@ -189,6 +189,8 @@ class Records(InParts):
     def made_of(self, preparation: Preparation, held: Held | None, rows: Tensor | None, names: str) -> Records:
         """`prepared` of what the owner holds, fitted on rows of this."""
 
+        check_preparation(preparation)
+
         def make() -> tuple[Held, list[str] | int]:
             assert held is not None
             try:
@@ -295,6 +297,17 @@ class Records(InParts):
             return share(values, self.owner, shape=(len(self),), name=name, classes=self.classes)
         mine = None if values is None else values.to(torch.float32)
         return share(mine, self.owner, shape=(len(self), 1), dtype=torch.float32, name=name)
+
+
+def check_preparation(preparation: object) -> None:
+    """Refuse, at all roles, what an owner could not prepare its table with."""
+    kind = type(preparation)
+    if preparation is None or (callable(getattr(kind, "transform", None)) and not hasattr(kind, "get_params")):
+        return
+    if hasattr(kind, "get_params"):
+        raise ConfigError(f"a {kind.__name__} prepares columns inside of a tacit.prepare.Table(transform=…)")
+    what = f"the class {preparation.__name__}" if isinstance(preparation, type) else f"a {kind.__name__}"
+    raise ConfigError(f"a preparation is a tacit.prepare.Table(…) for each owner, not {what}")
 
 
 def check_fitted(table: Records, train: Any) -> None:
