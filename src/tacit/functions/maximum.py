@@ -193,12 +193,9 @@ def _groups(x: Number, sizes: Sizes, told: Told) -> Level:
     pairs, winners = _pairs(sizes)
     ahead, close = told.of(_differences(x, *pairs))  # [the later one is larger], or smaller
     met = len(pairs[0])
-    ranks = [[_picked(ahead, k, f) for k, f in zip(*of, strict=True)] for of in winners]
-    nears = []
-    if close is not None:
-        nears = [[_picked(close, k + met * f, ~f) for k, f in zip(*of, strict=True)] for of in winners]
-    every = [bits for bits in (*ranks, *nears) if len(bits) > 1]
-    x.protocol.together(*(b for bits in every for b in bits))
+    ranks = [_picked(ahead, k, f) for k, f in winners]
+    nears = [] if close is None else [_picked(close, k + met * f, ~f) for k, f in winners]
+    x.protocol.together(*(bits for bits in (*ranks, *nears) if bits.shape[0] > 1))
     won, near = _of_all(ranks), _of_all(nears) if nears else None
 
     def advance() -> Number:
@@ -220,9 +217,9 @@ def _totals(t: Tensor, sizes: Sizes) -> Tensor:
     return totals[0] if len(totals) == 1 else torch.cat(totals)
 
 
-def _of_all(groups: Sequence[Sequence[Bits]]) -> Bits:
-    """The conjunctions over the opponents of each player, of groups of one size after those of another."""
-    first, *rest = (bits[0].protocol.all_of(bits) for bits in groups)
+def _of_all(groups: Sequence[Bits]) -> Bits:
+    """The conjunctions over the opponents of each player, [opponents, players, ..], of one size after another."""
+    first, *rest = (bits.protocol.all_of([_row(bits, k) for k in range(bits.shape[0])]) for bits in groups)
     for group in rest:
         first = first.joined(group)
     return first
@@ -274,7 +271,11 @@ def _picked(bits: Bits, places: Tensor, flips: Tensor) -> Bits:
         padded: Tensor = pad(t, [0, 0] * (t.dim() - 1) + [0, 1])
         return padded[places.to(t.device)]
 
-    return bits.move(op, view=False).flipped(flips.to(torch.uint8).view(-1, *[1] * (len(bits.shape) - 1)))
+    return bits.move(op, view=False).flipped(flips.to(torch.uint8).view(*flips.shape, *[1] * (len(bits.shape) - 1)))
+
+
+def _row(bits: Bits, k: int) -> Bits:
+    return bits.move(lambda t: t[k], view=False)
 
 
 def _taken(x: Number, places: Tensor) -> Number:
