@@ -398,3 +398,11 @@ def test_a_row_of_texts_is_read_as_what_was_fitted(tmp_path):
             prepared.transform({"married": "no", "since": "30.06.2021", "amount": 2})
         with pytest.raises(DataError, match="'married' holds words that are no truth values"):
             prepared.transform({"married": "perhaps", "since": "2021-06-30", "amount": 2})
+
+
+@pytest.mark.parametrize("text", ["NaT", "now", "today"])
+def test_words_are_no_dates(text):
+    prepared = prepare.Table(dates="days").fit({"since": np.array(["2020-01-01", "2021-01-01"], dtype="M8[us]")})
+
+    with pytest.raises(DataError, match="'since' holds texts that are no dates"):
+        prepared.transform({"since": text})

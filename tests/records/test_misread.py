@@ -37,8 +37,8 @@ def test_a_row_is_not_taken_for_names(session, write, text, said):
 
 @pytest.mark.parametrize(
     "header",
-    ["id,2019,2020", "id,2020,2019", "id,0,1", "id,a,5", "true,a,b", "id,0.1,0.25,0.5,0.75,0.9"],
-    ids=["years", "down", "places", "mixed", "key", "quantiles"],
+    ["id,2019,2020", "id,9,3", "id,a,5", "true,a,b", "0,1,2,x"],
+    ids=["years", "codes", "mixed", "key", "places"],
 )
 def test_names_that_count_or_stand_beside_words_are_names(session, write, header):
     cells = ",".join(["7"] * header.count(","))
@@ -54,7 +54,7 @@ def test_names_that_the_program_says_are_names(session, write):
 
     assert (list(sample.columns), words.classes, list(empty.columns)) == (["250", "401"], 2, ["score"])
     with pytest.raises(UnusableTable, match=r"if these are names, say so, columns=\[…\]"):
-        tacit.read_table(write("id,250,401\nA1,1.5,7\n", "x.csv"), "alice", key="id")
+        tacit.read_table(write("id,250,401\nA1,1.5,7\n", "x.csv"), "alice")
 
 
 def test_a_row_of_a_sheet_is_not_taken_for_names(session, tmp_path):

@@ -124,7 +124,7 @@ def _cell(name: Any, cell: Any) -> Any:
     if hasattr(cell, "item"):
         cell = cell.item()
     if hasattr(cell, "isoformat"):
-        return cell.isoformat()
+        return cell.isoformat() if cell == cell else None  # pandas' NaT has one, too
     if isinstance(cell, int):
         return cell
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,6 +19,7 @@ __all__ = ["Fitted", "Settings", "as_kind", "fitted"]
 
 KINDS = (NUMBER, TRUTH, CATEGORY, DATE)
 PARTS = ("year", "month", "weekday")
+ISO = re.compile(r"\d{4}-\d\d-\d\d")
 TRUTHS = {"yes": True, "no": False, "true": True, "false": False, "t": True, "f": False}
 """Texts that the reader of CSV takes for truth values."""
 
@@ -205,7 +207,9 @@ def as_kind(column: Column, kind: str) -> Array:
             raise DataError(f"column {column.name!r} holds words that are no truth values as yes or no, true or false")
         return np.array([np.nan if v is None else float(TRUTHS[v]) for v in words], dtype=np.float64)
     if kind == DATE and column.kind == CATEGORY:  # as JSON has dates
-        try:
+        try:  # not "NaT", nor "now" by the owner's clock
+            if not all(v is None or ISO.match(v) for v in column.values):
+                raise ValueError
             days = [np.nan if v is None else np.datetime64(v, "s").astype(np.int64) / 86400 for v in column.values]
         except ValueError:
             raise DataError(f"column {column.name!r} holds texts that are no dates as 2024-12-31") from None

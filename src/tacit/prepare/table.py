@@ -385,7 +385,7 @@ def _as_seen(
             column = Column(column.name, one.kind, values)
             out[column.name] = values
             if one.kind == DATE:
-                out[column.name] = np.datetime64(0, "us") + (values * 86_400e6).astype("m8[us]")
+                out[column.name] = np.datetime64(0, "us") + np.round(values * 86_400e6).astype("m8[us]")
             elif not np.isnan(values).any():
                 out[column.name] = values.astype(bool)
         seen.append(column)

@@ -183,7 +183,7 @@ def _among_cells(
 ) -> list[str]:
     """What to say of a table of texts only in which a name occurs among the cells of its own column."""
     names = [n for n, kind in types.items() if kind == "VARCHAR" and n not in stated]
-    if kinds != {"VARCHAR"} or not names:
+    if kinds != {"VARCHAR"} or len(names) < len(types):  # the program names a column of a header
         return []
     tests = [f"bool_or(trim({quoted(name)}) = {in_sql(name)})" for name in names]
     (found,) = connection.execute(f"SELECT {', '.join(tests)} FROM {table}").fetchall()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from typing import Any
+from itertools import pairwise
 
 __all__ = ["STATED", "first_row", "problems_of_names"]
 
 DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}([ T].*)?")
 TRUTHS = ("true", "false", "yes", "no")
 
-YEARS = range(1900, 2101)
 
 PANDAS = "pandas writes its index so, if it is not told index=False"
 
@@ -36,12 +35,13 @@ def problems_of_names(names: Sequence[str]) -> list[str]:
 def first_row(names: Sequence[str], typed: Sequence[bool], stated: Collection[str]) -> list[str]:
     """What to say, without a value, of names that are values, in each column that holds no texts; of none, nothing.
 
-    Names that count (0, 1, 2, … of pixels, years, wavelengths in order) are names, and so are those that the program
-    itself has `stated`, which are public.
+    Names that count (0, 1, 2, … of pixels, years, wavelengths) are names. A program that has `stated` one of them that
+    is no value knows that there is a header.
     """
     above = [name for name, other in zip(names, typed, strict=True) if other]
-    strange = [name for name in above if name not in stated]
-    if not strange or not all(map(_is_value, above)) or _counts(above):
+    if any(name in stated and not _is_value(name) for name in names):  # who names a column there knows of the header
+        return []
+    if not set(above) - set(stated) or not all(map(_is_value, above)) or _counts(above):
         return []
     places = [str(place + 1) for place, other in enumerate(typed) if other]
     columns = f"column{'s' * (len(places) > 1)} {', '.join(places[:10])}"
@@ -62,24 +62,9 @@ def _is_value(name: str) -> bool:
 
 
 def _counts(names: Sequence[str]) -> bool:
-    """Whether names count: from 0 or 1, by years, or more than a few numbers or dates in order, up or down."""
-    if len(names) < 2:
+    """Whether three names or more are whole numbers a step apart, as places, years and wavelengths are."""
+    if len(names) < 3 or not all(re.fullmatch(r"\d{1,9}", name) for name in names):
         return False
-    if all(map(DATE.fullmatch, names)):
-        return len(names) > 2 and _in_order(list(names))
-    try:
-        found = [float(name) for name in names]
-    except ValueError:
-        return False
-    in_turn = found[0] in (0, 1) and found == [found[0] + k for k in range(len(found))]
-    years = all(n in YEARS for n in found)
-    return in_turn or ((years or len(found) >= MANY) and _in_order(found))
-
-
-def _in_order(values: Sequence[Any]) -> bool:
-    rising = sorted(set(values))
-    return list(values) in (rising, rising[::-1])
-
-
-MANY = 5
-"""Numbers of a row stand in order by chance once in 60 times. Fewer: more rows pass for names; more: fewer spectra."""
+    found = [int(name) for name in names]
+    steps = {after - before for before, after in pairwise(found)}
+    return len(steps) == 1 and steps != {0}
