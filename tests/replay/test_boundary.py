@@ -122,7 +122,8 @@ def run(
     with looking(monkeypatch) as seen, warnings.catch_warnings(), tacit.session():
         warnings.simplefilter("ignore")
         program(compiler)
-    assert not [c.why_not for c in compiled if c.why_not]
+    given_up = [c.why_not for c in compiled if c.why_not]
+    assert not [why for why in given_up if steady or "recordings in a row" not in why]
     return seen, sum(c.replayed for c in compiled)
 
 
