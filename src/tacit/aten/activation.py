@@ -31,7 +31,10 @@ POSITIVE: Remembered[Bits] = Remembered("the bit of a ReLU, by its result")
 
 @implements(aten.relu.default)
 def relu(func: Any, x: SecretTensor) -> SecretTensor:
-    """max(x, 0). 4 rounds, in which a product that x still is gets truncated, too. Exact."""
+    """max(x, 0). 4 rounds, in which a product that x still is gets truncated, too. Exact.
+
+    But for the gradient of a product above zero by less than a quarter of a unit, which may be that of zero.
+    """
     share = arithmetic(x)
     out, bit = share.protocol.positive_part(share)
     POSITIVE.keep(out, bit)
