@@ -270,6 +270,18 @@ def test_softmax_keeps_its_promise(count, random):
     assert "(n + 2) 2^-f" in Softmax.value.__doc__
 
 
+@pytest.mark.parametrize(("frac_bits", "count"), [(28, 3), (24, 10)])
+def test_fine_sessions_have_finer_logarithms_of_softmax(frac_bits, count, random):
+    x = torch.randn(240, count, generator=random, dtype=torch.float64) * 3
+
+    with tacit.session(seed=1, frac_bits=frac_bits):
+        parts = Softmax.of(tacit.share(x).share, 1)
+        got = tacit.reveal(SecretTensor(parts.log_value(), torch.float64))
+
+    assert (got - x.log_softmax(1)).abs().max() <= (count + 2) * 2.0**-frac_bits + 2**-20
+    assert "Error: <= (n + 2) 2^-f, and 2^-20 more for f > 20" in Softmax.log_value.__doc__
+
+
 @pytest.mark.parametrize(("count", "rounds"), [(2, 6), (10, 8), (33, 12), (128, 17)])
 def test_softmax_of_few_rows_drops_only_what_is_nothing(count, rounds, random):
     x = torch.randn(16, count, generator=random, dtype=torch.float64) * 3

@@ -29,6 +29,10 @@ FACTOR_BITS = 20
 """Fractional bits of e and 1/S where these meet what need not be below 1. More: smaller errors, beside those of the
 series, which are some 2^-18; fewer: larger numbers that they may meet."""
 
+CHOSEN_FINEST = 20
+"""Fractional bits of a session up to which exponentials of few elements are chosen, to 2^-19, and not looked up, to
+2^-21, and selected. More: a round less in finer sessions, whose logarithms are then off by 2^-19 as well."""
+
 TIER = 16
 """Sums of more columns than any series is for are scaled below this, in four rounds, by powers of it."""
 
@@ -46,7 +50,8 @@ class Softmax:
     def of(cls, x: Number, dim: int, *, weighted: bool = False) -> Softmax:
         """Find the maximum, subtract it, and exponentiate: 4 rounds, 2 if few bytes tell what counts as zero.
 
-        1 then of few elements, but not if the exponential is to be multiplied as it is, by `weighted`, first of all.
+        1 then of few elements, but not if the exponential is to be multiplied as it is, by `weighted`, first of all,
+        and not with more than 20 fractional bits, where it is to be more precise.
         """
         count, protocol = x.shape[dim], x.protocol
         rows = x.numel // max(count, 1)
@@ -66,7 +71,7 @@ class Softmax:
         if near is None:
             return cls(difference, exp_nonpositive(difference, found.most), dim)
         protocol.together(difference, near)
-        if weighted or count > max(INVERSES):
+        if weighted or count > max(INVERSES) or protocol.frac_bits > CHOSEN_FINEST:
             (power,) = protocol.select([(near, exp_down(difference))])
         else:
             power = exp_chosen(near, difference)
@@ -75,7 +80,8 @@ class Softmax:
     def value(self) -> Number:
         """Return e / S with e = exp(x - max x) and S = Σ e in [1, n], by a series for 1/S.
 
-        Shape: any.   Domain: differences below 2^45.   Error: <= (n + 2) 2^-f; √n 2^-f as a rule.
+        Shape: any.   Domain: differences below 2^45.
+        Error: <= (n + 2) 2^-f, 2^-17 where that is more; √n 2^-f as a rule for f <= 16.
         Cost: 2 rounds for n <= 128, else 6, in 4 of which S is scaled; the result is not truncated.   Reveals: nothing.
         """
         power, y = self._factors()
@@ -159,7 +165,8 @@ class Softmax:
     def log_value(self) -> Number:
         """Return x - max x - log Σ exp(x - max x).
 
-        Error: <= (n + 2) 2^-f; √n 2^-f as a rule.   Cost: 7 rounds, 2 for n <= 3.   Reveals: nothing.
+        Error: <= (n + 2) 2^-f, and 2^-20 more for f > 20; √n 2^-f as a rule for f <= 20.
+        Cost: 7 rounds, 2 for n <= 3.   Reveals: nothing.
         """
         logarithm = log(self._total(), 1, self.power.shape[self.dim])
         shape = self.difference.shape
