@@ -589,4 +589,4 @@ def _less_each(v: Tensor, edges: Sequence[int]) -> Tensor:
     """v - t for every t, in one pass."""
     if len(edges) == 1:
         return (v - edges[0]).unsqueeze(0)
-    return v - torch.tensor(edges, dtype=RING.dtype).view(-1, *[1] * v.dim())
+    return v - torch.tensor(edges, dtype=RING.dtype, device=v.device).view(-1, *[1] * v.dim())
