@@ -274,8 +274,9 @@ def test_comparisons_of_few_elements_are_exact(world: World, ends: torch.Tensor)
 def test_comparisons_look_at_as_much_as_is_in_question(world: World, most: int, near: int, ends: torch.Tensor) -> None:
     edge, unit = 1 << most - 1, max(near, 1)
     around = torch.tensor([-2 * unit - 1, -unit, -1, 0, 1, unit - 1, unit, 2 * unit + 1])
-    values = torch.cat([ends.clamp(1 - edge, edge - 1), around, torch.randint(1 - edge, edge, (2000,))])
-    for t in (0, unit, 3 - edge):
+    lowest = 1 - edge + torch.tensor([0, 1, 2, 3, unit - 1, unit])
+    values = torch.cat([ends.clamp(1 - edge, edge - 1), around, lowest, torch.randint(1 - edge, edge, (2000,))])
+    for t in (0, unit, 3 - edge, edge + 1 - unit):  # x - t >= near - 2^most, which 1 - edge is for the last one
         inside = values[(values - t).abs() < 1 << most]
 
         (bit,) = world.protocol.less(world.share(inside, 0), [t], near=near, most=most)

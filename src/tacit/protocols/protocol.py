@@ -281,7 +281,8 @@ class Protocol(ABC):
         """[x < t] for public ring elements t at the scale of x, all from one opening of x. |x - t| < 2^63.
 
         It may also be said of t <= x < t + near, and where |x - t| < 2^most is public this helps a scheme as well: the
-        less of x is in question, the fewer bytes.
+        less of x is in question, the fewer bytes. With `near` there has to be as much room at the other
+        end, x - t >= near - 2^most, or near - 2^63; below it x may count as not less.
 
         The rounds are the scheme's, and may be fewer for few elements: functions say what many take. `beside` are
         asked, once x is open, for what may be masked in the rounds that the comparison then takes.

@@ -30,10 +30,10 @@ class Digits(NamedTuple):
 
     @classmethod
     def telling(cls, most: int, near: int) -> Digits:
-        """Enough of them for |x| < 2^most, where 0 <= x < near may count as negative.
+        """Enough of them for near - 2^most <= x < 2^most, where 0 <= x < near may count as negative.
 
         E_top + a_top is x less up to two units of what is left out, 2^(most + 1 - 16 nodes), and x itself if that is no
-        more than 1.
+        more than 1. Two units are at most `near`, so it does not go around at the lower end.
         """
         unknown = max(near.bit_length() - 2, 0)
         nodes = math.ceil((most + 1 - unknown) / NODE_BITS)
