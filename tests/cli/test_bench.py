@@ -36,6 +36,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Any:
     before = set(sys.modules)
 
     def load(name: str) -> ModuleType:
+        monkeypatch.delitem(sys.modules, name, raising=False)  # a folder of tests may have the name, too
         return importlib.import_module(name)
 
     yield load
