@@ -311,8 +311,11 @@ class Recorded(replays.Replays):
     @override
     def memory(self) -> dict[int, torch.UntypedStorage]:
         found: dict[int, torch.UntypedStorage] = {}
+        others: set[type] = set()  # nearly all objects are of few kinds
         for x in gc.get_objects():
             kind = type(x)
+            if kind in others:
+                continue
             if kind is Shares:
                 tensors = x.held
             elif issubclass(kind, Dealt):
@@ -326,6 +329,7 @@ class Recorded(replays.Replays):
             elif kind is Given:
                 tensors = [x.opened, x.kept]
             else:
+                others.add(kind)
                 continue
             for t in tensors:
                 if t is not None and not t.is_meta and t.numel():
