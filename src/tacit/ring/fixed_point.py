@@ -80,10 +80,7 @@ def encode_public(x: torch.Tensor, *, name: str = "public tensor") -> tuple[torc
     largest = float(x.abs().max())
     if largest < 2.0**20 and bool((x == x.round()).all()):
         return x.to(RING.dtype), 0
-    frac_bits = PUBLIC_BITS
-    if 0 < largest < 1:
-        exponent = -int(torch.frexp(torch.tensor(largest, dtype=torch.float64)).exponent)  # 2^-(e+1) <= x < 2^-e
-        frac_bits = min(PUBLIC_BITS + exponent, 40)
+    frac_bits = _public_bits(largest)
     return encode(x, frac_bits, name=name), frac_bits
 
 
@@ -91,6 +88,11 @@ def _encode_number(value: float, shape: torch.Size) -> tuple[torch.Tensor, int]:
     """The same for a single number below 2^20 in magnitude: programs have many, and Python is done sooner."""
     frac_bits = 0
     if not value.is_integer():
-        frac_bits = min(PUBLIC_BITS + max(0, -math.frexp(value)[1]), 40)
+        frac_bits = _public_bits(value)
         value = round(math.ldexp(value, frac_bits))
     return torch.tensor(int(value), dtype=RING.dtype).view(shape), frac_bits
+
+
+def _public_bits(largest: float) -> int:
+    """Fractional bits of public factors that are not whole, for 2^-(e + 1) <= |largest| < 2^-e."""
+    return min(PUBLIC_BITS + max(0, -math.frexp(largest)[1]), 40)
