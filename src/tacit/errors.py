@@ -100,6 +100,11 @@ def tellable(error: BaseException) -> bool:
     return isinstance(error, TacitError) or getattr(error, ASKED, False)
 
 
+def called(given: object) -> str:
+    """What a message calls an argument that is not what it should be."""
+    return f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
+
+
 ASKED = "of_shapes_and_dtypes"
 """The attribute that `tacit.tensor.signatures` gives to what PyTorch raises when it is asked about a call."""
 

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from flwr.app import Context, Error, Message
 from flwr.clientapp.typing import ClientAppCallable
 
+from tacit.errors import called
 from tacit.federated import records
 from tacit.federated.errors import FederatedError, RoundError
 from tacit.federated.form import OUT_OF_STEP, Aggregation, Credentials, from_node_config
@@ -30,8 +31,7 @@ class SecureAggregationMod:
     ) -> None:
         if not isinstance(form, Aggregation):
             raise FederatedError(
-                f"the form is the one that the server has, PairwiseMasks(Settings(…)) for example, not a "
-                f"{type(form).__name__}"
+                f"the form is the one that the server has, PairwiseMasks(Settings(…)) for example, not {called(form)}"
             )
         self.form = form
         self.credentials = credentials

@@ -16,7 +16,10 @@ from tacit.federated.privacy.noise import Privacy
 from tacit.federated.update import Layout, Train
 from tacit.federated.vectors import Floats
 
-__all__ = ["OUT_OF_STEP", "Aggregate", "Aggregation", "Credentials", "Train", "from_node_config"]
+__all__ = ["APP_RAISED", "OUT_OF_STEP", "Aggregate", "Aggregation", "Credentials", "Train", "from_node_config"]
+
+APP_RAISED = 2
+"""Flower's code of an error reply for an app that raised an exception."""
 
 OUT_OF_STEP = 1002
 """The code of an error reply to a message of another session or stage than a client is in: it computed nothing."""

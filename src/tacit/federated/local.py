@@ -14,13 +14,14 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from tacit.federated.form import APP_RAISED
+
 __all__ = ["LocalGrid", "Network"]
 
 Network = Callable[[Message], Message | None]
 """What happens to a message on its way, to a client or back: another message, or none. For tests of faults."""
 
 SERVER = 1
-CLIENT_FAILED = 2
 
 
 class LocalGrid(Grid):
@@ -103,7 +104,7 @@ class LocalGrid(Grid):
         try:
             reply = self._app(arrived, self.contexts[node])
         except Exception as error:  # as a SuperNode does: whatever the app raises becomes an error reply
-            reply = Message(Error(CLIENT_FAILED, f"{type(error).__name__}: {error}"), reply_to=arrived)
+            reply = Message(Error(APP_RAISED, f"{type(error).__name__}: {error}"), reply_to=arrived)
         sent = self._network(reply)
         return None if sent is None else _through_wire(sent, self.from_clients, node)
 

@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from flwr.supercore.run import Run
 
-from tacit.errors import TacitError
+from tacit.errors import TacitError, called
 from tacit.federated.errors import FederatedError, RoundFailedError
 from tacit.federated.form import Aggregate, Aggregation, Course
 from tacit.federated.identity import Roster
@@ -106,11 +106,11 @@ class SecureAggregation(Strategy):
         if isinstance(strategy, SecureAggregation):
             raise FederatedError("this strategy aggregates securely already: wrap Flower's own, and once")
         if not isinstance(strategy, Strategy):
-            raise FederatedError(f"wrap one of Flower's strategies, FedAvg() for example, not {_called(strategy)}")
+            raise FederatedError(f"wrap one of Flower's strategies, FedAvg() for example, not {called(strategy)}")
         if not isinstance(roster, Roster):
-            raise FederatedError(f"the roster is Roster.load(path), or what enroll gives, not {_called(roster)}")
+            raise FederatedError(f"the roster is Roster.load(path), or what enroll gives, not {called(roster)}")
         if form is not None and not isinstance(form, Aggregation):
-            raise FederatedError(f"the form is PairwiseMasks(Settings(…)), for example, not {_called(form)}")
+            raise FederatedError(f"the form is PairwiseMasks(Settings(…)), for example, not {called(form)}")
         self.strategy = strategy
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.roster = roster
@@ -328,11 +328,6 @@ class SecureGrid(Grid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Refuse, as `push_messages` does."""
         raise FederatedError("secure aggregation needs send_and_receive; this strategy pulls messages by itself")
-
-
-def _called(given: object) -> str:
-    """What a message calls what was given instead."""
-    return f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
 
 
 def _counts(cut: Mapping[str, int]) -> str:

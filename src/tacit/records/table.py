@@ -16,7 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from tacit.api import active_protocol, current_session, share
-from tacit.errors import ConfigError, DataError, UnusableTable
+from tacit.errors import ConfigError, DataError, UnusableTable, called
 from tacit.records.labels import Label
 from tacit.records.numbers import as_numbers, looks_like_a_key
 from tacit.records.parts import InParts, Part, places_of
@@ -306,8 +306,7 @@ def check_preparation(preparation: object) -> None:
         return
     if hasattr(kind, "get_params"):
         raise ConfigError(f"a {kind.__name__} prepares columns inside of a tacit.prepare.Table(transform=…)")
-    what = f"the class {preparation.__name__}" if isinstance(preparation, type) else f"a {kind.__name__}"
-    raise ConfigError(f"a preparation is a tacit.prepare.Table(…) for each owner, not {what}")
+    raise ConfigError(f"a preparation is a tacit.prepare.Table(…) for each owner, not {called(preparation)}")
 
 
 def check_fitted(table: Records, train: Any) -> None:

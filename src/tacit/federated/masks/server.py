@@ -28,7 +28,7 @@ from tacit.federated.errors import (
     ThresholdError,
     UpdateError,
 )
-from tacit.federated.form import OUT_OF_STEP, Aggregate, Course
+from tacit.federated.form import APP_RAISED, OUT_OF_STEP, Aggregate, Course
 from tacit.federated.identity import Roster
 from tacit.federated.masks.collector import Collector
 from tacit.federated.masks.member import Stage, session_name
@@ -44,10 +44,8 @@ __all__ = ["Leader"]
 Accept = Callable[[int, RecordDict], Any]
 
 
-APP_RAISED = 2
-"""Flower's code of an error reply for an app that raised an exception: at the first stage the mod asks it nothing."""
-
 NO_MOD = "; the app was asked: does ClientApp(mods=[…]) have SecureAggregationMod?"
+"""What is added where the app raised an exception at the first stage, at which the mod asks it nothing."""
 
 
 @dataclass
