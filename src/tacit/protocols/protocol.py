@@ -28,18 +28,9 @@ __all__ = ["ROUND", "DeclaredCost", "Prices", "Protocol"]
 
 INTERACTIVE = {
     *("share", "share_bits", "reveal", "refresh", "together", "multiply", "bilinear", "scale", "settle", "settle_all"),
-    *(
-        "harmonics",
-        "polynomials",
-        "powers_of_two",
-        "chosen_powers_of_two",
-        "less",
-        "select",
-        "conjunction",
-        "all_of",
-        "to_arithmetic",
-    ),
-    *("hot", "parity_of_product", "sums_below", "rows_below", "shuffled", "arranged", "in_order", "deal_premask"),
+    *("harmonics", "polynomials", "powers_of_two", "chosen_powers_of_two", "less", "select", "conjunction", "all_of"),
+    *("to_arithmetic", "hot", "parity_of_product", "sums_below", "rows_below", "shuffled", "arranged", "in_order"),
+    "deal_premask",
 }
 """The primitives in which parties draw from key streams that they share, or send; and what contents ask of a scheme."""
 

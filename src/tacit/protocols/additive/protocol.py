@@ -304,9 +304,10 @@ class Additive(Protocol):
         if drop is None:
             return None
         self.together(x)
-        m = truncation.multiplier(drop)
         if isinstance(factor, Followed):
             m = factor.ring(partial(_multiplier, x.scale, frac_bits=target))
+        else:
+            m = truncation.multiplier(drop)
         form = truncation.scaled(self._source, _simple(x), m)
         out = self._arithmetic(form.parts(self._indices), x.shape, x.scale.scaled(abs(factor), target))
         opened(out.facts).form = form
