@@ -82,7 +82,8 @@ class Recorder(TorchDispatchMode):
         self._paused = False
         self._thread = threading.get_ident()
         self._pointers: dict[int, Tensor] = {}
-        self._numbers = Numbers(counters, self.element)
+        self.numbers = Numbers(counters, self.element)
+        """Those that change, and are followed."""
         for t in (*inputs, *states):
             self._moves(t)
 
@@ -108,11 +109,6 @@ class Recorder(TorchDispatchMode):
     def refuse(self, why: str) -> None:
         """Say that there will be no tape; what runs goes on."""
         self.why = self.why or why
-
-    @property
-    def numbers(self) -> Numbers:
-        """Those that change, and are followed."""
-        return self._numbers
 
     def element(self, t: Tensor) -> Tensor:
         """A tensor of its own memory that is filled anew for each replay."""
@@ -234,9 +230,9 @@ class Recorder(TorchDispatchMode):
             for module in self._modules:
                 put(module, "_native", _Kernels(self, module._native))
                 put(module, "memory", self._memory(module.memory))
-            follow(self._numbers)
+            follow(self.numbers)
             stack.callback(follow, None)
-            stack.callback(self._numbers.ended)
+            stack.callback(self.numbers.ended)
             with self:
                 yield
         if session.closed:
@@ -324,7 +320,7 @@ class Recorder(TorchDispatchMode):
     def _recorded(self, inner: Callable[..., None]) -> Callable[..., None]:
         def record(transcript: Transcript, operator: str, fingerprint: bytes = b"", place: Any = None) -> None:
             inner(transcript, operator, fingerprint, place)
-            self.note("record", None, (operator, fingerprint, place, self._numbers.tokens(fingerprint)))
+            self.note("record", None, (operator, fingerprint, place, self.numbers.tokens(fingerprint)))
 
         return record
 

@@ -246,9 +246,8 @@ class World:
                     self.tensor(x, f"{name}.state[…][{key!r}]")
                     self.averages[id(x)] = x
                 elif key == "step" and type(x) is Tensor and x.shape == () and x.dtype == torch.float32:
-                    if all(
-                        x is not t for t in self.counters
-                    ):  # two optimizers may have one, of a state that was loaded
+                    # two optimizers may have one, of a state that was loaded
+                    if all(x is not t for t in self.counters):
                         self.counters.append(x)
                 elif x is not None:
                     raise NotReplayed(f"{name}.state[…][{key!r}] is a {type(x).__name__}")
