@@ -11,6 +11,8 @@ __all__ = ["STATED", "first_row", "problems_of_names"]
 DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}([ T].*)?")
 TRUTHS = ("true", "false", "yes", "no")
 
+STATED = "; if these are names, say so, columns=[…]"
+"""How to go on where a name looks like a value and is none: what the program says is public."""
 
 PANDAS = "pandas writes its index so, if it is not told index=False"
 
@@ -46,10 +48,6 @@ def first_row(names: Sequence[str], typed: Sequence[bool], stated: Collection[st
     places = [str(place + 1) for place, other in enumerate(typed) if other]
     columns = f"column{'s' * (len(places) > 1)} {', '.join(places[:10])}"
     return [f"its first line looks like a row, and must name the columns: in {columns} a value stands there{STATED}"]
-
-
-STATED = "; if these are names, say so, columns=[…]"
-"""How to go on where a name looks like a value and is none: what the program says is public."""
 
 
 def _is_value(name: str) -> bool:

@@ -53,7 +53,6 @@ NAMED: dict[str, Callable[[str], Any]] = {
     "l": lambda name: _named(name, torch.layout),
 }
 
-
 UNSEEN = (torch.ops.aten._new_zeros_with_same_feature_meta.default,)
 """Of derivatives forward alone; and it crashes where it is told to leave out more dimensions than there are."""
 
@@ -63,6 +62,7 @@ KINDS = {
     "MemoryFormat": torch.memory_format,
     "Device": torch.device,
 }
+"""By what an operator calls an argument that has names for values: what they are in Python."""
 
 
 class Place(NamedTuple):
@@ -190,9 +190,9 @@ def checked_operator(name: str) -> Any:
         raise DataError(
             f"{name[:80]} writes into a tensor that is given, which a served model does not: leave out= out"
         )
+    if found[2].startswith("_"):
+        raise DataError(f"{name[:80]} is an operator of PyTorch's own, which no program calls")
     try:
-        if found[2].startswith("_"):
-            raise DataError(f"{name[:80]} is an operator of PyTorch's own, which no program calls")
         if operator.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
             raise DataError(f"a model is told by the operators that {name[:80]} is made of, not by its own name")
         in_terms_of_others(operator)
