@@ -1,7 +1,9 @@
 """What tells that a mask was used twice: relations between words that roles sent, or that were opened.
 
-A uniform word is near a small multiple of another one by chance once in 2^40 or so; words under one mask are, whatever
-the secrets are, if those are small. So secrets here are small.
+A uniform word is near a small multiple of another one by chance once in 2^39 pairs of them; words under one mask are,
+whatever the secrets are, if those are small. So secrets here are small. Of a million words some are near by chance,
+so more of them have to be for a finding, or two that follow each other, of others that do: by chance these are once in
+2^78 pairs.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from torch import Tensor
 
@@ -24,7 +27,10 @@ NEAR_BITS = 24
 """How near: secrets of these tests have 16 fractional bits, and are below 2^8."""
 
 HITS = 4
-"""How many words have to be so: what is masked has some sixteen elements, and chance has one at most."""
+"""How many words have to be so at least: what is masked has some sixteen elements."""
+
+CHANCE = 1e-9
+"""How probable as many words as are found may be where all are uniform, for one multiple."""
 
 
 class Seen:
@@ -49,8 +55,8 @@ class Seen:
         found = []
         for what, rows in self.words.items():
             words = np.concatenate(rows)
-            for multiple, hits in related(words).items():
-                if hits >= HITS:
+            for multiple, (hits, runs) in related(words).items():
+                if hits >= by_chance(words.size) or runs:
                     found.append(f"{what}: {hits} of {words.size} words are near {multiple} times another one")
             small = int((np.abs(words.view(np.int64)) < 1 << 36).sum())
             if small >= HITS:
@@ -58,19 +64,27 @@ class Seen:
         return found
 
 
-def related(words: np.ndarray) -> dict[int, int]:
-    """For each small multiple, how many words times that are near another word."""
+def by_chance(words: int) -> int:
+    """How many of so many words have to be near others to be more than chance; a pair counts twice for 1 and -1."""
+    pairs = words**2 * 2.0 ** (NEAR_BITS + 1 - 64) / 2
+    return max(HITS, 2 * int(scipy.stats.poisson.isf(CHANCE, pairs)) + 2)
+
+
+def related(words: np.ndarray) -> dict[int, tuple[int, int]]:
+    """For each small multiple, how many words times that are near another word, and how many next to each other are."""
     order = np.argsort(words, kind="stable")
     ascending, n, hits = words[order], words.size, {}
     for multiple in MULTIPLES:
         target = words * np.uint64(multiple % (1 << 64))
         place = np.searchsorted(ascending, target)
-        near = np.zeros(n, dtype=bool)
+        other = np.full(n, -1)
         for beside in (-1, 0, 1):
             at = (place + beside) % n
             close = np.abs((ascending[at] - target).view(np.int64)) < 1 << NEAR_BITS
-            near |= close & (order[at] != np.arange(n))
-        hits[multiple] = int(near.sum())
+            other = np.where(close & (order[at] != np.arange(n)), order[at], other)
+        near = other >= 0
+        follow = near[1:] & near[:-1] & (np.abs(np.diff(other)) == 1)
+        hits[multiple] = int(near.sum()), int(follow.sum())
     return hits
 
 
