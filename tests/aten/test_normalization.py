@@ -135,9 +135,59 @@ def test_secrets_do_not_flow_into_public_statistics(session: Session) -> None:
 
 
 @pytest.mark.priced
+def test_an_owner_shares_the_scale_so_that_a_first_prediction_makes_none(
+    session: Session, random: torch.Generator
+) -> None:
+    plain = nn.Sequential(*(randomized(nn.BatchNorm2d(3), random) for _ in range(4))).eval()
+    plain[1].running_var.mul_(1e-6)
+    plain[2].eps = 0.1
+    plain[3].weight = None
+    module = tacit.share(plain, owner="alice")
+    images = [torch.randn(2, 3, 4, 4, generator=random) for _ in range(2)]
+    given = [tacit.share(x, owner="bob") for x in images]
+
+    costs, results = [], []
+    for x in given:
+        start = session.meter.cost
+        results.append(module(x))
+        results[-1].share.settle()
+        costs.append(session.meter.cost - start)
+
+    assert costs[0].rounds == costs[1].rounds
+    for y, x in zip(results, images, strict=True):
+        want = plain(x).detach()
+        assert float((tacit.reveal(y.detach()) - want).abs().max() / want.abs().max()) < 1e-4
+
+
+def test_a_scale_that_was_shared_is_not_used_for_other_variances_weights_or_eps(
+    session: Session, random: torch.Generator
+) -> None:
+    plain = randomized(nn.BatchNorm1d(3), random)
+    module, x = tacit.share(plain, owner="alice"), torch.randn(5, 3, generator=random)
+    other = randomized(nn.BatchNorm1d(3), random)
+
+    def agrees() -> None:
+        close(module.eval()(tacit.share(x, owner="bob")), plain.eval()(x))
+
+    agrees()
+    plain.train()(x), module.train()(tacit.share(x, owner="bob"))
+    agrees()
+    with torch.no_grad():
+        plain.weight.mul_(-2), module.weight.mul_(-2)
+    agrees()
+    plain.eps = module.eps = 0.5
+    agrees()
+    plain.load_state_dict(other.state_dict()), module.load_state_dict(other.state_dict())
+    agrees()
+
+
+@pytest.mark.priced
 def test_evaluation_makes_the_scale_once_for_all_predictions(session: Session, random: torch.Generator) -> None:
     module = tacit.share(randomized(nn.BatchNorm2d(3), random), owner="alice").eval()
-    module(tacit.share(torch.randn(2, 3, 4, 4, generator=random), owner="bob"))
+    module.running_var.mul_(2)  # so the owner does not know it
+    start = session.meter.cost
+    tacit.reveal(module(tacit.share(torch.randn(2, 3, 4, 4, generator=random), owner="bob")))
+    assert (session.meter.cost - start).rounds > 8
     start = session.meter.cost
 
     x = tacit.share(torch.randn(2, 3, 4, 4, generator=random), owner="bob")

@@ -30,7 +30,7 @@ def compared(name, model, inputs, session):
             costs.append(session.meter.cost - before)
             errors.append(float((got - want).abs().max() / want.abs().max()))
             print(f"{name} {tuple(x.shape)}: error {errors[-1]:.2g}, {time.process_time() - start:.1f} s, {costs[-1]}")
-    assert costs[1].rounds < costs[0].rounds  # roots of variances and masks of weights are made once
+    assert costs[1].rounds == costs[0].rounds  # the owner has shared roots of variances, and weights under masks
     return max(errors)
 
 

@@ -366,6 +366,17 @@ def _inverse(var: SecretTensor, eps: float) -> Number:
     return INVERSE.once(share, made, eps)
 
 
+def keep_scale(
+    var: SecretTensor, eps: float, weight: Tensor | None, inverse: SecretTensor, scale: SecretTensor | None = None
+) -> None:
+    """Remember 1 / √(var + eps), and that times weight, of somebody who knows them: as `_inverse` and `_scale` do."""
+    known = arithmetic(inverse)
+    known.declare(positive=True)
+    INVERSE.keep(arithmetic(var), known, eps)
+    if scale is not None and isinstance(weight, SecretTensor):
+        SCALE.keep(known, (weight.share.facts.name, arithmetic(scale)))
+
+
 def _scale(weight: Operand, var: Tensor, eps: float) -> Tensor:
     """weight / √(var + eps), public if both are; else with 24 fractional bits, made once for their present content."""
     if not isinstance(var, SecretTensor):
