@@ -134,12 +134,13 @@ def alias(func: Any, x: SecretTensor, device: Any = None) -> SecretTensor:
 
 @implements(aten.unbind.int, aten.split.Tensor, aten.split_with_sizes.default)
 def divide(func: Any, x: SecretTensor, *args: Any, **kwargs: Any) -> list[SecretTensor]:
-    """Several views of one secret."""
+    """Several views of one secret. Those of a product are opened together, to truncate them."""
     share = x.share
     count = len(func(share.content.like, *args, **kwargs))
+    product = isinstance(share, Number) and share.frac_bits > share.settled_bits and func is not aten.unbind.int
 
     def part(k: int) -> SecretTensor:
-        return SecretTensor(share.move(lambda t: func(t, *args, **kwargs)[k], view=True), x.dtype)
+        return SecretTensor(share.move(lambda t: func(t, *args, **kwargs)[k], view=True, cut=product), x.dtype)
 
     return [part(k) for k in range(count)]
 

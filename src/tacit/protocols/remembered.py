@@ -47,6 +47,8 @@ class Lineage(NamedTuple):
     move: TensorOp | None
     """The operation itself, where it only moves elements."""
     depth: int
+    cut: bool = False
+    """Whether the parent was cut into parts, this one and others, all of which are likely to be opened."""
 
 
 class Owned(NamedTuple):

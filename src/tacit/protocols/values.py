@@ -92,12 +92,15 @@ class Value:
         self.storage.scale = self.storage.scale._replace(**known)
         return self
 
-    def move(self, op: TensorOp, *, view: bool) -> Self:
-        """Apply an operation that only moves, repeats or drops elements; `view` if the result aliases this storage."""
+    def move(self, op: TensorOp, *, view: bool, cut: bool = False) -> Self:
+        """Apply an operation that only moves, repeats or drops elements; `view` if the result aliases this storage.
+
+        `cut` as `Lineage` has it.
+        """
         content = self.content.move(op, view=view)
         storage = self.storage if view else Storage(content.like.numel(), self.scale)
         out = type(self)(self.protocol, content, storage)
-        out.descend(self, lambda known: known.map(op), op)
+        out.descend(self, lambda known: known.map(op), op, cut=cut)
         public = self.facts.public
         if public is not None:
             out.facts.public = op(public)
@@ -113,12 +116,14 @@ class Value:
         self.protocol.follow(out, op, [self, *others])
         return out
 
-    def descend(self, parent: Value, step: Callable[[Known], Known], move: TensorOp | None = None) -> None:
+    def descend(
+        self, parent: Value, step: Callable[[Known], Known], move: TensorOp | None = None, *, cut: bool = False
+    ) -> None:
         """Say that this content came from a parent's by a step; `move` is the operation, if it only moves elements."""
         facts = parent.facts
         depth = 1 + (facts.lineage.depth if facts.lineage else 0)
         if depth <= MAX_DEPTH:
-            self.facts.lineage = Lineage(parent, facts, step, move, depth)
+            self.facts.lineage = Lineage(parent, facts, step, move, depth, cut)
 
     def origin(self) -> Lineage | None:
         """The lineage, if work on the parent serves this value too and costs no more than work on this value."""

@@ -35,6 +35,31 @@ def test_parts_of_a_product_are_opened_together(world: World, parts: list[int]) 
         assert (world.value(row) - (a * b)[k]).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_parts_that_a_product_is_cut_into_are_opened_with_the_first(world: World, cut: bool) -> None:
+    a, b = torch.randn(3, 5), torch.randn(3, 5)
+    z = world.protocol.multiply(world.share(a), world.share(b))
+    rows = [z.move(lambda t, k=k: t[k], view=True, cut=cut) for k in range(3)]
+    before = world.session.meter.cost
+
+    settled = [world.protocol.settle(row) for row in rows]
+
+    cost = world.session.meter.cost - before
+    assert (cost.rounds, cost.producer) == (1 if cut else 3, 10 * 3 * 5)
+    assert cost.online[world.session.parties[0]] == 8 * 3 * 5 * (len(world.session.parties) - 1)
+    for k, row in enumerate(settled):
+        assert (world.value(row) - (a * b)[k]).abs().max() < 1e-3
+
+
+def test_a_cut_product_that_was_written_to_is_not_opened(world: World) -> None:
+    a, b = torch.randn(3, 5), torch.randn(3, 5)
+    z = world.protocol.multiply(world.share(a), world.share(b))
+    row = z.move(lambda t: t[0], view=False, cut=True)
+    z.write(world.protocol.multiply(world.share(b), world.share(b)))
+
+    assert (world.value(world.protocol.settle(row)) - (a * b)[0]).abs().max() < 1e-3
+
+
 @pytest.mark.parametrize("width", range(1, 9))
 def test_few_bytes_are_dealt_of_multiples_of_large_powers_of_two(world: World, width: int) -> None:
     value = torch.randint(-(1 << 62), 1 << 62, (3, 5)) << 8 * (8 - width)

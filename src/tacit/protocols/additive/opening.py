@@ -235,9 +235,14 @@ def shares_of(value: Value) -> Shares:
 
 
 def _root(value: Value) -> Value:
-    """What a value was moved from, as long as that is no larger."""
-    while (origin := value.origin()) is not None:
-        value = origin.parent
+    """What a value was moved from, as long as that is no larger, or is cut into parts that all are to be opened.
+
+    So the projections of attention that one product gives take one round, whichever of them is asked for first.
+    """
+    while (lineage := value.facts.lineage) is not None and lineage.parent.facts is lineage.facts:
+        if lineage.parent.numel > value.numel and not lineage.cut:
+            break
+        value = lineage.parent
     return value
 
 
