@@ -19,6 +19,7 @@ from tacit.protocols.remembered import Remembered
 from tacit.protocols.values import Bits
 from tacit.ring.fixed_point import VALUE_BITS
 from tacit.tensor import SecretTensor
+from tacit.tensor.deferred import deferring
 from tacit.tensor.operands import arithmetic, as_secret, public_secret, secret, zeros
 from tacit.tensor.registry import implements
 
@@ -95,7 +96,7 @@ def logistic(func: Any, x: SecretTensor) -> SecretTensor:
     return smooth(sigmoid, x)
 
 
-@implements(aten.tanh.default)
+@deferring(aten.tanh.default)
 def hyperbolic(func: Any, x: SecretTensor) -> SecretTensor:
     """tanh x; see `functions.sigmoid`."""
     return smooth(tanh, x)

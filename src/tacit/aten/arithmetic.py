@@ -15,7 +15,9 @@ from tacit.functions.reciprocal import quotient, reciprocal
 from tacit.functions.whole import SMALL, wrap
 from tacit.protocols import followed
 from tacit.protocols.number import Number
+from tacit.protocols.remembered import Remembered
 from tacit.protocols.scale import SLACK_BITS
+from tacit.protocols.values import Value
 from tacit.ring.shapes import broadcast
 from tacit.tensor import SecretTensor
 from tacit.tensor.deferred import deferring
@@ -38,6 +40,8 @@ from tacit.tensor.registry import implements
 
 aten = torch.ops.aten
 Operand = Any
+
+HALF: Remembered[object] = Remembered("the name of what it is the half of")
 
 
 def combine(x: Operand, y: Operand, alpha: float = 1) -> Number | Tensor:
@@ -146,7 +150,15 @@ def mul(func: Any, x: Operand, y: Operand) -> SecretTensor:
     dtype = result_dtype(x, y)
     if dtype == torch.bool:
         return secret(as_bits(x, y) & as_bits(y, x))
-    return wrapped(multiply(x, y), dtype, x, y)
+    out = wrapped(multiply(x, y), dtype, x, y)
+    if isinstance(x, SecretTensor) and isinstance(y, float) and y == 0.5:
+        HALF.keep(out.share, x.share.facts.name)
+    return out
+
+
+def half_of(share: Value) -> object:
+    """The name of the content that this one is the half of; None if it was not said to be."""
+    return HALF.of(share)
 
 
 @deferring(aten.div.Tensor, aten.div.Scalar)

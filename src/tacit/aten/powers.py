@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tacit.aten.gelu import cube
 from tacit.aten.pointwise import apply
 from tacit.functions.exponential import exp, exp2
 from tacit.functions.linear import apply_public, fractional
@@ -41,6 +43,11 @@ def power(func: Any, x: SecretTensor, exponent: float) -> SecretTensor:
     Domain: |x^n| < 2^30 at 16 fractional bits; for fractions x > 0, and for those that are no multiples of ½
     x^n < 2^45.
     """
+    waiting = cube(x, partial(_power_of, 3)) if exponent == 3 else None
+    return _power_of(exponent, x) if waiting is None else waiting
+
+
+def _power_of(exponent: float, x: SecretTensor) -> SecretTensor:
     dtype = result_dtype(x, exponent)
     twice = int(2 * exponent)
     if exponent == 0:
