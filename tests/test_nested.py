@@ -18,6 +18,7 @@ from tacit import SecretTensor
 from tacit.errors import DataError, RevealError
 from tacit.session.config import Config
 from tacit.session.session import Session
+from tacit.tensor.nested import shared_module
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
@@ -206,6 +207,22 @@ def test_parameters_that_cannot_be_shared_are_named(name, session):
 
     with pytest.raises(DataError, match=message):
         tacit.share(make(), name="net")
+
+
+def test_roles_that_do_not_know_a_module_may_have_it_on_the_meta_device():
+    module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2)).to("meta")
+    given = []
+
+    def hidden(tensor, name):
+        given.append((name, tuple(tensor.shape)))
+        return torch.zeros(tensor.shape)
+
+    out = shared_module(module, "net", hidden, lambda buffer: False, known=False)
+
+    assert given == [("net.0.weight", (3, 2)), ("net.0.bias", (3,)), ("net.1.weight", (2, 3)), ("net.1.bias", (2,))]
+    assert not any(p.is_meta for p in out.parameters())
+    with pytest.raises(DataError, match=r"net\.running_mean is on the meta device"):  # whether it is public shows by it
+        shared_module(nn.BatchNorm1d(2).to("meta"), "net", hidden, lambda buffer: False, known=False)
 
 
 def test_copies_of_shared_modules_follow_or_stay(session):

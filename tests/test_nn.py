@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 
 import pytest
 import torch
@@ -171,3 +172,78 @@ def test_plain_arguments_beyond_the_window_give_a_warning(argument):
 
     with pytest.warns(UserWarning, match=r"window, \[-16, 16\).*clip_grad_norm_"):
         module(torch.tensor([0.0, argument]))
+
+
+# --- layers that are shared when they run -----------------------------------------------------------------------------
+
+
+def transient_model():
+    torch.manual_seed(3)
+    layers = [nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6), nn.Dropout(0.5)) for _ in range(3)]
+    made = []
+
+    def layer(k):
+        made.append(k)
+        return copy.deepcopy(layers[k])
+
+    blocks = [tacit.nn.Transient(lambda k=k: layer(k), owner="bob") for k in range(3)]
+    return nn.Sequential(*layers, nn.Linear(6, 2)), nn.Sequential(*blocks, nn.Linear(6, 2)), made
+
+
+def test_transient_layers_are_made_when_they_run_and_give_what_the_whole_model_gives(session):
+    whole, parts, made = transient_model()
+    parts[3].load_state_dict(whole[3].state_dict())
+    shared = tacit.share(parts, owner="bob").eval()
+    x = torch.randn(5, 6)
+    assert made == []
+    assert len(list(shared.parameters())) == 2
+
+    with torch.no_grad():
+        for _ in range(2):
+            got = tacit.reveal(shared(tacit.share(x, owner="alice")))
+            assert (got - whole.eval()(x)).abs().max() < 1e-3
+    assert made == [0, 1, 2] * 2
+
+
+def test_what_a_transient_layer_has_shared_is_forgotten_once_it_has_run(session):
+    made = []
+
+    def remember(module, args, out):
+        if isinstance(module, nn.Linear):
+            made.extend(weakref.ref(p) for p in module.parameters())
+
+    block = tacit.nn.Transient(lambda: nn.Linear(64, 64), owner="bob")
+    x = tacit.share(torch.randn(3, 64), owner="alice")
+    handle = nn.modules.module.register_module_forward_hook(remember)
+    with torch.no_grad():
+        for _ in range(3):
+            x = block(x)
+    handle.remove()
+
+    assert len(made) == 6
+    assert not any(ref() is not None for ref in made)
+    assert tacit.reveal(x).shape == (3, 64)
+
+
+def test_making_a_transient_layer_leaves_pytorchs_generator_as_it_was(session):
+    block = tacit.nn.Transient(lambda: nn.Linear(4, 4), owner="bob").train()
+    before = torch.random.get_rng_state()
+
+    with torch.no_grad():
+        block(tacit.share(torch.randn(2, 4, generator=torch.Generator().manual_seed(1)), owner="alice"))
+
+    assert torch.equal(torch.random.get_rng_state(), before)
+    with pytest.raises(tacit.errors.ConfigError, match="lambda: layer"):
+        tacit.nn.Transient(nn.Linear(4, 4), owner="bob")
+
+
+def test_gradients_pass_through_transient_layers(session):
+    layer = nn.Linear(4, 4)
+    block = tacit.nn.Transient(lambda: layer, owner="bob")
+    x = torch.randn(2, 4)
+    secret, plain = tacit.share(x, owner="alice").requires_grad_(), x.clone().requires_grad_()
+
+    block(secret).sum().backward()
+    layer(plain).sum().backward()
+
+    assert (tacit.reveal(secret.grad) - plain.grad).abs().max() < 1e-3

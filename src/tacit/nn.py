@@ -1,23 +1,26 @@
-"""Activation functions for secrets that need one round and no comparison, as modules of `torch.nn`'s kind.
+"""Modules of `torch.nn`'s kind: activation functions for secrets that need one round and no comparison, and layers that
+are shared when they run.
 
-On plain tensors they compute the same approximations, so that a network can be trained in the clear and on secrets and
-compared. Which to choose, and what each costs: docs/activations.md.
+On plain tensors the activations compute the same approximations, so that a network can be trained in the clear and on
+secrets and compared. Which to choose, and what each costs: docs/activations.md. Layers: docs/models.md.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from numpy.polynomial import chebyshev
 from torch import Tensor, nn
 
 import tacit.aten  # noqa: F401 - registers the operators
+from tacit.api import share
+from tacit.errors import ConfigError
 from tacit.protocols.series import Polynomial as Series
 
-__all__ = ["FourierSigmoid", "Polynomial", "PolynomialSigmoid"]
+__all__ = ["FourierSigmoid", "Polynomial", "PolynomialSigmoid", "Transient"]
 
 
 class Polynomial(nn.Module):
@@ -129,3 +132,37 @@ class FourierSigmoid(nn.Module):
     def extra_repr(self) -> str:
         """Whether it is centred."""
         return f"centred={self.centred}"
+
+
+class Transient(nn.Module):
+    """Share a module each time it runs, and forget it after: of a large model, one layer is in memory at a time.
+
+    It has no parameters of its own, so `tacit.share` of a model leaves it as it is. For predictions: nothing trains
+    what is shared anew each time, and gradients would keep it.
+
+    Args:
+        make: returns the module, at its owner with its weights (read from a file, say); at other roles its parameters
+            may be on the meta device. Drawing initial weights changes nothing of PyTorch's generator.
+        owner: the party whose weights it has.
+
+    Cost: that of the module, and of sharing it: 8 bytes a weight to each other party, each time.
+    """
+
+    def __init__(self, make: Callable[[], nn.Module], owner: str) -> None:
+        super().__init__()
+        if not callable(make) or isinstance(make, nn.Module):
+            raise ConfigError("tacit.nn.Transient takes a function that returns a module, not a module: lambda: layer")
+        self.make = make
+        self.owner = owner
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module makes of these arguments."""
+        with torch.random.fork_rng(devices=[]):
+            made = self.make()
+        module = share(made, owner=self.owner).train(self.training)
+        del made
+        return module(*args, **kwargs)
+
+    def extra_repr(self) -> str:
+        """Whose it is."""
+        return f"owner={self.owner!r}"

@@ -21,11 +21,10 @@ def test_a_model_that_comes_layer_by_layer_says_what_plain_pytorch_says(session)
     assert sizes.words % sizes.piece  # the last piece is shorter
 
     with torch.no_grad():
-        plain = example["scores"](prompt, sizes, 2, None, lambda module: module, lambda rows: rows)
+        plain = example["scores"](prompt, sizes, 2, None, example["in_the_clear"], lambda rows: rows)
         secret = example["scores"](
-            prompt, sizes, 2, None, lambda module: tacit.share(module, owner="bob"),
-            lambda rows: tacit.share(rows, owner="alice"),
-        )  # fmt: skip
+            prompt, sizes, 2, None, example["of_bob"], lambda rows: tacit.share(rows, owner="alice")
+        )
 
     assert plain.shape == (sizes.words,)
     assert (tacit.reveal(secret, to="all") - plain).abs().max() < 2e-3 * plain.abs().max()

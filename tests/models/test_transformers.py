@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 import tacit
 from tacit.errors import ConfigError, RevealError, TacitError
+from tacit.nn import Transient
 
 warnings.simplefilter("ignore")  # of the library's own making, while it is imported
 transformers = pytest.importorskip("transformers", reason="pip install tacit[models]")
@@ -156,6 +158,23 @@ def test_text_is_generated_from_a_secret_prompt(make, cache, session):
         got = tacit.share(model).generate(tacit.share(prompt), use_cache=cache, **options)
 
     assert torch.equal(tacit.reveal(got), model.generate(prompt, **options))
+
+
+def test_layers_may_be_shared_when_they_run(session):
+    plain = llama()[0].eval()
+    parts = copy.deepcopy(plain)
+    for k in range(len(parts.model.layers)):
+        parts.model.layers[k] = Transient(lambda k=k: plain.model.layers[k], owner="bob")
+    words = torch.randint(plain.config.vocab_size, (1, 7))
+
+    with torch.no_grad():
+        secret = tacit.share(parts, owner="bob").eval()
+        scores = tacit.reveal(secret(tacit.share(words, owner="alice")).logits)
+        written = tacit.reveal(tacit.generate(secret, tacit.share(words, owner="alice"), max_new_tokens=3))
+        wanted = plain(words).logits
+
+    assert (scores - wanted).abs().max() < 2e-3 * wanted.abs().max()
+    assert torch.equal(written, plain.generate(words, max_new_tokens=3, do_sample=False, eos_token_id=None))
 
 
 def test_sentences_that_end_are_padded_as_the_library_pads_them(session):

@@ -70,10 +70,10 @@ def share(
     """Make a secret of a tensor, or of all the floating-point parameters and buffers of a module (a copy of it).
 
     With `owner`, only that party's value counts, and nobody else learns it; the others pass None, or anything of the
-    same shape (for a module: one of the same architecture). Sharing with a crypto-producer sends 8 bytes an element, a
-    bit for a bool, to each other party, which saves them later; between two parties alone it sends nothing. Unless
-    `shape` is given, a public message with shape and dtype goes before. Without `owner`, every role must pass the same
-    public value.
+    same shape (for a module: one of the same architecture, whose parameters may be on the meta device). Sharing with a
+    crypto-producer sends 8 bytes an element, a bit for a bool, to each other party, which saves them later; between two
+    parties alone it sends nothing. Unless `shape` is given, a public message with shape and dtype goes before. Without
+    `owner`, every role must pass the same public value.
 
     Args:
         value: a tensor, an array, nested lists of numbers, or a module.
@@ -249,10 +249,12 @@ def _share_module(protocol: Protocol, module: nn.Module, owner: str | None, name
     def hidden(tensor: Tensor, label: str) -> Tensor:
         shape = None if owner is None else tensor.shape
         fine = VARIANCE_BITS if label.rpartition(".")[2] == "running_var" else protocol.parameter_bits
-        out: Tensor = share(tensor, owner, shape=shape, name=label, frac_bits=fine)
+        value = tensor if known else None
+        out: Tensor = share(value, owner, shape=shape, dtype=tensor.dtype, name=label, frac_bits=fine)
         return out
 
-    out = shared_module(module, name, hidden, lambda buffer: unreachable(buffer, protocol) is not None)
+    known = owner is None or owner in protocol.session.transport.hosted
+    out = shared_module(module, name, hidden, lambda buffer: unreachable(buffer, protocol) is not None, known=known)
     if owner is not None:
         _share_scales(protocol, module, out, owner, name)
     return out

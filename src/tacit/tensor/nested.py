@@ -30,18 +30,24 @@ def labelled(*parts: str | None) -> str | None:
 
 
 def shared_module(
-    module: nn.Module, name: str | None, share: Callable[[Tensor, str], Tensor], is_mask: Callable[[Tensor], bool]
+    module: nn.Module,
+    name: str | None,
+    share: Callable[[Tensor, str], Tensor],
+    is_mask: Callable[[Tensor], bool],
+    *,
+    known: bool = True,
 ) -> nn.Module:
     """A copy of a module with secret parameters and buffers; tied parameters stay tied.
 
-    Buffers of integers, and of infinities, which are masks, stay public.
+    Buffers of integers, and of infinities, which are masks, stay public. Where the values are not `known`, another
+    role's, parameters may be on the meta device.
 
     What has been computed of parameters and is kept beside them, as the old `weight_norm` and pruning do until they
     compute it anew, is shared as well. Parameters that are secret already stay the secrets they are.
     """
     given = {place: tensor for place, _, _, tensor in _places(module)}
     for place, tensor in given.items():
-        _check_shareable(labelled(name, place) or "a parameter", tensor)
+        _check_shareable(labelled(name, place) or "a parameter", tensor, known)
     derived = _derived(module)  # PyTorch copies no results
     memo: dict[int, Any] = {id(t): t.detach().clone() for part in module.modules() for t in _results(part)}
     for tensor in given.values():  # of a parameter that is hidden below, nobody needs a copy
@@ -133,12 +139,12 @@ def _results(part: nn.Module) -> Iterator[Tensor]:
     return (t for t in tree_leaves(kept) if isinstance(t, Tensor) and t.grad_fn is not None)
 
 
-def _check_shareable(name: str, tensor: Tensor) -> None:
+def _check_shareable(name: str, tensor: Tensor, known: bool) -> None:
     if is_lazy(tensor):
         raise DataError(f"{name} has no shape yet: run the module once on plain tensors of the right shape, then share")
     if tensor.is_complex():
         raise DataError(f"{name} is {tensor.dtype}, and secrets are real: keep its real and its imaginary part")
-    if tensor.is_meta:
+    if tensor.is_meta and (known or not isinstance(tensor, nn.Parameter)):
         raise DataError(f"{name} is on the meta device and has no values: write module.to_empty(device='cpu') first")
 
 
