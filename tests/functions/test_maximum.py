@@ -69,6 +69,27 @@ def test_of_products_the_largest_wins_to_the_unit_of_its_truncation(
     assert (values >= best >> 16).all()  # further levels compare what the best ones of the first were truncated to
 
 
+@pytest.mark.parametrize("largest", [True, False], ids=["largest", "smallest"])
+@pytest.mark.parametrize("rows", [50, MANY])
+@pytest.mark.parametrize("count", [2, 5, 13])
+def test_a_value_of_products_is_near_the_largest_over_the_whole_range(
+    count: int, rows: int, largest: bool, session_of_all: Session, random: torch.Generator
+) -> None:
+    ring = torch.randint(-(2**61), 2**61, (count, rows), generator=random)
+    ring[:, :20] = torch.randint(-(2**18), 2**18, (count, 20), generator=random)
+    ring[:, 20:30], ring[-1, 20:30] = 1 - 2**61, 2**61 - 1
+    ring[:, 30:40], ring[0, 30:40] = 1 - 2**61, 2**61 - 1
+    shared = tacit.share(ring, owner="alice").share
+    assert isinstance(shared, Number)
+
+    found = Maximum(shared.rescaled(32), largest=largest, value=True).values
+
+    best = ring.max(0).values if largest else ring.min(0).values
+    off = revealed(found) - (best >> 16)
+    assert (-off if largest else off).min() >= -1
+    assert (-off if largest else off).max() <= 3
+
+
 @pytest.mark.priced
 @pytest.mark.parametrize(
     ("shape", "rounds"), [((10, 128), 5), ((4, 500), 5), ((2, 100), 3), ((8, MANY), 12), ((1, 5), 0)]

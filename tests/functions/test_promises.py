@@ -21,7 +21,7 @@ from tacit.functions.softmax import Softmax
 from tacit.functions.squares import Squares
 from tacit.functions.waves import cosine, sine
 from tacit.protocols.number import Number
-from tacit.protocols.series import COARSE
+from tacit.protocols.series import COARSE, Exponents
 from tacit.session.meter import Cost
 from tacit.tensor import SecretTensor
 
@@ -178,14 +178,16 @@ def test_the_exponential_of_what_is_not_positive_keeps_its_promise(random):
     assert cost.rounds == 4
 
 
-def test_a_coarse_power_of_two_is_as_fine_as_its_window_says(random):
-    y = torch.rand(20000, generator=random, dtype=torch.float64) * (COARSE.highest - COARSE.lowest) + COARSE.lowest
-    y = torch.cat([(y * 2**16).floor() / 2**16, torch.tensor([COARSE.lowest, COARSE.highest - 2.0**-16])])
+@pytest.mark.parametrize("window", [COARSE, Exponents(-23, 1, 2.0**-18), Exponents(-17, 3, 2.0**-14, quarters=3)])
+def test_a_coarse_power_of_two_is_as_fine_as_its_window_says(window, random):
+    y = torch.rand(20000, generator=random, dtype=torch.float64) * (window.highest - window.lowest) + window.lowest
+    y = torch.cat([(y * 2**16).floor() / 2**16, torch.tensor([window.lowest, window.highest - 2.0**-16])])
 
-    got = run(lambda x: x.protocol.powers_of_two(x, COARSE), y).value
+    got = run(lambda x: x.protocol.powers_of_two(x, window), y).value
 
-    assert (got - y.exp2()).abs().max() <= COARSE.rounding
-    assert abs((got - y.exp2()).mean()) <= COARSE.rounding / 8
+    want = (y * (window.quarters / 4)).exp2()
+    assert (got - want).abs().max() <= window.rounding
+    assert abs((got - want).mean()) <= window.rounding / 8
 
 
 def test_a_number_beyond_the_exponential_s_domain_stays_at_its_end():

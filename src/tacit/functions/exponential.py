@@ -43,13 +43,13 @@ def exp_within(x: Number) -> Number:
     return x.protocol.powers_of_two(_exponent(x, LOG2E))
 
 
-def _exponent(x: Number, rate: float) -> Number:
-    """x times a rate, modulo 64."""
+def _exponent(x: Number, rate: float, spare: int = 0) -> Number:
+    """x times a rate, modulo 64, with room for so many fractional bits more."""
     if rate == round(rate):
         return x.times_integer(round(rate))
-    most = VALUE_BITS - 6 - LEAST_RATE_BITS
+    most = VALUE_BITS - 6 - spare - LEAST_RATE_BITS
     x = x.settle(min(most, x.protocol.frac_bits + 16)) if x.frac_bits > most else x
-    bits = min(RATE_BITS, VALUE_BITS - 6 - x.frac_bits)
+    bits = min(RATE_BITS, VALUE_BITS - 6 - spare - x.frac_bits)
     return x.times_integer(round(rate * 2.0**bits)).rescaled(x.frac_bits + bits)
 
 
@@ -133,7 +133,8 @@ def exp_nonpositive(x: Number, most: int | None = None) -> Number:
     Cost: 4 rounds.   Reveals: nothing.
     """
     coarse = x.protocol.frac_bits <= COARSE_BITS
-    found = x.protocol.powers_of_two(_exponent(x, LOG2E), COARSE if coarse else FULL)
+    window = COARSE if coarse else FULL
+    found = x.protocol.powers_of_two(_exponent(x, window.of_base(math.e), 2 if coarse else 0), window)
     lowest = round((COARSE_LOWEST if coarse else LOWEST) * 2.0**x.frac_bits)
     (below,) = x.protocol.less(x, [lowest], near=NEAR << x.frac_bits, most=most)
     (out,) = x.protocol.select([(below.invert(), found)])

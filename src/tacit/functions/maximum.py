@@ -46,7 +46,8 @@ class Told(NamedTuple):
             (below,) = d.protocol.less(d, [first], near=self.blur, most=self.most)
             return below.invert() if self.largest else below, None
         edge = round(self.gap * 2.0**d.frac_bits)
-        below, far_below, not_above = d.protocol.less(d, [first, -edge, edge + 1], most=self.most)
+        most = None if self.most is None else max(self.most, edge.bit_length() + 2)
+        below, far_below, not_above = d.protocol.less(d, [first, -edge, edge + 1], most=most)
         if self.largest:
             return below.invert(), far_below.joined(not_above)
         return below, not_above.joined(far_below).invert()
@@ -97,15 +98,15 @@ class Maximum:
     ) -> None:
         """`plan` has the sizes of the groups of each level, for a caller who knows better ones; `gap` see `near`.
 
-        If only a `value` near the largest is asked for, of products that differ by less than a quarter of the unit that
-        they are truncated to the earlier one may go on.
+        If only a `value` near the largest is asked for, of products that differ by less than two units that they are
+        truncated to the earlier one may go on: one digit in four is not compared then.
         """
         self._like = x
         self._levels: list[Level] = []
         dropped = x.frac_bits - x.settled_bits
-        self.most = VALUE_BITS + 2 - dropped if dropped > 0 else None
-        """|d| < 2^most, of differences of what was truncated, if it was: |x| < 2^62 as a product."""
-        blur = 1 << dropped - 2 if value and gap is None and dropped > 2 else 0
+        self.most = VALUE_BITS + 1 - dropped if dropped > 0 else None
+        """|d| < 2^most, of differences of what was truncated, if it was: below 2^62 as products, and two units more."""
+        blur = 2 << dropped if value and gap is None and dropped > 0 else 0
         for sizes in plan or _plan(x.shape[0], x.shape[1:].numel(), x.protocol.prices):
             x = self._levels[-1].advance() if self._levels else x
             told = Told(gap, largest, 0, self.most) if self._levels else Told(gap, largest, blur, None)

@@ -23,7 +23,7 @@ from tacit.ring import kernels
 from tacit.session.roles import Scheme
 from tacit.session.session import Session
 
-__all__ = ["ROUND", "DeclaredCost", "Prices", "Protocol"]
+__all__ = ["ROUND", "DeclaredCost", "Prices", "Protocol", "in_octaves"]
 
 
 INTERACTIVE = {
@@ -261,7 +261,7 @@ class Protocol(ABC):
 
     @abstractmethod
     def powers_of_two(self, y: Number, window: Exponents = FULL) -> Number:
-        """2^y for a window of y, from one opening of y; not truncated. Outside of the window the result is wrong."""
+        """2^y for a window of y, counted in its steps, from one opening of y; not truncated. Outside of it, wrong."""
 
     # --- bits ------------------------------------------------------------------------------------------------------
 
@@ -390,3 +390,8 @@ class Protocol(ABC):
 
         Shape: [n, *k], each k by itself, and [n, *k, ..].   Domain: differences of keys below 2^62.   Error: none.
         """
+
+
+def in_octaves(y: Number, window: Exponents) -> Number:
+    """An exponent that is counted in a window's steps, counted in octaves, with two fractional bits more. Local."""
+    return y if window.quarters == 4 else y.times_integer(window.quarters).rescaled(y.frac_bits + 2)

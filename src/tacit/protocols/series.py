@@ -35,7 +35,7 @@ POWER_OF_TWO_BITS = 46
 
 
 class Exponents(NamedTuple):
-    """A window of exponents y of a power of two, lowest <= y < highest, and what the arithmetic may add to its error.
+    """A window of exponents y of a power 2^(y quarters / 4), lowest <= y < highest, and what arithmetic may add to it.
 
     A scheme may do better.
     """
@@ -43,14 +43,23 @@ class Exponents(NamedTuple):
     lowest: int
     highest: int
     rounding: float
+    quarters: int = 4
+    """Of an octave, that a step of y is."""
+
+    def of_base(self, base: float) -> float:
+        """What x is multiplied by to be the exponent of base^x."""
+        return math.log2(base) * 4 / self.quarters
 
 
 FULL = Exponents(-44, 16, 2.0**-21)
 """All exponents of use: below, a power is less than any unit; above, it would not fit. Of large ones the error is
 relative."""
 
-COARSE = Exponents(-23, 1, 2.0**-18)
-"""Those of powers that are at most 1 and are truncated to 16 bits, or fewer: a fifth of the bytes."""
+COARSE = Exponents(-31, 1, 2.0**-18, quarters=3)
+"""Those of powers that are at most 1 and are truncated to 16 bits, or fewer: 23 octaves, for an eighth of the bytes.
+
+Steps of 3/4 octaves, for a table of two digits of 32 steps takes 64 bits an entry so; of 32 octaves it would take 72.
+"""
 
 CHOSEN_LOWEST, CHOSEN_BITS = -59, 42
 """The window of the exponents of a chosen power of two begins here and ends below 1; and its fractional bits, with

@@ -10,7 +10,7 @@ whatever carries between the digits. So the producer deals the table j -> 2^(a_l
 parties look the public E_high up, and multiply by the public 2^E_low. No comparison, no rounds of its own.
 
 For all exponents of use N = 16 and D = 4, in words of the ring. What is at most 1 and truncated to few bits does with
-N = 4 and D = 8, in 6 bytes each: there 2^E_low 2^-D is below 1, and the table 2^D times as large.
+N = 2 and D = 32 steps of 3/4 octaves: there 2^E_low 2^-D is below 1, and the table 2^D times as large.
 
 A bit b = c ^ β that is masked as well chooses between two tables: that times β, if c = 0, and times 1 - β, if c = 1. So
 b 2^y takes no further round. Where b is not set the whole table is zero, so y may lie anywhere.
@@ -45,7 +45,7 @@ WHOLE = Octaves(16, DIGIT, DIGIT - FULL.lowest, FACTOR_BITS + DIGIT, TABLE_BITS 
 assert WHOLE.period - WHOLE.offset == FULL.highest
 assert WHOLE.frac_bits == POWER_OF_TWO_BITS
 
-DIGITS = (4, 8, 16)
+DIGITS = (4, 8, 16, 32)
 """Of tables for other windows. A longer one halves the entries and makes each a byte or two longer."""
 
 CHOSEN_TABLE_BITS, CHOSEN_FACTOR_BITS = 23, 19
@@ -67,7 +67,12 @@ def few(count: int) -> bool:
 @lru_cache(maxsize=64)
 def octaves(window: Exponents) -> Octaves:
     """The table for a window that takes the fewest bytes."""
-    return WHOLE if window == FULL else min((Octaves.of(*window, digit) for digit in DIGITS), key=lambda t: t.bytes)
+    if window == FULL:
+        return WHOLE
+    tables = [table for digit in DIGITS if (table := Octaves.of(*window, digit)).fits]
+    if not tables:
+        raise ValueError(f"powers of two of an error of {window.rounding:.3g} have no room in the ring")
+    return min(tables, key=lambda t: t.bytes)
 
 
 def powers_of_two(source: Source, y: Mask, frac_bits: int, table: Octaves, indices: Sequence[int]) -> list[Tensor]:

@@ -21,7 +21,7 @@ from tacit.protocols.number import SETTLED, Number
 from tacit.protocols.plain import evaluate
 from tacit.protocols.plain.content import Integers
 from tacit.protocols.plain.scheme import SCHEME
-from tacit.protocols.protocol import DeclaredCost, Prices, Protocol
+from tacit.protocols.protocol import DeclaredCost, Prices, Protocol, in_octaves
 from tacit.protocols.remembered import Owned, Storage
 from tacit.protocols.scale import Scale
 from tacit.protocols.series import FULL, POWER_OF_TWO_BITS, Exponents, Harmonics, Polynomial, common_window
@@ -181,6 +181,7 @@ class Plain(Protocol):
 
     @override
     def powers_of_two(self, y: Number, window: Exponents = FULL) -> Number:
+        y = in_octaves(y, window)
         return self._number(evaluate.power_of_two(_ring(y), y.frac_bits), Scale(POWER_OF_TWO_BITS))
 
     # --- bits ------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from tacit.errors import ConfigError
 from tacit.protocols import fallbacks, leaving, network
 from tacit.protocols.content import TensorOp
 from tacit.protocols.number import SETTLED, Number
-from tacit.protocols.protocol import Protocol
+from tacit.protocols.protocol import Protocol, in_octaves
 from tacit.protocols.remembered import Owned, Remembered, Storage
 from tacit.protocols.scale import Scale
 from tacit.protocols.series import FULL, POWER_OF_TWO_BITS, Exponents, Harmonics, Polynomial
@@ -328,6 +328,7 @@ class TwoParty(Protocol):
 
     @override
     def powers_of_two(self, y: Number, window: Exponents = FULL) -> Number:
+        y = in_octaves(y, window)
         parts = [t.reshape(-1) for t in halves_of(y).parts_here]
         found = powers.powers_of_two(self.session, self._transfers, parts, y.frac_bits)
         return self._number([t.view(y.shape) for t in found], Scale(POWER_OF_TWO_BITS))

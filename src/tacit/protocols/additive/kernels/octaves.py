@@ -1,6 +1,7 @@
 """Tables of powers of two by their octaves, and how many bits of each are needed; see `exponential.py`.
 
 2^(E + a) = F T with a public factor F = 2^(E_low - D), in [2^-D, 1), and a dealt T = 2^(a_low + D (1 + digit) - O).
+Exponents are counted in steps, of an octave or three quarters of one; read 2 as the power of two that a step is.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ __all__ = ["Octaves"]
 
 
 class Octaves(NamedTuple):
-    """A table for exponents of D - O <= y < N D - O."""
+    """A table for exponents of D - O <= y < N D - O steps."""
 
     entries: int
     """N, a power of two."""
     digit: int
-    """D, the octaves in the low part, a power of two. More: a shorter table, but the window narrows by D octaves, and
-    the factor's rounding error grows by 2^D."""
+    """D, the steps in the low part, a power of two from 4 on. More: a shorter table, but the window narrows by D steps,
+    and the factor's rounding error grows by 2^D."""
     offset: int
     """O."""
     public_bits: int
@@ -32,24 +33,35 @@ class Octaves(NamedTuple):
     """Fractional bits of T."""
     width: int
     """Bytes of an entry; they stand at the top of the ring."""
+    quarters: int = 4
+    """Of an octave, that a step is."""
 
     @classmethod
-    def of(cls, lowest: int, highest: int, rounding: float, digit: int) -> Octaves:
+    def of(cls, lowest: int, highest: int, rounding: float, quarters: int, digit: int) -> Octaves:
         """The table for a window, off by at most `rounding`: F T is off by 2^(highest + D - 1 - h) + 2^(-1 - g).
 
-        An entry has h + g bits, those above the point, and two that a truncation asks for.
+        An entry has h + g bits, those above the point, and two that a truncation asks for; see `fits`.
         """
         entries = 1 << math.ceil(math.log2((highest - lowest) / digit + 1))
         fine = math.ceil(-math.log2(rounding))
-        public, dealt = highest + digit + fine, fine
-        width = -(-(public + dealt + highest + 2) // 8)
-        if width > RING.bytes:
-            raise ValueError(f"a power of two below 2^{highest} of an error of {rounding:.3g} has no room in the ring")
-        return cls(entries, digit, entries * digit - highest, public, dealt, width)
+        public, dealt = math.ceil((highest + digit) * quarters / 4) + fine, fine
+        above = math.ceil(highest * quarters / 4)
+        width = -(-(public + dealt + above + 2) // 8)
+        return cls(entries, digit, entries * digit - highest, public, dealt, width, quarters)
+
+    @property
+    def fits(self) -> bool:
+        """Whether an entry has room in the ring."""
+        return self.width <= RING.bytes
+
+    @property
+    def step(self) -> float:
+        """The octaves of a step."""
+        return self.quarters / 4
 
     @property
     def period(self) -> int:
-        """Octaves after which exponents repeat."""
+        """Steps after which exponents repeat."""
         return self.entries * self.digit
 
     @property
@@ -65,15 +77,16 @@ class Octaves(NamedTuple):
     def of_mask(self, a: Tensor, frac_bits: int) -> Tensor:
         """The table of a: 2^(a_low + D (1 + (j + a_high) mod N) - O) for j = 0 … N - 1, at the top of the ring."""
         high, low = self.digits(a, frac_bits)
-        base = torch.exp2(low + (self.dealt_bits + self.digit - self.offset))
-        octaves = torch.exp2(torch.arange(self.entries, dtype=torch.float64, device=a.device) * self.digit)
+        base = torch.exp2(low * self.step + (self.dealt_bits + (self.digit - self.offset) * self.step))
+        octaves = torch.exp2(torch.arange(self.entries, dtype=torch.float64, device=a.device) * self.digit * self.step)
         places = torch.arange(self.entries, device=a.device).view(-1, *[1] * a.dim())
         found = (base * octaves[(places + high) % self.entries]).round_().to(RING.dtype)
         return found << RING.bits - 8 * self.width if self.width < RING.bytes else found
 
     def factor(self, low: Tensor) -> Tensor:
         """F."""
-        return (_exp2(low) * 2.0 ** (self.public_bits - self.digit)).round_().to(RING.dtype)
+        scale: float = 2.0 ** (self.public_bits - self.digit * self.step)
+        return (_exp2(low * self.step) * scale).round_().to(RING.dtype)
 
     def digits(self, v: Tensor, frac_bits: int) -> tuple[Tensor, Tensor]:
         """The high digit, 0 … N - 1, and the rest in [0, D), of v 2^-S modulo N D."""
@@ -83,7 +96,7 @@ class Octaves(NamedTuple):
 
 
 def _exp2(x: Tensor) -> Tensor:
-    """2^x for 0 <= x < 16, from single additions and products only, so that all parties get the same bits.
+    """2^x for 0 <= x < 32, from single additions and products only, so that all parties get the same bits.
 
     See `waves`: library functions differ between machines in the last bit. Error: < 1e-14 relative.
     """
@@ -92,5 +105,5 @@ def _exp2(x: Tensor) -> Tensor:
     total = torch.full_like(rest, 1 / math.factorial(16))
     for k in range(15, -1, -1):
         total.mul_(rest).add_(1 / math.factorial(k))
-    powers = torch.tensor([2.0**k for k in range(17)], dtype=torch.float64, device=x.device)
+    powers = torch.tensor([2.0**k for k in range(33)], dtype=torch.float64, device=x.device)
     return total * powers[whole.to(torch.int64)]

@@ -245,7 +245,7 @@ class Produced(Source):
 
     @override
     def octaves(self, a: Dealt, frac_bits: int, table: Octaves, shape: Shape) -> list[Tensor]:
-        """128 bytes of a full table, 24 of a coarse one; see `Octaves.bytes`."""
+        """128 bytes of a full table, 16 of a coarse one; see `Octaves.bytes`."""
 
         def make() -> list[Tensor]:
             return [table.of_mask(_known(a), frac_bits)]
