@@ -224,7 +224,7 @@ def test_truncation_is_off_by_at_most_one_unit(world: World, ends: torch.Tensor,
 
 
 @pytest.mark.parametrize("frac_bits", [16, 42, 48])
-@pytest.mark.parametrize("factor", [0.1, -0.3, 1 / 3, 0.999, -(2.0**-13), 1e-3])
+@pytest.mark.parametrize("factor", [0.1, -0.3, 1 / 3, 0.999, -(2.0**-13), 21 / 2**14, 1e-3])
 def test_scaling_is_off_by_at_most_two_units(world: World, ends: torch.Tensor, factor: float, frac_bits: int) -> None:
     x = world.share(ends, 0)
     x.declare(frac_bits=48)

@@ -253,6 +253,8 @@ def changes(what: str) -> Program:
                 if k == 6:
                     if what == "rate":
                         optimizer.param_groups[0]["lr"] = 0.01
+                    elif what == "rate of few bits":
+                        optimizer.param_groups[0]["lr"] = 0.125
                     elif what == "no rate":
                         optimizer.param_groups[0]["lr"] = 0.0
                     elif what == "decay":
@@ -296,7 +298,17 @@ def changes(what: str) -> Program:
 
 
 CHANGES = (
-    *("rate", "no rate", "decay", "frozen", "size", "setting", "deep setting", "parameter in place"),
+    *(
+        "rate",
+        "rate of few bits",
+        "no rate",
+        "decay",
+        "frozen",
+        "size",
+        "setting",
+        "deep setting",
+        "parameter in place",
+    ),
     *("part of a parameter", "parameter", "data of a parameter", "loaded", "layer", "argument", "hook"),
     *("gradient's hook", "learned more", "data in place"),
 )

@@ -320,7 +320,8 @@ def _update(running_mean: SecretTensor, running_var: SecretTensor, of: Standardi
     batch = [v.move(lambda t: t.reshape(-1), view=False) for v in (of.total, of.squares)]
     old = [number(r) for r in running]
     running_mean._protocol.together(*batch, *(v for v in old if isinstance(v, Number) and momentum != 1))
-    for target, v, new, size in zip(running, old, batch, (of.size, max(of.size - 1, 1)), strict=True):
+    sizes = of.size, max(of.size - 1, 1) * of.ratio**2
+    for target, v, new, size in zip(running, old, batch, sizes, strict=True):
         scale = target.share.frac_bits  # type: ignore[attr-defined]
         updated = _times(new, momentum / size, scale)
         if momentum != 1:

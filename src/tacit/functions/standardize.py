@@ -44,6 +44,11 @@ ROOT_BITS = 40
 """Fractional bits of what the root is taken of, at most. More: smaller variances; fewer: larger ones than 2^22."""
 
 
+RATIO_BITS = 5
+"""Bits of q for which n q / 2^j, just below 1, is what x - mean is multiplied by. More: it is nearer to 1, and less of
+x - mean is lost in its truncation, with 5 a sixteenth at most; fewer: shorter terms of masks, a bit each."""
+
+
 @dataclass(slots=True, eq=False)
 class Standardized:
     """A tensor over some dimensions, which the sums and the deviation keep with one element each."""
@@ -51,15 +56,18 @@ class Standardized:
     product: Number
     """(x - mean) / √(variance + ε), not truncated."""
     deviation: Number
-    """1 / √(variance + ε) likewise."""
+    """1 / (ρ √(variance + ε)) likewise."""
     weighted: Number | None
     """The first times a weight, if there was one and few elements; not truncated, nor is the first then needed."""
     total: Number
     """Σ x, untruncated."""
     squares: Number
-    """Σ (x - mean)², with twice the session's fractional bits, or as many as leave it room."""
+    """Σ (ρ (x - mean))², with twice the session's fractional bits, or as many as leave it room."""
     dims: tuple[int, ...]
     size: int
+    ratio: float
+    """ρ, see `_nearly_inverse`."""
+    _inverse: Number | None = None
 
     def settle(self, *beside: Number) -> None:
         """Open what is left to open of all that a gradient needs, with other numbers beside it, in one round."""
@@ -73,18 +81,23 @@ class Standardized:
     @property
     def inverse(self) -> Number:
         """1 / √(variance + ε), with 24 fractional bits; likewise."""
-        out = self.deviation.settle(WORKING_BITS)
-        out.declare(positive=True)
-        return out
+        if self._inverse is None:
+            protocol, whole = self.product.protocol, self.ratio == 1
+            out = self.deviation.settle(WORKING_BITS) if whole else None
+            out = protocol.scale(self.deviation, self.ratio, WORKING_BITS) if out is None else out
+            assert out is not None
+            out.declare(positive=True)
+            self._inverse = out
+        return self._inverse
 
 
 def standardized(
     x: Number, dims: Sequence[int], eps: float, *, centre: bool = True, weight: Number | None = None
 ) -> Standardized:
-    """Return (x - mean) / √(variance + eps) over `dims`, from c = (n x - Σ x) / n, which costs no mean its precision.
+    """Return (x - mean) / √(variance + eps) over `dims`, from c = ρ (n x - Σ x) / n, which costs no mean its precision.
 
-    The variance is kept with twice the fractional bits: with 2^k the next power of two, ρ = n / 2^k and q = Σ c² / 2^k,
-    it is  1 / √(variance + eps) = √ρ / √(q + ρ eps) = y s  with a power of two s, which meets c first: (c s) y.
+    The variance is kept with twice the fractional bits: with 2^k the next power of two, σ = n / 2^k and q = Σ c² / 2^k,
+    it is  1 / (ρ √(variance + eps)) = √σ / √(q + σ ρ² eps) = y s  with a power of two s, which meets c first: (c s) y.
     Without `centre`, x stands for c and its mean square for the variance, as in RMS norm. Of few elements a weight w,
     which broadcasts, meets c while the variance is compared, ((w c) s) y, so it costs no round of its own.
     Shape: any.   Domain: variance < 2^20, Σ c² < 2^30 and n |x| < 2^30 at 16 fractional bits; with more, also
@@ -99,6 +112,8 @@ def standardized(
     count = math.prod(x.shape[d] for d in dims)
     up = math.ceil(math.log2(max(count, 1)))
     room = ROOM_BITS - up
+    factor = _nearly_inverse(count) if centre else 1.0
+    near = factor * count if centre else 1.0
     if x.frac_bits > max(min(2 * bits, 2 * COARSE_BITS), room):
         x = x.settle(max(bits, min(x.settled_bits, room)))
     x = fractional(x)
@@ -111,10 +126,10 @@ def standardized(
         raised = x.lifted(max(x.frac_bits, bits + 1, min(2 * bits, max(2 * COARSE_BITS, room))))
         spread = raised.linear(lambda t: t * count - t.sum(tuple(dims), keepdim=True))
         protocol.together(spread, *beside)
-        scaled = protocol.scale(spread, 1 / count, min(spread.settled_bits, max(bits, CENTRED_BITS)))
+        scaled = protocol.scale(spread, factor, min(spread.settled_bits, max(bits, CENTRED_BITS)))
         assert scaled is not None
         centred = scaled
-        coarse = centred if centred.frac_bits <= most else protocol.scale(spread, 1 / count, most)
+        coarse = centred if centred.frac_bits <= most else protocol.scale(spread, factor, most)
         assert coarse is not None
     else:
         protocol.together(x, *beside)
@@ -124,10 +139,11 @@ def standardized(
     weighted = [protocol.multiply(roomy, w.settle(protocol.parameter_bits)) for w in beside]
     squares = _sum(protocol.multiply(coarse, coarse), dims)
     fine, ratio = squares.frac_bits + up, count / 2**up
-    mean_square = squares.rescaled(fine).plus(torch.tensor(round(ratio * eps * 2.0**fine)))
+    shift = ratio * near**2 * eps
+    mean_square = squares.rescaled(fine).plus(torch.tensor(round(shift * 2.0**fine)))
     protocol.together(mean_square, *weighted)
     mean_square = mean_square.settle(min(2 * bits, ROOT_BITS))
-    least = ratio * eps if ratio * eps * 2.0**mean_square.frac_bits > 2**7 else 0.0
+    least = shift if shift * 2.0**mean_square.frac_bits > 2**7 else 0.0
     y, scale = rsqrt_factors(mean_square, math.sqrt(ratio), least * (1 - 2.0**-5))  # it is off by three units
     if few:  # x meets both factors one by one, opened once more
         spread = protocol.multiply(centred, scale)
@@ -141,7 +157,16 @@ def standardized(
     else:
         deviation = protocol.multiply(y.settle(WORKING_BITS), scale)
         product = protocol.multiply(centred, deviation.settle(WORKING_BITS))
-    return Standardized(product, deviation, weighted[0] if weighted else None, total, squares, tuple(dims), count)
+    return Standardized(product, deviation, weighted[0] if weighted else None, total, squares, tuple(dims), count, near)
+
+
+def _nearly_inverse(count: int) -> float:
+    """ρ / n, for 16/17 < ρ <= 1, of so few bits that what a truncation by it leaves has a short second term.
+
+    1/n itself has none that are zero, unless n is a power of two; then ρ is 1.
+    """
+    whole = 1 << max(count - 1, 0).bit_length() + RATIO_BITS - 1
+    return (whole // max(count, 1)) / whole
 
 
 def standardized_backward(

@@ -84,6 +84,23 @@ def test_scaling_rounds_without_bias(two: World) -> None:
     assert abs(float(scaled.double().mean()) - 0.25) < 0.02  # four standard deviations are 0.014
 
 
+@pytest.mark.parametrize(("factor", "wrap", "crossed"), [(21 / 2**14, 4, 4), (2.0**-7, 3, 3), (1 / 768, 8, 16)])
+def test_factors_of_few_bits_leave_short_terms(two: World, factor: float, wrap: int, crossed: int) -> None:
+    x = torch.randn(500, dtype=torch.float64) * 100
+    secret = two.share(x, 32)
+    before = two.session.meter.cost
+
+    scaled = two.protocol.scale(secret, factor, 16)
+    assert scaled is not None
+    after = two.session.meter.cost
+    square = two.protocol.multiply(scaled, scaled)
+
+    assert (after - before).producer == (8 + wrap) * 500
+    assert (two.session.meter.cost - after).producer == crossed * 500
+    assert (two.value(scaled) - x * factor).abs().max() <= 2**-15
+    assert (two.value(square) - (x * factor) ** 2).abs().max() <= 2**-13 * (x * factor).abs().max()
+
+
 def test_truncation_is_unbiased(two: World) -> None:
     x = two.share(torch.full((200_000,), 0.3 * 2**-16, dtype=torch.float64), 32)
 

@@ -98,8 +98,8 @@ def _rounding(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
 
 
 def _scaling(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
-    z = w.protocol.scale(w.share(x, 32), 0.1)
-    return w.protocol.multiply(z, z).settle(16)
+    scaled = [w.protocol.scale(w.share(x, 32), factor) for factor in (0.1, 21 / 2**14)]
+    return [w.protocol.multiply(z, z).settle(16) for z in scaled if z is not None]
 
 
 def _comparison(w: World, x: torch.Tensor, y: torch.Tensor) -> object:

@@ -305,6 +305,7 @@ class Additive(Protocol):
             return None
         self.together(x)
         if isinstance(factor, Followed):
+            factor.goes(partial(_zeros, x.scale, frac_bits=target))
             m = factor.ring(partial(_multiplier, x.scale, frac_bits=target))
         else:
             m = truncation.multiplier(drop)
@@ -570,6 +571,12 @@ def _multiplier(scale: Scale, factor: float, frac_bits: int) -> int | None:
     """What `Additive.scale` multiplies by, if a truncation can."""
     drop = scale.ratio(factor, frac_bits)
     return None if drop is None else truncation.multiplier(drop)
+
+
+def _zeros(scale: Scale, factor: float, frac_bits: int) -> int:
+    """The zeros at the end of that, by which what is dealt of it is shorter."""
+    m = _multiplier(scale, factor, frac_bits)
+    return 0 if m is None else truncation.zeros_of(m)
 
 
 def _bits(b: Bits) -> BitMask:

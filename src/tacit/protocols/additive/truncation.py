@@ -22,7 +22,12 @@ from tacit.protocols.additive.masks import Mask, Scaled
 from tacit.protocols.additive.source.base import Source
 from tacit.ring.ring import RING
 
-__all__ = ["multiplier", "scaled", "truncated"]
+__all__ = ["multiplier", "scaled", "truncated", "zeros_of"]
+
+
+LEAST_ZEROS = 16
+"""Low zeros of a multiplier that make what is dealt shorter. More: more bytes; fewer: of rates that change at each
+step, one in 2^14, of which m has so many by chance, needs a recording of its own to be replayed."""
 
 
 def truncated(source: Source, z: Mask, bits: int) -> Scaled:
@@ -42,9 +47,16 @@ def scaled(source: Source, z: Mask, multiplier: int) -> Scaled:
 
     where half a unit is what rounding k may cost, and the rest is unbiased: off by one and a half units at most, and
     exact where z is zero, for the two fractions add up to a whole number then. With
-    m = 2^(64-s) it is the truncation by s bits. Producer: 16 bytes an element.
+    m = 2^(64-s) it is the truncation by s bits. Producer: 16 bytes an element, and 8 + ceil((64 - t) / 8) where m is
+    a multiple of 2^t, see `zeros_of`.
     """
-    return _form(source, z, multiplier, 0)
+    return _form(source, z, multiplier, zeros_of(multiplier))
+
+
+def zeros_of(multiplier: int) -> int:
+    """The low zeros t of m, if it is one of few bits; see `LEAST_ZEROS`."""
+    zeros = (multiplier & -multiplier).bit_length() - 1
+    return zeros if zeros >= LEAST_ZEROS else 0
 
 
 def multiplier(factor: float) -> int:
