@@ -16,7 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 import tacit
 from tacit.errors import TacitError
 from tacit.net.in_process import InProcess
-from tacit.replay import Compiled
+from tacit.replay import Compiled, tape
 from tacit.session.session import Session
 
 BATCH, FEATURES = 4, 3
@@ -124,7 +124,12 @@ def network(*widths: int) -> nn.Module:
     [("alice", "bob"), pytest.param(("alice", "bob", "carol"), marks=pytest.mark.slow)],
     ids=["two", "three"],
 )
-def test_training_and_predictions_are_bit_for_bit_the_same(widths: tuple[int, ...], parties: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("native", [True, False], ids=["native", "by-calls"])
+def test_training_and_predictions_are_bit_for_bit_the_same(
+    widths: tuple[int, ...], parties: tuple[str, ...], native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tape, "NATIVE", native)
+
     def program(compiler: Any, session: Session) -> list[Tensor]:
         model = network(*widths)
         step = compiler(trainer(model, torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.01)))

@@ -11,6 +11,7 @@ from torch import Tensor, nn, optim
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 import tacit
+from tacit.replay import tape
 from tacit.session.session import Session
 
 from .test_compile import BATCH, batches, check, data, network, same_keys, trainer
@@ -77,6 +78,15 @@ def test_averages_and_counters_go_on_as_by_a_plain_step(how: str) -> None:
 
     assert counts[0] == counts[1]
     assert set(counts[0]) == {9.0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [MOMENTUM["momentum"], ADAM["adam"]], ids=["momentum", "adam"])
+def test_a_tape_does_the_same_call_by_call(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tape, "NATIVE", False)
+    program, _ = training(make, 5, 1)
+
+    check(program, replayed=2)
 
 
 @pytest.mark.slow

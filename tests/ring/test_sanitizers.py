@@ -26,6 +26,7 @@ TESTS = (
     "tests/protocols/two_party/test_oblivious.py",
     "tests/hostile/test_tampering.py",
     "tests/records/test_digests.py",
+    "tests/replay/test_steps.py",
 )
 
 RUN = """

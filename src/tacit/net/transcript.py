@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from collections.abc import Callable, Sequence
 from hashlib import blake2b, sha256
 from os.path import basename
 from types import CodeType
 from typing import NamedTuple
 
-__all__ = ["DIGEST_BYTES", "FAR_HISTORY", "Entry", "Transcript"]
+__all__ = ["DIGEST_BYTES", "FAR_HISTORY", "Again", "Entry", "Transcript", "hashed"]
 
 DIGEST_BYTES = 8
 """Eight bytes: roles are semi-honest, so this guards against mistakes, where a chance collision of 2^-64 is enough."""
@@ -42,6 +43,20 @@ class Entry(NamedTuple):
     """Of all that was opened until the next operator began, or until now."""
 
 
+class Again(NamedTuple):
+    """An operator that is recorded again and again."""
+
+    operator: str
+    text: bytes | Callable[[], bytes]
+    """`hashed` of it and its fingerprint, or what makes that for an operator whose public operands change."""
+    place: Place
+
+
+def hashed(operator: str, fingerprint: bytes) -> bytes:
+    """What of an operator is hashed, after the digest of those before it."""
+    return operator.encode() + b"\0" + fingerprint
+
+
 class Transcript:
     """A hash over every operator so far: its name, its shapes and the fingerprints of its public operands."""
 
@@ -63,10 +78,22 @@ class Transcript:
         """
         self.count += 1
         self.operator = operator
-        self.digest = blake2b(self.digest + operator.encode() + b"\0" + fingerprint, digest_size=DIGEST_BYTES).digest()
+        self.digest = blake2b(self.digest + hashed(operator, fingerprint), digest_size=DIGEST_BYTES).digest()
         if place is not None:
             self._place = place
         self.history.append((self.count, self.digest, operator, self._place, self.opened[:DIGEST_BYTES]))
+
+    def again(self, rows: Sequence[Again]) -> None:
+        """Add operators as `record` does, of which it is known what is hashed."""
+        opened = self.opened[:DIGEST_BYTES]
+        count, digest, place, history = self.count, self.digest, self._place, self.history
+        for operator, text, at in rows:
+            count += 1
+            digest = blake2b(digest + (text if isinstance(text, bytes) else text()), digest_size=DIGEST_BYTES).digest()
+            place = at or place
+            history.append((count, digest, operator, place, opened))
+            self.operator = operator
+        self.count, self.digest, self._place = count, digest, place
 
     def witness(self, opened: memoryview) -> None:
         """Add something that all parties hold alike, if nobody has told two of them two things."""

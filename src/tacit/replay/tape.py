@@ -1,9 +1,9 @@
 """A recording as a list of calls, in memory of its own: what is left of a step when all decisions have been made.
 
 Every tensor that a recorded step has made has its place in buffers that stay, so a replay makes no tensors, takes no
-views and decides nothing: it runs kernels and operators on the same addresses again, draws, sends and receives. Inputs
-are copied in; parameters are where they are. What came out is copied from the buffers, for the next replay overwrites
-them.
+views and decides nothing: it runs kernels and operators on the same addresses again, draws, sends and receives. What
+lies between two messages is one call of the native module, see `steps`. Inputs are copied in; parameters are where they
+are. What came out is copied from the buffers, for the next replay overwrites them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ import torch
 from torch import Tensor
 
 from tacit.errors import NotReplayed, Unsteady
+from tacit.net.transcript import Again, hashed
 from tacit.net.transport import Parcel, Transport
 from tacit.protocols.followed import Ring
 from tacit.replay.numbers import Number
 from tacit.replay.recorder import Address, Event, Recorder, leaves
+from tacit.replay.steps import Entry, Talk, fused, kernel_step, steps_of
+from tacit.ring.kernels.native import KeyStream
 from tacit.ring.prg import SMALL_BYTES, Stream
 from tacit.session.session import Session
 
@@ -33,6 +36,9 @@ EMPTY = frozenset(
     {aten.empty.memory_format, aten.empty_like.default, aten.empty_strided.default, aten.new_empty.default}
     | {aten.new_empty_strided.default}
 )
+NATIVE = True
+"""Whether calls become steps of the native module where they can. Without, a tape does the same, call by call."""
+
 POISON = 0x5A
 """What buffers hold before a recording is tried: a step that reads what it has not written comes out wrong."""
 
@@ -95,19 +101,24 @@ class Tape:
         """Where arguments are copied to."""
         live = {recorder.see(t) for t in (*states, *results) if not t.is_meta}
         kept = _needed(recorder, live)
-        self.calls: list[Call] = []
-        """A replay."""
+        self._entries: list[Entry] = []
+        self._steps: list[Any] = []
+        """Tensors whose addresses steps have."""
         self._dry: list[Call] = []
         self._checks: list[tuple[Tensor, Tensor]] = []
-        self._counts: list[tuple[Any, tuple[Any, ...]]] = []
+        self._opened = self._rounds = 0
+        self._dealt: dict[str, int] = {}
         self.numbers = numbers = recorder.numbers
         self._elements = {id(x): k for k, x in enumerate(numbers.elements)}
-        self._given: list[list[tuple[_Changing, int]]] = [[] for _ in self._elements]
+        self._given: list[list[tuple[Any, int]]] = [[] for _ in self._elements]
         """For each ring element that is made of a number, the kernels that are given it."""
         for event, needed in zip(recorder.events, kept, strict=True):
             self._add(event, needed=needed)
-        if self._counts:
-            self.calls.append(partial(_count, tuple(self._counts)))
+        if self._rounds:
+            self._entries.append(Talk(partial(session.meter.openings, self._rounds, self._opened)))
+        self._entries += [Talk(partial(session.meter.dealt, *row)) for row in self._dealt.items()]
+        self.calls = fused(self._entries, session.transcript)
+        """A replay."""
         for t in results:
             self.at(t)
         self._filled = [self.at(x) if isinstance(x, Tensor) else None for x in numbers.elements]
@@ -206,23 +217,29 @@ class Tape:
         self._text.append(f"{kind} {label} {self._named(text)} {self._named(made)}")
         getattr(self, f"_{kind}")(what, given, made, needed)
 
-    def _both(self, call: Call) -> None:
-        self.calls.append(call)
-        self._dry.append(call)
+    def _both(self, *calls: Call) -> None:
+        self._entries += calls
+        self._dry += calls
 
     def _plain(self, func: Any, given: Any, made: Any, needed: bool) -> None:
         args, kwargs = self._moved(given)
+        outs = [x for x in leaves(made) if isinstance(x, Tensor)]
+        if not func._schema.is_mutable:
+            sources = {self._recorder.see(x) for x in leaves(given) if isinstance(x, Tensor) and not x.is_meta}
+            if func in EMPTY or all(x.is_meta or self._recorder.see(x) in sources for x in outs):
+                return
+        places = [] if func._schema.is_mutable else [self.at(x) for x in outs]
+        steps = steps_of(func, args, kwargs, places) if NATIVE else None
+        if steps is not None:
+            self._steps.append((args, kwargs, places))
+            self._both(*steps)
+            return
         if func._schema.is_mutable:
             if func in IN_PLACE and type(args[0]) is Tensor:
                 self._both(partial(getattr(args[0], IN_PLACE[func]), *args[1:], **kwargs))
             else:
                 self._both(partial(func, *args, **kwargs))
             return
-        sources = {self._recorder.see(x) for x in leaves(given) if isinstance(x, Tensor) and not x.is_meta}
-        outs = [x for x in leaves(made) if isinstance(x, Tensor)]
-        if func in EMPTY or all(x.is_meta or self._recorder.see(x) in sources for x in outs):
-            return
-        places = [self.at(x) for x in outs]
         if func in (aten.clone.default, aten._to_copy.default, aten.lift_fresh_copy.default):
             self._both(partial(places[0].copy_, args[0]))
         elif func in OUT:
@@ -239,10 +256,13 @@ class Tape:
         rings = [(k, x) for k, x in enumerate(given) if isinstance(x, Ring)]
         if len(rings) != sum(isinstance(x, Ring) for x in leaves(given)):
             raise NotReplayed("a kernel is given a number that changes beside others")
-        if not rings:
+        step = kernel_step(function, args) if NATIVE else None
+        if step is not None:
+            self._steps.append([self.at(x.tensor) for x in leaves(given) if isinstance(x, Address)])
+        elif not rings:
             self._both(partial(function, *args))
             return
-        call = _Changing(function, list(args))
+        call = step or _Changing(function, list(args))
         self._both(call)
         for k, x in rings:
             self._given[self._elements[id(x)]].append((call, k))
@@ -250,24 +270,27 @@ class Tape:
     def _draw(self, stream: Stream, given: Any, made: Tensor, needed: bool) -> None:
         count, held = given
         out = self.at(made)
-        if count > SMALL_BYTES:
-            source: Any = stream._source
-            self.calls.append(partial(source._write, out, torch.uint8, 0))
-        elif needed:
-            self.calls.append(partial(_drawn, out, stream.bytes, count))
+        source, few = stream._source, count <= SMALL_BYTES
+        if NATIVE and type(source) is KeyStream:
+            taken = source.few_step(out) if few else source.step(out, torch.uint8, 0)
+            self._entries.append(taken if needed else source.pass_over(count, few=few))
+            self._steps.append(out)
+        elif not few:
+            self._entries.append(partial(source._write, out, torch.uint8, 0))  # type: ignore[attr-defined]
         else:
-            self.calls.append(partial(stream.bytes, count))
+            self._entries.append(partial(_drawn, out, stream.bytes, count))
         self._dry.append(partial(out.copy_, held))
 
     def _stream(self, source: Any, given: Any, made: Any, needed: bool) -> None:
         out, dtype, how, held = given
-        self.calls.append(partial(source._write, self.at(out), dtype, how))
+        place = self.at(out)
+        self._entries.append(source.step(place, dtype, how) if NATIVE else partial(source._write, place, dtype, how))
         self._dry.append(partial(self.at(out).copy_, held))
 
     def _exchange(self, what: Any, given: Any, made: Any, needed: bool) -> None:
         sends, receives, sent, arrived = given
         to, fro = ([Parcel(a, b, self.at(t)) for a, b, t in row] for row in (sends, receives))
-        self.calls.append(partial(self._transport.exchange, to, fro))
+        self._entries.append(Talk(partial(self._transport.exchange, to, fro)))
         for parcel, held in zip(to, sent, strict=True):
             self._dry.append(partial(self._compare, parcel.tensor, held))
         for parcel, held in zip(fro, arrived, strict=True):
@@ -277,30 +300,37 @@ class Tape:
         (source, destination, tensor), sent = given
         place = self.at(tensor)
         if self._session.embedded:
-            self.calls.append(partial(self._transport.send, Parcel(source, destination, place)))
+            self._entries.append(Talk(partial(self._transport.send, Parcel(source, destination, place))))
         else:
-            self.calls.append(partial(_handed_over, self._transport, source, destination, place))
+            self._entries.append(Talk(partial(_handed_over, self._transport, source, destination, place)))
         self._dry.append(partial(self._compare, place, sent))
 
     def _take(self, what: Any, given: Any, made: Tensor, needed: bool) -> None:
         source, destination, size, held = given
         place = self.at(made)
-        self.calls.append(partial(_taken, place, self._transport, source, destination, size))
+        if self._session.embedded:
+            self._entries.append(Talk(partial(_taken, place, self._transport, source, destination, size)))
+        else:
+            self._entries.append(Talk(partial(self._transport.receive, Parcel(source, destination, place))))
         self._dry.append(partial(place.copy_, held))
 
     def _meter(self, name: str, given: Any, made: Any, needed: bool) -> None:
-        self._counts.append((getattr(self._session.meter, name), given))
+        if name == "opening":
+            (count,) = given
+            self._rounds, self._opened = self._rounds + 1, self._opened + count
+        else:
+            helper, count = given
+            self._dealt[helper] = self._dealt.get(helper, 0) + count
 
     def _record(self, what: Any, given: Any, made: Any, needed: bool) -> None:
         operator, fingerprint, place, tokens = given
-        record = self._session.transcript.record
-        if any(isinstance(token, Number) for token in tokens):
-            self.calls.append(partial(_record, record, operator, tokens, place))
-        else:
-            self.calls.append(partial(record, operator, fingerprint, place))
+        changes = any(isinstance(token, Number) for token in tokens)
+        text = partial(_hashed, operator, tokens) if changes else hashed(operator, fingerprint)
+        self._entries.append(Again(operator, text, place))
 
     def _witness(self, what: Any, given: Any, made: Any, needed: bool) -> None:
-        self.calls.append(partial(self._session.witness, *(None if t is None else self.at(t) for t in given)))
+        places = [None if t is None else self.at(t) for t in given]
+        self._entries.append(Talk(partial(self._session.witness, *places)))
 
     @property
     def _transport(self) -> Transport:
@@ -367,7 +397,7 @@ class Tape:
             if place is not None:
                 place.fill_(value)
             for call, k in given:
-                call.args[k] = value
+                call.give(k, value)
 
     def run(self) -> None:
         """Do it again."""
@@ -385,6 +415,10 @@ class _Changing:
 
     def __call__(self) -> None:
         self.function(*self.args)
+
+    def give(self, k: int, value: int) -> None:
+        """Have it called with another number."""
+        self.args[k] = value
 
 
 def _needed(recorder: Recorder, live: set[int]) -> list[bool]:
@@ -480,10 +514,5 @@ def _taken(place: Tensor, transport: Transport, source: str, destination: str, s
         place.copy_(arrived)
 
 
-def _record(record: Callable[..., None], operator: str, tokens: Sequence[bytes | Number], place: Any) -> None:
-    record(operator, b"|".join(repr(t.raw).encode() if isinstance(t, Number) else t for t in tokens), place)
-
-
-def _count(counts: Sequence[tuple[Callable[..., None], tuple[Any, ...]]]) -> None:
-    for count, args in counts:
-        count(*args)
+def _hashed(operator: str, tokens: Sequence[bytes | Number]) -> bytes:
+    return hashed(operator, b"|".join(repr(t.raw).encode() if isinstance(t, Number) else t for t in tokens))

@@ -15,10 +15,6 @@ from tacit.ring.ring import RING
 
 __all__ = ["Stream", "derive_key"]
 
-BLOCK_BYTES = 1 << 16
-"""Key stream made ahead for small requests. Larger: fewer calls of the cipher for tiny tensors; smaller: less memory
-pinned by a long-lived slice. At 64 KiB a call costs 15 µs and serves 64 requests of 1 KiB."""
-
 SMALL_BYTES = 1 << 13
 """Requests up to this size are slices of a block; larger ones are generated in place, with no copy."""
 
@@ -35,12 +31,10 @@ class Stream:
     one run, so no part of a stream is ever used twice.
     """
 
-    __slots__ = ("_at", "_block", "_one_at_a_time", "_source")
+    __slots__ = ("_one_at_a_time", "_source")
 
     def __init__(self, key: bytes) -> None:
         self._source = kernels.at("cpu").key_stream(key)
-        self._block = torch.empty(0, dtype=torch.uint8)
-        self._at = 0
         self._one_at_a_time = Lock()
         """Two threads never get the same bytes; which of them gets which is for their callers to order."""
 
@@ -55,13 +49,7 @@ class Stream:
         if count > SMALL_BYTES:
             return self._source.next(count)
         with self._one_at_a_time:
-            end = self._at + count
-            if end > self._block.numel():
-                with torch.inference_mode(False):  # a block outlives such a mode, and is written to
-                    self._block, self._at, end = self._source.next(BLOCK_BYTES), 0, count
-            out = self._block[self._at : end]
-            self._at = (end + 7) & ~7
-        return out
+            return self._source.few(count)
 
     def ring(self, shape: Sequence[int]) -> torch.Tensor:
         """The next ring elements, uniform over all of the ring."""

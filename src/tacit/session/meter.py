@@ -84,7 +84,11 @@ class Meter:
 
     def opening(self, count: int) -> None:
         """Count one round in which every party sends `count` bytes to every other party."""
-        self._rounds += 1
+        self.openings(1, count)
+
+    def openings(self, rounds: int, count: int) -> None:
+        """Count so many of those rounds, and their bytes together."""
+        self._rounds += rounds
         self._giving = False
         for role in self._online:
             self._online[role] += count * (len(self._online) - 1)

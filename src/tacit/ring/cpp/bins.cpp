@@ -93,8 +93,8 @@ void parities_of(Memory left, Memory right, Memory result, u64 words, u64 rows, 
 }
 
 const Adds names([](nb::module_& m) {
-    m.def("bin_sums", &bin_sums, Unlocked());
-    m.def("parities", &parities_of, Unlocked());
+    kernel(m, "bin_sums", &bin_sums);
+    kernel(m, "parities", &parities_of);
 });
 
 }  // namespace

@@ -49,8 +49,8 @@ void unpack_bits(Memory plane, Memory bits, int threads) {
 }
 
 const Adds names([](nb::module_& m) {
-    m.def("pack_bits", &pack_bits, Unlocked());
-    m.def("unpack_bits", &unpack_bits, Unlocked());
+    kernel(m, "pack_bits", &pack_bits);
+    kernel(m, "unpack_bits", &unpack_bits);
 });
 
 }  // namespace

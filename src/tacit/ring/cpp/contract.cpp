@@ -289,22 +289,22 @@ Contraction contraction(const Matrices& x, const Matrices& y, const Matrices& z)
 }
 
 const Adds names([](nb::module_& m) {
-    m.def("matmul", [](Steps x, Steps y, Steps z, i64 batch, i64 rows, i64 inner, i64 columns, int threads) {
+    kernel(m, "matmul", +[](Steps x, Steps y, Steps z, i64 batch, i64 rows, i64 inner, i64 columns, int threads) {
         matmul(strided<const u64>(x), strided<const u64>(y), strided<u64>(z), batch, rows, inner, columns, threads);
-    }, Unlocked());
-    m.def("matmul_short", [](Steps x, Steps y, Steps z, i64 rows, i64 inner, i64 columns, int threads) {
+    });
+    kernel(m, "matmul_short", +[](Steps x, Steps y, Steps z, i64 rows, i64 inner, i64 columns, int threads) {
         matmul_short(strided<const u64>(x), strided<const std::int32_t>(y), strided<u64>(z), rows, inner, columns, threads);
-    }, Unlocked());
-    m.def("contract", [](Memory x, Tables x_at, Memory y, Tables y_at, Memory z, Tables z_at, int threads) {
+    });
+    kernel(m, "contract", +[](Memory x, Tables x_at, Memory y, Tables y_at, Memory z, Tables z_at, int threads) {
         contract(contraction({x, x_at}, {y, y_at}, {z, z_at}), threads);
-    }, Unlocked());
-    m.def("contract_shared", [](Memory x, Tables x_at, Memory y, Tables y_at, Memory z, Tables z_at, i64 shared,
+    });
+    kernel(m, "contract_shared", +[](Memory x, Tables x_at, Memory y, Tables y_at, Memory z, Tables z_at, i64 shared,
                                 int threads) {
         Contraction c = contraction({x, x_at}, {y, y_at}, {z, z_at});
         if (shared < 1 || c.z_columns.size() % u64(shared)) refuse("columns that are no whole runs");
         c.shared = shared;
         contract(c, threads);
-    }, Unlocked());
+    });
 });
 
 }  // namespace

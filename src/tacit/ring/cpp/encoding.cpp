@@ -53,14 +53,14 @@ const Adds names([](nb::module_& m) {
         return wide ? encode(elements<const double>(x, n), scale, n, to, threads)
                     : encode(elements<const float>(x, n), scale, n, to, threads);
     }, Unlocked());
-    m.def("decode", [](Memory v, double scale, Memory out, bool wide, int threads) {
+    kernel(m, "decode", +[](Memory v, double scale, Memory out, bool wide, int threads) {
         const u64 n = size(v);
         const i64* from = elements<const i64>(v, n);
         if (wide)
             decode(from, scale, n, elements<double>(out, n), threads);
         else
             decode(from, scale, n, elements<float>(out, n), threads);
-    }, Unlocked());
+    });
 });
 
 }  // namespace

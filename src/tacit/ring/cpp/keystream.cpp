@@ -117,8 +117,22 @@ bool KeyStream::available() {
 }
 
 u64 KeyStream::take(u64 count) {
+    const std::scoped_lock lock(one_at_a_time_);
     const u64 position = position_;
     position_ += count;
+    return position;
+}
+
+u64 KeyStream::take_few(u64 count, u64 run) {
+    const std::scoped_lock lock(one_at_a_time_);
+    if (count > run) throw std::invalid_argument("a request longer than a run");
+    if (few_ + count > end_) {
+        first_ = few_ = position_;
+        position_ += run;
+        end_ = position_;
+    }
+    const u64 position = few_;
+    few_ = first_ + ((position + count - first_ + 7) & ~u64{7});
     return position;
 }
 
@@ -143,6 +157,34 @@ void KeyStream::write(u64 position, u8* out, u64 count, Into how, int threads) c
 
 namespace {
 
+// The next bytes of a stream, combined with memory: large requests, or few of them.
+class Drawn final : public Step {
+public:
+    Drawn(KeyStream& stream, u8* out, u64 count, Into how, int threads)
+        : stream_(stream), out_(out), count_(count), run_(0), how_(how), threads_(threads) {}
+    Drawn(KeyStream& stream, u8* out, u64 count, u64 run)
+        : stream_(stream), out_(out), count_(count), run_(run), how_(Into::store), threads_(1) {}
+
+    void run() override {
+        const u64 position = run_ ? stream_.take_few(count_, run_) : stream_.take(count_);
+        if (out_) stream_.write(position, out_, count_, how_, threads_);
+    }
+
+private:
+    KeyStream& stream_;
+    u8* out_;  // none: they are passed over
+    u64 count_, run_;
+    Into how_;
+    int threads_;
+};
+
+// Memory that a stream is combined with, in elements of so many bytes.
+u8* words(const Memory& out, int bytes, int how) {
+    if (how < 0 || how >= WAYS || (bytes != word_of(static_cast<Into>(how)) && how != int(Into::store)))
+        refuse("elements of another size than it adds");
+    return elements<u8>(out, size(out));
+}
+
 const Adds names([](nb::module_& m) {
     nb::class_<KeyStream>(m, "KeyStream")
         .def("__init__", [](KeyStream* self, nb::bytes key) {
@@ -151,14 +193,25 @@ const Adds names([](nb::module_& m) {
         })
         .def_static("available", &KeyStream::available)
         .def("write", [](KeyStream& self, Memory out, int bytes, int how, int threads) {
-            const u64 count = size(out) * static_cast<u64>(bytes);
-            if (how < 0 || how >= WAYS || (bytes != word_of(static_cast<Into>(how)) && how != int(Into::store)))
-                refuse("elements of another size than it adds");
-            u8* data = elements<u8>(out, size(out));
-            const u64 position = self.take(count);  // under the lock, so that no two threads get the same bytes
+            u8* data = words(out, bytes, how);
+            const u64 count = size(out) * static_cast<u64>(bytes), position = self.take(count);
             nb::gil_scoped_release unlock;
             self.write(position, data, count, static_cast<Into>(how), threads);
-        });
+        })
+        .def("few", &KeyStream::take_few)
+        .def("read", [](const KeyStream& self, u64 position, Memory out) {  // of what was set apart
+            self.write(position, elements<u8>(out, size(out)), size(out), Into::store, 1);
+        })
+        .def("step", [](KeyStream& self, Memory out, int bytes, int how, int threads) -> Step* {
+            u8* data = words(out, bytes, how);
+            return new Drawn(self, data, size(out) * static_cast<u64>(bytes), static_cast<Into>(how), threads);
+        }, nb::rv_policy::take_ownership, nb::keep_alive<0, 1>())
+        .def("few_step", [](KeyStream& self, Memory out, u64 run) -> Step* {
+            return new Drawn(self, elements<u8>(out, size(out)), size(out), run);
+        }, nb::rv_policy::take_ownership, nb::keep_alive<0, 1>())
+        .def("pass_over", [](KeyStream& self, u64 count, u64 run) -> Step* {
+            return new Drawn(self, nullptr, count, run);
+        }, nb::rv_policy::take_ownership, nb::keep_alive<0, 1>());
 });
 
 }  // namespace

@@ -1,5 +1,7 @@
 // AES-128 in counter mode, written, added, subtracted or XORed into memory in one pass.
 #pragma once
+#include <mutex>
+
 #include "isa.hpp"
 
 namespace tacit {
@@ -31,12 +33,18 @@ public:
     // Set `count` bytes apart, never to be given again, and return where in the stream they begin.
     u64 take(u64 count);
 
+    // The same of few bytes: they come from a run of `run` bytes that is set apart when the one before is used up, each
+    // request from a multiple of 8 in it on.
+    u64 take_few(u64 count, u64 run);
+
     // Put the bytes from `position` on into `out`; to add and to subtract, `count` is a multiple of a word's.
     void write(u64 position, u8* out, u64 count, Into how, int threads) const;
 
 private:
     alignas(16) u8 round_keys_[11][16];
+    std::mutex one_at_a_time_;  // no two threads get the same bytes
     u64 position_ = 0;
+    u64 few_ = 0, first_ = 0, end_ = 0;  // of the run: what comes next, where it begins and ends
 };
 
 }  // namespace tacit

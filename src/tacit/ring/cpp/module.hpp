@@ -6,8 +6,11 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <functional>
+#include <map>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 
 #include "isa.hpp"
 
@@ -26,6 +29,57 @@ using Memory = std::tuple<std::uintptr_t, u64>;  // address, elements
 
 [[noreturn]] inline void refuse(const std::string& why) {
     throw std::invalid_argument("a kernel was called with " + why);
+}
+
+// A kernel with all that it is called with, to be called again: what tacit.replay runs, many of them by one call.
+class Step {
+public:
+    virtual ~Step() = default;
+    virtual void run() = 0;
+
+    // Have it called with another number from now on, in the place of one that it was made with.
+    virtual void give(u64 /*argument*/, u64 /*value*/) { refuse("a number that it does not take"); }
+};
+
+using Maker = std::function<Step*(const nb::args&)>;
+std::map<std::string, Maker>& makers();  // of steps, by the names of kernels
+
+template <class... Given>
+class Call final : public Step {
+public:
+    using Function = void (*)(Given...);
+
+    Call(Function function, std::tuple<std::decay_t<Given>...> given) : function_(function), given_(std::move(given)) {}
+
+    void run() override { std::apply(function_, given_); }
+
+    void give(u64 argument, u64 value) override {
+        bool taken = false;
+        u64 at = 0;
+        const auto put = [&](auto& x) {
+            if constexpr (std::is_same_v<std::decay_t<decltype(x)>, u64>)
+                if (at == argument) x = value, taken = true;
+            ++at;
+        };
+        std::apply([&](auto&... x) { (put(x), ...); }, given_);
+        if (!taken) refuse("a number in the place of something else");
+    }
+
+private:
+    Function function_;
+    std::tuple<std::decay_t<Given>...> given_;
+};
+
+// Add a kernel to the module, and to those that steps are made of.
+template <class... Given>
+void kernel(nb::module_& m, const char* name, void (*function)(Given...)) {
+    m.def(name, function, Unlocked());
+    makers()[name] = [function](const nb::args& given) -> Step* {
+        if (given.size() != sizeof...(Given)) refuse("another number of arguments");
+        return [&]<std::size_t... I>(std::index_sequence<I...>) -> Step* {
+            return new Call<Given...>(function, {nb::cast<std::decay_t<Given>>(given[I])...});
+        }(std::index_sequence_for<Given...>{});
+    };
 }
 
 inline u64 size(const Memory& memory) { return std::get<1>(memory); }

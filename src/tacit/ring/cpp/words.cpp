@@ -53,24 +53,24 @@ u64 words_of(u64 bytes, int width) {
 }
 
 const Adds names([](nb::module_& m) {
-    m.def("widen", [](Memory words, int width, Memory out, int threads) {
+    kernel(m, "widen", +[](Memory words, int width, Memory out, int threads) {
         const u64 n = words_of(size(words), width);
         const u8* from = elements<u8>(words, n * width);
         u64* to = elements<u64>(out, n);
         share_out(n, threads, [&](u64 begin, u64 end) { TACIT_WORDS(width, widen, from, n, to, begin, end) });
-    }, Unlocked());
-    m.def("narrow", [](Memory in, int width, Memory words, int threads) {
+    });
+    kernel(m, "narrow", +[](Memory in, int width, Memory words, int threads) {
         const u64 n = words_of(size(words), width);
         const u64* from = elements<u64>(in, n);
         u8* to = elements<u8>(words, n * width);
         share_out(n, threads, [&](u64 begin, u64 end) { TACIT_WORDS(width, narrow, from, n, to, begin, end) });
-    }, Unlocked());
-    m.def("subtract_words", [](Memory words, Memory others, int width, int threads) {  // words -= others
+    });
+    kernel(m, "subtract_words", +[](Memory words, Memory others, int width, int threads) {  // words -= others
         const u64 n = words_of(size(words), width);
         u8* to = elements<u8>(words, n * width);
         const u8* from = elements<u8>(others, n * width);
         share_out(n, threads, [&](u64 begin, u64 end) { TACIT_WORDS(width, subtract, to, from, n, begin, end) });
-    }, Unlocked());
+    });
 });
 
 }  // namespace

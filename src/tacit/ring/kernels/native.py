@@ -6,24 +6,29 @@ tensor is, and where it lies, gets checked by `memory`, and nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from tacit.ring import _native
 from tacit.ring.kernels import reference
-from tacit.ring.kernels.reference import CPU, Places, Reference
+from tacit.ring.kernels.reference import CPU, RUN_BYTES, Places, Reference
 from tacit.ring.memory import space
 from tacit.ring.ring import RING
 from tacit.ring.shapes import broadcast
 from tacit.ring.short import SHORT
 
-__all__ = ["NONE", "KeyStream", "Memory", "Native", "has_aes", "integer", "isa", "memory", "use_isa"]
+__all__ = ["NONE", "KeyStream", "Memory", "Native", "Step", "has_aes", "integer", "isa", "memory", "use_isa"]
 
 SMALL = 1 << 13
 """Up to this many products, PyTorch's loops are done before the checks here are: a call takes 6 µs, against 2."""
 
 isa, use_isa, has_aes = _native.isa, _native.use_isa, _native.KeyStream.available
 """The instruction set in use: amx, avx512, avx2 or portable; how to choose it, or the "best"; whether it has AES."""
+
+Step = Callable[[], None]
+"""A kernel with all that it is called with."""
 
 Memory = tuple[int, int]
 """An address, and how many elements lie there."""
@@ -197,16 +202,28 @@ def _tables(at: Places) -> tuple[Memory, Memory, Memory]:
 class KeyStream(reference.KeyStream):
     """The key stream of AES-128 in counter mode, by the processor's own instructions."""
 
-    __slots__ = ("_stream",)
+    __slots__ = ("_first", "_size", "_stream")
 
     def __init__(self, key: bytes) -> None:
         self._stream = _native.KeyStream(key)
+        self._block = torch.empty(0, dtype=torch.uint8)
+        self._first = self._size = 0  # where in the stream what is in the block begins, and how much it is
 
     def next(self, count: int) -> Tensor:
         """The next `count` bytes."""
         out = space((count,), torch.uint8)
         self._write(out, torch.uint8, _STORE)
         return out
+
+    def few(self, count: int) -> Tensor:
+        """`count` bytes of the run that small requests are slices of: see `reference`. A step may have taken some."""
+        at = self._stream.few(count, RUN_BYTES) - self._first
+        if at + count > self._size or at & 7:
+            with torch.inference_mode(False):
+                self._block = torch.empty(RUN_BYTES, dtype=torch.uint8)
+            self._first, self._size, at = self._first + at, RUN_BYTES, 0
+            self._stream.read(self._first, memory(self._block, torch.uint8))
+        return self._block[at : at + count]
 
     def add_to(self, out: Tensor) -> None:
         """out += the next ring elements."""
@@ -222,6 +239,21 @@ class KeyStream(reference.KeyStream):
 
     def _write(self, out: Tensor, dtype: torch.dtype, how: int) -> None:
         self._stream.write(memory(out, dtype), out.itemsize, how, torch.get_num_threads())
+
+    def step(self, out: Tensor, dtype: torch.dtype, how: int) -> Step:
+        """What `_write` does, as a step: see `tacit.replay.steps`. Whoever runs it keeps the tensor."""
+        made: Step = self._stream.step(memory(out, dtype), out.itemsize, how, torch.get_num_threads())
+        return made
+
+    def few_step(self, out: Tensor) -> Step:
+        """What writes `few` of as many bytes as a tensor has to it."""
+        made: Step = self._stream.few_step(memory(out, torch.uint8), RUN_BYTES)
+        return made
+
+    def pass_over(self, count: int, *, few: bool) -> Step:
+        """What takes so many bytes, by `few` or by `next`, and has no use for them."""
+        made: Step = self._stream.pass_over(count, RUN_BYTES if few else 0)
+        return made
 
 
 _STORE, _ADD, _XOR = 0, 1, 3  # keystream.hpp

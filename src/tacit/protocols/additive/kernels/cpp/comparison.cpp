@@ -210,10 +210,10 @@ void node_evaluate(Memory opened_at, Memory masks_at, Memory monomials_at, Memor
 }
 
 const Adds names([](nb::module_& m) {
-    m.def("thermometer", &thermometer, Unlocked());
-    m.def("lookup", &lookup, Unlocked());
-    m.def("node_expand", &node_expand, Unlocked());
-    m.def("node_evaluate", &node_evaluate, Unlocked());
+    kernel(m, "thermometer", &thermometer);
+    kernel(m, "lookup", &lookup);
+    kernel(m, "node_expand", &node_expand);
+    kernel(m, "node_evaluate", &node_evaluate);
 });
 
 }  // namespace

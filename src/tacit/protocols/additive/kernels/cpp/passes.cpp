@@ -157,10 +157,10 @@ void selected(Memory opened_at, u64 m, Memory c_at, Memory x_at, Memory beta_at,
 }
 
 const Adds names([](nb::module_& m) {
-    m.def("multiply_add", &multiply_add, Unlocked());
-    m.def("scaled_parts", &scaled_parts, Unlocked());
-    m.def("scaled_share", &scaled_share, Unlocked());
-    m.def("selected", &selected, Unlocked());
+    kernel(m, "multiply_add", &multiply_add);
+    kernel(m, "scaled_parts", &scaled_parts);
+    kernel(m, "scaled_share", &scaled_share);
+    kernel(m, "selected", &selected);
 });
 
 }  // namespace

@@ -117,8 +117,8 @@ void wave_sum(u64 turn, bool odd, const Terms& terms, Memory e_at, Memory words_
 }
 
 const Adds names([](nb::module_& m) {
-    m.def("wave_table", &wave_table, Unlocked());
-    m.def("wave_sum", &wave_sum, Unlocked());
+    kernel(m, "wave_table", &wave_table);
+    kernel(m, "wave_sum", &wave_sum);
 });
 
 }  // namespace

@@ -113,10 +113,10 @@ void wide_evaluate(Memory opened_at, Memory words_at, Memory dealt_at, bool lead
 }
 
 const Adds names([](nb::module_& m) {
-    m.def("wide_tables", &wide_tables, Unlocked());
-    m.def("wide_lookup", &wide_lookup, Unlocked());
-    m.def("wide_expand", &wide_expand, Unlocked());
-    m.def("wide_evaluate", &wide_evaluate, Unlocked());
+    kernel(m, "wide_tables", &wide_tables);
+    kernel(m, "wide_lookup", &wide_lookup);
+    kernel(m, "wide_expand", &wide_expand);
+    kernel(m, "wide_evaluate", &wide_evaluate);
 });
 
 }  // namespace
