@@ -98,7 +98,8 @@ class Tls:
         at, size = 0, len(target)
         with self._calls:
             try:
-                while at < size:
+                # a read that finds nothing raises, and costs more than one that finds a small record
+                while at < size and (self._arrived.pending or self._tls.pending()):
                     count = self._tls.read(size - at, target[at:])
                     if not count:
                         break

@@ -401,6 +401,7 @@ class Compiled:
 
     def _replay(self, entry: Entry, call: Call, values: Sequence[int]) -> Any:
         session = call.protocol.session
+        call.before.let_go()
         entry.results.begin()
         self._say("replayed", call.protocol, entry.tape.public.hex())
         try:

@@ -65,6 +65,10 @@ class Before:
         """Note what is known of them, for a recording."""
         self._pins = [self._replays.pins(v) for v in self._values]
 
+    def let_go(self) -> None:
+        """Keep no gradients any more: it is replayed, and a gradient that nobody else keeps is not copied."""
+        self._gradients = []
+
     @property
     def pinned(self) -> list[Tensor]:
         """What is known of secrets that a step reads, and does not write to."""

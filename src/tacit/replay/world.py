@@ -36,8 +36,16 @@ _OPTIMIZER_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 
 _STANDARD = frozenset(vars(nn.Module()))
 
-_PYTORCH_S = {kind: dict(vars(kind)) for kind in (*LAYERS, *CONTAINERS, *OPTIMIZERS, nn.Module)}
-"""What these classes were when Tacit was imported: a patched one is another."""
+_CALLED = frozenset(
+    {"forward", "__call__", "_call_impl", "_wrapped_call_impl", "__getattr__", "step", "zero_grad", "_init_group"}
+    | {"__getitem__", "__iter__", "__getattribute__", "__setattr__"}
+)
+
+_PYTORCH_S = {
+    kind: {key: x for key, x in vars(kind).items() if key in _CALLED}
+    for kind in (*LAYERS, *CONTAINERS, *OPTIMIZERS, nn.Module)
+}
+"""What of these classes is called, as it was when Tacit was imported: a patched one is another."""
 
 
 def is_plain(x: Any) -> bool:
@@ -323,15 +331,9 @@ def _patched(kind: type) -> bool:
     if before is None:
         return False
     now = vars(kind)
-    return any(not _one_function(now.get(key), x) for key, x in before.items() if key in _CALLED)
+    return any(not _one_function(now.get(key), x) for key, x in before.items())
 
 
 def _one_function(now: Any, before: Any) -> bool:
     """PyTorch wraps the step of a class of optimizers when it makes the first."""
     return now is before or (of_a_library(now) and inspect.unwrap(now) is inspect.unwrap(before))
-
-
-_CALLED = frozenset(
-    {"forward", "__call__", "_call_impl", "_wrapped_call_impl", "__getattr__", "step", "zero_grad", "_init_group"}
-    | {"__getitem__", "__iter__", "__getattribute__", "__setattr__"}
-)
