@@ -63,5 +63,14 @@ def seconds(row: Row, machine: Row) -> dict[str, float]:
             "wire": sent / (machine["bandwidth_gb_s"] * 1e9),
             "rounds": row["rounds"] * min(machine["rtt_us"], machine.get("rtt_looking_us", math.inf)) / 2 * 1e-6,
         }
-    largest = max(row["online_bytes"] / 2, row["producer_bytes"] / 2)  # each travels on a link of its own, at once
-    return parts | {"wire": largest / machine["wan_rate"], "rounds": row["rounds"] * machine["wan_round_trip"] / 2}
+    wire = travel(0, row["online_bytes"] / 2, row["producer_bytes"], machine["wan_round_trip"], machine["wan_rate"])
+    return parts | {"wire": wire, "rounds": row["rounds"] * machine["wan_round_trip"] / 2}
+
+
+def travel(rounds: int, party_bytes: float, producer_bytes: float, round_trip: float, rate: float) -> float:
+    """Return the seconds of rounds, half a round trip each, and of the bytes of the busiest link.
+
+    Each link has a rate of its own, and all work at once: one party's to the other, and the producer's to each, if its
+    bytes were spread evenly.
+    """
+    return rounds * round_trip / 2 + max(party_bytes, producer_bytes / 2) / rate

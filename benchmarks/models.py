@@ -1,6 +1,7 @@
 """Models of real size: what a first and a later prediction cost, and how far they are off.
 
-    python benchmarks/models.py            # or `tacit bench --models`
+    python benchmarks/models.py                        # or `tacit bench --models`
+    tacit bench --models --wan 40ms,350mbit            # the roles on hosts of their own, far apart; see wan.py
 
 Bob's model on Alice's input: three processes with TLS 1.3 on one machine. Architectures are those of transformers, with
 random weights; nothing is downloaded. Each model is a run of its own, which is stopped after `SECONDS`.
@@ -9,6 +10,7 @@ random weights; nothing is downloaded. Each model is a run of its own, which is 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -20,11 +22,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import floor
 import measure
+import side_by_side
 
 HERE = Path(__file__).parent
-SECONDS = 240
-"""That one model may take, all its predictions and the making of its weights among them."""
+SECONDS, FAR_SECONDS = 240, 900
+"""That one model may take, all its predictions and the making of its weights among them; and over an emulated link."""
 REPEATS = 2
 """Later predictions that are timed; the least counts."""
 
@@ -238,35 +242,46 @@ def forget_peak() -> int:
 # --- all of them ------------------------------------------------------------------------------------------------------
 
 
-def run(*, folder: Path, threads: int, tiny: bool, only: str = "") -> str:
-    """Measure, write models.jsonl and models-table.md, and return the table. `only` names models; others stay."""
+def run(*, folder: Path, threads: int, tiny: bool, only: str = "", wan: str | None = None) -> str:
+    """Measure, write models.jsonl and models-table.md, and return the table. `only` names models; others stay.
+
+    Over an emulated link, the files are models-wan.jsonl and models-wan-table.md.
+
+    Raises `ValueError` if the package whose models these are is not there, or for a link that is none.
+    """
+    if importlib.util.find_spec("transformers") is None:
+        raise ValueError(
+            "these are models of the package transformers, which is not installed: pip install 'tacit[models]'"
+        )
+    far = None if wan is None else side_by_side.Far.made(wan)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "models.jsonl"
+    path = folder / ("models.jsonl" if far is None else "models-wan.jsonl")
     before = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     path.write_text("".join(json.dumps(row) + "\n" for row in before if only and not re.search(only, row["model"])))
     for name in MODELS:
         if re.search(only, name):
-            measured(name, path, threads, tiny)
+            measured(name, path, threads, tiny, far)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     rows.sort(key=lambda row: list(MODELS).index(row["model"]))
-    text = f"{described(rows, tiny)}\n\n{table(rows)}"
-    (folder / "models-table.md").write_text(f"# Models of real size\n\n{text}\n")
+    text = f"{described(rows, tiny, far)}\n\n{table(rows)}"
+    path.with_name(f"{path.stem}-table.md").write_text(f"# Models of real size\n\n{text}\n")
     return text
 
 
-def measured(name: str, path: Path, threads: int, tiny: bool) -> None:
+def measured(name: str, path: Path, threads: int, tiny: bool, far: side_by_side.Far | None = None) -> None:
     """Run one model; a row that says why, if it does not come to an end."""
     foreign = measure.Foreign()
-    command = [sys.executable, str(HERE / "launch.py"), "--threads", str(threads), str(HERE / "models.py"), "--"]
-    command += ["--model", name, "--out", str(path), *(["--tiny"] if tiny else [])]
+    prefix, relayed, seconds = ([], [], SECONDS) if far is None else (far.prefix, far.relayed, FAR_SECONDS)
+    command = [*prefix, sys.executable, str(HERE / "launch.py"), "--threads", str(threads), *relayed]
+    command += [str(HERE / "models.py"), "--", "--model", name, "--out", str(path), *(["--tiny"] if tiny else [])]
     seen = path.read_text().count("\n")
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         env={**os.environ, "OMP_NUM_THREADS": str(threads)},
     )  # fmt: skip
-    why = f"stopped after {SECONDS} s"
+    why = f"stopped after {seconds} s"
     try:
-        said, _ = process.communicate(timeout=SECONDS)
+        said, _ = process.communicate(timeout=seconds)
         why = next((line for line in reversed(said.splitlines()) if "Error" in line or "error" in line), "it ended")
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, 9)
@@ -276,25 +291,43 @@ def measured(name: str, path: Path, threads: int, tiny: bool) -> None:
         lines.append(json.dumps({"model": name, "failed": why[:200]}))
     row = json.loads(lines[-1])
     row["foreign_cpus"] = round(foreign.cpus(), 2)
+    if far is not None:
+        row["wan"] = str(far.conditions)
+        for when in ("first", "later") if "failed" not in row else ():
+            row[when]["least_seconds"] = least(row[when], far)
     path.write_text("".join(line + "\n" for line in [*lines[:-1], json.dumps(row)]))
 
 
-def described(rows: list[Row], tiny: bool) -> str:
+def least(cost: Row, far: side_by_side.Far) -> float:
+    """Seconds that rounds and bytes take at least over a link: as in floor.py, without what is computed."""
+    link = far.conditions
+    return floor.travel(cost["rounds"], cost["party_bytes"], cost["producer_bytes"], link.round_trip, link.rate)
+
+
+def described(rows: list[Row], tiny: bool, far: side_by_side.Far | None) -> str:
     """Say what was measured, and how calm the machine was."""
     others = max((row["foreign_cpus"] for row in rows), default=0.0)
+    link = ""
+    if far is not None:
+        link = (
+            f" Over an emulated link of {far.conditions}, {'of hosts of their own' if far.prefix else 'relayed'}; the "
+            "least is half a round trip a round, and what one link must carry, at its rate."
+        )
     return (
         f"Bob's model on Alice's input: three processes with TLS 1.3 on one machine of {os.cpu_count()} cores, one "
         f"thread each; architectures of transformers{', made tiny' if tiny else ''}, with random weights, "
-        "which Bob has sent under masks when he shared them. The first prediction finds out what later ones use as "
-        "well. Memory is the most that a role had while it "
+        "which Bob has sent under masks when he shared them. The first prediction gets the memory that later ones use "
+        "again. Memory is the most that a role had while it "
         "predicted, beyond PyTorch itself, beside what plain float32 weights take; "
-        f"the error is the largest, as a part of the largest score. Others used {others:.2f} CPUs at most."
+        f"the error is the largest, as a part of the largest score.{link} Others used {others:.2f} CPUs at most."
     )
 
 
 def table(rows: list[Row]) -> str:
     """Return the Markdown table, a line a model."""
-    titles = ["model", "first, s", "later, s", "aim, s", "rounds, first", "rounds, later", "a party, MB, first"]
+    far = any("wan" in row for row in rows)
+    titles = ["model", "first, s", "later, s", *(["least, later, s", "times the least"] if far else ["aim, s"])]
+    titles += ["rounds, first", "rounds, later", "a party, MB, first"]
     titles += ["a party, MB, later", "producer, MB", "input's owner, GB", "model's owner, GB", "producer, GB"]
     titles += ["plain weights, GB", "error"]
     lines = ["| " + " | ".join(titles) + " |", "|---|" + "---:|" * (len(titles) - 1)]
@@ -303,8 +336,12 @@ def table(rows: list[Row]) -> str:
             lines.append(f"| {row['model']} | {row['failed']} " + "| " * (len(titles) - 2) + "|")
             continue
         first, later, peaks = row["first"], row["later"], list(row["peak_bytes"].values())
-        aim = AIMS.get(row["model"])
-        cells = [row["model"], f"{first['seconds']:.3g}", f"{later['seconds']:.3g}", f"{aim:g}" if aim else ""]
+        cells = [row["model"], f"{first['seconds']:.3g}", f"{later['seconds']:.3g}"]
+        if far:
+            cells += [f"{later['least_seconds']:.3g}", f"{later['seconds'] / later['least_seconds']:.2f}"]
+        else:
+            aim = AIMS.get(row["model"])
+            cells += [f"{aim:g}" if aim else ""]
         cells += [f"{first['rounds']:,}", f"{later['rounds']:,}", f"{first['party_bytes'] / 1e6:.3g}"]
         cells += [f"{later['party_bytes'] / 1e6:.3g}", f"{later['producer_bytes'] / 1e6:.3g}"]
         cells += [f"{size / 1e9:.2g}" for size in (*peaks, row["weights_bytes"])]
@@ -319,10 +356,11 @@ def main() -> None:
     parser.add_argument("--out")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--only", default="")
+    parser.add_argument("--wan")
     options = parser.parse_args()
     if options.model:
         return play(options)
-    print(run(folder=HERE / "results", threads=1, tiny=options.tiny, only=options.only))
+    print(run(folder=HERE / "results", threads=1, tiny=options.tiny, only=options.only, wan=options.wan))
 
 
 if __name__ == "__main__":

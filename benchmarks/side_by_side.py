@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import alone
 import floor
@@ -94,6 +95,23 @@ def emulation(wan: str) -> list[str]:
     if trouble:
         print(f"{trouble}. So connections are relayed instead, and Tacit runs alone.", file=sys.stderr, flush=True)
     return [] if trouble else prefix
+
+
+class Far(NamedTuple):
+    """An emulated link for Tacit alone: hosts of their own where this user may make them, relayed connections else."""
+
+    conditions: Conditions
+    prefix: list[str]
+    """What starts a command on such hosts."""
+    relayed: list[str]
+    """What `launch.py` is told in the place of that."""
+
+    @classmethod
+    def made(cls, wan: str) -> Self:
+        """Read a link, and see what can be done. Raises `ValueError` for what is none."""
+        conditions = Conditions.parse(wan)
+        prefix = emulation(wan)
+        return cls(conditions, prefix, [] if prefix else ["--wan", wan])
 
 
 def _trouble(prefix: Sequence[str]) -> str:

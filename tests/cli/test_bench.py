@@ -81,6 +81,40 @@ def test_models_of_real_size_are_measured_when_they_are_tiny(tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+def test_models_are_measured_over_an_emulated_link(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="pip install tacit[models]")
+
+    printed = bench(tmp_path, "--models", "--wan", "20ms,350mbit", "--only", "resnet-18", seconds=280)
+
+    (row,) = rows_of(tmp_path / "models-wan.jsonl")
+    later = row["later"]
+    assert row["wan"] == "20 ms, 350 Mbit/s"
+    assert later["least_seconds"] >= later["rounds"] * 0.01
+    assert later["seconds"] > 0.9 * later["least_seconds"]
+    assert "times the least" in printed
+    assert not (tmp_path / "models.jsonl").exists()
+
+
+def test_models_say_once_which_package_is_missing(tmp_path: Path, module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = module("models")
+    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
+
+    with pytest.raises(ValueError, match=r"pip install 'tacit\[models\]'"):
+        models.run(folder=tmp_path, threads=1, tiny=True)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rounds_and_bytes_take_at_least_as_long_as_the_busiest_link(module: Any) -> None:
+    travel = module("floor").travel
+
+    assert travel(100, 0, 0, 0.04, 1e6) == pytest.approx(2.0)
+    assert travel(0, 5e6, 8e6, 0.04, 1e6) == pytest.approx(5.0)  # the producer's go to two
+    assert travel(50, 1e6, 8e6, 0.04, 1e6) == pytest.approx(1.0 + 4.0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_two_parties_train_and_predict_in_the_benchmark(tmp_path: Path) -> None:
     printed = bench(tmp_path, "--only", "logreg.1|mlp.batch1$", "--systems", "two-party", seconds=280)
 

@@ -55,7 +55,8 @@ def bench(
     Writes rows.jsonl, table.md and plot.svg. With `--peers` other frameworks do the same tasks in turn. With `--wan`
     the files are wan.jsonl, wan-table.md and wan-plot.svg; with `--growth`, growth.jsonl and four plots; with
     `--small`, small.jsonl and small-table.md; with `--trees`, trees.jsonl and trees-table.md; with `--join`, join.jsonl
-    and join-table.md; with `--models`, models.jsonl and models-table.md, and each model is stopped after four minutes.
+    and join-table.md; with `--models`, models.jsonl and models-table.md, and each model is stopped after four minutes;
+    with `--models --wan`, models-wan.jsonl and models-wan-table.md, after a quarter of an hour.
     """
     if context.invoked_subcommand is not None:
         return
@@ -70,8 +71,13 @@ def bench(
     target = folder or scripts / "results"
     for study, chosen in (("growth", growth), ("trees", trees), ("small", small), ("models", models)):
         if chosen:
-            chosen_of = {"only": only} if study in ("trees", "models") else {}
-            click.echo(importlib.import_module(study).run(folder=target, threads=threads, tiny=tiny, **chosen_of))
+            settings = {"folder": target, "threads": threads, "tiny": tiny}
+            settings |= {"only": only} if study in ("trees", "models") else {}
+            settings |= {"wan": wan} if study == "models" else {}
+            try:
+                click.echo(importlib.import_module(study).run(**settings))
+            except ValueError as error:
+                raise ConfigError(str(error)) from None
     if join:
         click.echo(importlib.import_module("join").run(folder=target, peers=peers, passes=passes, tiny=tiny))
     if growth or small or trees or join or models:
