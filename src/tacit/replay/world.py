@@ -303,12 +303,13 @@ def _kept_row(opt: torch.optim.Optimizer, p: Tensor) -> Iterator[Any]:
 def _by_a_schedule(step: Any, opt: torch.optim.Optimizer) -> bool:
     """Whether it is what a learning rate's schedule puts in the place of an optimizer's step, and nothing else."""
     code = getattr(step, "__code__", None)
-    inner = inspect.unwrap(step, stop=lambda f: f is vars(type(opt)).get("step")) if code is not None else None
+    plain = inspect.getattr_static(type(opt), "step")  # a class of optimizers may have that of another
+    inner = inspect.unwrap(step, stop=lambda f: f is plain) if code is not None else None
     return (
         code is not None
         and code.co_filename == torch.optim.lr_scheduler.__file__
         and code.co_name == "wrapper"
-        and inner is vars(type(opt)).get("step")
+        and inner is plain
     )
 
 
