@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from tacit.net.divergence import explain, unequal
-from tacit.net.transcript import Entry, Transcript
+from tacit.net.transcript import Again, Entry, Transcript, hashed
 
 
 def history(*operators: str, keep: int | None = None) -> list[Entry]:
@@ -93,3 +96,23 @@ def test_a_history_too_long_for_a_frame_keeps_its_newest_part() -> None:
     entries = Transcript.from_bytes(transcript.to_bytes(limit=370))
 
     assert [entry.operator for entry in entries] == [f"operator {at}" for at in range(90, 100)]
+
+
+def test_operators_that_are_recorded_again_are_those_that_were_recorded() -> None:
+    plain, again = Transcript(), Transcript()
+    here = test_operators_that_are_recorded_again_are_those_that_were_recorded.__code__
+    rows: list[tuple[str, bytes, Any]] = [("add", b"", (here, 2)), ("mul", b"3|4", None), ("log", b"5", (here, 8))]
+
+    for operator, fingerprint, place in rows:
+        plain.record(operator, fingerprint, place)
+    one, *others = (Again(operator, hashed(operator, public), place) for operator, public, place in rows)
+    again.again((one,))
+    again.again(
+        [
+            other._replace(text=partial(hashed, name, public))
+            for other, (name, public, _) in zip(others, rows[1:], strict=True)
+        ]
+    )
+
+    assert (again.count, again.digest, again.operator) == (plain.count, plain.digest, plain.operator)
+    assert list(again.history) == list(plain.history)
