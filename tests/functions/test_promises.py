@@ -240,6 +240,27 @@ def test_softplus_and_its_derivative_are_linear_beyond_the_threshold(threshold, 
     torch.testing.assert_close(tacit.reveal(got.grad)[far], want.grad[far], atol=2**-13, rtol=0)
 
 
+@pytest.mark.parametrize("size", [1.0, 2.0**12])
+@pytest.mark.parametrize("count", [5, 128, 129, 300, 1000])
+def test_sums_weighted_by_a_softmax_keep_their_promise(count, size, random):
+    x = torch.randn(40, count, generator=random, dtype=torch.float64) * 3
+    x[:5], x[5:10], x[10:15, 0], x[15:20] = 0, x[5:10] * 100, 10_000, x[15:20] / 1000
+    v = (torch.rand(count, 3, generator=random, dtype=torch.float64) * 2 - 1) * size
+    x, v = (x * 2**16).round() / 2**16, (v * 2**16).round() / 2**16
+
+    with tacit.session(seed=1) as session:
+        parts = Softmax.of(tacit.share(x).share, 1, weighted=True)
+        values = tacit.share(v).share
+        before = session.meter.cost
+        out = parts.weighted(values, torch.matmul)
+        cost = session.meter.cost - before
+        got = tacit.reveal(SecretTensor(out, torch.float64))
+
+    assert (got - x.softmax(1) @ v).abs().max() <= (count + 2) * 2.0**-16 * size + 2.0**-15
+    assert cost.rounds == (2 if count <= 128 else 6)  # of 7, as few sums are compared in a round less
+    assert "Cost: 2 rounds for n <= 128, else 7" in Softmax.weighted.__doc__
+
+
 def test_integers_have_reciprocals_roots_and_logarithms(random):
     n = torch.randint(1, 1000, (200,), generator=random)
 

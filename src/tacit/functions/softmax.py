@@ -123,16 +123,26 @@ class Softmax:
     def weighted(self, v: Number, op: Callable[[Tensor, Tensor], Tensor]) -> Number:
         """Return op(e / S, v) = op(e, v) / S for sums op over the last dimension of e: no weight is opened for them.
 
+        For n > 128, 1/S = t y of a scaled S t, and t meets y, of which a row has one, not e, of which it has n.
+
         Shape: e [.., k, n], v [.., n, m] -> [.., k, m].
-        Domain: that of `value`; Σ e |v| < 2^30, |result| < 2^22, and |v| < 2^18 for n > 128.
+        Domain: that of `value`; Σ e |v| < 2^30 and |result| < 2^22.
         Error: <= (n + 2) 2^-f |v| + 2^-f.   Cost: 2 rounds for n <= 128, else 7; not truncated.   Reveals: nothing.
         """
-        power, y = self._factors(v.settle())
-        protocol = v.protocol
+        protocol, v = v.protocol, v.settle()
+        tiered = self.power.shape[self.dim] > max(INVERSES)
+        if tiered:
+            power = self.power
+            y, scale = self._tiered(power, v)
+        else:
+            power, y = self._factors(v)
         if power.frac_bits == CHOSEN_BITS:
             power = power.settle()
-        total = protocol.bilinear(power, v.settle(), op)
+        total = protocol.bilinear(power, v, op)
         protocol.together(total, y)
+        if tiered:
+            y = protocol.multiply(y.settle(WORKING_BITS), scale)
+            protocol.together(y)
         return protocol.multiply(total.settle(), y.settle(WORKING_BITS))
 
     def _total(self) -> Number:
@@ -151,16 +161,22 @@ class Softmax:
         if series is not None:
             protocol.together(total, power, *beside)
             return power, protocol.harmonics(total, series)
-        steps = math.ceil(math.log(count, TIER))  # S of [16^(j-1), 16^j) times 16^(1-j)
+        y, scale = self._tiered(power, *beside)
+        power = protocol.multiply(power, scale)
+        protocol.together(power, y)
+        return power, y
+
+    def _tiered(self, *beside: Number) -> tuple[Number, Number]:
+        """1/(S t), and t = 16^(1-j) for S of [16^(j-1), 16^j), which is masked, as are others beside it. 5 rounds."""
+        total, count = self._total(), self.power.shape[self.dim]
+        steps = math.ceil(math.log(count, TIER))
         tiers = Steps(total, [TIER**j << total.frac_bits for j in range(1, steps)])
         scales = [float(TIER) ** -j for j in range(steps)]
         bits = (steps - 1) * int(math.log2(TIER))
         total = tiers.times(total, scales, bits)
         scale = tiers.function(scales, bits)
-        protocol.together(total, scale, power, *beside)
-        power, y = protocol.multiply(power, scale), protocol.harmonics(total, INVERSES[TIER])
-        protocol.together(power, y)
-        return power, y
+        total.protocol.together(total, scale, *beside)
+        return total.protocol.harmonics(total, INVERSES[TIER]), scale
 
     def log_value(self) -> Number:
         """Return x - max x - log Σ exp(x - max x).
