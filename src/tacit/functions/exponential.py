@@ -12,7 +12,7 @@ from tacit.protocols.series import COARSE, FULL
 from tacit.protocols.values import Bits
 from tacit.ring.fixed_point import VALUE_BITS
 
-__all__ = ["exp", "exp2", "exp_chosen", "exp_down", "exp_nonpositive", "exp_within"]
+__all__ = ["COARSE_BITS", "FINEST_COARSE", "exp", "exp2", "exp_chosen", "exp_down", "exp_nonpositive", "exp_within"]
 
 LOWEST = -30
 """Below, exp x is less than 2^-43 and counts as zero; the window of `powers_of_two` ends at -44 log 2 = -30.5."""
@@ -32,6 +32,13 @@ RATE_BITS, LEAST_RATE_BITS = 30, 24
 """Bits of log2(e), and of other rates. More: the exponent is more precise (its error is |x| 2^-31); but with those of x
 they must leave room for 6 more below 62, and so are fewer, down to 24, for an x that has not been truncated."""
 
+COARSE_RATE_BITS = 18
+"""The same of what is not positive, in coarse sessions: |x| exp x is 1/e at most, so the result is off by 2^-20. More:
+it is finer; fewer: a product of finer factors, which may have 36 bits now, need not be truncated first."""
+
+FINEST_COARSE = VALUE_BITS - 6 - 2 - COARSE_RATE_BITS
+"""Fractional bits up to which it need not be."""
+
 
 def exp_within(x: Number) -> Number:
     """Return exp x = 2^(x log2 e), where the caller knows that -30 <= x <= 11.
@@ -43,11 +50,11 @@ def exp_within(x: Number) -> Number:
     return x.protocol.powers_of_two(_exponent(x, LOG2E))
 
 
-def _exponent(x: Number, rate: float, spare: int = 0) -> Number:
-    """x times a rate, modulo 64, with room for so many fractional bits more."""
+def _exponent(x: Number, rate: float, spare: int = 0, least: int = LEAST_RATE_BITS) -> Number:
+    """x times a rate of so many bits at least, modulo 64, with room for so many fractional bits more."""
     if rate == round(rate):
         return x.times_integer(round(rate))
-    most = VALUE_BITS - 6 - spare - LEAST_RATE_BITS
+    most = VALUE_BITS - 6 - spare - least
     x = x.settle(min(most, x.protocol.frac_bits + 16)) if x.frac_bits > most else x
     bits = min(RATE_BITS, VALUE_BITS - 6 - spare - x.frac_bits)
     return x.times_integer(round(rate * 2.0**bits)).rescaled(x.frac_bits + bits)
@@ -133,8 +140,8 @@ def exp_nonpositive(x: Number, most: int | None = None) -> Number:
     Cost: 4 rounds.   Reveals: nothing.
     """
     coarse = x.protocol.frac_bits <= COARSE_BITS
-    window = COARSE if coarse else FULL
-    found = x.protocol.powers_of_two(_exponent(x, window.of_base(math.e), 2 if coarse else 0), window)
+    window, spare, least = (COARSE, 2, COARSE_RATE_BITS) if coarse else (FULL, 0, LEAST_RATE_BITS)
+    found = x.protocol.powers_of_two(_exponent(x, window.of_base(math.e), spare, least), window)
     lowest = round((COARSE_LOWEST if coarse else LOWEST) * 2.0**x.frac_bits)
     (below,) = x.protocol.less(x, [lowest], near=NEAR << x.frac_bits, most=most)
     (out,) = x.protocol.select([(below.invert(), found)])

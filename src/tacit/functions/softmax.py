@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from tacit.functions.exponential import exp_chosen, exp_down, exp_nonpositive
+from tacit.functions.exponential import COARSE_BITS, FINEST_COARSE, exp_chosen, exp_down, exp_nonpositive
 from tacit.functions.inverses import INVERSES
 from tacit.functions.logarithm import log
 from tacit.functions.maximum import Maximum, extra_of_near, levels
@@ -19,7 +19,7 @@ from tacit.protocols.protocol import ROUND
 from tacit.protocols.scale import SLACK_BITS
 from tacit.protocols.series import CHOSEN_BITS
 
-__all__ = ["Softmax"]
+__all__ = ["Softmax", "open_difference"]
 
 REACH, DEEPEST = 40.0, 3
 """How far below the largest an exponential is looked up, in e-folds, and the levels of a maximum that share this. More
@@ -69,6 +69,8 @@ class Softmax:
         level = x.settle(largest.frac_bits) if x.frac_bits > largest.frac_bits else x
         difference = level - largest.move(spread, view=False)
         if near is None:
+            if protocol.frac_bits <= COARSE_BITS and level is not x and x.frac_bits <= FINEST_COARSE:
+                return cls(difference, exp_nonpositive(open_difference(x, largest.move(spread, view=False))), dim)
             return cls(difference, exp_nonpositive(difference, found.most), dim)
         protocol.together(difference, near)
         if weighted or count > max(INVERSES) or protocol.frac_bits > CHOSEN_FINEST:
@@ -187,3 +189,15 @@ class Softmax:
         logarithm = log(self._total(), 1, self.power.shape[self.dim])
         shape = self.difference.shape
         return self.difference - logarithm.move(lambda t: t.expand(shape), view=False)
+
+
+def open_difference(x: Number, largest: Number) -> Number:
+    """x - max x of a product x that is open, for it was compared: only the largest is opened, of which a row has one.
+
+    As fine as the product, and above zero by three of the session's units at most.
+    """
+    top = largest.lifted(x.frac_bits)
+    x.protocol.together(x, top)
+    difference = x - top
+    x.protocol.note_open(difference, x, top)
+    return difference

@@ -213,7 +213,10 @@ class Protocol(ABC):
         return nullcontext()
 
     def note_sum(self, out: Number, x: Number, y: Number, sign: int) -> None:  # noqa: B027 - of most schemes, nothing
-        """Note of out = x ± y what a scheme knows of it by what it knows of these. Local, as the two that follow."""
+        """Note of out = x ± y what a scheme knows of it by what it knows of these. Local, as what follows."""
+
+    def note_open(self, out: Number, x: Number, y: Number) -> None:  # noqa: B027
+        """Note of out = x - y that it is open if both are, where a pass over its elements is worth that."""
 
     def note_joined(self, out: Number, rows: Sequence[Number]) -> None:  # noqa: B027
         """Likewise of numbers end to end."""

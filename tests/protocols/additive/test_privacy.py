@@ -13,6 +13,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from tacit.functions.exponential import exp_nonpositive
+from tacit.functions.softmax import open_difference
 from tacit.functions.whole import rounded
 from tacit.protocols import leaving
 from tacit.protocols.additive.masks import Premask
@@ -180,6 +182,14 @@ def _power_of_two(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     return w.protocol.powers_of_two(w.share(x), COARSE).settle()
 
 
+def _exponential_of_a_difference(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    """Of a product and of what was found among products, each opened once, and their difference never."""
+    z = w.protocol.multiply(*_shares(w, x, y))
+    top = z.settle().move(lambda t: t.flip(0), view=False)
+    again = w.protocol.multiply(top, top).settle()
+    return [exp_nonpositive(open_difference(z, again)).settle(), z, again]
+
+
 PRIMITIVES: dict[str, Primitive] = {
     "reveal of a sum": _reveal_sum,
     "reveal of bits": _reveal_bits,
@@ -195,6 +205,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "comparison of few": _comparison_of_few,
     "comparison of digits": _comparison_of_digits,
     "power of two": _power_of_two,
+    "exponential of a difference": _exponential_of_a_difference,
     "relu": _relu,
     "logic": _logic,
     "conjunction of many": _conjunction_of_many,

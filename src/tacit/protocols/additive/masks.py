@@ -214,6 +214,16 @@ class Mask(Known):
         secret = MaskValue(Dealt(parts, op(*plain) if plain else None), holder)
         return cls.simple(op(*opened) if opened else None, secret)
 
+    def less(self, other: Mask, shape: torch.Size) -> Mask:
+        """The simple form of x - y, (E - F) + (a - b), from those of x and y: nothing new is opened.
+
+        Shares of a - b are dealt if somebody asks for them.
+        """
+        a, b = self.secret.plain, other.secret.plain
+        plain = None if a is None or b is None else a - b
+        e, f = self.opened, other.opened
+        return Mask.simple(None if e is None or f is None else e - f, MaskValue.withheld(plain, shape))
+
     @property
     def secret(self) -> MaskValue:
         """The mask a of the simple form."""

@@ -236,6 +236,12 @@ class Additive(Protocol):
             spread.note_sum(out.facts, x.facts, y.facts, sign)
 
     @override
+    def note_open(self, out: Number, x: Number, y: Number) -> None:
+        left, right = simple_mask(x.facts), simple_mask(y.facts)
+        if left is not None and right is not None:
+            opened(out.facts).take(left.less(right, out.shape))
+
+    @override
     def note_joined(self, out: Number, rows: Sequence[Number]) -> None:
         if out.numel <= spread.FEW and all(x.facts.lineage is None for x in rows):
             opened(out.facts).sum = spread.Joined([opened(x.facts) for x in rows])
