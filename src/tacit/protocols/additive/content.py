@@ -26,6 +26,8 @@ from tacit.protocols.remembered import Facts
 if TYPE_CHECKING:
     from tacit.protocols.additive.protocol import Additive
 
+META = torch.device("meta")
+
 __all__ = ["Opened", "Shares", "Unsettled", "bit_mask", "is_given", "masked_form", "opened", "simple_mask"]
 
 
@@ -155,7 +157,7 @@ class Shares(Content):
             if copied is not None:
                 return Shares(self.home, copied)
         premask = self.keep_premask()
-        moved = [op(t) for t in (self._held if view else self.held)]
+        moved = [op(t) for t in self._held] if view else worked_out(op, self.held)
         if premask is None:
             return Shares(self.home, moved, self.root if view else None)
         premask_of_moved = premask.map(op, moved[0].shape, onto=False)  # elements may be repeated
@@ -179,7 +181,7 @@ class Shares(Content):
     def linear(self, op: TensorOp, *, onto: bool = False, shape: torch.Size | None = None) -> Shares:
         """`onto` makes a uniform mask of the operand one of the result; see `masks.Premask`."""
         premask = self.keep_premask()
-        out = [op(t) for t in self.held] if shape is None else pointwise(op, shape, self.held)
+        out = worked_out(op, self.held) if shape is None else pointwise(op, shape, self.held)
         if premask is None:
             return Shares(self.home, out)
         if out[0].numel() > self.held[0].numel():
@@ -189,7 +191,7 @@ class Shares(Content):
     @override
     def combined(self, op: Callable[..., Tensor], *others: Shares) -> Shares:
         columns = [x.true_shares() for x in (self, *others)]
-        return Shares(self.home, [op(*row) for row in zip(*columns, strict=True)])
+        return Shares(self.home, worked_out(op, *columns))
 
     @override
     def end_to_end(self, others: Sequence[Shares]) -> Shares:
@@ -393,16 +395,36 @@ def masked_form(facts: Facts) -> Form | None:
     return form
 
 
-def pointwise(op: Callable[..., Tensor], shape: torch.Size, *columns: Sequence[Tensor]) -> list[Tensor]:
-    """op on what each hosted party holds of some secrets, whose result has this shape.
+STAND_IN = 1 << 12
+"""Elements of operands that the producer works shapes out on in memory. PyTorch has functions for meta tensors that are
+written in Python, and take 20 to 200 µs. More: larger shapes are found so; fewer: less is computed in vain."""
 
-    The producer holds meta tensors, on which PyTorch takes 70 µs for a sum. So where no strides have to be found, which
-    decide about views and must be the same at every role, the result is made here.
+
+def worked_out(op: Callable[..., Tensor], *columns: Sequence[Tensor]) -> list[Tensor]:
+    """op on what each hosted party holds of some secrets.
+
+    The producer holds meta tensors. Of few elements their result is that of tensors in memory with the same strides,
+    which no party reads, but where it is a view: that has to be one of what is held.
+    """
+    if columns[0][0].is_meta and sum(t.numel() for (t,) in columns) <= STAND_IN:
+        stand_ins = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype) for (t,) in columns]
+        found = op(*stand_ins)
+        memory = found.untyped_storage().data_ptr()
+        if all(t.untyped_storage().data_ptr() != memory for t in stand_ins):
+            return [torch.empty_strided(found.shape, found.stride(), dtype=found.dtype, device=META)]
+    return [op(*row) for row in zip(*columns, strict=True)]
+
+
+def pointwise(op: Callable[..., Tensor], shape: torch.Size, *columns: Sequence[Tensor]) -> list[Tensor]:
+    """`worked_out` of what is done element by element, whose result has this shape.
+
+    Where no strides have to be found, which decide about views and must be the same at every role, the producer does
+    without.
     """
     like = columns[0][0]
     if like.is_meta and all(t.is_contiguous() for (t,) in columns):
-        return [torch.empty(shape, dtype=like.dtype, device="meta")]
-    return [op(*row) for row in zip(*columns, strict=True)]
+        return [torch.empty(shape, dtype=like.dtype, device=META)]
+    return worked_out(op, *columns)
 
 
 def unaliased(results: list[Tensor], operands: list[Tensor]) -> list[Tensor]:
