@@ -32,11 +32,15 @@ stack more than a handful of views between two operations."""
 class Value:
     """A secret of some shape: what this process holds of it, its storage, and what is known of it."""
 
-    __slots__ = ("_facts", "_version", "content", "protocol", "shadow", "storage")
+    __slots__ = ("_facts", "_version", "content", "protocol", "shadow", "shape", "storage")
+
+    shape: torch.Size
+    """The logical shape, the same at every role."""
 
     def __init__(self, protocol: Protocol, content: Content, storage: Storage) -> None:
         self.protocol = protocol
         self.content = content
+        self.shape = content.like.shape
         self.storage = storage
         self._facts = Facts()
         self._version = storage.version
@@ -44,14 +48,9 @@ class Value:
         """What the content is supposed to be, in a session that checks itself; see `tacit.watch.precision`."""
 
     @property
-    def shape(self) -> torch.Size:
-        """The logical shape, the same at every role."""
-        return self.content.shape
-
-    @property
     def numel(self) -> int:
         """The number of elements."""
-        return self.content.like.numel()
+        return self.shape.numel()
 
     @property
     def whole(self) -> bool:

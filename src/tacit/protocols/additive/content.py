@@ -28,7 +28,17 @@ if TYPE_CHECKING:
 
 META = torch.device("meta")
 
-__all__ = ["Opened", "Shares", "Unsettled", "bit_mask", "is_given", "masked_form", "opened", "simple_mask"]
+__all__ = [
+    "Opened",
+    "Shares",
+    "Unsettled",
+    "bit_mask",
+    "is_given",
+    "masked_form",
+    "open_mask",
+    "opened",
+    "simple_mask",
+]
 
 
 class Shares(Content):
@@ -337,15 +347,18 @@ def opened(facts: Facts) -> Opened:
     return found
 
 
-def _mask(facts: Facts) -> Mask | BitMask | None:
+def open_mask(facts: Facts) -> Mask | BitMask | None:
+    """The simple mask of a content, if it is open: its own or, by its lineage, its parent's."""
     known: Opened | None = facts.scheme
     if known is not None and known.mask is not None:
         return known.mask
     lineage = facts.lineage
-    parent = None if lineage is None else _mask(lineage.facts)
-    if parent is None or lineage is None:
+    if lineage is None:
         return None
-    if lineage.move is None and isinstance(parent, Mask):
+    parent = open_mask(lineage.facts)
+    if parent is None:
+        return None
+    if lineage.move is None and type(parent) is Mask:
         parent = parent.whole
     mask = lineage.step(parent)
     assert isinstance(mask, Mask | BitMask)
@@ -364,15 +377,15 @@ def is_given(facts: Facts) -> bool:
 
 def simple_mask(facts: Facts) -> Mask | None:
     """The mask of numbers, if they are open: their own or, by their lineage, their parent's."""
-    mask = _mask(facts)
-    assert not isinstance(mask, BitMask)
+    mask = open_mask(facts)
+    assert mask is None or isinstance(mask, Mask)
     return mask
 
 
 def bit_mask(facts: Facts) -> BitMask | None:
     """The mask of bits, if they are open."""
-    mask = _mask(facts)
-    assert not isinstance(mask, Mask)
+    mask = open_mask(facts)
+    assert mask is None or isinstance(mask, BitMask)
     return mask
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from tacit.net.transport import Parcel
 from tacit.protocols.additive import selection
 from tacit.protocols.additive.binned import OpenBins
-from tacit.protocols.additive.content import Shares, bit_mask, opened, simple_mask
+from tacit.protocols.additive.content import Shares, open_mask, opened, simple_mask
 from tacit.protocols.additive.io import LARGE_BYTES, given
 from tacit.protocols.additive.masks import BitMask, Mask, MaskValue, Premask
 from tacit.protocols.additive.parts import OpenedParts
@@ -248,18 +248,17 @@ def _root(value: Value) -> Value:
 
 def is_open(value: Value) -> bool:
     """Whether its simple mask is known, if only from what it was moved from."""
-    return (bit_mask if isinstance(value, Bits) else simple_mask)(value.facts) is not None
+    return open_mask(value.facts) is not None
 
 
 def _closed(shares: Sequence[Value]) -> list[Value]:
     """What has to be opened for all of these to be open."""
-    roots: list[Value] = []
+    roots: dict[int, Value] = {}
     for share in shares:
         if not is_open(share):
             root = _root(share)
-            if not any(root is other for other in roots):
-                roots.append(root)
-    return roots
+            roots[id(root)] = root
+    return list(roots.values())
 
 
 def _payload(openings: Sequence[Opening], place: int) -> Tensor:
