@@ -17,7 +17,7 @@ from tacit.net.certificates import fingerprint, signing_key
 from tacit.net.transport import Parcel, Transport
 from tacit.ring.memory import keep_freed
 from tacit.ring.prg import Stream, derive_key
-from tacit.session import changes, eager  # noqa: F401 - eager running is such a change
+from tacit.session import changes, circles, eager  # noqa: F401 - which make such changes
 from tacit.session.config import Config
 from tacit.session.kept import newest_seed
 from tacit.session.ledger import Ledger
