@@ -196,25 +196,21 @@ class Dealing:
 
         `widths` says where fewer bytes will do: of multiples of 2^(64 - 8 w) only the top w bytes are shared and sent.
         """
-        groups, runs = _layout(tuple(shapes), tuple(widths or [RING.bytes] * len(shapes)))
+        layout = _layout(tuple(shapes), None if widths is None else tuple(widths))
         made: Sequence[Tensor | None] = make() if self._at_producer else [None] * len(shapes)
-        hosted = []
-        for data in self.packed(name, runs, lambda frame: _narrow(made, groups, runs, frame)):
-            wide = [_widened(piece, width) for piece, (width, _) in zip(_cut(data, runs), runs, strict=True)]
-            hosted.append([t for v, group in zip(wide, groups, strict=True) for t in _parted(v, group.counts)])
+        hosted = [layout.read(data) for data in self.packed(name, layout.runs, lambda frame: layout.write(made, frame))]
         return [Dealt([p[k].view(s) for p in hosted], made[k]) for k, s in enumerate(shapes)]
 
-    def packed(self, name: str, runs: Sequence[Run], fill: Callable[[Tensor], None]) -> list[Tensor]:
+    def packed(self, name: str, runs: tuple[Run, ...], fill: Callable[[Tensor], None]) -> list[Tensor]:
         """Deal runs of words in one frame, which `fill` writes at the producer; each hosted party's bytes."""
-        whole = all(width == RING.bytes for width, _ in runs)
-        total = sum(width * count for width, count in runs)
+        sizes, total, whole = _sizes(runs)
 
         def take_from(stream: Stream, frame: Tensor) -> None:
             if whole:
                 stream.subtract_from(frame.view(RING.dtype))
                 return
             share = stream.bytes(total)
-            for (width, _), mine, its in zip(runs, _cut(frame, runs), _cut(share, runs), strict=True):
+            for (width, _), mine, its in zip(runs, _parted(frame, sizes), _parted(share, sizes), strict=True):
                 kernels.on(mine).subtract_words(mine, its, width)
 
         return self._framed(name, total, fill, take_from)
@@ -225,18 +221,13 @@ class Dealing:
         `fill` gets a tensor for each width, of the integers that have it, and their shares add up modulo their size.
         Where no type has the width, they are the top bytes of ring elements. Returns the tensors of each hosted party.
         """
-        if not _TYPED.issuperset(widths):
+        columns = _columns(tuple(shape), tuple(widths))
+        if columns is None:
             return self._wide_words(name, shape, widths, fill)
-        count, size = math.prod(shape), tuple(shape)
-        sizes = [width * count for width in widths]
-
-        def rows(data: Tensor) -> list[Tensor]:
-            pieces = zip(_parted(data, sizes), widths, strict=True)
-            return [piece.view(_WORDS[width]).view(size) for piece, width in pieces]
-
+        rows = columns.read
         frames = self._framed(
             name,
-            sum(sizes),
+            columns.total,
             lambda frame: fill(*rows(frame)),
             lambda stream, frame: stream.subtract_words_from(rows(frame)),
         )
@@ -393,35 +384,74 @@ class _Group(NamedTuple):
     counts: tuple[int, ...]
 
 
+class _Layout(NamedTuple):
+    """How the tops of ring elements lie in a frame: a run of words for each group of values."""
+
+    groups: tuple[_Group, ...]
+    runs: tuple[Run, ...]
+
+    def write(self, values: Sequence[Tensor | None], frame: Tensor) -> None:
+        """Write values to a frame, those of each run one after the other."""
+        pieces = _parted(frame, _sizes(self.runs)[0])
+        for group, (width, count), piece in zip(self.groups, self.runs, pieces, strict=True):
+            flat = [t.reshape(-1) for t in values[group.start : group.stop] if t is not None]
+            if width == RING.bytes and piece.storage_offset() % RING.bytes == 0:
+                torch.cat(flat, out=piece.view(RING.dtype))
+            else:
+                joined = flat[0] if len(flat) == 1 else torch.cat(flat, out=space((count,), RING.dtype))
+                kernels.on(joined).narrow(joined, width, piece)
+
+    def read(self, frame: Tensor) -> list[Tensor]:
+        """The values in a frame, in one dimension each."""
+        pieces = _parted(frame, _sizes(self.runs)[0])
+        wide = [_widened(piece, width) for piece, (width, _) in zip(pieces, self.runs, strict=True)]
+        return [t for v, group in zip(wide, self.groups, strict=True) for t in _parted(v, group.counts)]
+
+
 @lru_cache(maxsize=1024)
-def _layout(shapes: tuple[Shape, ...], widths: tuple[int, ...]) -> tuple[list[_Group], list[Run]]:
-    """The groups of values of a dealing, and the runs of words that they are."""
+def _layout(shapes: tuple[Shape, ...], widths: tuple[int, ...] | None) -> _Layout:
+    """Where the values of a dealing lie; without widths they are whole ring elements."""
     groups, runs = [], []
-    for width, places in groupby(range(len(shapes)), key=widths.__getitem__):
+    for width, places in groupby(range(len(shapes)), key=(widths or (RING.bytes,) * len(shapes)).__getitem__):
         start, *_ = run = list(places)
         groups.append(_Group(start, start + len(run), tuple(math.prod(shapes[k]) for k in run)))
         runs.append((width, sum(groups[-1].counts)))
-    return groups, runs
+    return _Layout(tuple(groups), tuple(runs))
+
+
+@lru_cache(maxsize=1024)
+def _sizes(runs: tuple[Run, ...]) -> tuple[tuple[int, ...], int, bool]:
+    """The bytes of each run of words, of all together, and whether all are ring elements."""
+    sizes = tuple(width * count for width, count in runs)
+    return sizes, sum(sizes), all(width == RING.bytes for width, _ in runs)
+
+
+class _Columns(NamedTuple):
+    """How integers of several types, all of one shape, lie in a frame."""
+
+    sizes: tuple[int, ...]
+    total: int
+    dtypes: tuple[torch.dtype, ...]
+    shape: tuple[int, ...]
+
+    def read(self, frame: Tensor) -> list[Tensor]:
+        """The integers of each type, where they lie."""
+        shape = self.shape
+        pieces = zip(_parted(frame, self.sizes), self.dtypes, strict=True)
+        return [piece.view(dtype).view(shape) for piece, dtype in pieces]
+
+
+@lru_cache(maxsize=1024)
+def _columns(shape: tuple[int, ...], widths: tuple[int, ...]) -> _Columns | None:
+    """Integers of so many bytes each; None where no type has a width."""
+    if not _WORDS.keys() >= set(widths):
+        return None
+    sizes = tuple(width * math.prod(shape) for width in widths)
+    return _Columns(sizes, sum(sizes), tuple(_WORDS[width] for width in widths), tuple(shape))
 
 
 def _parted(flat: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:
     return (flat,) if len(sizes) == 1 else flat.split_with_sizes(sizes)
-
-
-def _cut(data: Tensor, runs: Sequence[Run]) -> Sequence[Tensor]:
-    """Bytes cut into runs of words."""
-    return _parted(data, [width * count for width, count in runs])
-
-
-def _narrow(values: Sequence[Tensor | None], groups: Sequence[_Group], runs: Sequence[Run], frame: Tensor) -> None:
-    """Write the tops of ring elements to a frame, those of each run one after the other."""
-    for group, (width, count), piece in zip(groups, runs, _cut(frame, runs), strict=True):
-        flat = [t.reshape(-1) for t in values[group.start : group.stop] if t is not None]
-        if width == RING.bytes and piece.storage_offset() % RING.bytes == 0:
-            torch.cat(flat, out=piece.view(RING.dtype))
-        else:
-            joined = flat[0] if len(flat) == 1 else torch.cat(flat, out=space((count,), RING.dtype))
-            kernels.on(joined).narrow(joined, width, piece)
 
 
 def _widened(words: Tensor, width: int) -> Tensor:
@@ -432,4 +462,3 @@ def _widened(words: Tensor, width: int) -> Tensor:
 
 
 _WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-_TYPED = frozenset(_WORDS)

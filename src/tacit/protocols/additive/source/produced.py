@@ -232,7 +232,7 @@ class Produced(Source):
             kernels.on(words).wave_table(plan, _known(a), words)
 
         count = math.prod(shape)
-        return self.dealing.packed("wave", [(size, words * count) for size, words in plan.runs], fill)
+        return self.dealing.packed("wave", tuple((size, words * count) for size, words in plan.runs), fill)
 
     @override
     def powers(self, a: Dealt, frac_bits: int, window: int, degree: int, shape: Shape) -> list[Tensor]:
