@@ -38,6 +38,8 @@ LSTM: Remembered[Steps] = Remembered("the steps of a forward pass, by its last r
 class Step(NamedTuple):
     """One step of the recurrence: its gates, with g = 2 z - 1, the state before, and the new tanh(c)."""
 
+    gates: Tensor
+    """All four, side by side."""
     i: Tensor
     f: Tensor
     z: Tensor
@@ -53,7 +55,7 @@ class Steps(list[Step]):
 
     def __call__(self) -> Value:
         """The value of the operator's last result: all gates."""
-        share = arithmetic(torch.stack([torch.cat(step[:4], -1) for step in self]))  # type: ignore[arg-type]
+        share = arithmetic(torch.stack([step.gates for step in self]))  # type: ignore[arg-type]
         LSTM.keep(share, self)
         return share
 
@@ -99,7 +101,7 @@ def lstm(
         i, f, z, o = gates.chunk(4, -1)
         new_c = f * c + i * z * 2 - i
         new_h, tanh = _tanh_times(new_c, o)
-        steps.append(Step(i, f, z, o, h, c, tanh))
+        steps.append(Step(gates, i, f, z, o, h, c, tanh))
         h, c = new_h, new_c
         outputs.append(h)
     output = torch.stack(outputs[::-1] if reverse else outputs)
@@ -176,7 +178,7 @@ class Slopes(NamedTuple):
 
 def _slopes(steps: Steps) -> list[Slopes]:
     """The factors of all steps: they depend on no gradient, so two rounds do for all of them."""
-    gates = [v - v * v for step in steps for v in (step.i, step.f, step.z, step.o)]
+    gates = [step.gates - step.gates * step.gates for step in steps]
     tanhs = [step.tanh() for step in steps]
     secrets = [v for v in tanhs if isinstance(v, SecretTensor)]
     if secrets:
@@ -184,8 +186,8 @@ def _slopes(steps: Steps) -> list[Slopes]:
     settled = _settled(gates + [1 - v * v for v in tanhs])
     products: list[Tensor] = []
     for n, (step, tanh_c) in enumerate(zip(steps, tanhs, strict=True)):
-        i, f, z, o = settled[4 * n : 4 * n + 4]
-        products += [step.z * i * 2 - i, step.c * f, step.i * z * 4, tanh_c * o, step.o * settled[4 * len(steps) + n]]
+        i, f, z, o = settled[n].chunk(4, -1)
+        products += [step.z * i * 2 - i, step.c * f, step.i * z * 4, tanh_c * o, step.o * settled[len(steps) + n]]
     products = _settled(products)
     return [Slopes(*products[5 * n : 5 * n + 5]) for n in range(len(steps))]
 
