@@ -262,18 +262,27 @@ def _closed(shares: Sequence[Value]) -> list[Value]:
 
 
 def _payload(openings: Sequence[Opening], place: int) -> Tensor:
-    """All that one hosted party sends in a round, as bytes."""
-    return torch.cat([o.tensors[place].contiguous().view(-1).view(torch.uint8) for o in openings])
+    """All that one hosted party sends in a round: ring elements, or bytes where bits are among them."""
+    flat = [o.tensors[place].reshape(-1) for o in openings]
+    return torch.cat(flat if _added(openings) else [t.view(torch.uint8) for t in flat])
 
 
 def _combined(openings: Sequence[Opening], rows: Sequence[Tensor]) -> list[Tensor | None]:
-    """The opened values, from the bytes of all parties."""
+    """The opened values, from the payloads of all parties."""
+    if _added(openings):
+        pieces = fold(add, rows).split_with_sizes([o.shape.numel() for o in openings])
+        return [piece.view(o.shape) for piece, o in zip(pieces, openings, strict=True)]
     at = 0
     result: list[Tensor | None] = []
     for opening in openings:
         result.append(fold(opening.combine, [_typed(row[at : at + opening.size], opening) for row in rows]))
         at += opening.size
     return result
+
+
+def _added(openings: Sequence[Opening]) -> bool:
+    """Whether all of them are numbers."""
+    return all(o.combine is add for o in openings)
 
 
 def fold(combine: Combine, rows: Sequence[Tensor]) -> Tensor:
