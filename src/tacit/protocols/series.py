@@ -116,8 +116,13 @@ class Harmonics:
     @property
     def frac_bits(self) -> int:
         """The fractional bits of a sum, 62 - m: with all roundings, and what it has room for, it stays below 2^m."""
-        bound = abs(self.constant) + sum(math.hypot(p, q) for p, q in self.amplitudes) + self.rounding
-        return RING.value_bits - max(math.frexp(bound)[1], self.room)
+        return _harmonics_bits(self)
+
+
+@lru_cache(maxsize=256)
+def _harmonics_bits(series: Harmonics) -> int:
+    bound = abs(series.constant) + sum(math.hypot(p, q) for p, q in series.amplitudes) + series.rounding
+    return RING.value_bits - max(math.frexp(bound)[1], series.room)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,9 @@ from tacit.ring.ring import RING
 __all__ = ["BitMask", "Draw", "Form", "Mask", "MaskValue", "Premask", "Scaled", "Term"]
 
 
+NO_SHAPE = torch.Size()
+
+
 class MaskValue(Dealt):
     """A mask a, with the tables that comparisons look digits up in, dealt when first asked for.
 
@@ -39,7 +42,7 @@ class MaskValue(Dealt):
         self.given = given
         """What the holder has shared, of which its share follows; among the parts stands nothing then, see `part`."""
         self.dealt = True
-        self._shape = torch.Size()
+        self._shape = NO_SHAPE
         self._parent: tuple[MaskValue, TensorOp] | None = None
         self._tables: dict[Digits, tuple[Dealt, Dealt]] = {}
         self._wide_tables: tuple[Dealt, Dealt] | None = None

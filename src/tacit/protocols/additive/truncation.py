@@ -17,6 +17,7 @@ of them for terms. [EGKRS20] give truncation with a dealt wrap bit; the form her
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import lru_cache
 
 from tacit.protocols.additive.masks import Mask, Scaled
 from tacit.protocols.additive.source.base import Source
@@ -59,6 +60,7 @@ def zeros_of(multiplier: int) -> int:
     return zeros if zeros >= LEAST_ZEROS else 0
 
 
+@lru_cache(maxsize=1024)
 def multiplier(factor: float) -> int:
     """m = k 2^64, a multiple of 4, of a factor k."""
     return 4 * round((1 << RING.value_bits) * Fraction(factor))
