@@ -8,7 +8,7 @@ of their values, so these operators wait as well where an operand does.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any
 
 import torch
@@ -108,12 +108,32 @@ def _patient(handler: Callable[..., SecretTensor]) -> Callable[..., SecretTensor
         if isinstance(after, SecretTensor):
             return after
         operands = [held(x) for x in args]
-        like = func(*(_without_values(x) for x in args), **kwargs)
+        shape, dtype = _result(func, tuple(map(_kind, args)), tuple((k, _kind(x)) for k, x in kwargs.items()))
         value = after(lambda: handler(func, *operands, **kwargs).share, depth)
-        return SecretTensor(value, like.dtype, protocol=found[0]._protocol, shape=like.shape)
+        return SecretTensor(value, dtype, protocol=found[0]._protocol, shape=shape)
 
     return waiting
 
 
-def _without_values(x: Any) -> Any:
-    return torch.empty(x.shape, dtype=x.dtype, device="meta") if isinstance(x, Tensor) else x
+Kind = tuple[Any, Any]
+"""Of an argument: shape and dtype of a tensor, or the type of anything else and what it is."""
+
+
+def _kind(x: Any) -> Kind:
+    if isinstance(x, Tensor):
+        return x.shape, x.dtype
+    if type(x) is float:
+        return float, 1.0  # which one it is decides nothing
+    return type(x), tuple(x) if isinstance(x, list) else x
+
+
+@lru_cache(maxsize=1024)
+def _result(func: Any, args: tuple[Kind, ...], kwargs: tuple[tuple[str, Kind], ...]) -> tuple[torch.Size, torch.dtype]:
+    """Shape and dtype of what an operator makes of arguments of these kinds."""
+    like = func(*map(_without_values, args), **{k: _without_values(x) for k, x in kwargs})
+    return like.shape, like.dtype
+
+
+def _without_values(kind: Kind) -> Any:
+    first, second = kind
+    return torch.empty(first, dtype=second, device="meta") if isinstance(first, torch.Size) else second
