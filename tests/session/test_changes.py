@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -160,3 +161,17 @@ def test_the_first_session_makes_the_changes_and_the_last_takes_them_back(monkey
     assert log == ["made"]
     changes.end()
     assert log == ["made", "taken back"]
+
+
+@pytest.mark.parametrize(("before", "during"), [(700, 10_000), (50_000, 50_000), (0, 0)])
+def test_circles_are_looked_for_less_often_while_a_session_is_open(before: int, during: int) -> None:
+    kept = gc.get_threshold()
+    try:
+        gc.set_threshold(before, 10, 10)
+        with tacit.session(seed=1):
+            with tacit.session(seed=1):
+                pass
+            assert gc.get_threshold() == (during, 10, 10)
+        assert gc.get_threshold() == (before, 10, 10)
+    finally:
+        gc.set_threshold(*kept)
