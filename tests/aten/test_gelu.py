@@ -94,6 +94,42 @@ def test_what_is_overwritten_meanwhile_is_computed_as_it_was(when: int, x: Tenso
     torch.testing.assert_close(out, run(x.clone()), atol=2e-3, rtol=1e-4)
 
 
+def test_what_waits_for_a_cube_is_computed_of_it_as_it_was(x: Tensor, session: Session) -> None:
+    secret = tacit.share(x)
+
+    with torch.no_grad():
+        cube = secret**3
+        third = 0.044715 * cube
+        inner = secret + third
+        cube.view(-1).add_(1)
+        third.zero_()
+
+    torch.testing.assert_close(tacit.reveal(cube), x**3 + 1, atol=2e-3, rtol=1e-4)
+    torch.testing.assert_close(tacit.reveal(third), torch.zeros_like(x), atol=0, rtol=0)
+    torch.testing.assert_close(tacit.reveal(inner), x + 0.044715 * x**3, atol=1e-3, rtol=1e-4)
+
+
+def test_a_gradient_with_a_cube_in_it_can_be_overwritten(x: Tensor, session: Session) -> None:
+    secret = tacit.share(x.clamp(-3, 3)).requires_grad_()
+    (secret**4).sum().backward()
+
+    twice = secret.grad * 2.0
+    secret.grad.mul_(0.5)
+
+    torch.testing.assert_close(tacit.reveal(secret.grad), 2 * x.clamp(-3, 3) ** 3, atol=2e-3, rtol=1e-4)
+    torch.testing.assert_close(tacit.reveal(twice), 8 * x.clamp(-3, 3) ** 3, atol=4e-3, rtol=1e-4)
+
+
+def test_what_everybody_knows_is_computed_as_it_is_written(session: Session) -> None:
+    secret = tacit.share(torch.randn(3))
+
+    with torch.no_grad():
+        out = [WRITTEN[form](torch.ones_like(secret)) for form in WRITTEN]
+
+    for found in out:
+        torch.testing.assert_close(tacit.reveal(found), F.gelu(torch.ones(3), approximate="tanh"), atol=1e-4, rtol=0)
+
+
 def test_parts_of_it_can_be_looked_at(x: Tensor, session: Session) -> None:
     secret = tacit.share(x)
 

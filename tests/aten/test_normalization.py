@@ -181,6 +181,13 @@ def test_a_scale_that_was_shared_is_not_used_for_other_variances_weights_or_eps(
     agrees()
 
 
+def test_of_variances_that_are_infinite_nothing_is_shared(session: Session, random: torch.Generator) -> None:
+    plain, x = randomized(nn.BatchNorm1d(3), random).eval(), torch.randn(5, 3, generator=random)
+    plain.running_var[1] = float("inf")
+
+    close(tacit.share(plain, owner="alice")(tacit.share(x, owner="bob")), plain(x))
+
+
 @pytest.mark.priced
 def test_evaluation_makes_the_scale_once_for_all_predictions(session: Session, random: torch.Generator) -> None:
     module = tacit.share(randomized(nn.BatchNorm2d(3), random), owner="alice").eval()

@@ -272,6 +272,8 @@ def _share_scales(protocol: Protocol, plain: nn.Module, shared: nn.Module, owner
         if not isinstance(norm, _BatchNorm) or norm.running_var is None or isinstance(norm.running_var, SecretTensor):
             continue
         part, label = shared.get_submodule(place), labelled(name, place, "running_var") or "running_var"
+        if not isinstance(part.running_var, SecretTensor):  # of infinities
+            continue
         var, weight = norm.running_var.detach(), norm.weight
         values: list[Tensor | None] = [None, None]
         if mine:

@@ -22,6 +22,7 @@ from tacit.protocols.number import Number
 from tacit.protocols.values import Value
 from tacit.tensor import SecretTensor
 from tacit.tensor.deferred import Once, held
+from tacit.tensor.operands import plain
 
 __all__ = ["cube"]
 
@@ -95,7 +96,7 @@ def cube(x: SecretTensor, compute: Callable[[SecretTensor], SecretTensor]) -> Se
     session = x._protocol.session
     if torch.is_grad_enabled() or session.watcher is not None or not isinstance(x.share, Number):
         return None
-    if not x.dtype.is_floating_point:
+    if not x.dtype.is_floating_point or plain(x) is not None:
         return None
     now = held(x)
     waiting = Written(lambda: compute(now).share, 1, now, x.share.facts.name, Stage.CUBE, 1.0)

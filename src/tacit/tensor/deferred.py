@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tacit.errors import TacitError
 from tacit.protocols.values import Value
 from tacit.tensor import SecretTensor
 from tacit.tensor.registry import implements
@@ -29,19 +28,33 @@ whenever it gets so deep. More: losses in more parts cost nothing; fewer: less m
 class Once:
     """A share that is computed when it is first asked for."""
 
-    __slots__ = ("_compute", "_share", "_version", "depth")
+    __slots__ = ("_compute", "_held", "_share", "_writable", "depth")
 
     def __init__(self, compute: Callable[[], Value], depth: int = 0) -> None:
         self.depth = depth
         self._compute: Callable[[], Value] | None = compute
         self._share: Value | None = None
-        self._version = 0
+        self._writable: Value | None = None
+        self._held = False
 
     def __call__(self) -> Value:
-        """The share; whoever asks twice gets the same one."""
+        """The share, which may be written to; whoever asks twice gets the same one."""
+        if self._writable is None:
+            share = self._computed()
+            self._writable = share.fork() if self._held else share
+        return self._writable
+
+    def hold(self) -> Callable[[], Value] | None:
+        """What gives the share as it is computed, whatever is written to it later; None if that may have been done."""
+        if self._writable is not None:
+            return None
+        self._held = True
+        return self._computed
+
+    def _computed(self) -> Value:
         if self._compute is not None:
             self._share = self._compute()
-            self._compute, self._version = None, self._share.storage.version  # what it was made of may go
+            self._compute = None  # what it was made of may go
         assert self._share is not None
         return self._share
 
@@ -49,16 +62,6 @@ class Once:
         """What an operator makes of it, where that is known to be one function of another content; or the class of
         what waits in its place, of the same arguments as this one."""
         return None
-
-    def unchanged(self) -> Value:
-        """The share as it was computed."""
-        share = self()
-        if share.storage.version != self._version:
-            raise TacitError(
-                "a loss was overwritten in place before what was made of it has been computed: reveal that first, or "
-                "write loss = loss * 2 in the place of loss *= 2"
-            )
-        return share
 
 
 def waits(x: Any) -> bool:
@@ -72,13 +75,14 @@ def held(x: Any) -> Any:
         return x
     if not isinstance(x, SecretTensor):
         return x.detach().clone()
-    if isinstance(x._share, Value):
-        if x._share.protocol.session.watcher is not None:  # who follows each operator
-            return x.detach().clone()
-        copy = x._share.move(lambda t: t.clone(memory_format=torch.contiguous_format), view=False)
-        return SecretTensor(copy, x.dtype)
-    unchanged = Once(x._share.unchanged, x._share.depth) if isinstance(x._share, Once) else x._share
-    return SecretTensor(unchanged, x.dtype, protocol=x._protocol, shape=x.shape)
+    if not isinstance(x._share, Value | Once):
+        return SecretTensor(x._share, x.dtype, protocol=x._protocol, shape=x.shape)
+    if isinstance(x._share, Once) and (later := x._share.hold()) is not None:
+        return SecretTensor(Once(later, x._share.depth), x.dtype, protocol=x._protocol, shape=x.shape)
+    if x._protocol.session.watcher is not None:  # who follows each operator
+        return x.detach().clone()
+    copy = x.share.move(lambda t: t.clone(memory_format=torch.contiguous_format), view=False)
+    return SecretTensor(copy, x.dtype)
 
 
 def deferring(*overloads: Any) -> Callable[[Callable[..., SecretTensor]], Callable[..., SecretTensor]]:
