@@ -49,6 +49,21 @@ def test_it_is_exact_over_the_whole_range(
     assert torch.equal(revealed(found.winner), (torch.arange(count)[:, None] == first).long())
 
 
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_one_of_products_that_nearly_tie_wins(size: int, session_of_all: Session, random: torch.Generator) -> None:
+    """Each comparison may be off by a part of a unit, another one in each pair."""
+    near = torch.randint(0, 8, (size, MANY), generator=random)
+    whole = tacit.share(torch.full((size, MANY), 3.0), owner="alice")
+    product = (whole * tacit.share(torch.tensor(1.0), owner="bob")).share
+    assert isinstance(product, Number)
+    product = product.lifted(36).added(tacit.share(near, owner="bob").share.lifted(13).rescaled(36))  # of 2^-23
+
+    found = Maximum(product, value=True, plan=((size,),))
+
+    assert torch.equal(revealed(found.winner).sum(0), torch.ones(MANY, dtype=torch.int64))
+    assert (revealed(found.values) - (3 << 16)).abs().max() <= 2
+
+
 @pytest.mark.parametrize("rows", [50, MANY])
 @pytest.mark.parametrize("count", [2, 5, 10, 13])
 def test_of_products_the_largest_wins_to_the_unit_of_its_truncation(

@@ -98,16 +98,19 @@ class Maximum:
     ) -> None:
         """`plan` has the sizes of the groups of each level, for a caller who knows better ones; `gap` see `near`.
 
-        If only a `value` near the largest is asked for, of products that differ by less than two units that they are
-        truncated to the earlier one may go on: one digit in four is not compared then.
+        If only a `value` near the largest is asked for, of two products that differ by less than two units that they are
+        truncated to the earlier one may go on: one digit in four is not compared then. Not of three, of which each might
+        lose to another one.
         """
         self._like = x
         self._levels: list[Level] = []
         dropped = x.frac_bits - x.settled_bits
         self.most = VALUE_BITS + 1 - dropped if dropped > 0 else None
         """|d| < 2^most, of differences of what was truncated, if it was: below 2^62 as products, and two units more."""
-        blur = 2 << dropped if value and gap is None and dropped > 0 else 0
-        for sizes in plan or _plan(x.shape[0], x.shape[1:].numel(), x.protocol.prices):
+        plan = plan or _plan(x.shape[0], x.shape[1:].numel(), x.protocol.prices)
+        pairs = bool(plan) and max(plan[0]) == 2
+        blur = 2 << dropped if value and gap is None and dropped > 0 and pairs else 0
+        for sizes in plan:
             x = self._levels[-1].advance() if self._levels else x
             told = Told(gap, largest, 0, self.most) if self._levels else Told(gap, largest, blur, None)
             self._levels.append((_matches if _alone(x, sizes) else _groups)(x, sizes, told))
