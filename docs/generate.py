@@ -181,6 +181,23 @@ def steps() -> str:
     return table(head, rows)
 
 
+def worth() -> str:
+    """Return what is computed in how many rounds, by what a round is worth."""
+    rows = []
+    for name in ("a step of A", *yardstick.LAYERS):
+        cells = []
+        for worth in yardstick.WORTHS:
+            if name in yardstick.LAYERS:
+                cost = yardstick.layer(name, worth)
+            else:
+                first, *rest = yardstick.costs("A", "SGD", worth).values()
+                cost = sum(rest, first)
+            sizes = (cost.online["each party"] / 1e6, cost.producer / 1e6)
+            cells.append(" · ".join([str(cost.rounds), *(f"{size:.3g}" for size in sizes)]))
+        rows.append([name, *cells])
+    return table(["rounds · a party's MB · the producer's MB", *(f"{worth:,}" for worth in yardstick.WORTHS)], rows)
+
+
 def optimizers() -> str:
     """Return what a step of each optimizer costs."""
     rows = []
@@ -192,7 +209,7 @@ def optimizers() -> str:
 
 def settings() -> str:
     """Return the settings of a config with their defaults and docstrings."""
-    shared = {"protocol", "frac_bits", "seed", "range_check"}
+    shared = {"protocol", "frac_bits", "round_bytes", "seed", "range_check"}
     rows = []
     for name, default, text in chain.from_iterable(map(_attributes, (config.Config, *block_kinds()))):
         if name in ("parties", "helpers", "addresses", "machines", "rank", "blocks"):
@@ -305,6 +322,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "roles": roles,
     "settings": settings,
     "steps": steps,
+    "worth": worth,
 }
 
 

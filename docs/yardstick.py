@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -60,9 +61,9 @@ def step(model: nn.Module, x: Tensor, y: Tensor, optimizer: torch.optim.Optimize
     optimizer.step()
 
 
-def costs(name: str, optimizer: str) -> dict[str, Cost]:
+def costs(name: str, optimizer: str, round_bytes: int | None = None) -> dict[str, Cost]:
     """Return what each phase of a later step costs: on images not seen before, and weights and momentum not new."""
-    with tacit.session(seed=1):
+    with tacit.session(seed=1, round_bytes=round_bytes):
         torch.manual_seed(0)
         model = tacit.share(NETWORKS[name]())
         state = OPTIMIZERS[optimizer](model.parameters())
@@ -77,6 +78,27 @@ def _of(profile: Profile, phase: str) -> Cost:
     rows = [row for row in profile.rows if row.phase == phase]
     sent = {"each party": sum(row.online for row in rows), PRODUCER: sum(row.producer for row in rows)}
     return Cost(sum(row.rounds for row in rows), sent, SCHEME.helpers)
+
+
+WORTHS = (0, 200_000, 1_750_000)
+"""Bytes that a round may be worth: nothing, the default, and what it is at 40 ms and 350 Mbit/s."""
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "`TransformerEncoderLayer`": lambda: nn.TransformerEncoderLayer(64, 4, 128, activation="gelu", batch_first=True),
+    "`LSTM`, a step": lambda: nn.LSTM(64, 64),
+}
+
+
+def layer(name: str, round_bytes: int) -> Cost:
+    """What a later prediction of a layer costs, from 32 rows of 64 columns, or for a batch of as many."""
+    with tacit.session(seed=1, round_bytes=round_bytes) as session, torch.no_grad():
+        torch.manual_seed(0)
+        model = tacit.share(LAYERS[name]().eval(), owner="bob")
+        for _ in range(2):
+            x = tacit.share(torch.randn(1, 32, 64), owner="alice")
+            before = session.meter.cost
+            model(x)
+            cost = session.meter.cost - before
+    return Cost(cost.rounds, {"each party": cost.online["alice"], PRODUCER: cost.producer}, SCHEME.helpers)
 
 
 UPDATES = {

@@ -384,6 +384,6 @@ def test_a_product_with_tanh_is_as_good_as_tanh(frac_bits: int) -> None:
         again = session.meter.cost.rounds - session_rounds
         product, itself = (tacit.reveal(SecretTensor(v, torch.float32)) for v in (found.product, tanh_x))
 
-    assert (rounds, again) == (4, 4)
+    assert rounds == again == (3 if frac_bits == 24 else 4)  # the finer, the fewer of its digits are in question
     assert (itself - x.tanh()).abs().max() <= 2**-13 + 2 ** (1 - frac_bits)
     assert (product - y * x.tanh()).abs().max() <= 2 * (2**-13 + 2 ** (1 - frac_bits))

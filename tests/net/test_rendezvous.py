@@ -129,7 +129,9 @@ def test_tls_at_one_end_only_is_said_in_words(net: Net) -> None:
     assert "'tacit.tls' differs: bob connects without TLS, but alice with TLS" in str(results["bob"])
 
 
-@pytest.mark.parametrize(("setting", "mine", "other"), [("frac_bits", 16, 20), ("seed", 1, 2)])
+@pytest.mark.parametrize(
+    ("setting", "mine", "other"), [("frac_bits", 16, 20), ("round_bytes", 200_000, 1_750_000), ("seed", 1, 2)]
+)
 def test_two_configs_are_refused_at_both_ends_by_the_key(net: Net, setting: str, mine: int, other: int) -> None:
     alice, bob = net.config(**{setting: mine}), net.config(**{setting: other})
 

@@ -271,7 +271,11 @@ def test_comparisons_of_few_elements_are_exact(world: World, ends: torch.Tensor)
 @pytest.mark.parametrize(
     ("most", "near"), [(63, 0), (47, 0), (48, 1), (31, 0), (20, 5), (49, 8), (63, 1 << 18), (62, 1 << 40)]
 )
-def test_comparisons_look_at_as_much_as_is_in_question(world: World, most: int, near: int, ends: torch.Tensor) -> None:
+@pytest.mark.parametrize("worth", [0, 1 << 30])
+def test_comparisons_look_at_as_much_as_is_in_question(
+    world: World, most: int, near: int, worth: int, ends: torch.Tensor
+) -> None:
+    world.protocol.prices = world.protocol.prices._replace(round=worth)
     edge, unit = 1 << most - 1, max(near, 1)
     around = torch.tensor([-2 * unit - 1, -unit, -1, 0, 1, unit - 1, unit, 2 * unit + 1])
     lowest = 1 - edge + torch.tensor([0, 1, 2, 3, unit - 1, unit])

@@ -159,6 +159,20 @@ CASES = {
     "wide_tables": Case(
         "wide_tables", lambda k, i, o: k.wide_tables(*i, *o), lambda n: ([ring(n)], [octets(n, 8, 32)])
     ),
+    "wide_tables of six": Case(
+        "wide_tables", lambda k, i, o: k.wide_tables(*i, *o), lambda n: ([ring(n)], [octets(n, 6, 8)])
+    ),
+    "wide_lookup of six": Case(
+        "wide_lookup", lambda k, i, o: k.wide_lookup(*i, leader=True), lambda n: ([octets(n, 6, 8), ring(3, n)], [])
+    ),
+    "wide_expand of six": Case(
+        "wide_expand", lambda k, i, o: k.wide_expand(*i, *o), lambda n: ([shorts(n)], [ring(n, 2)])
+    ),
+    "wide_evaluate of six": Case(
+        "wide_evaluate",
+        lambda k, i, o: k.wide_evaluate(*i, leader=False),
+        lambda n: ([shorts(n), shorts(n), ring(n, 2)], []),
+    ),
     "wide_lookup": Case(
         "wide_lookup", lambda k, i, o: k.wide_lookup(*i, leader=True), lambda n: ([octets(n, 8, 32), ring(3, n)], [])
     ),

@@ -36,12 +36,16 @@ def test_tables_tell_less_and_equal_for_every_digit(backend: Reference, size: in
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("thresholds", [1, 3])
-def test_eight_digits_are_compared_at_once(backend: Reference, size: int, thresholds: int) -> None:
+@pytest.mark.parametrize(("count", "bits", "words"), [(8, 8, 6), (8, 6, 6), (6, 6, 2)])
+def test_the_top_digits_are_compared_at_once(
+    backend: Reference, size: int, thresholds: int, count: int, bits: int, words: int
+) -> None:
     a, u = ring(size), ring(thresholds, size)
     near = a[: size // 2]
     u[0, : size // 2] = near
     u[-1, : size // 2] = near + torch.randint(-1, 2, near.shape) * 256 ** torch.randint(0, 8, near.shape)
-    tables, products = torch.empty((size, 8, 32), dtype=torch.uint8), torch.empty((u.numel(), 6), dtype=torch.int64)
+    tables = torch.empty((size, count, (1 << bits) // 8), dtype=torch.uint8)
+    products = torch.empty((u.numel(), words), dtype=torch.int64)
     backend.wide_tables(a, tables)
     mask = torch.randint(0, 256, tables.shape, dtype=torch.uint8)
     words = [backend.wide_lookup(t, u, leader=leader) for t, leader in ((mask, False), (tables ^ mask, True))]
@@ -55,8 +59,8 @@ def test_eight_digits_are_compared_at_once(backend: Reference, size: int, thresh
         backend.wide_evaluate(opened, words[1], products ^ share, leader=True),
     ]
 
-    low = (1 << 63) - 1
-    assert torch.equal((found[0] ^ found[1]).bool(), ((u & low) < (a & low)).flatten())
+    low, below = (1 << 63) - 1, 64 - count * bits
+    assert torch.equal((found[0] ^ found[1]).bool(), ((u & low) >> below < (a & low) >> below).flatten())
 
 
 @pytest.mark.parametrize("top", [False, True])

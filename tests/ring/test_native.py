@@ -160,13 +160,14 @@ def test_nodes_are_alike(size: int, top: bool) -> None:
         assert found[1] is want[1] is None if top else torch.equal(found[1], want[1])
 
 
+@pytest.mark.parametrize(("count", "row", "words"), [(8, 32, 6), (8, 8, 6), (6, 8, 2)])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.usefixtures("threads")
-def test_digits_compared_at_once_are_alike(size: int) -> None:
+def test_digits_compared_at_once_are_alike(size: int, count: int, row: int, words: int) -> None:
     a, u = ring(size, 2)[:, 1], ring(3, size)
-    tables = [torch.empty((size, 8, 32), dtype=torch.uint8) for _ in range(2)]
+    tables = [torch.empty((size, count, row), dtype=torch.uint8) for _ in range(2)]
     masks, opened, held = torch.randint(-(2**15), 2**15, (3, 3 * size), dtype=torch.int16)
-    products, dealt = [torch.empty((3 * size, 6), dtype=torch.int64) for _ in range(2)], ring(3 * size, 6)
+    products, dealt = [torch.empty((3 * size, words), dtype=torch.int64) for _ in range(2)], ring(3 * size, words)
 
     for k, table, product in zip((native, reference), tables, products, strict=True):
         k.wide_tables(a, table)
@@ -175,7 +176,7 @@ def test_digits_compared_at_once_are_alike(size: int) -> None:
     assert torch.equal(*tables)
     assert torch.equal(*products)
     for leader in (False, True):
-        shared = octets(size, 8, 32)
+        shared = octets(size, count, row)
         assert torch.equal(*(k.wide_lookup(shared, u, leader=leader) for k in (native, reference)))
         assert torch.equal(*(k.wide_evaluate(opened, held, dealt, leader=leader) for k in (native, reference)))
 

@@ -62,6 +62,7 @@ def test_the_producer_comes_last_wherever_it_stands() -> None:
 def test_every_setting_is_read(tmp_path: Path) -> None:
     settings = {
         "protocol": "additive",
+        "round_bytes": 10**6,
         "frac_bits": 20, "seed": 7, "tls": "keys", "listen": "0.0.0.0:9000", "timeout": 5, "connect_timeout": 2.5,
         "outbox_bytes": 1 << 20, "threads": 2, "ledger": "ledger", "range_check": 1000,
         "reveal": [{"name": "weight*", "to": ["alice"]}, {"name": "n", "to": "all"}, {"name": "p", "to": "clients"}],
@@ -75,6 +76,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     config = Config.load(tmp_path / "config.json")
 
     assert (config.frac_bits, config.seed, config.threads, config.outbox_bytes) == (20, 7, 2, 1 << 20)
+    assert config.round_bytes == 10**6
     assert (config.timeout, config.connect_timeout, config.range_check) == (5.0, 2.5, 1000.0)
     assert (config.tls, config.ledger) == (str(tmp_path / "keys"), str(tmp_path / "ledger"))
     assert (config.port_stride, config.used_stores) == (100, str(tmp_path / "used"))
@@ -109,10 +111,10 @@ def test_the_shared_part_holds_what_must_agree_and_nothing_local() -> None:
     base = parse(ROLES).shared
 
     assert parse(with_settings(timeout=5, tls="x", threads=1, ledger="y", reveal=[])).shared == base
-    for settings in ({"frac_bits": 12}, {"seed": 1}, {"range_check": True}):
+    for settings in ({"frac_bits": 12}, {"round_bytes": 0}, {"seed": 1}, {"range_check": True}):
         assert parse(with_settings(**settings)).shared != base
     assert parse({**ROLES, "alice": "10.0.0.1:9009"}).shared != base
-    keys = ("protocol", "frac_bits", "seed", "range_check")
+    keys = ("protocol", "frac_bits", "round_bytes", "seed", "range_check")
     assert set(base) == {"the list of roles", *ROLES, *(f"tacit.{key}" for key in keys)}
 
 

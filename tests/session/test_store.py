@@ -221,6 +221,7 @@ def test_public_values_are_those_that_were_prepared() -> None:
     [
         ({"frac_bits": 20}, r"'tacit.frac_bits' 16, and this run has 20"),
         ({"range_check": True}, r"'tacit.range_check' False"),
+        ({"round_bytes": 10**6}, r"'tacit.round_bytes' 200000, and this run has 1000000"),
         ({"parties": ("alice", "bob", "carol")}, "the parties"),
         ({"seed": 4}, "another seed than 4"),
     ],

@@ -47,6 +47,7 @@ def session(
     roles: Sequence[str] | None = None,
     seed: int | None = None,
     frac_bits: int = 16,
+    round_bytes: int | None = None,
     protocol: str | None = None,
     check: bool | str = False,
     range_check: bool | float | None = None,
@@ -66,6 +67,7 @@ def session(
         roles: instead of `parties`, all roles that there are, as in a config: `["alice", "bob"]` compute alone.
         seed: seed of PyTorch's public generator at every role; drawn at random and agreed on if not given.
         frac_bits: fractional bits of numbers, when embedded.
+        round_bytes: bytes that a round is worth, when embedded; see the [setting](config.md).
         protocol: how they compute, when embedded: "additive", the default, with a crypto-producer; "two-party", by
             two parties alone; or "plain", which computes on plain integers, for trying a program: it is faster, hides
             nothing, and is refused over a network.
@@ -103,6 +105,7 @@ def session(
             roles=roles,
             seed=seed,
             frac_bits=frac_bits,
+            round_bytes=round_bytes,
             range_check=range_check,
             protocol=protocol or (DEFAULT if roles is None else None),
         )

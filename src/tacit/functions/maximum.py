@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from tacit.protocols.number import Number
-from tacit.protocols.protocol import ROUND, Prices
+from tacit.protocols.protocol import Prices
 from tacit.protocols.values import Bits
 from tacit.ring.fixed_point import VALUE_BITS
 
@@ -347,11 +347,11 @@ def even_plan(players: int, rows: int, prices: Prices) -> tuple[int, Plan]:
 def _cost(sizes: Sizes, rows: int, prices: Prices) -> int:
     """What a level costs, in bytes."""
     if max(sizes) == 2:
-        return 4 * ROUND + rows * (prices.compared + prices.chosen) * sizes.count(2)
+        return 4 * prices.round + rows * (prices.compared + prices.chosen) * sizes.count(2)
     compared = prices.compared * sum(s * (s - 1) // 2 for s in sizes)
     tables = sum(s * _table(s - 1) for s in sizes) // 8
     rounds = 5 if max(sizes) <= LARGEST + 1 else 6
-    return rounds * ROUND + rows * (compared + tables + prices.chosen * sum(sizes))
+    return rounds * prices.round + rows * (compared + tables + prices.chosen * sum(sizes))
 
 
 def _table(bits: int) -> int:

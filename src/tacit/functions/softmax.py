@@ -15,7 +15,6 @@ from tacit.functions.maximum import Maximum, extra_of_near, levels
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.step import Steps
 from tacit.protocols.number import Number
-from tacit.protocols.protocol import ROUND
 from tacit.protocols.scale import SLACK_BITS
 from tacit.protocols.series import CHOSEN_BITS
 
@@ -57,7 +56,7 @@ class Softmax:
         rows = x.numel // max(count, 1)
         deep = levels(count, rows, protocol.prices)
         extra = extra_of_near(count, rows, protocol.prices)
-        gap = REACH / deep if 0 < deep <= DEEPEST and extra <= 2 * ROUND else None
+        gap = REACH / deep if 0 < deep <= DEEPEST and extra <= 2 * protocol.prices.round else None
         found = Maximum(x.move(lambda t: t.movedim(dim, 0), view=False), gap=gap, value=True)
         near = None if gap is None else found.near.move(lambda t: t.movedim(0, dim), view=False)
         largest = found.values

@@ -12,7 +12,6 @@ from tacit.functions.linear import fractional, times_public
 from tacit.functions.reciprocal import WORKING_BITS
 from tacit.functions.roots import rsqrt_factors
 from tacit.protocols.number import Number
-from tacit.protocols.protocol import ROUND
 
 __all__ = ["VARIANCE_BITS", "Standardized", "standardized", "standardized_backward"]
 
@@ -118,7 +117,7 @@ def standardized(
         x = x.settle(max(bits, min(x.settled_bits, room)))
     x = fractional(x)
     total = _sum(x, dims)
-    few = x.numel * protocol.prices.again_factor <= ROUND
+    few = x.numel * protocol.prices.again_factor <= protocol.prices.round
     weight = weight if few else None
     beside = [] if weight is None else [weight]
     most = max(COARSE_BITS, (SQUARE_BITS - up) // 2)

@@ -23,7 +23,7 @@ from tacit.ring import kernels
 from tacit.session.roles import Scheme
 from tacit.session.session import Session
 
-__all__ = ["ROUND", "DeclaredCost", "Prices", "Protocol", "in_octaves"]
+__all__ = ["DeclaredCost", "Prices", "Protocol", "in_octaves"]
 
 
 INTERACTIVE = {
@@ -33,13 +33,6 @@ INTERACTIVE = {
     "deal_premask",
 }
 """The primitives in which parties draw from key streams that they share, or send; and what contents ask of a scheme."""
-
-
-ROUND = 200_000
-"""Bytes that a round is worth. More: larger groups in a maximum, more elements that are compared in a round less, more
-bytes. Measured with maxima of ten: with a round trip of 40 ms at 350 Mbit/s groups pay for up to some 1,400,000 a round
-that they save, between processes on one machine for up to some 50,000 to 100,000. This is between; comparing few
-elements in a round less pays up to it even where all roles share a process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +63,9 @@ class Prices(NamedTuple):
     """Bytes of a number that meets a second factor before the first product is truncated, likewise."""
     carried: bool = True
     """Whether each comparison of a sort pays for what goes beside its keys."""
+    round: int = 0
+    """Bytes that a round is worth, as the config has it. More: larger groups in a maximum, more elements that are
+    compared in a round less, more bytes."""
     beside: int = 0
     """Up to so many elements of parameters are opened beside their change, all together, where small products take
     masks of several terms. More: a round less for larger models, as long as their products are small enough."""
@@ -86,7 +82,7 @@ class Protocol(ABC):
     """Its name, the roles it needs, and what it promises against them."""
     costs: ClassVar[Mapping[str, DeclaredCost]]
     """The cost of each primitive when nothing about its operands is known yet."""
-    prices: ClassVar[Prices]
+    prices: Prices
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -96,6 +92,7 @@ class Protocol(ABC):
     def __init__(self, session: Session) -> None:
         self.session = session
         self.frac_bits = session.config.frac_bits
+        self.prices = type(self).prices._replace(round=session.config.round_bytes)
 
     @property
     def product_bits(self) -> int:

@@ -286,6 +286,7 @@ _TERMS = {
     "parties": "the parties",
     "protocol": "'tacit.protocol'",
     "frac_bits": "'tacit.frac_bits'",
+    "round_bytes": "'tacit.round_bytes'",
     "range_check": "'tacit.range_check'",
 }
 """What a run must have as the preparation had it, and its name."""
@@ -298,6 +299,7 @@ def terms(config: Config) -> dict[str, Any]:
         "parties": list(config.parties),
         "protocol": config.protocol,
         "frac_bits": config.frac_bits,
+        "round_bytes": config.round_bytes,
         "range_check": config.range_check,
     }
 

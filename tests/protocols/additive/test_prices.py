@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import tacit
 from tacit.protocols.additive.source.produced import Produced
 from tacit.protocols.series import Harmonics, Polynomial
 
@@ -236,23 +237,40 @@ def test_products_that_are_too_fine_for_a_sum_are_truncated_in_one_round(world: 
     assert (world.value(total) - (a * a + b * b)).abs().max() < 2**-13
 
 
-@pytest.mark.parametrize("elements", [1, 30, 778, 779, 1000])
-def test_few_elements_are_compared_in_a_round_less(world: World, elements: int) -> None:
-    few, peers = elements <= 778, len(world.parties) - 1
+DIGITS = {63: (778, (256, 48), (32, 103, 34)), 47: (2631, (64, 48), (24, 81, 27)), 31: (4878, (48, 16), (16, 45, 16))}
+"""By the bits in question: the most elements that are compared in a round less; what the producer deals for a mask and
+a comparison of these; what it deals of others, for eight, and what a party sends for eight."""
+
+
+@pytest.mark.parametrize("beyond", [-700, 0, 1, 500])
+@pytest.mark.parametrize("bits", DIGITS)
+def test_few_elements_are_compared_in_a_round_less(world: World, bits: int, beyond: int) -> None:
+    most, (table, products), (narrow, eight, sent) = DIGITS[bits]
+    elements, few, peers = most + beyond, beyond <= 0, len(world.parties) - 1
     x = world.share(torch.randn(elements))
     world.protocol.together(x)
     before = world.session.meter.cost
 
-    world.protocol.less(x, [1])
+    world.protocol.less(x, [1], most=bits)
     between = world.session.meter.cost
-    world.protocol.less(x, [2])
+    world.protocol.less(x, [2], most=bits)
 
     plane = (elements + 7) // 8
     first, second = between - before, world.session.meter.cost - between
     assert (first.rounds, second.rounds) == ((1, 1) if few else (2, 2))
-    assert first.online["party0"] == second.online["party0"] == (2 * elements if few else 34 * plane) * peers
-    assert second.producer == (48 * elements if few else 103 * plane)
-    assert first.producer - second.producer == (256 if few else 32) * elements + plane  # of the mask, once
+    assert first.online["party0"] == second.online["party0"] == (2 * elements if few else sent * plane) * peers
+    assert second.producer == (products * elements if few else eight * plane)
+    assert first.producer - second.producer == (table if few else narrow) * elements + plane  # of the mask, once
+
+
+@pytest.mark.parametrize(("worth", "elements"), [(0, 0), (1000, 3), (1_750_000, 6809)])
+def test_the_config_says_which_elements_are_few(worth: int, elements: int) -> None:
+    with tacit.session(round_bytes=worth) as session:
+        for count in (elements, elements + 1):
+            x = tacit.share(torch.randn(count), owner="alice")
+            before = session.meter.cost.rounds
+            x < 0  # noqa: B015
+            assert session.meter.cost.rounds - before == (0 if not count else 1 if count <= elements else 2)
 
 
 def test_a_secret_is_opened_once_whatever_is_done_with_it(two: World) -> None:

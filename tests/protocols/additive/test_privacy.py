@@ -178,6 +178,12 @@ def _comparison_of_digits(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     return [w.protocol.less(a, [0, 65536], near=1 << 17), w.protocol.less(b, [0, 1], most=30)]
 
 
+def _comparison_of_digits_at_once(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
+    """By digits of six bits, eight of them and six."""
+    w.protocol.prices = w.protocol.prices._replace(round=1 << 30)
+    return _comparison_of_digits(w, x, y)
+
+
 def _power_of_two(w: World, x: torch.Tensor, y: torch.Tensor) -> object:
     return w.protocol.powers_of_two(w.share(x), COARSE).settle()
 
@@ -204,6 +210,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "comparison": _comparison,
     "comparison of few": _comparison_of_few,
     "comparison of digits": _comparison_of_digits,
+    "comparison of digits at once": _comparison_of_digits_at_once,
     "power of two": _power_of_two,
     "exponential of a difference": _exponential_of_a_difference,
     "relu": _relu,

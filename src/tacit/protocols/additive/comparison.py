@@ -11,7 +11,7 @@ Where so little of x is in question that the top 12 or 8 digits tell it, only th
 below them is left out of E and of a, so E_top + a_top is x less up to two units of what is left.
 
 Few elements are compared by 8 digits of 8 bits, which one round combines, `at_once`. Online: 16 bits. Producer: 256 1/8
-bytes a mask, 48 a comparison.
+bytes a mask, 48 a comparison; 64 1/8 and 48 where 12 digits of 4 bits would tell enough, 48 1/8 and 16 for 8.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from tacit.protocols.additive import kernels
 from tacit.protocols.additive.kernels.digits import ALL, PAIR, Digits
 from tacit.protocols.additive.masks import MaskValue
 from tacit.protocols.additive.source.base import Dealt, Source
-from tacit.protocols.protocol import ROUND
 from tacit.ring.memory import xor_into
+from tacit.ring.ring import RING
 
-__all__ = ["LEVELS", "WIDE_PRODUCTS", "WIDE_TABLES", "at_once", "few", "negative"]
+__all__ = ["LEVELS", "at_once", "few", "negative"]
 
 OpenBits = Callable[[Sequence[Tensor], int], "Tensor | None"]
 """One round: XOR the hosted parties' bytes, so many each, with their peers'."""
@@ -36,16 +36,15 @@ OpenBits = Callable[[Sequence[Tensor], int], "Tensor | None"]
 LEVELS = (False, True)
 """Of the tree: whether it is the top."""
 
-WIDE_TABLES, WIDE_PRODUCTS = (8, 32), 6
-"""Of a mask: digits, and the bytes of a table of 256 places; and the ring elements that products of its bits fill."""
-
-MORE_TABLES, MORE_PRODUCTS = 256 - 32, 48 - 15
-"""Bytes that digits of 8 bits take more than those of 4, a mask and a comparison."""
+NARROW = {4: (32, 15), 3: (24, 12), 2: (16, 7)}
+"""By nodes, the bytes that digits of 4 bits take: a mask; and a comparison, with what is sent for it."""
 
 
-def few(masked: int, thresholds: int) -> bool:
-    """Whether a round is worth more than the bytes by which it can be saved."""
-    return masked * thresholds > 0 and masked * (MORE_TABLES + thresholds * MORE_PRODUCTS) <= ROUND
+def few(masked: int, thresholds: int, digits: Digits, worth: int) -> bool:
+    """Whether a round, worth so many bytes, is worth more than those by which wider digits save it."""
+    tables, products = NARROW[digits.nodes]
+    more = digits.wide[0] * digits.wide[1] - tables, RING.bytes * digits.wide_products - products
+    return masked * thresholds > 0 and masked * (more[0] + thresholds * more[1]) <= worth
 
 
 def at_once(
@@ -55,15 +54,17 @@ def at_once(
     shape: torch.Size,
     indices: Sequence[int],
     open_bits: OpenBits,
+    digits: Digits = ALL,
 ) -> list[Tensor]:
     """What `negative` returns, in one round."""
     count, masked = shape.numel(), shape[1:].numel()
-    tables, sign = secret.wide_tables(source, masked)
-    masks, products = source.wide_monomials(count)
+    tables, sign = secret.wide_tables(source, masked, digits)
+    masks, products = source.wide_monomials(count, digits)
     if opened is None:
         open_bits((), 2 * count)
         return []
     flat = opened.reshape(shape[0], masked)
+    flat = flat << digits.shift if digits.shift else flat
     on = kernels.on(opened)
     words = [on.wide_lookup(table, ~flat, leader=i == 0) for table, i in zip(tables.parts, indices, strict=True)]
     sent = [(word ^ mask).view(torch.uint8) for word, mask in zip(words, masks.parts, strict=True)]

@@ -27,7 +27,6 @@ from torch import Tensor
 from tacit.protocols.additive.kernels.octaves import Octaves
 from tacit.protocols.additive.masks import BitMask, Mask
 from tacit.protocols.additive.source.base import Source
-from tacit.protocols.protocol import ROUND
 from tacit.protocols.series import CHOSEN_BITS, CHOSEN_LOWEST, FULL, POWER_OF_TWO_BITS, Exponents
 from tacit.ring.ring import RING
 
@@ -59,9 +58,9 @@ MORE = 80
 """Bytes by which two tables are more than one, and the opening of its result for a selection, of all roles together."""
 
 
-def few(count: int) -> bool:
-    """Whether a round is worth more than the bytes by which it can be saved."""
-    return 0 < count * MORE <= ROUND
+def few(count: int, worth: int) -> bool:
+    """Whether a round, worth so many bytes, is worth more than those by which it can be saved."""
+    return 0 < count * MORE <= worth
 
 
 @lru_cache(maxsize=64)

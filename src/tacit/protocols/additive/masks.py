@@ -45,7 +45,7 @@ class MaskValue(Dealt):
         self._shape = NO_SHAPE
         self._parent: tuple[MaskValue, TensorOp] | None = None
         self._tables: dict[Digits, tuple[Dealt, Dealt]] = {}
-        self._wide_tables: tuple[Dealt, Dealt] | None = None
+        self._wide_tables: dict[Digits, tuple[Dealt, Dealt]] = {}
 
     @classmethod
     def withheld(
@@ -103,11 +103,12 @@ class MaskValue(Dealt):
             found = self._tables[digits] = source.digits(self, count, digits)
         return found
 
-    def wide_tables(self, source: Source, count: int) -> tuple[Dealt, Dealt]:
-        """The same of digits of 8 bits: uint8 [n, 8, 32]. 256 1/8 bytes an element."""
-        if self._wide_tables is None:
-            self._wide_tables = source.wide_digits(self, count)
-        return self._wide_tables
+    def wide_tables(self, source: Source, count: int, digits: Digits) -> tuple[Dealt, Dealt]:
+        """The same of digits of 8 bits: uint8 [n, 8, 32]. 256 1/8 bytes an element; see `Digits.wide`."""
+        found = self._wide_tables.get(digits)
+        if found is None:
+            found = self._wide_tables[digits] = source.wide_digits(self, count, digits)
+        return found
 
 
 class Draw:

@@ -263,7 +263,7 @@ class Additive(Protocol):
 
     @override
     def bilinear(self, x: Number, y: Number, op: Callable[[Tensor, Tensor], Tensor]) -> Number:
-        if spread.pays(x, y, op):
+        if spread.pays(x, y, op, self.prices.round):
             return self._spread_matmul(x, y)
         self.together(x, y)
         left, right = _simple(x), _simple(y)
@@ -359,7 +359,7 @@ class Additive(Protocol):
 
     @override
     def chosen_powers_of_two(self, b: Bits, y: Number) -> Number:
-        if not exponential.few(y.numel) or b.shape != y.shape:
+        if not exponential.few(y.numel, self.prices.round) or b.shape != y.shape:
             return super().chosen_powers_of_two(b, y)
         with self.beside(b):
             mask, frac_bits = self._opened_form(y, exponential.CHOSEN.period)
@@ -408,11 +408,9 @@ class Additive(Protocol):
             return self._masking.open_bits(tensors, size, *(share() for share in islice(turns, 1)))
 
         operands = self._source, mask.secret, stacked, shape, self._indices, open_bits
-        if comparison.few(x.numel, len(thresholds)):
-            parts = comparison.at_once(*operands)
-        else:
-            digits = Digits.telling(RING.sign_bit if most is None else min(most + up, RING.sign_bit), near << up)
-            parts = comparison.negative(*operands, digits)
+        digits = Digits.telling(RING.sign_bit if most is None else min(most + up, RING.sign_bit), near << up)
+        at_once = comparison.few(x.numel, len(thresholds), digits, self.prices.round)
+        parts = (comparison.at_once if at_once else comparison.negative)(*operands, digits)
         return [self._binary([p[k] for p in parts], x.shape) for k in range(len(thresholds))]
 
     def _opened_form(self, x: Number, period: int = 1) -> tuple[Mask, int]:

@@ -103,7 +103,7 @@ class Form(replays.Form):
         return self._parts([mask.opened]), self._secret(mask.secret)
 
     def _secret(self, secret: MaskValue) -> Hashable:
-        tables = bool(secret._tables) or secret._wide_tables is not None
+        tables = bool(secret._tables) or bool(secret._wide_tables)
         if tables or secret.shares is not None or (secret._parent and not secret.dealt):
             raise Unsteady("more is known of a mask than what it began as")
         given = secret.given
@@ -189,7 +189,8 @@ class Alone(MaskValue):
 
 
 def _mask_value(x: MaskValue) -> list[Any]:
-    return [x.dealt, len(x._tables), *x._tables.values(), x._wide_tables, *x.parts, x.plain, x.given]
+    wide = x._wide_tables
+    return [x.dealt, len(x._tables), *x._tables.values(), len(wide), *wide.values(), *x.parts, x.plain, x.given]
 
 
 _PINNED: dict[type, Callable[[Any], list[Any]]] = {

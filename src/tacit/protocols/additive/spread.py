@@ -21,7 +21,6 @@ from tacit.protocols.additive.masks import BitMask, Form, Mask, MaskValue, Scale
 from tacit.protocols.additive.source.base import Dealt, Source
 from tacit.protocols.content import TensorOp
 from tacit.protocols.number import Number
-from tacit.protocols.protocol import ROUND
 from tacit.protocols.remembered import Facts, Lineage
 from tacit.protocols.values import Multiple, same
 from tacit.ring import kernels as ring_kernels
@@ -38,9 +37,10 @@ MOST = 10
 DEEPEST = 8
 """Sums of sums. More: more is known of long ones; fewer: less is kept of what they were made of."""
 
-WORTH = ROUND // 2
-"""Bytes that are dealt for one content before it is opened. More: fewer rounds between hosts; fewer: less to compute
-for roles that share a machine, where rounds are cheap."""
+LESS = 100_000
+"""By so many bytes less than a round is worth are those that are dealt for one content before it is opened, for they
+have to be computed, too. More: less to compute for roles that share a machine, where rounds are cheap; fewer: fewer
+rounds there."""
 
 
 class Extent(NamedTuple):
@@ -305,9 +305,11 @@ def _beta(source: Source, bit: BitMask) -> Dealt:
 # --- products ---------------------------------------------------------------------------------------------------------
 
 
-def pays(x: Number, y: Number, op: object) -> bool:
+def pays(x: Number, y: Number, op: object, worth: int) -> bool:
     """Whether `matmul` does without a round for fewer bytes than that is worth, all that x and y have taken counted."""
-    if op is not ring_kernels.matmul or len(x.shape) != 2 or len(y.shape) != 2 or x.numel + y.numel > 2 * FEW:
+    if op is not ring_kernels.matmul or len(x.shape) != 2 or len(y.shape) != 2:
+        return False
+    if min(x.numel, y.numel) > FEW or x.numel * y.shape[1] > worth:  # some byte is dealt for each product of elements
         return False
     left = root_of(x.facts)
     right = None if left is None else root_of(y.facts)
@@ -319,7 +321,7 @@ def pays(x: Number, y: Number, op: object) -> bool:
     words = (one.whole + one.words) * (other.whole + other.words) - one.whole * other.whole
     size = math.ceil(RING.bytes * words * x.numel * y.shape[1])
     closed = [opened(facts) for facts, extent in (left, right) if extent.terms]
-    if any(known.dealt + size > WORTH for known in closed):
+    if any(known.dealt + size > worth - LESS for known in closed):
         return False
     for known in closed:
         known.dealt += size

@@ -17,6 +17,10 @@ MONOMIALS = {top: Radix4(equal=not top).monomials for top in (False, True)}
 PAIR = 2
 """Nodes that are not combined by a node, but by one product, l1 + q1 l0: it opens two bits."""
 
+WIDE = {4: (8, 8), 3: (8, 6), 2: (6, 6)}
+"""By nodes, the digits that are compared at once, and their bits. More digits of fewer bits: shorter tables, and twice
+the products for each; the fewest bytes of one threshold: 256 + 48, 64 + 48 and 48 + 16."""
+
 NODE_BITS = 16
 """Of four digits of 4 bits; the top one has one less, for the ring's sign stands there."""
 
@@ -38,6 +42,17 @@ class Digits(NamedTuple):
         unknown = max(near.bit_length() - 2, 0)
         nodes = math.ceil((most + 1 - unknown) / NODE_BITS)
         return cls(min(max(nodes, PAIR), ALL.nodes), RING.sign_bit - most)
+
+    @property
+    def wide(self) -> tuple[int, int]:
+        """The digits of one level for all of them, as `WIDE` has them: tables of so many, and the bytes of a table."""
+        count, bits = WIDE[self.nodes]
+        return count, (1 << bits) // 8
+
+    @property
+    def wide_products(self) -> int:
+        """The ring elements that the products of a word's mask bits fill; see `wide.cpp`."""
+        return 6 if self.wide[0] == RING.bytes else 2
 
     @property
     def levels(self) -> list[tuple[int, int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tacit.protocols.additive.kernels.reference import CHUNKS, Reference
+from tacit.protocols.additive.kernels.reference import CHUNKS, Reference, cut
 from tacit.protocols.additive.kernels.waves import Waves
 from tacit.ring import _native
 from tacit.ring.kernels import native
@@ -108,15 +108,15 @@ class Native(Reference, native.Native):
         return less, equal
 
     def wide_tables(self, a: Tensor, out: Tensor) -> None:
-        """Write tables T_k[j] = [j < digit k of a] of digits of 8 bits: see `Reference`."""
+        """Write tables T_k[j] = [j < digit k of a] of wide digits: see `Reference`."""
         a = a.contiguous()
-        _native.wide_tables(memory(a), memory(out, torch.uint8), torch.get_num_threads())
+        _native.wide_tables(memory(a), *cut(out), memory(out, torch.uint8), torch.get_num_threads())
 
     def wide_lookup(self, tables: Tensor, public: Tensor, *, leader: bool) -> Tensor:
         """Look public digits up in shared tables: see `Reference`."""
         tables, public = tables.contiguous(), public.contiguous()
         out = space((public.numel(),), torch.int16)
-        places = memory(tables, torch.uint8), memory(public), leader, memory(out, torch.int16)
+        places = memory(tables, torch.uint8), *cut(tables), memory(public), leader, memory(out, torch.int16)
         _native.wide_lookup(*places, torch.get_num_threads())
         return out
 

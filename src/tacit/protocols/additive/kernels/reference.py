@@ -18,8 +18,8 @@ CHUNKS = (RING.sign_bit + 3) // 4
 which few elements are compared: 256 bytes an element from the producer, against 32); narrower: a third tree level, so
 one more round."""
 
-WIDE = RING.bytes
-"""Digits of 8 bits: one level does for all of them."""
+WIDE, FEW_WORDS = RING.bytes, 2
+"""Digits for which one level does, and the words of what is dealt where two fewer are compared."""
 
 BLOCK = 8192
 """Elements that a pass over the tables works on at a time, a multiple of 8. More: fewer calls; fewer: the block,
@@ -166,50 +166,58 @@ class Reference(reference.Reference):
         return _NODES[not top].evaluate(opened, masks, monomials, less3, leader=leader)
 
     def wide_tables(self, a: Tensor, out: Tensor) -> None:
-        """Write tables T_k[j] = [j < digit k of a] of digits of 8 bits, below the top bit of a.
+        """Write tables T_k[j] = [j < digit k of a] of the top digits of a, below its top bit; see `cut`.
 
-        [n] -> uint8 [n, 8, 32], contiguous, with bit j mod 8 of byte j / 8 for j.
+        [n] -> uint8 [n, digits, 2^bits / 8], contiguous, with bit j mod 8 of byte j / 8 for j.
         """
-        digits = _wide_digits(a)
-        out.copy_(packed((torch.arange(256, device=a.device) < digits.unsqueeze(-1)).to(torch.uint8)))
+        digits, places = _wide_digits(a, *cut(out)), torch.arange(8 * out.shape[-1], device=a.device)
+        out.copy_(packed((places < digits.unsqueeze(-1)).to(torch.uint8)))
 
     def wide_lookup(self, tables: Tensor, public: Tensor, *, leader: bool) -> Tensor:
         """Look public digits up in shared tables: shares of [u_k < a_k] and [u_k = a_k], as bits k and 8 + k of a word.
 
-        `tables` uint8 [n, 8, 32], `public` [.., n] -> int16 [numel].
+        Of six digits k is 2 … 7. `tables` uint8 [n, digits, bytes], `public` [.., n] -> int16 [numel].
         """
-        u = _wide_digits(public)
-        rows = tables.expand(u.shape[0] // max(len(tables), 1), *tables.shape).reshape(-1, WIDE, 32)
+        u = _wide_digits(public, *cut(tables))
+        rows = tables.expand(u.shape[0] // max(len(tables), 1), *tables.shape).reshape(-1, *tables.shape[1:])
 
         def bit(at: Tensor) -> Tensor:
-            return (rows.gather(2, (at >> 3).unsqueeze(-1)).squeeze(-1) >> (at & 7).to(torch.uint8)) & 1
+            found = (rows.gather(2, (at >> 3).unsqueeze(-1)).squeeze(-1) >> (at & 7).to(torch.uint8)) & 1
+            return torch.nn.functional.pad(found, [WIDE - found.shape[1], 0])
 
         less = bit(u)
-        upto = torch.where(u > 0, bit((u - 1).clamp_(min=0)), int(leader)).to(torch.uint8)
+        first = torch.nn.functional.pad((u == 0).to(torch.uint8), [WIDE - u.shape[1], 0])
+        upto = torch.where(first > 0, int(leader), bit((u - 1).clamp_(min=0))).to(torch.uint8)
         return torch.stack([packed(less), packed(less ^ upto)], -1).view(torch.int16).flatten()
 
     def wide_expand(self, masks: Tensor, out: Tensor) -> None:
-        """Write products of the mask bits of words, int16 [n] -> [n, 6]: those that `wide.cpp` names, in its order."""
+        """Write products of the mask bits of words, int16 [n] -> [n, 6]: those that `wide.cpp` names, in its order.
+
+        [n, 2] of words of six digits: the first and the last of them.
+        """
         m = _spread(masks)
         every = torch.ones((len(m), 1), dtype=torch.uint8, device=m.device)
         for j in range(WIDE - 1, 0, -1):
             every = torch.cat([every, every & m[:, WIDE + j, None]], 1)
         products = [every[:, : 1 << (WIDE - 1 - d)] & m[:, d, None] for d in range(WIDE - 1)]
-        rows = torch.cat([every, *products], 1)
-        out.copy_(packed(rows).view(torch.int64).view(out.shape))
+        rows = packed(torch.cat([every, *products], 1)).view(torch.int64)
+        out.copy_(rows if out.shape[-1] == rows.shape[-1] else rows[:, [0, -1]])
 
     def wide_evaluate(self, opened: Tensor, words: Tensor, dealt: Tensor, *, leader: bool) -> Tensor:
         """A share of [u < a] for each word: of its opened bits, those shared of it, and of what `wide_expand` makes.
 
-        int16 [n], int16 [n], [n, 6] -> uint8 [n]. One digit after the other is folded in, q_k = V + e:
+        int16 [n], int16 [n], [n, 6 or 2] -> uint8 [n]. One digit after the other is folded in, q_k = V + e:
         L <- l_k + (V + e) L.
         """
         v = _spread(opened)
+        start = 2 if dealt.shape[-1] == FEW_WORDS else 0
+        if start:
+            dealt = torch.cat([dealt[:, :1], torch.zeros_like(dealt).repeat(1, 2), dealt[:, 1:]], 1)
         bits = self.unpack_bits(dealt.contiguous().view(torch.uint8), 64 * dealt.numel()).view(len(v), 384).clone()
         bits[:, 0] = int(leader)  # the product of nothing
-        every, at = bits[:, :128], 128
+        every, at = bits[:, : 128 >> start], 384 - (256 >> start)
         total = torch.zeros_like(every)
-        for d in range(WIDE - 1):
+        for d in range(start, WIDE - 1):
             count = 128 >> d
             total = total ^ bits[:, at : at + count] ^ (every[:, :count] & v[:, d, None])
             total = (v[:, WIDE + d + 1, None] & total[:, : count // 2]) ^ total[:, count // 2 :]
@@ -249,9 +257,15 @@ def _digits(words: Tensor) -> Tensor:
     return (quarters >> shifts).bitwise_and_(15).reshape(CHUNKS, -1)
 
 
-def _wide_digits(words: Tensor) -> Tensor:
-    """The digits of 8 bits of each word, as places: [..] -> [numel, 8]."""
-    return (words.reshape(-1) & _LOW).contiguous().view(torch.uint8).view(-1, WIDE).to(torch.int64)
+def _wide_digits(words: Tensor, digits: int, bits: int) -> Tensor:
+    """The top digits of so many bits of each word, as places: [..] -> [numel, digits]."""
+    below = RING.bits - bits * torch.arange(digits, 0, -1, device=words.device)
+    return ((words.reshape(-1, 1) & _LOW) >> below) & ((1 << bits) - 1)
+
+
+def cut(tables: Tensor) -> tuple[int, int]:
+    """How many digits tables [n, digits, 2^bits / 8] are of, and of how many bits."""
+    return tables.shape[1], tables.shape[2].bit_length() + 2
 
 
 def _spread(words: Tensor) -> Tensor:

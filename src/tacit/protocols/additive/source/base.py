@@ -213,11 +213,11 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def wide_digits(self, a: Dealt, count: int) -> tuple[Dealt, Dealt]:
-        """As `digits`, of 8 bits each: uint8 [count, 8, 32], as `kernels.wide_tables` has them."""
+    def wide_digits(self, a: Dealt, count: int, digits: Digits) -> tuple[Dealt, Dealt]:
+        """As `digits`, of up to 8 bits each: uint8 [count, *digits.wide], as `kernels.wide_tables` has them."""
 
     @abstractmethod
-    def wide_monomials(self, count: int) -> tuple[Dealt, Dealt]:
+    def wide_monomials(self, count: int, digits: Digits) -> tuple[Dealt, Dealt]:
         """[m]₂ for uniform int16 masks of words, and the products of their bits, as `kernels.wide_expand` has them."""
 
     # --- series ----------------------------------------------------------------------------------------------------

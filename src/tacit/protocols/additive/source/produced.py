@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from tacit.protocols.additive import comparison, conjunction, exponential, kernels, powers
+from tacit.protocols.additive import conjunction, exponential, kernels, powers
 from tacit.protocols.additive.kernels.digits import PAIR, Digits
 from tacit.protocols.additive.kernels.octaves import Octaves
 from tacit.protocols.additive.kernels.waves import Waves
@@ -200,26 +200,27 @@ class Produced(Source):
         return [(m, Dealt([row[k] for row in rows], None)) for k, m in enumerate(masks)]
 
     @override
-    def wide_digits(self, a: Dealt, count: int) -> tuple[Dealt, Dealt]:
-        """256 1/8 bytes."""
+    def wide_digits(self, a: Dealt, count: int, digits: Digits) -> tuple[Dealt, Dealt]:
+        """256 1/8 bytes, or 64 1/8 or 48 1/8."""
 
         def fill(tables: Tensor, sign: Tensor) -> None:
             flat = _known(a).reshape(-1)
+            flat = flat << digits.shift if digits.shift else flat
             kernels.on(flat).wide_tables(flat, tables)
             sign.copy_(kernels.on(flat).pack_bits((flat < 0).view(torch.uint8)))
 
-        rows = self.dealing.bits("digits", [(count, *comparison.WIDE_TABLES), (_plane(count),)], fill)
+        rows = self.dealing.bits("digits", [(count, *digits.wide), (_plane(count),)], fill)
         return Dealt([row[0] for row in rows], None), Dealt([row[1] for row in rows], None)
 
     @override
-    def wide_monomials(self, count: int) -> tuple[Dealt, Dealt]:
-        """48 bytes."""
+    def wide_monomials(self, count: int, digits: Digits) -> tuple[Dealt, Dealt]:
+        """48 bytes, or 16."""
         masks = self.dealing.random_bits((2 * count,)).map(lambda t: t.view(torch.int16))
 
         def fill(products: Tensor) -> None:
             kernels.on(products).wide_expand(_known(masks), products.view(RING.dtype).view(count, -1))
 
-        rows = self.dealing.bits("monomials", [(RING.bytes * comparison.WIDE_PRODUCTS * count,)], fill)
+        rows = self.dealing.bits("monomials", [(RING.bytes * digits.wide_products * count,)], fill)
         return masks, Dealt([row[0].view(RING.dtype).view(count, -1) for row in rows], None)
 
     # --- series ----------------------------------------------------------------------------------------------------
