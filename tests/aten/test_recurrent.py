@@ -107,6 +107,43 @@ def test_an_lstm_of_public_weights_runs_on_secrets(session, random):
 
 
 @pytest.mark.priced
+@pytest.mark.parametrize(("kind", "rounds"), [(nn.RNN, 4), (nn.LSTM, 7), (nn.GRU, 8)])
+def test_a_step_takes_few_rounds(kind, rounds, session, random):
+    layer, counts = tacit.share(kind(5, 3).eval(), owner="bob"), []
+
+    with torch.no_grad():
+        for steps in (3, 3, 7):
+            x = tacit.share(torch.randn(steps, 2, 5, generator=random), owner="alice")
+            before = session.meter.cost.rounds
+            layer(x)
+            counts.append(session.meter.cost.rounds - before)
+
+    assert counts[2] - counts[1] == rounds * 4
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_gru_agrees_without_gradients(form, session, random):
+    module, x = nn.GRU(5, 3, **FORMS[form]).eval(), torch.randn(4, 4, 5, generator=random) * 4
+
+    with torch.no_grad():
+        for got, want in zip(tacit.share(module)(tacit.share(x)), module(x), strict=True):
+            agree(got, want, 2**-10)
+
+
+def test_a_gru_refuses_what_pytorch_does(session, random):
+    module, x = nn.GRU(5, 3), torch.randn(4, 2, 5, generator=random)
+    secret = tacit.share(module)
+
+    for wrong in (x[..., :4], x[0, 0], x[:0]):
+        with pytest.raises((RuntimeError, ValueError)):
+            module(wrong)
+        with pytest.raises((RuntimeError, ValueError)):
+            secret(tacit.share(wrong))
+    with pytest.raises(RuntimeError):
+        secret(tacit.share(x), tacit.share(torch.zeros(1, 3, 3)))
+
+
+@pytest.mark.priced
 def test_a_cell_costs_what_a_step_of_a_layer_does(session, random):
     cell, x = tacit.share(nn.LSTMCell(5, 3)), tacit.share(torch.randn(2, 5, generator=random))
     start = session.meter.cost.rounds

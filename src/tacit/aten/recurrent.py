@@ -1,5 +1,5 @@
-"""The LSTM layer, which PyTorch runs as one operator. RNN and GRU reach secrets step by step, as ordinary operators,
-and so does an LSTM over packed sequences.
+"""The LSTM layer, which PyTorch runs as one operator, and the GRU: the gates of each come from one sigmoid. RNNs reach
+secrets step by step, as ordinary operators, and so do layers over packed sequences.
 
     i, f, o = sigmoid(x W_ihᵀ + h W_hhᵀ + b),  g = tanh(the same),  c = f c + i g,  h = o tanh(c)
 
@@ -280,11 +280,93 @@ def _trivially(state: Tensor, beside: SecretTensor) -> Tensor:
     return state if isinstance(state, SecretTensor) else beside.new_zeros(state.shape, dtype=state.dtype) + state
 
 
-for kind in (aten.rnn_tanh, aten.rnn_relu, aten.gru):
+# --- GRU --------------------------------------------------------------------------------------------------------------
+
+
+def gru_step(fed: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None) -> Tensor:
+    """z h + (1 - z) tanh(n + r n'), of r, z = sigmoid of the first two parts of what is fed and of h W_hhᵀ, and n, n'.
+
+    Cost: 8 rounds for few elements; 9, of which a gradient finds more, where one is asked for.
+    """
+    size = h.shape[-1]
+    own = F.linear(h, w_hh, b_hh)
+    new = own[..., 2 * size :]
+    r, z = (fed[..., : 2 * size] + own[..., : 2 * size]).sigmoid().chunk(2, -1)
+    shares = [arithmetic(t) for t in (r, z, new) if isinstance(t, SecretTensor) and plain(t) is None]
+    if shares:  # they are multiplied next, all three
+        shares[0].protocol.together(*shares)
+    inner = fed[..., 2 * size :] + new * r
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (fed, h, w_hh)):
+        n = inner.tanh()
+        return (h - n) * z + n
+    return z * h + _tanh_times(inner, 1 - z)[0]
+
+
+def gru(
+    x: Tensor,
+    hx: Tensor,
+    params: Sequence[Tensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Tensor, Tensor] | None:
+    """All layers over [time, batch, features], or None where PyTorch refuses or drops out. See `gru_step`."""
+    ways, each = 1 + bidirectional, 4 if has_biases else 2
+    fits = x.dim() == 3 and bool(params) and len(params) == num_layers * ways * each and x.shape[not batch_first] > 0
+    if not fits or (dropout and train) or not x.shape[batch_first]:
+        return None
+    size = params[1].shape[-1]
+    if hx.shape != (num_layers * ways, x.shape[not batch_first], size) or params[0].shape[1] != x.shape[-1]:
+        return None
+    x = x.transpose(0, 1) if batch_first else x
+    last = []
+    for layer in range(num_layers):
+        rows = []
+        for way in range(ways):
+            k = ways * layer + way
+            w_ih, w_hh, *biases = params[each * k : each * (k + 1)]
+            b_ih, b_hh = biases or (None, None)
+            h, steps = hx[k], []
+            parts = F.linear(x, w_ih, b_ih).unbind(0)
+            for part in reversed(parts) if way else parts:
+                h = gru_step(part, h, w_hh, b_hh)
+                steps.append(h)
+            last.append(h)
+            rows.append(torch.stack(steps[::-1] if way else steps))
+        x = torch.cat(rows, -1) if ways > 1 else rows[0]
+    return x.transpose(0, 1) if batch_first else x, torch.stack(last)
+
+
+def _gru_layers(keys: Any, x: Tensor, hx: Tensor, params: Sequence[Tensor], *rest: Any) -> Any:
+    secret_operands = any(isinstance(t, SecretTensor) for t in (x, hx, *params))
+    hidden = _trivially(hx, x) if isinstance(x, SecretTensor) else hx
+    found = gru(x, hidden, params, *rest) if secret_operands else None
+    return go_on(aten.gru.input, keys, x, hidden, params, *rest) if found is None else found
+
+
+def _gru_cell(
+    keys: Any, x: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
+) -> Any:
+    h = _trivially(hx, x) if isinstance(x, SecretTensor) else hx
+    operands = [t for t in (x, h, w_ih, w_hh, b_ih, b_hh) if t is not None]
+    fits = x.dim() == 2 and h.dim() == 2 and len(x) == len(h) > 0 and w_ih.shape == (3 * h.shape[1], x.shape[1])
+    fits = fits and all(b is None or b.shape == (3 * h.shape[1],) for b in (b_ih, b_hh))
+    if not fits or w_hh.shape != (3 * h.shape[1], h.shape[1]) or not any(isinstance(t, SecretTensor) for t in operands):
+        return go_on(aten.gru_cell.default, keys, x, h, w_ih, w_hh, b_ih, b_hh)
+    return gru_step(F.linear(x, w_ih, b_ih), h, w_hh, b_hh)
+
+
+first(aten.gru.input, _gru_layers)
+first(aten.gru_cell.default, _gru_cell)
+for kind in (aten.rnn_tanh, aten.rnn_relu):
     with_secret_states(kind.input, 0)
+for kind in (aten.rnn_tanh, aten.rnn_relu, aten.gru):
     with_secret_states(kind.data, 1)
 with_secret_states(aten.lstm.data, 1)
-for cell in (aten.rnn_tanh_cell, aten.rnn_relu_cell, aten.gru_cell):
+for cell in (aten.rnn_tanh_cell, aten.rnn_relu_cell):
     with_secret_states(cell.default, 0)
 
 
