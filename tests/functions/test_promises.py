@@ -320,6 +320,20 @@ def test_softmax_of_many_products_keeps_its_promise_and_opens_no_difference(frac
     assert max(cost.online.values()) < 30 * rows * count  # 8 of products, 8 of exponentials, up to 12 for the maximum
 
 
+@pytest.mark.parametrize("worth", [0, 200_000])
+@pytest.mark.parametrize("frac_bits", [8, 16, 20])
+def test_softmax_of_products_holds_over_their_range(frac_bits, worth, random):
+    """Their differences are below 2^62 of their units."""
+    most, half = 2.0 ** (31 - frac_bits) - 2.0**-frac_bits, 2.0 ** (30 - frac_bits)
+    signs = torch.randint(0, 2, (400, 5), generator=random) * 2.0 - 1
+
+    with tacit.session(frac_bits=frac_bits, round_bytes=worth):
+        x = tacit.share(signs.double() * most) * tacit.share(torch.full((5,), half, dtype=torch.float64))
+        got = tacit.reveal(x.softmax(1))
+
+    assert (got - (signs * 1e3).softmax(1)).abs().max() <= 7 * 2.0 ** -min(frac_bits, 16)
+
+
 @pytest.mark.parametrize("count", [1, 10, 100, 257, 1000])
 def test_sums_by_softmax_are_divided_once(count, random):
     x = torch.randn(60, count, generator=random, dtype=torch.float64) * 3

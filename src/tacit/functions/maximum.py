@@ -98,9 +98,9 @@ class Maximum:
     ) -> None:
         """`plan` has the sizes of the groups of each level, for a caller who knows better ones; `gap` see `near`.
 
-        If only a `value` near the largest is asked for, of two products that differ by less than two units that they are
-        truncated to the earlier one may go on: one digit in four is not compared then. Not of three, of which each might
-        lose to another one.
+        If only a `value` near the largest is asked for, of two products that differ by less than two units that they
+        are truncated to the earlier one may go on: one digit in four is not compared then. Not of three, of which each
+        might lose to another one.
         """
         self._like = x
         self._levels: list[Level] = []
