@@ -166,6 +166,19 @@ def test_batches_of_a_large_table_and_large_weights() -> None:
     check(program, replayed=3)
 
 
+def test_convolutions_are_replayed() -> None:
+    def program(compiler: Any, session: Session) -> list[Tensor]:
+        model = tacit.share(nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.Flatten(), nn.Linear(75, 1)), owner="bob")
+        step = compiler(trainer(model, torch.optim.SGD(model.parameters(), lr=0.1)))
+        x = tacit.share(torch.randn(16, 2, 5, 5), owner="alice")
+        y = tacit.share((torch.rand(16, 1) > 0.5).float(), owner="bob")
+        for batch, target in batches(x, y, 2):
+            step(batch, target)
+        return list(model.parameters())
+
+    check(program, replayed=3)
+
+
 @pytest.mark.slow
 def test_a_loss_that_is_returned_is_computed() -> None:
     def program(compiler: Any, session: Session) -> list[Tensor]:

@@ -52,6 +52,8 @@ class Address(NamedTuple):
     """What a kernel was given for a tensor."""
 
     tensor: Tensor
+    read_only: bool = False
+    """Of a table of places, which no kernel writes to."""
 
 
 class Recorder(TorchDispatchMode):
@@ -357,8 +359,9 @@ class Recorder(TorchDispatchMode):
         if moving and out is not None:
             self.refuse("its program decides by what a kernel found")
         if moving:
-            for t in tensors:
-                self._moves(t)
+            for x in _addresses(given):
+                if not x.read_only:
+                    self._moves(x.tensor)
         self.note("kernel", function, given)
 
     def _pointed(self, inner: Callable[[Tensor], int]) -> Callable[[Tensor], int]:
@@ -372,7 +375,8 @@ class Recorder(TorchDispatchMode):
 
         return data_ptr
 
-    def _addressed(self, x: Any) -> Any:
+    def _addressed(self, x: Any, *, table: bool = False) -> Any:
+        """An argument of a kernel; tuples within one are tables of places."""
         if not isinstance(x, tuple):
             if type(x) is int and x and x in self._pointers:
                 self.refuse("a kernel is given an address beside others")
@@ -382,8 +386,8 @@ class Recorder(TorchDispatchMode):
             if t is None:
                 self.refuse("a kernel reads memory that nobody has seen")
                 return x
-            return (Address(t), *map(self._addressed, x[1:]))
-        return tuple(self._addressed(y) for y in x)
+            return (Address(t, table), *map(self._addressed, x[1:]))
+        return tuple(self._addressed(y, table=True) for y in x)
 
 
 class _Kernels:
