@@ -237,6 +237,22 @@ def test_making_a_transient_layer_leaves_pytorchs_generator_as_it_was(session):
         tacit.nn.Transient(nn.Linear(4, 4), owner="bob")
 
 
+def test_transient_layers_are_in_evaluation_mode_whatever_they_are_made_in(session):
+    x = tacit.share(torch.ones(4, 4), owner="alice")
+    block = tacit.nn.Transient(lambda: nn.Dropout(0.5), owner="bob")
+
+    with torch.no_grad():
+        assert (tacit.reveal(block(x)) - 1).abs().max() < 1e-3
+        assert tacit.reveal(block.train()(x)).round().unique().tolist() != [1]
+
+
+def test_what_makes_no_module_is_refused(session):
+    block = tacit.nn.Transient(lambda: torch.ones(2), owner="bob")  # type: ignore[arg-type]
+
+    with pytest.raises(tacit.errors.ConfigError, match="not a Tensor"):
+        block(tacit.share(torch.ones(2), owner="alice"))
+
+
 def test_gradients_pass_through_transient_layers(session):
     layer = nn.Linear(4, 4)
     block = tacit.nn.Transient(lambda: layer, owner="bob")

@@ -138,7 +138,8 @@ class Transient(nn.Module):
     """Share a module each time it runs, and forget it after: of a large model, one layer is in memory at a time.
 
     It has no parameters of its own, so `tacit.share` of a model leaves it as it is. For predictions: nothing trains
-    what is shared anew each time, and gradients would keep it.
+    what is shared anew each time, and gradients would keep it. So it is in evaluation mode until `train()` says
+    otherwise, whatever mode the module is made in.
 
     Args:
         make: returns the module, at its owner with its weights (read from a file, say); at other roles its parameters
@@ -154,11 +155,14 @@ class Transient(nn.Module):
             raise ConfigError("tacit.nn.Transient takes a function that returns a module, not a module: lambda: layer")
         self.make = make
         self.owner = owner
+        self.eval()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module makes of these arguments."""
         with torch.random.fork_rng(devices=[]):
             made = self.make()
+        if not isinstance(made, nn.Module):
+            raise ConfigError(f"tacit.nn.Transient takes a function that returns a module, not a {type(made).__name__}")
         module = share(made, owner=self.owner).train(self.training)
         del made
         return module(*args, **kwargs)

@@ -144,7 +144,12 @@ def _check_shareable(name: str, tensor: Tensor, known: bool) -> None:
         raise DataError(f"{name} has no shape yet: run the module once on plain tensors of the right shape, then share")
     if tensor.is_complex():
         raise DataError(f"{name} is {tensor.dtype}, and secrets are real: keep its real and its imaginary part")
-    if tensor.is_meta and (known or not isinstance(tensor, nn.Parameter)):
+    if tensor.is_meta and not known and not isinstance(tensor, nn.Parameter):
+        raise DataError(
+            f"{name} is on the meta device, where only parameters may be, not buffers: some of these are public, such "
+            "as masks, so every role needs them; make it on the CPU"
+        )
+    if tensor.is_meta and known:
         raise DataError(f"{name} is on the meta device and has no values: write module.to_empty(device='cpu') first")
 
 
