@@ -333,3 +333,19 @@ def test_the_gradient_of_rms_norm_is_right_for_rows_of_any_size(size, shape, own
         if isinstance(mine, tacit.SecretTensor) and theirs.grad is not None:
             error = (tacit.reveal(mine.grad) - theirs.grad).abs().max()
             assert error < 2**-14 + 2**-13 * theirs.grad.abs().max()
+
+
+@pytest.mark.parametrize(("bits", "error"), [(8, 0.05), (10, 0.012), (16, 1e-3)])
+def test_a_gradient_that_comes_with_more_bits_than_the_session_has_passes_a_layer_norm(
+    bits: int, error: float, random: torch.Generator
+) -> None:
+    plain = nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.LayerNorm(8), nn.Linear(8, 4))
+    x = torch.randn(5, 6, generator=random)
+    plain(x).square().mean().backward()
+
+    with tacit.session(frac_bits=bits):
+        net = tacit.share(copy.deepcopy(plain), owner="alice")
+        net(tacit.share(x, owner="bob")).square().mean().backward()
+
+        for mine, its in zip(net.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(tacit.reveal(mine.grad), its.grad, rtol=0, atol=error)

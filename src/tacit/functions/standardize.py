@@ -190,7 +190,8 @@ def standardized_backward(
     protocol.together(mean, slope)
     mean, slope = mean.settle(WORKING_BITS), slope.settle(WORKING_BITS)
     drift = protocol.multiply(normalized, slope)
-    fine = drift.frac_bits
+    fine = max(drift.frac_bits, g.frac_bits, mean.frac_bits if centre else 0)  # where bits are few, g comes with more
+    drift = drift.lifted(fine)
     if centre:
         drift = mean.lifted(fine).move(lambda t: t.expand(g.shape), view=False).added(drift)
     rest = g.lifted(fine).added(-drift)

@@ -133,7 +133,7 @@ def steps_of(func: Any, args: Any, kwargs: Any, outs: Sequence[Tensor]) -> list[
             return list(_added(-1 if base == "sub" else 1, out, *args, **more))
         if base in BINARY and len(args) == 2 and not more:
             return list(_binary(BINARY[base], out, *args))
-    except (Unfit, TypeError):  # of arguments that are not expected here
+    except (Unfit, TypeError, RuntimeError):  # of arguments that are not expected here
         pass
     return None
 

@@ -257,9 +257,7 @@ class Tape:
         if len(rings) != sum(isinstance(x, Ring) for x in leaves(given)):
             raise NotReplayed("a kernel is given a number that changes beside others")
         step = kernel_step(function, args) if NATIVE else None
-        if step is not None:
-            self._steps.append([self.at(x.tensor) for x in leaves(given) if isinstance(x, Address)])
-        elif not rings:
+        if step is None and not rings:
             self._both(partial(function, *args))
             return
         call = step or _Changing(function, list(args))
