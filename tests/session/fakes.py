@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tacit.protocols.protocol import Protocol
+from tacit.protocols.protocol import Prices, Protocol
 from tacit.protocols.schemes import PROTOCOLS
 from tacit.session.roles import Helper, Scheme, forget, register
 
@@ -15,6 +15,7 @@ ATTENDED = Scheme(
     threat="nothing is promised",
     helpers=(Helper("dice-thrower", "dice", "throws dice"), Helper("timekeeper", "clock", "looks at the clock")),
 )
+PRICES = Prices(compared=1, again=1, chosen=1, few=1, again_factor=1)
 INSECURE = Scheme(name="insecure", threat="nothing is promised", networked=False)
 
 
@@ -23,7 +24,7 @@ def registered(*schemes: Scheme) -> Iterator[None]:
     """Let configs and sessions use these schemes for a while, by protocols that have no primitives."""
     try:
         for scheme in schemes:
-            body = {"scheme": scheme, "costs": {}, **dict.fromkeys(Protocol.__abstractmethods__)}
+            body = {"scheme": scheme, "costs": {}, "prices": PRICES, **dict.fromkeys(Protocol.__abstractmethods__)}
             PROTOCOLS[scheme.name] = type("Fake", (Protocol,), body)
             register(scheme)
         yield

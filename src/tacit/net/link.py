@@ -278,9 +278,12 @@ class Link:
 
     @property
     def hung_up(self) -> bool:
-        """Whether the peer has closed its end, even if unread frames stand before that."""
+        """Whether the peer has closed its end, even if unread frames stand before that, or this end is closed."""
+        place = self._socket.fileno()
+        if place < 0:
+            return True
         poll = select.poll()
-        poll.register(self._socket, select.POLLRDHUP)
+        poll.register(place, select.POLLRDHUP)
         return bool(poll.poll(0))
 
     def half_close(self) -> None:

@@ -61,10 +61,6 @@ BY_VALUE = frozenset({SHIFT_UP, SHIFT_DOWN, LESS, GREATER, EQUAL, UNEQUAL})
 """Where a number must be one of its tensor's type: the others are the same modulo 2^64."""
 
 
-class Unfit(Exception):
-    """No step is made of a call."""
-
-
 class Talk(NamedTuple):
     """A call that others hear of, or hear from: what came before it has been done, and entered, by then."""
 
@@ -133,7 +129,7 @@ def steps_of(func: Any, args: Any, kwargs: Any, outs: Sequence[Tensor]) -> list[
             return list(_added(-1 if base == "sub" else 1, out, *args, **more))
         if base in BINARY and len(args) == 2 and not more:
             return list(_binary(BINARY[base], out, *args))
-    except (Unfit, TypeError, RuntimeError):  # of arguments that are not expected here
+    except (TypeError, RuntimeError):  # no step is made of it, or its arguments are not those that are expected here
         pass
     return None
 
@@ -147,7 +143,7 @@ def _fits(x: Any) -> bool:
 
 def _layout(x: Tensor) -> Any:
     if not _fits(x):
-        raise Unfit
+        raise NotImplementedError
     storage = x.untyped_storage()
     return storage.data_ptr(), storage.nbytes(), x.storage_offset(), list(x.stride()), TYPES[x.dtype]
 
@@ -160,24 +156,24 @@ def _region(x: Tensor) -> tuple[int, int]:
 def _apart(out: Tensor, x: Tensor, *, same: bool) -> None:
     """Raise if what is written is read by another element than that which is written there."""
     if any(n > 1 and not s for n, s in zip(out.shape, out.stride(), strict=True)):
-        raise Unfit
+        raise NotImplementedError
     (a, b), (c, d) = _region(out), _region(x)
     if a < d and c < b:
         one = x.data_ptr() == out.data_ptr() and x.shape == out.shape and x.dtype == out.dtype
         if not (same and one and x.stride() == out.stride()):
-            raise Unfit
+            raise NotImplementedError
 
 
 def _operand(out: Tensor, x: Any) -> Any:
     if isinstance(x, Tensor):
         if not _fits(x) or torch.broadcast_shapes(x.shape, out.shape) != out.shape:
-            raise Unfit
+            raise NotImplementedError
         x = x.expand(out.shape)
         if x.numel():
             _apart(out, x, same=True)
         return _layout(x)
     if type(x) is not int:
-        raise Unfit
+        raise NotImplementedError
     return RING.signed(x % (1 << RING.bits))
 
 
@@ -190,21 +186,21 @@ def _each(kind: int, factor: int, out: Tensor, a: Any, b: Any) -> Iterator[Step]
 
 def _added(sign: int, out: Tensor, x: Any, y: Any, *, alpha: Any = 1) -> Iterator[Step]:
     if type(alpha) is not int or torch.bool in (out.dtype, *(t.dtype for t in (x, y) if isinstance(t, Tensor))):
-        raise Unfit
+        raise NotImplementedError
     return _each(ADD, sign * alpha, out, x, y)
 
 
 def _binary(kind: int, out: Tensor, x: Any, y: Any) -> Iterator[Step]:
     types = [t.dtype for t in (x, y) if isinstance(t, Tensor)]
     if kind not in OF_TRUTH and torch.bool in (out.dtype, *types):
-        raise Unfit
+        raise NotImplementedError
     if kind in BY_VALUE:
         common = torch.result_type(x, y)
         if any(torch.promote_types(dtype, common) is not common for dtype in types):
-            raise Unfit  # a tensor without dimensions becomes one of the other's type
+            raise NotImplementedError  # a tensor without dimensions becomes one of the other's type
         for number in (x, y):
             if type(number) is int and not all(_holds(dtype, number) for dtype in types):
-                raise Unfit
+                raise NotImplementedError
     return _each(kind, 1, out, x, y)
 
 
@@ -214,7 +210,7 @@ def _holds(dtype: torch.dtype, number: int) -> bool:
 
 def _copied(out: Tensor, x: Any, *_: Any, **__: Any) -> Iterator[Step]:
     if not isinstance(x, Tensor):
-        raise Unfit
+        raise NotImplementedError
     if x.shape != out.shape and x.numel() == out.numel() and out.is_contiguous():
         out = out.view(x.shape)  # of a reshape
     return _each(ADD, 1, out, x, 0)
@@ -230,19 +226,19 @@ def _filled(out: Tensor, *_: Any, **__: Any) -> Iterator[Step]:
 
 def _negative(out: Tensor, x: Any) -> Iterator[Step]:
     if torch.bool in (out.dtype, x.dtype):
-        raise Unfit
+        raise NotImplementedError
     return _each(ADD, -1, out, 0, x)
 
 
 def _inverse(out: Tensor, x: Any) -> Iterator[Step]:
     if torch.bool in (out.dtype, x.dtype):
-        raise Unfit
+        raise NotImplementedError
     return _each(XOR, 1, out, x, -1)
 
 
 def _sum(out: Tensor, x: Tensor, dims: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Iterator[Step]:
     if dtype not in (None, torch.int64) or out.dtype is not torch.int64 or not out.numel():
-        raise Unfit
+        raise NotImplementedError
     over = {d % max(x.dim(), 1) for d in (dims if dims else range(x.dim()))}
     strides = iter(out.stride())
     steps = []
@@ -260,12 +256,12 @@ def _sum(out: Tensor, x: Tensor, dims: Any = None, keepdim: bool = False, *, dty
 
 def _product(out: Tensor, x: Tensor, y: Tensor) -> Iterator[Step]:
     if any(t.dtype is not RING.dtype for t in (out, x, y)) or x.dim() != y.dim() or x.dim() not in (2, 3):
-        raise Unfit
+        raise NotImplementedError
     if x.dim() == 2:
         out, x, y = out.unsqueeze(0), x.unsqueeze(0), y.unsqueeze(0)
     (batch, rows, inner), columns = x.shape, y.shape[2]
     if y.shape[:2] != (batch, inner) or out.shape != (batch, rows, columns) or not inner or not out.numel():
-        raise Unfit
+        raise NotImplementedError
     _apart(out, x, same=False)
     _apart(out, y, same=False)
     left, right, into = ((t.data_ptr(), *t.stride()) for t in (x, y, out))
@@ -281,7 +277,7 @@ def _end_to_end(out: Tensor, parts: Sequence[Tensor], dim: int = 0) -> Iterator[
         yield from _each(ADD, 1, out.narrow(dim, at, size), part, 0)
         at += size
     if at != out.shape[dim]:
-        raise Unfit
+        raise NotImplementedError
 
 
 def _side_by_side(out: Tensor, parts: Sequence[Tensor], dim: int = 0) -> Iterator[Step]:
@@ -292,7 +288,7 @@ def _side_by_side(out: Tensor, parts: Sequence[Tensor], dim: int = 0) -> Iterato
 def _padded(out: Tensor, x: Tensor, pad: Sequence[int], *more: Any, **others: Any) -> Iterator[Step]:
     said = [*more, *others.values()]  # the mode and the value of `pad`, the value of `constant_pad_nd`
     if any(x not in ("constant", None, 0) for x in said) or any(n < 0 for n in pad):
-        raise Unfit
+        raise NotImplementedError
     yield from _filled(out)
     inside = out
     for k in range(len(pad) // 2):
@@ -304,13 +300,13 @@ def _padded(out: Tensor, x: Tensor, pad: Sequence[int], *more: Any, **others: An
 def _indexed(out: Tensor, x: Tensor, indices: Sequence[Tensor | None]) -> Iterator[Step]:
     found = [d for d, index in enumerate(indices) if index is not None]
     if len(found) != 1:
-        raise Unfit
+        raise NotImplementedError
     (d,) = found
     index = indices[d]
     assert index is not None
     shape = (*x.shape[:d], *index.shape, *x.shape[d + 1 :])
     if index.dtype is not torch.int64 or out.shape != shape or out.dtype != x.dtype or not out.numel():
-        raise Unfit
+        raise NotImplementedError
     _apart(out, x, same=False)
     _apart(out, index, same=False)
     ahead, behind = d, x.dim() - d - 1
@@ -323,9 +319,9 @@ def _indexed(out: Tensor, x: Tensor, indices: Sequence[Tensor | None]) -> Iterat
 
 def _gathered(out: Tensor, x: Tensor, dim: int, index: Tensor) -> Iterator[Step]:
     if index.dtype is not torch.int64 or out.shape != index.shape or out.dtype != x.dtype or not out.numel():
-        raise Unfit
+        raise NotImplementedError
     if x.dim() != index.dim() or not x.dim():
-        raise Unfit
+        raise NotImplementedError
     _apart(out, x, same=False)
     _apart(out, index, same=False)
     start, size, offset, strides, kind = _layout(x)
@@ -337,11 +333,11 @@ def _gathered(out: Tensor, x: Tensor, dim: int, index: Tensor) -> Iterator[Step]
 
 def _scattered(out: Tensor, x: Tensor, dim: int, index: Tensor, source: Any) -> Iterator[Step]:
     if out is not x or not isinstance(source, Tensor) or index.dtype is not torch.int64 or source.dtype != x.dtype:
-        raise Unfit
+        raise NotImplementedError
     if x.dim() != index.dim() or source.dim() != x.dim() or not x.dim() or not index.numel():
-        raise Unfit
+        raise NotImplementedError
     if any(n > m for n, m in zip(index.shape, source.shape, strict=True)):
-        raise Unfit
+        raise NotImplementedError
     _apart(out, source, same=False)
     _apart(out, index, same=False)
     for k, n in enumerate(index.shape):
