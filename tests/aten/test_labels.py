@@ -160,6 +160,7 @@ def test_an_owner_s_labels_cost_no_round(session: Session, random: torch.Generat
     assert (session.meter.cost - before).rounds == 0
 
 
+@pytest.mark.priced
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_labels_that_are_known_to_be_classes_save_rounds(
     reduction: str, session: Session, random: torch.Generator

@@ -14,6 +14,7 @@ from tacit.errors import MessageError
 from tacit.fhe.discriminant_analysis import LinearDiscriminantAnalysis
 from tacit.fhe.encode import Affine, Thermometer
 from tacit.fhe.ensemble import RandomForestRegressor
+from tacit.fhe.fields import dtype_named
 from tacit.fhe.joint_heads import CalibratedHead, PairHead, VotingHead
 from tacit.fhe.linear_model import LogisticRegression, RidgeClassifier
 from tacit.fhe.naive_bayes import GaussianNB
@@ -159,3 +160,17 @@ def test_a_file_whose_parts_do_not_belong_together_is_refused(name: str, changes
 
     with pytest.raises(MessageError):
         from_bytes(with_fields(files[name], **changes), ClientSpec)
+
+
+@pytest.mark.parametrize("name", ["float64", "<f8", "|b1", "<U7", "object", "|O", "<M8[ns]", "<m8[25s]", ">i4", "int8"])
+def test_types_of_labels_are_read_as_numpy_writes_them(name: str) -> None:
+    assert dtype_named(name, "biufUOMm", "another") == np.dtype(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [",i4", "i4,", "(2,)i4", "i4,(1,", "<U999999999", "<M8[x]", "<f9", "complex128", "V8", "", "os", 3, None, []],
+)
+def test_other_types_are_refused_without_being_looked_into(name: object) -> None:
+    with pytest.raises(MessageError, match="this model file names another"):
+        dtype_named(name, "biufUOMm", "another")

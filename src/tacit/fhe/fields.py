@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,6 +12,25 @@ from tacit.errors import MessageError
 
 MOST = 1 << 24
 """Of whatever a file counts: leaves, outputs, coefficients. No message holds more."""
+
+DTYPE = re.compile(r"[a-z]+[0-9]{0,3}|[<>|=][a-zA-Z][0-9]{0,5}(\[[0-9]{0,5}[a-zA-Z]{1,2}\])?")
+"""Types as NumPy writes a single one. It reads far more, lists of types with expressions in them and strings that
+fill all memory, none of which a model has."""
+
+
+def dtype_named(name: Any, kinds: str, otherwise: str) -> np.dtype[Any]:
+    """Return NumPy's type of this name, of one of these kinds.
+
+    Raises:
+        MessageError: for any other name, which is `otherwise`.
+    """
+    try:
+        dtype = np.dtype(name) if type(name) is str and DTYPE.fullmatch(name) else None
+    except (TypeError, ValueError):
+        dtype = None
+    if dtype is None or dtype.kind not in kinds:
+        raise MessageError(f"this model file names {otherwise}")
+    return dtype
 
 
 def insist(fine: Any, what: str) -> None:

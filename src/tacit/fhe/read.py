@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.special import expit, softmax
 
 from tacit.errors import DataError, FheError, MessageError
-from tacit.fhe.fields import counts, finite, flags, insist, number
+from tacit.fhe.fields import counts, dtype_named, finite, flags, insist, number
 from tacit.fhe.layout import Int
 from tacit.fhe.program import ascending
 
@@ -32,8 +32,7 @@ class Classes:
     dtype: str = "float64"
 
     def __post_init__(self) -> None:
-        if np.dtype(self.dtype).kind not in "biufUOMm":
-            raise MessageError("this model file names a type of label that this program does not know")
+        dtype_named(self.dtype, "biufUOMm", "a type of label that this program does not know")
         plain = isinstance(self.values, tuple) and all(type(one) in (bool, int, float, str) for one in self.values)
         try:
             insist(plain and len(self.pick(np.arange(len(self.values)))) == len(self.values), "the labels")

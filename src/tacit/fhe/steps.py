@@ -21,6 +21,7 @@ import sklearn
 from scipy import sparse
 
 from tacit.errors import DataError, MessageError
+from tacit.fhe.fields import dtype_named
 
 Float = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
@@ -142,9 +143,12 @@ def _plain(item: Any) -> bool:
     return item is None or isinstance(item, (bool, int, float, str))
 
 
+KINDS, OTHER_KIND = "biufOU", "a type of number that no step uses"
+
+
 def _checked_dtype(dtype: Any) -> Any:
-    if dtype.kind not in "biufOU":
-        raise MessageError("this model file names a type of number that no step uses")
+    if dtype.kind not in KINDS:
+        raise MessageError(f"this model file names {OTHER_KIND}")
     return dtype
 
 
@@ -176,7 +180,7 @@ def _read(tree: Any, arrays: tuple[Array, ...]) -> Any:
             data, indices, indptr = (_read(part, arrays) for part in body[:3])
             return sparse.csr_matrix((data, indices, indptr), shape=tuple(body[3]))
         case "dtype" | "type":
-            dtype = _checked_dtype(np.dtype(body))
+            dtype = dtype_named(body, KINDS, OTHER_KIND)
             return dtype if kind == "dtype" else dtype.type
         case "function":
             return _listed(FUNCTIONS, body, "")
