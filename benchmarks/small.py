@@ -2,8 +2,9 @@
 
     python benchmarks/small.py            # or `tacit bench --small`
 
-The operator is a product of secrets, 1 x 32 by 32 x 1, with its truncation: 2 rounds, one after the other. The floor is
-what two processes need to exchange the same bytes, over plain TCP and in as many rounds, and nothing else.
+The operator is a product of secrets, 1 x 32 by 32 x 1, with its truncation: one round, since owners open what they
+share, less masks, when they share it. The floor is what two processes need to exchange the same bytes, over plain TCP
+and in as many rounds, and nothing else.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ import measure
 HERE = Path(__file__).parent
 INNER = 32
 REPEATS = 9
-ROUND_BYTES = (8 * INNER, 8)
-"""What each party sends in each round: its operand less a mask, and its share of the product plus a mask."""
+ROUND_BYTES = (8,)
+"""What each party sends in each round: its share of the product plus a mask."""
 SPINS = (0, 50, 500)
 """Microseconds to look before sleeping; `tacit.net.tcp` has 50 where roles outnumber cores, and 500 where not."""
 
@@ -182,8 +183,8 @@ def table(rows: list[Row], cores: int) -> str:
         lines.append(f"| {where} | {spin} | {micros[False]:.0f} | {micros[True]:.0f} |")
     disturbed = max(row.get("busy_cpus_before", 0.0) for row in rows)
     return "\n".join(lines) + (
-        f"\n\nA product of secrets, 1 × {INNER} by {INNER} × 1, with its truncation: {len(ROUND_BYTES)} rounds one "
-        f"after the other; the least of {REPEATS} runs. Three roles on {cores} cores, the full machine with {cores} "
+        f"\n\nA product of secrets, 1 × {INNER} by {INNER} × 1, with its truncation; rounds: "
+        f"{len(ROUND_BYTES)}; the least of {REPEATS} runs. Three roles on {cores} cores, the full machine with {cores} "
         "busy processes beside them. The floor is two processes that exchange the same bytes in the same rounds over "
         "plain TCP and do nothing else: they sleep until an answer comes, or look for it again and again. "
         f"At most {disturbed} CPUs were used by others."
