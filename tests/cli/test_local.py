@@ -59,6 +59,28 @@ def test_all_roles_run_one_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     }
 
 
+GRADIENT = """
+import torch, tacit
+with tacit.session():
+    x = tacit.share(torch.tensor([1.5, -2.0], requires_grad=True), owner="bob")
+    (x * x).sum().backward()
+    grad = tacit.reveal(x.grad)
+    print(x.requires_grad, grad if grad is None else grad.round(decimals=2).tolist())
+"""
+
+
+def test_all_roles_follow_the_gradient_of_what_one_of_them_owns(tmp_path: Path) -> None:
+    lines = Lines()
+
+    assert launch_local(script(tmp_path, GRADIENT), on_line=lines) == 0, lines.of
+
+    assert lines.of == {
+        "alice": ["True [3.0, -4.0]"],
+        "bob": ["True [3.0, -4.0]"],
+        "crypto-producer": ["True None"],
+    }
+
+
 BRANCH = """
 import torch, tacit
 with tacit.session() as session:

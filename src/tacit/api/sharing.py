@@ -141,7 +141,7 @@ def share(
         raise DataError(f"{name} of {owner} has shape {tuple(tensor.shape)}, but {tuple(shape)} was promised")
     dtype = dtype or (tensor.dtype if tensor is not None else torch.get_default_dtype())
     scale = (frac_bits or protocol.frac_bits) if dtype.is_floating_point else 0
-    return _given(protocol, tensor if mine else None, owner, shape, dtype, name, scale)
+    return _wrap(protocol, tensor, _owned(protocol, tensor if mine else None, owner, shape, dtype, name, scale), dtype)
 
 
 def _share_labels(
@@ -198,21 +198,6 @@ def _public(protocol: Protocol, tensor: Tensor, name: str, frac_bits: int) -> Va
     return protocol.public(encode(tensor, frac_bits, name=name).contiguous(), frac_bits)
 
 
-def _given(
-    protocol: Protocol,
-    tensor: Tensor | None,
-    owner: str,
-    shape: Sequence[int],
-    dtype: torch.dtype,
-    name: str,
-    frac_bits: int,
-) -> SecretTensor:
-    """A secret of what its owner alone passes, of a shape that every role knows."""
-    described = f"tacit.share({name}: {tuple(shape)}, {dtype}, owner={owner}, frac_bits={frac_bits})"
-    protocol.session.transcript.record(described, b"", where())
-    return _wrap(protocol, tensor, _owned(protocol, tensor, owner, shape, dtype, name, frac_bits), dtype)
-
-
 def _owned(
     protocol: Protocol,
     tensor: Tensor | None,
@@ -222,6 +207,9 @@ def _owned(
     name: str,
     frac_bits: int,
 ) -> Value:
+    """What its owner alone passes, of a shape that every role knows."""
+    described = f"tacit.share({name}: {tuple(shape)}, {dtype}, owner={owner}, frac_bits={frac_bits})"
+    protocol.session.transcript.record(described, b"", where())
     if dtype == torch.bool:
         return protocol.share_bits(None if tensor is None else tensor.to(torch.uint8).contiguous(), owner, shape)
     ring = None if tensor is None else encode(tensor, frac_bits, name=f"{name} of {owner}").contiguous()
@@ -281,7 +269,7 @@ def _share_scales(protocol: Protocol, plain: nn.Module, shared: nn.Module, owner
             values = [inverse, None if weight is None else weight.detach().double() * inverse]
         whose = values if weight is not None and not isinstance(weight, SecretTensor) else values[:1]
         scales = [
-            _given(protocol, value, owner, var.shape, var.dtype, f"{what} / √{label}", WORKING_BITS)
+            adopted(_owned(protocol, value, owner, var.shape, var.dtype, f"{what} / √{label}", WORKING_BITS), var.dtype)
             for value, what in zip(whose, ("1", "weight"), strict=False)
         ]
         keep_scale(part.running_var, part.eps, part.weight, *scales)  # type: ignore[arg-type]
