@@ -92,6 +92,7 @@ class Tape:
         self._names: dict[int, str] = {}
         self._buffers: dict[int, torch.UntypedStorage] = {}
         self._placed: dict[Any, Tensor] = {}
+        """By what they are in the recording; they stay as long as the tape, since steps have their addresses only."""
         self._states = {recorder.see(t) for t in states}
         self._regions = [_region(t) for t in inputs]
         for k, (start, stop) in enumerate(self._regions):
@@ -102,8 +103,6 @@ class Tape:
         live = {recorder.see(t) for t in (*states, *results) if not t.is_meta}
         kept = _needed(recorder, live)
         self._entries: list[Entry] = []
-        self._steps: list[Any] = []
-        """Tensors whose addresses steps have."""
         self._dry: list[Call] = []
         self._checks: list[tuple[Tensor, Tensor]] = []
         self._opened = self._rounds = 0
@@ -231,7 +230,6 @@ class Tape:
         places = [] if func._schema.is_mutable else [self.at(x) for x in outs]
         steps = steps_of(func, args, kwargs, places) if NATIVE else None
         if steps is not None:
-            self._steps.append((args, kwargs, places))
             self._both(*steps)
             return
         if func._schema.is_mutable:
@@ -272,7 +270,6 @@ class Tape:
         if NATIVE and type(source) is KeyStream:
             taken = source.few_step(out) if few else source.step(out, torch.uint8, 0)
             self._entries.append(taken if needed else source.pass_over(count, few=few))
-            self._steps.append(out)
         elif not few:
             self._entries.append(partial(source._write, out, torch.uint8, 0))  # type: ignore[attr-defined]
         else:
