@@ -10,23 +10,8 @@ namespace {
 constexpr u64 BLOCK = 64;          // elements at a time: one word of a plane
 constexpr double GRAIN = 1 << 18;  // elements that a thread should have at least
 
-namespace portable {
-#include "bits_impl.hpp"
-}  // namespace portable
-
-#if TACIT_X86
-TACIT_BEGIN_TARGET(TACIT_AVX2)
-namespace avx2 {
-#include "bits_impl.hpp"
-}  // namespace avx2
-TACIT_END_TARGET
-
-TACIT_BEGIN_TARGET(TACIT_AVX512)
-namespace avx512 {
-#include "bits_impl.hpp"
-}  // namespace avx512
-TACIT_END_TARGET
-#endif
+#define TACIT_SOURCE "bits_impl.hpp"
+#include "each_isa.hpp"
 
 u64 planes_of(u64 count) { return (count + 7) / 8; }
 

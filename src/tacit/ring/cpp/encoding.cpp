@@ -10,23 +10,8 @@ namespace {
 
 constexpr double LIMIT = 0x1p62;
 
-namespace portable {
-#include "encoding_impl.hpp"
-}  // namespace portable
-
-#if TACIT_X86
-TACIT_BEGIN_TARGET(TACIT_AVX2)
-namespace avx2 {
-#include "encoding_impl.hpp"
-}  // namespace avx2
-TACIT_END_TARGET
-
-TACIT_BEGIN_TARGET(TACIT_AVX512)
-namespace avx512 {
-#include "encoding_impl.hpp"
-}  // namespace avx512
-TACIT_END_TARGET
-#endif
+#define TACIT_SOURCE "encoding_impl.hpp"
+#include "each_isa.hpp"
 
 // round(x scale), halves to even, for |x scale| < 2^62; returns whether all of x, NaN excluded, is in this range.
 template <class Float>

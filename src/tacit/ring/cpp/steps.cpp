@@ -36,23 +36,8 @@ struct Lane {
     const u64* filled;
 };
 
-namespace portable {
-#include "steps_impl.hpp"
-}  // namespace portable
-
-#if TACIT_X86
-TACIT_BEGIN_TARGET(TACIT_AVX2)
-namespace avx2 {
-#include "steps_impl.hpp"
-}  // namespace avx2
-TACIT_END_TARGET
-
-TACIT_BEGIN_TARGET(TACIT_AVX512)
-namespace avx512 {
-#include "steps_impl.hpp"
-}  // namespace avx512
-TACIT_END_TARGET
-#endif
+#define TACIT_SOURCE "steps_impl.hpp"
+#include "each_isa.hpp"
 
 using Sizes = std::vector<i64>;
 // A storage's address and bytes, where in it a tensor begins, the steps of its elements, by elements, and their type.

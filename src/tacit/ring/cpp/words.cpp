@@ -10,23 +10,8 @@ namespace {
 constexpr i64 STEP = 4096;         // words: threads work apart by pages
 constexpr double GRAIN = 1 << 17;  // words a thread should have at least
 
-namespace portable {
-#include "words_impl.hpp"
-}  // namespace portable
-
-#if TACIT_X86
-TACIT_BEGIN_TARGET(TACIT_AVX2)
-namespace avx2 {
-#include "words_impl.hpp"
-}  // namespace avx2
-TACIT_END_TARGET
-
-TACIT_BEGIN_TARGET(TACIT_AVX512)
-namespace avx512 {
-#include "words_impl.hpp"
-}  // namespace avx512
-TACIT_END_TARGET
-#endif
+#define TACIT_SOURCE "words_impl.hpp"
+#include "each_isa.hpp"
 
 #define TACIT_WORDS(width, function, ...)                                 \
     switch (width) {                                                      \

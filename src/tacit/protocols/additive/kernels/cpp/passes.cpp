@@ -58,23 +58,8 @@ inline void store_word(u8* data, u64 i, u64 v) {
     std::memcpy(data + sizeof w * i, &w, sizeof w);
 }
 
-namespace portable {
-#include "passes_impl.hpp"
-}  // namespace portable
-
-#if TACIT_X86
-TACIT_BEGIN_TARGET(TACIT_AVX2)
-namespace avx2 {
-#include "passes_impl.hpp"
-}  // namespace avx2
-TACIT_END_TARGET
-
-TACIT_BEGIN_TARGET(TACIT_AVX512)
-namespace avx512 {
-#include "passes_impl.hpp"
-}  // namespace avx512
-TACIT_END_TARGET
-#endif
+#define TACIT_SOURCE "passes_impl.hpp"
+#include "each_isa.hpp"
 
 // Call body(high, word) with what m and the bytes of a wrap stand for.
 template <class Body>

@@ -47,26 +47,8 @@ std::vector<Place> places_of(const Waves& waves, u64 count) {
     return places;
 }
 
-namespace portable {
-#include "words_impl.hpp"
-#include "waves_impl.hpp"
-}  // namespace portable
-
-#if TACIT_X86
-TACIT_BEGIN_TARGET(TACIT_AVX2)
-namespace avx2 {
-#include "words_impl.hpp"
-#include "waves_impl.hpp"
-}  // namespace avx2
-TACIT_END_TARGET
-
-TACIT_BEGIN_TARGET(TACIT_AVX512)
-namespace avx512 {
-#include "words_impl.hpp"
-#include "waves_impl.hpp"
-}  // namespace avx512
-TACIT_END_TARGET
-#endif
+#define TACIT_SOURCE "waves_impl.hpp"
+#include "each_isa.hpp"
 
 int threads_for(const Waves& waves, u64 count, int threads) {
     return worth(2.0 * double(count) * double(waves.terms.size()), GRAIN, threads);

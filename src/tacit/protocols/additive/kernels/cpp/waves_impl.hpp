@@ -1,6 +1,7 @@
 // The body of waves.cpp for one instruction set: plain loops over blocks of elements, which compilers make vectors of.
 // Every step is one IEEE addition or product, in the order of tacit.protocols.additive.kernels.waves, and no compiler may join or reorder them:
 // all parties must get the same public factors, to the last bit.
+#include "words_impl.hpp"
 
 // Sine and cosine of the present multiple of an angle and of the one before, for each element of a block.
 struct alignas(64) Angles {

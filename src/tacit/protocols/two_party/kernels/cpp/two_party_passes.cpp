@@ -27,23 +27,8 @@ struct QuotientByProduct {
     u64 rest(u64 v) const { return u64{v * m != 0}; }
 };
 
-namespace portable {
-#include "two_party_passes_impl.hpp"
-}  // namespace portable
-
-#if TACIT_X86
-TACIT_BEGIN_TARGET(TACIT_AVX2)
-namespace avx2 {
-#include "two_party_passes_impl.hpp"
-}  // namespace avx2
-TACIT_END_TARGET
-
-TACIT_BEGIN_TARGET(TACIT_AVX512)
-namespace avx512 {
-#include "two_party_passes_impl.hpp"
-}  // namespace avx512
-TACIT_END_TARGET
-#endif
+#define TACIT_SOURCE "two_party_passes_impl.hpp"
+#include "each_isa.hpp"
 
 int up(int width) {
     if (width < 1 || width > 8) refuse("words of " + std::to_string(width) + " bytes");

@@ -23,23 +23,8 @@ struct Planes {
 // Write the first `bits` of a block, a multiple of 8 of them.
 inline void store_block(u8* to, u64 word, u64 bits) { std::memcpy(to, &word, bits / 8); }
 
-namespace portable {
-#include "two_party_tables_impl.hpp"
-}  // namespace portable
-
-#if TACIT_X86
-TACIT_BEGIN_TARGET(TACIT_AVX2)
-namespace avx2 {
-#include "two_party_tables_impl.hpp"
-}  // namespace avx2
-TACIT_END_TARGET
-
-TACIT_BEGIN_TARGET(TACIT_AVX512)
-namespace avx512 {
-#include "two_party_tables_impl.hpp"
-}  // namespace avx512
-TACIT_END_TARGET
-#endif
+#define TACIT_SOURCE "two_party_tables_impl.hpp"
+#include "each_isa.hpp"
 
 u64 whole(u64 n) {
     if (n % 8) refuse(std::to_string(n) + " elements, which are no whole bytes of a plane");
