@@ -159,4 +159,6 @@ def test_ctrl_c_ends_a_role_that_waits_for_others(config: Path) -> None:
     process.send_signal(signal.SIGINT)
 
     _, err = process.communicate(timeout=10)
-    assert (process.returncode, err) == (130, "error: interrupted\n")
+    assert err == "error: interrupted\n"
+    # Python ends itself by the signal, which is 130 for a shell, if it struck in an import that evaluates a string
+    assert process.returncode in (130, -signal.SIGINT)

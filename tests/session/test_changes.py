@@ -163,6 +163,7 @@ def test_the_first_session_makes_the_changes_and_the_last_takes_them_back(monkey
     assert log == ["made", "taken back"]
 
 
+@pytest.mark.usefixtures("no_other_session")
 @pytest.mark.parametrize(("before", "during"), [(700, 10_000), (50_000, 50_000), (0, 0)])
 def test_circles_are_looked_for_less_often_while_a_session_is_open(before: int, during: int) -> None:
     kept = gc.get_threshold()
@@ -175,3 +176,17 @@ def test_circles_are_looked_for_less_often_while_a_session_is_open(before: int, 
         assert gc.get_threshold() == (before, 10, 10)
     finally:
         gc.set_threshold(*kept)
+
+
+@pytest.mark.usefixtures("no_other_session")
+def test_a_session_whose_ledger_fails_takes_back_the_changes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: object, how: str) -> None:
+        raise OSError("no space left")
+
+    session = tacit.session(seed=1)
+    monkeypatch.setattr(type(session.ledger), "end", full)
+    with pytest.raises(OSError, match="no space left"), session:
+        pass
+
+    assert changes._open == 0
+    assert changes._made is None

@@ -7,24 +7,14 @@ import torch
 from torch import nn
 
 import tacit
-from tacit.session import changes, eager
+from tacit.session import eager
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit, which the compiler imports
+pytestmark = [
+    pytest.mark.usefixtures("no_other_session"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of torch.jit, which the compiler imports
+]
 
 P = torch.tensor([[0.5, -1.0, 2.0, 0.25], [1.5, 3.0, -0.5, 1.0]])
-
-
-@pytest.fixture(autouse=True)
-def _alone():
-    """Sessions that other tests have left open do not count here."""
-    left = changes._open
-    if left:
-        changes._open = 1
-        changes.end()
-    yield
-    if left:
-        changes.begin()
-        changes._open = left
 
 
 @pytest.fixture

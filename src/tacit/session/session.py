@@ -291,6 +291,7 @@ class Session:
         if self.closed:
             return
         self.closed = True
+        changes.end()
         for beside in (self.watcher, self.guard):
             if beside is not None:
                 beside.close()
@@ -299,7 +300,6 @@ class Session:
             self.pulse.end("has ended its session" if error is None else f"stopped: {_reason(error)}")
         try:
             self.ledger.end("in agreement" if error is None else f"by {type(error).__name__}")
-            changes.end()
             if error is None and isinstance(self.supply, Shelf):
                 self.supply.finish(self.transcript)
         except BaseException as unfinished:
