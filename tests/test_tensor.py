@@ -261,6 +261,51 @@ def test_inference_mode_computes_the_same(session):
         torch.testing.assert_close(tacit.reveal(out), plain(x).detach(), atol=1e-3, rtol=0)
 
 
+VIEWS = {
+    "row": lambda x: x[0],
+    "transpose": lambda x: x.t(),
+    "parts": lambda x: x.split([1, 2], 1)[1],
+    "elements": lambda x: x.unbind(1)[2],
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_inference_mode_takes_views_of_what_was_made_outside(view, session):
+    x = torch.randn(4, 3)
+    secret = tacit.share(x)
+
+    with torch.inference_mode():
+        outer, inner, plain = VIEWS[view](secret), VIEWS[view](secret * 2), VIEWS[view](x)
+    outer.add_(1)
+
+    assert outer.is_inference() == plain.is_inference()
+    assert inner.is_inference()
+    torch.testing.assert_close(tacit.reveal(inner), plain * 2, atol=1e-4, rtol=0)
+    torch.testing.assert_close(tacit.reveal(outer), plain + 1, atol=1e-4, rtol=0)
+    torch.testing.assert_close(tacit.reveal(VIEWS[view](secret)), plain + 1, atol=1e-4, rtol=0)
+
+
+LAYERS = {
+    "convolution": lambda: nn.Conv1d(4, 2, 2),
+    "gru": lambda: nn.GRU(3, 2),
+    "lstm": lambda: nn.LSTM(3, 2),
+    "attention": lambda: nn.TransformerEncoderLayer(3, 1, 5),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_inference_mode_runs_layers_that_take_views(kind, session):
+    layer, x = LAYERS[kind]().eval(), torch.randn(5, 4, 3)
+    model, secret = tacit.share(layer), tacit.share(x)
+
+    with torch.inference_mode():
+        found, plain = model(secret), layer(x)
+
+    if isinstance(plain, tuple):
+        found, plain = found[0], plain[0]
+    torch.testing.assert_close(tacit.reveal(found), plain, atol=2e-3, rtol=0)
+
+
 def test_hooks_see_and_change_gradients(session):
     w = nn.Parameter(tacit.share(torch.ones(3)))
     seen = []

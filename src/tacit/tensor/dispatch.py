@@ -5,7 +5,7 @@ The class of secrets is a parameter here, for it is made with this dispatch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -39,6 +39,8 @@ def dispatch(secret: Secret, func: Any, types: Any, args: Any = (), kwargs: Any 
     session.transcript.record(signature.line, public, where())
     if signature.public is None:
         args, kwargs = _owned(secret, func, args, kwargs)
+    if torch.is_inference_mode_enabled() and func.is_view:
+        handler = _of_that_kind(handler, args[0])
     if session.watcher is not None:
         result = session.watcher.call(func, args, kwargs, handler)
     else:
@@ -46,6 +48,16 @@ def dispatch(secret: Secret, func: Any, types: Any, args: Any = (), kwargs: Any 
     if signature.answer is not None:
         compare(func, signature, result)
     return result
+
+
+def _of_that_kind(handler: Callable[..., Any], base: Tensor) -> Callable[..., Any]:
+    """A handler whose views are inference tensors if what they are views of is one, and only then, as PyTorch's are."""
+
+    def view(*args: Any, **kwargs: Any) -> Any:
+        with torch.inference_mode(base.is_inference()), torch.no_grad():
+            return handler(*args, **kwargs)
+
+    return view
 
 
 # --- what each operator adds to the transcript, and what PyTorch says to it -------------------------------------------
