@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ from tacit.protocols.additive.kernels import CHUNKS, Reference
 from tacit.protocols.additive.kernels.waves import Term, Waves
 from tacit.ring.kernels import matmul
 
-from .operands import bits, native_kernels, octets, ring
+from .operands import apart, bits, enough, native_kernels, octets, places, ring
 
 native_module = pytest.importorskip("tacit.ring.kernels.native", reason="the native kernels are not built")
 native, reference = native_kernels(), Reference()
@@ -21,6 +22,7 @@ native, reference = native_kernels(), Reference()
 MATRICES = [
     (0, 3, 4), (3, 0, 4), (3, 4, 0), (1, 1, 1), (1, 700, 300), (2, 33, 1100), (4, 5, 6000), (5, 400, 3), (700, 300, 1),
     (8, 8, 24), (9, 25, 25), (13, 193, 7), (31, 64, 100), (61, 500, 10), (257, 385, 49), (130, 200, 130),
+    (264, 200, 72), (40, 65, 48),
 ]  # fmt: skip
 
 
@@ -78,6 +80,23 @@ def test_random_products() -> None:
         x, y = ring(m, k), ring(k, n)
 
         assert torch.equal(native.matmul(x, y), reference.matmul(x, y))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.usefixtures("isa", "threads")
+def test_operands_of_contractions_may_lie_anywhere(shared: bool) -> None:
+    for _ in range(12):
+        batch, m, k, n = random.randint(1, 3), *(random.randint(1, 90) for _ in range(3))
+        run = random.randint(1, n) if shared else 0
+        n = n // run * run if shared else n
+        x_at, y_at, z_at = places(batch, m, k), places(batch, k, n), apart(batch, m, n)
+        x, y, z = enough(x_at), enough(y_at), enough(z_at)
+        want = z.clone()
+
+        native.contract(x, x_at, y, y_at, z, z_at, shared=run)
+
+        reference.contract(x, x_at, y, y_at, want, z_at, shared=run)
+        assert torch.equal(z, want)
 
 
 def test_sizes_that_do_not_fit_are_refused_as_by_pytorch() -> None:

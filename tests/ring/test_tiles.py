@@ -8,13 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import Tensor
 
 from tacit.ring import convolution, kernels, windows
 from tacit.ring.geometry import Geometry
-from tacit.ring.kernels import Places, Reference, matmul
+from tacit.ring.kernels import Reference, matmul
 
-from .operands import native_kernels, ring
+from .operands import apart, enough, native_kernels, places, ring
 
 native_module = pytest.importorskip("tacit.ring.kernels.native", reason="the native kernels are not built")
 native, reference = native_kernels(), Reference()
@@ -28,37 +27,6 @@ def tiles() -> Iterator[None]:
         pytest.skip("this machine has no tiles")
     yield
     native_module.use_isa("best")
-
-
-def axis(count: int, step: int) -> Tensor:
-    """Places along an axis: neighbours, with a step or none, backwards, in runs, or anywhere."""
-    kinds = (
-        torch.arange(count) * step,
-        torch.arange(count).flip(0) * step,
-        torch.zeros(count, dtype=torch.int64),
-        (torch.arange(count) + torch.arange(count) // 11 * 3) * step,
-        torch.randperm(count) * step,
-    )
-    return random.choice(kinds)
-
-
-def places(batch: int, rows: int, columns: int) -> Places:
-    """Places of matrices that may lie over one another, rows beside one another or columns."""
-    steps = (1, 2 * rows) if random.random() < 0.5 else (2 * columns, 1)
-    return Places(axis(batch, 7), axis(rows, steps[0]), axis(columns, steps[1]))
-
-
-def apart(batch: int, rows: int, columns: int) -> Places:
-    """Places of matrices that do not."""
-    order = random.choice([torch.arange(columns), torch.randperm(columns), torch.arange(columns).flip(0)])
-    steps = (columns, 1) if random.random() < 0.5 else (1, rows)
-    return Places(
-        torch.randperm(batch) * rows * columns, torch.randperm(rows) * steps[0], (order * steps[1]).contiguous()
-    )
-
-
-def enough(at: Places) -> Tensor:
-    return ring(1 + sum(int(a.max()) for a in at))
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <memory>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -27,10 +29,6 @@ constexpr i64 DIRECT_ROWS = 16;
 // 64 x 64 and 128 x 128, a fifth faster for 784 x 128; the stream is twice as fast for 1024 x 1024 and 512 x 2048.
 constexpr i64 THIN_ROWS = 8, FEW_ROWS = 4, LARGE = 1 << 17;
 constexpr i64 THIN_COLUMNS = 512;  // sums of eight rows fill most of a first-level cache: 32 KiB
-
-// Elements of a short y that are widened at a time: half a second-level cache. Fewer: shorter lines; more: they are read
-// from memory once more. Lines of fewer columns take longer to widen than to multiply.
-constexpr i64 WIDENED = 1 << 16, FEWEST_COLUMNS = 64;
 
 constexpr double GRAIN = 1e6, TILED_GRAIN = 4e6;  // products a thread should have at least: some 40 and 100 µs of them
 
@@ -57,12 +55,21 @@ public:
     }
 
 private:
-    static u64* grown(std::vector<u64>& space, i64 count) {
-        if (static_cast<i64>(space.size()) < count) space.resize(count);
-        return space.data();
+    // A line of the cache, so that no vector of a panel is read from two of them: that takes twice as long.
+    struct alignas(64) Line {
+        u64 elements[8];
+    };
+    struct Space {
+        std::unique_ptr<Line[]> lines;  // not cleared
+        i64 count = 0;
+    };
+
+    static u64* grown(Space& space, i64 count) {
+        if (space.count < count) space = {std::unique_ptr<Line[]>(new Line[(count + 7) / 8]), count};
+        return space.lines[0].elements;
     }
 
-    std::vector<u64> x_, y_;
+    Space x_, y_;
     std::array<std::vector<i64>, 33> steps_;  // by width, which is at most VECTORS WIDTH
 };
 
@@ -70,9 +77,11 @@ namespace portable {
 constexpr int WIDTH = 1, ROWS = 4, VECTORS = 3;
 using Vec = u64;
 inline Vec load(const u64* from) { return *from; }
+inline Vec load(const std::int32_t* from) { return ring(*from); }
 inline void store(u64* to, Vec v) { *to = v; }
 inline Vec broadcast(u64 x) { return x; }
 inline Vec plus(Vec x, Vec y) { return x + y; }
+inline void transpose(Vec (&)[WIDTH]) {}
 struct Sum {
     Vec total;
     void clear() { total = 0; }
@@ -88,9 +97,20 @@ namespace avx2 {
 constexpr int WIDTH = 4, ROWS = 4, VECTORS = 1;
 using Vec = __m256i;
 inline Vec load(const u64* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
+inline Vec load(const std::int32_t* from) {
+    return _mm256_cvtepi32_epi64(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+}
 inline void store(u64* to, Vec v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), v); }
 inline Vec broadcast(u64 x) { return _mm256_set1_epi64x(static_cast<long long>(x)); }
 inline Vec plus(Vec x, Vec y) { return _mm256_add_epi64(x, y); }
+inline void transpose(Vec (&v)[WIDTH]) {
+    const Vec a = _mm256_unpacklo_epi64(v[0], v[1]), b = _mm256_unpackhi_epi64(v[0], v[1]);
+    const Vec c = _mm256_unpacklo_epi64(v[2], v[3]), d = _mm256_unpackhi_epi64(v[2], v[3]);
+    v[0] = _mm256_permute2x128_si256(a, c, 0x20);
+    v[1] = _mm256_permute2x128_si256(b, d, 0x20);
+    v[2] = _mm256_permute2x128_si256(a, c, 0x31);
+    v[3] = _mm256_permute2x128_si256(b, d, 0x31);
+}
 // x y = xl yl + (xl yh + xh yl) 2^32 in halves of 32 bits; the two cross products are one 32-bit product of x with y's
 // halves swapped, summed apart in halves of their own, and shifted and joined once at the end.
 struct Sum {
@@ -116,9 +136,28 @@ namespace avx512 {
 constexpr int WIDTH = 8, ROWS = 8, VECTORS = 3;
 using Vec = __m512i;
 inline Vec load(const u64* from) { return _mm512_loadu_si512(from); }
+inline Vec load(const std::int32_t* from) {
+    return _mm512_cvtepi32_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+}
 inline void store(u64* to, Vec v) { _mm512_storeu_si512(to, v); }
 inline Vec broadcast(u64 x) { return _mm512_set1_epi64(static_cast<long long>(x)); }
 inline Vec plus(Vec x, Vec y) { return _mm512_add_epi64(x, y); }
+inline void transpose(Vec (&v)[WIDTH]) {
+    Vec t[WIDTH], u[WIDTH];
+    for (int i = 0; i < WIDTH; i += 2) {
+        t[i] = _mm512_unpacklo_epi64(v[i], v[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi64(v[i], v[i + 1]);
+    }
+    for (int i = 0; i < WIDTH; i += 4)
+        for (int odd = 0; odd < 2; ++odd) {
+            u[i + odd] = _mm512_shuffle_i64x2(t[i + odd], t[i + 2 + odd], 0x88);
+            u[i + 2 + odd] = _mm512_shuffle_i64x2(t[i + odd], t[i + 2 + odd], 0xDD);
+        }
+    for (int i = 0; i < 4; ++i) {
+        v[i] = _mm512_shuffle_i64x2(u[i], u[i + 4], 0x88);
+        v[i + 4] = _mm512_shuffle_i64x2(u[i], u[i + 4], 0xDD);
+    }
+}
 struct Sum {
     Vec total;
     void clear() { total = _mm512_setzero_si512(); }
@@ -130,16 +169,18 @@ struct Sum {
 TACIT_END_TARGET
 #endif
 
-using Block = decltype(&portable::block);
+template <class Y>
+using Block = decltype(&portable::block<Y>);
 template <class Y>
 using Thin = decltype(&portable::thin<Y>);
 
-Block block_of(Isa isa) {
+template <class Y>
+Block<Y> block_of(Isa isa) {
 #if TACIT_X86
-    if (isa >= Isa::avx512) return avx512::block;
-    if (isa == Isa::avx2) return avx2::block;
+    if (isa >= Isa::avx512) return avx512::block<Y>;
+    if (isa == Isa::avx2) return avx2::block<Y>;
 #endif
-    return portable::block;
+    return portable::block<Y>;
 }
 
 template <class Y>
@@ -177,13 +218,18 @@ bool narrow(i64 rows, i64 columns) {
 void contract(const Contraction& c, int threads) {
     const i64 m = static_cast<i64>(c.x_rows.size()), n = static_cast<i64>(c.y_columns.size());
     const i64 k = static_cast<i64>(c.x_inner.size()), batch = static_cast<i64>(c.x_first.size());
-    const bool tiles = c.short_y || tiled(m, k, n);
-    if (!tiles && !c.shared && narrow(m, n)) {
+    const bool tiles = tiled(m, k, n);
+    if (!tiles && !c.shared && !c.short_y && narrow(m, n)) {
         return contract({c.y, c.x, c.z, c.y_columns, c.y_inner, c.x_inner, c.x_rows, c.z_columns, c.z_rows, c.y_first,
                          c.x_first, c.z_first}, threads);
     }
-    const auto block = [&c, tiles, vectors = block_of(isa())](i64 b, i64 top, i64 bottom, i64 left, i64 right, Workspace& s) {
-        tiles ? tiled_block(c, b, top, bottom, left, right) : vectors(c, b, top, bottom, left, right, s);
+    const auto block = [&c, tiles, use = isa()](i64 b, i64 top, i64 bottom, i64 left, i64 right, Workspace& s) {
+        if (tiles)
+            tiled_block(c, b, top, bottom, left, right);
+        else if (c.short_y)
+            block_of<std::int32_t>(use)(c, c.short_y, b, top, bottom, left, right, s);
+        else
+            block_of<u64>(use)(c, c.y, b, top, bottom, left, right, s);
     };
     const int useful = worth(double(batch) * m * n * k, tiles ? TILED_GRAIN : GRAIN, threads);
     if (batch >= useful) {
@@ -225,28 +271,17 @@ void matmul(Strided<const u64> x, Strided<const u64> y, Strided<u64> z, i64 batc
 void matmul_short(Strided<const u64> x, Strided<const std::int32_t> y, Strided<u64> z, i64 m, i64 k, i64 n,
                   int threads) {
     if (m <= THIN_ROWS) return few(x, y, z, m, k, n, threads);
-    if (tiled(m, k, n)) {
-        const auto x_rows = steps(m, x.row), x_inner = steps(k, x.column), y_inner = steps(k, y.row), first = steps(1, 0);
-        const auto y_columns = steps(n, y.column), z_rows = steps(m, z.row), z_columns = steps(n, z.column);
-        Contraction c{x.data, nullptr, z.data, x_rows, x_inner, y_inner, y_columns, z_rows, z_columns, first, first, first};
-        c.short_y = y.data;
-        return contract(c, threads);
+    if (n <= THIN_ROWS || (narrow(m, n) && !tiled(m, k, n))) {  // the operands change places, and there is little to widen
+        std::vector<u64> wide(k * n);
+        for (i64 i = 0; i < k; ++i)
+            for (i64 j = 0; j < n; ++j) wide[i * n + j] = ring(y.data[i * y.row + j * y.column]);
+        return matmul(x, {wide.data(), 0, n, 1}, z, 1, m, k, n, threads);
     }
-    parallel(n, 8, worth(double(m) * k * n, GRAIN, threads), [&](i64 begin, i64 end) {
-        const i64 most = std::min(end - begin, std::max(WIDENED / std::max(k, i64{1}), FEWEST_COLUMNS));
-        std::vector<u64> wide(most * k);
-        for (i64 at = begin; at < end; at += most) {
-            const i64 count = std::min(most, end - at);
-            const bool along = y.column == 1;  // lines are rows, or else columns
-            const i64 lines = along ? k : count, length = along ? count : k, step = along ? y.row : y.column;
-            const std::int32_t* from = y.data + at * y.column;
-            for (i64 line = 0; line < lines; ++line)
-                for (i64 i = 0; i < length; ++i)
-                    wide[line * length + i] = ring(from[line * step + i]);
-            const Strided<const u64> block{wide.data(), 0, along ? length : 1, along ? 1 : length};
-            matmul(x, block, {z.data + at * z.column, 0, z.row, z.column}, 1, m, k, count, 1);
-        }
-    });
+    const auto x_rows = steps(m, x.row), x_inner = steps(k, x.column), y_inner = steps(k, y.row), first = steps(1, 0);
+    const auto y_columns = steps(n, y.column), z_rows = steps(m, z.row), z_columns = steps(n, z.column);
+    Contraction c{x.data, nullptr, z.data, x_rows, x_inner, y_inner, y_columns, z_rows, z_columns, first, first, first};
+    c.short_y = y.data;
+    contract(c, threads);
 }
 
 namespace {

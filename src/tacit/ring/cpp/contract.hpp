@@ -20,7 +20,7 @@ struct Contraction {
     // If not 0, sums are added to what is in z, where elements may share a place: those of one product whose columns are
     // in the same run of so many. Such are the windows of one image, from which a gradient returns to its input.
     i64 shared = 0;
-    const std::int32_t* short_y = nullptr;  // tiles only: if not null, the elements of y, in signed integers of 32 bits
+    const std::int32_t* short_y = nullptr;  // if not null, the elements of y, in signed integers of 32 bits
 };
 
 void contract(const Contraction& c, int threads);

@@ -1,5 +1,6 @@
 // The body of contract.cpp for one instruction set; `lanes` come from the including namespace:
-//   WIDTH elements in a Vec;  a tile of ROWS x VECTORS Vecs of sums stays in registers;  Sum collects x y.
+//   WIDTH elements in a Vec;  a tile of ROWS x VECTORS Vecs of sums stays in registers;  Sum collects x y;
+//   load takes ring elements or shorter ones;  transpose turns a square of WIDTH Vecs.
 
 // A tile: out[r, :] = sum over k of a[k, r] b[k, :], with a packed [depth, R] and row k of b at b + steps[k].
 template <int R, int V>
@@ -37,26 +38,40 @@ constexpr std::array<std::array<Tile, ROWS>, VECTORS> all_tiles(std::integer_seq
 constexpr auto TILES = all_tiles(std::make_integer_sequence<int, VECTORS>{});  // [vectors - 1][rows - 1]
 
 // A panel of `count` rows (or columns) of a matrix: to[k, i] = from[inner[k] + outer[i]], zeros up to `padded`.
-inline void pack(const u64* from, const i64* inner, i64 depth, const i64* outer, i64 count, i64 padded, u64* to) {
+template <class T>
+void pack(const T* from, const i64* inner, i64 depth, const i64* outer, i64 count, i64 padded, u64* to) {
     if (count < padded) std::memset(to, 0, 8 * padded * depth);
     i64 runs = 1, starts[std::max(ROWS, VECTORS * WIDTH) + 1] = {0};  // runs of neighbours, in a panel of rows or of columns
     for (i64 i = 1; i < count; ++i)
         if (outer[i] != outer[i - 1] + 1) starts[runs++] = i;
     starts[runs] = count;
-    if (4 * runs <= count) {
+    if (runs == 1 && count % WIDTH == 0) {
+        for (i64 k = 0; k < depth; ++k, to += padded) {
+            const T* line = from + inner[k] + outer[0];
+            for (i64 i = 0; i < count; i += WIDTH) store(to + i, load(line + i));
+        }
+    } else if (4 * runs <= count) {
         for (i64 k = 0; k < depth; ++k)
             for (i64 run = 0; run < runs; ++run) {
-                const u64* line = from + inner[k] + outer[starts[run]];
-                for (i64 i = starts[run]; i < starts[run + 1]; ++i) to[k * padded + i] = *line++;
+                const T* line = from + inner[k] + outer[starts[run]];
+                for (i64 i = starts[run]; i < starts[run + 1]; ++i) to[k * padded + i] = ring(*line++);
             }
-    } else if (contiguous(inner, depth)) {  // read along the memory, though what is written lies apart
+    } else if (contiguous(inner, depth)) {  // read along the memory, by squares that are turned, and what is left over
+        const i64 whole = count / WIDTH * WIDTH, end = depth / WIDTH * WIDTH;
+        for (i64 i = 0; i < whole; i += WIDTH)
+            for (i64 k = 0; k < end; k += WIDTH) {
+                Vec square[WIDTH];
+                for (int r = 0; r < WIDTH; ++r) square[r] = load(from + outer[i + r] + inner[0] + k);
+                transpose(square);
+                for (int r = 0; r < WIDTH; ++r) store(to + (k + r) * padded + i, square[r]);
+            }
         for (i64 i = 0; i < count; ++i) {
-            const u64* line = from + outer[i] + inner[0];
-            for (i64 k = 0; k < depth; ++k) to[k * padded + i] = line[k];
+            const T* line = from + outer[i] + inner[0];
+            for (i64 k = i < whole ? end : 0; k < depth; ++k) to[k * padded + i] = ring(line[k]);
         }
     } else {
         for (i64 k = 0; k < depth; ++k)
-            for (i64 i = 0; i < count; ++i) to[k * padded + i] = from[inner[k] + outer[i]];
+            for (i64 i = 0; i < count; ++i) to[k * padded + i] = ring(from[inner[k] + outer[i]]);
     }
 }
 
@@ -73,6 +88,16 @@ inline void settle(const u64* tile, i64 padded, u64* z, const i64* rows, i64 m, 
     for (i64 j = 1; j < n; ++j)
         if (columns[j] != columns[j - 1] + 1) starts[runs++] = j;
     starts[runs] = n;
+    if (runs == 1 && n == padded) {
+        for (i64 r = 0; r < m; ++r, tile += padded) {
+            u64* line = z + rows[r] + columns[0];
+            for (i64 j = 0; j < n; j += WIDTH) {
+                const Vec sum = load(tile + j);
+                store(line + j, first ? sum : plus(load(line + j), sum));
+            }
+        }
+        return;
+    }
     for (i64 r = 0; r < m; ++r, tile += padded) {
         u64* line = z + rows[r];
         if (2 * runs <= n) {
@@ -86,12 +111,16 @@ inline void settle(const u64* tile, i64 padded, u64* z, const i64* rows, i64 m, 
     }
 }
 
-// One product of the batch, the rows [top, bottom) and columns [left, right) of it.
-inline void block(const Contraction& c, i64 batch, i64 top, i64 bottom, i64 left, i64 right, Workspace& space) {
-    const u64 *x = c.x + c.x_first[batch], *y = c.y + c.y_first[batch];
+// One product of the batch, the rows [top, bottom) and columns [left, right) of it, for a y of ring elements or shorter
+// ones.
+template <class Y>
+void block(const Contraction& c, const Y* all, i64 batch, i64 top, i64 bottom, i64 left, i64 right, Workspace& space) {
+    const u64* x = c.x + c.x_first[batch];
+    const Y* y = all + c.y_first[batch];
     u64* z = c.z + c.z_first[batch];
     const i64 depth_all = static_cast<i64>(c.x_inner.size());
     constexpr i64 PANEL = i64{VECTORS} * WIDTH;
+    const bool once = bottom - top <= ROW_BLOCK;  // a panel of y is used up before the next one is packed
     alignas(64) u64 out[ROWS * PANEL];
     for (i64 jc = left; jc < right; jc += COLUMN_BLOCK) {
         const i64 n = std::min(COLUMN_BLOCK, right - jc);
@@ -109,10 +138,13 @@ inline void block(const Contraction& c, i64 batch, i64 top, i64 bottom, i64 left
                     const i64 columns = std::min(PANEL, n - j), vectors = (columns + WIDTH - 1) / WIDTH;
                     const i64 padded = vectors * WIDTH;
                     const i64* at = c.y_columns.data() + jc + j;
-                    const u64* b = y + at[0];
+                    const u64* b = nullptr;
                     const i64* steps = y_inner;
-                    if (bottom - top > DIRECT_ROWS || columns != padded || !contiguous(at, columns)) {
-                        u64* packed = space.y((n + PANEL) * depth) + j * depth;  // all panels before it are full
+                    if constexpr (std::is_same_v<Y, u64>)
+                        if (bottom - top <= DIRECT_ROWS && columns == padded && contiguous(at, columns)) b = y + at[0];
+                    if (!b) {
+                        u64* packed = space.y((once ? PANEL : n + PANEL) * depth);
+                        if (!once) packed += j * depth;  // all panels before it are full
                         if (ic == top) pack(y, y_inner, depth, at, columns, padded, packed);
                         b = packed;
                         steps = space.steps(padded);
