@@ -77,3 +77,56 @@ def test_what_is_written(name, plain):
 def test_places_that_may_meet_are_refused(plain):
     with pytest.raises(UnsupportedOperator, match=r"torch\.arange"):
         whole(plain)[tacit.share(PLACES)] = 1.0
+
+
+# --- of every type ----------------------------------------------------------------------------------------------------
+
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+PAIRS = torch.tensor([[0, 2, 0], [1, 1, 1]])
+
+PLACED = {
+    "gather": lambda x, y, h: x.gather(1, h(PAIRS)),
+    "scatter": lambda x, y, h: x.scatter(1, h(PAIRS), y),
+    "scatter_add": lambda x, y, h: x.scatter_add(1, h(PAIRS), y),
+    "index_add": lambda x, y, h: x.index_add(0, h(PAIRS[0, [0, 2]]), y),
+    "index_put": lambda x, y, h: x.index_put((h(PAIRS[1, :2]),), y, accumulate=True),
+    "index_put of pairs": lambda x, y, h: x.index_put((h(PAIRS[1, :2]), h(PAIRS[0, ::2])), y[0, :2], accumulate=True),
+    "put": lambda x, y, h: x.put(PAIRS[0, ::2], y[0, :2], accumulate=True),
+}
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["public-places", "secret-places"])
+@pytest.mark.parametrize("name", PLACED)
+def test_places_of_whole_numbers_keep_their_type(name, hidden):
+    h = whole if hidden else (lambda places: places)
+
+    for dtype in INTEGERS:
+        x, y = torch.arange(6, dtype=dtype).view(2, 3), torch.arange(10, 16, dtype=dtype).view(2, 3)
+        found, expected = PLACED[name](tacit.share(x), tacit.share(y), h), PLACED[name](x, y, lambda places: places)
+
+        assert found.dtype == dtype
+        assert torch.equal(tacit.reveal(found), expected)
+
+
+def test_public_whole_numbers_at_secret_places_keep_their_type():
+    for dtype in (*INTEGERS, torch.bool):
+        x = torch.tensor([[0, 1, 1], [1, 0, 1]]).to(dtype)
+
+        found = x.gather(1, whole(PAIRS))
+
+        assert found.dtype == dtype
+        assert torch.equal(tacit.reveal(found), x.gather(1, PAIRS))
+
+
+@pytest.mark.parametrize("name", [name for name in PLACED if name != "gather"])
+@pytest.mark.parametrize("secret", [(True, True), (True, False), (False, True)], ids=["both", "first", "second"])
+def test_truth_values_that_meet_at_a_place_are_true_if_any_is(name, secret):
+    for number in range(8):
+        x = torch.tensor([[number & 1, number & 2, 0], [0, 1, 0]]).bool()
+        y = torch.tensor([[number & 1, 0, number & 4], [1, number & 2, 1]]).bool()
+        given = (tacit.share(t) if s else t for t, s in zip((x, y), secret, strict=True))
+
+        found = PLACED[name](*given, lambda places: places)
+
+        expected = PLACED[name](x, y, lambda places: places)
+        assert torch.equal(tacit.reveal(found), expected)

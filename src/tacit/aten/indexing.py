@@ -136,7 +136,7 @@ def add_chosen(x: Tensor, indices: Sequence[Tensor | None], values: Tensor) -> S
     if places.public:
         out = torch.index_put(ordered, tuple(places.public), added, accumulate=True)
     else:
-        out = ordered + added.sum(0)
+        out = ordered + added.sum(0).to(x.dtype)
     return as_secret(out.permute(places.back()).contiguous())
 
 

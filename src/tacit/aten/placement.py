@@ -57,6 +57,13 @@ def assemble(operands: Sequence[Tensor], op: Callable[..., Tensor]) -> SecretTen
     return secret(out, dtype)
 
 
+def added(operands: Sequence[Tensor], op: Callable[..., Tensor]) -> SecretTensor:
+    """`assemble` for an operator that adds elements up; of truth values, whether any of them is true: a comparison."""
+    if any(t.dtype != torch.bool for t in operands):
+        return assemble(operands, op)
+    return as_secret(assemble([t.long() for t in operands], op) != 0)
+
+
 @implements(aten.cat.default, aten.stack.default)
 def join(func: Any, tensors: Sequence[Tensor], dim: int = 0) -> SecretTensor:
     """Join along a dimension. Local."""
@@ -96,7 +103,8 @@ def index_put(
             raise unsupported("writing to secret positions", "x[mask] = number does, and torch.where")
         return where(aten.where.self, mask.reshape(*mask.shape, *[1] * (x.dim() - mask.dim())), values, x)
     places = positions(indices)
-    return assemble([x, values], lambda t, v: func(t, on_device(places, t), v, accumulate))
+    put = added if accumulate else assemble
+    return put([x, values], lambda t, v: func(t, on_device(places, t), v, accumulate))
 
 
 @implements(aten.index_add.default)
@@ -107,7 +115,7 @@ def index_add(func: Any, x: Operand, dim: int, index: Tensor, source: Operand, *
         if not x.dim():
             return as_secret(x.reshape(1).index_add(0, index.reshape(1), scaled.reshape(1)).reshape(()))
         return as_secret(add_slices(x, [None] * (dim % x.dim()) + [index], scaled, wrap=False))
-    return assemble([x, scaled], lambda t, v: func(t, dim, index.to(t.device), v))
+    return added([x, scaled], lambda t, v: func(t, dim, index.to(t.device), v))
 
 
 @implements(aten.scatter.src, aten.scatter.value, aten.scatter_add.default)
@@ -122,7 +130,8 @@ def scatter(func: Any, x: Operand, dim: int, index: Tensor, source: Operand) -> 
     if same:
         func, source = aten.scatter.src, torch.full(tuple(index.shape), source, dtype=x.dtype)
     if not isinstance(index, SecretTensor):
-        return assemble([x, source], lambda t, v: func(t, dim, index.to(t.device), v))
+        put = added if func is aten.scatter_add.default else assemble
+        return put([x, source], lambda t, v: func(t, dim, index.to(t.device), v))
     if not x.dim():
         return scatter(func, x.reshape(1), 0, index.reshape(1), source.reshape(1)).reshape(())
     dim %= x.dim()
@@ -133,10 +142,7 @@ def scatter(func: Any, x: Operand, dim: int, index: Tensor, source: Operand) -> 
     if func is aten.scatter.src and index.shape[dim] > 1 and DISTINCT.of(index.share, dim) is None:
         part = part * _last(index, dim)
     part = part.unsqueeze(dim)
-    if x.dtype == torch.bool:
-        placed = (hot & part).any(dim + 1)
-    else:
-        placed = finish(multiply(hot, part), x.dtype, hot).sum(dim + 1)
+    placed = _chosen(hot, part, dim + 1)
     if func is aten.scatter.src:
         return where(aten.where.self, hot.any(dim + 1), placed, x)
     return finish(combine(x, placed), x.dtype, hot)
@@ -162,8 +168,14 @@ def gather(func: Any, x: Operand, dim: int, index: Tensor, *, sparse_grad: bool 
         return secret(x.share.fork(), x.dtype)
     dim %= x.dim()
     beside = x[tuple(slice(None if d == dim else n) for d, n in enumerate(index.shape))].unsqueeze(dim + 1)
-    hot = _one_hot(func, index, x.shape, dim)
-    return finish(multiply(hot, beside), x.dtype, hot).sum(dim)
+    return _chosen(_one_hot(func, index, x.shape, dim), beside, dim)
+
+
+def _chosen(hot: SecretTensor, x: Tensor, dim: int) -> Tensor:
+    """Σ hot x over a dimension in which one is chosen at most, with the dtype of x."""
+    if x.dtype == torch.bool:
+        return (hot & x).any(dim)
+    return finish(multiply(hot, x), x.dtype, hot).sum(dim, dtype=x.dtype)
 
 
 def _one_hot(func: Any, index: SecretTensor, shape: torch.Size, dim: int) -> SecretTensor:
