@@ -27,7 +27,9 @@ __all__ = ["add_slices", "embedding", "slices"]
 aten = torch.ops.aten
 SUM, MEAN = 0, 1
 IN_BAGS: Remembered[Number] = Remembered("one-hot rows summed over bags, by rows and bags")
-HOT_ROWS: Remembered[Number] = Remembered("one-hot rows, by their number and whether negative ones count from the end")
+HOT_ROWS: Remembered[Number] = Remembered(
+    "one-hot rows, by their number and whether negative ones count from the end", anew=True
+)
 
 
 def hot_rows(index: SecretTensor, count: int, *, wrap: bool = False) -> Number:

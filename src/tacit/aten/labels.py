@@ -29,7 +29,7 @@ from tacit.tensor.operands import arithmetic, plain, secret
 __all__ = ["MEAN", "NONE", "mean_factor", "sum_of_weights", "weights_of_labels"]
 
 aten = torch.ops.aten
-WEIGHTS: Remembered[Tensor] = Remembered("the weights of labels")
+WEIGHTS: Remembered[Tensor] = Remembered("the weights of labels", anew=True)
 NONE, MEAN = 0, 1
 
 

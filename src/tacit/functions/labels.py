@@ -12,6 +12,7 @@ from tacit.errors import DataError
 from tacit.functions.reciprocal import reciprocal
 from tacit.functions.step import Steps
 from tacit.protocols.fallbacks import one_hot
+from tacit.protocols.in_the_clear import computed, sharing
 from tacit.protocols.number import Number
 from tacit.protocols.remembered import owned, within
 from tacit.protocols.scale import SLACK_BITS
@@ -28,13 +29,16 @@ each, one for every row."""
 def by_owner(x: Number, compute: Callable[[Tensor], Tensor], shape: Sequence[int], frac_bits: int = 0) -> Number | None:
     """What the party that shared x computes of it, and shares in its turn; None if no single party knows x.
 
+    `compute` depends on its argument, and on what is in its closure: plain values and public tensors that never change.
+
     Cost: that of sharing the result.   Reveals: nothing, but that `compute` did not raise.
     """
     known = owned(x.facts)
     if known is None:
         return None
-    value = None if known.value is None else compute(known.value).contiguous()
-    return x.protocol.share(value, x.protocol.session.parties[known.party], shape, frac_bits)
+    with sharing():
+        value = None if known.value is None else computed(compute, known.value)
+        return x.protocol.share(value, x.protocol.session.parties[known.party], shape, frac_bits)
 
 
 def check_within(index: Tensor, allowed: range, what: str, ignore: int | None = None) -> None:
@@ -94,13 +98,16 @@ def hot_bits(index: Number, count: int, dim: int, what: str) -> Bits:
     if known is None:
         _look(index, range(count), what)
         return one_hot(index, count, dim)
-    value = None
-    if known.value is not None:
-        check_within(known.value, range(count), what)
-        column = torch.arange(count).view(-1, *[1] * (len(index.shape) - dim - 1))
-        value = (known.value == column).to(torch.uint8).contiguous()
+    column = torch.arange(count).view(-1, *[1] * (len(index.shape) - dim - 1))
+
+    def spread(t: Tensor) -> Tensor:
+        check_within(t, range(count), what)
+        return (t == column).to(torch.uint8)
+
     shape = (*index.shape[:dim], count, *index.shape[dim + 1 :])
-    return index.protocol.share_bits(value, index.protocol.session.parties[known.party], shape)
+    with sharing():
+        value = None if known.value is None else computed(spread, known.value)
+        return index.protocol.share_bits(value, index.protocol.session.parties[known.party], shape)
 
 
 def _look(index: Number, allowed: range, what: str) -> None:

@@ -104,10 +104,12 @@ class Remembered(Generic[T]):
     So what a backward pass wants of a forward pass is remembered of its result, not of its operand.
     """
 
-    __slots__ = ("what",)
+    __slots__ = ("anew", "what")
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, *, anew: bool = False) -> None:
         self.what = what
+        self.anew = anew
+        """Whether a compiled step, see `tacit.replay`, works it out of what it is given or reads at each call."""
 
     def of(self, value: Value, key: Hashable = None) -> T | None:
         """What is remembered of a value's present content, if anything is."""

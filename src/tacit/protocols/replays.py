@@ -93,6 +93,10 @@ class Replays(ABC):
         """Have nothing be known of a value, as after a write, and its mask be `alone`. Local."""
 
     @abstractmethod
+    def renew(self, value: Value) -> None:
+        """Forget what a step works out anew, see `Remembered`, of what it is given or reads. Local."""
+
+    @abstractmethod
     def apart(self, value: Value) -> Value:
         """A copy of what a step leaves, of which nothing is known, and which shares no mask with anything. Local."""
 

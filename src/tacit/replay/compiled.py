@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from tacit.errors import NotReplayed, Unsteady
+from tacit.errors import NotReplayed, TacitError, Unsteady
 from tacit.protocols.protocol import Protocol
 from tacit.protocols.replays import Form, Replays
 from tacit.protocols.values import Value
@@ -209,7 +209,7 @@ class Compiled:
         if entry is not None:
             values = entry.tape.numbers.values() if entry.results.fits() else None
             if values is not None:
-                return self._replay(entry, call, values)
+                return self._replay(entry, call, values, args, kwargs)
             del self._entries[call.key]
             self._failed("what it begins with, or a number that it computes by, is another again and again")
             if self.why_not:
@@ -256,6 +256,8 @@ class Compiled:
             if x.requires_grad:
                 raise Unsteady("an argument requires gradients, which are for whoever has it")
         values = [there(x) for x in (*arguments, *states)]
+        for value in values:
+            replays.renew(value)
         for value in values[: len(arguments)]:
             replays.whole(value)
         for x, value in zip(states, values[len(arguments) :], strict=True):
@@ -399,15 +401,23 @@ class Compiled:
 
     # --- replaying ----------------------------------------------------------------------------------------------------
 
-    def _replay(self, entry: Entry, call: Call, values: Sequence[int]) -> Any:
+    def _replay(self, entry: Entry, call: Call, values: Sequence[int], args: Any, kwargs: Any) -> Any:
         session = call.protocol.session
+        try:
+            with torch.no_grad():
+                entry.tape.take_in(call.tensors)
+                entry.tape.first()
+        except TacitError:  # an owner refuses its labels, say, and nothing has been done yet
+            if session.embedded:
+                return self._run(call, args, kwargs)[0]  # where it is refused again
+            session.fall_out_of_step()  # the others go on without it, until they are told
+            raise
         call.before.let_go()
         entry.results.begin()
         self._say("replayed", call.protocol, entry.tape.public.hex())
         try:
             with torch.no_grad():
                 entry.tape.begin(values)
-                entry.tape.take_in(call.tensors)
                 entry.tape.run()
                 call.replays.pass_turns(entry.turns)
                 entry.tape.numbers.count()

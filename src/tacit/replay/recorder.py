@@ -20,6 +20,7 @@ import tacit.ring.memory
 from tacit.net.transcript import Transcript
 from tacit.net.transport import Parcel
 from tacit.protocols.followed import follow
+from tacit.protocols.in_the_clear import Onlooker, look_on
 from tacit.replay.numbers import Numbers
 from tacit.ring.prg import Stream
 from tacit.session.meter import Meter
@@ -56,7 +57,7 @@ class Address(NamedTuple):
     """Of a table of places, which no kernel writes to."""
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode, Onlooker):
     """Notes what happens in one thread while it is entered."""
 
     def __init__(
@@ -81,7 +82,7 @@ class Recorder(TorchDispatchMode):
         """Memory whose content is another each time: inputs, states, draws, and what was made of them."""
         self.known: dict[int, Any] = {}
         """Storages of secrets that are inputs, states, or were made here; and secrets that wait."""
-        self._paused = False
+        self._paused = self._sharing = False
         self._thread = threading.get_ident()
         self._pointers: dict[int, Tensor] = {}
         self.numbers = Numbers(counters, self.element)
@@ -218,11 +219,12 @@ class Recorder(TorchDispatchMode):
             put(native.KeyStream, "_write", self._stream_write(native.KeyStream._write))
             for name in ("exchange", "send", "take"):
                 put(transport, name, getattr(self, f"_{name}")(getattr(transport, name)))
-            for name in ("announce", "promise", "receive"):
+            put(transport, "receive", self._receive(transport.receive))
+            for name in ("announce", "promise"):
                 put(transport, name, self._refusing(getattr(transport, name), "it shares or announces something"))
-            for name in ("opening", "dealt"):
+            for name in ("opening", "given", "dealt"):
                 put(Meter, name, self._counted(getattr(Meter, name), name))
-            for name in ("round", "given", "ahead", "worked_ahead"):
+            for name in ("round", "ahead", "worked_ahead"):
                 put(Meter, name, self._refusing(getattr(Meter, name), "it shares or reveals something"))
             put(Transcript, "record", self._recorded(Transcript.record))
             put(Session, "witness", self._witnessed(Session.witness))
@@ -234,6 +236,8 @@ class Recorder(TorchDispatchMode):
                 put(module, "memory", self._memory(module.memory))
             follow(self.numbers)
             stack.callback(follow, None)
+            look_on(self)
+            stack.callback(look_on, None)
             stack.callback(self.numbers.ended)
             with self:
                 yield
@@ -304,6 +308,19 @@ class Recorder(TorchDispatchMode):
 
         return take
 
+    def _receive(self, inner: Callable[..., None]) -> Callable[..., None]:
+        def receive(parcel: Parcel) -> None:
+            if self._paused:
+                inner(parcel)
+                return
+            with self.paused():
+                inner(parcel)
+                held = parcel.tensor.clone()
+            self._moves(parcel.tensor)
+            self.note("receive", None, (parcel, held))
+
+        return receive
+
     def _refusing(self, inner: Callable[..., Any], why: str) -> Callable[..., Any]:
         def refused(*args: Any, **kwargs: Any) -> Any:
             if not self._paused:
@@ -313,9 +330,11 @@ class Recorder(TorchDispatchMode):
         return refused
 
     def _counted(self, inner: Callable[..., None], name: str) -> Callable[..., None]:
-        def counted(meter: Meter, *args: Any) -> None:
-            inner(meter, *args)
-            self.note("meter", name, args)
+        def counted(meter: Meter, *args: Any, **kwargs: Any) -> None:
+            if name == "given" and not self._sharing:
+                self.refuse("it shares or reveals something")
+            inner(meter, *args, **kwargs)
+            self.note("meter", name, (*args, kwargs) if kwargs else args)
 
         return counted
 
@@ -342,6 +361,28 @@ class Recorder(TorchDispatchMode):
             return inner(t, *args, **kwargs)
 
         return read
+
+    @contextmanager
+    def sharing(self) -> Iterator[None]:
+        """While this is entered, what is shared is part of the step."""
+        self._sharing = True
+        try:
+            yield
+        finally:
+            self._sharing = False
+
+    def computed(self, compute: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
+        """Note what a party computes as one event, whatever it decides by."""
+        within = [cell.cell_contents for cell in getattr(compute, "__closure__", None) or ()]
+        constants = [x for x in leaves(within) if isinstance(x, Tensor)]
+        if any(type(x) is not Tensor or self.is_moving(x) for x in constants):
+            self.refuse("a party computes by what is another each time")
+        self.see(value)
+        with self.paused():
+            out = compute(value).clone(memory_format=torch.contiguous_format)
+        self._moves(out)
+        self.note("clear", compute, (value, within), out)
+        return out
 
     def _memory(self, inner: Callable[..., tuple[int, int]]) -> Callable[..., tuple[int, int]]:
         def memory(t: Tensor, *args: Any) -> tuple[int, int]:

@@ -101,6 +101,8 @@ class Before:
                 raise NotReplayed("gradients go through the gradients that it leaves")
             if id(grad.share.storage) in taken:
                 raise NotReplayed("it returns a gradient")
+        for value in self._values:
+            replays.renew(value)
         trained = {id(x) for x, grad in gradients if grad is not None}
         for k, (value, version) in enumerate(zip(self._values, self._versions, strict=True)):
             if value.storage.version != version:

@@ -105,16 +105,24 @@ class Tape:
         self._entries: list[Entry] = []
         self._dry: list[Call] = []
         self._checks: list[tuple[Tensor, Tensor]] = []
-        self._opened = self._rounds = 0
+        self._online: list[list[Any]] = []
+        """Rounds and bytes between parties, in the order in which the meter counts them."""
         self._dealt: dict[str, int] = {}
+        self._ahead = _by_arguments_alone(recorder, self._of_an_input)
+        """Which events come before anything is drawn or sent: what parties compute of their data, and may refuse."""
+        self._first: list[Call] = []
         self.numbers = numbers = recorder.numbers
         self._elements = {id(x): k for k, x in enumerate(numbers.elements)}
         self._given: list[list[tuple[Any, int]]] = [[] for _ in self._elements]
         """For each ring element that is made of a number, the kernels that are given it."""
-        for event, needed in zip(recorder.events, kept, strict=True):
+        for k, (event, needed) in enumerate(zip(recorder.events, kept, strict=True)):
+            before = len(self._entries)
             self._add(event, needed=needed)
-        if self._rounds:
-            self._entries.append(Talk(partial(session.meter.openings, self._rounds, self._opened)))
+            if k in self._ahead:
+                self._first += self._entries[before:]  # type: ignore[arg-type]
+                del self._entries[before:]
+        for count, *counts in self._online:
+            self._entries.append(Talk(partial(count, *counts)))
         self._entries += [Talk(partial(session.meter.dealt, *row)) for row in self._dealt.items()]
         self.calls = fused(self._entries, session.transcript)
         """A replay."""
@@ -205,14 +213,14 @@ class Tape:
 
     def _add(self, event: Event, *, needed: bool) -> None:
         kind, what, given, made = event
-        if not needed and kind in ("plain", "kernel"):
+        if not needed and kind in ("plain", "kernel", "clear"):
             return
         text = given if kind != "record" else (given[0], given[2], *given[3])
-        if kind in ("draw", "stream", "take", "exchange", "send"):
+        if kind in ("draw", "stream", "take", "exchange", "send", "receive"):
             text = _without_copies(kind, given)
         label = what if kind in ("plain", "meter") else ""
-        if kind == "kernel":
-            label = getattr(what, "__name__", "")
+        if kind in ("kernel", "clear"):
+            label = getattr(what, "__qualname__", "")
         self._text.append(f"{kind} {label} {self._named(text)} {self._named(made)}")
         getattr(self, f"_{kind}")(what, given, made, needed)
 
@@ -309,10 +317,26 @@ class Tape:
             self._entries.append(Talk(partial(self._transport.receive, Parcel(source, destination, place))))
         self._dry.append(partial(place.copy_, held))
 
+    def _receive(self, what: Any, given: Any, made: Any, needed: bool) -> None:
+        (source, destination, tensor), held = given
+        place = self.at(tensor)
+        self._entries.append(Talk(partial(self._transport.receive, Parcel(source, destination, place))))
+        self._dry.append(partial(place.copy_, held))
+
+    def _clear(self, compute: Callable[[Tensor], Tensor], given: Any, made: Tensor, needed: bool) -> None:
+        self._both(partial(_computed, self.at(made), compute, (self.at(given[0]),), {}))
+
     def _meter(self, name: str, given: Any, made: Any, needed: bool) -> None:
+        meter = self._session.meter
         if name == "opening":
             (count,) = given
-            self._rounds, self._opened = self._rounds + 1, self._opened + count
+            if not (self._online and self._online[-1][0] == meter.openings):
+                self._online.append([meter.openings, 0, 0])
+            self._online[-1][1] += 1
+            self._online[-1][2] += count
+        elif name == "given":
+            owner, count, *more = given
+            self._online.append([partial(meter.given, **more[0]) if more else meter.given, owner, count])
         else:
             helper, count = given
             self._dealt[helper] = self._dealt.get(helper, 0) + count
@@ -394,8 +418,13 @@ class Tape:
             for call, k in given:
                 call.give(k, value)
 
+    def first(self) -> None:
+        """Do what parties compute of their own data, before anything is drawn or sent. Raises what they refuse by."""
+        for call in self._first:
+            call()
+
     def run(self) -> None:
-        """Do it again."""
+        """Do the rest again."""
         for call in self.calls:
             call()
 
@@ -436,6 +465,8 @@ def _needed(recorder: Recorder, live: set[int]) -> list[bool]:
             changed = used = [x.tensor for x in _all_addresses(given)]
         elif kind in ("draw", "take"):
             changed, used = [made], []
+        elif kind == "clear":
+            changed, used = [made], [given[0]]
         elif kind == "stream":
             changed = used = [given[0]]
         else:
@@ -448,6 +479,57 @@ def _needed(recorder: Recorder, live: set[int]) -> list[bool]:
     return out[::-1]
 
 
+def _by_arguments_alone(recorder: Recorder, of_an_input: Callable[[Tensor], bool]) -> set[int]:
+    """The places of events by which parties compute of their own data, and of what leads there, if all of it follows
+    from arguments, moved, and is written to by nothing else."""
+    events, live = recorder.events, set[int]()
+    found: list[int] = []
+    for k in reversed(range(len(events))):
+        kind, what, given, made = events[k]
+        if kind == "clear":
+            found.append(k)
+            live.add(recorder.see(given[0]))
+        elif kind == "plain" and live and not what._schema.is_mutable and what not in EMPTY:
+            if live.isdisjoint(recorder.see(x) for x in leaves(made) if isinstance(x, Tensor) and not x.is_meta):
+                continue
+            found.append(k)
+            live.update(recorder.see(x) for x in leaves(given) if isinstance(x, Tensor) and not x.is_meta)
+    made_here, written = set[int](), _overwritten(recorder) if found else set()
+    ahead = set[int]()
+    for k in reversed(found):
+        kind, _, given, made = events[k]
+        tensors = [
+            x for x in leaves(given[:1] if kind == "clear" else given) if isinstance(x, Tensor) and not x.is_meta
+        ]
+        if all(
+            (key := recorder.see(x)) not in written
+            and (of_an_input(x) or key in made_here or key not in recorder.moving)
+            for x in tensors
+        ):
+            ahead.add(k)
+            made_here.update(recorder.see(x) for x in leaves(made) if isinstance(x, Tensor) and not x.is_meta)
+    return ahead
+
+
+def _overwritten(recorder: Recorder) -> set[int]:
+    """Memory that is written to beside what operators make."""
+    out = set[int]()
+    for kind, what, given, _ in recorder.events:
+        tensors: list[Any] = []
+        if kind == "plain" and what._schema.is_mutable:
+            tensors = [x for x in leaves(given) if isinstance(x, Tensor) and not x.is_meta]
+        elif kind == "kernel":
+            tensors = [x.tensor for x in _all_addresses(given) if not x.read_only]
+        elif kind == "stream":
+            tensors = [given[0]]
+        elif kind == "exchange":
+            tensors = [parcel.tensor for parcel in given[1]]
+        elif kind == "receive":
+            tensors = [given[0].tensor]
+        out.update(map(recorder.see, tensors))
+    return out
+
+
 def _all_addresses(x: Any) -> list[Address]:
     if isinstance(x, Address):
         return [x]
@@ -457,7 +539,7 @@ def _all_addresses(x: Any) -> list[Address]:
 def _without_copies(kind: str, given: Any) -> Any:
     if kind == "exchange":
         return given[:2]
-    return given[0] if kind == "send" else given[:-1]
+    return given[0] if kind in ("send", "receive") else given[:-1]
 
 
 def _region(t: Tensor) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from tacit.protocols.additive.masks import BitMask, Draw, Mask, MaskValue, Prema
 from tacit.protocols.additive.source.base import Dealt
 from tacit.protocols.additive.source.dealing import Dealing
 from tacit.protocols.number import Number
-from tacit.protocols.remembered import Facts, Lineage, Owned, Storage
+from tacit.protocols.remembered import Facts, Lineage, Owned, Storage, owned, within
 from tacit.protocols.scale import Scale
 from tacit.protocols.values import Bits, Multiple, Value
 from tacit.ring import kernels as ring_kernels
@@ -59,15 +59,17 @@ class Form(replays.Form):
         if mask is None and facts.lineage is not None:
             raise Unsteady("an argument was made of what has not been opened: `x.clone()` of a batch has no past")
         place = self._storages.setdefault(id(value.storage), len(self._storages))
-        owned = facts.owned
-        if owned is None and facts.lineage is not None:
-            owned = _owner(facts.lineage)
+        integers = isinstance(value, Number) and not value.frac_bits
+        whose = owned(facts) if integers else facts.owned
+        if whose is None and facts.lineage is not None:
+            whose = _owner(facts.lineage)
         return (
             type(value),
             (place, value.scale, value.storage.lasting, value.whole, content.base is None, value.shadow is None),
             self._parts(content.held),
             self._simple(mask),
-            (known is not None and known.given, None if owned is None else owned.party, facts.within),
+            (known is not None and known.given, None if whose is None else whose.party, within(facts)),
+            self._parts([whose.kept if integers and whose is not None else None]),  # labels, which their owner spreads
         )
 
     @override
@@ -127,14 +129,6 @@ class Form(replays.Form):
         return tuple(out)
 
 
-def _owner(lineage: Lineage) -> Owned | None:
-    if lineage.move is None:
-        return None
-    if lineage.facts.owned is not None or lineage.facts.lineage is None:
-        return lineage.facts.owned
-    return _owner(lineage.facts.lineage)
-
-
 def _leave_sums(facts: Facts) -> None:
     """Have a content stand apart from what it was made of by sums and selections, see `spread`. Local, everywhere."""
     found: Opened | None = facts.scheme
@@ -142,6 +136,14 @@ def _leave_sums(facts: Facts) -> None:
         found.sum = None
         if not (found.mask or found.form or found.unsettled or found.parts or found.given):
             facts.scheme = None
+
+
+def _owner(lineage: Lineage) -> Owned | None:
+    if lineage.move is None:
+        return None
+    if lineage.facts.owned is not None or lineage.facts.lineage is None:
+        return lineage.facts.owned
+    return _owner(lineage.facts.lineage)
 
 
 def known(facts: Facts) -> bool:
@@ -265,6 +267,12 @@ class Recorded(replays.Replays):
     def forget(self, value: Value) -> None:
         value._facts = Facts()
         self.alone(value)
+
+    @override
+    def renew(self, value: Value) -> None:
+        memo = value.facts.memo
+        for place in [place for place in memo if place[0].anew]:
+            del memo[place]
 
     @override
     def apart(self, value: Value) -> Value:
