@@ -220,7 +220,7 @@ LAYERS = frozenset[type](
     | {nn.LeakyReLU, nn.Hardtanh, nn.LogSigmoid, nn.Softmax, nn.LogSoftmax, nn.Flatten, nn.Unflatten, nn.Identity}
     | {nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.LayerNorm, nn.ZeroPad2d}
     | {nn.BCEWithLogitsLoss, nn.BCELoss, nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.CrossEntropyLoss}
-    | {nn.NLLLoss, nn.Embedding}
+    | {nn.NLLLoss, nn.Embedding, nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell}
 )
 """Modules that read nothing but their arguments, parameters and numbers."""
 

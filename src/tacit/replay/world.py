@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from types import FunctionType, ModuleType
 from typing import Any
+from weakref import ReferenceType
 
 import torch
 from torch import Tensor, nn
@@ -35,15 +36,18 @@ _HOOKS = (
 _OPTIMIZER_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 
 _STANDARD = frozenset(vars(nn.Module()))
+_FLAT = ("_flat_weights", "_flat_weight_refs")
 
 _CALLED = frozenset(
     {"forward", "__call__", "_call_impl", "_wrapped_call_impl", "__getattr__", "step", "zero_grad", "_init_group"}
     | {"__getitem__", "__iter__", "__getattribute__", "__setattr__"}
+    | {"check_forward_args", "check_input", "check_hidden_size", "get_expected_hidden_size", "permute_hidden"}
+    | {"_update_flat_weights", "_weights_have_changed", "_init_flat_weights", "flatten_parameters"}
 )
 
 _PYTORCH_S = {
     kind: {key: x for key, x in vars(kind).items() if key in _CALLED}
-    for kind in (*LAYERS, *CONTAINERS, *OPTIMIZERS, nn.Module)
+    for kind in (*LAYERS, *CONTAINERS, *OPTIMIZERS, nn.RNNBase, nn.RNNCellBase, nn.Module)
 }
 """What of these classes is called, as it was when Tacit was imported: a patched one is another."""
 
@@ -191,9 +195,14 @@ class World:
         if _patched(kind) or _patched(nn.Module):
             raise NotReplayed(f"the class of {name} is not what PyTorch has")
         self.read(f"the class of {name}", lambda: _patched(kind) or _patched(nn.Module), (kind, "patched"))
+        if isinstance(m, nn.RNNBase) and m._weights_have_changed():  # as it was shared
+            m._init_flat_weights()  # which is what it begins with when it is called
         if kind in LAYERS or kind in CONTAINERS:
             for key, x in vars(m).items():
-                if key not in _STANDARD and not is_plain(_frozen(x)):
+                if key in _FLAT and isinstance(m, nn.RNNBase):
+                    if not _of_parameters(m, x):
+                        raise NotReplayed(f"{name}.{key} is not made of its parameters")
+                elif key not in _STANDARD and not is_plain(_frozen(x)):
                     raise NotReplayed(f"{name}.{key} is not a number or a string")
             self.read(f"{name} (its settings)", lambda: _settings_row(m))
         for key, x in m._parameters.items():
@@ -279,6 +288,13 @@ def _module_row(m: nn.Module) -> Iterator[Any]:
         yield from part.values()
 
 
+def _of_parameters(m: nn.RNNBase, kept: list[Any]) -> bool:
+    """Whether a recurrent layer keeps its own parameters, or references to them, under their names."""
+    now = [x() if isinstance(x, ReferenceType) else x for x in kept]
+    names = m._flat_weights_names
+    return len(now) == len(names) and all(x is m._parameters.get(n) for x, n in zip(now, names, strict=True))
+
+
 def _settings_row(m: nn.Module) -> Any:
     return tuple((key, _frozen(x)) for key, x in vars(m).items() if key not in _STANDARD)
 
@@ -328,11 +344,11 @@ def _frozen(x: Any) -> Any:
 
 
 def _patched(kind: type) -> bool:
-    before = _PYTORCH_S.get(kind)
-    if before is None:
-        return False
-    now = vars(kind)
-    return any(not _one_function(now.get(key), x) for key, x in before.items())
+    return any(
+        not _one_function(vars(base).get(key), x)
+        for base in kind.__mro__
+        for key, x in _PYTORCH_S.get(base, {}).items()
+    )
 
 
 def _one_function(now: Any, before: Any) -> bool:
