@@ -97,7 +97,7 @@ def test_operators_on_two_tensors(func: Any) -> None:
             continue
         made += run(func, (x, y), kwargs)
 
-    assert made > 50
+    assert made > 30
 
 
 @pytest.mark.parametrize(
