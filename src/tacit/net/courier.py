@@ -1,4 +1,5 @@
-"""The one thread of a `Tcp`: it carries the outbox to the peers, says that we are alive, and listens for bad news.
+"""The one thread of a `Tcp`: it carries what is long, or what a peer does not take at once, says that we are alive, and
+listens for bad news.
 
 *Signs of life.* Every few seconds each link gets a small ALIVE frame. They come from this thread, so a role in a long
 computation keeps sending them, while one whose process has stopped, or whose machine is gone, does not.
@@ -18,15 +19,12 @@ from collections.abc import Callable, Sequence
 
 from tacit.errors import LinkDown, NetworkError
 from tacit.net.framing import Kind
-from tacit.net.link import SMALL_BYTES, Link
+from tacit.net.link import Link
 
 __all__ = ["Courier"]
 
 TICK = 0.25
 """Seconds between looks at quiet links. Shorter notices bad news sooner, and wakes an idle process more often."""
-
-COALESCE = 0.0002
-"""Seconds that a few small frames may wait for company. Longer saves system calls, and delays parties that wait."""
 
 
 class Courier:
@@ -91,8 +89,6 @@ class Courier:
         rung = any(number == self._ears for number, _ in poll.poll(max(seconds, 0) * 1000))
         if rung:
             os.read(self._ears, 64)
-            if not busy and sum(link.queued for link in self._links) < SMALL_BYTES:
-                time.sleep(COALESCE)
 
     def _guarded(self, link: Link, act: Callable[[Link], object]) -> None:
         """Do something with a link; what goes wrong becomes `trouble`."""

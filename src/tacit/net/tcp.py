@@ -16,7 +16,7 @@ import torch
 from tacit.errors import LinkDown, NetworkError, TacitError
 from tacit.net.courier import Courier
 from tacit.net.framing import LIMITS, SEQUENCE_MASK, Kind, pack_header
-from tacit.net.link import Link, Promised
+from tacit.net.link import SMALL_BYTES, Link, Promised
 from tacit.net.names import plain
 from tacit.net.parting import PARTING, Cause, farewell, hang_up
 from tacit.net.transcript import DIGEST_BYTES, Transcript
@@ -63,8 +63,9 @@ if sys.platform != "win32":
 class Tcp(Transport):
     """The links of one role. `connect` in `rendezvous.py` makes them; this class moves frames and ends runs.
 
-    The program's thread does all the waiting: it reads when it wants a frame, and writes while it waits. The courier
-    writes what `send` has queued when the program does something else.
+    The program's thread does all the waiting: it reads when it wants a frame, and writes while it waits. What is short
+    it writes at once, too, in less time than it takes to wake another thread for it. The courier writes the rest of
+    what `send` was given while the program does something else.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class Tcp(Transport):
             raise self._verdict.failed(error) from None
 
     def send(self, parcel: Parcel) -> None:
-        """Queue one tensor for the courier; wait only while more than `outbox_bytes` wait for this peer."""
+        """Send one tensor, or queue it for the courier; wait only while `outbox_bytes` and more wait for this peer."""
         link = self._links[parcel.destination]
         try:
             if self._courier.trouble is not None:
@@ -122,7 +123,8 @@ class Tcp(Transport):
             if link.queued > self._outbox_bytes:
                 self._waiting.until_written(link, self._outbox_bytes)
             link.push(Kind.DATA, _bytes_of(parcel.tensor), self._digest(link))
-            self._courier.wake()
+            if link.queued > SMALL_BYTES or not link.flush():
+                self._courier.wake()
         except (LinkDown, TacitError) as error:
             raise self._verdict.failed(error) from None
 
@@ -136,7 +138,10 @@ class Tcp(Transport):
     def take(self, source: str, destination: str, size: int) -> torch.Tensor:
         """Fill a new tensor."""
         tensor = space((size,), torch.uint8)
-        self.receive(Parcel(source, destination, tensor))
+        try:
+            self._receive(self._links[source], _bytes_of(tensor))
+        except (LinkDown, TacitError) as error:
+            raise self._verdict.failed(error) from None
         return tensor
 
     def announce(self, source: str, message: bytes | None) -> bytes:
