@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from tacit.protocols.number import Number
 from tacit.protocols.protocol import Prices
@@ -272,7 +271,7 @@ def _picked(bits: Bits, places: Tensor, flips: Tensor) -> Bits:
     """bits[places] ^ flips, where one place beyond the end holds zeros. What is open stays open."""
 
     def op(t: Tensor) -> Tensor:
-        padded: Tensor = pad(t, [0, 0] * (t.dim() - 1) + [0, 1])
+        padded = torch.constant_pad_nd(t, [0, 0] * (t.dim() - 1) + [0, 1])
         return padded[places.to(t.device)]
 
     return bits.move(op, view=False).flipped(flips.to(torch.uint8).view(*flips.shape, *[1] * (len(bits.shape) - 1)))

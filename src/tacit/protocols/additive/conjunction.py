@@ -50,8 +50,9 @@ def all_of(source: Source, bits: Sequence[BitMask], shape: torch.Size) -> list[T
 
 
 def number(bits: Sequence[Tensor]) -> Tensor:
-    """Σ 2^i b_i, flat."""
-    number = torch.zeros(bits[0].numel(), dtype=torch.int64, device=bits[0].device)
-    for i, b in enumerate(bits):
-        number += b.reshape(-1).to(torch.int64) << i
-    return number
+    """Σ 2^i b_i, flat, of up to `MOST` bits: from the last one on, twice what there is and the next."""
+    last, *before = (b.reshape(-1) for b in reversed(bits))
+    number = last.to(torch.int16)
+    for b in before:
+        number = torch.add(b, number, alpha=2)
+    return number.to(torch.int64)

@@ -34,7 +34,16 @@ from tacit.protocols.additive import (
     spread,
     truncation,
 )
-from tacit.protocols.additive.content import Shares, Unsettled, bit_mask, is_given, masked_form, opened, simple_mask
+from tacit.protocols.additive.content import (
+    META,
+    Shares,
+    Unsettled,
+    bit_mask,
+    is_given,
+    masked_form,
+    opened,
+    simple_mask,
+)
 from tacit.protocols.additive.cost import COSTS, PRICES
 from tacit.protocols.additive.given import LARGE, Given
 from tacit.protocols.additive.kernels.digits import Digits
@@ -561,7 +570,7 @@ class Additive(Protocol):
 
 def _meta(shape: torch.Size, dtype: torch.dtype) -> list[Tensor]:
     """What the producer holds of a secret."""
-    return [torch.empty(shape, dtype=dtype, device="meta")]
+    return [torch.empty(shape, dtype=dtype, device=META)]
 
 
 def _simple(x: Number) -> Mask:
