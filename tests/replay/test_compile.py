@@ -504,23 +504,6 @@ def test_a_schedule_inside_of_a_step_is_seen() -> None:
 
 
 @pytest.mark.slow
-def test_gradients_that_add_up_are_seen() -> None:
-    def program(compiler: Any, session: Session) -> list[Tensor]:
-        model = network(1)
-
-        @compiler
-        def step(x: Tensor, y: Tensor) -> None:
-            binary_cross_entropy_with_logits(model(x), y).backward()
-
-        x, y = data()
-        for batch, target in batches(x, y):
-            step(batch, target)
-        return [p.grad for p in model.parameters()]
-
-    check(program, replayed=None, quiet=False)
-
-
-@pytest.mark.slow
 def test_a_step_by_gradients_from_outside_is_seen() -> None:
     def program(compiler: Any, session: Session) -> list[Tensor]:
         model = network(1)

@@ -37,6 +37,10 @@ class Form(ABC):
         """
 
     @abstractmethod
+    def sum(self, value: Value) -> Hashable:
+        """The form of what a step adds to, in place, wherever it is: a gradient. Raises as `input`."""
+
+    @abstractmethod
     def state(self, value: Value) -> Hashable:
         """The form of what a step writes to, of which nothing else is known. Raises as `input`."""
 

@@ -73,6 +73,8 @@ class Call(NamedTuple):
     replays: Replays
     arguments: list[SecretTensor]
     states: list[SecretTensor]
+    sums: list[SecretTensor]
+    """Gradients that it may add to."""
     before: Before
     tensors: list[Tensor]
     """What its inputs are made of."""
@@ -102,12 +104,14 @@ class Recording:
         self._call = call
         self._shares = _unique([t for x in call.states for t in replays.shares(there(x)) if not t.is_meta])
         self._began = [t.clone() for t in self._shares]
+        added = {id(t) for x in call.sums for t in replays.shares(there(x))}
+        self._inputs = [t.clone() if id(t) in added else t for t in call.tensors]
         self._secret = replays.memory()
         self._requests, self._turn = session._requests, replays.turn
         self._randomness = torch.get_rng_state()
         self._recorder = Recorder(session, replays.kernels, call.tensors, self._shares, call.world.counters)
         self._refused: NotReplayed | None = None
-        for x in (*call.arguments, *call.states):
+        for x in (*call.arguments, *call.states, *call.sums):
             self._recorder.learn(x)
 
     def run(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -151,7 +155,7 @@ class Recording:
             self._secret,
             call.before.pinned,
         )
-        tape.tried(call.tensors, list(zip(self._shares, self._began, strict=True)), needed)
+        tape.tried(self._inputs, list(zip(self._shares, self._began, strict=True)), needed)
         results.settle(tape.at)
         return Entry(tape, results, call.replays.turn - self._turn)
 
@@ -239,13 +243,13 @@ class Compiled:
             self._world = world_of(self.function)
         arguments: list[SecretTensor] = []
         shape = _shape((args, kwargs), arguments)
-        states = self._world.secrets
+        states, sums = self._world.secrets, self._world.sums()
         first = next(iter((*arguments, *states)), None)
         if first is None:
             return None
         protocol = first._protocol
         protocol.session.check_open()
-        if any(x._protocol is not protocol for x in (*arguments, *states)):
+        if any(x._protocol is not protocol for x in (*arguments, *states, *sums)):
             raise NotReplayed("it reads secrets of two sessions")
         if protocol is not self._protocol:
             self._entries.clear()
@@ -265,23 +269,36 @@ class Compiled:
                 replays.forget(value)
             else:
                 replays.alone(value)
-        before = Before(replays, arguments, states, list(self._world.averages.values()))
+        for x in sums:
+            replays.forget(x.share)
+        before = Before(replays, arguments, states, list(self._world.averages.values()), sums)
         form = replays.form()
         key: Hashable = None
         reason = ""
         try:
-            key = (shape, self._world.counted(), *self._key(replays, form, arguments, states))
+            key = (shape, self._world.counted(), *self._key(replays, form, arguments, states, sums))
         except Unsteady as why:
             reason = str(why)
-        return Call(protocol, replays, arguments, states, before, form.tensors, key, reason, shape, self._world)
+        return Call(protocol, replays, arguments, states, sums, before, form.tensors, key, reason, shape, self._world)
 
     def _key(
-        self, replays: Replays, form: Form, arguments: list[SecretTensor], states: list[SecretTensor]
+        self,
+        replays: Replays,
+        form: Form,
+        arguments: list[SecretTensor],
+        states: list[SecretTensor],
+        sums: list[SecretTensor],
     ) -> Iterator[Hashable]:
         yield from (replays.turn % len(self._protocol.session.parties), _environment())  # type: ignore[union-attr]
         held = {id(there(x).storage) for x in states}
+        for x in sums:
+            if id(there(x).storage) in held:
+                raise Unsteady("a gradient that it adds to is a part of something else that it reads")
+            held.add(id(there(x).storage))
         for x in states:
             yield _state(form, there(x), x)
+        for x in sums:
+            yield x._kind, form.sum(there(x))
         for k, x in enumerate(arguments):
             value = there(x)
             if id(value.storage) in held:
@@ -422,7 +439,7 @@ class Compiled:
                 call.replays.pass_turns(entry.turns)
                 entry.tape.numbers.count()
                 call.world.note_called()
-                out = entry.results.made()
+                out = entry.results.made(call.sums)
         except BaseException:
             session.fall_out_of_step()  # as a primitive that breaks off
             raise

@@ -379,6 +379,7 @@ class _Reader:
                 self._data(node, owner)
                 if node.func.attr not in METHODS:
                     raise self._refuse(node, f".{node.func.attr}() is not replayed")
+                self._world.goes_back |= node.func.attr == "backward"
             else:
                 callee = self._attribute(node.func, owner)
         else:
@@ -416,6 +417,9 @@ class _Reader:
 
     def _optimizer(self, node: ast.Call, callee: Method, args: list[Known], more: Names) -> Known:
         self._world.optimizer(callee.owner.object, callee.owner.path, callee.name)
+        how = [*node.args, *(k.value for k in node.keywords)]
+        if callee.name == "zero_grad" and all(isinstance(x, ast.Constant) and x.value is True for x in how):
+            self._world.drops(callee.owner.object)
         if callee.name == "step" and (args or more):
             raise self._refuse(node, "step(closure) is not replayed")
         self._data(node, *args, *more.values())

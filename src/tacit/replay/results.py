@@ -40,6 +40,14 @@ class Written(NamedTuple):
     writes: int
 
 
+class Added(NamedTuple):
+    """A gradient that a step adds to, wherever it is at a call."""
+
+    place: int
+    left: Left
+    writes: int
+
+
 class Before:
     """How the secrets were that a step was given or reads."""
 
@@ -49,13 +57,15 @@ class Before:
         arguments: Sequence[SecretTensor],
         states: Sequence[SecretTensor],
         averages: Sequence[SecretTensor],
+        sums: Sequence[SecretTensor] = (),
     ) -> None:
-        self._replays, self._arguments, self._states = replays, arguments, states
-        self._averages = set(map(id, averages))
-        self._values = [there(x) for x in (*arguments, *states)]
+        self._replays, self._arguments, self._sums = replays, arguments, sums
+        self._states = [*states, *sums]
+        self._averages = {id(x) for x in (*averages, *sums)}
+        self._values = [there(x) for x in (*arguments, *self._states)]
         self._versions = [v.storage.version for v in self._values]
         self._scales = [v.scale for v in self._values]
-        self._gradients = [x.grad for x in states]
+        self._gradients = [x.grad for x in self._states]
         self._clean = [replays.is_clean(v) for v in self._values]
         self._pins: list[list[Any]] = []
         self._trained: set[int] = set()
@@ -72,7 +82,8 @@ class Before:
     @property
     def pinned(self) -> list[Tensor]:
         """What is known of secrets that a step reads, and does not write to."""
-        return [x for pins in self._pins[len(self._arguments) :] for x in pins if isinstance(x, Tensor)]
+        states = self._pins[len(self._arguments) : len(self._values) - len(self._sums)]
+        return [x for pins in states for x in pins if isinstance(x, Tensor)]
 
     def leave(self, result: Any) -> Any:
         """Have all that a step leaves stand alone, at every call: the results, as they are returned then.
@@ -103,7 +114,7 @@ class Before:
                 raise NotReplayed("it returns a gradient")
         for value in self._values:
             replays.renew(value)
-        trained = {id(x) for x, grad in gradients if grad is not None}
+        trained = {id(x) for x, grad in gradients if grad is not None} | self._added_to()
         for k, (value, version) in enumerate(zip(self._values, self._versions, strict=True)):
             if value.storage.version != version:
                 if k >= len(self._arguments) and id(self._states[k - len(self._arguments)]) in self._averages:
@@ -113,6 +124,8 @@ class Before:
             elif k >= len(self._arguments) and self._clean[k] and id(self._states[k - len(self._arguments)]) in trained:
                 replays.forget(value)  # an optimizer writes to it next, outside of the step
                 self._trained.add(k)
+        for value in self._values[len(self._values) - len(self._sums) :]:
+            replays.forget(value)
         for x, grad in gradients:
             if isinstance(grad, SecretTensor):
                 x.grad = SecretTensor(replays.apart(grad.share), grad.dtype)
@@ -125,12 +138,24 @@ class Before:
 
         return _mapped(result, copied)
 
+    def _added_to(self) -> set[int]:
+        """Parameters to whose gradients it has added in place."""
+        first = len(self._values) - len(self._sums)
+        rows = zip(self._sums, self._values[first:], self._versions[first:], strict=True)
+        added = {id(g) for g, value, version in rows if value.storage.version != version}
+        return {id(x) for x, g in zip(self._states, self._gradients, strict=True) if id(g) in added}
+
     def after(self, result: Any) -> tuple[Results, list[Tensor]]:
         """What a step has left, and the tensors that it is made of."""
         replays, count = self._replays, len(self._arguments)
         out = Results(replays, self._values[0].protocol)
         for k, (x, value) in enumerate(zip((*self._arguments, *self._states), self._values, strict=True)):
             written = value.storage.version - self._versions[k]
+            if k >= len(self._values) - len(self._sums):
+                if written:
+                    place = k - len(self._values) + len(self._sums)
+                    out.added.append(Added(place, replays.left(value), written))
+                continue
             if k not in self._trained and (k < count or not written):
                 if written:
                     raise NotReplayed("it writes to an argument")
@@ -156,6 +181,7 @@ class Results:
     def __init__(self, replays: Replays, protocol: Protocol) -> None:
         self._replays, self._protocol = replays, protocol
         self.written: list[Written] = []
+        self.added: list[Added] = []
         self.pinned: list[tuple[SecretTensor, Value, list[Any]]] = []
         self.gradients: list[tuple[SecretTensor, Made | None]] = []
         self.result: Any = None
@@ -164,7 +190,8 @@ class Results:
 
     def lefts(self) -> list[Left]:
         """All that is made."""
-        out = [w.left for w in self.written] + [m.left for _, m in self.gradients if m is not None]
+        out = [*(w.left for w in self.written), *(a.left for a in self.added)]
+        out += [m.left for _, m in self.gradients if m is not None]
         _mapped(self.result, lambda m: out.append(m.left))
         return out
 
@@ -172,7 +199,7 @@ class Results:
     def digest(self) -> str:
         """Of what it is that is made."""
         rows = [(left.kind.__name__, left.scale, left.masked, *(t.shape for t in left.held)) for left in self.lefts()]
-        writes = [w.writes for w in self.written]
+        writes = [w.writes for w in self.written], [(a.place, a.writes) for a in self.added]
         return (
             f"{writes} {[g is None for _, g in self.gradients]} {rows} {_mapped(self.result, lambda m: str(m.dtype))}"
         )
@@ -180,6 +207,7 @@ class Results:
     def settle(self, at: Callable[[Tensor], Tensor]) -> None:
         """Take tensors from where a tape has them."""
         self.written = [w._replace(left=w.left.at(at)) for w in self.written]
+        self.added = [a._replace(left=a.left.at(at)) for a in self.added]
         self.gradients = [(x, None if m is None else m._replace(left=m.left.at(at))) for x, m in self.gradients]
         moved: dict[int, Made] = {}
         self.result = _mapped(self.result, lambda m: moved.setdefault(id(m), m._replace(left=m.left.at(at))))
@@ -207,13 +235,15 @@ class Results:
                 gradient.share  # noqa: B018 - it is copied
         self._waiting = []
 
-    def made(self) -> Any:
+    def made(self, sums: Sequence[SecretTensor]) -> Any:
         """Say what was written, give parameters their gradients, and return the results, in memory of their own."""
+        for place, left, writes in self.added:
+            for t, u in zip(self._replays.shares(there(sums[place])), left.held, strict=True):
+                t.copy_(u)
+            there(sums[place]).storage.scale = left.scale  # finer than that of zeros, say
+            self._wrote(sums[place], there(sums[place]), left, writes)
         for x, value, left, writes in self.written:
-            value.storage.version += writes
-            self._replays.miss(value, left._replace(mask=None if left.mask is None else left.mask.clone()))
-            if writes:
-                torch.autograd.graph.increment_version(x)
+            self._wrote(x, value, left, writes)
         for x, made in self.gradients:
             x.grad = None if made is None else self._gradient(x, made)
         copies: dict[int, SecretTensor] = {}
@@ -224,6 +254,12 @@ class Results:
             return copies[id(m)]
 
         return _mapped(self.result, copied)
+
+    def _wrote(self, x: SecretTensor, value: Value, left: Left, writes: int) -> None:
+        value.storage.version += writes
+        self._replays.miss(value, left._replace(mask=None if left.mask is None else left.mask.clone()))
+        if writes:
+            torch.autograd.graph.increment_version(x)
 
     def _value(self, made: Made) -> Value:
         return self._replays.made(made.left.at(torch.clone))

@@ -84,6 +84,10 @@ class World:
         """Parameters, and other secrets, each once."""
         self.averages: dict[int, SecretTensor] = {}
         """Those of them that an optimizer keeps."""
+        self.goes_back = False
+        """Whether it asks for gradients."""
+        self._dropped: set[int] = set()
+        """Parameters whose gradients it drops by `zero_grad()`."""
         self.counters: list[Tensor] = []
         """Public tensors in which optimizers count their steps."""
         self._scheduled: list[torch.optim.Optimizer] = []
@@ -109,6 +113,19 @@ class World:
             self._places.add(place)
             self._guards.append((name, read, found))
         return found
+
+    def sums(self) -> list[SecretTensor]:
+        """Gradients that are there, to which a step may add."""
+        if not self.goes_back:
+            return []
+        found = [x.grad for x in self.secrets if x.requires_grad and x.grad is not None and id(x) not in self._dropped]
+        if any(type(g) is not SecretTensor or g.requires_grad or not g.is_leaf for g in found):
+            raise Unsteady("gradients go through those that it adds to, or they are public")
+        return found  # type: ignore[return-value]
+
+    def drops(self, opt: torch.optim.Optimizer) -> None:
+        """Say that it drops the gradients of an optimizer's parameters."""
+        self._dropped.update(id(p) for group in opt.param_groups for p in group["params"])
 
     def counted(self) -> tuple[float, ...]:
         """By how much counters are ahead of one another. Raises `Unsteady` where steps cannot be followed."""

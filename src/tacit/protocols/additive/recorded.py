@@ -73,6 +73,10 @@ class Form(replays.Form):
         )
 
     @override
+    def sum(self, value: Value) -> Hashable:
+        return self.state(value), self._parts(_shares(value).held)
+
+    @override
     def state(self, value: Value) -> Hashable:
         content, facts = value.content, value.facts
         assert isinstance(content, Shares)
