@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from tacit.protocols.additive.kernels import CHUNKS, Reference
+from tacit.protocols.additive.kernels.octaves import Octaves
 from tacit.protocols.additive.kernels.waves import Term, Waves
 from tacit.ring.kernels import Places
 
 from .operands import bits, octets, ring
 
 WAVES = Waves(12345 << 40, odd=True, terms=[Term(0.5, 0.25, 20, 20, 5), Term(0.1, -0.5, 20, 20, 4)])
+OCTAVES = Octaves.of(-20, 1, 2.0**-16, 4, 8)
 KEY = bytes(16)
 SQUARE = Places(torch.zeros(1, dtype=torch.int64), torch.arange(0, 12, 4), torch.arange(3))
 
@@ -187,5 +189,13 @@ CASES = {
     ),
     "wave_sum": Case(
         "wave_sum", lambda k, i, o: k.wave_sum(WAVES, *i), lambda n: ([ring(n), words(n, WAVES.width)], [])
+    ),
+    "octave_table": Case(
+        "octave_table", lambda k, i, o: k.octave_table(OCTAVES, *i, 16), lambda n: ([ring(n)], []), any_length=(0,)
+    ),
+    "octave_share": Case(
+        "octave_share",
+        lambda k, i, o: k.octave_share(OCTAVES, i[0], 16, i[1]),
+        lambda n: ([ring(n), ring(OCTAVES.entries, n)], []),
     ),
 }

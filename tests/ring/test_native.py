@@ -6,12 +6,17 @@ import os
 import random
 import subprocess
 import sys
+from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 import torch
 
+from tacit.protocols.additive import exponential
 from tacit.protocols.additive.kernels import CHUNKS, Reference
+from tacit.protocols.additive.kernels.octaves import Octaves
 from tacit.protocols.additive.kernels.waves import Term, Waves
+from tacit.protocols.series import COARSE
 from tacit.ring.kernels import matmul
 
 from .operands import apart, bits, enough, native_kernels, octets, places, ring
@@ -198,6 +203,44 @@ def test_digits_compared_at_once_are_alike(size: int, count: int, row: int, word
         shared = octets(size, count, row)
         assert torch.equal(*(k.wide_lookup(shared, u, leader=leader) for k in (native, reference)))
         assert torch.equal(*(k.wide_evaluate(opened, held, dealt, leader=leader) for k in (native, reference)))
+
+
+TABLES = [exponential.WHOLE, exponential.CHOSEN, exponential.octaves(COARSE)]
+TABLES += [Octaves.of(-40, 2, 2.0**-16, 4, digit) for digit in (4, 8, 16)]
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("frac_bits", [2, 16, 24, 56])
+@pytest.mark.usefixtures("isa", "threads")
+def test_powers_of_two_are_alike(table: Octaves, frac_bits: int) -> None:
+    for shape in ((0,), (1,), (3, 85), (100_001,)):
+        a, e, part = ring(2, *shape)[1], ring(*shape, 2)[..., 1], ring(table.entries, *shape)
+
+        tables, shares = ([k.octave_table(table, a, frac_bits) for k in (native, reference)],
+                          [k.octave_share(table, e, frac_bits, part) for k in (native, reference)])  # fmt: skip
+
+        assert torch.equal(*tables)
+        assert torch.equal(*shares)
+        assert tables[0].shape == part.shape
+
+
+def test_tables_of_powers_of_two_are_exact_to_half_a_unit() -> None:
+    for table in TABLES:
+        a = torch.cat([ring(50), torch.tensor([0, -1, 1, (1 << 20) - 1, -(2**63)])])
+
+        entries = native.octave_table(table, a, 20) >> table.zeros
+
+        for k, mask in enumerate(a.tolist()):
+            steps = mask % (table.period << 20)
+            high, low = divmod(Fraction(steps, 1 << 20), table.digit)
+            for j in range(table.entries):
+                power = low + table.digit * (1 + (j + high) % table.entries) - table.offset
+                exact = Decimal(2) ** (decimal(power * Fraction(table.quarters, 4)) + table.dealt_bits)
+                assert abs(int(entries[j, k]) - exact) <= Decimal("0.5001") + exact * Decimal("1e-14")
+
+
+def decimal(x: Fraction) -> Decimal:
+    return Decimal(x.numerator) / Decimal(x.denominator)
 
 
 @pytest.mark.usefixtures("isa", "threads")

@@ -24,6 +24,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from tacit.protocols.additive import kernels
 from tacit.protocols.additive.kernels.octaves import Octaves
 from tacit.protocols.additive.masks import BitMask, Mask
 from tacit.protocols.additive.source.base import Source
@@ -82,9 +83,8 @@ def powers_of_two(source: Source, y: Mask, frac_bits: int, table: Octaves, indic
     tables = source.octaves(y.secret, frac_bits, table, y.shape)
     if y.opened is None:
         return []
-    high, low = table.digits(y.opened + (table.offset << frac_bits), frac_bits)
-    factor = table.factor(low)
-    return [factor * part.gather(0, high.unsqueeze(0)).squeeze(0) for part in tables]
+    on = kernels.on(y.opened)
+    return [on.octave_share(table, y.opened, frac_bits, part) for part in tables]
 
 
 def chosen(source: Source, bit: BitMask, y: Mask, frac_bits: int, indices: Sequence[int]) -> list[Tensor]:
@@ -103,6 +103,6 @@ def chosen(source: Source, bit: BitMask, y: Mask, frac_bits: int, indices: Seque
 
 def of_masks(a: Tensor, beta: Tensor, frac_bits: int) -> Tensor:
     """The tables of a for y < 1, times β and times 1 - β, one after the other."""
-    table = CHOSEN.of_mask(a, frac_bits)
+    table = kernels.on(a).octave_table(CHOSEN, a, frac_bits)
     part = table * beta
     return torch.cat([part, table - part])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tacit.protocols.additive.kernels.octaves import Octaves
 from tacit.protocols.additive.kernels.reference import CHUNKS, Reference, cut
 from tacit.protocols.additive.kernels.waves import Waves
 from tacit.ring import _native
@@ -146,3 +147,26 @@ class Native(Reference, native.Native):
         places = memory(e), memory(words, torch.uint8), memory(out)
         _native.wave_sum(waves.turn, waves.odd, waves.scaled, *places, torch.get_num_threads())
         return out
+
+    def octave_table(self, table: Octaves, a: Tensor, frac_bits: int) -> Tensor:
+        """What is dealt for masks of exponents: see `Reference`."""
+        a = a.contiguous()
+        out = space((table.entries, *a.shape), RING.dtype)
+        scales = table.dealt_scale, table.apart, table.zeros
+        _native.octave_table(*_cut(table, frac_bits), *scales, memory(a), memory(out), torch.get_num_threads())
+        return out
+
+    def octave_share(self, table: Octaves, e: Tensor, frac_bits: int, part: Tensor) -> Tensor:
+        """A share of 2^(e + a), from public e and a share of the table of its mask: see `Reference`."""
+        e, part = e.contiguous(), part.contiguous()
+        out = space(e.shape, RING.dtype)
+        offset, scale = (table.offset << frac_bits) % RING.size, table.public_scale
+        places = memory(e), memory(part), memory(out)
+        _native.octave_share(offset, *_cut(table, frac_bits), scale, *places, torch.get_num_threads())
+        return out
+
+
+def _cut(table: Octaves, frac_bits: int) -> tuple[int, int, float, float]:
+    """Where the digits of a number lie: the bits that count, where the high one begins, and the units of the rest."""
+    period, digit = table.period << frac_bits, table.digit << frac_bits
+    return (period - 1) % RING.size, digit.bit_length() - 1, 2.0**-frac_bits, table.step

@@ -1,5 +1,7 @@
 """Tables of powers of two by their octaves, and how many bits of each are needed; see `exponential.py`.
 
+What is below is the portable kernel; `cpp/octaves_impl.hpp` has the same additions and products in the same order.
+
 2^(E + a) = F T with a public factor F = 2^(E_low - D), in [2^-D, 1), and a dealt T = 2^(a_low + D (1 + digit) - O).
 Exponents are counted in steps, of an octave or three quarters of one; read 2 as the power of two that a step is.
 """
@@ -67,26 +69,53 @@ class Octaves(NamedTuple):
     @property
     def frac_bits(self) -> int:
         """Fractional bits of a result, of entries at the top of the ring."""
-        return RING.bits - 8 * self.width + self.public_bits + self.dealt_bits
+        return self.zeros + self.public_bits + self.dealt_bits
 
     @property
     def bytes(self) -> int:
         """Of all entries."""
         return self.entries * self.width
 
+    @property
+    def zeros(self) -> int:
+        """Bits below an entry."""
+        return RING.bits - 8 * self.width
+
+    @property
+    def apart(self) -> int:
+        """Octaves from an entry to the next: a digit is of four steps at least, so they are whole."""
+        return self.digit * self.quarters // 4
+
+    @property
+    def dealt_scale(self) -> float:
+        """What 2^a_low is multiplied by for the first entry, T at its scale."""
+        scale: float = 2.0 ** (self.dealt_bits + (self.digit - self.offset) * self.step)
+        return scale
+
+    @property
+    def public_scale(self) -> float:
+        """What 2^E_low is multiplied by for F at its scale."""
+        scale: float = 2.0 ** (self.public_bits - self.apart)
+        return scale
+
     def of_mask(self, a: Tensor, frac_bits: int) -> Tensor:
         """The table of a: 2^(a_low + D (1 + (j + a_high) mod N) - O) for j = 0 … N - 1, at the top of the ring."""
         high, low = self.digits(a, frac_bits)
-        base = torch.exp2(low * self.step + (self.dealt_bits + (self.digit - self.offset) * self.step))
-        octaves = torch.exp2(torch.arange(self.entries, dtype=torch.float64, device=a.device) * self.digit * self.step)
+        base = _exp2(low * self.step) * self.dealt_scale
+        powers = [2.0 ** (j * self.apart) for j in range(self.entries)]
+        octaves = torch.tensor(powers, dtype=torch.float64, device=a.device)
         places = torch.arange(self.entries, device=a.device).view(-1, *[1] * a.dim())
         found = (base * octaves[(places + high) % self.entries]).round_().to(RING.dtype)
-        return found << RING.bits - 8 * self.width if self.width < RING.bytes else found
+        return found << self.zeros if self.zeros else found
+
+    def share(self, e: Tensor, frac_bits: int, part: Tensor) -> Tensor:
+        """F T, a share of 2^(e + a), from one of the table of a, [N, *shape of e]."""
+        high, low = self.digits(e + (self.offset << frac_bits), frac_bits)
+        return self.factor(low) * part.gather(0, high.unsqueeze(0)).squeeze(0)
 
     def factor(self, low: Tensor) -> Tensor:
         """F."""
-        scale: float = 2.0 ** (self.public_bits - self.digit * self.step)
-        return (_exp2(low * self.step) * scale).round_().to(RING.dtype)
+        return (_exp2(low * self.step) * self.public_scale).round_().to(RING.dtype)
 
     def digits(self, v: Tensor, frac_bits: int) -> tuple[Tensor, Tensor]:
         """The high digit, 0 … N - 1, and the rest in [0, D), of v 2^-S modulo N D."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tacit.protocols.additive.kernels.octaves import Octaves
 from tacit.protocols.additive.kernels.radix4 import Radix4
 from tacit.protocols.additive.kernels.waves import Waves
 from tacit.ring.kernels import reference
@@ -248,6 +249,14 @@ class Reference(reference.Reference):
                 sine, cosine = next(factors)
                 out += sine * values[k] + cosine * values[k + 1]
         return out
+
+    def octave_table(self, table: Octaves, a: Tensor, frac_bits: int) -> Tensor:
+        """What is dealt for masks of exponents: [..] -> [N, ..]."""
+        return table.of_mask(a, frac_bits)
+
+    def octave_share(self, table: Octaves, e: Tensor, frac_bits: int, part: Tensor) -> Tensor:
+        """A share of 2^(e + a), from public e and a share of the table of its mask: [..], [N, ..] -> [..]."""
+        return table.share(e, frac_bits, part)
 
 
 def _digits(words: Tensor) -> Tensor:

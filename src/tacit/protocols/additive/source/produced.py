@@ -249,7 +249,7 @@ class Produced(Source):
         """128 bytes of a full table, 16 of a coarse one; see `Octaves.bytes`."""
 
         def make() -> list[Tensor]:
-            return [table.of_mask(_known(a), frac_bits)]
+            return [kernels.on(_known(a)).octave_table(table, _known(a), frac_bits)]
 
         return self.dealing.ring("octaves", [(table.entries, *shape)], make, [table.width])[0].parts
 
