@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import threading
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tacit.errors import NetworkError, TacitError
+from tacit.net import tls
 from tacit.net.certificates import Identity
 from tacit.net.framing import HEADER_BYTES, Kind
 from tacit.net.link import SMALL_BYTES, Link
@@ -81,6 +83,60 @@ def test_a_changed_bit_ends_the_run(certificates: Path, place: int, bit: int) ->
 
             with pytest.raises(NetworkError, match="not what it sent"):
                 bob.recv_into(memoryview(bytearray(100)))
+
+
+def test_an_error_keeps_no_hold_of_where_bytes_were_to_go(certificates: Path) -> None:
+    """A view that is collected while somebody borrows it ends the process, in Python 3.11."""
+    with ends(certificates) as (alice, bob, here, _):
+        bob.send(memoryview(b"hello"))
+        here.recv(1000)
+        here.setblocking(True)
+        target = memoryview(bytearray(100))
+        bob._socket.sendall(b"\x17\x03\x03\x00\x30" + bytes(48))
+
+        with pytest.raises(NetworkError, match="not what it sent") as found:
+            alice.recv_into(target)
+
+        target.release()  # would raise if it were lent
+        found.value.args = (found.value,)
+        del found
+        gc.collect()
+
+
+def test_what_others_have_left_among_the_errors_of_a_thread_is_not_of_this_connection(certificates: Path) -> None:
+    with ends(certificates) as (alice, bob, _, _):
+        target = memoryview(bytearray(100))
+        for message in (b"one", b"two"):
+            alice._lib.ERR_put_error(20, 0, 134, b"elsewhere.c", 1)
+            assert alice.send(memoryview(message)) == 3
+
+            assert bob.recv_into(target) == 3
+            assert target[:3] == message
+        with pytest.raises(BlockingIOError):
+            bob.recv_into(target)
+
+
+def test_what_does_not_fit_what_leaves_at_once_leaves_all_the_same(
+    certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "_PROTECTED_BYTES", 1000)
+    message = os.urandom(50_000)
+    with ends(certificates) as (alice, bob, _, _):
+        target, got = memoryview(bytearray(len(message))), 0
+
+        assert alice.send(memoryview(message)) == len(message)
+
+        while got < len(message):
+            got += bob.recv_into(target[got:])
+        assert target == message
+
+
+def test_both_ends_take_the_longer_key_and_agree_on_it_in_two_ways_at_once(certificates: Path) -> None:
+    with ends(certificates) as (alice, bob, _, _):
+        for end in (alice._connection, bob._connection):
+            assert end.get_protocol_version_name() == "TLSv1.3"
+            assert end.get_cipher_name() == "TLS_AES_256_GCM_SHA384"
+            assert end.get_group_name() == "X25519MLKEM768"
 
 
 def test_a_header_leaves_with_its_payload(certificates: Path) -> None:

@@ -16,18 +16,25 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import NameOID
 
 from tacit import private_files
 from tacit.errors import ConfigError
+from tacit.net.tls import as_ssl_error
+
+if TYPE_CHECKING:
+    from OpenSSL import SSL
 
 __all__ = [
     "Identity",
+    "Terms",
     "check_certificate",
     "check_date",
     "fingerprint",
@@ -184,12 +191,17 @@ def read_certificate(path: Path) -> x509.Certificate:
         raise ConfigError(f"{path} is not a certificate: {error}") from None
 
 
+def _private_key(path: Path) -> PrivateKeyTypes:
+    """Read a private key in PEM, or raise what `private_files.NO_KEY` names."""
+    raw = path.read_bytes()
+    return serialization.load_pem_private_key(raw, key_password() if b"ENCRYPTED" in raw else None)
+
+
 def signing_key(folder: Path, role: str) -> ec.EllipticCurvePrivateKey:
     """The private key of a role, by which it signs what it says beside its connections."""
     path = folder / f"{role}.key"
     try:
-        raw = path.read_bytes()
-        key = serialization.load_pem_private_key(raw, key_password() if b"ENCRYPTED" in raw else None)
+        key = _private_key(path)
     except private_files.NO_KEY as error:
         raise ConfigError(f"{path} is not a private key that can be used: {error}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -202,6 +214,63 @@ def key_of_ranks(folder: Path, role: str) -> bytes:
     secret = signing_key(folder, role).private_numbers().private_value
     derivation = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"tacit ranks of one role")
     return derivation.derive(secret.to_bytes(66, "big"))
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What one end of TLS 1.3 shows, and whom it believes: settings for `Tls`, or for a door of `asyncio`."""
+
+    server: bool
+    own: Path | None
+    """Its certificate and key, without the suffixes `.crt` and `.key`; None shows nothing, which a server must not."""
+    believed: tuple[bytes, ...]
+    """The certificates, in DER, of which the other end must have one; none, at a server: whoever comes is let in."""
+
+    def context(self) -> SSL.Context:
+        """Settings for `Tls`; raise what `private_files.NO_KEY` names if certificate and key cannot be used.
+
+        No session is kept, so none can be taken up again; the two tickets that OpenSSL sends all the same open nothing.
+        """
+        from cryptography.hazmat.bindings.openssl.binding import Binding
+        from OpenSSL import SSL, crypto
+
+        context = SSL.Context(SSL.TLS_SERVER_METHOD if self.server else SSL.TLS_CLIENT_METHOD)
+        context.set_min_proto_version(SSL.TLS1_3_VERSION)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.set_options(SSL.OP_NO_TICKET)
+        context.clear_mode(Binding.lib.SSL_MODE_ENABLE_PARTIAL_WRITE)  # a call protects all that it is given
+        if self.own is not None:
+            certificate = x509.load_pem_x509_certificate(self.own.with_name(f"{self.own.name}.crt").read_bytes())
+            key: Any = _private_key(self.own.with_name(f"{self.own.name}.key"))
+            try:
+                context.use_certificate(certificate)
+                context.use_privatekey(key)
+                context.check_privatekey()
+            except SSL.Error as error:
+                raise as_ssl_error(error) from None
+        if self.believed:
+            store = context.get_cert_store()
+            assert store is not None
+            for der in self.believed:
+                store.add_cert(crypto.load_certificate(crypto.FILETYPE_ASN1, der))
+        if self.believed or not self.server:
+            context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+        return context
+
+    def standard(self) -> ssl.SSLContext:
+        """The same for `asyncio`, which knows the `ssl` of Python only."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if self.server else ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.check_hostname = False
+        if self.server:
+            context.num_tickets = 0
+        if self.own is not None:
+            context.load_cert_chain(f"{self.own}.crt", f"{self.own}.key", password=key_password)
+        if self.believed:
+            context.load_verify_locations(cadata=b"".join(self.believed))
+        if self.believed or not self.server:
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,22 +306,12 @@ class Identity:
             identity.context(peer, server=True)
         return identity
 
-    def context(self, peer: str, *, server: bool) -> ssl.SSLContext:
+    def context(self, peer: str, *, server: bool) -> SSL.Context:
         """Settings for TLS 1.3 with one peer: it must prove that it has the key of its pinned certificate."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_REQUIRED
-        if server:
-            context.num_tickets = 0
         try:
-            context.load_cert_chain(
-                self.folder / f"{self.role}.crt", self.folder / f"{self.role}.key", password=key_password
-            )
-        except (ssl.SSLError, OSError, ValueError) as error:
+            return Terms(server, self.folder / self.role, (self.pins[peer],)).context()
+        except private_files.NO_KEY as error:
             raise ConfigError(f"{self.role}.key and {self.role}.crt in {self.folder} do not fit: {error}") from None
-        context.load_verify_locations(cadata=self.pins[peer])
-        return context
 
     def is_pinned(self, peer: str, certificate: bytes | None) -> bool:
         """Whether this is exactly the certificate that the peer must present."""

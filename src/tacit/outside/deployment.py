@@ -24,12 +24,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tacit import private_files
 from tacit.errors import ConfigError
-from tacit.net.certificates import Identity, fingerprint, key_password, read_certificate
+from tacit.net.certificates import Identity, Terms, fingerprint, read_certificate
 from tacit.products import Serving
 from tacit.session.addresses import Address, is_loopback, read_address
 from tacit.session.config import FRAC_BITS, Config
 
-__all__ = ["Deployment", "Endpoint", "client_identity", "server_context"]
+__all__ = ["Deployment", "Endpoint", "client_identity", "server_terms"]
 
 FORMAT = "tacit-public-1"
 
@@ -49,17 +49,16 @@ class Endpoint:
             return "none (plaintext)"
         return x509.load_pem_x509_certificate(self.certificate.encode()).fingerprint(hashes.SHA256()).hex(":")
 
-    def context(self, identity: Path | None) -> ssl.SSLContext | None:
-        """Settings for TLS 1.3 with this server, and with the client's own certificate if it has one."""
+    def terms(self, identity: Path | None) -> Terms | None:
+        """What TLS with this server takes, with the client's own certificate if it has one."""
         if self.certificate is None:
             return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.check_hostname = False
-        context.load_verify_locations(cadata=self.certificate)
-        if identity is not None:
-            context.load_cert_chain(f"{identity}.crt", f"{identity}.key", password=key_password)
-        return context
+        return Terms(False, identity, (ssl.PEM_cert_to_DER_cert(self.certificate),))
+
+    def context(self, identity: Path | None) -> ssl.SSLContext | None:
+        """The same for `asyncio`."""
+        terms = self.terms(identity)
+        return None if terms is None else terms.standard()
 
     def is_pinned(self, certificate: bytes | None) -> bool:
         """Whether this is exactly the certificate that the server must present (in DER)."""
@@ -173,28 +172,22 @@ def client_identity(path: str | Path) -> Path:
     return stem
 
 
-def server_context(config: Config, role: str) -> tuple[ssl.SSLContext | None, dict[bytes, str]]:
-    """TLS settings for a role's door, and the names of the clients it works for by certificate (empty: anybody)."""
+def server_terms(config: Config, role: str) -> tuple[Terms | None, dict[bytes, str]]:
+    """What TLS at a role's door takes, and the names of the clients it works for by certificate (empty: anybody)."""
     providers = config.of(Serving).providers
     if config.plaintext:
         if providers is not None:
             raise ConfigError("clients without TLS cannot be told apart: remove 'tacit.providers', or use certificates")
         return None, {}
     identity = Identity.load(Path(config.tls), role, (), config.revoked)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.num_tickets = 0
-    context.load_cert_chain(identity.folder / f"{role}.crt", identity.folder / f"{role}.key", password=key_password)
+    own = identity.folder / role
     if providers is None:
-        return context, {}
+        return Terms(True, own, ()), {}
     known = {}
     for path in sorted(Path(providers).glob("*.crt")):
         if fingerprint(path) in config.revoked:
             continue
-        der = read_certificate(path).public_bytes(Encoding.DER)
-        context.load_verify_locations(cadata=der)
-        known[der] = path.stem
+        known[read_certificate(path).public_bytes(Encoding.DER)] = path.stem
     if not known:
         raise ConfigError(f"there are no certificates of clients in {providers}, so nobody could come")
-    context.verify_mode = ssl.CERT_REQUIRED
-    return context, known
+    return Terms(True, own, tuple(known)), known

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tacit.errors import ConfigError, ConnectError, DataError, NetworkError, Overloaded, Refused
-from tacit.outside.deployment import server_context
+from tacit.outside.deployment import server_terms
 from tacit.outside.guests import ANONYMOUS, Crowd, Visit, place_of
 from tacit.outside.loop import Loop
 from tacit.outside.wire import BUFFER_BYTES, PROTOCOL, Connection, refusal
@@ -74,7 +74,8 @@ class Door:
             raise ConfigError('the config names no addresses for clients: set "clients" under "tacit"')
         self.role, self.handlers = role, handlers
         self._config, self._serving = config, config.of(Serving)
-        self._context, self._known = server_context(config, role)
+        terms, self._known = server_terms(config, role)
+        self._context = None if terms is None else terms.standard()
         self.crowd = Crowd(self._serving.client_limits)
         self._acting: set[asyncio.Future[None]] = set()
         self._hosting: set[asyncio.Task[None]] = set()

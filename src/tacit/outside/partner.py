@@ -239,11 +239,11 @@ class Partner:
         return sock
 
     def _secured(self, sock: socket.socket) -> Wire:
-        context = self._server.context(self._identity)
-        if context is None:
+        terms = self._server.terms(self._identity)
+        if terms is None:
             return sock
         other = AuthenticationError(f"{self._where} presents a certificate that is not the one in the public file")
-        tls = Tls(sock, context, self._where, server=False)
+        tls = Tls(sock, terms.context(), self._where, server=False)
         try:
             certificate = tls.shake_hands()
         except ssl.SSLCertVerificationError:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
-import ssl
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from tacit.api import beside
 from tacit.errors import ConfigError, NetworkError, Refused
 from tacit.net.tcp import Tcp
 from tacit.net.tls import Tls, Wire
-from tacit.outside.deployment import server_context
+from tacit.outside.deployment import server_terms
 from tacit.outside.graph.trace import Traced, traced
 from tacit.outside.guests import ANONYMOUS, PATIENCE
 from tacit.outside.pairing import NAME, Terms, answered, linked, prepared, secrets_of, send_head, welcomed
@@ -28,6 +27,9 @@ from tacit.protocols.protocol import Protocol
 from tacit.session.config import Config, RevealRule
 from tacit.session.ledger import Ledger
 from tacit.session.registered import GUEST
+
+if TYPE_CHECKING:
+    from OpenSSL import SSL
 
 __all__ = ["MOST_ROWS", "Line", "Served", "attend", "served", "turn_away"]
 
@@ -51,7 +53,7 @@ class Served:
     config: Config
     terms: Terms
     traced: Traced
-    context: ssl.SSLContext | None
+    context: SSL.Context | None
     known: dict[bytes, str]
     """The names of the clients it works for by certificate; empty: anybody."""
 
@@ -75,10 +77,10 @@ def served(
     role, plan = config.parties[0], Plan(tuple(shape), str(dtype).removeprefix("torch."), batch)
     rules = config.reveal if config.reveal is not None else (RevealRule(NAME, ("clients",)),)
     Ledger(role, rules, None).check(NAME, [GUEST])
-    context, known = server_context(config, role)
+    tls, known = server_terms(config, role)
     found = traced(model, plan.shape, plan.dtype, batch, frac_bits=config.frac_bits)
     terms = Terms(role, config.frac_bits, plan, found.graph.digest)
-    return Served(replace(config, reveal=rules), terms, found, context, known)
+    return Served(replace(config, reveal=rules), terms, found, None if tls is None else tls.context(), known)
 
 
 class Line(ABC):
