@@ -197,3 +197,17 @@ def test_a_secret_grid_samples_as_floors_and_positions_go(session: Session, rand
     got = F.grid_sample(tacit.share(x), tacit.share(grid), align_corners=False)
 
     torch.testing.assert_close(tacit.reveal(got), F.grid_sample(x, grid, align_corners=False), atol=0.001, rtol=0)
+
+
+def test_fractions_of_whole_numbers_have_the_default_dtype_of_the_moment(session: Session) -> None:
+    x = tacit.share(torch.tensor([1, 2]))
+    before = [f.dtype for f in (x * 0.5, x / 2, x + 0.5, x.sigmoid())]
+
+    torch.set_default_dtype(torch.float64)
+    try:
+        after = [f.dtype for f in (x * 0.5, x / 2, x + 0.5, x.sigmoid())]
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+    assert before == [torch.float32] * 4
+    assert after == [torch.float64] * 4

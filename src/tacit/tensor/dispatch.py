@@ -70,7 +70,7 @@ def _of_that_kind(handler: Callable[..., Any], base: Tensor) -> Callable[..., An
 
 def _describe(secret: Secret, func: Any, args: Any, kwargs: Any) -> tuple[Session, Signature, bytes]:
     """The session, what is known of the signature, and a fingerprint of all that is public among the operands."""
-    key: list[Any] = [func, *kwargs]
+    key: list[Any] = [func, torch.get_default_dtype(), *kwargs]
     protocol = _add(secret, key, args, None)
     if kwargs:
         protocol = _add(secret, key, kwargs.values(), protocol)

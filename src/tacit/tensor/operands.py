@@ -124,12 +124,15 @@ def protocol_of(*operands: Any) -> Protocol:
 def result_dtype(*operands: Any) -> torch.dtype:
     """PyTorch's dtype for an arithmetic result of these operands, numbers included."""
     kinds: list[Any] = [(x.dtype, x.dim() > 0) if isinstance(x, Tensor) else type(x) for x in operands]
-    return _promoted(*kinds)
+    return _promoted(torch.get_default_dtype(), *kinds)
 
 
 @cache
-def _promoted(*kinds: Any) -> torch.dtype:
-    """The dtype that operands have together: tensors of a dtype, with dimensions or without, and types of numbers."""
+def _promoted(default: torch.dtype, *kinds: Any) -> torch.dtype:
+    """The dtype that operands have together: tensors of a dtype, with dimensions or without, and types of numbers.
+
+    Fractions have the default dtype where the tensors are of whole numbers.
+    """
     first, *others = (torch.empty((0,) * k[1], dtype=k[0]) if isinstance(k, tuple) else k(1) for k in kinds)
     for other in others:
         first = torch.empty((0,), dtype=torch.result_type(first, other))
