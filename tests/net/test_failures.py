@@ -339,6 +339,7 @@ def test_a_killed_role_is_named_by_all_others(net: Net, victim: str) -> None:
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.timed
 def test_a_stopped_process_is_named_by_all_others_within_the_timeout(net: Net) -> None:
     processes = start_all(net, timeout=2)
 
