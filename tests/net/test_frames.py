@@ -131,6 +131,39 @@ def test_frames_arrive_in_order_however_they_were_joined(sizes: list[int]) -> No
         other.close()
 
 
+class Interrupted:
+    """A wire whose write is hit by a Ctrl-C when some of it has gone."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    def send(self, data: memoryview, /) -> int:
+        self._socket.send(data[:100])
+        raise KeyboardInterrupt
+
+    def recv_into(self, target: memoryview, /) -> int:
+        return self._socket.recv_into(target)
+
+
+def test_nothing_goes_twice_after_a_write_that_was_interrupted() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        link = Link("bob", "127.0.0.1:1", here, bytes(32), same_script=True, wire=Interrupted(here))
+        link.push(Kind.DATA, bytes(SMALL_BYTES + 1), bytes(8))
+        link.push(Kind.DATA, bytes(300), bytes(8))
+        with pytest.raises(KeyboardInterrupt):
+            link.flush()
+
+        for _ in range(2):
+            with pytest.raises(LinkDown, match="interrupted"):
+                link.flush()
+        link.drop_queue()
+
+        assert link.queued == 0
+        assert len(there.recv(1000)) == HEADER_BYTES
+        assert there.recv(1000) == b""
+
+
 @given(st.binary(max_size=300))
 def test_any_abort_payload_is_an_abort(payload: bytes) -> None:
     error = Cause.from_bytes(payload, "bob").error("alice", "bob")

@@ -86,6 +86,9 @@ class Link:
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
         self._low = self._high = 0
         self._torn = False
+        """Whether somebody is writing, or was when an error or a Ctrl-C hit, so that nobody knows what is gone."""
+        self._why = "a write was interrupted"
+        """What was the matter, if `_torn` stays."""
         self._rest = 0
         """Payload bytes of the current incoming frame that nobody has read yet."""
         self.readable = select.poll()
@@ -116,11 +119,16 @@ class Link:
             self.sent += numbered
 
     def flush(self) -> bool:
-        """Give the socket what it takes, up to a limit that lets others have their turn; return whether all is gone."""
-        try:
-            with self._sending:
+        """Give the socket what it takes, up to a limit that lets others have their turn; return whether all is gone.
+
+        After a write that was interrupted nothing more goes out: what is gone might go twice, in the middle of a frame.
+        """
+        with self._sending:
+            if self._torn:
+                raise LinkDown(self, self.peer, f"cannot be reached any more ({self._why})")
+            self._torn = True
+            try:
                 for _ in range(PIECES_AT_ONCE):
-                    self._torn = True
                     if not self._writing:
                         if not self._frames:
                             break
@@ -128,12 +136,13 @@ class Link:
                     done = self._wire.send(self._writing)
                     self._written += done
                     self._writing = self._writing[done:]
+            except _NOT_NOW:
                 self._torn = False
-        except _NOT_NOW:
+                return False
+            except (OSError, ValueError) as error:
+                self._why = describe(error)
+                raise self._down(error) from None
             self._torn = False
-            return False
-        except (OSError, ValueError) as error:
-            raise self._down(error) from None
         return not self.queued
 
     def _gather(self) -> memoryview:
