@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -132,6 +133,28 @@ def test_who_is_refused_learns_it_by_an_alert(certificates: Path, tmp_path: Path
             greet()
 
         assert isinstance(bob.exception(60), ssl.SSLCertVerificationError)
+
+
+@ENDS
+def test_nobody_waits_for_what_comes_after_a_goodbye_nor_keeps_it(certificates: Path, server: bool) -> None:
+    """OpenSSL would keep all that comes, of a connection that stays open, and read nothing of it."""
+    seen = threading.Event()
+
+    def talk(bob: ssl.SSLSocket) -> bool:
+        bob.settimeout(0)
+        with pytest.raises(ssl.SSLWantReadError):
+            bob.unwrap()
+        socket.socket.send(bob, bytes(1000))
+        return seen.wait(60)
+
+    with facing(certificates, standard(certificates, server=not server), talk, server=server) as (alice, bob):
+        alice.shake_hands()
+
+        came = [alice.recv_into(memoryview(bytearray(10))) for _ in range(3)]
+        seen.set()
+
+        assert came == [0, 0, 0]
+        assert bob.result(60)
 
 
 def test_no_session_is_taken_up_again(certificates: Path) -> None:

@@ -103,6 +103,21 @@ def test_an_error_keeps_no_hold_of_where_bytes_were_to_go(certificates: Path) ->
         gc.collect()
 
 
+def test_bytes_go_into_nothing_that_must_not_change(certificates: Path) -> None:
+    constant = bytes(16)
+    with ends(certificates) as (alice, bob, _, _):
+        assert alice.send(memoryview(b"")) == 0
+        assert alice.send(memoryview(b"hello")) == 5
+
+        with pytest.raises(BufferError):
+            bob.recv_into(memoryview(constant))
+
+        target = memoryview(bytearray(10))
+        assert constant == bytes(16)
+        assert bob.recv_into(target) == 5
+        assert target[:5] == b"hello"
+
+
 def test_what_others_have_left_among_the_errors_of_a_thread_is_not_of_this_connection(certificates: Path) -> None:
     with ends(certificates) as (alice, bob, _, _):
         target = memoryview(bytearray(100))

@@ -82,6 +82,8 @@ class Tls:
         self._sending = 0
         self._readable = False
         """Whether OpenSSL may have something that came and that nobody has decrypted."""
+        self._over = False
+        """Whether the peer has said goodbye: what comes after that is nothing, and is not read."""
 
     def shake_hands(self) -> bytes | None:
         """Agree on keys over a socket that waits, and return the peer's certificate in DER; raise `OSError`."""
@@ -125,7 +127,7 @@ class Tls:
             piece = data[:PIECE_BYTES]
             with self._calls, self._borrow(piece) as place:
                 self._sending = self._lib.SSL_write(self._tls, place, len(piece))
-                if self._sending <= 0:
+                if self._sending != len(piece):
                     raise _ssl_error(self._reason())
                 self._collect()
         while True:
@@ -143,10 +145,10 @@ class Tls:
         self._more = count == _PROTECTED_BYTES
 
     def recv_into(self, target: memoryview) -> int:
-        """Decrypt into the target what has come, as far as there is room."""
+        """Decrypt into the target what has come, as far as there is room; 0 after the peer's goodbye, too."""
         if self._readable and (count := self._decrypt(0, target)):
             return count
-        while arrived := self._socket.recv_into(self._space):
+        while not self._over and (arrived := self._socket.recv_into(self._space)):
             if count := self._decrypt(arrived, target):
                 return count
         return 0
@@ -154,7 +156,7 @@ class Tls:
     def _decrypt(self, arrived: int, target: memoryview) -> int:
         """Give OpenSSL so many bytes of `_space`, and take what it makes of all that it has."""
         at, size, read, tls = 0, len(target), self._lib.SSL_read, self._tls
-        with self._calls, self._borrow(target) as place:
+        with self._calls, self._borrow(target, require_writable=True) as place:
             if arrived:
                 self._put(arrived)
             self._readable = True
@@ -177,11 +179,14 @@ class Tls:
         Its errors are the thread's, so there may be one that somebody else has left; of an error of this connection
         the answer stays another than that more is to be read.
         """
-        lib, fine = self._lib, (self._lib.SSL_ERROR_WANT_READ, self._lib.SSL_ERROR_ZERO_RETURN)
-        if lib.SSL_get_error(self._tls, count) in fine:
-            return
-        reason = self._reason()
-        if lib.SSL_get_error(self._tls, count) in fine:
+        lib = self._lib
+        fine = lib.SSL_ERROR_WANT_READ, lib.SSL_ERROR_ZERO_RETURN
+        found, reason = lib.SSL_get_error(self._tls, count), ""
+        if found not in fine:
+            reason = self._reason()
+            found = lib.SSL_get_error(self._tls, count)
+        if found in fine:
+            self._over = found == lib.SSL_ERROR_ZERO_RETURN
             return
         if "alert" in reason:
             raise _ssl_error(reason)
