@@ -153,6 +153,7 @@ def test_its_gradient_is_that_of_the_formula(x: Tensor, session: Session) -> Non
     torch.testing.assert_close(tacit.reveal(secret.grad), plain.grad, atol=5e-3, rtol=0)
 
 
+@pytest.mark.priced
 def test_the_formula_is_one_function_after_a_product(random: torch.Generator, session: Session) -> None:
     w, v = torch.randn(8, 6, generator=random) / 3, torch.randn(4, 8, generator=random)
     weights, rows = tacit.share(w, owner="bob"), tacit.share(v, owner="alice")
