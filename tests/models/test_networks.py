@@ -13,8 +13,9 @@ import tacit
 from tacit.protocols.additive.protocol import LESS
 
 POINT = 0.01
-ADAM_EPOCHS = {"A": 3, "B": 3, "C": 1, "D": 3}
-"""Of ten steps each, which take C minutes: it has 430,000 weights, and Adam divides by a root for each of them."""
+ADAM_EPOCHS = {"A": 3, "B": 5, "C": 1, "D": 3}
+"""Of ten steps each, which take C minutes: it has 430,000 weights, and Adam divides by a root for each of them. B
+gains ten points an epoch after three, when slightly other steps are two points."""
 
 
 @pytest.fixture(scope="module")
