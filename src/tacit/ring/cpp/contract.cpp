@@ -142,22 +142,7 @@ inline Vec load(const std::int32_t* from) {
 inline void store(u64* to, Vec v) { _mm512_storeu_si512(to, v); }
 inline Vec broadcast(u64 x) { return _mm512_set1_epi64(static_cast<long long>(x)); }
 inline Vec plus(Vec x, Vec y) { return _mm512_add_epi64(x, y); }
-inline void transpose(Vec (&v)[WIDTH]) {
-    Vec t[WIDTH], u[WIDTH];
-    for (int i = 0; i < WIDTH; i += 2) {
-        t[i] = _mm512_unpacklo_epi64(v[i], v[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi64(v[i], v[i + 1]);
-    }
-    for (int i = 0; i < WIDTH; i += 4)
-        for (int odd = 0; odd < 2; ++odd) {
-            u[i + odd] = _mm512_shuffle_i64x2(t[i + odd], t[i + 2 + odd], 0x88);
-            u[i + 2 + odd] = _mm512_shuffle_i64x2(t[i + odd], t[i + 2 + odd], 0xDD);
-        }
-    for (int i = 0; i < 4; ++i) {
-        v[i] = _mm512_shuffle_i64x2(u[i], u[i + 4], 0x88);
-        v[i + 4] = _mm512_shuffle_i64x2(u[i], u[i + 4], 0xDD);
-    }
-}
+#include "transpose_impl.hpp"
 struct Sum {
     Vec total;
     void clear() { total = _mm512_setzero_si512(); }

@@ -84,23 +84,7 @@ struct Lanes {
     }
 };
 
-// Word b of v[a] goes to word a of v[b].
-inline void transpose_words(__m512i (&v)[8]) {
-    __m512i t[8], u[8];
-    for (int i = 0; i < 8; i += 2) {
-        t[i] = _mm512_unpacklo_epi64(v[i], v[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi64(v[i], v[i + 1]);
-    }
-    for (int i = 0; i < 8; i += 4)
-        for (int odd = 0; odd < 2; ++odd) {
-            u[i + odd] = _mm512_shuffle_i64x2(t[i + odd], t[i + 2 + odd], 0x88);
-            u[i + 2 + odd] = _mm512_shuffle_i64x2(t[i + odd], t[i + 2 + odd], 0xDD);
-        }
-    for (int i = 0; i < 4; ++i) {
-        v[i] = _mm512_shuffle_i64x2(u[i], u[i + 4], 0x88);
-        v[i + 4] = _mm512_shuffle_i64x2(u[i], u[i + 4], 0xDD);
-    }
-}
+#include "transpose_impl.hpp"
 
 // Half b of row a of a tile, 32 bits, goes to half a of row b.
 void transpose_tile(u8* tile) {
@@ -153,7 +137,7 @@ template <int L, class T>
 inline void split_row(const T* from, const Lanes* along, u8* to) {
     __m512i v[8];
     for (int e = 0; e < 8; ++e) v[e] = by_limbs(along[e].load(from));
-    transpose_words(v);
+    transpose(v);
     for (int l = 0; l < L; ++l) _mm512_store_si512(to + TILE * l, v[l]);
 }
 
@@ -164,7 +148,7 @@ inline void split_fours(const T* from, const i64* inner, i64 depth, const Lanes*
     for (int t = 0; t < 4; ++t)
         for (int h = 0; h < 2; ++h)
             v[4 * h + t] = t < depth ? by_limbs(across[h].load(from + inner[t])) : _mm512_setzero_si512();
-    transpose_words(v);
+    transpose(v);
     for (int l = 0; l < L; ++l) _mm512_store_si512(to + TILE * l, by_fours(v[l]));
 }
 
