@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,12 +15,14 @@ from tacit.functions.step import Steps
 from tacit.protocols.fallbacks import one_hot
 from tacit.protocols.in_the_clear import computed, sharing
 from tacit.protocols.number import Number
-from tacit.protocols.remembered import owned, within
+from tacit.protocols.remembered import Owned, owned, within
 from tacit.protocols.scale import SLACK_BITS
 from tacit.protocols.values import Bits
 from tacit.session.ledger import source_line
 
 __all__ = ["by_owner", "check_within", "hot", "hot_bits", "inverse_count", "known_within", "wrapped"]
+
+T = TypeVar("T")
 
 MOST_COUNTED = 128
 """Up to so many rows the inverse of a count is looked up: 4 rounds in the place of 9. More: more comparisons of 5 bytes
@@ -36,9 +39,16 @@ def by_owner(x: Number, compute: Callable[[Tensor], Tensor], shape: Sequence[int
     known = owned(x.facts)
     if known is None:
         return None
+    return _shared(x, known, compute, lambda value, owner: x.protocol.share(value, owner, shape, frac_bits))
+
+
+def _shared(
+    x: Number, known: Owned, compute: Callable[[Tensor], Tensor], share: Callable[[Tensor | None, str], T]
+) -> T:
+    """What the party that knows x computes of it, shared: `share` takes it, None at the other roles, and the owner."""
     with sharing():
         value = None if known.value is None else computed(compute, known.value)
-        return x.protocol.share(value, x.protocol.session.parties[known.party], shape, frac_bits)
+        return share(value, x.protocol.session.parties[known.party])
 
 
 def check_within(index: Tensor, allowed: range, what: str, ignore: int | None = None) -> None:
@@ -105,9 +115,7 @@ def hot_bits(index: Number, count: int, dim: int, what: str) -> Bits:
         return (t == column).to(torch.uint8)
 
     shape = (*index.shape[:dim], count, *index.shape[dim + 1 :])
-    with sharing():
-        value = None if known.value is None else computed(spread, known.value)
-        return index.protocol.share_bits(value, index.protocol.session.parties[known.party], shape)
+    return _shared(index, known, spread, lambda value, owner: index.protocol.share_bits(value, owner, shape))
 
 
 def _look(index: Number, allowed: range, what: str) -> None:
