@@ -394,13 +394,13 @@ class Recorder(TorchDispatchMode, Onlooker):
     def kernel(self, function: Callable[..., Any], args: Sequence[Any], out: Any) -> None:
         """Note a kernel, with the tensors that it was given the addresses of."""
         given = [self._addressed(x) for x in args]
-        tensors = [x.tensor for x in _addresses(given)]
+        tensors = [x.tensor for x in addresses(given)]
         found = [self.is_moving(t) for t in tensors]
         moving = any(found)
         if moving and out is not None:
             self.refuse("its program decides by what a kernel found")
         if moving:
-            for x in _addresses(given):
+            for x in addresses(given):
                 if not x.read_only:
                     self._moves(x.tensor)
         self.note("kernel", function, given)
@@ -461,12 +461,13 @@ def leaves(x: Any) -> Iterator[Any]:
         yield x
 
 
-def _addresses(x: Any) -> Iterator[Address]:
+def addresses(x: Any) -> Iterator[Address]:
+    """The addresses in nested lists and tuples."""
     if isinstance(x, Address):
         yield x
     elif isinstance(x, (list, tuple)):
         for y in x:
-            yield from _addresses(y)
+            yield from addresses(y)
 
 
 def _by_mask(func: Any, args: Any, given: Sequence[Tensor]) -> bool:

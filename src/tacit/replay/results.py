@@ -63,6 +63,7 @@ class Before:
         self._states = [*states, *sums]
         self._averages = {id(x) for x in (*averages, *sums)}
         self._values = [there(x) for x in (*arguments, *self._states)]
+        self._first_sum = len(self._values) - len(sums)
         self._versions = [v.storage.version for v in self._values]
         self._scales = [v.scale for v in self._values]
         self._gradients = [x.grad for x in self._states]
@@ -82,7 +83,7 @@ class Before:
     @property
     def pinned(self) -> list[Tensor]:
         """What is known of secrets that a step reads, and does not write to."""
-        states = self._pins[len(self._arguments) : len(self._values) - len(self._sums)]
+        states = self._pins[len(self._arguments) : self._first_sum]
         return [x for pins in states for x in pins if isinstance(x, Tensor)]
 
     def leave(self, result: Any) -> Any:
@@ -124,7 +125,7 @@ class Before:
             elif k >= len(self._arguments) and self._clean[k] and id(self._states[k - len(self._arguments)]) in trained:
                 replays.forget(value)  # an optimizer writes to it next, outside of the step
                 self._trained.add(k)
-        for value in self._values[len(self._values) - len(self._sums) :]:
+        for value in self._values[self._first_sum :]:
             replays.forget(value)
         for x, grad in gradients:
             if isinstance(grad, SecretTensor):
@@ -140,7 +141,7 @@ class Before:
 
     def _added_to(self) -> set[int]:
         """Parameters to whose gradients it has added in place."""
-        first = len(self._values) - len(self._sums)
+        first = self._first_sum
         rows = zip(self._sums, self._values[first:], self._versions[first:], strict=True)
         added = {id(g) for g, value, version in rows if value.storage.version != version}
         return {id(x) for x, g in zip(self._states, self._gradients, strict=True) if id(g) in added}
@@ -151,10 +152,9 @@ class Before:
         out = Results(replays, self._values[0].protocol)
         for k, (x, value) in enumerate(zip((*self._arguments, *self._states), self._values, strict=True)):
             written = value.storage.version - self._versions[k]
-            if k >= len(self._values) - len(self._sums):
+            if k >= self._first_sum:
                 if written:
-                    place = k - len(self._values) + len(self._sums)
-                    out.added.append(Added(place, replays.left(value), written))
+                    out.added.append(Added(k - self._first_sum, replays.left(value), written))
                 continue
             if k not in self._trained and (k < count or not written):
                 if written:
@@ -238,10 +238,11 @@ class Results:
     def made(self, sums: Sequence[SecretTensor]) -> Any:
         """Say what was written, give parameters their gradients, and return the results, in memory of their own."""
         for place, left, writes in self.added:
-            for t, u in zip(self._replays.shares(there(sums[place])), left.held, strict=True):
+            value = there(sums[place])
+            for t, u in zip(self._replays.shares(value), left.held, strict=True):
                 t.copy_(u)
-            there(sums[place]).storage.scale = left.scale  # finer than that of zeros, say
-            self._wrote(sums[place], there(sums[place]), left, writes)
+            value.storage.scale = left.scale  # finer than that of zeros, say
+            self._wrote(sums[place], value, left, writes)
         for x, value, left, writes in self.written:
             self._wrote(x, value, left, writes)
         for x, made in self.gradients:

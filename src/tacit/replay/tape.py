@@ -21,7 +21,7 @@ from tacit.net.transcript import Again, hashed
 from tacit.net.transport import Parcel, Transport
 from tacit.protocols.followed import Ring
 from tacit.replay.numbers import Number
-from tacit.replay.recorder import Address, Event, Recorder, leaves
+from tacit.replay.recorder import Address, Event, Recorder, addresses, leaves
 from tacit.replay.steps import Entry, Talk, fused, kernel_step, steps_of
 from tacit.ring.kernels.native import KeyStream
 from tacit.ring.prg import SMALL_BYTES, Stream
@@ -232,7 +232,7 @@ class Tape:
         args, kwargs = self._moved(given)
         outs = [x for x in leaves(made) if isinstance(x, Tensor)]
         if not func._schema.is_mutable:
-            sources = {self._recorder.see(x) for x in leaves(given) if isinstance(x, Tensor) and not x.is_meta}
+            sources = set(map(self._recorder.see, _tensors(given)))
             if func in EMPTY or all(x.is_meta or self._recorder.see(x) in sources for x in outs):
                 return
         places = [] if func._schema.is_mutable else [self.at(x) for x in outs]
@@ -457,12 +457,12 @@ def _needed(recorder: Recorder, live: set[int]) -> list[bool]:
             out.append(True)
             continue
         if kind == "plain":
-            changed = [x for x in leaves(made) if isinstance(x, Tensor) and not x.is_meta]
+            changed = _tensors(made)
             if what._schema.is_mutable:
-                changed += [x for x in leaves(given) if isinstance(x, Tensor) and not x.is_meta]
-            used = [x for x in leaves(given) if isinstance(x, Tensor) and not x.is_meta]
+                changed += _tensors(given)
+            used = _tensors(given)
         elif kind == "kernel":
-            changed = used = [x.tensor for x in _all_addresses(given)]
+            changed = used = [x.tensor for x in addresses(given)]
         elif kind in ("draw", "take"):
             changed, used = [made], []
         elif kind == "clear":
@@ -490,24 +490,22 @@ def _by_arguments_alone(recorder: Recorder, of_an_input: Callable[[Tensor], bool
             found.append(k)
             live.add(recorder.see(given[0]))
         elif kind == "plain" and live and not what._schema.is_mutable and what not in EMPTY:
-            if live.isdisjoint(recorder.see(x) for x in leaves(made) if isinstance(x, Tensor) and not x.is_meta):
+            if live.isdisjoint(map(recorder.see, _tensors(made))):
                 continue
             found.append(k)
-            live.update(recorder.see(x) for x in leaves(given) if isinstance(x, Tensor) and not x.is_meta)
+            live.update(map(recorder.see, _tensors(given)))
     made_here, written = set[int](), _overwritten(recorder) if found else set()
     ahead = set[int]()
     for k in reversed(found):
         kind, _, given, made = events[k]
-        tensors = [
-            x for x in leaves(given[:1] if kind == "clear" else given) if isinstance(x, Tensor) and not x.is_meta
-        ]
+        tensors = _tensors(given[:1] if kind == "clear" else given)
         if all(
             (key := recorder.see(x)) not in written
             and (of_an_input(x) or key in made_here or key not in recorder.moving)
             for x in tensors
         ):
             ahead.add(k)
-            made_here.update(recorder.see(x) for x in leaves(made) if isinstance(x, Tensor) and not x.is_meta)
+            made_here.update(map(recorder.see, _tensors(made)))
     return ahead
 
 
@@ -517,9 +515,9 @@ def _overwritten(recorder: Recorder) -> set[int]:
     for kind, what, given, _ in recorder.events:
         tensors: list[Any] = []
         if kind == "plain" and what._schema.is_mutable:
-            tensors = [x for x in leaves(given) if isinstance(x, Tensor) and not x.is_meta]
+            tensors = _tensors(given)
         elif kind == "kernel":
-            tensors = [x.tensor for x in _all_addresses(given) if not x.read_only]
+            tensors = [x.tensor for x in addresses(given) if not x.read_only]
         elif kind == "stream":
             tensors = [given[0]]
         elif kind == "exchange":
@@ -530,10 +528,9 @@ def _overwritten(recorder: Recorder) -> set[int]:
     return out
 
 
-def _all_addresses(x: Any) -> list[Address]:
-    if isinstance(x, Address):
-        return [x]
-    return [a for y in x for a in _all_addresses(y)] if isinstance(x, (list, tuple)) else []
+def _tensors(x: Any) -> list[Tensor]:
+    """What is in nested lists, tuples and dictionaries and has memory."""
+    return [t for t in leaves(x) if isinstance(t, Tensor) and not t.is_meta]
 
 
 def _without_copies(kind: str, given: Any) -> Any:
